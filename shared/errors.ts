@@ -1,0 +1,47 @@
+// The one error class and the closed table of codes. A code is API: it goes out as `error` and decides the status.
+
+/** code -> HTTP status. Add to it rarely: clients switch on the codes. */
+export const statusOf = {
+  invalid_request: 400,
+  invalid_token: 401,
+  invalid_credentials: 401,
+  forbidden: 403,
+  not_found: 404,
+  method_not_allowed: 405,
+  conflict: 409,
+  too_large: 413,
+  unsupported_media_type: 415,
+  too_many_requests: 429,
+  internal: 500,
+  unavailable: 503,
+} as const
+
+export type ErrorCode = keyof typeof statusOf
+
+/** `cause` is only ever logged; `headers` are added to the answer. */
+export interface AppErrorOptions {
+  cause?: unknown
+  headers?: Record<string, string>
+}
+
+/** "Could not", with a code and a message that may be shown to the client. */
+export class AppError extends Error {
+  readonly code: ErrorCode
+  readonly headers: Record<string, string>
+
+  constructor(code: ErrorCode, message: string, { cause, headers = {} }: AppErrorOptions = {}) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.name = 'AppError'
+    this.code = code
+    this.headers = headers
+  }
+}
+
+/** What `answer` resolves to; where it rejects, an `unavailable` with that as its cause. */
+export async function orUnavailable<T>(answer: Promise<T>, message: string): Promise<T> {
+  try {
+    return await answer
+  } catch (cause) {
+    throw new AppError('unavailable', message, { cause })
+  }
+}

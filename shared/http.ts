@@ -1,0 +1,238 @@
+// The Koa chassis both services stand on: request ids, security headers, the one exit for errors, health,
+// listening, and closing without losing a request. Hides Koa's own error handler, which strips headers.
+import { randomUUID } from 'node:crypto'
+import { createServer, type IncomingMessage, STATUS_CODES } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import Router, { type RouterMiddleware } from '@koa/router'
+import Koa from 'koa'
+import { AppError, type ErrorCode, statusOf } from './errors.ts'
+import type { Log } from './log.ts'
+
+interface RequestState {
+  requestId: string
+  [key: string]: unknown
+}
+
+export type Handler = RouterMiddleware<RequestState>
+export type Context = Parameters<Handler>[0]
+
+/** `METHOD /path` -> what runs for it, in order. The list is the surface of a listener: nothing else answers. */
+export type Routes = Record<string, Handler[]>
+
+export const accessLogModes = ['all', 'errors', 'off'] as const
+
+export interface ListenerOptions {
+  /** What the log calls it. */
+  name: string
+  /** The environment variable that sets its port: named where the port cannot be had. */
+  portSetting: string
+  log: Log
+  /** `errors`: one line per answer of 500 and above. */
+  accessLog: (typeof accessLogModes)[number]
+  /** Milliseconds from an origin of its own that never jumps; only for durations in the access log. */
+  monotonicNow: () => number
+}
+
+export interface CloseOptions {
+  /**
+   * How long the listener still answers, each time with `Connection: close`, so that clients with open connections
+   * learn of the end from an answer and not from a reset. It ends early once no connection is open.
+   */
+  lameDuckMs: number
+  /** From there, how long requests under way may take before their connections are cut. */
+  drainMs: number
+}
+
+export interface Listener {
+  /** Resolves to its URL; the system chooses where `port` is 0. Rejects with a sentence for the operator. */
+  listen(port: number, host: string): Promise<string>
+  /** True from the first call of `close`. */
+  closing(): boolean
+  /** Idempotent: every call waits for the same end. */
+  close(options: CloseOptions): Promise<void>
+}
+
+const securityHeaders = new Map([
+  ['Cache-Control', 'no-store'],
+  ['Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'"],
+  ['Referrer-Policy', 'no-referrer'],
+  ['X-Content-Type-Options', 'nosniff'],
+])
+
+const requestIdFormat = /^[A-Za-z0-9._-]{1,64}$/
+
+export function createListener(
+  routes: Routes,
+  { name, portSetting, log, accessLog, monotonicNow }: ListenerOptions,
+): Listener {
+  const app = new Koa<RequestState>()
+  const router = new Router<RequestState>({ sensitive: true, strict: true })
+  for (const [route, handlers] of Object.entries(routes)) {
+    const [method, path] = route.split(' ') as [string, string]
+    router.register(path, [method], handlers)
+  }
+  let closed: Promise<void> | null = null
+  const sockets = new Set<Socket>()
+
+  app.use(answerEveryRequest)
+  app.use(router.routes())
+  app.use(router.allowedMethods())
+
+  async function answerEveryRequest(ctx: Koa.ParameterizedContext<RequestState>, next: Koa.Next): Promise<void> {
+    const { req, res } = ctx
+    const startedAt = accessLog === 'all' ? monotonicNow() : 0
+    const given = req.headers['x-request-id']
+    const requestId = typeof given === 'string' && requestIdFormat.test(given) ? given : randomUUID()
+    ctx.state.requestId = requestId
+    res.setHeader('X-Request-Id', requestId)
+    res.setHeaders(securityHeaders)
+    try {
+      refuseOddRequests(req)
+      await next()
+      if (ctx.body === undefined) refuseUnanswered(ctx.status)
+    } catch (error) {
+      answerWithProblem(ctx, error)
+    }
+    if (closed) res.setHeader('Connection', 'close')
+    if (accessLog === 'all' || (accessLog === 'errors' && ctx.status >= 500)) {
+      const durationMs = accessLog === 'all' ? { durationMs: Math.round((monotonicNow() - startedAt) * 100) / 100 } : {}
+      // The path without its query: secrets do not belong there, but people put them there.
+      log.info('request', {
+        listener: name,
+        requestId,
+        method: ctx.method,
+        path: ctx.path,
+        status: ctx.status,
+        ...durationMs,
+      })
+    }
+  }
+
+  function answerWithProblem(ctx: Koa.ParameterizedContext<RequestState>, error: unknown): void {
+    const known =
+      error instanceof AppError ? error : new AppError('internal', 'Something went wrong here.', { cause: error })
+    if (known.cause !== undefined) {
+      const stack = known.code === 'internal' && error instanceof Error ? { stack: error.stack } : {}
+      const details = { listener: name, requestId: ctx.state.requestId, code: known.code, cause: known.cause, ...stack }
+      log[known.code === 'internal' ? 'error' : 'warn']('request failed', details)
+    }
+    const status = statusOf[known.code]
+    for (const [header, value] of Object.entries(known.headers)) ctx.set(header, value)
+    if (status === 429 || status === 503) ctx.set('Retry-After', known.headers['Retry-After'] ?? '1')
+    ctx.status = status
+    ctx.body = JSON.stringify(problem(known.code, known.message, ctx.state.requestId))
+    ctx.type = 'application/problem+json'
+  }
+
+  const server = createServer(
+    {
+      // Slow clients hold a socket, not more: OWASP DoS cheat sheet. keepAlive is longer than the proxies' 90 s.
+      headersTimeout: 10_000,
+      requestTimeout: 30_000,
+      keepAliveTimeout: 95_000,
+      connectionsCheckingInterval: 2000,
+      noDelay: true,
+    },
+    app.callback(),
+  )
+  server.on('connection', socket => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  server.on('clientError', answerMalformedHttp)
+
+  return {
+    listen: (port, host) =>
+      new Promise((resolve, reject) => {
+        server.once('error', (cause: NodeJS.ErrnoException) => {
+          const why = cause.code === 'EADDRINUSE' ? 'it is in use' : cause.code
+          reject(new Error(`Port ${port} on ${host} cannot be had (${why}). Set ${portSetting} to another.`, { cause }))
+        })
+        server.listen({ port, host, backlog: 4096 }, () => {
+          resolve(`http://${host.includes(':') ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`)
+        })
+      }),
+    closing: () => closed !== null,
+    close: options => (closed ??= closeWithoutLosses(options)),
+  }
+
+  async function closeWithoutLosses({ lameDuckMs, drainMs }: CloseOptions): Promise<void> {
+    if (!server.listening) return
+    await emptied(lameDuckMs)
+    const stopped = new Promise<void>(resolve => server.close(() => resolve()))
+    const cut = setTimeout(() => server.closeAllConnections(), drainMs)
+    await stopped
+    clearTimeout(cut)
+  }
+
+  function emptied(atMostMs: number): Promise<void> {
+    return new Promise(resolve => {
+      const timeout = setTimeout(done, atMostMs)
+      const poll = setInterval(() => sockets.size === 0 && done(), 20)
+      function done(): void {
+        clearTimeout(timeout)
+        clearInterval(poll)
+        resolve()
+      }
+    })
+  }
+}
+
+/** `GET /health`: the process answers. Asks nobody. */
+export const health: Handler = ctx => {
+  ctx.body = { status: 'ok' }
+}
+
+/** `GET /ready`: 503 with the reason that `whyNot` resolves to, 200 where it is null. */
+export function readiness(whyNot: (requestId: string) => Promise<string | null>): Handler {
+  return async function ready(ctx) {
+    const reason = await whyNot(ctx.state.requestId)
+    if (reason !== null) throw new AppError('unavailable', reason)
+    ctx.body = { status: 'ready' }
+  }
+}
+
+/** RFC 9457, plus `error` (the code) and `requestId`. */
+function problem(code: ErrorCode, detail: string, requestId: string): Record<string, unknown> {
+  const status = statusOf[code]
+  return { type: 'about:blank', title: STATUS_CODES[status], status, detail, error: code, requestId }
+}
+
+/** What the router left: 404, or 405 and 501 where it knows the path and has set `Allow`. */
+function refuseUnanswered(status: number): void {
+  if (status === 404) throw new AppError('not_found', 'There is nothing at this path.')
+  if (status === 405 || status === 501) {
+    throw new AppError('method_not_allowed', 'This path does not take this method; Allow lists those it takes.')
+  }
+}
+
+/** What Node lets through and RFC 9112 does not: HTTP/0.9, and two Host headers (section 3.2). */
+function refuseOddRequests(req: IncomingMessage): void {
+  if (req.httpVersionMajor < 1) throw new AppError('invalid_request', 'HTTP/1.1 is expected.')
+  let hosts = 0
+  const raw = req.rawHeaders
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as string
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts++
+  }
+  if (hosts > 1) throw new AppError('invalid_request', 'There are two Host headers; send one.')
+}
+
+/** The answer to bytes that are not HTTP, which no middleware ever sees. The error itself is not logged: it holds them. */
+function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
+  const title = STATUS_CODES[status]
+  const requestId = randomUUID()
+  const detail = 'The request is not well-formed HTTP/1.1, is too slow, or its headers are too large.'
+  const body = JSON.stringify({ type: 'about:blank', title, status, detail, error: 'invalid_request', requestId })
+  const head = [
+    `HTTP/1.1 ${status} ${title}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `X-Request-Id: ${requestId}`,
+    ...Array.from(securityHeaders, ([name, value]) => `${name}: ${value}`),
+    'Connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}

@@ -1,0 +1,60 @@
+// One JSON line per event on one stream, through winston. Hides how errors and over-long strings are made safe to write.
+import type { Writable } from 'node:stream'
+import { createLogger, transports } from 'winston'
+
+export const logLevels = ['error', 'warn', 'info', 'debug'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/** Fields are chosen by our code, never spread from a request: their names cannot collide with somebody's input. */
+export type LogFields = Record<string, unknown>
+
+export type Log = Record<LogLevel, (event: string, fields?: LogFields) => void>
+
+export interface LogOptions {
+  service: string
+  level: LogLevel
+  stream: Writable
+}
+
+const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
+
+/** Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. */
+export function openLog({ service, level, stream }: LogOptions): Log {
+  // A reader that went away (EPIPE) must not take the service with it.
+  stream.on('error', () => logger.clear())
+  const logger = createLogger({
+    level,
+    format: {
+      transform: info => {
+        const fixed = { time: new Date().toISOString(), level: info.level, service, event: info.message }
+        const line = JSON.stringify({ ...fixed, ...(info['fields'] as LogFields), ...fixed }, safeValue)
+        return Object.assign(info, { [Symbol.for('message')]: line })
+      },
+    },
+    transports: [new transports.Stream({ stream })],
+  })
+  const write = (level: LogLevel) => (event: string, fields?: LogFields) => void logger.log(level, event, { fields })
+  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') }
+}
+
+function safeValue(_key: string, value: unknown): unknown {
+  if (value instanceof Error) return describeError(value)
+  if (typeof value === 'string' && value.length > maxStringLength) return `${value.slice(0, maxStringLength)}…`
+  return value
+}
+
+/**
+ * Name, code, message, and the same of the cause: never the raw object, whose other members (`body`, `rawPacket`,
+ * `detail`) carry passwords and tokens.
+ */
+export function describeError(error: unknown): LogFields {
+  if (!(error instanceof Error)) return { name: typeof error }
+  const { name, message, cause } = error
+  const code = (error as { code?: unknown }).code
+  return {
+    name,
+    ...(typeof code === 'string' && { code }),
+    message,
+    ...(cause !== undefined && { cause: describeError(cause) }),
+  }
+}
