@@ -1,0 +1,71 @@
+// The life of a service's process: configuration, readiness, signals, and an end that loses no request.
+import { ConfigError } from './config.ts'
+import { describeError, type Log } from './log.ts'
+
+export interface Service {
+  log: Log
+  /** Listener name -> address, such as `http://127.0.0.1:3000`. Rejects with a sentence for the operator. */
+  listen(): Promise<Record<string, string>>
+  /** Ends it without losing a request. Called once. */
+  close(): Promise<void>
+}
+
+/** What a service tells the process that started it, over IPC, once it can be used. */
+export interface ReadyMessage {
+  type: 'ready'
+  addresses: Record<string, string>
+}
+
+const closeWithinMs = 10_000 // Docker and Heroku kill after 10 s and 30 s
+
+/**
+ * Runs until SIGTERM, SIGINT or the end of the process that started it; then closes and exits with 0. Exits with 1 where
+ * the configuration is unusable, the service cannot start, or an error was not handled.
+ */
+export async function runService<C>(readConfig: () => C, open: (config: C) => Promise<Service>): Promise<void> {
+  let service: Service
+  try {
+    const config = readConfig()
+    service = await open(config)
+  } catch (error) {
+    fail(error)
+  }
+  const { log } = service
+
+  let closing: Promise<void> | null = null
+  function close(reason: string, exitCode: number): void {
+    if (closing) return
+    log.info('closing', { reason })
+    setTimeout(() => process.exit(1), closeWithinMs).unref()
+    closing = service.close().then(
+      () => process.exit(exitCode),
+      error => {
+        log.error('closing failed', { error })
+        process.exit(1)
+      },
+    )
+  }
+  process.on('SIGTERM', () => close('SIGTERM', 0))
+  process.on('SIGINT', () => close('SIGINT', 0))
+  process.on('disconnect', () => close('the process that started this one is gone', 0))
+  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+    process.on(event, (error: unknown) => {
+      log.error(event, { ...describeError(error), stack: error instanceof Error ? error.stack : undefined })
+      close(event, 1)
+    })
+  }
+
+  try {
+    const addresses = await service.listen()
+    log.info('listening', addresses)
+    process.send?.({ type: 'ready', addresses } satisfies ReadyMessage)
+  } catch (error) {
+    fail(error)
+  }
+}
+
+function fail(error: unknown): never {
+  const lines = error instanceof ConfigError ? error.problems : [error instanceof Error ? error.message : String(error)]
+  process.stderr.write(lines.map(line => `${line}\n`).join(''))
+  process.exit(1)
+}
