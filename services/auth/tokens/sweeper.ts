@@ -1,0 +1,67 @@
+// Gives back the memory of dead tokens, in the background and in bounded slices. Nothing is more or less valid for it.
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { TokenStore } from '../stores/ports.ts'
+
+export type SweepEvent =
+  | { type: 'swept'; removed: number; durationMs: number }
+  | { type: 'sweep failed'; cause: unknown }
+
+export interface SweeperOptions {
+  store: Pick<TokenStore, 'deleteExpired'>
+  /** Pause between the end of one sweep and the start of the next: sweeps never overlap. */
+  intervalMs: number
+  /** Epoch milliseconds. */
+  now: () => number
+  observe: (event: SweepEvent) => void
+}
+
+const sliceLength = 1000 // tokens; between two slices whatever waits gets its turn
+
+export type Sweeper = ReturnType<typeof createSweeper>
+
+export function createSweeper({ store, intervalMs, now, observe }: SweeperOptions) {
+  let timer: NodeJS.Timeout | null = null
+  let running: Promise<number> | null = null
+  let stopped = false
+
+  /** One whole sweep, or the one that is already running. Returns how many were removed; rejects if the store does. */
+  function sweep(): Promise<number> {
+    running ??= sweepInSlices().finally(() => {
+      running = null
+    })
+    return running
+  }
+
+  async function sweepInSlices(): Promise<number> {
+    const startedAt = now()
+    let removed = 0
+    for (let done = false; !done && !stopped; ) {
+      const slice = await store.deleteExpired(now(), sliceLength)
+      removed += slice.removed
+      done = slice.done
+      if (!done) await nextTurn()
+    }
+    observe({ type: 'swept', removed, durationMs: now() - startedAt })
+    return removed
+  }
+
+  function schedule(): void {
+    if (stopped) return
+    timer = setTimeout(async () => {
+      // A sweep that fails says so and is tried again: the loop outlives the store's outages.
+      await sweep().catch(cause => observe({ type: 'sweep failed', cause }))
+      schedule()
+    }, intervalMs).unref()
+  }
+
+  return {
+    start: schedule,
+    sweep,
+    /** Waits for the slice that is running; no other follows. */
+    async stop(): Promise<void> {
+      stopped = true
+      if (timer) clearTimeout(timer)
+      await running?.catch(() => {})
+    },
+  }
+}
