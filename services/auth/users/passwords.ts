@@ -1,0 +1,133 @@
+// Hashes and verifies passwords in worker threads behind a bounded queue. Hides the scheme and its traps.
+import { createHmac } from 'node:crypto'
+import { Worker } from 'node:worker_threads'
+import { AppError } from '../../../shared/errors.ts'
+import type { HashResult, HashTask } from './hashWorker.ts'
+
+export interface PasswordsOptions {
+  /** bcrypt's cost, 10 or more (OWASP Password Storage): each step doubles the time of a hash. */
+  cost: number
+  /** Threads that hash, beside the one that validates. */
+  workers: number
+  /** How many may wait for a worker; one more is refused at once. */
+  maxQueue: number
+}
+
+export interface Passwords {
+  /** To be stored. Rejects with `unavailable` where the queue is full or the caller's `signal` aborts in it. */
+  hash(password: string, signal?: AbortSignal): Promise<string>
+  /**
+   * Whether `stored` was made from this password. Costs exactly one hash whatever `stored` is: null (there is no such
+   * user) and what is not ours are false after the same time. Rejects as `hash` does.
+   */
+  verify(password: string, stored: string | null, signal?: AbortSignal): Promise<boolean>
+  /** How many wait for a worker. */
+  queued(): number
+  close(): Promise<void>
+}
+
+interface Job {
+  task: HashTask
+  resolve(result: HashResult): void
+  reject(error: Error): void
+}
+
+const scheme = 'hmac-sha256+bcrypt:' // tells our hashes from bare bcrypt ones
+const storedFormat = /^hmac-sha256\+bcrypt:(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
+const highestCost = 16 // a row that says 31 would keep a worker busy for years
+
+/** Resolves once a worker has made the hash that unknown users are compared with. */
+export async function openPasswords({ cost, workers, maxQueue }: PasswordsOptions): Promise<Passwords> {
+  const idle: Worker[] = []
+  const all = new Set<Worker>()
+  const waiting: Job[] = []
+  const current = new Map<Worker, Job>()
+  let closed = false
+
+  function startWorker(): void {
+    const worker = new Worker(new URL('./hashWorker.ts', import.meta.url))
+    all.add(worker)
+    worker.on('message', (result: HashResult) => {
+      current.get(worker)?.resolve(result)
+      current.delete(worker)
+      idle.push(worker)
+      assign()
+    })
+    worker.on('error', cause => current.get(worker)?.reject(new AppError('internal', 'Hashing failed.', { cause })))
+    worker.on('exit', () => {
+      all.delete(worker)
+      current.get(worker)?.reject(new AppError('unavailable', 'Hashing was interrupted.'))
+      current.delete(worker)
+      if (idle.includes(worker)) idle.splice(idle.indexOf(worker), 1)
+      if (!closed) startWorker()
+    })
+    idle.push(worker)
+    assign()
+  }
+
+  function assign(): void {
+    while (idle.length > 0 && waiting.length > 0) {
+      const worker = idle.pop() as Worker
+      const job = waiting.shift() as Job
+      current.set(worker, job)
+      worker.postMessage(job.task)
+    }
+  }
+
+  function run(task: HashTask, signal?: AbortSignal): Promise<HashResult> {
+    if (closed) return Promise.reject(new AppError('unavailable', 'The service is closing.'))
+    if (idle.length === 0 && waiting.length >= maxQueue) {
+      const headers = { 'Retry-After': '2' }
+      return Promise.reject(new AppError('unavailable', 'Too many log-ins wait already; try again.', { headers }))
+    }
+    return new Promise((resolve, reject) => {
+      const job: Job = { task, resolve, reject }
+      waiting.push(job)
+      // Only out of the queue: a hash that has begun is not worth a worker's restart.
+      signal?.addEventListener('abort', () => {
+        const at = waiting.indexOf(job)
+        if (at < 0) return
+        waiting.splice(at, 1)
+        reject(new AppError('unavailable', 'The client went away.'))
+      })
+      assign()
+    })
+  }
+
+  async function hash(password: string, signal?: AbortSignal): Promise<string> {
+    return scheme + (await run({ digest: digestOf(password), cost }, signal))
+  }
+
+  for (let i = 0; i < workers; i++) startWorker()
+  const nobodys = await hash('')
+
+  return {
+    hash,
+    async verify(password, stored, signal) {
+      const ours = usableHash(stored)
+      const matches = await run({ digest: digestOf(password), hash: ours ?? (usableHash(nobodys) as string) }, signal)
+      return matches === true && ours !== null
+    },
+    queued: () => waiting.length,
+    async close() {
+      closed = true
+      for (const job of waiting.splice(0)) job.reject(new AppError('unavailable', 'The service is closing.'))
+      await Promise.all([...all].map(worker => worker.terminate()))
+    },
+  }
+}
+
+/**
+ * What bcrypt gets in place of the password: 44 characters without NUL, whatever the password is. bcrypt itself looks at
+ * 72 bytes only and repeats its key after a NUL, so that different passwords would be equal. NFKC first: the same
+ * password typed on another keyboard is the same (NIST SP 800-63B-4 section 3.1.1.2). The HMAC key is no secret; it
+ * makes the digest useless against plain SHA-256 sums leaked elsewhere.
+ */
+function digestOf(password: string): string {
+  return createHmac('sha256', 'latchkey password').update(password.normalize('NFKC')).digest('base64')
+}
+
+function usableHash(stored: string | null): string | null {
+  const match = stored === null ? null : storedFormat.exec(stored)
+  return match && Number(match[2]) <= highestCost ? (match[1] as string) : null
+}
