@@ -1,0 +1,37 @@
+// The environment of a development machine: `.env`, and the keys that are missing, made once and kept there.
+import { randomBytes } from 'node:crypto'
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { parseEnv } from 'node:util'
+import type { Environment } from '../shared/config.ts'
+
+const file = '.env'
+const keys = ['SERVICE_KEY']
+
+/** `env` as it is where NODE_ENV is neither unset nor `development`; else completed, and `tell` hears what was written. */
+export function completeEnvironment(env: Environment, tell: (message: string) => void): Environment {
+  if (env['NODE_ENV'] && env['NODE_ENV'] !== 'development') return env
+  const text = readIfThere(file)
+  const complete: Environment = { ...(text === null ? {} : parseEnv(text)), ...env }
+  const missing = keys.filter(key => !complete[key] && !complete[`${key}_FILE`])
+  if (missing.length === 0) return complete
+
+  const lines = missing.map(key => `${key}=${randomBytes(32).toString('hex')}`).join('\n')
+  try {
+    if (text === null) writeFileSync(file, `${lines}\n`, { flag: 'wx', mode: 0o600 })
+    else appendFileSync(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${lines}\n`)
+    tell(`Made ${missing.join(' and ')} and kept it in ${file}.`)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    tell(`Made ${missing.join(' and ')} for this run only: ${file} cannot be written (${code}).`)
+  }
+  return { ...complete, ...parseEnv(lines) }
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+}
