@@ -1,0 +1,63 @@
+// Everything that must pass: format and lint, types, tests with coverage. Ends with one line that counts it all.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+
+const usage = `Usage: ./runTests [mocha arguments]
+
+Checks format, lint and types, runs every test, and ends with one line: N passed, N failed, N skipped.
+With arguments only the tests they choose run, without coverage: ./runTests tests/tokens.test.ts, ./runTests -g slides
+
+With CI=1 a skipped test is a failure.`
+
+const args = process.argv.slice(2)
+if (args.includes('--help')) {
+  console.log(usage)
+  process.exit(0)
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
+const countsFile = join(scratch, 'counts.json')
+const binaries = join(process.cwd(), 'node_modules', '.bin')
+const counts = { passed: 0, failed: 0, skipped: 0 }
+
+if (args.length === 0) {
+  check('format and lint', 'biome', ['ci', '--error-on-warnings', '--reporter=summary'])
+  check('types', 'tsc', ['--noEmit'])
+}
+test()
+rmSync(scratch, { recursive: true })
+if (process.env['CI'] && counts.skipped > 0) {
+  console.log('CI is set: what is skipped has failed.')
+  counts.failed += counts.skipped
+}
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+process.exit(counts.failed === 0 ? 0 : 1)
+
+function run(binary: string, args: string[], env = process.env): boolean {
+  // This process's own Node first: an older one on the PATH cannot run what these start.
+  const PATH = [dirname(process.execPath), binaries, process.env['PATH']].join(':')
+  const { status } = spawnSync(join(binaries, binary), args, { stdio: 'inherit', env: { ...env, PATH } })
+  return status === 0
+}
+
+function check(title: string, binary: string, args: string[]): void {
+  const passed = run(binary, args)
+  console.log(`${passed ? '✔' : '✘'} ${title}`)
+  counts[passed ? 'passed' : 'failed']++
+}
+
+function test(): void {
+  const env = { ...process.env, TEST_COUNTS_FILE: countsFile, NODE_ENV: 'test' }
+  const mocha = ['--reporter', 'tests/support/reporter.ts', ...args]
+  const passed = args.length > 0 ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
+  try {
+    const tests = JSON.parse(readFileSync(countsFile, 'utf8')) as typeof counts
+    for (const outcome of ['passed', 'failed', 'skipped'] as const) counts[outcome] += tests[outcome]
+    if (!passed && tests.failed === 0) counts.failed++ // coverage below its limits
+  } catch {
+    console.log('✘ the tests did not run to their end')
+    counts.failed++
+  }
+}

@@ -1,0 +1,14 @@
+// mocha's spec reporter, which also leaves its counts where ./runTests reads them.
+import { writeFileSync } from 'node:fs'
+import Mocha from 'mocha'
+
+export default class CountingReporter extends Mocha.reporters.Spec {
+  constructor(runner: Mocha.Runner, options: Mocha.MochaOptions) {
+    super(runner, options)
+    const file = process.env['TEST_COUNTS_FILE']
+    runner.once('end', () => {
+      const { passes, failures, pending } = this.stats
+      if (file) writeFileSync(file, JSON.stringify({ passed: passes, failed: failures, skipped: pending }))
+    })
+  }
+}
