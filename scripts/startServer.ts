@@ -9,7 +9,7 @@ import { readAuthConfig } from '../services/auth/config.ts'
 import { readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError, type Environment } from '../shared/config.ts'
 import { openLog } from '../shared/log.ts'
-import type { ReadyMessage } from '../shared/service.ts'
+import type { ServiceMessage } from '../shared/service.ts'
 import { completeEnvironment } from './environment.ts'
 
 const usage = `Usage: ./startServer [--check-config]
@@ -113,7 +113,7 @@ function openLogFile(): number {
 }
 
 /** Resolves to the addresses of the service once it listens. */
-async function start(name: string, path: string, env: Environment): Promise<Record<string, string>> {
+function start(name: string, path: string, env: Environment): Promise<Record<string, string>> {
   const child = spawn(process.execPath, [path], { env, stdio: ['ignore', output, 'inherit', 'ipc'] })
   children.set(name, child)
   child.once('exit', (code, signal) => {
@@ -122,8 +122,12 @@ async function start(name: string, path: string, env: Environment): Promise<Reco
     console.error(`${name} ended (${signal ?? `exit code ${code}`}); stopping the rest.`)
     stop(`${name} ended`, 1)
   })
-  const [message] = (await once(child, 'message')) as [ReadyMessage]
-  return message.addresses
+  return new Promise(resolve => {
+    child.on('message', (message: ServiceMessage) => {
+      if (message.type === 'ready') resolve(message.addresses)
+      else stop(message.reason, 0)
+    })
+  })
 }
 
 async function waitUntilReady(url: string): Promise<void> {
@@ -144,7 +148,7 @@ function stop(reason: string, exitCode: number): Promise<void> {
     for (const name of ['Business', 'Auth']) {
       const child = children.get(name)
       if (child === undefined) continue
-      child.kill('SIGTERM')
+      child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
       const kill = setTimeout(() => child.kill('SIGKILL'), killAfterMs)
       await once(child, 'exit')
       clearTimeout(kill)

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
 import { AppError, type ErrorCode, statusOf } from './errors.ts'
@@ -36,7 +37,7 @@ export interface ListenerOptions {
 export interface CloseOptions {
   /**
    * How long the listener still answers, each time with `Connection: close`, so that clients with open connections
-   * learn of the end from an answer and not from a reset. It ends early once no connection is open.
+   * learn of the end from an answer and not from a reset. It ends early once no connection has been open for a while.
    */
   lameDuckMs: number
   /** From there, how long requests under way may take before their connections are cut. */
@@ -58,6 +59,8 @@ const securityHeaders = new Map([
   ['Referrer-Policy', 'no-referrer'],
   ['X-Content-Type-Options', 'nosniff'],
 ])
+
+const emptyForMs = 200 // without a connection: then nobody is there to be told of the end
 
 const requestIdFormat = /^[A-Za-z0-9._-]{1,64}$/
 
@@ -165,16 +168,14 @@ export function createListener(
     clearTimeout(cut)
   }
 
-  function emptied(atMostMs: number): Promise<void> {
-    return new Promise(resolve => {
-      const timeout = setTimeout(done, atMostMs)
-      const poll = setInterval(() => sockets.size === 0 && done(), 20)
-      function done(): void {
-        clearTimeout(timeout)
-        clearInterval(poll)
-        resolve()
-      }
-    })
+  async function emptied(atMostMs: number): Promise<void> {
+    const stepMs = 20
+    let emptyMs = 0
+    for (let waitedMs = 0; waitedMs < atMostMs && emptyMs < emptyForMs; waitedMs += stepMs) {
+      await sleep(stepMs)
+      // Between two connections of a client that makes one per request there is none: only a while without any counts.
+      emptyMs = sockets.size === 0 ? emptyMs + stepMs : 0
+    }
   }
 }
 

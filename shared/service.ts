@@ -10,11 +10,11 @@ export interface Service {
   close(): Promise<void>
 }
 
-/** What a service tells the process that started it, over IPC, once it can be used. */
-export interface ReadyMessage {
-  type: 'ready'
-  addresses: Record<string, string>
-}
+/**
+ * Over IPC, between a service and the process that started it. The service says `ready` once it can be used, and `stop`
+ * when it gets a signal: its parent decides who stops first, and says `stop` to it.
+ */
+export type ServiceMessage = { type: 'ready'; addresses: Record<string, string> } | { type: 'stop'; reason: string }
 
 const closeWithinMs = 10_000 // Docker and Heroku kill after 10 s and 30 s
 
@@ -45,8 +45,11 @@ export async function runService<C>(readConfig: () => C, open: (config: C) => Pr
       },
     )
   }
-  process.on('SIGTERM', () => close('SIGTERM', 0))
-  process.on('SIGINT', () => close('SIGINT', 0))
+  // Ctrl-C and Heroku signal every process at the same moment; only the parent knows that Business must end first.
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    process.on(signal, () => (process.connected ? tellParent({ type: 'stop', reason: signal }) : close(signal, 0)))
+  }
+  process.on('message', (message: ServiceMessage) => message.type === 'stop' && close(message.reason, 0))
   process.on('disconnect', () => close('the process that started this one is gone', 0))
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (error: unknown) => {
@@ -58,10 +61,14 @@ export async function runService<C>(readConfig: () => C, open: (config: C) => Pr
   try {
     const addresses = await service.listen()
     log.info('listening', addresses)
-    process.send?.({ type: 'ready', addresses } satisfies ReadyMessage)
+    if (process.connected) tellParent({ type: 'ready', addresses })
   } catch (error) {
     fail(error)
   }
+}
+
+function tellParent(message: ServiceMessage): void {
+  process.send?.(message)
 }
 
 function fail(error: unknown): never {
