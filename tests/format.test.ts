@@ -1,10 +1,55 @@
 // tokens/format.ts: the secret's shape.
 import { expect } from 'chai'
-import { drawSecret, parseSecret, tagOf } from '../services/auth/tokens/format.ts'
+import { drawSecret, drawTokenId, parseSecret, refOf, tagOf } from '../services/auth/tokens/format.ts'
+
+const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
 describe('the format of a token', () => {
   it('is lk_, a routing tag, 256 random bits and a checksum, in base62', () => {
     expect(drawSecret('Abcd')).to.match(/^lk_Abcd[0-9A-Za-z]{49}$/)
   })
+
+  it('is read back to its tag and its SHA-256', () => {
+    const secret = drawSecret('Abcd')
+    const ref = parseSecret(secret)
+    expect(ref).to.deep.equal(refOf(secret))
+    expect(ref?.tag).to.equal('Abcd')
+    expect(Buffer.from(String(ref?.hash), 'base64url')).to.have.length(32)
+  })
+
+  it('is refused when any one character is another', () => {
+    const secret = drawSecret('Abcd')
+    for (let i = 0; i < secret.length; i++) {
+      for (const other of [...alphabet, '_', '-']) {
+        if (other === secret[i]) continue
+        expect(parseSecret(secret.slice(0, i) + other + secret.slice(i + 1)), `at ${i}`).to.equal(null)
+      }
+    }
+  })
+
+  it('is refused when it is longer, shorter, padded, or in another case', () => {
+    const secret = drawSecret('Abcd')
+    const others = ['', 'lk_', `${secret}0`, secret.slice(0, -1), ` ${secret}`, `${secret}\n`, `${secret}\0`]
+    for (const other of [...others, secret.toUpperCase(), secret.repeat(40)]) expect(parseSecret(other)).to.equal(null)
+  })
+
+  it('has no two secrets alike and uses every character as often', () => {
+    const secrets = Array.from({ length: 20_000 }, () => drawSecret('Abcd'))
+    expect(new Set(secrets).size).to.equal(secrets.length)
+    const counts = new Map<string, number>()
+    for (const secret of secrets) {
+      for (const character of secret.slice(7, 50)) counts.set(character, (counts.get(character) ?? 0) + 1)
+    }
+    const expected = (secrets.length * 43) / 62
+    const chiSquare = [...alphabet].reduce((sum, c) => sum + ((counts.get(c) ?? 0) - expected) ** 2 / expected, 0)
+    expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above that once in a million runs
+  })
+
+  it('gives all tokens of a user one tag, and ids of which nothing follows about the secret', () => {
+    expect(tagOf('a user'))
+      .to.equal(tagOf('a user'))
+      .and.to.match(/^[0-9A-Za-z]{4}$/)
+    expect(new Set(Array.from({ length: 1000 }, (_, i) => tagOf(`user ${i}`))).size).to.be.above(990)
+    expect(drawTokenId('Abcd')).to.match(/^Abcd[0-9A-Za-z]{12}$/)
+  })
 })
-void [parseSecret, tagOf]
