@@ -50,7 +50,8 @@ function check(title: string, binary: string, args: string[]): void {
 
 function test(): void {
   const env = { ...process.env, TEST_COUNTS_FILE: countsFile, NODE_ENV: 'test' }
-  const mocha = ['--reporter', 'tests/support/reporter.ts', ...args]
+  const files = args.some(arg => arg.endsWith('.ts')) ? [] : ['tests/**/*.test.ts']
+  const mocha = ['--reporter', 'tests/support/reporter.ts', ...files, ...args]
   const passed = args.length > 0 ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
   try {
     const tests = JSON.parse(readFileSync(countsFile, 'utf8')) as typeof counts

@@ -1,6 +1,7 @@
 // Reads an environment through a zod schema: blank is unset, NAME_FILE for secrets, every problem reported at once.
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
+import { isBearerToken } from './bearer.ts'
 import { accessLogModes } from './http.ts'
 import { logLevels } from './log.ts'
 
@@ -44,12 +45,22 @@ export const seconds = (fallback: number, description: string) =>
     .meta({ description, expected: 'a whole number of seconds, 1 or more' })
 
 /** A key for one of our listeners: long enough and not something a person would type. */
+const keyExpected = 'at least 32 random characters (openssl rand -hex 32)'
+const keyText = z
+  .string()
+  .min(32)
+  .refine(value => isBearerToken(value) && new Set(value).size >= 10 && !/change.?me|example|password/i.test(value))
+
 export const key = (description: string) =>
-  z
-    .string()
-    .min(32)
-    .refine(value => new Set(value).size >= 10 && !/change.?me|example|password/i.test(value))
-    .meta({ description, expected: 'at least 32 random characters (openssl rand -hex 32)', secret: true })
+  keyText.meta({
+    description,
+    expected: keyExpected,
+    secret: true,
+    fallback: 'made in development, needed in production',
+  })
+
+export const optionalKey = (description: string) =>
+  keyText.optional().meta({ description, expected: keyExpected, secret: true })
 
 export const address = (description: string) =>
   z.string().default('127.0.0.1').meta({ description, expected: 'an address to bind to' })

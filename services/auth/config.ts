@@ -1,6 +1,14 @@
 // The settings of Auth and what they become.
 import { z } from 'zod'
-import { address, commonSettings, type Environment, key, port, readSettings, seconds } from '../../shared/config.ts'
+import {
+  address,
+  commonSettings,
+  type Environment,
+  optionalKey,
+  port,
+  readSettings,
+  seconds,
+} from '../../shared/config.ts'
 
 const defaultDemo = { username: 'demo@example.com', password: 'postman' }
 
@@ -16,11 +24,7 @@ export const authSettings = {
   AUTH_PORT: port(3001, 'public listener of Auth'),
   AUTH_INTERNAL_PORT: port(3101, 'internal listener of Auth, for holders of a key'),
   INTERNAL_HOST: address('address of the internal listener; never one that the public reaches'),
-  SERVICE_KEY_PREVIOUS: key('accepted beside SERVICE_KEY while keys are rotated').optional().meta({
-    description: 'accepted beside SERVICE_KEY while keys are rotated',
-    expected: 'at least 32 random characters (openssl rand -hex 32)',
-    secret: true,
-  }),
+  SERVICE_KEY_PREVIOUS: optionalKey('accepted beside SERVICE_KEY while keys are rotated'),
   TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token that is not validated for so long is dead'),
   TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'absolute end: no token lives longer, however busy'),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead'),

@@ -6,8 +6,8 @@ export const businessSettings = {
   ...commonSettings,
   BUSINESS_PORT: port(3000, 'public listener of Business'),
   AUTH_INTERNAL_URL: z
-    .url({ protocol: /^https?$/ })
-    .refine(url => new URL(url).pathname === '/')
+    .string()
+    .refine(isHttpOrigin)
     .default('http://127.0.0.1:3101')
     .meta({ description: 'where Business asks Auth', expected: 'an http or https address without a path' }),
 }
@@ -25,4 +25,9 @@ export function readBusinessConfig(env: Environment) {
     logLevel: settings.LOG_LEVEL,
     accessLog: settings.ACCESS_LOG ?? (settings.NODE_ENV === 'production' ? 'errors' : 'all'),
   } as const
+}
+
+function isHttpOrigin(text: string): boolean {
+  const url = URL.parse(text)
+  return url !== null && /^https?:$/.test(url.protocol) && `${url.origin}/` === url.href
 }

@@ -1,0 +1,30 @@
+// docs/http-api.md against the routes that answer.
+import { readFileSync } from 'node:fs'
+import { expect } from 'chai'
+
+const routePattern = /(?:GET|POST|PUT|PATCH|DELETE) \/[\w/:.-]*/g
+
+function documented(heading: string): string[] {
+  const [, section = ''] = readFileSync('docs/http-api.md', 'utf8').split(`## ${heading}`)
+  const table = section.split('\n## ')[0] as string
+  return [...table.matchAll(/^\| `([A-Z]+ \/\S*)`/gm)].map(([, route]) => route as string)
+}
+
+/** The route lists of a service, one per listener, as app.ts shows them. */
+function routeLists(service: string): string[][] {
+  const source = readFileSync(`services/${service}/app.ts`, 'utf8')
+  return source
+    .split('createListener(\n')
+    .slice(1)
+    .map(part => [...part.matchAll(routePattern)].map(([route]) => route))
+}
+
+describe('docs/http-api.md', () => {
+  it('lists the routes of every listener and no others', () => {
+    const [businessPublic] = routeLists('business')
+    const [authPublic, authInternal] = routeLists('auth')
+    expect(documented('Business, public listener')).to.have.members(businessPublic as string[])
+    expect(documented('Auth, public listener')).to.have.members(authPublic as string[])
+    expect(documented('Auth, internal listener')).to.have.members(authInternal as string[])
+  })
+})
