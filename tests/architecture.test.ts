@@ -1,0 +1,171 @@
+// The import rules of the house, read from the sources.
+import { globSync, readFileSync } from 'node:fs'
+import { posix } from 'node:path'
+import { expect } from 'chai'
+
+interface Import {
+  file: string
+  /** A package, or a path from the project's root. */
+  target: string
+  isType: boolean
+  isDynamic: boolean
+}
+
+const files = globSync('{shared,services}/**/*.ts').map(file => file.replaceAll('\\', '/'))
+const sources = new Map(files.map(file => [file, readFileSync(file, 'utf8')]))
+
+function importsOf(file: string, source: string): Import[] {
+  const found: Import[] = []
+  const patterns = [
+    /^(?<keyword>import|export)\s+(?<type>type\s)?[^'"]*?from\s+['"](?<specifier>[^'"]+)['"]/gms,
+    /\bimport\(\s*['"](?<specifier>[^'"]+)['"]/g,
+    /\bnew URL\(\s*['"](?<specifier>[^'"]+)['"]\s*,\s*import\.meta\.url/g,
+  ]
+  for (const pattern of patterns) {
+    for (const { groups } of source.matchAll(pattern)) {
+      const { specifier = '', type, keyword } = groups ?? {}
+      const target = specifier.startsWith('.') ? posix.join(posix.dirname(file), specifier) : specifier
+      found.push({ file, target, isType: type !== undefined, isDynamic: keyword === undefined })
+    }
+  }
+  return found
+}
+
+const isPackage = (target: string) => !/^(shared|services|tests|scripts|bench)\//.test(target)
+const isWithin =
+  (...folders: string[]) =>
+  (target: string) =>
+    folders.some(folder => target.startsWith(folder))
+
+interface Rule {
+  sentence: string
+  files: RegExp
+  allows: (imported: Import) => boolean
+}
+
+const rules: Rule[] = [
+  {
+    sentence: 'shared knows no service',
+    files: /^shared\//,
+    allows: ({ target }) => isPackage(target) || isWithin('shared/')(target),
+  },
+  {
+    sentence: 'Business reaches Auth over HTTP only',
+    files: /^services\/business\//,
+    allows: ({ target }) => isPackage(target) || isWithin('shared/', 'services/business/')(target),
+  },
+  {
+    sentence: 'Auth does not know who its callers are',
+    files: /^services\/auth\//,
+    allows: ({ target }) => isPackage(target) || isWithin('shared/', 'services/auth/')(target),
+  },
+  {
+    sentence: 'routes ask use cases, never stores',
+    files: /^services\/auth\/(routes|dialects)\//,
+    allows: ({ target }) => !isWithin('services/auth/stores/')(target),
+  },
+  {
+    sentence: 'a use case knows neither HTTP nor the database',
+    files: /^services\/auth\/(tokens|users|defence)\//,
+    allows: ({ target, isType }) =>
+      !/koa/.test(target) &&
+      target !== 'shared/http.ts' &&
+      (!isWithin('services/auth/stores/')(target) || (isType && target === 'services/auth/stores/ports.ts')),
+  },
+  {
+    sentence: 'an adapter knows one database',
+    files: /^services\/auth\/stores\/(?!index|ports)/,
+    allows: ({ target }) =>
+      isPackage(target)
+        ? !/koa/.test(target)
+        : isWithin('shared/', 'services/auth/stores/ports', 'services/auth/stores/migrations')(target),
+  },
+  {
+    sentence: 'the driver of an unused store is never loaded',
+    files: /^services\/auth\/stores\/index\.ts$/,
+    allows: ({ target, isDynamic }) => target === 'services/auth/stores/ports.ts' || isDynamic,
+  },
+  {
+    sentence: 'nobody imports main.ts',
+    files: /./,
+    allows: ({ target }) => !target.endsWith('main.ts'),
+  },
+  {
+    sentence: 'only authClient.ts and forward.ts speak undici',
+    files: /^(?!services\/business\/(authClient|forward)\.ts)/,
+    allows: ({ target }) => target !== 'undici',
+  },
+]
+
+/** "file imports target: sentence" for every import that a rule forbids. */
+function broken(imports: Import[]): string[] {
+  return imports.flatMap(imported =>
+    rules
+      .filter(rule => rule.files.test(imported.file) && !rule.allows(imported))
+      .map(rule => `${imported.file} imports ${imported.target}: ${rule.sentence}`),
+  )
+}
+
+describe('the house', () => {
+  it('keeps its import rules', () => {
+    expect(broken([...sources].flatMap(([file, source]) => importsOf(file, source)))).to.deep.equal([])
+  })
+
+  it('would say so if one were broken', () => {
+    const planted: [string, string, string][] = [
+      ['shared/http.ts', "import { openAuth } from '../services/auth/app.ts'", 'shared knows no service'],
+      [
+        'services/business/data.ts',
+        "import type { Tokens } from '../auth/tokens/tokens.ts'",
+        'Business reaches Auth over HTTP only',
+      ],
+      ['services/auth/app.ts', "import { data } from '../business/data.ts'", 'Auth does not know who its callers are'],
+      [
+        'services/auth/routes/login.ts',
+        "import type { UserRecord } from '../stores/ports.ts'",
+        'routes ask use cases, never stores',
+      ],
+      ['services/auth/tokens/tokens.ts', "import Koa from 'koa'", 'a use case knows neither HTTP nor the database'],
+      [
+        'services/auth/users/users.ts',
+        "import { openUserStore } from '../stores/memory.ts'",
+        'a use case knows neither HTTP nor the database',
+      ],
+      [
+        'services/auth/stores/memory.ts',
+        "import { openTokenStore } from './redis.ts'",
+        'an adapter knows one database',
+      ],
+      [
+        'services/auth/stores/index.ts',
+        "import { openTokenStore } from './memory.ts'",
+        'the driver of an unused store is never loaded',
+      ],
+      ['services/auth/app.ts', "import './main.ts'\nimport x from './main.ts'", 'nobody imports main.ts'],
+      [
+        'services/business/data.ts',
+        "import { request } from 'undici'",
+        'only authClient.ts and forward.ts speak undici',
+      ],
+    ]
+    for (const [file, source, sentence] of planted) {
+      const [problem] = broken(importsOf(file, source))
+      expect(problem, source).to.match(new RegExp(`^${file} imports .*: ${sentence}$`))
+    }
+  })
+
+  it('reads the environment and the clock in main.ts only', () => {
+    const readers = [...sources].filter(
+      ([file, source]) => !file.endsWith('main.ts') && /process\.env|Date\.now/.test(source),
+    )
+    expect(readers.map(([file]) => file)).to.deep.equal([])
+  })
+
+  it('has no room for utils, helpers, common, manager or base', () => {
+    expect(files.filter(file => /utils|helpers|common|manager|base/i.test(posix.basename(file)))).to.deep.equal([])
+  })
+
+  it('says at the top of every file what it owns', () => {
+    expect([...sources].filter(([, source]) => !source.startsWith('// ')).map(([file]) => file)).to.deep.equal([])
+  })
+})
