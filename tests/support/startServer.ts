@@ -1,0 +1,74 @@
+// ./startServer as a person runs it: a real process, from any folder, with an environment of its own.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { serviceKey } from './servers.ts'
+
+const project = process.cwd()
+const running = new Set<ChildProcess>()
+const copies: string[] = []
+
+export interface Run {
+  process: ChildProcess
+  /** What it has printed so far. */
+  stdout(): string
+  stderr(): string
+  /** Resolves to the addresses when it says that it is ready; rejects with its output when it ends before. */
+  ready: Promise<{ business: string; auth: string; authInternal: string }>
+  /** Resolves to the exit code. */
+  ended: Promise<number | null>
+}
+
+export interface RunOptions {
+  args?: string[]
+  env?: Record<string, string | undefined>
+  /** Where the project is; a copy keeps what is written there. */
+  folder?: string
+  cwd?: string
+}
+
+/** Ports are chosen by the system and a key is given, unless `env` says otherwise. */
+export function runStartServer({ args = [], env = {}, folder = project, cwd = tmpdir() }: RunOptions = {}): Run {
+  const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0' }
+  const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ...ports, ...env }
+  const child = spawn(join(folder, 'startServer'), args, { cwd, env: given, stdio: ['ignore', 'pipe', 'pipe'] })
+  running.add(child)
+  child.once('exit', () => running.delete(child))
+  let stdout = ''
+  let stderr = ''
+  const ended = once(child, 'close').then(([code]) => code as number | null)
+  const ready = new Promise<{ business: string; auth: string; authInternal: string }>((resolve, reject) => {
+    child.stdout.on('data', chunk => {
+      stdout += chunk
+      const line = stdout.split('\n').find(line => line.includes('"event":"ready"'))
+      if (line) resolve(JSON.parse(line))
+    })
+    child.stderr.on('data', chunk => {
+      stderr += chunk
+    })
+    ended.then(code => reject(new Error(`ended with ${code}:\n${stdout}${stderr}`)))
+  })
+  ready.catch(() => {})
+  return { process: child, stdout: () => stdout, stderr: () => stderr, ready, ended }
+}
+
+/** A folder, with a space in its path, that looks like the project and in which files may be written. */
+export function copyOfProject(): string {
+  const folder = join(mkdtempSync(join(tmpdir(), 'latchkey-')), 'a copy')
+  copies.push(folder)
+  cpSync('startServer', join(folder, 'startServer'))
+  const kept = new Set(['startServer', '.env', 'logs', '.git', 'coverage'])
+  for (const entry of readdirSync(project)) {
+    if (!kept.has(entry)) symlinkSync(join(project, entry), join(folder, entry))
+  }
+  return folder
+}
+
+/** Kills what a failed test left running and removes the copies: a suite's `after(cleanUp)`. */
+export async function cleanUp(): Promise<void> {
+  for (const child of running) child.kill('SIGTERM')
+  await Promise.all([...running].map(child => once(child, 'exit')))
+  for (const folder of copies.splice(0)) rmSync(join(folder, '..'), { recursive: true, force: true })
+}
