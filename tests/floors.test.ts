@@ -15,7 +15,7 @@ const floors: Record<string, string[]> = {
   '@koa/router': ['15.0.0'],
   redis: ['6.0.0'],
   pg: ['8.0.0'],
-  jose: ['6.0.0'],
+  jose: ['6.0.0', '4.15.5'], // CVE-2024-28176
   nodemailer: ['10.4.1'], // CVE-2026-125755
   '@koa/cors': ['5.0.0'], // CVE-2023-49803
 }
