@@ -1,0 +1,188 @@
+// npm run bench: /data on the real two processes against the same server with other checks, side by side and interleaved
+// in one run. Ends with a table, bench/results/data.json and bench/results/data.svg.
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { SignJWT } from 'jose'
+import { barChart } from './chart.ts'
+import { drive, type LoadResult, loadTool, median } from './load.ts'
+import { cpuMicros, describeMachine, logIn, type Running, start, startAuth, stopAll } from './processes.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    connections: { type: 'string', default: '1,64,256,1000' },
+    /** Rows whose name contains this. */
+    only: { type: 'string', default: '' },
+  },
+})
+const rounds = Number(options.rounds)
+const seconds = Number(options.seconds)
+const connectionCounts = options.connections.split(',').map(Number)
+const tokenCount = 64
+
+interface Row {
+  name: string
+  tokens: string[]
+  server: Running
+  /** Present where the server asks Auth. */
+  auth: Running | null
+}
+
+interface Measurement extends LoadResult {
+  cpuPerRequest: number
+  callsPerRequest: number
+}
+
+const jwtSecret = randomBytes(32).toString('hex')
+const edKeys = generateKeyPairSync('ed25519')
+
+async function openRows(): Promise<Row[]> {
+  const auth = await startAuth()
+  const tokens: string[] = []
+  for (let i = 0; i < tokenCount; i++) tokens.push(await logIn(`${auth.addresses['auth']}`))
+  const hs256 = await signTokens('HS256', new TextEncoder().encode(jwtSecret))
+  const edDsa = await signTokens('EdDSA', edKeys.privateKey)
+  const env = {
+    AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
+    BUSINESS_PORT: '0',
+    JWT_SECRET: jwtSecret,
+    JWT_PUBLIC_KEY: edKeys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+  }
+  const preload = ['--import', './bench/countCalls.ts']
+  const variants: [string, string[], Running | null][] = [
+    ['no check', tokens, null],
+    ['batched', tokens, auth],
+    ['one call per request', tokens, auth],
+    ['fast-jwt HS256', hs256, null],
+    ['fast-jwt HS256, cached', hs256, null],
+    ['jose HS256', hs256, null],
+    ['jose EdDSA', edDsa, null],
+  ]
+  const rows: Row[] = []
+  const add = async (
+    name: string,
+    tokens: string[],
+    auth: Running | null,
+    file: string,
+    more: Record<string, string>,
+  ) => {
+    if (name.includes(options.only))
+      rows.push({ name, tokens, auth, server: await start(file, { ...env, ...more }, preload) })
+  }
+  await add('Latchkey', tokens, auth, 'services/business/main.ts', {})
+  for (const CHASSIS of ['ours', 'bare']) {
+    for (const [VARIANT, tokens, auth] of variants) {
+      // In our chassis that is the real Business above.
+      if (VARIANT === 'batched' && CHASSIS === 'ours') continue
+      const name = CHASSIS === 'ours' ? VARIANT : `bare Koa, ${VARIANT}`
+      await add(name, tokens, auth, 'bench/server.ts', { VARIANT, CHASSIS })
+    }
+  }
+  return rows
+}
+
+async function signTokens(alg: string, key: Parameters<SignJWT['sign']>[0]): Promise<string[]> {
+  const sign = (i: number) =>
+    new SignJWT({ username: 'demo@example.com', client_id: 'bench', jti: `token-${i}` })
+      .setProtectedHeader({ alg, typ: 'at+jwt' })
+      .setIssuer('latchkey')
+      .setAudience('business')
+      .setSubject(`user-${i}`)
+      .setIssuedAt()
+      .setExpirationTime('2h')
+      .sign(key)
+  return Promise.all(Array.from({ length: tokenCount }, (_, i) => sign(i)))
+}
+
+async function countCalls({ server }: Row): Promise<number> {
+  server.process.send('calls')
+  const [{ calls }] = (await once(server.process, 'message')) as [{ calls: number }]
+  return calls
+}
+
+async function measure(row: Row, connections: number, seconds: number): Promise<Measurement> {
+  const processes = row.auth ? [row.server, row.auth] : [row.server]
+  const cpuSoFar = () => processes.reduce((sum, running) => sum + cpuMicros(running), 0)
+  const [cpuBefore, callsBefore] = [cpuSoFar(), await countCalls(row)]
+  const url = `${row.server.addresses['business']}/data`
+  const result = await drive({ url, connections, seconds, tokens: row.tokens })
+  if (result.errors > 0) console.error(`\n${row.name}: ${result.errors} errors at ${connections} connections`)
+  return {
+    ...result,
+    cpuPerRequest: (cpuSoFar() - cpuBefore) / result.requests,
+    callsPerRequest: ((await countCalls(row)) - callsBefore) / result.requests,
+  }
+}
+
+function summarise(measurements: Measurement[]): Measurement {
+  const of = (member: keyof Measurement) => median(measurements.map(measurement => measurement[member]))
+  return {
+    requests: of('requests'),
+    perSecond: of('perSecond'),
+    p50: of('p50'),
+    p99: of('p99'),
+    max: of('max'),
+    errors: of('errors'),
+    cpuPerRequest: of('cpuPerRequest'),
+    callsPerRequest: of('callsPerRequest'),
+  }
+}
+
+function table(connections: number, results: Map<string, Measurement>): string {
+  const lines = [
+    `| ${connections} connection${connections === 1 ? '' : 's'} | requests/s | p50 ms | p99 ms | CPU µs/request | calls to Auth/request |`,
+    '|---|--:|--:|--:|--:|--:|',
+  ]
+  for (const [name, { perSecond, p50, p99, cpuPerRequest, callsPerRequest }] of results) {
+    const cells = [Math.round(perSecond).toLocaleString('en'), p50.toFixed(2), p99.toFixed(2), cpuPerRequest.toFixed(1)]
+    lines.push(`| ${name} | ${cells.join(' | ')} | ${callsPerRequest.toFixed(3)} |`)
+  }
+  return lines.join('\n')
+}
+
+const rows = await openRows()
+const total = rounds * connectionCounts.length * rows.length
+let step = 0
+const results: Record<string, Record<string, Measurement>> = {}
+const tables: string[] = []
+
+for (const row of rows) await measure(row, 64, 1) // warm-up
+for (const connections of connectionCounts) {
+  const measured = new Map<string, Measurement[]>(rows.map(({ name }) => [name, []]))
+  for (let round = 0; round < rounds; round++) {
+    for (const row of rows) {
+      process.stderr.write(`\r${++step}/${total} ${connections} connections, round ${round + 1}: ${row.name}\x1b[K`)
+      measured.get(row.name)?.push(await measure(row, connections, seconds))
+    }
+  }
+  const medians = new Map([...measured].map(([name, measurements]) => [name, summarise(measurements)]))
+  results[connections] = Object.fromEntries(medians)
+  tables.push(table(connections, medians))
+}
+process.stderr.write('\r\x1b[K')
+stopAll()
+
+const machine = describeMachine()
+const date = new Date().toISOString().slice(0, 10)
+const command = `npm run bench -- --rounds ${rounds} --seconds ${seconds}`
+console.log(
+  `${machine}, all processes and ${loadTool} on the same cores, ${date}\n${command}\n\n${tables.join('\n\n')}`,
+)
+mkdirSync('bench/results', { recursive: true })
+writeFileSync(
+  'bench/results/data.json',
+  `${JSON.stringify({ machine, date, command, loadTool, rounds, seconds, tokenCount, results }, null, 2)}\n`,
+)
+const shown = results[64] ?? Object.values(results)[0] ?? {}
+const bars = Object.entries(shown).map(([label, { perSecond }]) => ({
+  label,
+  value: perSecond,
+  ours: label === 'Latchkey',
+}))
+writeFileSync(
+  'bench/results/data.svg',
+  barChart('GET /data, requests per second, 64 connections', `${machine}, ${date}`, bars),
+)

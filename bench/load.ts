@@ -1,0 +1,78 @@
+// Drives a server with many connections and many tokens: wrk where it is installed, autocannon otherwise.
+import { execFile, spawnSync } from 'node:child_process'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import autocannon from 'autocannon'
+
+export interface Load {
+  url: string
+  connections: number
+  seconds: number
+  /** Sent in turn, each as `Authorization: Bearer`. */
+  tokens: string[]
+}
+
+export interface LoadResult {
+  requests: number
+  perSecond: number
+  /** Milliseconds. */
+  p50: number
+  p99: number
+  max: number
+  /** Answers other than 2xx, and connections that broke. */
+  errors: number
+}
+
+const hasWrk = spawnSync('wrk', ['--version']).error === undefined
+export const loadTool = hasWrk ? 'wrk' : 'autocannon'
+
+export function drive(load: Load): Promise<LoadResult> {
+  return hasWrk ? driveWithWrk(load) : driveWithAutocannon(load)
+}
+
+async function driveWithWrk({ url, connections, seconds, tokens }: Load): Promise<LoadResult> {
+  const script = join(mkdtempSync(join(tmpdir(), 'latchkey-bench-')), 'load.lua')
+  writeFileSync(
+    script,
+    `local tokens = {${tokens.map(token => JSON.stringify(token)).join(',')}}
+local requests, at = {}, 0
+init = function()
+  for i, token in ipairs(tokens) do requests[i] = wrk.format("GET", nil, {["Authorization"] = "Bearer " .. token}) end
+end
+request = function() at = at % #requests + 1; return requests[at] end
+done = function(summary, latency)
+  local e = summary.errors
+  io.write(string.format('\\nRESULT {"requests":%d,"micros":%d,"p50":%d,"p99":%d,"max":%d,"errors":%d}\\n', summary.requests,
+    summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
+    e.status + e.connect + e.read + e.write + e.timeout))
+end
+`,
+  )
+  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, url]
+  const { stdout } = await promisify(execFile)('wrk', args)
+  const result = JSON.parse(/^RESULT (.*)$/m.exec(stdout)?.[1] ?? 'null') as Record<string, number> | null
+  if (result === null) throw new Error(`wrk said:\n${stdout}`)
+  const { requests = 0, micros = 1, p50 = 0, p99 = 0, max = 0, errors = 0 } = result
+  return { requests, perSecond: requests / (micros / 1e6), p50: p50 / 1e3, p99: p99 / 1e3, max: max / 1e3, errors }
+}
+
+async function driveWithAutocannon({ url, connections, seconds, tokens }: Load): Promise<LoadResult> {
+  const requests = tokens.map(token => ({ headers: { authorization: `Bearer ${token}` } }))
+  const result = await autocannon({ url, connections, duration: seconds, requests })
+  return {
+    requests: result.requests.total,
+    perSecond: result.requests.average,
+    p50: result.latency.p50,
+    p99: result.latency.p99,
+    max: result.latency.max,
+    errors: result.errors + result.non2xx,
+  }
+}
+
+export function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = Math.floor(sorted.length / 2)
+  return sorted.length % 2 === 1 ? Number(sorted[middle]) : (Number(sorted[middle - 1]) + Number(sorted[middle])) / 2
+}

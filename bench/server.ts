@@ -1,0 +1,86 @@
+// One server under test: /data behind the check that VARIANT names, in our chassis or in bare Koa.
+import { createPublicKey } from 'node:crypto'
+import type { AddressInfo } from 'node:net'
+import { createVerifier } from 'fast-jwt'
+import { jwtVerify } from 'jose'
+import Koa from 'koa'
+import { openAuthClient } from '../services/business/authClient.ts'
+import { invalidToken, readBearerToken } from '../shared/bearer.ts'
+import { createListener, type Handler } from '../shared/http.ts'
+import { openLog } from '../shared/log.ts'
+
+const { VARIANT = '', CHASSIS, AUTH_INTERNAL_URL = '', SERVICE_KEY = '' } = process.env
+const { JWT_SECRET = '', JWT_PUBLIC_KEY = '' } = process.env
+const log = openLog({ service: 'bench', level: 'warn', stream: process.stdout })
+const monotonicNow = () => performance.now()
+
+/** Resolves to whose token it is; rejects where it opens nothing. */
+type Check = (token: string) => Promise<string> | string
+
+function createCheck(variant: string): Check {
+  const claims = { allowedIss: 'latchkey', allowedAud: 'business', requiredClaims: ['sub', 'exp'] }
+  const jose = { issuer: 'latchkey', audience: 'business', requiredClaims: ['sub', 'exp'] }
+  switch (variant) {
+    case 'no check':
+      return () => 'demo@example.com'
+    case 'batched':
+    case 'one call per request': {
+      const single = variant === 'batched' ? {} : { maxBatch: 1, maxCalls: 1000 }
+      const auth = openAuthClient({ url: AUTH_INTERNAL_URL, key: SERVICE_KEY, log, monotonicNow, ...single })
+      return async token => {
+        const verdict = await auth.validate(token, 'bench')
+        if (!verdict.authenticated) throw invalidToken()
+        return String(verdict.username)
+      }
+    }
+    case 'fast-jwt HS256':
+    case 'fast-jwt HS256, cached': {
+      const cache = variant.endsWith('cached')
+      const verify = createVerifier({ key: JWT_SECRET, algorithms: ['HS256'], cache, ...claims })
+      return token => (verify(token) as { username: string }).username
+    }
+    case 'jose HS256': {
+      const key = new TextEncoder().encode(JWT_SECRET)
+      return async token =>
+        String((await jwtVerify(token, key, { algorithms: ['HS256'], ...jose })).payload['username'])
+    }
+    case 'jose EdDSA': {
+      const key = createPublicKey(JWT_PUBLIC_KEY)
+      return async token =>
+        String((await jwtVerify(token, key, { algorithms: ['EdDSA'], ...jose })).payload['username'])
+    }
+    default:
+      throw new Error(`there is no variant ${variant}`)
+  }
+}
+
+const check = createCheck(VARIANT)
+const url = CHASSIS === 'bare' ? await listenBare() : await listenInChassis()
+process.send?.({ type: 'ready', addresses: { business: url } })
+process.on('disconnect', () => process.exit())
+
+function listenBare(): Promise<string> {
+  const app = new Koa()
+  app.use(async ctx => {
+    const username = await check(ctx.get('authorization').slice(7))
+    ctx.body = { data: `Hello, ${username}!` }
+  })
+  return new Promise(resolve => {
+    const server = app.listen(0, '127.0.0.1', () => {
+      resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    })
+  })
+}
+
+function listenInChassis(): Promise<string> {
+  const requireToken: Handler = async (ctx, next) => {
+    ctx.state['username'] = await check(readBearerToken(ctx.req))
+    await next()
+  }
+  const data: Handler = ctx => {
+    ctx.body = { data: `Hello, ${ctx.state['username']}!` }
+  }
+  const handlers = [requireToken, data]
+  const options = { name: 'bench', portSetting: 'PORT', log, accessLog: 'errors' as const, monotonicNow }
+  return createListener({ 'GET /data': handlers }, options).listen(0, '127.0.0.1')
+}
