@@ -25,6 +25,7 @@ interface Package {
   dev?: boolean
   resolved?: string
   integrity?: string
+  optionalDependencies?: Record<string, string>
 }
 
 const lock = JSON.parse(readFileSync('package-lock.json', 'utf8')) as { packages: Record<string, Package> }
@@ -51,6 +52,12 @@ describe('the lock file', () => {
     expect(isSafe('8.8.9', floors['undici'] as string[])).to.equal(false)
     expect(isSafe('7.29.0', floors['undici'] as string[])).to.equal(true)
     expect(isSafe('9.0.0', floors['undici'] as string[])).to.equal(false)
+  })
+
+  it('holds the packages of every platform: npm ci refuses one that does not', () => {
+    const held = new Set(packages.map(([path]) => nameOf(path)))
+    const wanted = packages.flatMap(([, { optionalDependencies = {} }]) => Object.keys(optionalDependencies))
+    expect(wanted.filter(name => !held.has(name))).to.deep.equal([])
   })
 
   it('pins every package by its content', () => {
