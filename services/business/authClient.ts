@@ -114,7 +114,7 @@ export function openAuthClient({
     })
     const text = await readAtMost(answer.body, maxVerdictBytes * (questions.length + 1))
     if (answer.statusCode !== 200) throw new Error(`Auth answered ${answer.statusCode}`)
-    if (!/^application\/json\b/.test(String(answer.headers['content-type'])))
+    if (!/^application\/json\s*(;|$)/.test(String(answer.headers['content-type'])))
       throw new Error('Auth did not answer in JSON')
     if (answer.headers['x-request-id'] !== callId) throw new Error('Auth answered another request')
     return parseVerdicts(text, questions.length)

@@ -1,0 +1,200 @@
+// An Auth that behaves as it is told: a real listener that reads every call whole and leaves its answer to a behaviour.
+// Keeps what it was asked. Hides HTTP: an answer is a good one with changes, and those need not be lawful.
+import { EventEmitter, once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { Admission, Verdict } from '../../shared/validateToken.ts'
+
+/** Undefined leaves a header out, an array sends it once for each value. */
+type Headers = Record<string, string | string[] | undefined>
+
+/** What differs from the good answer. */
+export interface Changes {
+  status?: number
+  headers?: Headers
+  /** A string or a buffer goes out as it is, all else as JSON. */
+  body?: unknown
+}
+
+export interface AuthCall {
+  /** Method, target and version, as they stood on the wire. */
+  requestLine: string
+  headers: Record<string, string>
+  requestId: string
+  tokens: string[]
+  socket: Socket
+  /** The good answer with `changes`, as bytes. */
+  compose(changes?: Changes): Buffer
+  /** Sends that. */
+  reply(changes?: Changes): void
+}
+
+export type Behaviour = (call: AuthCall) => void
+
+/** A token that begins with `good` is admitted under its own name; every other is refused. */
+export function judge(token: string): Verdict {
+  return token.startsWith('good') ? admissionOf(token) : { authenticated: false }
+}
+
+export function admissionOf(token: string): Admission {
+  return {
+    authenticated: true,
+    tokenId: `id-of-${token}`.slice(0, 40),
+    kind: 'sliding',
+    username: token.slice(0, 40),
+    userId: `user-of-${token}`.slice(0, 40),
+    createdAt: 1_800_000_000_000,
+    expiresAt: 1_800_000_030_000,
+    absoluteExpiresAt: 1_800_043_200_000,
+    refreshCount: 1,
+  }
+}
+
+export const behaveWell: Behaviour = call => call.reply()
+
+/** Takes the call and says nothing. Answer later with `calls[i].reply()`. */
+export const hold: Behaviour = () => {}
+
+/** Writes `chunk` again and again, as fast as the other side reads, up to `limit` bytes or until it hangs up. */
+export function pour(socket: Socket, chunk: Buffer, limit: number): void {
+  let poured = 0
+  function more(): void {
+    if (socket.destroyed || poured >= limit) return
+    poured += chunk.length
+    socket.write(chunk, more)
+  }
+  more()
+}
+
+/** Writes `bytes` one at a time, `everyMs` apart, until the other side hangs up. */
+export function drip(socket: Socket, bytes: Buffer, everyMs: number): void {
+  let at = 0
+  const timer = setInterval(() => socket.write(bytes.subarray(at, ++at)), everyMs)
+  socket.once('close', () => clearInterval(timer))
+}
+
+export type FakeAuth = Awaited<ReturnType<typeof startFakeAuth>>
+
+export async function startFakeAuth() {
+  const events = new EventEmitter()
+  const sockets = new Set<Socket>()
+  const unanswered = new Set<AuthCall>()
+  const calls: AuthCall[] = []
+  let behaviour = behaveWell
+  let port = 0
+  let connectionCount = 0
+  let mostInFlight = 0
+
+  const server = createServer({ noDelay: true }, socket => {
+    connectionCount++
+    sockets.add(socket)
+    socket.on('error', () => {})
+    socket.on('close', () => {
+      sockets.delete(socket)
+      for (const call of unanswered) if (call.socket === socket) unanswered.delete(call)
+    })
+    let unread = Buffer.alloc(0)
+    socket.on('data', chunk => {
+      unread = Buffer.concat([unread, chunk])
+      for (;;) {
+        const headEnd = unread.indexOf('\r\n\r\n')
+        if (headEnd < 0) return
+        const [requestLine = '', ...lines] = unread.toString('latin1', 0, headEnd).split('\r\n')
+        const headers = Object.fromEntries(lines.map(line => line.split(/: (.*)/, 2) as [string, string]))
+        const bodyEnd = headEnd + 4 + Number(headers['content-length'] ?? 0)
+        if (unread.length < bodyEnd) return
+        const body = unread.toString('utf8', headEnd + 4, bodyEnd)
+        unread = unread.subarray(bodyEnd)
+        receive(socket, requestLine, headers, body)
+      }
+    })
+  })
+
+  function receive(socket: Socket, requestLine: string, headers: Record<string, string>, body: string): void {
+    const requestId = headers['x-request-id'] ?? ''
+    const { tokens } = JSON.parse(body) as { tokens: string[] }
+    const compose = (changes: Changes = {}) => composeAnswer(requestId, tokens.map(judge), changes)
+    const call: AuthCall = {
+      requestLine,
+      headers,
+      requestId,
+      tokens,
+      socket,
+      compose,
+      reply(changes) {
+        unanswered.delete(call)
+        if (!socket.destroyed) socket.write(compose(changes))
+      },
+    }
+    calls.push(call)
+    unanswered.add(call)
+    mostInFlight = Math.max(mostInFlight, unanswered.size)
+    behaviour(call)
+    events.emit('call')
+  }
+
+  async function listen(): Promise<void> {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    port = (server.address() as AddressInfo).port
+  }
+
+  await listen()
+  return {
+    url: `http://127.0.0.1:${port}`,
+    host: `127.0.0.1:${port}`,
+    /** Every call since `reset`, in order of arrival. */
+    calls,
+    /** Every token since `reset`, once per mention. */
+    tokens: () => calls.flatMap(call => call.tokens),
+    connectionCount: () => connectionCount,
+    openConnections: () => sockets.size,
+    /** The most calls that were unanswered at a time since `reset`. */
+    mostInFlight: () => mostInFlight,
+
+    behave(next: Behaviour): void {
+      behaviour = next
+    },
+
+    /** Forgets what it was asked, hangs up on who still waits, and behaves well. */
+    reset(): void {
+      for (const { socket } of unanswered) socket.destroy()
+      unanswered.clear()
+      calls.length = 0
+      mostInFlight = 0
+      behaviour = behaveWell
+    },
+
+    /** Resolves once it has been called `count` times since `reset`. */
+    async called(count: number): Promise<void> {
+      while (calls.length < count) await once(events, 'call')
+    },
+
+    /** Closes every connection and refuses new ones. */
+    async stop(): Promise<void> {
+      if (!server.listening) return
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+
+    /** Listens again, on the same port. */
+    listen,
+  }
+}
+
+function composeAnswer(requestId: string, verdicts: Verdict[], { status = 200, headers, body }: Changes): Buffer {
+  const content = body === undefined ? { verdicts } : body
+  const bytes = Buffer.isBuffer(content)
+    ? content
+    : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content))
+  const fields: Headers = {
+    'content-type': 'application/json; charset=utf-8',
+    'x-request-id': requestId,
+    'content-length': String(bytes.length),
+    ...headers,
+  }
+  const lines = Object.entries(fields).flatMap(([name, value]) =>
+    value === undefined ? [] : [value].flat().map(one => `${name}: ${one}\r\n`),
+  )
+  return Buffer.concat([Buffer.from(`HTTP/1.1 ${status} Fake\r\n${lines.join('')}\r\n`), bytes])
+}
