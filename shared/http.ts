@@ -1,13 +1,13 @@
 // The Koa chassis both services stand on: request ids, security headers, the one exit for errors, health,
 // listening, and closing without losing a request. Hides Koa's own error handler, which strips headers.
 import { randomUUID } from 'node:crypto'
-import { createServer, type IncomingMessage, STATUS_CODES } from 'node:http'
+import { createServer, type IncomingMessage, METHODS, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
 import { AppError, type ErrorCode, statusOf } from './errors.ts'
-import type { Log } from './log.ts'
+import { describeError, type Log } from './log.ts'
 
 interface RequestState {
   requestId: string
@@ -69,7 +69,8 @@ export function createListener(
   { name, portSetting, log, accessLog, monotonicNow }: ListenerOptions,
 ): Listener {
   const app = new Koa<RequestState>()
-  const router = new Router<RequestState>({ sensitive: true, strict: true })
+  // METHODS: one that the router does not know would be 501 on every path, also where there is nothing.
+  const router = new Router<RequestState>({ sensitive: true, strict: true, methods: METHODS })
   for (const [route, handlers] of Object.entries(routes)) {
     const [method, path] = route.split(' ') as [string, string]
     router.register(path, [method], handlers)
@@ -116,7 +117,9 @@ export function createListener(
       error instanceof AppError ? error : new AppError('internal', 'Something went wrong here.', { cause: error })
     if (known.cause !== undefined) {
       const stack = known.code === 'internal' && error instanceof Error ? { stack: error.stack } : {}
-      const details = { listener: name, requestId: ctx.state.requestId, code: known.code, cause: known.cause, ...stack }
+      // Described here, since what was thrown need not be an Error.
+      const cause = describeError(known.cause)
+      const details = { listener: name, requestId: ctx.state.requestId, code: known.code, cause, ...stack }
       log[known.code === 'internal' ? 'error' : 'warn']('request failed', details)
     }
     const status = statusOf[known.code]
@@ -127,6 +130,7 @@ export function createListener(
     ctx.type = 'application/problem+json'
   }
 
+  const answer = app.callback()
   const server = createServer(
     {
       // Slow clients hold a socket, not more: OWASP DoS cheat sheet. keepAlive is longer than the proxies' 90 s.
@@ -135,9 +139,11 @@ export function createListener(
       keepAliveTimeout: 95_000,
       connectionsCheckingInterval: 2000,
       noDelay: true,
+      requireHostHeader: false, // refuseOddRequests does, with an answer like every other
     },
-    app.callback(),
+    answer,
   )
+  server.on('checkExpectation', answer) // not Node's own 417, which is bare; RFC 9110 section 10.1.1 leaves it to us
   server.on('connection', socket => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
@@ -199,17 +205,17 @@ function problem(code: ErrorCode, detail: string, requestId: string): Record<str
   return { type: 'about:blank', title: STATUS_CODES[status], status, detail, error: code, requestId }
 }
 
-/** What the router left: 404, or 405 and 501 where it knows the path and has set `Allow`. */
+/** What the router left: 404, or 405 where it knows the path and has set `Allow`. */
 function refuseUnanswered(status: number): void {
   if (status === 404) throw new AppError('not_found', 'There is nothing at this path.')
-  if (status === 405 || status === 501) {
+  if (status === 405) {
     throw new AppError('method_not_allowed', 'This path does not take this method; Allow lists those it takes.')
   }
 }
 
-/** What Node lets through and RFC 9112 does not: HTTP/0.9, and two Host headers (section 3.2). */
+/** What Node lets through and RFC 9112 does not: other versions, and no or two Host headers (section 3.2). */
 function refuseOddRequests(req: IncomingMessage): void {
-  if (req.httpVersionMajor < 1) throw new AppError('invalid_request', 'HTTP/1.1 is expected.')
+  if (req.httpVersionMajor !== 1) throw new AppError('invalid_request', 'HTTP/1.1 is expected.')
   let hosts = 0
   const raw = req.rawHeaders
   for (let i = 0; i < raw.length; i += 2) {
@@ -217,6 +223,7 @@ function refuseOddRequests(req: IncomingMessage): void {
     if (name.length === 4 && name.toLowerCase() === 'host') hosts++
   }
   if (hosts > 1) throw new AppError('invalid_request', 'There are two Host headers; send one.')
+  if (hosts === 0 && req.httpVersionMinor > 0) throw new AppError('invalid_request', 'A Host header is expected.')
 }
 
 /** The answer to bytes that are not HTTP, which no middleware ever sees. The error itself is not logged: it holds them. */
