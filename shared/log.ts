@@ -16,19 +16,23 @@ export interface LogOptions {
   stream: Writable
 }
 
+const unescaped = /[\x7f-\x9f\u2028\u2029]/g // JSON allows them; terminals and line readers take them for more than text
+const maxCauses = 5 // an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
 
 /** Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. */
 export function openLog({ service, level, stream }: LogOptions): Log {
-  // A reader that went away (EPIPE) must not take the service with it.
-  stream.on('error', () => logger.clear())
+  // A reader that went away (EPIPE) must not take the service with it. Without transports winston would keep every line.
+  stream.on('error', () => {
+    logger.silent = true
+  })
   const logger = createLogger({
     level,
     format: {
       transform: info => {
         const fixed = { time: new Date().toISOString(), level: info.level, service, event: info.message }
         const line = JSON.stringify({ ...fixed, ...(info['fields'] as LogFields), ...fixed }, safeValue)
-        return Object.assign(info, { [Symbol.for('message')]: line })
+        return Object.assign(info, { [Symbol.for('message')]: line.replace(unescaped, escapeCharacter) })
       },
     },
     transports: [new transports.Stream({ stream })],
@@ -37,8 +41,13 @@ export function openLog({ service, level, stream }: LogOptions): Log {
   return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') }
 }
 
-function safeValue(_key: string, value: unknown): unknown {
-  if (value instanceof Error) return describeError(value)
+function escapeCharacter(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+}
+
+function safeValue(this: LogFields, key: string, value: unknown): unknown {
+  // Not `value`: that is what an error's own toJSON made of it, the request and its headers included.
+  if (this[key] instanceof Error) return describeError(this[key])
   if (typeof value === 'string' && value.length > maxStringLength) return `${value.slice(0, maxStringLength)}…`
   return value
 }
@@ -47,7 +56,7 @@ function safeValue(_key: string, value: unknown): unknown {
  * Name, code, message, and the same of the cause: never the raw object, whose other members (`body`, `rawPacket`,
  * `detail`) carry passwords and tokens.
  */
-export function describeError(error: unknown): LogFields {
+export function describeError(error: unknown, depth = 0): LogFields {
   if (!(error instanceof Error)) return { name: typeof error }
   const { name, message, cause } = error
   const code = (error as { code?: unknown }).code
@@ -55,6 +64,6 @@ export function describeError(error: unknown): LogFields {
     name,
     ...(typeof code === 'string' && { code }),
     message,
-    ...(cause !== undefined && { cause: describeError(cause) }),
+    ...(cause !== undefined && depth < maxCauses && { cause: describeError(cause, depth + 1) }),
   }
 }
