@@ -49,6 +49,9 @@ export function bodyReader<T>(schema: z.ZodType<T>, { limit = 16 * 1024, form: t
     if (encoding !== '' && encoding !== 'identity') {
       throw new AppError('unsupported_media_type', 'Send the body uncompressed, without Content-Encoding.')
     }
+    if ((ctx.req.headers['transfer-encoding'] ?? 'chunked') !== 'chunked') {
+      throw new AppError('unsupported_media_type', 'Send the body with Content-Length, or Transfer-Encoding: chunked.')
+    }
     await parse(ctx, async () => {})
     const { body, rawBody = '' } = ctx.request as { body?: unknown; rawBody?: string }
     if (rawBody === '') throw new AppError('invalid_request', 'The body is empty; a JSON object is expected.')
@@ -59,13 +62,13 @@ export function bodyReader<T>(schema: z.ZodType<T>, { limit = 16 * 1024, form: t
   }
 }
 
-/** The members of a form; one that is there twice is a list, which no schema of ours takes. */
-function membersOf(text: string): Record<string, string | string[]> {
-  const members = new Map<string, string | string[]>()
+/** The members of a form; one that is there twice is null, which no schema of ours takes. */
+function membersOf(text: string): Record<string, string | null> {
+  const members = new Map<string, string | null>()
   for (const [name, value] of new URLSearchParams(text)) {
     refuseInvalidUtf8(name + value)
-    const before = members.get(name)
-    members.set(name, before === undefined ? value : [before, value].flat())
+    // Not a list of its values: to grow one 8000 times takes a quarter of a second.
+    members.set(name, members.has(name) ? null : value)
   }
   return Object.fromEntries(members)
 }

@@ -100,12 +100,12 @@ export function createListener(
     if (closed) res.setHeader('Connection', 'close')
     if (accessLog === 'all' || (accessLog === 'errors' && ctx.status >= 500)) {
       const durationMs = accessLog === 'all' ? { durationMs: Math.round((monotonicNow() - startedAt) * 100) / 100 } : {}
-      // The path without its query: secrets do not belong there, but people put them there.
+      // Without the query and without what looks like a secret: neither belongs there, but people put them there.
       log.info('request', {
         listener: name,
         requestId,
         method: ctx.method,
-        path: ctx.path,
+        path: ctx.path.replace(/[\w-]{20,}/g, '…'),
         status: ctx.status,
         ...durationMs,
       })
@@ -213,9 +213,10 @@ function refuseUnanswered(status: number): void {
   }
 }
 
-/** What Node lets through and RFC 9112 does not: other versions, and no or two Host headers (section 3.2). */
+/** What Node lets through and RFC 9112 does not: other versions, fragments, and no or two Host headers (sections 2.3, 3.2). */
 function refuseOddRequests(req: IncomingMessage): void {
   if (req.httpVersionMajor !== 1) throw new AppError('invalid_request', 'HTTP/1.1 is expected.')
+  if (req.url?.includes('#')) throw new AppError('invalid_request', 'A # has no place in the target of a request.')
   let hosts = 0
   const raw = req.rawHeaders
   for (let i = 0; i < raw.length; i += 2) {

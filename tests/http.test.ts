@@ -629,12 +629,13 @@ describe('HTTP', () => {
       ['a line of HTTP/0.9', ['GET /health']],
       ['HTTP/2.0', ['GET /health HTTP/2.0', 'Host: auth', 'Connection: close']],
       ['no Host header', ['GET /health HTTP/1.1', 'Connection: close']],
+      ['a fragment', ['GET /health#x HTTP/1.1', 'Host: auth', 'Connection: close']],
       ['two Host headers', ['GET /health HTTP/1.1', 'Host: auth', 'Host: other', 'Connection: close']],
       ['the same Host header twice', ['GET /health HTTP/1.1', 'Host: auth', 'host: auth', 'Connection: close']],
     ]
     for (const [what, lines] of odd) {
       it(`is 400: ${what}`, async () => {
-        expectProblem(await send(`${lines.join('\r\n')}\r\n\r\n`), 400, /HTTP\/1\.1|Host/)
+        expectProblem(await send(`${lines.join('\r\n')}\r\n\r\n`), 400, /HTTP\/1\.1|Host|#/)
       })
     }
 
@@ -654,6 +655,12 @@ describe('HTTP', () => {
       ['a token', [`Authorization: Bearer ${'a'.repeat(17_000)}`]],
       ['many headers', Array(1500).fill('X-A: 12345')],
     ]
+    it('is 415 where the body comes in a transfer coding beside chunked', async () => {
+      const lines = ['Content-Type: application/json', 'Transfer-Encoding: gzip, chunked']
+      const answer = await send(bytesOf('POST /login HTTP/1.1', lines).concat('2\r\n{}\r\n0\r\n\r\n'))
+      expectProblem(answer, 415, /chunked/)
+    })
+
     for (const [what, lines] of large) {
       it(`is 431 where ${what} makes the headers larger than 16 KB`, async () => {
         expectProblem(await send(bytesOf('GET /health HTTP/1.1', lines)), 431, /headers are too large/)

@@ -54,7 +54,7 @@ export function openAuthClient({
   monotonicNow,
   deadlineMs = 1000,
   maxCalls = 2,
-  maxBatch = maxTokensPerCall,
+  maxBatch = maxTokensPerCall - 1, // 255 tokens of the greatest length still fit in the 512 KB that Auth reads
   maxWaiting = 10_000,
 }: AuthClientOptions) {
   // No pipelining: a call must not wait behind another's answer. HTTP/1.1 only: Auth speaks nothing else.
