@@ -53,7 +53,9 @@ export interface Listener {
   close(options: CloseOptions): Promise<void>
 }
 
-const securityHeaders = new Map([
+/** On every answer. JSON is what nearly all of them are; a page says otherwise. */
+const defaultHeaders = new Map([
+  ['Content-Type', 'application/json; charset=utf-8'],
   ['Cache-Control', 'no-store'],
   ['Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'"],
   ['Referrer-Policy', 'no-referrer'],
@@ -89,7 +91,7 @@ export function createListener(
     const requestId = typeof given === 'string' && requestIdFormat.test(given) ? given : randomUUID()
     ctx.state.requestId = requestId
     res.setHeader('X-Request-Id', requestId)
-    res.setHeaders(securityHeaders)
+    res.setHeaders(defaultHeaders)
     try {
       refuseOddRequests(req)
       await next()
@@ -235,12 +237,12 @@ function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket): void
   const requestId = randomUUID()
   const detail = 'The request is not well-formed HTTP/1.1, is too slow, or its headers are too large.'
   const body = JSON.stringify({ type: 'about:blank', title, status, detail, error: 'invalid_request', requestId })
+  const headers = new Map(defaultHeaders).set('Content-Type', 'application/problem+json')
   const head = [
     `HTTP/1.1 ${status} ${title}`,
-    'Content-Type: application/problem+json',
     `Content-Length: ${Buffer.byteLength(body)}`,
     `X-Request-Id: ${requestId}`,
-    ...Array.from(securityHeaders, ([name, value]) => `${name}: ${value}`),
+    ...Array.from(headers, ([name, value]) => `${name}: ${value}`),
     'Connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)

@@ -37,7 +37,11 @@ export function openLog({ service, level, stream }: LogOptions): Log {
     },
     transports: [new transports.Stream({ stream })],
   })
-  const write = (level: LogLevel) => (event: string, fields?: LogFields) => void logger.log(level, event, { fields })
+  const write = (own: LogLevel) =>
+    // winston would format the line first and drop it then; events below the level are the many.
+    logLevels.indexOf(own) > logLevels.indexOf(level)
+      ? () => {}
+      : (event: string, fields?: LogFields) => void logger.log(own, event, { fields })
   return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') }
 }
 

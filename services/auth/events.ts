@@ -8,11 +8,20 @@ export type AuthEvent = TokenEvent | UserEvent | SweepEvent
 
 /** Validations are many: they are logged at `debug`. A sweep that found nothing is not news. */
 export function logEvents(log: Log): (event: AuthEvent) => void {
-  return ({ type, ...fields }) => {
-    if (type === 'slid' || type === 'refused') log.debug(`token ${type}`, fields)
-    else if (type === 'issued' || type === 'revoked') log.info(`token ${type}`, fields)
-    else if (type === 'sweep failed') log.error(type, fields)
-    else if (type !== 'swept') log.info(type, fields)
-    else if ('removed' in fields && fields.removed > 0) log.info('tokens swept', fields)
+  return event => {
+    switch (event.type) {
+      case 'slid':
+      case 'refused':
+        return log.debug(`token ${event.type}`, event)
+      case 'issued':
+      case 'revoked':
+        return log.info(`token ${event.type}`, event)
+      case 'swept':
+        return event.removed > 0 ? log.info('tokens swept', event) : undefined
+      case 'sweep failed':
+        return log.error('sweep failed', event)
+      default:
+        return log.info(event.type, event)
+    }
   }
 }

@@ -1,6 +1,6 @@
 // Asks Auth for verdicts over HTTP. Requests that arrive together share one call; every verdict is computed after its
 // request arrived; nothing is cached, nothing is retried. Hides batching, deadlines and the distrust of the answer.
-import { Pool } from 'undici'
+import { type Dispatcher, Pool } from 'undici'
 import { AppError } from '../../shared/errors.ts'
 import type { Log } from '../../shared/log.ts'
 import {
@@ -32,16 +32,14 @@ export interface AuthClientOptions {
 
 export type AuthClient = ReturnType<typeof openAuthClient>
 
-interface Question {
-  token: string
+/** Requests that share one call. */
+interface Batch {
+  tokens: string[]
+  /** The id of the first request. */
   requestId: string
+  /** Of the first request: the others arrived up to `watchEveryMs` later and share its fate. */
   deadlineAt: number
-  resolve(verdict: Verdict): void
-  reject(error: AppError): void
-}
-
-interface Call {
-  deadlineAt: number
+  verdicts: PromiseWithResolvers<Verdict[]>
   abort: AbortController
 }
 
@@ -67,8 +65,10 @@ export function openAuthClient({
     bodyTimeout: deadlineMs,
   })
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
-  const waiting: Question[] = []
-  const calls = new Set<Call>()
+  /** Not sent yet; all but the last are full. */
+  const waiting: Batch[] = []
+  const inFlight = new Set<Batch>()
+  let waitingCount = 0
   let sendScheduled = false
   let callCount = 0
   let failedRequests = 0
@@ -76,83 +76,105 @@ export function openAuthClient({
   // A request joins the call that leaves at the end of this turn of the event loop: with it goes all that the same turn
   // read from the sockets, and one that came alone leaves alone, at once.
   function scheduleSend(): void {
-    if (sendScheduled || waiting.length === 0 || calls.size >= maxCalls) return
+    if (sendScheduled || inFlight.size >= maxCalls) return
     sendScheduled = true
     setImmediate(() => {
       sendScheduled = false
-      while (waiting.length > 0 && calls.size < maxCalls) void send(waiting.splice(0, maxBatch))
+      sendWaiting()
     })
   }
 
-  async function send(questions: Question[]): Promise<void> {
-    const first = questions[0] as Question
-    const call: Call = { deadlineAt: first.deadlineAt, abort: new AbortController() }
-    calls.add(call)
-    try {
-      const verdicts = await ask(questions, call.abort.signal)
-      if (failedRequests > 0) log.info('Auth gives verdicts again', { failedRequests })
-      failedRequests = 0
-      questions.forEach(({ resolve }, i) => void resolve(verdicts[i] as Verdict))
-    } catch (error) {
-      failTogether(questions, error)
-    } finally {
-      calls.delete(call)
+  function sendWaiting(): void {
+    while (waiting.length > 0 && inFlight.size < maxCalls) void send(takeFirst())
+  }
+
+  function join(token: string, requestId: string): Batch {
+    let batch = waiting.at(-1)
+    const deadlineAt = monotonicNow() + deadlineMs
+    // Not one that has waited long: its deadline would be too near for a request that has just arrived.
+    if (batch === undefined || batch.tokens.length >= maxBatch || batch.deadlineAt + watchEveryMs < deadlineAt) {
+      batch = { tokens: [], requestId, deadlineAt, verdicts: Promise.withResolvers(), abort: new AbortController() }
+      waiting.push(batch)
       scheduleSend()
     }
+    batch.tokens.push(token)
+    waitingCount++
+    return batch
   }
 
-  async function ask(questions: Question[], signal: AbortSignal): Promise<Verdict[]> {
+  function takeFirst(): Batch {
+    const batch = waiting.shift() as Batch
+    waitingCount -= batch.tokens.length
+    return batch
+  }
+
+  async function send(batch: Batch): Promise<void> {
+    inFlight.add(batch)
+    const outcome = await ask(batch).catch((error: Error) => error)
+    inFlight.delete(batch)
+    // Before the requests of this call are answered: Auth works on the next call meanwhile.
+    sendWaiting()
+    if (outcome instanceof Error) return batch.verdicts.reject(noVerdict(batch.tokens.length, outcome))
+    if (failedRequests > 0) log.info('Auth gives verdicts again', { failedRequests })
+    failedRequests = 0
+    batch.verdicts.resolve(outcome)
+  }
+
+  async function ask({ tokens, requestId, abort }: Batch): Promise<Verdict[]> {
     // Begins with the id of the first request, and is unique, so that its echo tells this call's answer from another's.
-    const callId = `${questions[0]?.requestId.slice(0, 48)}.${++callCount}`
-    const request: ValidateTokensRequest = { tokens: questions.map(({ token }) => token) }
-    const answer = await pool.request({
-      method: 'POST',
-      path: validateTokenPath,
-      headers: { ...headers, 'x-request-id': callId },
-      body: JSON.stringify(request),
-      signal,
-    })
-    const text = await readAtMost(answer.body, maxVerdictBytes * (questions.length + 1))
-    if (answer.statusCode !== 200) throw new Error(`Auth answered ${answer.statusCode}`)
-    if (!/^application\/json\s*(;|$)/.test(String(answer.headers['content-type'])))
+    const callId = `${requestId.slice(0, 48)}.${++callCount}`
+    const answer = await exchange(
+      pool,
+      {
+        method: 'POST',
+        path: validateTokenPath,
+        headers: { ...headers, 'x-request-id': callId },
+        body: JSON.stringify({ tokens } satisfies ValidateTokensRequest),
+      },
+      maxVerdictBytes * (tokens.length + 1),
+      abort.signal,
+    )
+    if (answer.status !== 200) throw new Error(`Auth answered ${answer.status}`)
+    if (!/^application\/json\s*(;|$)/.test(String(answer.headers['content-type']))) {
       throw new Error('Auth did not answer in JSON')
+    }
     if (answer.headers['x-request-id'] !== callId) throw new Error('Auth answered another request')
-    return parseVerdicts(text, questions.length)
+    return parseVerdicts(answer.text, tokens.length)
   }
 
   // One line when verdicts stop and one when they come again: an outage must not fill the disk with the same sentence.
-  function failTogether(questions: Question[], cause: unknown): void {
-    if (questions.length > 0 && failedRequests === 0) log.warn('Auth gives no verdict', { cause })
-    failedRequests += questions.length
-    for (const { reject } of questions) reject(new AppError('unavailable', 'Auth gave no verdict; try again.'))
+  function noVerdict(requests: number, cause: Error): AppError {
+    if (failedRequests === 0) log.warn('Auth gives no verdict', { cause })
+    failedRequests += requests
+    return new AppError('unavailable', 'Auth gave no verdict; try again.')
   }
 
   const watch = setInterval(() => {
     const now = monotonicNow()
-    for (const call of calls) {
-      if (call.deadlineAt <= now) call.abort.abort(new Error(`Auth did not answer within ${deadlineMs} ms`))
+    for (const { deadlineAt, abort } of inFlight) {
+      if (deadlineAt <= now) abort.abort(new Error(`Auth did not answer within ${deadlineMs} ms`))
     }
-    const inTime = waiting.findIndex(({ deadlineAt }) => deadlineAt > now)
-    const overdue = waiting.splice(0, inTime < 0 ? waiting.length : inTime)
-    failTogether(overdue, new Error(`no call was free within ${deadlineMs} ms`))
+    while (waiting[0] && waiting[0].deadlineAt <= now) {
+      const { tokens, verdicts } = takeFirst()
+      verdicts.reject(noVerdict(tokens.length, new Error(`no call was free within ${deadlineMs} ms`)))
+    }
   }, watchEveryMs).unref()
 
+  /** Resolves to a verdict that Auth computed after this was called; rejects with `unavailable` where there is none. */
+  async function validate(token: string, requestId: string): Promise<Verdict> {
+    if (waitingCount >= maxWaiting) throw noVerdict(1, new Error(`${maxWaiting} requests wait already`))
+    const batch = join(token, requestId)
+    const at = batch.tokens.length - 1
+    return (await batch.verdicts.promise)[at] as Verdict
+  }
+
   return {
-    /** Resolves to a verdict that Auth computed after this was called; rejects with `unavailable` where there is none. */
-    validate(token: string, requestId: string): Promise<Verdict> {
-      return new Promise((resolve, reject) => {
-        const question = { token, requestId, deadlineAt: monotonicNow() + deadlineMs, resolve, reject }
-        if (waiting.length >= maxWaiting)
-          return failTogether([question], new Error(`${maxWaiting} requests wait already`))
-        waiting.push(question)
-        scheduleSend()
-      })
-    },
+    validate,
 
     /** Null where Auth gives verdicts, else a sentence. */
     async whyNotReady(requestId: string): Promise<string | null> {
       // No token of ours looks like this: Auth answers without asking its store.
-      return this.validate('ready', requestId).then(
+      return validate('ready', requestId).then(
         () => null,
         () => 'Auth gives no verdicts.',
       )
@@ -166,13 +188,50 @@ export function openAuthClient({
   }
 }
 
-async function readAtMost(body: AsyncIterable<Buffer>, limit: number): Promise<string> {
+interface Answer {
+  status: number
+  headers: Record<string, string | string[] | undefined>
+  text: string
+}
+
+/** One request and its whole answer. By `dispatch`: undici's `request` makes a stream of the answer, for half as much again. */
+function exchange(
+  pool: Pool,
+  request: Dispatcher.DispatchOptions,
+  maxAnswerBytes: number,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+  const answer: Answer = { status: 0, headers: {}, text: '' }
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of body) {
-    size += chunk.length
-    if (size > limit) throw new Error(`Auth answered with more than ${limit} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
+  let controller: Dispatcher.DispatchController | null = null
+  signal.addEventListener('abort', () => {
+    controller?.abort(signal.reason)
+    // Also where it waits for a connection still, and there is nothing to abort.
+    reject(signal.reason)
+  })
+  pool.dispatch(request, {
+    onRequestStart(started) {
+      controller = started
+      if (signal.aborted) controller.abort(signal.reason)
+    },
+    onResponseStart(_controller, status, headers) {
+      answer.status = status
+      answer.headers = headers
+    },
+    onResponseData(controller, chunk) {
+      size += chunk.length
+      if (size > maxAnswerBytes) controller.abort(new Error(`Auth answered with more than ${maxAnswerBytes} bytes`))
+      else chunks.push(chunk)
+    },
+    onResponseEnd() {
+      answer.text = Buffer.concat(chunks).toString('utf8')
+      resolve(answer)
+    },
+    onResponseError(_controller, error) {
+      reject(error)
+    },
+  })
+  return promise
 }
