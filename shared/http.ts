@@ -2,7 +2,7 @@
 // listening, and closing without losing a request. Hides Koa's own error handler, which strips headers.
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, METHODS, STATUS_CODES } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { type AddressInfo, Server as NetServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
@@ -36,8 +36,9 @@ export interface ListenerOptions {
 
 export interface CloseOptions {
   /**
-   * How long the listener still answers, each time with `Connection: close`, so that clients with open connections
-   * learn of the end from an answer and not from a reset. It ends early once no connection has been open for a while.
+   * Half of it for new clients: `/ready` is 503 and tells balancers, all else goes on. Half of it for those connected:
+   * nobody can connect any more, and each answer carries `Connection: close`, so that they learn of the end from an
+   * answer and not from a reset. Either half ends early once no connection has been open for a while.
    */
   lameDuckMs: number
   /** From there, how long requests under way may take before their connections are cut. */
@@ -78,6 +79,7 @@ export function createListener(
     router.register(path, [method], handlers)
   }
   let closed: Promise<void> | null = null
+  let lastAnswers = false
   const sockets = new Set<Socket>()
 
   app.use(answerEveryRequest)
@@ -99,7 +101,7 @@ export function createListener(
     } catch (error) {
       answerWithProblem(ctx, error)
     }
-    if (closed) res.setHeader('Connection', 'close')
+    if (lastAnswers) res.setHeader('Connection', 'close')
     if (accessLog === 'all' || (accessLog === 'errors' && ctx.status >= 500)) {
       const durationMs = accessLog === 'all' ? { durationMs: Math.round((monotonicNow() - startedAt) * 100) / 100 } : {}
       // Without the query and without what looks like a secret: neither belongs there, but people put them there.
@@ -169,8 +171,12 @@ export function createListener(
 
   async function closeWithoutLosses({ lameDuckMs, drainMs }: CloseOptions): Promise<void> {
     if (!server.listening) return
-    await emptied(lameDuckMs)
-    const stopped = new Promise<void>(resolve => server.close(() => resolve()))
+    await emptied(lameDuckMs / 2)
+    lastAnswers = true
+    // Not the server's own close: that cuts idle connections at once, and with them requests that are on their way.
+    const stopped = new Promise<void>(resolve => NetServer.prototype.close.call(server, () => resolve()))
+    await emptied(lameDuckMs / 2)
+    server.closeIdleConnections()
     const cut = setTimeout(() => server.closeAllConnections(), drainMs)
     await stopped
     clearTimeout(cut)
