@@ -1,4 +1,5 @@
 // The wire contract between Business and Auth: path, request, verdict, and a parser that trusts nothing.
+import { z } from 'zod'
 
 export const validateTokenPath = '/validateToken'
 
@@ -8,16 +9,38 @@ export const maxTokensPerCall = 256
 /** No verdict is larger, so no answer may be larger than this times its tokens. In bytes. */
 export const maxVerdictBytes = 1024
 
-export interface ValidateTokensRequest {
-  /** 1 to `maxTokensPerCall`; the verdicts come in the same order. */
-  tokens: string[]
-}
+export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
+export type TokenKind = (typeof tokenKinds)[number]
+
+const purposeExpected = 'expected a purpose: 1 to 64 letters, digits, dots, dashes or underscores'
+export const purposeSchema = z.string(purposeExpected).regex(/^[\w.-]{1,64}$/, purposeExpected)
+
+const token = z.string('expected a string')
+const tokensExpected = `expected 1 to ${maxTokensPerCall} tokens`
+
+/** One `token`, answered by a verdict, or `tokens`, answered by `{verdicts}` in the same order. */
+export const validateTokenSchema = z
+  .strictObject({
+    token: token.optional(),
+    tokens: z
+      .array(token, 'expected an array of strings')
+      .min(1, tokensExpected)
+      .max(maxTokensPerCall, tokensExpected)
+      .optional(),
+    /** Only tokens of this purpose are admitted; without it, only those that have none. */
+    purpose: purposeSchema.optional(),
+    /** False looks: nothing is extended, nothing consumed. */
+    touch: z.boolean('expected true or false').default(true),
+  })
+  .refine(body => (body.token === undefined) !== (body.tokens === undefined), 'expected either token or tokens')
+
+export type ValidateTokenRequest = z.input<typeof validateTokenSchema>
 
 /** Instants are epoch milliseconds; `username` and `userId` are null for a guest. */
 export interface Admission {
   authenticated: true
   tokenId: string
-  kind: 'sliding'
+  kind: TokenKind
   username: string | null
   userId: string | null
   createdAt: number
@@ -51,7 +74,7 @@ function isVerdict(value: unknown): value is Verdict {
   return (
     verdict.authenticated === true &&
     typeof verdict.tokenId === 'string' &&
-    verdict.kind === 'sliding' &&
+    tokenKinds.includes(verdict.kind as TokenKind) &&
     isNullOrString(verdict.username) &&
     isNullOrString(verdict.userId) &&
     Number.isSafeInteger(verdict.createdAt) &&

@@ -1,24 +1,35 @@
 // tokens/format.ts: the secret's shape.
 import { expect } from 'chai'
-import { drawSecret, drawTokenId, parseSecret, refOf, tagOf } from '../services/auth/tokens/format.ts'
+import {
+  drawSecret,
+  drawTokenId,
+  issuedAtOf,
+  isTokenId,
+  parseSecret,
+  refOf,
+  tagOf,
+} from '../services/auth/tokens/format.ts'
 
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
+const now = Date.UTC(2026, 10, 20, 9, 15, 57, 123)
+const id = drawTokenId('a user', now)
+
 describe('the format of a token', () => {
-  it('is lk_, a routing tag, 256 random bits and a checksum, in base62', () => {
-    expect(drawSecret('Abcd')).to.match(/^lk_Abcd[0-9A-Za-z]{49}$/)
+  it('is lk_, its id, 256 random bits and a checksum, in base62', () => {
+    expect(drawSecret(id)).to.match(new RegExp(`^lk_${id}[0-9A-Za-z]{49}$`))
   })
 
-  it('is read back to its tag and its SHA-256', () => {
-    const secret = drawSecret('Abcd')
+  it('is read back to its id and its SHA-256', () => {
+    const secret = drawSecret(id)
     const ref = parseSecret(secret)
     expect(ref).to.deep.equal(refOf(secret))
-    expect(ref?.tag).to.equal('Abcd')
+    expect(ref?.id).to.equal(id)
     expect(Buffer.from(String(ref?.hash), 'base64url')).to.have.length(32)
   })
 
   it('is refused when any one character is another', () => {
-    const secret = drawSecret('Abcd')
+    const secret = drawSecret(id)
     for (let i = 0; i < secret.length; i++) {
       for (const other of [...alphabet, '_', '-']) {
         if (other === secret[i]) continue
@@ -28,28 +39,38 @@ describe('the format of a token', () => {
   })
 
   it('is refused when it is longer, shorter, padded, or in another case', () => {
-    const secret = drawSecret('Abcd')
+    const secret = drawSecret(id)
     const others = ['', 'lk_', `${secret}0`, secret.slice(0, -1), ` ${secret}`, `${secret}\n`, `${secret}\0`]
     for (const other of [...others, secret.toUpperCase(), secret.repeat(40)]) expect(parseSecret(other)).to.equal(null)
   })
 
   it('has no two secrets alike and uses every character as often', () => {
-    const secrets = Array.from({ length: 20_000 }, () => drawSecret('Abcd'))
+    const secrets = Array.from({ length: 20_000 }, () => drawSecret(id))
     expect(new Set(secrets).size).to.equal(secrets.length)
     const counts = new Map<string, number>()
     for (const secret of secrets) {
-      for (const character of secret.slice(7, 50)) counts.set(character, (counts.get(character) ?? 0) + 1)
+      for (const character of secret.slice(17, 60)) counts.set(character, (counts.get(character) ?? 0) + 1)
     }
     const expected = (secrets.length * 43) / 62
     const chiSquare = [...alphabet].reduce((sum, c) => sum + ((counts.get(c) ?? 0) - expected) ** 2 / expected, 0)
     expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above that once in a million runs
   })
 
-  it('gives all tokens of a user one tag, and ids of which nothing follows about the secret', () => {
+  it('gives all tokens of a user one tag, and guests any', () => {
     expect(tagOf('a user'))
       .to.equal(tagOf('a user'))
       .and.to.match(/^[0-9A-Za-z]{4}$/)
+    expect(drawTokenId('a user', now)).to.match(new RegExp(`^${tagOf('a user')}[0-9A-Za-z]{10}$`))
     expect(new Set(Array.from({ length: 1000 }, (_, i) => tagOf(`user ${i}`))).size).to.be.above(990)
-    expect(drawTokenId('Abcd')).to.match(/^Abcd[0-9A-Za-z]{12}$/)
+    expect(new Set(Array.from({ length: 1000 }, () => drawTokenId(null, now).slice(0, 4))).size).to.be.above(990)
+  })
+
+  it('gives every token an id of its own, which tells the second it was issued in and nothing of the secret', () => {
+    expect(new Set(Array.from({ length: 10_000 }, () => drawTokenId('a user', now))).size).to.equal(10_000)
+    expect(issuedAtOf(id)).to.equal(Date.UTC(2026, 10, 20, 9, 15, 57))
+    expect(issuedAtOf(drawTokenId(null, Date.UTC(2050, 0)))).to.equal(Date.UTC(2050, 0))
+    expect(isTokenId(id)).to.equal(true)
+    for (const other of ['', id.slice(1), `${id}0`, id.replace(/.$/, '!')]) expect(isTokenId(other)).to.equal(false)
+    expect(drawSecret(id)).to.not.equal(drawSecret(id))
   })
 })

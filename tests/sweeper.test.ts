@@ -16,31 +16,44 @@ describe('the sweeper', () => {
   it('removes the dead by itself, says how many, and spares the live', async () => {
     const store = await openTokenStore()
     const clock = createClock()
-    const tokens = createTokens({ store, now: clock.now, ttlMs: 1000, absoluteTtlMs: 9000, observe: () => {} })
+    const limits = { perUser: 10_000, total: 10_000 }
+    const tokens = createTokens({ store, now: clock.now, ttlMs: 1000, absoluteTtlMs: 9000, limits, observe: () => {} })
     const owner = { id: 'user-1', username: 'somebody', credentialVersion: 1 }
-    for (let i = 0; i < 2500; i++) await tokens.issue(owner)
+    for (let i = 0; i < 2500; i++) await tokens.issueSession(owner)
     clock.advance(1000)
-    const live = await tokens.issue(owner)
-    const sweeper = createSweeper({ store, intervalMs: 1, now: clock.now, observe })
+    const live = await tokens.issueSession(owner)
+    const sweeper = createSweeper({
+      store,
+      intervalMs: 1,
+      now: clock.now,
+      monotonicNow: () => performance.now(),
+      observe,
+    })
     const swept = nextEvent('swept')
     sweeper.start()
     expect(await swept).to.include({ removed: 2500 })
     expect(await sweeper.sweep()).to.equal(0)
-    expect(await tokens.validate([live?.secret ?? ''])).to.not.deep.equal([null])
+    expect(await tokens.validate([live?.secret ?? ''], { purpose: null, touch: true })).to.not.deep.equal([null])
     await sweeper.stop()
   })
 
-  it('lets others have a turn between two slices', async () => {
-    let turns = 0
+  it('lets others have a turn after 2 ms, and not after each slice', async () => {
+    let clockMs = 0
     let slices = 0
+    const turnsBefore: number[] = []
+    let turns = 0
     const store = {
       async deleteExpired(): Promise<Slice> {
+        turnsBefore.push(turns)
         setImmediate(() => turns++)
-        return { removed: 1, done: ++slices === 5 }
+        clockMs += 0.7 // three slices are more than 2 ms
+        return { removed: 1, done: ++slices === 9 }
       },
     }
-    expect(await createSweeper({ store, intervalMs: 1, now: Date.now, observe }).sweep()).to.equal(5)
-    expect(turns).to.be.at.least(4)
+    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => clockMs, observe })
+    expect(await sweeper.sweep()).to.equal(9)
+    const waits = turnsBefore.map((turn, i) => i > 0 && turn > (turnsBefore[i - 1] as number))
+    expect(waits).to.deep.equal([false, false, false, true, false, false, true, false, false])
   })
 
   it('never overlaps itself: a sweep that is asked for while one runs is that one', async () => {
@@ -55,7 +68,13 @@ describe('the sweeper', () => {
         return { removed: 0, done: true }
       },
     }
-    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, observe })
+    const sweeper = createSweeper({
+      store,
+      intervalMs: 1,
+      now: Date.now,
+      monotonicNow: () => performance.now(),
+      observe,
+    })
     sweeper.start()
     const sweeps = [sweeper.sweep(), sweeper.sweep()]
     setTimeout(gate.resolve, 20) // time for the timer to fire several times
@@ -72,7 +91,13 @@ describe('the sweeper', () => {
         return { removed: 7, done: true }
       },
     }
-    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, observe })
+    const sweeper = createSweeper({
+      store,
+      intervalMs: 1,
+      now: Date.now,
+      monotonicNow: () => performance.now(),
+      observe,
+    })
     const failed = nextEvent('sweep failed')
     const swept = nextEvent('swept')
     sweeper.start()
@@ -93,7 +118,13 @@ describe('the sweeper', () => {
         return { removed: 1, done: false }
       },
     }
-    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, observe })
+    const sweeper = createSweeper({
+      store,
+      intervalMs: 1,
+      now: Date.now,
+      monotonicNow: () => performance.now(),
+      observe,
+    })
     sweeper.start()
     await started.promise
     let stopped = false

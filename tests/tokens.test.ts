@@ -2,8 +2,14 @@
 import { expect } from 'chai'
 import { openTokenStore } from '../services/auth/stores/memory.ts'
 import type { TokenStore } from '../services/auth/stores/ports.ts'
-import { drawSecret } from '../services/auth/tokens/format.ts'
-import { createTokens, type IssuedToken, type TokenEvent, type Tokens } from '../services/auth/tokens/tokens.ts'
+import { drawSecret, drawTokenId } from '../services/auth/tokens/format.ts'
+import {
+  createTokens,
+  type IssuedToken,
+  type TokenEvent,
+  type Tokens,
+  type TokenTerms,
+} from '../services/auth/tokens/tokens.ts'
 import { AppError } from '../shared/errors.ts'
 import { createClock } from './support/servers.ts'
 
@@ -11,45 +17,62 @@ const ttlMs = 30_000
 const absoluteTtlMs = 100_000
 const owner = { id: 'user-1', username: 'somebody@example.com', credentialVersion: 1 }
 
+const limits = { perUser: 5, total: 100 }
+const session = { purpose: null, touch: true }
+
 describe('tokens', () => {
   let store: TokenStore
   let clock: ReturnType<typeof createClock>
   let tokens: Tokens
   let events: TokenEvent[]
 
+  const open = () =>
+    createTokens({ store, now: clock.now, ttlMs, absoluteTtlMs, limits, observe: event => events.push(event) })
+
   beforeEach(async () => {
     store = await openTokenStore()
     clock = createClock()
     events = []
-    tokens = createTokens({ store, now: clock.now, ttlMs, absoluteTtlMs, observe: event => events.push(event) })
+    tokens = open()
   })
 
-  const issue = async () => (await tokens.issue(owner)) as IssuedToken
-  const isLive = async (secret: string) => (await tokens.validate([secret]))[0] !== null
+  const logIn = async () => (await tokens.issueSession(owner)) as IssuedToken
+  const issue = async (terms: Partial<TokenTerms>) =>
+    (await tokens.issue({ kind: 'fixed', purpose: null, owner, ttlMs, absoluteTtlMs, ...terms })) as IssuedToken
+  const isLive = async (secret: string) => (await tokens.validate([secret], session))[0] !== null
+  const lastReason = async () => {
+    await new Promise(setImmediate)
+    const {
+      tokenId: _,
+      type: __,
+      ...told
+    } = events.findLast(({ type }) => type === 'refused') as TokenEvent & { tokenId: string }
+    return told
+  }
 
   it('are issued with an idle time and an absolute end', async () => {
-    const { expiresAt, absoluteExpiresAt } = await issue()
-    expect(expiresAt).to.equal(clock.now() + ttlMs)
-    expect(absoluteExpiresAt).to.equal(clock.now() + absoluteTtlMs)
+    const { token } = await logIn()
+    expect(token.expiresAt).to.equal(clock.now() + ttlMs)
+    expect(token.absoluteExpiresAt).to.equal(clock.now() + absoluteTtlMs)
   })
 
   it('slide: each validation gives a new idle time and counts a refresh', async () => {
-    const { secret } = await issue()
+    const { secret } = await logIn()
     for (let count = 1; count <= 3; count++) {
       clock.advance(ttlMs - 1)
-      const [token] = await tokens.validate([secret])
+      const [token] = await tokens.validate([secret], session)
       expect(token).to.include({ refreshCount: count, username: owner.username, userId: owner.id })
     }
   })
 
   it('are dead when left unused for their idle time, swept or not', async () => {
-    const { secret } = await issue()
+    const { secret } = await logIn()
     clock.advance(ttlMs)
     expect(await isLive(secret)).to.equal(false)
   })
 
   it('are dead at their absolute end, however busy', async () => {
-    const { secret } = await issue()
+    const { secret } = await logIn()
     for (let age = 0; age < absoluteTtlMs; age += 10_000) {
       expect(await isLive(secret), `after ${age} ms`).to.equal(true)
       clock.advance(10_000)
@@ -57,39 +80,99 @@ describe('tokens', () => {
     expect(await isLive(secret)).to.equal(false)
   })
 
-  it('are refused from the moment their revocation is answered; a second revocation changes nothing', async () => {
-    const { secret } = await issue()
-    await tokens.revoke(secret)
+  it('that are fixed end after their whole life, busy or not; those for a single use after one', async () => {
+    const [fixed, single] = [await issue({ kind: 'fixed' }), await issue({ kind: 'single-use' })]
+    expect(fixed.token.absoluteExpiresAt).to.equal(fixed.token.expiresAt)
+    clock.advance(ttlMs - 1)
+    expect([await isLive(fixed.secret), await isLive(single.secret)]).to.deep.equal([true, true])
+    expect(await isLive(single.secret)).to.equal(false)
+    clock.advance(1)
+    expect(await isLive(fixed.secret)).to.equal(false)
+  })
+
+  it('are refused from the moment their end is answered; a second end changes nothing', async () => {
+    const { secret } = await logIn()
+    expect(await tokens.endSession(secret)).to.equal(true)
     expect(await isLive(secret)).to.equal(false)
-    await tokens.revoke(secret)
+    expect(await tokens.endSession(secret)).to.equal(true)
+  })
+
+  it('that are no sessions are not used, renewed or ended as one, and stay as they were', async () => {
+    const others = [
+      await issue({ kind: 'fixed' }),
+      await issue({ kind: 'single-use' }),
+      await issue({ kind: 'sliding', purpose: 'reset' }),
+      await issue({ kind: 'sliding', owner: null }),
+    ]
+    for (const { secret, token } of others) {
+      expect(await tokens.useSession(secret)).to.equal(null)
+      expect(await tokens.renew(secret)).to.equal(null)
+      expect(await tokens.endSession(secret)).to.equal(false)
+      const [found] = await tokens.validate([secret], { purpose: token.purpose, touch: false })
+      expect(found).to.deep.equal(token)
+    }
+  })
+
+  it('are renewed to another secret of the same session; the old one is dead', async () => {
+    const { secret, token } = await logIn()
+    clock.advance(1000)
+    const renewed = (await tokens.renew(secret)) as IssuedToken
+    expect(renewed.token).to.include({ id: token.id, absoluteExpiresAt: token.absoluteExpiresAt, refreshCount: 1 })
+    expect([await isLive(secret), await isLive(renewed.secret)]).to.deep.equal([false, true])
+    expect(await tokens.renew(secret)).to.equal(null)
   })
 
   it('are not issued to an owner whose credentials have changed since they were verified', async () => {
-    await store.endUser('any', owner.id, 2)
-    expect(await tokens.issue(owner)).to.equal(null)
+    await tokens.endUser(owner.id, 2)
+    expect(await tokens.issueSession(owner)).to.equal(null)
+  })
+
+  it('are unavailable beyond the limits: the oldest session of the user ends, then nothing more goes in', async () => {
+    const sessions = []
+    for (let i = 0; i < limits.perUser + 1; i++) sessions.push(await logIn())
+    expect(await Promise.all(sessions.map(({ secret }) => isLive(secret)))).to.deep.equal([
+      false,
+      true,
+      true,
+      true,
+      true,
+      true,
+    ])
+    for (let i = 0; i < limits.total - limits.perUser; i++) await issue({ owner: null })
+    const refused = await tokens.issueSession({ ...owner, id: 'user-2' }).catch((error: AppError) => error.code)
+    expect(refused).to.equal('unavailable')
   })
 
   it('are validated in batches that keep their order, junk in its place', async () => {
-    const [first, second] = [await issue(), await issue()]
-    const answers = await tokens.validate(['junk', second.secret, drawSecret('Abcd'), first.secret, ''])
-    expect(answers.map(token => token !== null)).to.deep.equal([false, true, false, true, false])
-    expect(answers[1]?.id).to.not.equal(answers[3]?.id)
+    const [first, second] = [await logIn(), await logIn()]
+    const unknown = drawSecret(drawTokenId(null, clock.now()))
+    const answers = await tokens.validate(['junk', second.secret, unknown, first.secret, ''], session)
+    expect(answers.map(token => token?.id ?? null)).to.deep.equal([null, second.token.id, null, first.token.id, null])
   })
 
   it('that are junk are refused without touching the store', async () => {
     await store.close()
-    expect(await tokens.validate(['junk', 'lk_', `${(drawSecret('Abcd')).slice(0, -1)}!`])).to.deep.equal([
-      null,
-      null,
-      null,
-    ])
-    await tokens.revoke('junk')
+    const flipped = `${drawSecret(drawTokenId(null, clock.now())).slice(0, -1)}!`
+    expect(await tokens.validate(['junk', 'lk_', flipped], session)).to.deep.equal([null, null, null])
+    expect(await tokens.endSession('junk')).to.equal(true)
+    expect(await tokens.renew('junk')).to.equal(null)
   })
 
   it('are neither live nor dead where the store cannot be asked: unavailable, with the cause', async () => {
-    const { secret } = await issue()
+    const { secret, token } = await logIn()
     await store.close()
-    for (const call of [() => tokens.validate([secret]), () => tokens.revoke(secret), () => tokens.issue(owner)]) {
+    const calls = [
+      () => tokens.validate([secret], session),
+      () => tokens.useSession(secret),
+      () => tokens.renew(secret),
+      () => tokens.endSession(secret),
+      () => tokens.revokeById(token.id),
+      () => tokens.revokeById(token.id, owner.id),
+      () => tokens.endUser(owner.id, 2),
+      () => tokens.sessionsOf(owner.id),
+      () => tokens.issueSession(owner),
+    ]
+    for (const call of calls) {
       const error = await call().then(
         () => null,
         (error: unknown) => error as AppError,
@@ -101,11 +184,85 @@ describe('tokens', () => {
   })
 
   it('tell what happened by their ids, never by their secrets', async () => {
-    const { secret } = await issue()
-    await tokens.validate([secret, 'junk', drawSecret('Abcd')])
-    await tokens.revoke(secret)
-    expect(events.map(({ type }) => type)).to.deep.equal(['issued', 'slid', 'refused', 'refused', 'revoked'])
-    expect(JSON.stringify(events)).to.not.include(secret)
+    const { secret, token } = await logIn()
+    await tokens.validate([secret, 'junk'], session)
+    await tokens.renew(secret)
+    await tokens.revokeById(token.id)
+    await tokens.endUser(owner.id, 2)
+    expect(events.map(({ type }) => type)).to.deep.equal([
+      'issued',
+      'slid',
+      'refused',
+      'renewed',
+      'revoked',
+      'sessions ended',
+    ])
+    expect(JSON.stringify(events)).to.include(token.id)
     expect(JSON.stringify(events)).to.not.include('lk_')
+  })
+
+  describe('that are refused tell the operator why:', () => {
+    const refuse = async (secret: string) => {
+      expect(await isLive(secret)).to.equal(false)
+      return lastReason()
+    }
+
+    it('never existed', async () => {
+      const unknown = drawSecret(drawTokenId(owner.id, clock.now() + 1000))
+      expect(await refuse(unknown)).to.deep.equal({ reason: 'never existed' })
+    })
+
+    it('issued before this process started', async () => {
+      const { secret } = await logIn()
+      clock.advance(5000)
+      store = await openTokenStore()
+      tokens = open()
+      expect(await refuse(secret)).to.deep.equal({ reason: 'issued before this process started' })
+    })
+
+    it('expired n seconds ago', async () => {
+      const { secret } = await logIn()
+      clock.advance(ttlMs + 7000)
+      expect(await refuse(secret)).to.deep.equal({ reason: 'expired', secondsAgo: 7 })
+    })
+
+    it('revoked by the log-out', async () => {
+      const { secret } = await logIn()
+      await tokens.endSession(secret)
+      clock.advance(3000)
+      expect(await refuse(secret)).to.deep.equal({ reason: 'revoked', secondsAgo: 3 })
+    })
+
+    it('renewed away', async () => {
+      const { secret } = await logIn()
+      await tokens.renew(secret)
+      expect(await refuse(secret)).to.deep.equal({ reason: 'renewed', secondsAgo: 0 })
+    })
+
+    it('ended with the password or all sessions', async () => {
+      const { secret } = await logIn()
+      await tokens.endUser(owner.id, 2)
+      expect(await refuse(secret)).to.deep.equal({ reason: 'ended with the password or all sessions' })
+    })
+
+    it('consumed, evicted, or for another purpose', async () => {
+      const single = await issue({ kind: 'single-use' })
+      await isLive(single.secret)
+      expect(await refuse(single.secret)).to.deep.equal({ reason: 'consumed', secondsAgo: 0 })
+      const evicted = await logIn()
+      for (let i = 0; i < limits.perUser; i++) await logIn()
+      expect(await refuse(evicted.secret)).to.deep.equal({ reason: 'evicted', secondsAgo: 0 })
+      const bound = await issue({ purpose: 'reset', owner: null })
+      expect(await refuse(bound.secret)).to.deep.equal({ reason: 'other purpose' })
+    })
+
+    it('but no more than 100 at a time: a scan must not cost the store twice', async () => {
+      const unknown = Array.from({ length: 150 }, () => drawSecret(drawTokenId(null, clock.now())))
+      await tokens.validate(unknown, session)
+      await new Promise(setImmediate)
+      const reasons = events.map(event => (event.type === 'refused' ? event.reason : ''))
+      expect(reasons.filter(reason => reason === 'not looked up')).to.have.length(50)
+      expect(reasons.filter(reason => reason === 'never existed')).to.have.length(100)
+    })
   })
 })

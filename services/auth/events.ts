@@ -6,16 +6,18 @@ import type { UserEvent } from './users/users.ts'
 
 export type AuthEvent = TokenEvent | UserEvent | SweepEvent
 
-/** Validations are many: they are logged at `debug`. A sweep that found nothing is not news. */
+/** At `debug`: what slid, which is too much for a log, and junk, which any scanner makes. An empty sweep is not news. */
 export function logEvents(log: Log): (event: AuthEvent) => void {
   return event => {
     switch (event.type) {
       case 'slid':
-      case 'refused':
-        return log.debug(`token ${event.type}`, event)
+        return log.debug('token slid', event)
       case 'issued':
+      case 'renewed':
       case 'revoked':
         return log.info(`token ${event.type}`, event)
+      case 'refused':
+        return log[event.reason === 'malformed' ? 'debug' : 'info']('token refused', event)
       case 'swept':
         return event.removed > 0 ? log.info('tokens swept', event) : undefined
       case 'sweep failed':

@@ -7,7 +7,7 @@ import {
   maxTokensPerCall,
   maxVerdictBytes,
   parseVerdicts,
-  type ValidateTokensRequest,
+  type ValidateTokenRequest,
   type Verdict,
   validateTokenPath,
 } from '../../shared/validateToken.ts'
@@ -129,7 +129,7 @@ export function openAuthClient({
         method: 'POST',
         path: validateTokenPath,
         headers: { ...headers, 'x-request-id': callId },
-        body: JSON.stringify({ tokens } satisfies ValidateTokensRequest),
+        body: JSON.stringify({ tokens } satisfies ValidateTokenRequest),
       },
       maxVerdictBytes * (tokens.length + 1),
       abort.signal,

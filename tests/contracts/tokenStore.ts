@@ -1,25 +1,29 @@
 // What every TokenStore must do. Names no store; a fault found in one gets its case here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenLimits, TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 const minute = 60_000
 // An hour ahead: a store that also expires by its own clock keeps what is inserted.
 const start = Date.now() + 60 * minute
 
+const unlimited: TokenLimits = { perUser: Infinity, total: Infinity }
+
 export function tokenStoreContract(getStore: () => TokenStore): void {
-  function newRef(tag = 'Test'): TokenRef {
-    return { tag, hash: Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url') }
-  }
+  const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url')
 
   function newToken(members: Partial<TokenRecord> = {}): TokenRecord {
+    const userId = members.userId === undefined ? randomUUID() : members.userId
     return {
-      id: randomUUID().replaceAll('-', '').slice(0, 16),
+      id: drawTokenId(userId, start),
       kind: 'sliding',
-      userId: randomUUID(),
-      username: 'somebody@example.com',
-      credentialVersion: 1,
+      purpose: null,
+      userId,
+      username: userId === null ? null : 'somebody@example.com',
+      credentialVersion: userId === null ? 0 : 1,
       createdAt: start,
+      lastUsedAt: start,
       expiresAt: start + minute,
       absoluteExpiresAt: start + 10 * minute,
       ttlMs: minute,
@@ -28,17 +32,28 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     }
   }
 
+  async function insert(token: TokenRecord, { limits = unlimited, now = start } = {}) {
+    const ref = { id: token.id, hash: newHash() }
+    return { ref, token, outcome: await getStore().insert(ref, token, limits, now) }
+  }
+
   async function inserted(members: Partial<TokenRecord> = {}) {
-    const ref = newRef()
-    const token = newToken(members)
-    expect(await getStore().insert(ref, token)).to.equal(true)
+    const { ref, token, outcome } = await insert(newToken(members))
+    expect(outcome).to.equal('inserted')
     return { ref, token }
   }
 
-  async function touch(ref: TokenRef, now: number): Promise<TokenRecord | null> {
-    const [token] = await getStore().touch([ref], now)
+  async function touch(ref: TokenRef, now: number, purpose: string | null = null): Promise<TokenRecord | null> {
+    const [token] = await getStore().touch([ref], now, purpose)
     return token as TokenRecord | null
   }
+
+  async function look(ref: TokenRef, now: number, purpose: string | null = null): Promise<TokenRecord | null> {
+    const [token] = await getStore().look([ref], now, purpose)
+    return token as TokenRecord | null
+  }
+
+  const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
   /** Sweeps whole rounds until one begins and ends without finding anything. */
   async function sweepAll(now: number): Promise<number> {
@@ -54,20 +69,46 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     return total
   }
 
+  describe('insert', () => {
+    it('refuses a second token of the same id, and leaves the first as it was', async () => {
+      const { ref, token } = await inserted()
+      const outcome = await insert(newToken({ id: token.id })).then(
+        ({ outcome }) => outcome,
+        () => 'rejected',
+      )
+      expect(outcome).to.equal('rejected')
+      expect(await touch(ref, start)).to.include({ userId: token.userId })
+    })
+
+    it('takes user ids and purposes like __proto__ and constructor for ordinary ones', async () => {
+      for (const name of ['__proto__', 'constructor', 'toString']) {
+        const { ref } = await inserted({ userId: name, purpose: name })
+        expect(await touch(ref, start, name)).to.include({ userId: name, purpose: name })
+      }
+    })
+  })
+
   describe('touch', () => {
     it('answers with the token as it was inserted, extended, and one refresh more', async () => {
       const { ref, token } = await inserted()
       const now = start + 10_000
-      expect(await touch(ref, now)).to.deep.equal({ ...token, expiresAt: now + minute, refreshCount: 1 })
-      expect(await touch(ref, now)).to.deep.equal({ ...token, expiresAt: now + minute, refreshCount: 2 })
+      const extended = { ...token, expiresAt: now + minute, lastUsedAt: now }
+      expect(await touch(ref, now)).to.deep.equal({ ...extended, refreshCount: 1 })
+      expect(await touch(ref, now)).to.deep.equal({ ...extended, refreshCount: 2 })
     })
 
     it('answers null for a token that is unknown', async () => {
-      expect(await touch(newRef(), start)).to.equal(null)
+      expect(await touch(unknownRef(), start)).to.equal(null)
+    })
+
+    it('answers null where the id is right and the hash is not', async () => {
+      const { ref } = await inserted()
+      expect(await touch({ ...ref, hash: newHash() }, start)).to.equal(null)
+      expect(await touch(ref, start)).to.include({ refreshCount: 1 })
     })
 
     it('keeps a guest a guest', async () => {
-      const { ref } = await inserted({ userId: null, username: null, credentialVersion: 0 })
+      const { ref } = await inserted({ userId: null })
       expect(await touch(ref, start)).to.include({ userId: null, username: null, credentialVersion: 0 })
     })
 
@@ -78,7 +119,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await touch(dead, start + minute)).to.equal(null)
     })
 
-    it('never revives a dead token, not even for an earlier now', async () => {
+    it('never revives a dead token once it was swept, not even for an earlier now', async () => {
       const { ref } = await inserted()
       expect(await touch(ref, start + minute)).to.equal(null)
       await sweepAll(start + minute)
@@ -92,24 +133,53 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start + minute + 5)).to.equal(null)
     })
 
+    it('never extends a fixed token, and counts its uses', async () => {
+      const { ref, token } = await inserted({ kind: 'fixed', absoluteExpiresAt: start + minute })
+      const now = start + minute - 1
+      expect(await touch(ref, now)).to.deep.equal({ ...token, lastUsedAt: now, refreshCount: 1 })
+      expect(await touch(ref, start + minute)).to.equal(null)
+    })
+
+    it('admits a single-use token once', async () => {
+      const { ref, token } = await inserted({ kind: 'single-use' })
+      expect(await touch(ref, start)).to.include({ id: token.id, refreshCount: 1 })
+      expect(await touch(ref, start)).to.equal(null)
+    })
+
+    it('admits a single-use token once, also for 200 at the same time and twice in a batch', async () => {
+      const { ref } = await inserted({ kind: 'single-use' })
+      const tries = Array.from({ length: 100 }, () => getStore().touch([ref, ref], start, null))
+      expect((await Promise.all(tries)).flat().filter(Boolean)).to.have.length(1)
+    })
+
+    it('admits only for the purpose of the token, and neither extends nor consumes for another', async () => {
+      for (const kind of ['sliding', 'fixed', 'single-use'] as const) {
+        const { ref, token } = await inserted({ kind, purpose: 'reset' })
+        expect(await touch(ref, start)).to.equal(null)
+        expect(await touch(ref, start, 'confirm')).to.equal(null)
+        expect(await touch(ref, start, 'reset')).to.include({ id: token.id, purpose: 'reset', refreshCount: 1 })
+      }
+      const { ref } = await inserted()
+      expect(await touch(ref, start, 'reset')).to.equal(null)
+    })
+
     it('answers a batch in its order, whatever is in it', async () => {
       const tokens = await Promise.all(Array.from({ length: 20 }, () => inserted()))
       const dead = await inserted({ expiresAt: start })
-      const unknown = newRef()
-      const refs = [unknown, ...tokens.map(({ ref }) => ref), dead.ref].reverse()
-      const answers = await getStore().touch(refs, start)
+      const refs = [unknownRef(), ...tokens.map(({ ref }) => ref), dead.ref].reverse()
+      const answers = await getStore().touch(refs, start, null)
       const expected = [null, ...tokens.map(({ token }) => token.id), null].reverse()
       expect(answers.map(answer => answer?.id ?? null)).to.deep.equal(expected)
     })
 
     it('touches a token twice that is twice in a batch', async () => {
       const { ref } = await inserted()
-      const answers = await getStore().touch([ref, ref], start)
+      const answers = await getStore().touch([ref, ref], start, null)
       expect(answers.map(answer => answer?.refreshCount)).to.deep.equal([1, 2])
     })
 
     it('answers an empty batch with nothing', async () => {
-      expect(await getStore().touch([], start)).to.deep.equal([])
+      expect(await getStore().touch([], start, null)).to.deep.equal([])
     })
 
     it('counts every one of many at the same time', async () => {
@@ -128,18 +198,98 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
   })
 
-  describe('delete', () => {
-    it('removes the token, answers with it once, and no later touch finds it', async () => {
+  describe('look', () => {
+    it('answers as touch does, in order, and changes nothing', async () => {
+      const tokens = await Promise.all([inserted(), inserted({ kind: 'single-use' }), inserted({ kind: 'fixed' })])
+      const refs = [unknownRef(), ...tokens.map(({ ref }) => ref)]
+      for (let i = 0; i < 2; i++) {
+        const seen = await getStore().look(refs, start + 1, null)
+        expect(seen).to.deep.equal([null, ...tokens.map(({ token }) => token)])
+      }
+    })
+
+    it('finds no token that is dead, ended, of another purpose or another hash', async () => {
+      const userId = randomUUID()
+      const [dead, bound, ended] = [await inserted(), await inserted({ purpose: 'reset' }), await inserted({ userId })]
+      await getStore().endUser(dead.ref.id.slice(0, 4), userId, 2)
+      expect(await look(dead.ref, start + minute)).to.equal(null)
+      expect(await look(bound.ref, start)).to.equal(null)
+      expect(await look(ended.ref, start)).to.equal(null)
+      expect(await look({ ...dead.ref, hash: newHash() }, start)).to.equal(null)
+      expect(await look(bound.ref, start, 'reset')).to.include({ refreshCount: 0 })
+    })
+  })
+
+  describe('renew', () => {
+    it('gives the session a new secret in one step: same id and absolute end, the old one dead', async () => {
       const { ref, token } = await inserted()
-      expect(await getStore().delete(ref)).to.include({ id: token.id, userId: token.userId })
-      expect(await getStore().delete(ref)).to.equal(null)
+      const hash = newHash()
+      const now = start + 1000
+      const expected = { ...token, expiresAt: now + minute, lastUsedAt: now, refreshCount: 1 }
+      expect(await getStore().renew(ref, hash, now)).to.deep.equal(expected)
+      expect(await touch(ref, now)).to.equal(null)
+      expect(await touch({ id: ref.id, hash }, now)).to.include({ id: token.id, refreshCount: 2 })
+    })
+
+    it('lets one of many win: no two new secrets of one session', async () => {
+      const { ref } = await inserted()
+      const hashes = Array.from({ length: 20 }, newHash)
+      const answers = await Promise.all(hashes.map(hash => getStore().renew(ref, hash, start)))
+      expect(answers.filter(Boolean)).to.have.length(1)
+      const found = await getStore().look(
+        hashes.map(hash => ({ id: ref.id, hash })),
+        start,
+        null,
+      )
+      expect(found.filter(Boolean)).to.have.length(1)
+    })
+
+    it('is null for what is dead, deleted, of another kind or bound to a purpose, and changes none of them', async () => {
+      const dead = await inserted()
+      expect(await getStore().renew(dead.ref, newHash(), start + minute)).to.equal(null)
+      const gone = await inserted()
+      await getStore().delete(gone.ref, start)
+      expect(await getStore().renew(gone.ref, newHash(), start)).to.equal(null)
+      for (const members of [{ kind: 'fixed' }, { kind: 'single-use' }, { purpose: 'reset' }] as const) {
+        const { ref } = await inserted(members)
+        const { purpose = null } = members as { purpose?: string }
+        expect(await getStore().renew(ref, newHash(), start)).to.equal(null)
+        expect(await look(ref, start, purpose)).to.include({ refreshCount: 0 })
+      }
+    })
+
+    it('never revives: of a renewal and a deletion at the same time the deletion holds', async () => {
+      const { ref } = await inserted()
+      const hash = newHash()
+      await Promise.all([getStore().renew(ref, hash, start), getStore().deleteById(ref.id, start)])
+      expect(await touch(ref, start)).to.equal(null)
+      expect(await touch({ id: ref.id, hash }, start)).to.equal(null)
+    })
+  })
+
+  describe('delete', () => {
+    it('removes the token whatever its purpose, answers with it once, and no later touch finds it', async () => {
+      for (const purpose of [null, 'reset']) {
+        const { ref, token } = await inserted({ purpose })
+        expect(await getStore().delete(ref, start)).to.include({ id: token.id, userId: token.userId })
+        expect(await getStore().delete(ref, start)).to.equal(null)
+        expect(await touch(ref, start, purpose)).to.equal(null)
+      }
+    })
+
+    it('removes nothing where the hash is another, and by the id alone with deleteById', async () => {
+      const { ref, token } = await inserted()
+      expect(await getStore().delete({ ...ref, hash: newHash() }, start)).to.equal(null)
+      expect(await touch(ref, start)).to.not.equal(null)
+      expect(await getStore().deleteById(ref.id, start)).to.include({ id: token.id })
+      expect(await getStore().deleteById(ref.id, start)).to.equal(null)
       expect(await touch(ref, start)).to.equal(null)
     })
 
     it('holds from its answer on, however many touches race it', async () => {
       const { ref } = await inserted()
       const racing = Array.from({ length: 20 }, () => touch(ref, start))
-      await getStore().delete(ref)
+      await getStore().delete(ref, start)
       expect(await touch(ref, start)).to.equal(null)
       await Promise.all(racing)
       expect(await touch(ref, start)).to.equal(null)
@@ -147,39 +297,173 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   })
 
   describe('endUser', () => {
-    it('ends the tokens below the floor and no others', async () => {
+    const end = (userId: string, version: number) =>
+      getStore().endUser(drawTokenId(userId, start).slice(0, 4), userId, version)
+
+    it('ends the tokens below the floor, of every kind and purpose, and no others', async () => {
       const userId = randomUUID()
-      const { ref: below } = await inserted({ userId, credentialVersion: 1 })
+      const below = await Promise.all([inserted({ userId }), inserted({ userId, kind: 'fixed', purpose: 'reset' })])
       const { ref: at } = await inserted({ userId, credentialVersion: 2 })
-      const { ref: others } = await inserted({ credentialVersion: 1 })
-      await getStore().endUser('Test', userId, 2)
-      expect(await touch(below, start)).to.equal(null)
+      const { ref: others } = await inserted()
+      await end(userId, 2)
+      for (const { ref, token } of below) expect(await touch(ref, start, token.purpose)).to.equal(null)
       expect(await touch(at, start)).to.not.equal(null)
       expect(await touch(others, start)).to.not.equal(null)
     })
 
     it('lets no token in below the floor: a login that races it loses', async () => {
       const userId = randomUUID()
-      await getStore().endUser('Test', userId, 5)
-      const ref = newRef()
-      expect(await getStore().insert(ref, newToken({ userId, credentialVersion: 4 }))).to.equal(false)
+      await end(userId, 5)
+      const { ref, outcome } = await insert(newToken({ userId, credentialVersion: 4 }))
+      expect(outcome).to.equal('ended')
       expect(await touch(ref, start)).to.equal(null)
-      expect(await getStore().insert(newRef(), newToken({ userId, credentialVersion: 5 }))).to.equal(true)
+      expect((await insert(newToken({ userId, credentialVersion: 5 }))).outcome).to.equal('inserted')
     })
 
     it('never lowers the floor', async () => {
       const userId = randomUUID()
-      await getStore().endUser('Test', userId, 5)
-      await getStore().endUser('Test', userId, 3)
-      expect(await getStore().insert(newRef(), newToken({ userId, credentialVersion: 4 }))).to.equal(false)
+      await end(userId, 5)
+      await end(userId, 3)
+      expect((await insert(newToken({ userId, credentialVersion: 4 }))).outcome).to.equal('ended')
     })
 
     it('leaves no token of the version before, however many inserts race it', async () => {
       const userId = randomUUID()
-      const refs = Array.from({ length: 20 }, () => newRef())
-      const insert = (ref: TokenRef) => getStore().insert(ref, newToken({ userId, credentialVersion: 1 }))
-      await Promise.all([...refs.map(insert), getStore().endUser('Test', userId, 2), ...refs.map(insert)])
-      expect(await getStore().touch(refs, start)).to.deep.equal(refs.map(() => null))
+      const tries = Array.from({ length: 40 }, () => newToken({ userId }))
+      const half = (from: number) => tries.slice(from, from + 20).map(token => insert(token))
+      const [, ...outcomes] = await Promise.all([end(userId, 2), ...half(0), ...half(20)])
+      const refs = outcomes.map(({ ref }) => ref)
+      expect(await getStore().touch(refs, start, null)).to.deep.equal(refs.map(() => null))
+    })
+
+    it('keeps the floor when the last token of the user is gone', async () => {
+      const userId = randomUUID()
+      const { ref } = await inserted({ userId })
+      await end(userId, 2)
+      await getStore().delete(ref, start)
+      await sweepAll(start + 20 * minute)
+      expect((await insert(newToken({ userId }))).outcome).to.equal('ended')
+    })
+  })
+
+  describe('findByUser', () => {
+    const find = (userId: string, now: number) =>
+      getStore().findByUser(drawTokenId(userId, start).slice(0, 4), userId, now)
+
+    it('lists the live tokens of the user, the oldest first, and of nobody else', async () => {
+      const userId = randomUUID()
+      const tokens = []
+      for (let i = 0; i < 5; i++) {
+        const createdAt = start + i
+        tokens.push(
+          (await inserted({ userId, createdAt, id: drawTokenId(userId, createdAt), expiresAt: start + minute + i }))
+            .token,
+        )
+      }
+      await inserted()
+      expect(await find(userId, start + 10)).to.deep.equal(tokens)
+      expect(await find(userId, start + minute + 2)).to.deep.equal(tokens.slice(3))
+      expect(await find(randomUUID(), start)).to.deep.equal([])
+    })
+
+    it('lists none that was deleted, consumed or ended', async () => {
+      const userId = randomUUID()
+      const [deleted, consumed] = [await inserted({ userId }), await inserted({ userId, kind: 'single-use' })]
+      const kept = await inserted({ userId, credentialVersion: 3 })
+      await inserted({ userId })
+      await getStore().delete(deleted.ref, start)
+      await touch(consumed.ref, start)
+      await getStore().endUser(kept.ref.id.slice(0, 4), userId, 2)
+      expect((await find(userId, start)).map(({ id }) => id)).to.deep.equal([kept.token.id])
+    })
+  })
+
+  describe('the limits', () => {
+    it("end the oldest session of the user for one more, and nobody else's", async () => {
+      const userId = randomUUID()
+      const other = await inserted()
+      const limits = { ...unlimited, perUser: 3 }
+      const own = []
+      for (let i = 0; i < 5; i++) {
+        const { ref, outcome } = await insert(newToken({ userId, createdAt: start + i }), { limits, now: start + i })
+        expect(outcome).to.equal('inserted')
+        own.push(ref)
+      }
+      const live = await getStore().look(own, start + 5, null)
+      expect(live.map(Boolean)).to.deep.equal([false, false, true, true, true])
+      expect(await look(other.ref, start)).to.not.equal(null)
+    })
+
+    it('count no dead token of the user', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 2 }
+      await insert(newToken({ userId, expiresAt: start + 1 }), { limits })
+      const { ref: live } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId }), { limits, now: start + 1 })
+      expect(await look(live, start + 1)).to.not.equal(null)
+    })
+
+    it('end nothing that is no session: then it is full', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 2 }
+      const { ref: fixed } = await insert(newToken({ userId, kind: 'fixed' }), { limits })
+      const { ref: bound } = await insert(newToken({ userId, purpose: 'reset' }), { limits })
+      expect((await insert(newToken({ userId }), { limits })).outcome).to.equal('full')
+      expect(await look(fixed, start)).to.not.equal(null)
+      expect(await look(bound, start, 'reset')).to.not.equal(null)
+    })
+
+    it("let nothing in beyond the total, and end nobody's token for it", async () => {
+      const limits = { ...unlimited, total: 0 }
+      const { ref } = await inserted()
+      const { ref: refused, outcome } = await insert(newToken(), { limits })
+      expect(outcome).to.equal('full')
+      expect(await look(refused, start)).to.equal(null)
+      expect(await look(ref, start)).to.not.equal(null)
+    })
+  })
+
+  describe('explain', () => {
+    const why = (ref: TokenRef, now: number, purpose: string | null = null) => getStore().explain(ref, now, purpose)
+
+    it('tells why a touch would refuse', async () => {
+      const userId = randomUUID()
+      const [expired, revoked, byId, renewed, consumed, bound, ended] = await Promise.all([
+        inserted(),
+        inserted(),
+        inserted(),
+        inserted(),
+        inserted({ kind: 'single-use' }),
+        inserted({ purpose: 'reset' }),
+        inserted({ userId }),
+      ])
+      await getStore().delete(revoked.ref, start + 1)
+      await getStore().deleteById(byId.ref.id, start + 2)
+      await getStore().renew(renewed.ref, newHash(), start + 3)
+      await touch(consumed.ref, start + 4)
+      await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2)
+      expect(await why(unknownRef(), start)).to.deep.equal({ reason: 'unknown' })
+      expect(await why(expired.ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
+      expect(await why(revoked.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 1 })
+      expect(await why(byId.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 2 })
+      expect(await why(renewed.ref, start + 9)).to.deep.equal({ reason: 'renewed', at: start + 3 })
+      expect(await why(consumed.ref, start + 9)).to.deep.equal({ reason: 'consumed', at: start + 4 })
+      expect(await why(bound.ref, start)).to.deep.equal({ reason: 'other purpose' })
+      expect(await why(ended.ref, start)).to.deep.equal({ reason: 'ended' })
+    })
+
+    it('still knows that a token expired when it has been swept', async () => {
+      const { ref } = await inserted()
+      await sweepAll(start + 2 * minute)
+      expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
+    })
+
+    it('tells of a session that had to make room', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 1 }
+      const { ref } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId }), { limits, now: start + 7 })
+      expect(await why(ref, start + 8)).to.deep.equal({ reason: 'evicted', at: start + 7 })
     })
   })
 
@@ -202,6 +486,22 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(first.removed + (await sweepAll(start + 1))).to.equal(30)
     })
 
+    it("removes what is below its user's floor", async () => {
+      const { ref, token } = await inserted()
+      await sweepAll(start)
+      await getStore().endUser(ref.id.slice(0, 4), token.userId as string, 2)
+      expect(await sweepAll(start)).to.equal(1)
+    })
+
+    it('gives room back: what was removed does not count towards the total', async () => {
+      await sweepAll(start + 20 * minute)
+      await Promise.all(Array.from({ length: 10 }, () => inserted({ expiresAt: start + 1 })))
+      const limits = { ...unlimited, total: 10 }
+      expect((await insert(newToken(), { limits })).outcome).to.equal('full')
+      await sweepAll(start + 1)
+      expect((await insert(newToken(), { limits })).outcome).to.equal('inserted')
+    })
+
     it('spares a token that was touched before it came by', async () => {
       const { ref } = await inserted()
       await touch(ref, start + minute - 1)
@@ -216,10 +516,15 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await store.close()
       await store.close()
       const calls = [
-        () => store.insert(newRef(), newToken()),
-        () => store.touch([newRef()], start),
-        () => store.delete(newRef()),
+        () => store.insert(unknownRef(), newToken(), unlimited, start),
+        () => store.touch([unknownRef()], start, null),
+        () => store.look([unknownRef()], start, null),
+        () => store.renew(unknownRef(), newHash(), start),
+        () => store.delete(unknownRef(), start),
+        () => store.deleteById('Test0000000000', start),
         () => store.endUser('Test', randomUUID(), 1),
+        () => store.findByUser('Test', randomUUID(), start),
+        () => store.explain(unknownRef(), start, null),
         () => store.deleteExpired(start, 1),
       ]
       for (const call of calls) {

@@ -21,6 +21,22 @@ export function userStoreContract(getStore: () => UserStore): void {
     expect(await getStore().findByUsername(user.username)).to.deep.equal(user)
   })
 
+  it('finds a user by the id too', async () => {
+    const user = newUser()
+    await getStore().insert(user)
+    expect(await getStore().findById(user.id)).to.deep.equal(user)
+    expect(await getStore().findById(randomUUID())).to.equal(null)
+  })
+
+  it('raises the credential version of a user, for each of many at the same time to one of its own', async () => {
+    const user = newUser()
+    await getStore().insert(user)
+    const versions = await Promise.all(Array.from({ length: 5 }, () => getStore().raiseCredentialVersion(user.id)))
+    expect(versions.toSorted()).to.deep.equal([2, 3, 4, 5, 6])
+    expect(await getStore().findByUsername(user.username)).to.include({ credentialVersion: 6 })
+    expect(await getStore().raiseCredentialVersion(randomUUID())).to.equal(null)
+  })
+
   it('answers null for a username that nobody has', async () => {
     expect(await getStore().findByUsername(randomUUID())).to.equal(null)
   })
@@ -53,7 +69,12 @@ export function userStoreContract(getStore: () => UserStore): void {
     const store = getStore()
     await store.close()
     await store.close()
-    for (const call of [() => store.insert(newUser()), () => store.findByUsername('somebody')]) {
+    for (const call of [
+      () => store.insert(newUser()),
+      () => store.findByUsername('somebody'),
+      () => store.findById('somebody'),
+      () => store.raiseCredentialVersion('somebody'),
+    ]) {
       const outcome = await call().then(
         () => 'answered',
         () => 'rejected',

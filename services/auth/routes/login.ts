@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/body.ts'
 import { AppError } from '../../../shared/errors.ts'
 import type { Context, Handler } from '../../../shared/http.ts'
-import type { Tokens } from '../tokens/tokens.ts'
+import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'
 
 const text = (name: string) =>
@@ -21,15 +21,19 @@ const readCredentials = bodyReader(z.strictObject({ username: text('username'), 
 export function loginRoute(users: Users, tokens: Tokens): Handler {
   return async function login(ctx) {
     const user = await users.verify(await readCredentials(ctx), goneSignal(ctx))
-    const token = user && (await tokens.issue(user))
-    if (!token) {
+    const issued = user && (await tokens.issueSession(user))
+    if (!issued) {
       throw new AppError('invalid_credentials', 'The username or the password is wrong.', {
         headers: { 'WWW-Authenticate': 'Bearer realm="latchkey"' },
       })
     }
-    const { secret, expiresAt, absoluteExpiresAt } = token
-    ctx.body = { token: secret, tokenType: 'Bearer', expiresAt, absoluteExpiresAt }
+    ctx.body = tokenAnswer(issued)
   }
+}
+
+/** What a client gets of a session; the secret this once. */
+export function tokenAnswer({ secret, token: { expiresAt, absoluteExpiresAt } }: IssuedToken) {
+  return { token: secret, tokenType: 'Bearer', expiresAt, absoluteExpiresAt }
 }
 
 /** Aborts when the client closes before it was answered. */

@@ -1,12 +1,12 @@
-// POST /logout: ends the token it is called with.
-import { readBearerToken } from '../../../shared/bearer.ts'
+// POST /logout: ends the session it is called with.
+import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
 import type { Handler } from '../../../shared/http.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
-/** 204 also where the token was dead already: the client is where it wants to be. */
+/** 204 also where the session was dead already: the client is where it wants to be. */
 export function logoutRoute(tokens: Tokens): Handler {
   return async function logout(ctx) {
-    await tokens.revoke(readBearerToken(ctx.req))
+    if (!(await tokens.endSession(readBearerToken(ctx.req)))) throw invalidToken()
     ctx.status = 204
   }
 }

@@ -1,85 +1,353 @@
-// Tokens and users in this process: gone with it. Every method is one synchronous step, hence atomic.
-import type { TokenRecord, TokenStore, UserRecord, UserStore } from './ports.ts'
+// Tokens and users in this process, gone with it. Every method is one synchronous step, hence atomic. Hides who holds what;
+// the table of the tokens is memoryTable.ts.
+import { createTokenTable, none, placeOf } from './memoryTable.ts'
+import type {
+  EndReason,
+  Refusal,
+  TokenKind,
+  TokenRecord,
+  TokenRef,
+  TokenStore,
+  UserRecord,
+  UserStore,
+} from './ports.ts'
 
-export async function openTokenStore(): Promise<TokenStore> {
-  const tokens = new Map<string, TokenRecord>()
-  const floors = new Map<string, number>()
-  let sweepAt: MapIterator<[string, TokenRecord]> | null = null
+interface User {
+  /** Null for all guests together. */
+  id: string | null
+  username: string | null
+  /** Tokens of a smaller `credentialVersion` are dead. */
+  floor: number
+  tokens: number
+  /** The ends of the list of its tokens, in the order in which they were issued. */
+  oldest: number
+  newest: number
+  holders: number[]
+}
+
+/** What tokens have in common. A token names its holder by a number: strings are kept once. */
+interface Holder {
+  user: User
+  credentialVersion: number
+  kind: TokenKind
+  purpose: string | null
+  ttlMs: number
+  tokens: number
+  /** Below its user's floor. */
+  ended: boolean
+}
+
+const rememberedEnds = 10_000 // for `explain`; the oldest is forgotten first
+const rememberedPerSlice = 50 // of what a sweep removes: the operator asks about one, not about a million
+
+export interface MemoryTokenStore extends TokenStore {
+  /** Every token, dead ones included. The hashes are cut to what the store keeps of them. */
+  entries(): Generator<{ ref: TokenRef; token: TokenRecord }>
+}
+
+export async function openTokenStore(): Promise<MemoryTokenStore> {
+  const table = createTokenTable()
+  const { pageOf } = table
+  const users = new Map<string, User>()
+  const guests = createUser(null)
+  const holders: (Holder | null)[] = []
+  const freeHolders: number[] = []
+  const ends = new Map<string, { reason: 'expired' | EndReason; at: number }>()
+  let sweepAt = 0
   const gate = createGate()
 
-  const isBelowFloor = ({ userId, credentialVersion }: TokenRecord): boolean =>
-    userId !== null && credentialVersion < (floors.get(userId) ?? 0)
+  const holderOf = (slot: number): Holder => holders[pageOf(slot).holder[placeOf(slot)] as number] as Holder
+  const expiryOf = (slot: number): number => pageOf(slot).expiresAt[placeOf(slot)] as number
+  const isDead = (slot: number, now: number): boolean => expiryOf(slot) <= now || holderOf(slot).ended
+
+  /** The slot of the token that is meant, live or not; `none` where there is none. */
+  function find({ id, hash }: TokenRef): number {
+    const slot = table.find(id)
+    return slot !== none && table.hasHash(slot, hash) ? slot : none
+  }
+
+  /** The slot of a token that may be admitted; `none` for every other. */
+  function admit(ref: TokenRef, now: number, purpose: string | null): number {
+    const slot = find(ref)
+    return slot !== none && !isDead(slot, now) && holderOf(slot).purpose === purpose ? slot : none
+  }
+
+  function use(slot: number, now: number): void {
+    const { expiresAt, absoluteExpiresAt, lastUsedAt, refreshCount } = pageOf(slot)
+    const i = placeOf(slot)
+    const { kind, ttlMs } = holderOf(slot)
+    if (kind === 'sliding') expiresAt[i] = Math.min(now + ttlMs, absoluteExpiresAt[i] as number)
+    lastUsedAt[i] = now
+    refreshCount[i] = (refreshCount[i] as number) + 1
+  }
+
+  function read(slot: number): TokenRecord {
+    const page = pageOf(slot)
+    const i = placeOf(slot)
+    const { user, kind, purpose, credentialVersion, ttlMs } = holderOf(slot)
+    return {
+      id: table.idOf(slot),
+      kind,
+      purpose,
+      userId: user.id,
+      username: user.username,
+      credentialVersion,
+      createdAt: page.createdAt[i] as number,
+      lastUsedAt: page.lastUsedAt[i] as number,
+      expiresAt: page.expiresAt[i] as number,
+      absoluteExpiresAt: page.absoluteExpiresAt[i] as number,
+      ttlMs,
+      refreshCount: page.refreshCount[i] as number,
+    }
+  }
+
+  function write(slot: number, token: TokenRecord): void {
+    const page = pageOf(slot)
+    const i = placeOf(slot)
+    page.createdAt[i] = token.createdAt
+    page.lastUsedAt[i] = token.lastUsedAt
+    page.expiresAt[i] = token.expiresAt
+    page.absoluteExpiresAt[i] = token.absoluteExpiresAt
+    page.refreshCount[i] = token.refreshCount
+  }
+
+  function userOf(userId: string | null): User {
+    if (userId === null) return guests
+    const known = users.get(userId)
+    if (known) return known
+    const user = createUser(userId)
+    users.set(userId, user)
+    return user
+  }
+
+  /** Gives a slot to its user: under a holder, at the end of the user's list. */
+  function join(slot: number, user: User, { username, credentialVersion, kind, purpose, ttlMs }: TokenRecord): void {
+    user.username = username
+    let number = user.holders.find(number => {
+      const known = holders[number] as Holder
+      const isSame = known.credentialVersion === credentialVersion && known.kind === kind && known.purpose === purpose
+      return isSame && known.ttlMs === ttlMs
+    })
+    if (number === undefined) {
+      number = freeHolders.pop() ?? holders.length
+      holders[number] = { user, credentialVersion, kind, purpose, ttlMs, tokens: 0, ended: false }
+      user.holders.push(number)
+    }
+    ;(holders[number] as Holder).tokens++
+    user.tokens++
+    const { holder, older, newer } = pageOf(slot)
+    holder[placeOf(slot)] = number
+    older[placeOf(slot)] = user.newest
+    newer[placeOf(slot)] = none
+    if (user.newest === none) user.oldest = slot
+    else pageOf(user.newest).newer[placeOf(user.newest)] = slot
+    user.newest = slot
+  }
+
+  /** Takes a slot from its user, and with the last one forgets what nobody holds any more. */
+  function leave(slot: number): void {
+    const page = pageOf(slot)
+    const number = page.holder[placeOf(slot)] as number
+    const holder = holders[number] as Holder
+    const { user } = holder
+    const older = page.older[placeOf(slot)] as number
+    const newer = page.newer[placeOf(slot)] as number
+    if (older === none) user.oldest = newer
+    else pageOf(older).newer[placeOf(older)] = newer
+    if (newer === none) user.newest = older
+    else pageOf(newer).older[placeOf(newer)] = older
+    user.tokens--
+    if (--holder.tokens === 0) {
+      holders[number] = null
+      freeHolders.push(number)
+      user.holders.splice(user.holders.indexOf(number), 1)
+    }
+    // A floor outlives the tokens: a log-in that was verified before it may still be on its way.
+    if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
+  }
+
+  function remove(slot: number): void {
+    leave(slot)
+    table.free(slot)
+  }
+
+  function remember(id: string, reason: 'expired' | EndReason, at: number): void {
+    ends.delete(id)
+    ends.set(id, { reason, at })
+    if (ends.size > rememberedEnds) ends.delete(ends.keys().next().value as string)
+  }
+
+  function end(slot: number, reason: EndReason, now: number): TokenRecord {
+    const token = read(slot)
+    remember(token.id, reason, now)
+    remove(slot)
+    return token
+  }
+
+  function slotsOf(user: User): number[] {
+    const slots: number[] = []
+    for (let slot = user.oldest; slot !== none; slot = pageOf(slot).newer[placeOf(slot)] as number) slots.push(slot)
+    return slots
+  }
+
+  /** Room for one more token of the user; false where nothing may be ended for it. */
+  function makeRoom(user: User, perUser: number, now: number): boolean {
+    if (user === guests || user.tokens < perUser) return true
+    for (const slot of slotsOf(user)) if (isDead(slot, now)) remove(slot)
+    if (user.tokens < perUser) return true
+    const oldestSession = slotsOf(user).find(slot => isSession(holderOf(slot)))
+    if (oldestSession === undefined) return false
+    end(oldestSession, 'evicted', now)
+    return true
+  }
 
   return {
-    async insert({ hash }, token) {
+    async insert(ref, token, { perUser, total }, now) {
       gate.check()
-      if (isBelowFloor(token)) return false
-      tokens.set(hash, { ...token })
-      return true
+      const known = token.userId === null ? guests : users.get(token.userId)
+      if (known && token.credentialVersion < known.floor) return 'ended'
+      if ((known && !makeRoom(known, perUser, now)) || table.count() >= total) return 'full'
+      const slot = table.take(ref)
+      write(slot, token)
+      join(slot, userOf(token.userId), token)
+      return 'inserted'
     },
 
-    async touch(refs, now) {
+    async touch(refs, now, purpose) {
       gate.check()
-      return refs.map(({ hash }) => {
-        const token = tokens.get(hash)
-        if (token === undefined || token.expiresAt <= now || isBelowFloor(token)) return null
-        token.expiresAt = Math.min(now + token.ttlMs, token.absoluteExpiresAt)
-        token.refreshCount++
-        return { ...token }
+      return refs.map(ref => {
+        const slot = admit(ref, now, purpose)
+        if (slot === none) return null
+        use(slot, now)
+        return holderOf(slot).kind === 'single-use' ? end(slot, 'consumed', now) : read(slot)
       })
     },
 
-    async delete({ hash }) {
+    async look(refs, now, purpose) {
       gate.check()
-      const token = tokens.get(hash)
-      tokens.delete(hash)
-      return token ?? null
+      return refs.map(ref => {
+        const slot = admit(ref, now, purpose)
+        return slot === none ? null : read(slot)
+      })
+    },
+
+    async renew(ref, newHash, now) {
+      gate.check()
+      const slot = admit(ref, now, null)
+      if (slot === none || !isSession(holderOf(slot))) return null
+      table.setHash(slot, newHash)
+      use(slot, now)
+      remember(ref.id, 'renewed', now)
+      return read(slot)
+    },
+
+    async delete(ref, now) {
+      gate.check()
+      const slot = find(ref)
+      return slot === none ? null : end(slot, 'revoked', now)
+    },
+
+    async deleteById(id, now) {
+      gate.check()
+      const slot = table.find(id)
+      return slot === none ? null : end(slot, 'revoked', now)
     },
 
     async endUser(_tag, userId, version) {
       gate.check()
-      floors.set(userId, Math.max(version, floors.get(userId) ?? 0))
+      const user = userOf(userId)
+      user.floor = Math.max(user.floor, version)
+      for (const number of user.holders) {
+        const holder = holders[number] as Holder
+        holder.ended = holder.credentialVersion < user.floor
+      }
+    },
+
+    async findByUser(_tag, userId, now) {
+      gate.check()
+      const user = users.get(userId)
+      return user
+        ? slotsOf(user)
+            .filter(slot => !isDead(slot, now))
+            .map(read)
+        : []
+    },
+
+    async explain(ref, now, purpose): Promise<Refusal> {
+      gate.check()
+      const slot = find(ref)
+      if (slot === none) return ends.get(ref.id) ?? { reason: 'unknown' }
+      if (holderOf(slot).ended) return { reason: 'ended' }
+      if (expiryOf(slot) <= now) return { reason: 'expired', at: expiryOf(slot) }
+      return { reason: holderOf(slot).purpose === purpose ? 'unknown' : 'other purpose' }
     },
 
     async deleteExpired(now, limit) {
       gate.check()
-      sweepAt ??= tokens.entries()
       let removed = 0
-      for (let looked = 0; looked < limit; looked++) {
-        const { value, done } = sweepAt.next()
-        if (done) {
-          sweepAt = null
-          return { removed, done: true }
-        }
-        const [hash, token] = value
-        if (token.expiresAt <= now || isBelowFloor(token)) {
-          tokens.delete(hash)
-          removed++
-        }
+      const stop = Math.min(sweepAt + limit, table.used())
+      for (; sweepAt < stop; sweepAt++) {
+        const expiresAt = expiryOf(sweepAt)
+        if (expiresAt === Infinity || !isDead(sweepAt, now)) continue
+        if (++removed <= rememberedPerSlice && expiresAt <= now) remember(table.idOf(sweepAt), 'expired', expiresAt)
+        remove(sweepAt)
       }
-      return { removed, done: false }
+      const done = sweepAt >= table.used()
+      if (done) sweepAt = 0
+      return { removed, done }
+    },
+
+    *entries() {
+      for (let slot = 0; slot < table.used(); slot++) {
+        if (expiryOf(slot) === Infinity) continue
+        const token = read(slot)
+        yield { ref: { id: token.id, hash: table.hashOf(slot) }, token }
+      }
     },
 
     close: gate.close,
   }
 }
 
+function createUser(id: string | null): User {
+  return { id, username: null, floor: 0, tokens: 0, oldest: none, newest: none, holders: [] }
+}
+
+function isSession({ kind, purpose }: Holder): boolean {
+  return kind === 'sliding' && purpose === null
+}
+
 export async function openUserStore(): Promise<UserStore> {
-  const users = new Map<string, UserRecord>()
+  const byUsername = new Map<string, UserRecord>()
+  const byId = new Map<string, UserRecord>()
   const gate = createGate()
 
   return {
     async insert(user) {
       gate.check()
-      if (users.has(user.username)) return false
-      users.set(user.username, { ...user })
+      if (byUsername.has(user.username)) return false
+      const own = { ...user }
+      byUsername.set(user.username, own)
+      byId.set(user.id, own)
       return true
     },
 
     async findByUsername(username) {
       gate.check()
-      const user = users.get(username)
+      const user = byUsername.get(username)
       return user ? { ...user } : null
+    },
+
+    async findById(id) {
+      gate.check()
+      const user = byId.get(id)
+      return user ? { ...user } : null
+    },
+
+    async raiseCredentialVersion(id) {
+      gate.check()
+      const user = byId.get(id)
+      return user ? ++user.credentialVersion : null
     },
 
     close: gate.close,

@@ -1,13 +1,18 @@
-// The secret's shape: `lk_` + routing tag + 256 random bits + checksum, all base62. Hides how it is drawn and hashed.
+// The secret's shape: `lk_` + the token's id + 256 random bits + a checksum, all base62. Hides how it is drawn and hashed.
+// The id begins with the routing tag and tells when the token was issued; it is public, and a log can be searched for it.
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import type { TokenRef } from '../stores/ports.ts'
 
 const prefix = 'lk_'
 const tagLength = 4
+const timeLength = 5 // seconds since `epoch`, for 29 years
+const idLength = tagLength + timeLength + 5
 const randomLength = 43 // 62^43 > 2^256
 const checksumLength = 6 // 62^6 > 2^32
-const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${tagLength + randomLength + checksumLength}}$`)
+const epoch = Date.UTC(2025)
+const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
+const idShape = new RegExp(`^[0-9A-Za-z]{${idLength}}$`)
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
 /** The routing tag of a user's tokens. */
@@ -16,15 +21,28 @@ export function tagOf(userId: string): string {
   return base62(bits % 62 ** tagLength, tagLength)
 }
 
-/** A new secret under `tag`, from the system's CSPRNG. */
-export function drawSecret(tag: string): string {
-  const unchecked = prefix + tag + randomBase62(randomLength)
-  return unchecked + checksumOf(unchecked)
+/** A new public name: under the tag of the user, or under any where there is none. */
+export function drawTokenId(userId: string | null, now: number): string {
+  const tag = userId === null ? randomBase62(tagLength) : tagOf(userId)
+  const seconds = Math.floor((now - epoch) / 1000) % 62 ** timeLength
+  return tag + base62(seconds, timeLength) + randomBase62(idLength - tagLength - timeLength)
 }
 
-/** A public name for a token, in logs and URLs: 16 characters, of which nothing follows about the secret. */
-export function drawTokenId(tag: string): string {
-  return tag + randomBase62(12)
+export function isTokenId(text: string): boolean {
+  return idShape.test(text)
+}
+
+/** To the second; epoch milliseconds. */
+export function issuedAtOf(id: string): number {
+  let seconds = 0
+  for (const digit of id.slice(tagLength, tagLength + timeLength)) seconds = seconds * 62 + alphabet.indexOf(digit)
+  return epoch + seconds * 1000
+}
+
+/** A new secret for the token of this id, from the system's CSPRNG. */
+export function drawSecret(id: string): string {
+  const unchecked = prefix + id + randomBase62(randomLength)
+  return unchecked + checksumOf(unchecked)
 }
 
 /** Null for what is not one of our secrets: junk is refused here, without touching a store. */
@@ -35,9 +53,9 @@ export function parseSecret(secret: string): TokenRef | null {
   return refOf(secret)
 }
 
-/** The reference of a secret that is known to be well-formed. */
+/** The reference of a secret that is known to be well-formed. 256 random bits need no slow hash. */
 export function refOf(secret: string): TokenRef {
-  return { tag: secret.slice(prefix.length, prefix.length + tagLength), hash: hash('sha256', secret, 'base64url') }
+  return { id: secret.slice(prefix.length, prefix.length + idLength), hash: hash('sha256', secret, 'base64url') }
 }
 
 function checksumOf(text: string): string {

@@ -12,14 +12,17 @@ export interface SweeperOptions {
   intervalMs: number
   /** Epoch milliseconds. */
   now: () => number
+  /** Milliseconds that never jump, for durations. */
+  monotonicNow: () => number
   observe: (event: SweepEvent) => void
 }
 
-const sliceLength = 1000 // tokens; between two slices whatever waits gets its turn
+const sliceMs = 2 // then whatever waits gets its turn: no request is held up for longer
+const sliceLength = 500 // tokens asked for at a time within a slice
 
 export type Sweeper = ReturnType<typeof createSweeper>
 
-export function createSweeper({ store, intervalMs, now, observe }: SweeperOptions) {
+export function createSweeper({ store, intervalMs, now, monotonicNow, observe }: SweeperOptions) {
   let timer: NodeJS.Timeout | null = null
   let running: Promise<number> | null = null
   let stopped = false
@@ -33,15 +36,18 @@ export function createSweeper({ store, intervalMs, now, observe }: SweeperOption
   }
 
   async function sweepInSlices(): Promise<number> {
-    const startedAt = now()
+    const startedAt = monotonicNow()
+    let sliceStartedAt = startedAt
     let removed = 0
     for (let done = false; !done && !stopped; ) {
       const slice = await store.deleteExpired(now(), sliceLength)
       removed += slice.removed
       done = slice.done
-      if (!done) await nextTurn()
+      if (done || monotonicNow() - sliceStartedAt < sliceMs) continue
+      await nextTurn()
+      sliceStartedAt = monotonicNow()
     }
-    observe({ type: 'swept', removed, durationMs: now() - startedAt })
+    observe({ type: 'swept', removed, durationMs: Math.round(monotonicNow() - startedAt) })
     return removed
   }
 

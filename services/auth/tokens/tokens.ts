@@ -1,14 +1,25 @@
-// Issue, validate and revoke tokens. Hides their format, that only hashes are stored, and how time to live is reckoned.
-import { orUnavailable } from '../../../shared/errors.ts'
-import type { TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
-import { drawSecret, drawTokenId, parseSecret, refOf, tagOf } from './format.ts'
+// Issue, validate, renew, revoke and list tokens. Hides their format, that only hashes are stored, and how time to live
+// is reckoned.
+import { AppError, orUnavailable } from '../../../shared/errors.ts'
+import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenStore } from '../stores/ports.ts'
+import { drawSecret, drawTokenId, issuedAtOf, parseSecret, refOf, tagOf } from './format.ts'
 
-export type { TokenRecord }
+export type { TokenKind, TokenRecord }
 
 /** Told after the fact; carries token ids, never secrets. */
 export type TokenEvent =
-  | { type: 'issued' | 'slid' | 'revoked'; tokenId: string; userId: string | null; expiresAt: number }
-  | { type: 'refused'; reason: 'malformed' | 'unknown or dead' }
+  | { type: 'issued'; tokenId: string; userId: string | null; kind: TokenKind; expiresAt: number }
+  | { type: 'slid' | 'renewed' | 'revoked'; tokenId: string; userId: string | null; expiresAt: number }
+  | { type: 'sessions ended'; userId: string }
+  | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
+
+type RefusalReason =
+  | Exclude<Refusal['reason'], 'unknown' | 'ended'>
+  | 'never existed'
+  | 'ended with the password or all sessions'
+  | 'issued before this process started'
+  | 'not looked up'
+  | 'malformed'
 
 export interface TokenOwner {
   id: string
@@ -16,81 +27,198 @@ export interface TokenOwner {
   credentialVersion: number
 }
 
+export interface TokenTerms {
+  kind: TokenKind
+  purpose: string | null
+  /** Null: a guest. */
+  owner: TokenOwner | null
+  /** Idle time of a sliding token, whole life of the others. */
+  ttlMs: number
+  /** However busy a sliding token is. */
+  absoluteTtlMs: number
+}
+
 export interface IssuedToken {
   /** Shown once, to whom it was issued; nobody can find it again. */
   secret: string
-  expiresAt: number
-  absoluteExpiresAt: number
+  token: TokenRecord
 }
 
 export interface TokensOptions {
   store: TokenStore
   /** Epoch milliseconds. */
   now: () => number
-  /** Idle time. */
+  /** Idle time of a session. */
   ttlMs: number
+  /** Absolute life of a session. */
   absoluteTtlMs: number
+  limits: TokenLimits
   observe: (event: TokenEvent) => void
+}
+
+export interface ValidateOptions {
+  /** Only tokens of this purpose are admitted; null: only those that have none. */
+  purpose: string | null
+  /** False looks: nothing is extended, nothing consumed. */
+  touch: boolean
 }
 
 export type Tokens = ReturnType<typeof createTokens>
 
-export function createTokens({ store, now, ttlMs, absoluteTtlMs, observe }: TokensOptions) {
+const mostExplanations = 100 // at a time: who scans for tokens shall not make the store explain each
+
+/** Every function rejects with `unavailable` where the store could not be asked. */
+export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe }: TokensOptions) {
+  const startedAt = now()
+  let explanations = 0
+
+  /** Null where the owner's credentials have changed since they were verified: the log-in that proved them came too late. */
+  async function issue({ kind, purpose, owner, ttlMs, absoluteTtlMs }: TokenTerms): Promise<IssuedToken | null> {
+    const createdAt = now()
+    const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
+    const id = drawTokenId(owner?.id ?? null, createdAt)
+    const secret = drawSecret(id)
+    const token: TokenRecord = {
+      id,
+      kind,
+      purpose,
+      userId: owner?.id ?? null,
+      username: owner?.username ?? null,
+      credentialVersion: owner?.credentialVersion ?? 0,
+      createdAt,
+      lastUsedAt: createdAt,
+      expiresAt: Math.min(createdAt + ttlMs, absoluteExpiresAt),
+      absoluteExpiresAt,
+      ttlMs,
+      refreshCount: 0,
+    }
+    const outcome = await ask(store.insert(refOf(secret), token, limits, createdAt))
+    if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
+    if (outcome === 'ended') return null
+    observe({ type: 'issued', tokenId: id, userId: token.userId, kind, expiresAt: token.expiresAt })
+    return { secret, token }
+  }
+
+  async function validate(secrets: string[], { purpose, touch }: ValidateOptions): Promise<(TokenRecord | null)[]> {
+    const refs = secrets.map(parseSecret)
+    const wellFormed = refs.filter(ref => ref !== null)
+    const at = now()
+    const found = wellFormed.length === 0 ? [] : await ask(store[touch ? 'touch' : 'look'](wellFormed, at, purpose))
+    let next = 0
+    return refs.map(ref => {
+      if (ref === null) {
+        observe({ type: 'refused', tokenId: null, reason: 'malformed' })
+        return null
+      }
+      const token = found[next++] ?? null
+      if (token === null) tellWhy(ref, at, purpose)
+      else if (touch) observe({ type: 'slid', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      return token
+    })
+  }
+
+  /** Nobody waits for it: the verdict has been given. */
+  function tellWhy(ref: { id: string; hash: string }, at: number, purpose: string | null): void {
+    const notLookedUp = () => observe({ type: 'refused', tokenId: ref.id, reason: 'not looked up' })
+    if (explanations >= mostExplanations) {
+      notLookedUp()
+      return
+    }
+    explanations++
+    store
+      .explain(ref, at, purpose)
+      .then(refusal => {
+        observe({ type: 'refused', tokenId: ref.id, ...reasonOf(ref.id, refusal, at, startedAt) })
+      }, notLookedUp)
+      .finally(() => explanations--)
+  }
+
   return {
-    /** Null where the owner's credentials changed since they were verified: the log in that proved them came too late. */
-    async issue(owner: TokenOwner): Promise<IssuedToken | null> {
-      const tag = tagOf(owner.id)
-      const secret = drawSecret(tag)
-      const createdAt = now()
-      const absoluteExpiresAt = createdAt + absoluteTtlMs
-      const expiresAt = Math.min(createdAt + ttlMs, absoluteExpiresAt)
-      const id = drawTokenId(tag)
-      const inserted = await ask(
-        store.insert(refOf(secret), {
-          id,
-          kind: 'sliding',
-          userId: owner.id,
-          username: owner.username,
-          credentialVersion: owner.credentialVersion,
-          createdAt,
-          expiresAt,
-          absoluteExpiresAt,
-          ttlMs,
-          refreshCount: 0,
-        }),
-      )
-      if (!inserted) return null
-      observe({ type: 'issued', tokenId: id, userId: owner.id, expiresAt })
-      return { secret, expiresAt, absoluteExpiresAt }
+    issue,
+
+    /** For a user who has just proved who he is. Null as `issue`. */
+    issueSession(owner: TokenOwner): Promise<IssuedToken | null> {
+      return issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs })
+    },
+
+    /** The tokens that are admitted, each extended or consumed by this; null for every other, whatever the reason. In order. */
+    validate,
+
+    /** The session of this secret, extended; null for every other token, which is then neither extended nor consumed. */
+    async useSession(secret: string): Promise<TokenRecord | null> {
+      const [seen] = await validate([secret], { purpose: null, touch: false })
+      if (!seen || !isSession(seen)) return null
+      const [used] = await validate([secret], { purpose: null, touch: true })
+      return used ?? null
+    },
+
+    /** A new secret for the same session, the old one dead in the same step; null where it is not a live session. */
+    async renew(secret: string): Promise<IssuedToken | null> {
+      const ref = parseSecret(secret)
+      const [seen] = await validate([secret], { purpose: null, touch: false })
+      if (ref === null || !seen || !isSession(seen)) return null
+      const newSecret = drawSecret(ref.id)
+      const token = await ask(store.renew(ref, refOf(newSecret).hash, now()))
+      if (token === null) return null
+      observe({ type: 'renewed', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      return { secret: newSecret, token }
     },
 
     /**
-     * The live tokens among `secrets`, each extended by this; null for every other, whatever the reason. In order.
-     * Rejects with `unavailable` where the store could not be asked.
+     * Ends the session of this secret; true also where it was dead already. False for a live token that is no session,
+     * which stays. Holds once resolved; where it rejects, the session must be taken for live.
      */
-    async validate(secrets: string[]): Promise<(TokenRecord | null)[]> {
-      const refs = secrets.map(parseSecret)
-      const wellFormed = refs.filter(ref => ref !== null)
-      const touched = wellFormed.length > 0 ? await ask(store.touch(wellFormed, now())) : []
-      let next = 0
-      return refs.map(ref => {
-        const token = ref && (touched[next++] ?? null)
-        if (token) observe({ type: 'slid', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
-        else observe({ type: 'refused', reason: ref ? 'unknown or dead' : 'malformed' })
-        return token
-      })
-    },
-
-    /**
-     * Ends the token, if there is one; holds once resolved. Rejects with `unavailable` where the store could not be
-     * asked: then it must be taken for live.
-     */
-    async revoke(secret: string): Promise<void> {
-      const ref: TokenRef | null = parseSecret(secret)
-      const token = ref && (await ask(store.delete(ref)))
+    async endSession(secret: string): Promise<boolean> {
+      const ref = parseSecret(secret)
+      if (ref === null) return true
+      const [seen] = await ask(store.look([ref], now(), null))
+      if (!seen) return (await ask(store.explain(ref, now(), null))).reason !== 'other purpose'
+      if (!isSession(seen)) return false
+      const token = await ask(store.delete(ref, now()))
       if (token) observe({ type: 'revoked', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      return true
+    },
+
+    /** False where there is no such token, or, where `userId` is given, it is not one of this user's sessions. */
+    async revokeById(id: string, userId?: string): Promise<boolean> {
+      if (userId !== undefined) {
+        const own = await ask(store.findByUser(tagOf(userId), userId, now()))
+        if (!own.some(token => token.id === id && isSession(token))) return false
+      }
+      const token = await ask(store.deleteById(id, now()))
+      if (token) observe({ type: 'revoked', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      return token !== null
+    },
+
+    /** Ends every token of the user that was issued under a smaller version. Holds once resolved. */
+    async endUser(userId: string, credentialVersion: number): Promise<void> {
+      await ask(store.endUser(tagOf(userId), userId, credentialVersion))
+      observe({ type: 'sessions ended', userId })
+    },
+
+    /** The user's live sessions, the oldest first. */
+    async sessionsOf(userId: string): Promise<TokenRecord[]> {
+      return (await ask(store.findByUser(tagOf(userId), userId, now()))).filter(isSession)
     },
   }
+}
+
+/** A sliding token that a user got by logging in. */
+function isSession({ kind, purpose, userId }: TokenRecord): boolean {
+  return kind === 'sliding' && purpose === null && userId !== null
+}
+
+function reasonOf(
+  id: string,
+  refusal: Refusal,
+  at: number,
+  startedAt: number,
+): { reason: RefusalReason; secondsAgo?: number } {
+  if ('at' in refusal) return { reason: refusal.reason, secondsAgo: Math.round((at - refusal.at) / 1000) }
+  if (refusal.reason === 'other purpose') return { reason: 'other purpose' }
+  if (refusal.reason === 'ended') return { reason: 'ended with the password or all sessions' }
+  // The id tells the second in which it was issued.
+  return { reason: issuedAtOf(id) + 1000 <= startedAt ? 'issued before this process started' : 'never existed' }
 }
 
 function ask<T>(answer: Promise<T>): Promise<T> {

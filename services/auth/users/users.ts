@@ -26,16 +26,25 @@ export type Users = ReturnType<typeof createUsers>
 
 export function createUsers({ store, passwords, now, observe }: UsersOptions) {
   return {
-    /** Null if the username is taken. */
-    async register({ username, password }: Credentials): Promise<UserRecord | null> {
+    /** Null if the username is taken. `id`: where it must be the same after a restart. */
+    async register({ username, password }: Credentials, id: string = randomUUID()): Promise<UserRecord | null> {
       const user: UserRecord = {
-        id: randomUUID(),
+        id,
         username: normalise(username),
         passwordHash: await passwords.hash(password),
         credentialVersion: 1,
         createdAt: now(),
       }
       return (await ask(store.insert(user))) ? user : null
+    },
+
+    find(id: string): Promise<UserRecord | null> {
+      return ask(store.findById(id))
+    },
+
+    /** What tokens issued from now on carry; those issued before can be told from them. Null where there is no such user. */
+    raiseCredentialVersion(id: string): Promise<number | null> {
+      return ask(store.raiseCredentialVersion(id))
     },
 
     /** Null for an unknown user and for a wrong password, after the same time. `signal`: the caller went away. */

@@ -1,0 +1,91 @@
+// Finds slots by hash: an extendible hash table of slot numbers, 4 bytes each. It grows by splitting one segment at a
+// time, so that no insert waits for a rebuild of the whole.
+
+interface Segment {
+  /** How many of a hash's highest bits its entries have in common. */
+  depth: number
+  count: number
+  /** Slot + 1, open addressing; 0 is free. */
+  entries: Uint32Array
+}
+
+const segmentLength = 8192 // entries: a split moves at most so many, in less than a millisecond
+const mask = segmentLength - 1
+const mostPerSegment = segmentLength * 0.8 // above that the probes grow long
+
+export type SlotIndex = ReturnType<typeof createSlotIndex>
+
+/** `hashOf`: the 32 bits under which a slot was added; asked again whenever entries move. */
+export function createSlotIndex(hashOf: (slot: number) => number) {
+  let depth = 0
+  let directory = [createSegment(0)] // by a hash's `depth` highest bits; neighbours may share a segment
+
+  function segmentOf(hash: number): Segment {
+    return directory[depth === 0 ? 0 : hash >>> (32 - depth)] as Segment
+  }
+
+  function put(segment: Segment, hash: number, slot: number): void {
+    let at = hash & mask
+    while (segment.entries[at] !== 0) at = (at + 1) & mask
+    segment.entries[at] = slot + 1
+    segment.count++
+  }
+
+  function split(segment: Segment): void {
+    if (segment.depth === depth) {
+      directory = directory.flatMap(shared => [shared, shared])
+      depth++
+    }
+    const halves = [createSegment(segment.depth + 1), createSegment(segment.depth + 1)]
+    for (const entry of segment.entries) {
+      if (entry === 0) continue
+      const hash = hashOf(entry - 1)
+      put(halves[(hash >>> (31 - segment.depth)) & 1] as Segment, hash, entry - 1)
+    }
+    directory.forEach((shared, i) => {
+      if (shared === segment) directory[i] = halves[(i >>> (depth - 1 - segment.depth)) & 1] as Segment
+    })
+  }
+
+  return {
+    /** The first slot under this hash for which `isWanted`; 0xffffffff where there is none. */
+    find(hash: number, isWanted: (slot: number) => boolean): number {
+      const { entries } = segmentOf(hash)
+      for (let at = hash & mask; ; at = (at + 1) & mask) {
+        const entry = entries[at] as number
+        if (entry === 0) return 0xffffffff
+        if (isWanted(entry - 1)) return entry - 1
+      }
+    },
+
+    add(hash: number, slot: number): void {
+      let segment = segmentOf(hash)
+      while (segment.count >= mostPerSegment) {
+        split(segment)
+        segment = segmentOf(hash)
+      }
+      put(segment, hash, slot)
+    },
+
+    /** The slot must be there. */
+    remove(hash: number, slot: number): void {
+      const segment = segmentOf(hash)
+      const { entries } = segment
+      let hole = hash & mask
+      while (entries[hole] !== slot + 1) hole = (hole + 1) & mask
+      // Whatever was pushed past the hole moves back, so that no probe ends too early and no mark is left behind.
+      for (let at = (hole + 1) & mask; entries[at] !== 0; at = (at + 1) & mask) {
+        const home = hashOf((entries[at] as number) - 1) & mask
+        if (((at - home) & mask) < ((at - hole) & mask)) continue
+        entries[hole] = entries[at] as number
+        hole = at
+      }
+      entries[hole] = 0
+      segment.count--
+    },
+  }
+}
+
+function createSegment(depth: number): Segment {
+  return { depth, count: 0, entries: new Uint32Array(segmentLength) }
+}

@@ -1,0 +1,166 @@
+// A memory store that outlives a planned restart: written to a file when it is closed, read and removed when it is opened.
+// One line for what tokens have in common, one for each token: hashes, never secrets.
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { open, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { createInterface } from 'node:readline'
+import { finished } from 'node:stream/promises'
+import { openTokenStore } from './memory.ts'
+import type { TokenKind, TokenRecord, TokenRef, TokenStore } from './ports.ts'
+
+export interface SnapshotOptions {
+  file: string
+  /** Tokens of other users are dropped. */
+  isKnownUser: (userId: string) => Promise<boolean>
+  now: () => number
+}
+
+export interface RestoredStore {
+  store: TokenStore
+  /** Null where there was no snapshot. */
+  restored: { tokens: number; dropped: number } | null
+}
+
+const firstLine = 'latchkey tokens 1'
+const unlimited = { perUser: Infinity, total: Infinity }
+
+type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'credentialVersion' | 'ttlMs'>
+
+/**
+ * Resolves when the file is gone: an old snapshot can never bring a revoked token back. Rejects with a sentence for the
+ * operator where the file is not a whole snapshot; it is set aside then, and nothing of it was loaded.
+ */
+export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOptions): Promise<RestoredStore> {
+  const store = await openTokenStore()
+  const restored = await restore()
+  let closing: Promise<void> | null = null
+  return {
+    restored,
+    store: {
+      ...store,
+      close() {
+        closing ??= write().finally(store.close)
+        return closing
+      },
+    },
+  }
+
+  async function restore(): Promise<RestoredStore['restored']> {
+    const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null
+      throw new Error(`TOKEN_SNAPSHOT_FILE: ${file} cannot be read (${error.code}).`, { cause: error })
+    })
+    if (found === null) return null
+    try {
+      await readTokens(() => {}) // to its end, before anything is believed
+    } catch (cause) {
+      const aside = `${file}.refused-${now()}`
+      await rename(file, aside)
+      const why = (cause as Error).message
+      throw new Error(
+        `TOKEN_SNAPSHOT_FILE: ${file} is not a whole snapshot (${why}). It is now ${aside}; start again without it.`,
+      )
+    }
+    const known = new Map<string, boolean>()
+    const counts = { tokens: 0, dropped: 0 }
+    const at = now()
+    await readTokens(async (ref, token) => {
+      const { userId } = token
+      if (userId !== null && !known.has(userId)) known.set(userId, await isKnownUser(userId))
+      const isWanted = token.expiresAt > at && (userId === null || known.get(userId) === true)
+      if (isWanted) await store.insert(ref, token, unlimited, at)
+      counts[isWanted ? 'tokens' : 'dropped']++
+    })
+    await rm(file)
+    await flushFolder(file)
+    return counts
+  }
+
+  async function readTokens(take: (ref: TokenRef, token: TokenRecord) => Promise<void> | void): Promise<void> {
+    const checksum = createHash('sha256')
+    const terms: Terms[] = []
+    let lineNumber = 0
+    let ended = false
+    for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
+      if (++lineNumber === 1 && line !== firstLine) throw new Error(`its first line is not "${firstLine}"`)
+      if (ended) throw new Error(`something follows its last line`)
+      if (line.startsWith('end ')) {
+        if (line !== `end ${checksum.digest('hex')}`) throw new Error('its checksum is wrong')
+        ended = true
+        continue
+      }
+      checksum.update(`${line}\n`)
+      if (line.startsWith('{')) terms.push(JSON.parse(line) as Terms)
+      else if (lineNumber > 1) await take(...parseToken(line, terms, lineNumber))
+    }
+    if (!ended) throw new Error('it ends too early')
+  }
+
+  /** Into a file beside it first: a crash in between leaves no half of one. */
+  async function write(): Promise<void> {
+    const partial = `${file}.partial`
+    const checksum = createHash('sha256')
+    await rm(partial, { force: true })
+    const stream = createWriteStream(partial, { flags: 'wx', mode: 0o600, highWaterMark: 1 << 20 })
+    const done = finished(stream)
+    done.catch(() => {})
+    let chunk = ''
+    const flush = async () => {
+      checksum.update(chunk)
+      if (!stream.write(chunk)) await Promise.race([once(stream, 'drain'), done])
+      chunk = ''
+    }
+    chunk += `${firstLine}\n`
+    const known = new Map<string, number>()
+    for (const { ref, token } of store.entries()) {
+      if (token.expiresAt <= now()) continue
+      const { kind, purpose, userId, username, credentialVersion, ttlMs } = token
+      const terms = JSON.stringify({ kind, purpose, userId, username, credentialVersion, ttlMs } satisfies Terms)
+      let number = known.get(terms)
+      if (number === undefined) {
+        number = known.size
+        known.set(terms, number)
+        chunk += `${terms}\n`
+      }
+      const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount } = token
+      const members = [ref.id, ref.hash, number, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount]
+      chunk += `${members.join(' ')}\n`
+      if (chunk.length > 1 << 16) await flush()
+    }
+    await flush()
+    stream.end(`end ${checksum.digest('hex')}\n`)
+    await done
+    const handle = await open(partial, 'r')
+    await handle.sync().finally(() => handle.close())
+    await rename(partial, file)
+    await flushFolder(file)
+  }
+}
+
+function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef, TokenRecord] {
+  const [id = '', hash = '', number, ...rest] = line.split(' ')
+  const own = terms[Number(number)]
+  const numbers = rest.map(Number)
+  if (own === undefined || hash === '' || numbers.length !== 5 || !numbers.every(Number.isSafeInteger)) {
+    throw new Error(`line ${lineNumber} is not a token`)
+  }
+  const [createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount] = numbers as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
+  return [
+    { id, hash },
+    { ...own, kind: own.kind as TokenKind, id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount },
+  ]
+}
+
+/** That a name is there or gone is on the disk only once its folder is. */
+async function flushFolder(file: string): Promise<void> {
+  const folder = await open(dirname(file), 'r')
+  await folder.sync().finally(() => folder.close())
+}
