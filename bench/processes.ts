@@ -16,7 +16,14 @@ const started: ChildProcess[] = []
 
 /** A process of the product or of the bench that says over IPC where it listens. */
 export async function start(file: string, env: Record<string, string> = {}, args: string[] = []): Promise<Running> {
-  const settings = { SERVICE_KEY: serviceKey, ACCESS_LOG: 'errors', LOG_LEVEL: 'warn', NODE_ENV: 'test', ...env }
+  const settings = {
+    SERVICE_KEY: serviceKey,
+    ADMIN_KEY: `${serviceKey}-admin`,
+    ACCESS_LOG: 'errors',
+    LOG_LEVEL: 'warn',
+    NODE_ENV: 'test',
+    ...env,
+  }
   const child = spawn(process.execPath, [...args, file], {
     env: { ...process.env, ...settings },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -28,7 +35,13 @@ export async function start(file: string, env: Record<string, string> = {}, args
 }
 
 export const startAuth = (env: Record<string, string> = {}) =>
-  start('services/auth/main.ts', { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', TOKEN_TTL_SECONDS: '7200', ...env })
+  start('services/auth/main.ts', {
+    AUTH_PORT: '0',
+    AUTH_INTERNAL_PORT: '0',
+    TOKEN_TTL_SECONDS: '7200',
+    TOKEN_LIMIT_PER_USER: '1000',
+    ...env,
+  })
 
 export function stopAll(): void {
   for (const child of started) child.kill('SIGKILL')

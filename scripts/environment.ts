@@ -5,7 +5,7 @@ import { parseEnv } from 'node:util'
 import type { Environment } from '../shared/config.ts'
 
 const file = '.env'
-const keys = ['SERVICE_KEY']
+const keys = ['SERVICE_KEY', 'ADMIN_KEY']
 
 /** `env` as it is where NODE_ENV is neither unset nor `development`; else completed, and `tell` hears what was written. */
 export function completeEnvironment(env: Environment, tell: (message: string) => void): Environment {
@@ -19,7 +19,7 @@ export function completeEnvironment(env: Environment, tell: (message: string) =>
   try {
     if (text === null) writeFileSync(file, `${lines}\n`, { flag: 'wx', mode: 0o600 })
     else appendFileSync(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${lines}\n`)
-    tell(`Made ${missing.join(' and ')} and kept it in ${file}.`)
+    tell(`Made ${missing.join(' and ')} and kept ${missing.length === 1 ? 'it' : 'them'} in ${file}.`)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     tell(`Made ${missing.join(' and ')} for this run only: ${file} cannot be written (${code}).`)

@@ -167,7 +167,7 @@ Latchkey is running.
 
   Business   ${businessUrl}
   Auth       ${authUrl}
-  internal   ${internalUrl}   for holders of SERVICE_KEY
+  internal   ${internalUrl}   for holders of a key, see .env
 ${demoUser ? `  demo user  ${username} / ${password}\n` : ''}
 Log in, get data, log out:
 

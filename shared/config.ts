@@ -45,6 +45,9 @@ export const seconds = (fallback: number, description: string) =>
     .meta({ description, expected: 'a whole number of seconds, 1 or more' })
 
 /** A key for one of our listeners: long enough and not something a person would type. */
+export const count = (fallback: number, description: string) =>
+  z.coerce.number().int().min(1).default(fallback).meta({ description, expected: 'a whole number, 1 or more' })
+
 const keyExpected = 'at least 32 random characters (openssl rand -hex 32)'
 const keyText = z
   .string()

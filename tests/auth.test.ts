@@ -21,7 +21,7 @@ describe('Auth', () => {
       const answer = await post(`${auth.url}/login`, demo)
       expect(answer.status).to.equal(200)
       const body = (await answer.json()) as { token: string }
-      expect(body.token).to.match(/^lk_[0-9A-Za-z]{53}$/)
+      expect(body.token).to.match(/^lk_[0-9A-Za-z]{63}$/)
       expect(body).to.deep.equal({
         token: body.token,
         tokenType: 'Bearer',

@@ -216,7 +216,7 @@ const nonsense: Record<string, Behaviour> = {
   'a verdict behind __proto__': reply({ body: `{"verdicts":[{"__proto__":${JSON.stringify(good)}}]}` }),
   'a verdict that says only authenticated': verdict({ authenticated: true }),
   'a verdict in the words of RFC 7662': verdict({ ...good, authenticated: undefined, active: true }),
-  'a verdict of another kind': verdict({ ...good, kind: 'fixed' }),
+  'a verdict of another kind': verdict({ ...good, kind: 'eternal' }),
 }
 for (const status of [201, 202, 206, 301, 302, 304, 307, 400, 401, 403, 404, 407, 418, 429, 500, 502, 503, 504, 599]) {
   nonsense[`a good verdict under ${status}`] = reply({ status })

@@ -9,6 +9,8 @@ import { businessSettings, readBusinessConfig } from '../services/business/confi
 import { ConfigError, type Environment, metaOf } from '../shared/config.ts'
 
 const SERVICE_KEY = 'a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6'
+const ADMIN_KEY = '6d5c4b3a2f1e0d9c8b7a6f5e4d3c2b1a'
+const keys = { SERVICE_KEY, ADMIN_KEY }
 
 function problemsOf(env: Environment, read: (env: Environment) => unknown = readAuthConfig): string[] {
   try {
@@ -21,17 +23,20 @@ function problemsOf(env: Environment, read: (env: Environment) => unknown = read
 }
 
 describe('the configuration', () => {
-  it('needs nothing but a service key, and has the defaults of the contract', () => {
-    expect(readAuthConfig({ SERVICE_KEY })).to.deep.equal({
+  it('needs nothing but its keys, and has the defaults of the contract', () => {
+    expect(readAuthConfig({ ...keys })).to.deep.equal({
       host: '127.0.0.1',
       port: 3001,
       internalHost: '127.0.0.1',
       internalPort: 3101,
       serviceKeys: [SERVICE_KEY],
+      adminKey: ADMIN_KEY,
+      tokenLimits: { perUser: 100, total: 10_000_000 },
       ttlMs: 30_000,
       absoluteTtlMs: 43_200_000,
       sweepIntervalMs: 15_000,
       tokenStoreUrl: 'memory:',
+      snapshotFile: null,
       userStoreUrl: 'memory:',
       demoUser: { username: 'demo@example.com', password: 'postman' },
       logLevel: 'info',
@@ -49,7 +54,7 @@ describe('the configuration', () => {
 
   it('reports every problem at once, with what is expected and what was there', () => {
     expect(
-      problemsOf({ SERVICE_KEY: 'short', AUTH_PORT: 'abc', TOKEN_TTL_SECONDS: '0', LOG_LEVEL: 'loud' }),
+      problemsOf({ ...keys, SERVICE_KEY: 'short', AUTH_PORT: 'abc', TOKEN_TTL_SECONDS: '0', LOG_LEVEL: 'loud' }),
     ).to.deep.equal([
       'SERVICE_KEY: expected at least 32 random characters (openssl rand -hex 32); it is not',
       'LOG_LEVEL: expected error, warn, info, debug; got "loud"',
@@ -70,6 +75,10 @@ describe('the configuration', () => {
     [{ TOKEN_TTL_SECONDS: '30s' }, 'TOKEN_TTL_SECONDS'],
     [{ TOKEN_TTL_SECONDS: '60', TOKEN_ABSOLUTE_TTL_SECONDS: '59' }, 'TOKEN_ABSOLUTE_TTL_SECONDS'],
     [{ TOKEN_STORE_URL: 'memory' }, 'TOKEN_STORE_URL'],
+    [{ TOKEN_LIMIT_PER_USER: '0' }, 'TOKEN_LIMIT_PER_USER'],
+    [{ TOKEN_LIMIT: 'many' }, 'TOKEN_LIMIT'],
+    [{ ADMIN_KEY: 'short' }, 'ADMIN_KEY'],
+    [{ TOKEN_STORE_URL: 'redis://127.0.0.1', TOKEN_SNAPSHOT_FILE: '/tmp/x' }, 'TOKEN_SNAPSHOT_FILE'],
     [{ NODE_ENV: 'staging' }, 'NODE_ENV'],
     [{ ACCESS_LOG: 'some' }, 'ACCESS_LOG'],
     [{ NODE_ENV: 'production', DEMO_USERNAME: 'me@example.com' }, 'DEMO_USERNAME'],
@@ -77,7 +86,7 @@ describe('the configuration', () => {
   ]
   for (const [env, name] of bad) {
     it(`refuses ${JSON.stringify(env)} by name`, () => {
-      const problems = problemsOf({ SERVICE_KEY, ...env })
+      const problems = problemsOf({ ...keys, ...env })
       expect(problems).to.have.length(1)
       expect(problems[0]).to.match(new RegExp(`^${name}\\b.*: expected `))
     })
@@ -91,21 +100,21 @@ describe('the configuration', () => {
   }
 
   it('never repeats a secret', () => {
-    const problems = problemsOf({ SERVICE_KEY: 'hunter2', SERVICE_KEY_PREVIOUS: 'hunter3', AUTH_PORT: 'abc' })
+    const problems = problemsOf({ ...keys, SERVICE_KEY: 'hunter2', SERVICE_KEY_PREVIOUS: 'hunter3', AUTH_PORT: 'abc' })
     expect(problems).to.have.length(3)
     expect(problems.join('\n')).to.not.include('hunter')
   })
 
   it('takes blank for unset', () => {
-    expect(readAuthConfig({ SERVICE_KEY, AUTH_PORT: ' ', DEMO_USERNAME: '' })).to.deep.include({ port: 3001 })
+    expect(readAuthConfig({ ...keys, AUTH_PORT: ' ', DEMO_USERNAME: '' })).to.deep.include({ port: 3001 })
   })
 
   it('has a demo user in production only where both its settings are set', () => {
-    expect(readAuthConfig({ SERVICE_KEY, NODE_ENV: 'production' }).demoUser).to.equal(null)
+    expect(readAuthConfig({ ...keys, NODE_ENV: 'production' }).demoUser).to.equal(null)
     const DEMO = { DEMO_USERNAME: 'me@example.com', DEMO_PASSWORD: 'long enough to be mine' }
-    const { demoUser } = readAuthConfig({ SERVICE_KEY, NODE_ENV: 'production', ...DEMO })
+    const { demoUser } = readAuthConfig({ ...keys, NODE_ENV: 'production', ...DEMO })
     expect(demoUser).to.deep.equal({ username: 'me@example.com', password: 'long enough to be mine' })
-    expect(readAuthConfig({ SERVICE_KEY, DEMO_PASSWORD: 'other' }).demoUser).to.deep.equal({
+    expect(readAuthConfig({ ...keys, DEMO_PASSWORD: 'other' }).demoUser).to.deep.equal({
       username: 'demo@example.com',
       password: 'other',
     })

@@ -9,7 +9,7 @@ import { expect } from 'chai'
 import { parse } from 'yaml'
 import { authSettings } from '../services/auth/config.ts'
 import { businessSettings } from '../services/business/config.ts'
-import { serviceKey } from './support/servers.ts'
+import { adminKey, serviceKey } from './support/servers.ts'
 
 interface ComposeService {
   build: { target: string }
@@ -120,6 +120,7 @@ describe('the Dockerfile', () => {
       ...{
         NODE_ENV: 'production',
         SERVICE_KEY: serviceKey,
+        ADMIN_KEY: adminKey,
         AUTH_INTERNAL_URL: `http://127.0.0.1:${ports.AUTH_INTERNAL_PORT}`,
       },
       ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])),
@@ -145,7 +146,15 @@ describe('the Procfile', () => {
     const web = /^web: (.*)$/m.exec(readFileSync('Procfile', 'utf8'))?.[1] as string
     const PORT = String(await freePort())
     const [AUTH_PORT, AUTH_INTERNAL_PORT] = ['0', '0']
-    const env = { ...process.env, NODE_ENV: 'production', SERVICE_KEY: serviceKey, PORT, AUTH_PORT, AUTH_INTERNAL_PORT }
+    const env = {
+      ...process.env,
+      NODE_ENV: 'production',
+      SERVICE_KEY: serviceKey,
+      ADMIN_KEY: adminKey,
+      PORT,
+      AUTH_PORT,
+      AUTH_INTERNAL_PORT,
+    }
     const child = spawn('bash', ['-c', web], { env, stdio: 'ignore' })
     expect(await answersAt(`http://127.0.0.1:${PORT}/ready`)).to.equal(true)
     child.kill('SIGTERM')

@@ -885,8 +885,8 @@ describe('HTTP', () => {
         absoluteExpiresAt: createdAt + 43_200_000,
         refreshCount: 1,
       })
-      expect(tokenId).to.match(/^[0-9A-Za-z]{16}$/)
-      expect(userId).to.be.a('string').with.length(36)
+      expect(tokenId).to.match(/^[0-9A-Za-z]{14}$/)
+      expect(userId).to.match(/^demo-[0-9a-f]{27}$/)
       expect(body).not.to.include(token)
       clock.advance(30_000)
       expect((await validate(JSON.stringify({ token }))).body).to.equal('{"authenticated":false}')

@@ -273,7 +273,12 @@ describe('the log of Auth', () => {
   const tokens: string[] = []
 
   before('a run of everything that carries a secret, on the real process', async () => {
-    const settings = { DEMO_PASSWORD: password, SERVICE_KEY: serviceKey, SERVICE_KEY_PREVIOUS: previousKey }
+    const settings = {
+      DEMO_PASSWORD: password,
+      SERVICE_KEY: serviceKey,
+      ADMIN_KEY: `${serviceKey}-admin`,
+      SERVICE_KEY_PREVIOUS: previousKey,
+    }
     const listeners = {
       AUTH_PORT: '0',
       AUTH_INTERNAL_PORT: '0',
@@ -349,6 +354,7 @@ describe('the log of Auth', () => {
     await validate(JSON.stringify({ token: first }), `${serviceKey}-wrong`)
     await validate(JSON.stringify({ token: first }), second)
     await logout({ token: first })
+    await validate(JSON.stringify({ token: first }))
     await logout({ authorization: `Bearer ${second}` })
     await logout({ authorization: `Bearer ${second}` })
     await logout({ authorization: `Bearer ${third}`, token: third })

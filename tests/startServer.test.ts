@@ -9,7 +9,7 @@ import { expect } from 'chai'
 import { logIn } from './support/servers.ts'
 import { cleanUp, copyOfProject, runStartServer } from './support/startServer.ts'
 
-const development = { NODE_ENV: undefined, SERVICE_KEY: undefined }
+const development = { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined }
 
 /** The processes that `pid` started. */
 function childrenOf(pid: number): { pid: number; command: string }[] {
@@ -37,16 +37,16 @@ describe('./startServer', function () {
   this.timeout(30_000)
   after(cleanUp)
 
-  it('works from any folder, with a space in its path, and makes and keeps the key that is missing', async () => {
+  it('works from any folder, with a space in its path, and makes and keeps the keys that are missing', async () => {
     const folder = copyOfProject()
     const first = runStartServer({ folder, env: development, cwd: '/' })
     const { auth, business } = await first.ready
     expect((await fetch(`${business}/data`, { headers: { token: await logIn(auth) } })).status).to.equal(200)
     first.process.kill('SIGTERM')
     expect(await first.ended).to.equal(0)
-    expect(first.stderr()).to.include('Made SERVICE_KEY and kept it in .env.')
+    expect(first.stderr()).to.include('Made SERVICE_KEY and ADMIN_KEY and kept them in .env.')
     const made = readFileSync(join(folder, '.env'), 'utf8')
-    expect(made).to.match(/^SERVICE_KEY=[0-9a-f]{64}\n$/)
+    expect(made).to.match(/^SERVICE_KEY=[0-9a-f]{64}\nADMIN_KEY=[0-9a-f]{64}\n$/)
     expect(statSync(join(folder, '.env')).mode & 0o777).to.equal(0o600)
 
     const second = runStartServer({ folder, env: development })
@@ -59,10 +59,12 @@ describe('./startServer', function () {
 
   it('adds the key to a .env that lacks it, and the environment beats the file', async () => {
     const folder = copyOfProject()
-    writeFileSync(join(folder, '.env'), 'AUTH_PORT=abc\nLOG_LEVEL=loud')
+    writeFileSync(join(folder, '.env'), 'AUTH_PORT=abc\nADMIN_KEY=0123456789abcdef0123456789abcdef\nLOG_LEVEL=loud')
     const { ended, stderr } = runStartServer({ folder, env: development, args: ['--check-config'] })
     expect(await ended).to.equal(1)
-    expect(readFileSync(join(folder, '.env'), 'utf8')).to.match(/^AUTH_PORT=abc\nLOG_LEVEL=loud\nSERVICE_KEY=\S{64}\n$/)
+    expect(readFileSync(join(folder, '.env'), 'utf8')).to.match(
+      /^AUTH_PORT=abc\nADMIN_KEY=\S{32}\nLOG_LEVEL=loud\nSERVICE_KEY=\S{64}\n$/,
+    )
     expect(stderr()).to.include('LOG_LEVEL: expected').and.to.not.include('AUTH_PORT')
   })
 

@@ -1,4 +1,5 @@
 // Auth put together: two listeners, and on each the visible list of its routes.
+import { hash } from 'node:crypto'
 import { createListener, health, readiness } from '../../shared/http.ts'
 import type { Log } from '../../shared/log.ts'
 import type { Service } from '../../shared/service.ts'
@@ -6,9 +7,14 @@ import type { AuthConfig } from './config.ts'
 import { logEvents } from './events.ts'
 import { loginRoute } from './routes/login.ts'
 import { logoutRoute } from './routes/logout.ts'
+import { renewRoute } from './routes/renew.ts'
 import { keyRequirement } from './routes/requireKey.ts'
+import { sessionRequirement } from './routes/requireSession.ts'
+import { sessionRoutes } from './routes/sessions.ts'
+import { tokenRoutes } from './routes/tokens.ts'
 import { validateTokenRoute } from './routes/validateToken.ts'
 import { openTokenStore, openUserStore } from './stores/index.ts'
+import type { TokenStore } from './stores/ports.ts'
 import { createSweeper } from './tokens/sweeper.ts'
 import { createTokens } from './tokens/tokens.ts'
 import { openPasswords } from './users/passwords.ts'
@@ -32,29 +38,32 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const { log, now, monotonicNow, hashWorkers } = surroundings
   const observe = logEvents(log)
 
-  const tokenStore = await openTokenStore(config.tokenStoreUrl)
   const userStore = await openUserStore(config.userStoreUrl)
   const maxQueue = hashWorkers * queuedHashesPerWorker
   const passwords = await openPasswords({ cost: hashCost, workers: hashWorkers, maxQueue })
   const users = createUsers({ store: userStore, passwords, now, observe })
-  const tokens = createTokens({
-    store: tokenStore,
-    now,
-    ttlMs: config.ttlMs,
-    absoluteTtlMs: config.absoluteTtlMs,
-    observe,
-  })
-  const sweeper = createSweeper({ store: tokenStore, intervalMs: config.sweepIntervalMs, now, observe })
-  if (config.demoUser) await users.register(config.demoUser)
+  if (config.demoUser) await users.register(config.demoUser, demoUserId(config.demoUser.username))
+  const tokenStore = await openStoreOfTokens()
+  const { ttlMs, absoluteTtlMs, tokenLimits: limits } = config
+  const tokens = createTokens({ store: tokenStore, now, ttlMs, absoluteTtlMs, limits, observe })
+  const sweeper = createSweeper({ store: tokenStore, intervalMs: config.sweepIntervalMs, now, monotonicNow, observe })
 
   const ready = readiness(async () => (publicListener.closing() ? 'Auth is closing.' : null))
-  const requireServiceKey = keyRequirement(config.serviceKeys)
+  const requireServiceKey = keyRequirement('SERVICE_KEY', [...config.serviceKeys, config.adminKey])
+  const requireAdminKey = keyRequirement('ADMIN_KEY', [config.adminKey])
+  const requireSession = sessionRequirement(tokens)
+  const sessions = sessionRoutes(users, tokens)
+  const operator = tokenRoutes({ users, tokens, sweeper, absoluteTtlMs })
   const shared = { log, accessLog: config.accessLog, monotonicNow }
 
   const publicListener = createListener(
     {
       'POST /login': [loginRoute(users, tokens)],
       'POST /logout': [logoutRoute(tokens)],
+      'POST /renew': [renewRoute(tokens)],
+      'GET /sessions': [requireSession, sessions.list],
+      'DELETE /sessions/:id': [requireSession, sessions.endOne],
+      'DELETE /sessions': [requireSession, sessions.endMine],
       'GET /health': [health],
       'GET /ready': [ready],
     },
@@ -64,10 +73,23 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const internalListener = createListener(
     {
       'POST /validateToken': [requireServiceKey, validateTokenRoute(tokens)],
+      'POST /tokens': [requireAdminKey, operator.issue],
+      'DELETE /tokens/expired': [requireAdminKey, operator.sweep],
+      'DELETE /tokens/:id': [requireAdminKey, operator.end],
+      'DELETE /admin/users/:id/sessions': [requireAdminKey, sessions.endAnybodys],
       'GET /health': [health],
     },
     { name: 'authInternal', portSetting: 'AUTH_INTERNAL_PORT', ...shared },
   )
+
+  async function openStoreOfTokens(): Promise<TokenStore> {
+    if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl)
+    const { openSnapshotStore } = await import('./stores/memorySnapshot.ts')
+    const isKnownUser = async (id: string) => (await users.find(id)) !== null
+    const { store, restored } = await openSnapshotStore({ file: config.snapshotFile, isKnownUser, now })
+    if (restored) log.info('tokens restored', restored)
+    return store
+  }
 
   return {
     log,
@@ -91,4 +113,9 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       await userStore.close()
     },
   }
+}
+
+/** The same after each start: a memory store of users makes a new one every time, whose sessions may have been kept. */
+function demoUserId(username: string): string {
+  return `demo-${hash('sha256', username, 'hex').slice(0, 27)}`
 }

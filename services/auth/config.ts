@@ -3,7 +3,9 @@ import { z } from 'zod'
 import {
   address,
   commonSettings,
+  count,
   type Environment,
+  key,
   optionalKey,
   port,
   readSettings,
@@ -25,10 +27,17 @@ export const authSettings = {
   AUTH_INTERNAL_PORT: port(3101, 'internal listener of Auth, for holders of a key'),
   INTERNAL_HOST: address('address of the internal listener; never one that the public reaches'),
   SERVICE_KEY_PREVIOUS: optionalKey('accepted beside SERVICE_KEY while keys are rotated'),
+  ADMIN_KEY: key('what an operator shows to Auth; opens what SERVICE_KEY opens too'),
   TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token that is not validated for so long is dead'),
   TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'absolute end: no token lives longer, however busy'),
+  TOKEN_LIMIT_PER_USER: count(100, 'live tokens of one user; for one more the oldest session ends'),
+  TOKEN_LIMIT: count(10_000_000, 'tokens in all; beyond it a log-in is answered 503'),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead'),
   TOKEN_STORE_URL: storeUrl('where tokens are kept'),
+  TOKEN_SNAPSHOT_FILE: z.string().optional().meta({
+    description: 'with TOKEN_STORE_URL=memory: only: sessions are kept there over a planned restart',
+    expected: 'the path of a file',
+  }),
   USER_STORE_URL: storeUrl('where users are kept'),
   DEMO_USERNAME: z
     .string()
@@ -63,6 +72,9 @@ export function readAuthConfig(env: Environment) {
     if (found.NODE_ENV === 'production' && found.DEMO_PASSWORD === defaultDemo.password) {
       problems.push('DEMO_PASSWORD: expected a password of your own in production; this is the default one')
     }
+    if (found.TOKEN_SNAPSHOT_FILE !== undefined && found.TOKEN_STORE_URL !== 'memory:') {
+      problems.push('TOKEN_SNAPSHOT_FILE: expected with TOKEN_STORE_URL=memory: only; other stores outlive a restart')
+    }
     const { TOKEN_TTL_SECONDS: ttlMs, TOKEN_ABSOLUTE_TTL_SECONDS: absoluteTtlMs } = found
     if (ttlMs !== undefined && absoluteTtlMs !== undefined && absoluteTtlMs < ttlMs) {
       problems.push('TOKEN_ABSOLUTE_TTL_SECONDS: expected at least TOKEN_TTL_SECONDS; it is less')
@@ -77,10 +89,13 @@ export function readAuthConfig(env: Environment) {
     internalHost: settings.INTERNAL_HOST,
     internalPort: settings.AUTH_INTERNAL_PORT,
     serviceKeys: [settings.SERVICE_KEY, settings.SERVICE_KEY_PREVIOUS].filter(key => key !== undefined),
+    adminKey: settings.ADMIN_KEY,
+    tokenLimits: { perUser: settings.TOKEN_LIMIT_PER_USER, total: settings.TOKEN_LIMIT },
     ttlMs: settings.TOKEN_TTL_SECONDS,
     absoluteTtlMs: settings.TOKEN_ABSOLUTE_TTL_SECONDS,
     sweepIntervalMs: settings.SWEEP_INTERVAL_SECONDS,
     tokenStoreUrl: settings.TOKEN_STORE_URL,
+    snapshotFile: settings.TOKEN_SNAPSHOT_FILE ?? null,
     userStoreUrl: settings.USER_STORE_URL,
     demoUser: isComplete(demoUser) ? demoUser : null,
     logLevel: settings.LOG_LEVEL,

@@ -9,11 +9,13 @@ import { openLog } from '../../shared/log.ts'
 import type { Service } from '../../shared/service.ts'
 
 export const serviceKey = 'test-service-key-0123456789abcdefghijklmnop'
+export const adminKey = 'test-admin-key-9876543210zyxwvutsrqponmlkjihg'
 export const demo = { username: 'demo@example.com', password: 'postman' }
 
 const base: Environment = {
   NODE_ENV: 'test',
   SERVICE_KEY: serviceKey,
+  ADMIN_KEY: adminKey,
   AUTH_PORT: '0',
   AUTH_INTERNAL_PORT: '0',
   BUSINESS_PORT: '0',

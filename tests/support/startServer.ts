@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { serviceKey } from './servers.ts'
+import { adminKey, serviceKey } from './servers.ts'
 
 const project = process.cwd()
 const running = new Set<ChildProcess>()
@@ -32,7 +32,7 @@ export interface RunOptions {
 /** Ports are chosen by the system and a key is given, unless `env` says otherwise. */
 export function runStartServer({ args = [], env = {}, folder = project, cwd = tmpdir() }: RunOptions = {}): Run {
   const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0' }
-  const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ...ports, ...env }
+  const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, ...ports, ...env }
   const child = spawn(join(folder, 'startServer'), args, { cwd, env: given, stdio: ['ignore', 'pipe', 'pipe'] })
   running.add(child)
   child.once('exit', () => running.delete(child))

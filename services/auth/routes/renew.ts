@@ -1,0 +1,13 @@
+// POST /renew: a new secret for the same session.
+import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
+import type { Handler } from '../../../shared/http.ts'
+import type { Tokens } from '../tokens/tokens.ts'
+import { tokenAnswer } from './login.ts'
+
+export function renewRoute(tokens: Tokens): Handler {
+  return async function renew(ctx) {
+    const renewed = await tokens.renew(readBearerToken(ctx.req))
+    if (renewed === null) throw invalidToken()
+    ctx.body = tokenAnswer(renewed)
+  }
+}
