@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import newman, { type NewmanRunSummary } from 'newman'
-import { serviceKey } from './support/servers.ts'
+import { adminKey, serviceKey } from './support/servers.ts'
 import { cleanUp, runStartServer } from './support/startServer.ts'
 
 interface Item {
@@ -29,7 +29,7 @@ describe('the Postman collection', function () {
   it('passes in newman against the real pair, from the first request to the last', async () => {
     const run = runStartServer({ env: { TOKEN_TTL_SECONDS: '2' } })
     const { business, auth, authInternal } = await run.ready
-    const values = { businessUrl: business, authUrl: auth, authInternalUrl: authInternal, serviceKey }
+    const values = { businessUrl: business, authUrl: auth, authInternalUrl: authInternal, serviceKey, adminKey }
     const summary = await new Promise<NewmanRunSummary>((resolve, reject) => {
       newman.run(
         {
@@ -74,7 +74,9 @@ describe('the Postman collection', function () {
     expect(new Set(ids).size).to.equal(ids.length)
   })
 
-  it('ships no key', () => {
-    expect(environment.values.find(({ key }) => key === 'serviceKey')).to.include({ type: 'secret', value: '' })
+  it('ships no keys', () => {
+    for (const name of ['serviceKey', 'adminKey']) {
+      expect(environment.values.find(({ key }) => key === name)).to.include({ type: 'secret', value: '' })
+    }
   })
 })
