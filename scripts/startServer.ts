@@ -132,10 +132,11 @@ function start(name: string, path: string, env: Environment): Promise<Record<str
 
 async function waitUntilReady(url: string): Promise<void> {
   for (const giveUpAt = performance.now() + readyWithinMs; ; await sleep(50)) {
-    const answer = await fetch(url, { headers: { connection: 'close' } })
-    if (answer.ok) return
+    const answer = await fetch(url, { headers: { connection: 'close' } }).catch(() => null)
+    if (answer?.ok) return
     if (performance.now() > giveUpAt) {
-      console.error(`Not ready after ${readyWithinMs} ms: ${((await answer.json()) as { detail: string }).detail}`)
+      const { detail } = answer ? ((await answer.json()) as { detail: string }) : { detail: 'no answer' }
+      console.error(`Not ready after ${readyWithinMs} ms: ${detail}`)
       return stop('not ready', 1)
     }
   }
@@ -150,8 +151,9 @@ function stop(reason: string, exitCode: number): Promise<void> {
       if (child === undefined) continue
       child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
       const kill = setTimeout(() => child.kill('SIGKILL'), killAfterMs)
-      await once(child, 'exit')
+      const [code] = await once(child, 'exit')
       clearTimeout(kill)
+      if (code !== 0) exitCode = 1 // it could not end well: what it was to keep is lost
     }
     if (!onTerminal) log.info('stopped', { reason })
     process.exit(exitCode)
@@ -160,15 +162,17 @@ function stop(reason: string, exitCode: number): Promise<void> {
 }
 
 function banner(businessUrl: string, authUrl: string, internalUrl: string): string {
-  const { username, password } = demoUser ?? { username: '<username>', password: '<password>' }
-  const body = JSON.stringify({ username, password })
+  // Somebody's real password is not for the screen.
+  const shown = env['NODE_ENV'] === 'production' ? null : demoUser
+  const { username, password } = shown ?? { username: '<username>', password: '<password>' }
+  const body = JSON.stringify({ username, password }).replaceAll("'", "'\\''")
   return `
 Latchkey is running.
 
   Business   ${businessUrl}
   Auth       ${authUrl}
   internal   ${internalUrl}   for holders of a key, see .env
-${demoUser ? `  demo user  ${username} / ${password}\n` : ''}
+${shown ? `  demo user  ${username} / ${password}\n` : ''}
 Log in, get data, log out:
 
   TOKEN=$(curl -s ${authUrl}/login -H 'content-type: application/json' -d '${body}' | cut -d'"' -f4)

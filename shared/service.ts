@@ -63,6 +63,8 @@ export async function runService<C>(readConfig: () => C, open: (config: C) => Pr
     log.info('listening', addresses)
     if (process.connected) tellParent({ type: 'ready', addresses })
   } catch (error) {
+    // It may hold what it took over from the run before, and keeps that for the next.
+    await service.close().catch(error => log.error('closing failed', { error }))
     fail(error)
   }
 }

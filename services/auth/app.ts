@@ -85,8 +85,8 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   async function openStoreOfTokens(): Promise<TokenStore> {
     if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl)
     const { openSnapshotStore } = await import('./stores/memorySnapshot.ts')
-    const isKnownUser = async (id: string) => (await users.find(id)) !== null
-    const { store, restored } = await openSnapshotStore({ file: config.snapshotFile, isKnownUser, now })
+    const versionOf = async (id: string) => (await users.find(id))?.credentialVersion ?? null
+    const { store, restored } = await openSnapshotStore({ file: config.snapshotFile, versionOf, now })
     if (restored) log.info('tokens restored', restored)
     return store
   }

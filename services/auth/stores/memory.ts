@@ -41,7 +41,10 @@ const rememberedEnds = 10_000 // for `explain`; the oldest is forgotten first
 const rememberedPerSlice = 50 // of what a sweep removes: the operator asks about one, not about a million
 
 export interface MemoryTokenStore extends TokenStore {
-  /** Every token, dead ones included. The hashes are cut to what the store keeps of them. */
+  /**
+   * Every token that was not ended, each user's in the order in which they were issued; also those that have expired.
+   * The hashes are cut to what the store keeps of them.
+   */
   entries(): Generator<{ ref: TokenRef; token: TokenRecord }>
 }
 
@@ -131,7 +134,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     if (number === undefined) {
       number = freeHolders.pop() ?? holders.length
       holders[number] = { user, credentialVersion, kind, purpose, ttlMs, tokens: 0, ended: false }
-      user.holders.push(number)
+      user.holders = [...user.holders, number] // not push, which leaves room for sixteen more
     }
     ;(holders[number] as Holder).tokens++
     user.tokens++
@@ -160,7 +163,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     if (--holder.tokens === 0) {
       holders[number] = null
       freeHolders.push(number)
-      user.holders.splice(user.holders.indexOf(number), 1)
+      user.holders = user.holders.filter(other => other !== number)
     }
     // A floor outlives the tokens: a log-in that was verified before it may still be on its way.
     if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
@@ -298,10 +301,12 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     },
 
     *entries() {
-      for (let slot = 0; slot < table.used(); slot++) {
-        if (expiryOf(slot) === Infinity) continue
-        const token = read(slot)
-        yield { ref: { id: token.id, hash: table.hashOf(slot) }, token }
+      for (const user of [guests, ...users.values()]) {
+        for (let slot = user.oldest; slot !== none; slot = pageOf(slot).newer[placeOf(slot)] as number) {
+          if (holderOf(slot).ended) continue
+          const token = read(slot)
+          yield { ref: { id: token.id, hash: table.hashOf(slot) }, token }
+        }
       }
     },
 

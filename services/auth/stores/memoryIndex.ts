@@ -48,12 +48,12 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
   }
 
   return {
-    /** The first slot under this hash for which `isWanted`; 0xffffffff where there is none. */
+    /** The first slot under this hash for which `isWanted`; -1 where there is none. */
     find(hash: number, isWanted: (slot: number) => boolean): number {
       const { entries } = segmentOf(hash)
       for (let at = hash & mask; ; at = (at + 1) & mask) {
         const entry = entries[at] as number
-        if (entry === 0) return 0xffffffff
+        if (entry === 0) return -1
         if (isWanted(entry - 1)) return entry - 1
       }
     },

@@ -7,13 +7,14 @@ import { open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
+import { tokenKinds } from '../../../shared/validateToken.ts'
 import { openTokenStore } from './memory.ts'
-import type { TokenKind, TokenRecord, TokenRef, TokenStore } from './ports.ts'
+import type { TokenRecord, TokenRef, TokenStore } from './ports.ts'
 
 export interface SnapshotOptions {
   file: string
-  /** Tokens of other users are dropped. */
-  isKnownUser: (userId: string) => Promise<boolean>
+  /** The user's `credentialVersion`; null for an unknown user, whose tokens are dropped. */
+  versionOf: (userId: string) => Promise<number | null>
   now: () => number
 }
 
@@ -24,6 +25,7 @@ export interface RestoredStore {
 }
 
 const firstLine = 'latchkey tokens 1'
+const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and what the store keeps of a hash
 const unlimited = { perUser: Infinity, total: Infinity }
 
 type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'credentialVersion' | 'ttlMs'>
@@ -32,7 +34,7 @@ type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'cre
  * Resolves when the file is gone: an old snapshot can never bring a revoked token back. Rejects with a sentence for the
  * operator where the file is not a whole snapshot; it is set aside then, and nothing of it was loaded.
  */
-export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOptions): Promise<RestoredStore> {
+export async function openSnapshotStore({ file, versionOf, now }: SnapshotOptions): Promise<RestoredStore> {
   const store = await openTokenStore()
   const restored = await restore()
   let closing: Promise<void> | null = null
@@ -41,41 +43,48 @@ export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOpti
     store: {
       ...store,
       close() {
-        closing ??= write().finally(store.close)
+        closing ??= write().catch(failWith('cannot be written')).finally(store.close)
         return closing
       },
     },
   }
 
   async function restore(): Promise<RestoredStore['restored']> {
-    const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return null
-      throw new Error(`TOKEN_SNAPSHOT_FILE: ${file} cannot be read (${error.code}).`, { cause: error })
-    })
+    const found = await stat(file).catch((error: NodeJS.ErrnoException) =>
+      error.code === 'ENOENT' ? null : failWith('cannot be read')(error),
+    )
     if (found === null) return null
     try {
       await readTokens(() => {}) // to its end, before anything is believed
     } catch (cause) {
       const aside = `${file}.refused-${now()}`
-      await rename(file, aside)
       const why = (cause as Error).message
+      await rename(file, aside).catch(failWith(`is not a whole snapshot (${why}) and cannot be set aside`))
       throw new Error(
         `TOKEN_SNAPSHOT_FILE: ${file} is not a whole snapshot (${why}). It is now ${aside}; start again without it.`,
       )
     }
-    const known = new Map<string, boolean>()
+    const known = new Map<string, number | null>()
     const counts = { tokens: 0, dropped: 0 }
     const at = now()
     await readTokens(async (ref, token) => {
       const { userId } = token
-      if (userId !== null && !known.has(userId)) known.set(userId, await isKnownUser(userId))
-      const isWanted = token.expiresAt > at && (userId === null || known.get(userId) === true)
-      if (isWanted) await store.insert(ref, token, unlimited, at)
+      if (userId !== null && !known.has(userId)) known.set(userId, await versionOf(userId))
+      const credentialVersion = userId === null ? 0 : (known.get(userId) ?? Infinity)
+      const isWanted = token.expiresAt > at && token.credentialVersion >= credentialVersion
+      // The user's own version: users in memory start again at 1, and what ends their tokens next is 2.
+      if (isWanted) await store.insert(ref, { ...token, credentialVersion }, unlimited, at)
       counts[isWanted ? 'tokens' : 'dropped']++
     })
-    await rm(file)
+    await rm(file).catch(failWith('cannot be removed'))
     await flushFolder(file)
     return counts
+  }
+
+  function failWith(what: string) {
+    return (cause: NodeJS.ErrnoException): never => {
+      throw new Error(`TOKEN_SNAPSHOT_FILE: ${file} ${what} (${cause.code ?? cause.message}).`, { cause })
+    }
   }
 
   async function readTokens(take: (ref: TokenRef, token: TokenRecord) => Promise<void> | void): Promise<void> {
@@ -92,7 +101,7 @@ export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOpti
         continue
       }
       checksum.update(`${line}\n`)
-      if (line.startsWith('{')) terms.push(JSON.parse(line) as Terms)
+      if (line.startsWith('{')) terms.push(parseTerms(line, lineNumber))
       else if (lineNumber > 1) await take(...parseToken(line, terms, lineNumber))
     }
     if (!ended) throw new Error('it ends too early')
@@ -100,6 +109,8 @@ export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOpti
 
   /** Into a file beside it first: a crash in between leaves no half of one. */
   async function write(): Promise<void> {
+    // A start that failed has nothing to keep, and must not put that in the place of what the process before kept.
+    if (store.entries().next().done) return
     const partial = `${file}.partial`
     const checksum = createHash('sha256')
     await rm(partial, { force: true })
@@ -117,7 +128,8 @@ export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOpti
     for (const { ref, token } of store.entries()) {
       if (token.expiresAt <= now()) continue
       const { kind, purpose, userId, username, credentialVersion, ttlMs } = token
-      const terms = JSON.stringify({ kind, purpose, userId, username, credentialVersion, ttlMs } satisfies Terms)
+      const shared = { kind, purpose, userId, username, credentialVersion, ttlMs } satisfies Terms
+      const terms = JSON.stringify(shared).replaceAll('\u2028', '\\u2028').replaceAll('\u2029', '\\u2029') // line ends to readline
       let number = known.get(terms)
       if (number === undefined) {
         number = known.size
@@ -139,11 +151,25 @@ export async function openSnapshotStore({ file, isKnownUser, now }: SnapshotOpti
   }
 }
 
+function parseTerms(line: string, lineNumber: number): Terms {
+  const terms = JSON.parse(line) as Terms
+  const { kind, ttlMs, credentialVersion } = terms
+  if (!tokenKinds.includes(kind) || !Number.isSafeInteger(ttlMs) || !Number.isSafeInteger(credentialVersion)) {
+    throw new Error(`line ${lineNumber} is not what tokens have in common`)
+  }
+  return terms
+}
+
 function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef, TokenRecord] {
   const [id = '', hash = '', number, ...rest] = line.split(' ')
   const own = terms[Number(number)]
   const numbers = rest.map(Number)
-  if (own === undefined || hash === '' || numbers.length !== 5 || !numbers.every(Number.isSafeInteger)) {
+  if (
+    own === undefined ||
+    !shape.test(`${id} ${hash}`) ||
+    numbers.length !== 5 ||
+    !numbers.every(Number.isSafeInteger)
+  ) {
     throw new Error(`line ${lineNumber} is not a token`)
   }
   const [createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount] = numbers as [
@@ -155,7 +181,7 @@ function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef
   ]
   return [
     { id, hash },
-    { ...own, kind: own.kind as TokenKind, id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount },
+    { ...own, id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount },
   ]
 }
 

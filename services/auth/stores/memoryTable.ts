@@ -25,15 +25,15 @@ const createPage = () => ({
   holder: new Uint32Array(pageLength),
   refreshCount: new Uint32Array(pageLength),
   /** The neighbours in the list of the user's tokens. */
-  older: new Uint32Array(pageLength),
-  newer: new Uint32Array(pageLength),
+  older: new Int32Array(pageLength),
+  newer: new Int32Array(pageLength),
 })
 
 export type Page = ReturnType<typeof createPage>
 export type TokenTable = ReturnType<typeof createTokenTable>
 
 /** No slot. */
-export const none = 0xffffffff
+export const none = -1
 
 /** The place of a slot in the columns of its page. */
 export const placeOf = (slot: number): number => slot & (pageLength - 1)
