@@ -56,6 +56,11 @@ describe('tokens', () => {
     expect(token.absoluteExpiresAt).to.equal(clock.now() + absoluteTtlMs)
   })
 
+  it('never outlive their absolute end, also where the idle time is longer', async () => {
+    const { token } = await issue({ kind: 'sliding', ttlMs: 5000, absoluteTtlMs: 3000 })
+    expect(token.expiresAt).to.equal(token.absoluteExpiresAt)
+  })
+
   it('slide: each validation gives a new idle time and counts a refresh', async () => {
     const { secret } = await logIn()
     for (let count = 1; count <= 3; count++) {
@@ -95,6 +100,16 @@ describe('tokens', () => {
     expect(await tokens.endSession(secret)).to.equal(true)
     expect(await isLive(secret)).to.equal(false)
     expect(await tokens.endSession(secret)).to.equal(true)
+  })
+
+  it('are ended by their id by anybody who may; by a user only where they are his own sessions', async () => {
+    const [own, fixed] = [await logIn(), await issue({ kind: 'fixed' })]
+    expect(await tokens.revokeById(own.token.id, 'user-2')).to.equal(false)
+    expect(await tokens.revokeById(fixed.token.id, owner.id)).to.equal(false)
+    expect([await isLive(own.secret), await isLive(fixed.secret)]).to.deep.equal([true, true])
+    expect(await tokens.revokeById(own.token.id, owner.id)).to.equal(true)
+    expect(await tokens.revokeById(fixed.token.id)).to.equal(true)
+    expect([await isLive(own.secret), await isLive(fixed.secret)]).to.deep.equal([false, false])
   })
 
   it('that are no sessions are not used, renewed or ended as one, and stay as they were', async () => {

@@ -20,6 +20,7 @@ type RefusalReason =
   | 'issued before this process started'
   | 'not looked up'
   | 'malformed'
+  | 'not a session'
 
 export interface TokenOwner {
   id: string
@@ -133,6 +134,14 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
       .finally(() => explanations--)
   }
 
+  /** The live session of this secret as it is; null for every other token. */
+  async function lookAtSession(secret: string): Promise<TokenRecord | null> {
+    const [seen] = await validate([secret], { purpose: null, touch: false })
+    if (!seen || isSession(seen)) return seen ?? null
+    observe({ type: 'refused', tokenId: seen.id, reason: 'not a session' })
+    return null
+  }
+
   return {
     issue,
 
@@ -146,20 +155,22 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
 
     /** The session of this secret, extended; null for every other token, which is then neither extended nor consumed. */
     async useSession(secret: string): Promise<TokenRecord | null> {
-      const [seen] = await validate([secret], { purpose: null, touch: false })
-      if (!seen || !isSession(seen)) return null
+      if (!(await lookAtSession(secret))) return null
       const [used] = await validate([secret], { purpose: null, touch: true })
       return used ?? null
     },
 
     /** A new secret for the same session, the old one dead in the same step; null where it is not a live session. */
     async renew(secret: string): Promise<IssuedToken | null> {
-      const ref = parseSecret(secret)
-      const [seen] = await validate([secret], { purpose: null, touch: false })
-      if (ref === null || !seen || !isSession(seen)) return null
+      if (!(await lookAtSession(secret))) return null
+      const ref = refOf(secret)
       const newSecret = drawSecret(ref.id)
-      const token = await ask(store.renew(ref, refOf(newSecret).hash, now()))
-      if (token === null) return null
+      const at = now()
+      const token = await ask(store.renew(ref, refOf(newSecret).hash, at))
+      if (token === null) {
+        tellWhy(ref, at, null)
+        return null
+      }
       observe({ type: 'renewed', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
       return { secret: newSecret, token }
     },
