@@ -157,11 +157,15 @@ export function createListener(
   return {
     listen: (port, host) =>
       new Promise((resolve, reject) => {
-        server.once('error', (cause: NodeJS.ErrnoException) => {
+        const failed = (cause: NodeJS.ErrnoException) => {
           const why = cause.code === 'EADDRINUSE' ? 'it is in use' : cause.code
           reject(new Error(`Port ${port} on ${host} cannot be had (${why}). Set ${portSetting} to another.`, { cause }))
-        })
+        }
+        server.once('error', failed)
         server.listen({ port, host, backlog: 4096 }, () => {
+          server.off('error', failed)
+          // A connection that cannot be accepted (EMFILE) is not the end.
+          server.on('error', error => log.error('listener failed', { listener: name, error }))
           resolve(`http://${host.includes(':') ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`)
         })
       }),
