@@ -61,6 +61,7 @@ describe('passwords', () => {
     const ours = await passwords.hash('postman')
     const rows = [null, '', 'postman', bare, `${ours}x`, ours.slice(0, -1), ours.replace('$04$', '$31$')]
     for (const row of rows) expect(await passwords.verify('postman', row), `${row}`).to.equal(false)
+    expect(await passwords.verify('', null)).to.equal(false)
   })
 
   it('cost the same whether there is such a user or not', async () => {

@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import { openTokenStore, openUserStore, storeSchemes } from '../services/auth/stores/index.ts'
 import type { TokenStore, UserStore } from '../services/auth/stores/ports.ts'
 import { tokenStoreContract } from './contracts/tokenStore.ts'
+import { tokenStoreModel } from './contracts/tokenStoreModel.ts'
 import { userStoreContract } from './contracts/userStore.ts'
 
 const tokenStoreUrls = ['memory:']
@@ -16,6 +17,7 @@ for (const url of tokenStoreUrls) {
     })
     afterEach(() => store.close())
     tokenStoreContract(() => store)
+    tokenStoreModel(() => store)
   })
 }
 

@@ -58,9 +58,11 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   /** Sweeps whole rounds until one begins and ends without finding anything. */
   async function sweepAll(now: number): Promise<number> {
     let total = 0
+    let slices = 0
     for (let removed = -1; removed !== 0; total += removed) {
       removed = 0
       for (let done = false; !done; ) {
+        expect(++slices, 'slices of a sweep').to.be.below(10_000)
         const slice = await getStore().deleteExpired(now, 10)
         removed += slice.removed
         done = slice.done
@@ -78,6 +80,15 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       )
       expect(outcome).to.equal('rejected')
       expect(await touch(ref, start)).to.include({ userId: token.userId })
+    })
+
+    it('keeps apart what the tokens of one user differ in', async () => {
+      const userId = randomUUID()
+      const differences = [{}, { ttlMs: 7 }, { purpose: 'reset' }, { kind: 'fixed' }, { credentialVersion: 2 }] as const
+      for (const members of differences) {
+        const { ref, token } = await inserted({ userId, ...members })
+        expect(await look(ref, start, token.purpose)).to.deep.equal(token)
+      }
     })
 
     it('takes user ids and purposes like __proto__ and constructor for ordinary ones', async () => {
@@ -107,6 +118,15 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start)).to.include({ refreshCount: 1 })
     })
 
+    it('answers null where any one of the first 20 characters of the hash is another: 120 bits are kept', async () => {
+      const { ref } = await inserted()
+      const others = Array.from(ref.hash.slice(0, 20), (character, i) => ({
+        ...ref,
+        hash: ref.hash.slice(0, i) + (character === 'x' ? 'y' : 'x') + ref.hash.slice(i + 1),
+      }))
+      expect(await getStore().touch(others, start, null)).to.deep.equal(others.map(() => null))
+    })
+
     it('keeps a guest a guest', async () => {
       const { ref } = await inserted({ userId: null })
       expect(await touch(ref, start)).to.include({ userId: null, username: null, credentialVersion: 0 })
@@ -134,10 +154,12 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
 
     it('never extends a fixed token, and counts its uses', async () => {
-      const { ref, token } = await inserted({ kind: 'fixed', absoluteExpiresAt: start + minute })
-      const now = start + minute - 1
-      expect(await touch(ref, now)).to.deep.equal({ ...token, lastUsedAt: now, refreshCount: 1 })
-      expect(await touch(ref, start + minute)).to.equal(null)
+      for (const absoluteExpiresAt of [start + minute, start + 2 * minute]) {
+        const { ref, token } = await inserted({ kind: 'fixed', absoluteExpiresAt })
+        const now = start + minute - 1
+        expect(await touch(ref, now)).to.deep.equal({ ...token, lastUsedAt: now, refreshCount: 1 })
+        expect(await touch(ref, start + minute)).to.equal(null)
+      }
     })
 
     it('admits a single-use token once', async () => {
@@ -403,6 +425,21 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await look(live, start + 1)).to.not.equal(null)
     })
 
+    it('end no live session where a dead token makes room, be it the newest', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 2 }
+      const { ref: live } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId, expiresAt: start + 1 }), { limits })
+      expect((await insert(newToken({ userId }), { limits, now: start + 1 })).outcome).to.equal('inserted')
+      expect(await look(live, start + 1)).to.not.equal(null)
+    })
+
+    it('of a user are not those of the guests, who are nobody together', async () => {
+      const limits = { ...unlimited, perUser: 2 }
+      const guests = await Promise.all(Array.from({ length: 4 }, () => insert(newToken({ userId: null }), { limits })))
+      for (const { ref } of guests) expect(await look(ref, start)).to.not.equal(null)
+    })
+
     it('end nothing that is no session: then it is full', async () => {
       const userId = randomUUID()
       const limits = { ...unlimited, perUser: 2 }
@@ -500,6 +537,19 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect((await insert(newToken(), { limits })).outcome).to.equal('full')
       await sweepAll(start + 1)
       expect((await insert(newToken(), { limits })).outcome).to.equal('inserted')
+    })
+
+    it('takes no longer for tokens that came and went: their room is used again', async () => {
+      const slicesOfARound = async (): Promise<number> => {
+        for (let slices = 1; ; slices++) if ((await getStore().deleteExpired(start, 10)).done) return slices
+      }
+      await sweepAll(start)
+      const before = await slicesOfARound()
+      for (let i = 0; i < 40; i++) {
+        const tokens = await Promise.all(Array.from({ length: 25 }, () => inserted()))
+        for (const { ref } of tokens) await getStore().delete(ref, start)
+      }
+      expect(await slicesOfARound()).to.be.at.most(before + 5) // 100 more, were each token given room of its own
     })
 
     it('spares a token that was touched before it came by', async () => {

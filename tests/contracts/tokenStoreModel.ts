@@ -1,0 +1,234 @@
+// Every TokenStore against a model of it: whatever is done in whatever order, both give the same answers. Names no store.
+// A failure prints its seed and the shortest list of commands that still fails.
+import { randomUUID } from 'node:crypto'
+import { expect } from 'chai'
+import fc from 'fast-check'
+import type { InsertOutcome, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import { drawTokenId } from '../../services/auth/tokens/format.ts'
+
+// An hour ahead: a store that also expires by its own clock keeps what is inserted.
+const start = Date.now() + 3_600_000
+const whenAllAreDead = start + 3_600_000
+const limits: TokenLimits = { perUser: 2, total: 5 } // small: they are reached all the time
+
+/** A store in the fewest words. The dead stay in it: whether a store still has them is its own affair. */
+function createModel() {
+  const tokens = new Map<string, { hash: string; token: TokenRecord }>()
+  const floors = new Map<string | null, number>()
+  const isEnded = (token: TokenRecord) => token.credentialVersion < (floors.get(token.userId) ?? 0)
+  const isLive = (token: TokenRecord, now: number) => now < token.expiresAt && !isEnded(token)
+  const live = (now: number) => [...tokens.values()].map(({ token }) => token).filter(token => isLive(token, now))
+  const findByUser = (userId: string | null, now: number) => live(now).filter(token => token.userId === userId)
+
+  function look({ id, hash }: TokenRef, now: number, purpose: string | null): TokenRecord | null {
+    const { token, hash: own } = tokens.get(id) ?? {}
+    return token && own === hash && isLive(token, now) && token.purpose === purpose ? { ...token } : null
+  }
+
+  function touch(ref: TokenRef, now: number, purpose: string | null): TokenRecord | null {
+    const token = look(ref, now, purpose)
+    if (token === null) return null
+    if (token.kind === 'sliding') token.expiresAt = Math.min(now + token.ttlMs, token.absoluteExpiresAt)
+    token.lastUsedAt = now
+    token.refreshCount++
+    tokens.set(ref.id, { ...ref, token })
+    if (token.kind === 'single-use') tokens.delete(ref.id)
+    return { ...token }
+  }
+
+  function renew(ref: TokenRef, hash: string, now: number): TokenRecord | null {
+    const token = look(ref, now, null)
+    if (token?.kind !== 'sliding') return null
+    tokens.set(ref.id, { hash, token })
+    return touch({ ...ref, hash }, now, null)
+  }
+
+  /** The outcomes that a store may give, and the session that ends for it. */
+  function roomFor(token: TokenRecord, now: number): { may: InsertOutcome[]; evicted?: string } {
+    if (isEnded(token)) return { may: ['ended'] }
+    const own = findByUser(token.userId, now)
+    if (token.userId !== null && own.length >= limits.perUser) {
+      const oldest = own.find(({ kind, purpose }) => kind === 'sliding' && purpose === null)
+      return oldest ? { may: ['inserted'], evicted: oldest.id } : { may: ['full'] }
+    }
+    if (live(now).length >= limits.total) return { may: ['full'] }
+    return { may: tokens.size >= limits.total ? ['inserted', 'full'] : ['inserted'] }
+  }
+
+  return { tokens, floors, isLive, live, findByUser, look, touch, renew, roomFor }
+}
+
+/** One run: the model, the clock, and every reference there ever was, old hashes included. */
+function createRun() {
+  return { model: createModel(), now: start, refs: [unknownRef()], userIds: [randomUUID(), randomUUID(), null] }
+}
+
+type Run = ReturnType<typeof createRun>
+
+const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url')
+const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
+const tagOf = (userId: string) => drawTokenId(userId, start).slice(0, 4)
+
+const purpose = fc.constantFrom(null, null, null, 'reset', 'confirm')
+const user = fc.nat({ max: 2 }) // the last is no user: guests
+const ttlMs = fc.constantFrom(1, 5, 20, 100)
+const recent = fc.record({ back: fc.nat({ max: 11 }), isHashWrong: fc.nat({ max: 7 }).map(n => n === 0) })
+
+/** How many references back, from the newest. */
+function pick({ refs }: Run, { back, isHashWrong }: { back: number; isHashWrong: boolean }): TokenRef {
+  const ref = refs.at(-1 - (back % refs.length)) as TokenRef
+  return isHashWrong ? { ...ref, hash: newHash() } : ref
+}
+
+function command<T>(name: string, values: fc.Arbitrary<T>, run: (values: T, run: Run, store: TokenStore) => unknown) {
+  return values.map(
+    (values): fc.AsyncCommand<Run, TokenStore> => ({
+      check: () => true,
+      run: async (state, store) => void (await run(values, state, store)),
+      toString: () => `${name} ${fc.stringify(values)}`,
+    }),
+  )
+}
+
+const newToken = fc.record({
+  user,
+  purpose,
+  ttlMs,
+  kind: fc.constantFrom('sliding', 'sliding', 'fixed', 'single-use'),
+  version: fc.integer({ min: 1, max: 3 }),
+  absoluteTtlMs: fc.constantFrom(0, 30, 200),
+})
+
+const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, ...terms }, run, store) => {
+  const now = ++run.now // so that no two are of the same age
+  const userId = run.userIds[user] as string | null
+  const id = drawTokenId(userId, now)
+  const token: TokenRecord = {
+    ...terms,
+    id,
+    userId,
+    username: userId && `${userId}@example.com`,
+    credentialVersion: userId === null ? 0 : version,
+    createdAt: now,
+    lastUsedAt: now,
+    expiresAt: now + terms.ttlMs,
+    absoluteExpiresAt: now + terms.ttlMs + absoluteTtlMs,
+    refreshCount: 0,
+  }
+  const ref = { id, hash: newHash() }
+  const { may, evicted } = run.model.roomFor(token, now)
+  const outcome = await store.insert(ref, token, limits, now)
+  expect(may, 'the outcomes that are right').to.include(outcome)
+  run.refs.push(ref)
+  if (evicted !== undefined) run.model.tokens.delete(evicted)
+  if (outcome === 'inserted') run.model.tokens.set(id, { hash: ref.hash, token: { ...token } })
+})
+
+const batch = fc.record({ purpose, picks: fc.array(recent, { maxLength: 6, size: 'max' }) })
+
+const touch = command('touch', batch, async ({ picks, purpose }, run, store) => {
+  const refs = picks.map(one => pick(run, one))
+  const answers = await store.touch(refs, run.now, purpose)
+  expect(answers).to.deep.equal(refs.map(ref => run.model.touch(ref, run.now, purpose)))
+})
+
+const look = command('look', batch, async ({ picks, purpose }, run, store) => {
+  const refs = picks.map(one => pick(run, one))
+  const answers = await store.look(refs, run.now, purpose)
+  expect(answers).to.deep.equal(refs.map(ref => run.model.look(ref, run.now, purpose)))
+})
+
+const renew = command('renew', recent, async (one, run, store) => {
+  const ref = pick(run, one)
+  const hash = newHash()
+  const answer = await store.renew(ref, hash, run.now)
+  expect(answer).to.deep.equal(run.model.renew(ref, hash, run.now))
+  if (answer) run.refs.push({ ...ref, hash })
+})
+
+/** A dead token may be there still or not; a live one must be. */
+function expectDeleted(answer: TokenRecord | null, ref: TokenRef, { model, now }: Run): void {
+  const found = model.tokens.get(ref.id)
+  const token = found?.hash === ref.hash ? found.token : null
+  if (token === null || answer !== null || model.isLive(token, now)) expect(answer).to.deep.equal(token)
+  if (token !== null) model.tokens.delete(ref.id)
+}
+
+const remove = command('delete', recent, async (one, run, store) => {
+  const ref = pick(run, one)
+  expectDeleted(await store.delete(ref, run.now), ref, run)
+})
+
+const removeById = command('deleteById', recent, async (one, run, store) => {
+  const { id } = pick(run, one)
+  const { hash = '' } = run.model.tokens.get(id) ?? {}
+  expectDeleted(await store.deleteById(id, run.now), { id, hash }, run)
+})
+
+const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }) })
+const endUser = command('endUser', floor, async ({ user, version }, { model, userIds }, store) => {
+  const userId = userIds[user] as string
+  await store.endUser(tagOf(userId), userId, version)
+  model.floors.set(userId, Math.max(model.floors.get(userId) ?? 0, version))
+})
+
+const findByUser = command('findByUser', fc.nat({ max: 1 }), async (user, { model, now, userIds }, store) => {
+  const userId = userIds[user] as string
+  expect(await store.findByUser(tagOf(userId), userId, now)).to.deep.equal(model.findByUser(userId, now))
+})
+
+const slice = command('deleteExpired', fc.integer({ min: 1, max: 4 }), async (limit, { model, now }, store) => {
+  const { removed } = await store.deleteExpired(now, limit)
+  expect(removed).to.be.at.most(Math.min(limit, model.tokens.size - model.live(now).length))
+})
+
+const sweep = command('sweep', fc.integer({ min: 1, max: 4 }), async (limit, { model, now }, store) => {
+  const removed = await sweepAll(store, now, limit)
+  expect(removed).to.be.at.most(model.tokens.size - model.live(now).length)
+  for (const [id, { token }] of model.tokens) if (!model.isLive(token, now)) model.tokens.delete(id)
+})
+
+/** Two rounds: the first may have begun before the last token died. */
+async function sweepAll(store: TokenStore, now: number, limit: number): Promise<number> {
+  let total = 0
+  for (let rounds = 0, slices = 0; rounds < 2; slices++) {
+    expect(slices, 'slices of two rounds').to.be.below(100_000)
+    const { removed, done } = await store.deleteExpired(now, limit)
+    total += removed
+    if (done) rounds++
+  }
+  return total
+}
+
+const advance = command('advance', fc.nat({ max: 25 }), (ms, run) => {
+  run.now += ms
+})
+
+const toAnEnd = fc.record({ which: fc.nat({ max: 20 }), msBefore: fc.nat({ max: 1 }) })
+const advanceToAnEnd = command('advance to the end of a token', toAnEnd, ({ which, msBefore }, run) => {
+  const ends = run.model.live(run.now).map(({ expiresAt }) => expiresAt - msBefore)
+  run.now = Math.max(run.now, ends[which % ends.length] ?? 0)
+})
+
+export function tokenStoreModel(getStore: () => TokenStore): void {
+  describe('whatever is done to it', () => {
+    it('does what the model does', async () => {
+      const often = [insert, insert, touch, touch, advanceToAnEnd]
+      const other = [look, renew, remove, removeById, endUser, findByUser, slice, sweep, advance]
+      const commands = fc.commands([...often, insert, ...other], { maxCommands: 60, size: 'max' })
+      await fc.assert(
+        fc.asyncProperty(commands, async commands => {
+          const store = getStore()
+          await sweepAll(store, whenAllAreDead, 1000) // what the run before left behind
+          const run = createRun()
+          await fc.asyncModelRun(() => ({ model: run, real: store }), commands)
+          for (const purpose of [null, 'reset', 'confirm']) {
+            const expected = run.refs.map(ref => run.model.look(ref, run.now, purpose))
+            expect(await store.look(run.refs, run.now, purpose)).to.deep.equal(expected)
+          }
+        }),
+        { numRuns: 500, interruptAfterTimeLimit: 8000 },
+      )
+    })
+  })
+}
