@@ -1,0 +1,218 @@
+// npm run bench:memory: the memory store at 1 and 10 million live tokens, a Map of objects beside it. Each measurement in
+// a process of its own, so that nothing of one is in the other.
+import { spawnSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { openTokenStore } from '../services/auth/stores/memory.ts'
+import { openSnapshotStore } from '../services/auth/stores/memorySnapshot.ts'
+import type { TokenRecord, TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import { drawTokenId } from '../services/auth/tokens/format.ts'
+import { createSweeper } from '../services/auth/tokens/sweeper.ts'
+import { describeMachine } from './processes.ts'
+
+const { values: options } = parseArgs({
+  options: {
+    counts: { type: 'string', default: '1000000,10000000' },
+    measure: { type: 'string' },
+    count: { type: 'string' },
+  },
+})
+const tokensPerUser = 100 // the default limit; with fewer, the strings of more users are added
+const unlimited = { perUser: Infinity, total: Infinity }
+const now = Date.UTC(2027)
+const hour = 3_600_000
+
+type Figures = Record<string, number>
+
+function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRecord } {
+  const userId = `user-${Math.floor(i / tokensPerUser)}`
+  // Spread over a year of seconds, as in life: ids drawn within one second would be too many for it.
+  const createdAt = now - (i % 31_536_000) * 1000
+  const id = drawTokenId(userId, createdAt)
+  const token: TokenRecord = {
+    id,
+    kind: 'sliding',
+    purpose: null,
+    userId,
+    username: `${userId}@example.com`,
+    credentialVersion: 1,
+    createdAt,
+    lastUsedAt: createdAt,
+    expiresAt,
+    absoluteExpiresAt: now + 12 * hour,
+    ttlMs: hour,
+    refreshCount: 0,
+  }
+  return { ref: { id, hash: createHash('sha256').update(id).digest('base64url') }, token }
+}
+
+/** Fills a store and keeps every 100th reference. `slowest`: of single inserts, in milliseconds. */
+async function fill(store: Pick<TokenStore, 'insert'>, count: number, expiresAt: (i: number) => number) {
+  const refs: TokenRef[] = []
+  let slowest = 0
+  for (let i = 0; i < count; i++) {
+    const { ref, token } = newToken(i, expiresAt(i))
+    if (i % 100 === 0) refs.push(ref)
+    const startedAt = performance.now()
+    await store.insert(ref, token, unlimited, now)
+    slowest = Math.max(slowest, performance.now() - startedAt)
+  }
+  return { refs, slowest }
+}
+
+/** What the process holds, in bytes, when all that is garbage is gone. */
+function residentBytes(): number {
+  // The flavour that also gives back what the heap grew to while the tokens were made.
+  for (let i = 0; i < 3; i++) globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+  return process.memoryUsage().rss
+}
+
+async function measureFill(count: number): Promise<Figures> {
+  const store = await openTokenStore()
+  await fill(store, 1000, () => now + hour)
+  const before = residentBytes()
+  const { refs, slowest } = await fill(store, count, () => now + hour)
+  const bytes = (residentBytes() - before) / count // the store is used below, so it is still there
+  const figures: Figures = { 'bytes per token': bytes, 'slowest insert, ms': slowest }
+  for (const batch of [1, 64]) {
+    const rounds = Math.floor(500_000 / batch)
+    const batches = Array.from({ length: 1000 }, () =>
+      Array.from({ length: batch }, () => refs[randomBytes(4).readUInt32LE() % refs.length] as TokenRef),
+    )
+    for (let i = 0; i < rounds / 4; i++) await store.touch(batches[i % 1000] as TokenRef[], now, null)
+    const startedAt = performance.now()
+    for (let i = 0; i < rounds; i++) await store.touch(batches[i % 1000] as TokenRef[], now, null)
+    figures[`touches per second, batches of ${batch}`] = (rounds * batch) / ((performance.now() - startedAt) / 1000)
+  }
+  return figures
+}
+
+/** The usual way, for comparison: an object for each token in a Map, by the hash. */
+async function measureMap(count: number): Promise<Figures> {
+  const tokens = new Map<string, TokenRecord>()
+  const store = { insert: async ({ hash }: TokenRef, token: TokenRecord) => void tokens.set(hash, { ...token }) }
+  const before = residentBytes()
+  const { slowest } = await fill(store as unknown as TokenStore, count, () => now + hour)
+  const bytes = (residentBytes() - before) / count
+  if (tokens.size !== count) throw new Error('the Map is gone')
+  return { 'bytes per token': bytes, 'slowest insert, ms': slowest }
+}
+
+/** A million dead tokens among `count` live ones are swept while a batch of 64 is touched in every turn. */
+async function measureSweep(count: number): Promise<Figures> {
+  const store = await openTokenStore()
+  const { refs } = await fill(store, count, () => now + hour)
+  await fill(store, 1_000_000, () => now)
+  const batch = refs.slice(0, 64)
+  let busy = true
+  const load = async () => {
+    while (busy) {
+      await store.touch(batch, now, null)
+      await new Promise(setImmediate)
+    }
+  }
+  async function delay(work: () => Promise<unknown>): Promise<{ p99: number; max: number }> {
+    globalThis.gc?.()
+    await sleep(200)
+    const histogram = monitorEventLoopDelay({ resolution: 1 })
+    histogram.enable()
+    await work()
+    histogram.disable()
+    return { p99: histogram.percentile(99) / 1e6, max: histogram.max / 1e6 }
+  }
+  const loading = load()
+  const idle = await delay(() => sleep(1500))
+  let removed = 0
+  let sweepMs = 0
+  const monotonicNow = () => performance.now()
+  const sweeper = createSweeper({ store, intervalMs: hour, now: () => now, monotonicNow, observe: () => {} })
+  const sweeping = await delay(async () => {
+    const startedAt = performance.now()
+    removed = await sweeper.sweep()
+    sweepMs = performance.now() - startedAt
+  })
+  busy = false
+  await loading
+  if (removed !== 1_000_000) throw new Error(`swept ${removed}`)
+  return {
+    'sweep of a million, ms': sweepMs,
+    'event-loop delay idle, p99 ms': idle.p99,
+    'event-loop delay idle, max ms': idle.max,
+    'event-loop delay sweeping, p99 ms': sweeping.p99,
+    'event-loop delay sweeping, max ms': sweeping.max,
+  }
+}
+
+async function measureSnapshot(count: number): Promise<Figures> {
+  const file = join(tmpdir(), `latchkey-bench-${process.pid}`)
+  const open = () => openSnapshotStore({ file, versionOf: async () => 1, now: () => now })
+  const { store } = await open()
+  await fill(store, count, () => now + hour)
+  let startedAt = performance.now()
+  await store.close()
+  const write = performance.now() - startedAt
+  const megabytes = statSync(file).size / 1e6
+  startedAt = performance.now()
+  const { restored } = await open()
+  const load = performance.now() - startedAt
+  rmSync(file, { force: true })
+  if (restored?.tokens !== count) throw new Error(`restored ${restored?.tokens}`)
+  return { 'snapshot written, s': write / 1000, 'snapshot, MB': megabytes, 'snapshot loaded, s': load / 1000 }
+}
+
+const measurements: Record<string, (count: number) => Promise<Figures>> = {
+  'typed arrays': measureFill,
+  'Map of objects': measureMap,
+  sweep: measureSweep,
+  snapshot: measureSnapshot,
+}
+
+if (options.measure) {
+  const measure = measurements[options.measure] as (count: number) => Promise<Figures>
+  process.stdout.write(JSON.stringify(await measure(Number(options.count))))
+} else {
+  const counts = options.counts.split(',').map(Number)
+  const results: Record<string, Record<string, Figures>> = {}
+  for (const count of counts) {
+    for (const name of Object.keys(measurements)) {
+      process.stderr.write(`\r${count.toLocaleString('en')} tokens: ${name}\x1b[K`)
+      const args = [
+        '--expose-gc',
+        '--max-old-space-size=16000',
+        'bench/memory.ts',
+        '--measure',
+        name,
+        '--count',
+        `${count}`,
+      ]
+      const { stdout, status } = spawnSync(process.execPath, args, {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        encoding: 'utf8',
+      })
+      if (status !== 0) throw new Error(`${name} at ${count} failed`)
+      results[count] = { ...results[count], [name]: JSON.parse(stdout) as Figures }
+    }
+  }
+  process.stderr.write('\r\x1b[K')
+  const machine = describeMachine()
+  const date = new Date().toISOString().slice(0, 10)
+  const columns = counts.map(count => `${count / 1e6} million`)
+  const lines = [`| live tokens | ${columns.join(' | ')} |`, `|---|${counts.map(() => '--:|').join('')}`]
+  for (const name of Object.keys(measurements)) {
+    for (const figure of Object.keys(results[counts[0] as number]?.[name] ?? {})) {
+      const cells = counts.map(count => {
+        const value = results[count]?.[name]?.[figure] ?? 0
+        return value >= 1000 ? Math.round(value).toLocaleString('en') : value.toFixed(value < 20 ? 2 : 0)
+      })
+      lines.push(`| ${name}: ${figure} | ${cells.join(' | ')} |`)
+    }
+  }
+  console.log(`${machine}, ${date}\nnpm run bench:memory\n\n${lines.join('\n')}`)
+  mkdirSync('bench/results', { recursive: true })
+  writeFileSync('bench/results/memory.json', `${JSON.stringify({ machine, date, results }, null, 2)}\n`)
+}
