@@ -25,7 +25,7 @@ that are missing are made and kept there. On a terminal the log goes to logs/lat
 // The security releases of November 2026. An older Node of the same line works, and has known holes.
 const safeNodeVersions: Record<number, string> = { 22: '22.23.5', 24: '24.22.3', 26: '26.13.1' }
 const logFile = 'logs/latchkey.log'
-const killAfterMs = 12_000 // longer than a service takes to close by itself
+const killAfterMs = 27_000 // longer than a service takes to close by itself
 const readyWithinMs = 5000
 
 const { values: options } = parseArguments()
