@@ -167,7 +167,7 @@ stopAll()
 
 const machine = describeMachine()
 const date = new Date().toISOString().slice(0, 10)
-const command = `npm run bench -- --rounds ${rounds} --seconds ${seconds}`
+const command = `npm run bench -- --rounds ${rounds} --seconds ${seconds} --connections ${connectionCounts}`
 console.log(
   `${machine}, all processes and ${loadTool} on the same cores, ${date}\n${command}\n\n${tables.join('\n\n')}`,
 )

@@ -37,6 +37,7 @@ interface Holder {
   ended: boolean
 }
 
+const guestHoldersKept = 16 // a search through all that guests ever had would make each insert slower than the last
 const rememberedEnds = 10_000 // for `explain`; the oldest is forgotten first
 const rememberedPerSlice = 50 // of what a sweep removes: the operator asks about one, not about a million
 
@@ -134,7 +135,9 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     if (number === undefined) {
       number = freeHolders.pop() ?? holders.length
       holders[number] = { user, credentialVersion, kind, purpose, ttlMs, tokens: 0, ended: false }
-      user.holders = [...user.holders, number] // not push, which leaves room for sixteen more
+      // Guests are never ended together: to find the holder of the next one again the latest are enough.
+      const others = user === guests ? user.holders.slice(-guestHoldersKept) : user.holders
+      user.holders = [...others, number] // not push, which leaves room for sixteen more
     }
     ;(holders[number] as Holder).tokens++
     user.tokens++
