@@ -142,6 +142,19 @@ describe('tokens', () => {
     expect(await tokens.issueSession(owner)).to.equal(null)
   })
 
+  it('get another id where the one that was drawn is taken', async () => {
+    const { insert } = store
+    const ids: string[] = []
+    store.insert = async (ref, token, ...rest) => {
+      ids.push(ref.id)
+      return ids.length === 1 ? 'taken' : insert(ref, token, ...rest)
+    }
+    const { token, secret } = await logIn()
+    expect(ids).to.have.length(2)
+    expect(token.id).to.equal(ids[1]).and.to.not.equal(ids[0])
+    expect(await isLive(secret)).to.equal(true)
+  })
+
   it('are unavailable beyond the limits: the oldest session of the user ends, then nothing more goes in', async () => {
     const sessions = []
     for (let i = 0; i < limits.perUser + 1; i++) sessions.push(await logIn())

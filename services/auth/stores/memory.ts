@@ -212,6 +212,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       gate.check()
       const known = token.userId === null ? guests : users.get(token.userId)
       if (known && token.credentialVersion < known.floor) return 'ended'
+      if (table.find(ref.id) !== none) return 'taken'
       if ((known && !makeRoom(known, perUser, now)) || table.count() >= total) return 'full'
       const slot = table.take(ref)
       write(slot, token)

@@ -46,8 +46,8 @@ export interface TokenLimits {
   total: number
 }
 
-/** `ended`: the user's credentials have changed since they were verified. `full`: a limit stands in the way. */
-export type InsertOutcome = 'inserted' | 'ended' | 'full'
+/** `ended`: the user's credentials have changed since. `taken`: the id is. `full`: a limit stands in the way. */
+export type InsertOutcome = 'inserted' | 'ended' | 'taken' | 'full'
 
 /** Why a token is deleted, told to whoever asks `explain`. */
 export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
@@ -61,7 +61,8 @@ export type Refusal =
 export interface TokenStore {
   /**
    * Puts a token in, in one step with the checks: `ended` where the user's floor is above its `credentialVersion`, so
-   * that a login that races `endUser` loses, and `full` where it would go over a limit. Then it was never there.
+   * that a login that races `endUser` loses, `taken` where another token has its id, and `full` where it would go over a
+   * limit. Then it was never there.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 

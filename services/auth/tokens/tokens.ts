@@ -74,7 +74,8 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
   let explanations = 0
 
   /** Null where the owner's credentials have changed since they were verified: the log-in that proved them came too late. */
-  async function issue({ kind, purpose, owner, ttlMs, absoluteTtlMs }: TokenTerms): Promise<IssuedToken | null> {
+  async function issue(terms: TokenTerms): Promise<IssuedToken | null> {
+    const { kind, purpose, owner, ttlMs, absoluteTtlMs } = terms
     const createdAt = now()
     const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
     const id = drawTokenId(owner?.id ?? null, createdAt)
@@ -96,6 +97,7 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
     const outcome = await ask(store.insert(refOf(secret), token, limits, createdAt))
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
+    if (outcome === 'taken') return issue(terms) // another id: of two drawn in one second for one user, one in 10^9 is
     observe({ type: 'issued', tokenId: id, userId: token.userId, kind, expiresAt: token.expiresAt })
     return { secret, token }
   }
