@@ -130,7 +130,7 @@ export function createListener(
     for (const [header, value] of Object.entries(known.headers)) ctx.set(header, value)
     if (status === 429 || status === 503) ctx.set('Retry-After', known.headers['Retry-After'] ?? '1')
     ctx.status = status
-    ctx.body = JSON.stringify(problem(known.code, known.message, ctx.state.requestId))
+    ctx.body = JSON.stringify(problem(status, known.code, known.message, ctx.state.requestId))
     ctx.type = 'application/problem+json'
   }
 
@@ -212,8 +212,7 @@ export function readiness(whyNot: (requestId: string) => Promise<string | null>)
 }
 
 /** RFC 9457, plus `error` (the code) and `requestId`. */
-function problem(code: ErrorCode, detail: string, requestId: string): Record<string, unknown> {
-  const status = statusOf[code]
+function problem(status: number, code: ErrorCode, detail: string, requestId: string): Record<string, unknown> {
   return { type: 'about:blank', title: STATUS_CODES[status], status, detail, error: code, requestId }
 }
 
@@ -243,13 +242,12 @@ function refuseOddRequests(req: IncomingMessage): void {
 function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket): void {
   if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
   const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
-  const title = STATUS_CODES[status]
   const requestId = randomUUID()
   const detail = 'The request is not well-formed HTTP/1.1, is too slow, or its headers are too large.'
-  const body = JSON.stringify({ type: 'about:blank', title, status, detail, error: 'invalid_request', requestId })
+  const body = JSON.stringify(problem(status, 'invalid_request', detail, requestId))
   const headers = new Map(defaultHeaders).set('Content-Type', 'application/problem+json')
   const head = [
-    `HTTP/1.1 ${status} ${title}`,
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
     `X-Request-Id: ${requestId}`,
     ...Array.from(headers, ([name, value]) => `${name}: ${value}`),
