@@ -115,9 +115,13 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
       }
       const token = found[next++] ?? null
       if (token === null) tellWhy(ref, at, purpose)
-      else if (touch) observe({ type: 'slid', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      else if (touch) tell('slid', token)
       return token
     })
+  }
+
+  function tell(type: 'slid' | 'renewed' | 'revoked', { id, userId, expiresAt }: TokenRecord): void {
+    observe({ type, tokenId: id, userId, expiresAt })
   }
 
   /** Nobody waits for it: the verdict has been given. */
@@ -173,7 +177,7 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
         tellWhy(ref, at, null)
         return null
       }
-      observe({ type: 'renewed', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      tell('renewed', token)
       return { secret: newSecret, token }
     },
 
@@ -188,7 +192,7 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
       if (!seen) return (await ask(store.explain(ref, now(), null))).reason !== 'other purpose'
       if (!isSession(seen)) return false
       const token = await ask(store.delete(ref, now()))
-      if (token) observe({ type: 'revoked', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      if (token) tell('revoked', token)
       return true
     },
 
@@ -199,7 +203,7 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
         if (!own.some(token => token.id === id && isSession(token))) return false
       }
       const token = await ask(store.deleteById(id, now()))
-      if (token) observe({ type: 'revoked', tokenId: token.id, userId: token.userId, expiresAt: token.expiresAt })
+      if (token) tell('revoked', token)
       return token !== null
     },
 
