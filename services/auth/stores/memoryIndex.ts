@@ -13,8 +13,6 @@ const segmentLength = 8192 // entries: a split moves at most so many, in less th
 const mask = segmentLength - 1
 const mostPerSegment = segmentLength * 0.8 // above that the probes grow long
 
-export type SlotIndex = ReturnType<typeof createSlotIndex>
-
 /** `hashOf`: the 32 bits under which a slot was added; asked again whenever entries move. */
 export function createSlotIndex(hashOf: (slot: number) => number) {
   let depth = 0

@@ -29,8 +29,7 @@ const createPage = () => ({
   newer: new Int32Array(pageLength),
 })
 
-export type Page = ReturnType<typeof createPage>
-export type TokenTable = ReturnType<typeof createTokenTable>
+type Page = ReturnType<typeof createPage>
 
 /** No slot. */
 export const none = -1
@@ -60,11 +59,12 @@ export function createTokenTable() {
     return random[i] === wanted.random && time[i] === wanted.time && tag[i] === wanted.tag
   }
 
-  function find(id: string): number {
+  /** Sets `wanted`; returns what the index knows the id by. */
+  function want(id: string): number {
     wanted.tag = readBase62(id, 0, 4)
     wanted.time = readBase62(id, 4, 9)
     wanted.random = readBase62(id, 9, 14)
-    return index.find(mix(wanted.tag, wanted.time, wanted.random), isWanted)
+    return mix(wanted.tag, wanted.time, wanted.random)
   }
 
   function setHash(slot: number, hash: string): void {
@@ -74,8 +74,10 @@ export function createTokenTable() {
 
   return {
     pageOf,
-    find,
     setHash,
+
+    /** `none` where there is no token of this id. */
+    find: (id: string): number => index.find(want(id), isWanted),
 
     hasHash(slot: number, hash: string): boolean {
       const { hash: column } = pageOf(slot)
@@ -86,7 +88,7 @@ export function createTokenTable() {
 
     /** A slot under this id; the other columns are whatever was there before. The id must not be there already. */
     take({ id, hash }: TokenRef): number {
-      find(id) // for the three numbers of the id
+      const idHash = want(id)
       const slot = freed === none ? used++ : freed
       if (slot === freed) freed = pageOf(slot).newer[placeOf(slot)] as number
       else if (slot === pages.length * pageLength) pages.push(createPage())
@@ -96,7 +98,7 @@ export function createTokenTable() {
       page.time[i] = wanted.time
       page.random[i] = wanted.random
       setHash(slot, hash)
-      index.add(mix(wanted.tag, wanted.time, wanted.random), slot)
+      index.add(idHash, slot)
       count++
       return slot
     },
