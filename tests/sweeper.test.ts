@@ -2,7 +2,7 @@
 import { EventEmitter, once } from 'node:events'
 import { expect } from 'chai'
 import { openTokenStore } from '../services/auth/stores/memory.ts'
-import { createSweeper, type SweepEvent } from '../services/auth/tokens/sweeper.ts'
+import { createSweeper, type SweepEvent, type SweeperOptions } from '../services/auth/tokens/sweeper.ts'
 import { createTokens } from '../services/auth/tokens/tokens.ts'
 import { createClock } from './support/servers.ts'
 
@@ -12,6 +12,9 @@ describe('the sweeper', () => {
   const told = new EventEmitter()
   const observe = (event: SweepEvent) => void told.emit(event.type, event)
   const nextEvent = async (type: SweepEvent['type']) => (await once(told, type))[0] as SweepEvent
+
+  const sweeperOver = (store: SweeperOptions['store']) =>
+    createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => performance.now(), observe })
 
   it('removes the dead by itself, says how many, and spares the live', async () => {
     const store = await openTokenStore()
@@ -68,13 +71,7 @@ describe('the sweeper', () => {
         return { removed: 0, done: true }
       },
     }
-    const sweeper = createSweeper({
-      store,
-      intervalMs: 1,
-      now: Date.now,
-      monotonicNow: () => performance.now(),
-      observe,
-    })
+    const sweeper = sweeperOver(store)
     sweeper.start()
     const sweeps = [sweeper.sweep(), sweeper.sweep()]
     setTimeout(gate.resolve, 20) // time for the timer to fire several times
@@ -91,13 +88,7 @@ describe('the sweeper', () => {
         return { removed: 7, done: true }
       },
     }
-    const sweeper = createSweeper({
-      store,
-      intervalMs: 1,
-      now: Date.now,
-      monotonicNow: () => performance.now(),
-      observe,
-    })
+    const sweeper = sweeperOver(store)
     const failed = nextEvent('sweep failed')
     const swept = nextEvent('swept')
     sweeper.start()
@@ -118,13 +109,7 @@ describe('the sweeper', () => {
         return { removed: 1, done: false }
       },
     }
-    const sweeper = createSweeper({
-      store,
-      intervalMs: 1,
-      now: Date.now,
-      monotonicNow: () => performance.now(),
-      observe,
-    })
+    const sweeper = sweeperOver(store)
     sweeper.start()
     await started.promise
     let stopped = false
