@@ -1,16 +1,25 @@
 // The Koa chassis both services stand on: request ids, security headers, the one exit for errors, health,
 // listening, and closing without losing a request. Hides Koa's own error handler, which strips headers.
+import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
-import { createServer, type IncomingMessage, METHODS, STATUS_CODES } from 'node:http'
+import { createServer, type IncomingMessage, METHODS, type ServerResponse, STATUS_CODES } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import cors from '@koa/cors'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
+import { addressGate, clientAddress, peerAddress, proxyTest, type TrustedProxies } from './address.ts'
 import { AppError, type ErrorCode, statusOf } from './errors.ts'
-import { describeError, type Log } from './log.ts'
+import { describeError, type Log, seldom } from './log.ts'
+import type { Metrics } from './metrics.ts'
 
 interface RequestState {
   requestId: string
+  /** Who is calling, as address.ts writes it; '' where that is not known any more. */
+  address: string
+  /** W3C Trace Context, where the request has a well-formed one. */
+  traceparent?: string | undefined
   [key: string]: unknown
 }
 
@@ -22,6 +31,32 @@ export type Routes = Record<string, Handler[]>
 
 export const accessLogModes = ['all', 'errors', 'off'] as const
 
+/** What a listener asks of those who come from outside. */
+export interface Edge {
+  /** Whose X-Forwarded-For and X-Forwarded-Proto are believed. X-Forwarded-Host never is. */
+  trustedProxies: TrustedProxies
+  /** Addresses and networks; where there are none, all that are not denied are allowed. */
+  allowedAddresses: readonly string[]
+  /** Wins. */
+  deniedAddresses: readonly string[]
+  /** Refuse what a trusted proxy says it got over plain HTTP. */
+  httpsOnly: boolean
+  /** Of pages that may call; exact. */
+  corsOrigins: readonly string[]
+}
+
+/** What slow clients have. */
+export interface Patience {
+  /** From the connection, or the first byte of a later request, to the last header; also for the TLS handshake. */
+  headersMs: number
+  /** To the last byte of the body. */
+  requestMs: number
+  /** How late either may be noticed. */
+  checkEveryMs: number
+  /** Of a connection on which a request or an answer stands still: so long, and a client that does not read is cut. */
+  stalledMs: number
+}
+
 export interface ListenerOptions {
   /** What the log calls it. */
   name: string
@@ -30,8 +65,19 @@ export interface ListenerOptions {
   log: Log
   /** `errors`: one line per answer of 500 and above. */
   accessLog: (typeof accessLogModes)[number]
-  /** Milliseconds from an origin of its own that never jumps; only for durations in the access log. */
+  /** Milliseconds from an origin of its own that never jumps; only for durations. */
   monotonicNow: () => number
+  /** Counts every request; without it nothing does. */
+  metrics?: Pick<Metrics, 'observeRequest'>
+  /** Runs `handle`; for what shall be known of the request while it is handled. */
+  around?: (request: RequestState, handle: () => Promise<void>) => Promise<void>
+  /** Of a public listener. Without it everybody is admitted, and the address is that of the socket. */
+  edge?: Edge
+  /** With it the listener speaks TLS and nothing else. PEM. */
+  tls?: { cert: string; key: string } | null
+  /** One more is closed at once. */
+  maxConnections?: number
+  patience?: Patience
 }
 
 export interface CloseOptions {
@@ -63,13 +109,48 @@ const defaultHeaders = new Map([
   ['X-Content-Type-Options', 'nosniff'],
 ])
 
+// OWASP DoS cheat sheet: slow clients hold a socket for a while, and nothing more.
+const defaultPatience: Patience = { headersMs: 10_000, requestMs: 30_000, checkEveryMs: 2000, stalledMs: 60_000 }
+const hsts = `max-age=${365 * 86400}`
+// Balancers and probes ask these, whose addresses are in nobody's list; they tell nothing.
+const openToAll = ['/health', '/ready']
+const corsOptions = {
+  allowMethods: 'GET, HEAD, POST, PATCH, DELETE',
+  allowHeaders: 'Authorization, token, Content-Type, X-Request-Id',
+  exposeHeaders: 'X-Request-Id, Retry-After, WWW-Authenticate, Server-Timing',
+  maxAge: 600,
+  keepHeadersOnError: false, // answerWithProblem keeps them
+}
+
+// Requests on one connection at a time. Few clients send a second before the first is answered; one that sends thousands
+// and reads none would hold all of them in memory, a hundred times what it sent.
+const maxUnanswered = 64
+
+const stopAcceptingMs = 50
+const acceptWithinMs = 1000 // those who have connected already
+const quietTurnMs = 0.5 // in a longer turn of the event loop somebody may have connected since it looked
 const emptyForMs = 200 // without a connection: then nobody is there to be told of the end
+
+// https://www.w3.org/TR/trace-context/#traceparent-header, of version 00
+const traceparentFormat = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/
 
 const requestIdFormat = /^[A-Za-z0-9._-]{1,64}$/
 
 export function createListener(
   routes: Routes,
-  { name, portSetting, log, accessLog, monotonicNow }: ListenerOptions,
+  {
+    name,
+    portSetting,
+    log,
+    accessLog,
+    monotonicNow,
+    around,
+    metrics,
+    edge,
+    tls,
+    maxConnections,
+    patience = defaultPatience,
+  }: ListenerOptions,
 ): Listener {
   const app = new Koa<RequestState>()
   // METHODS: one that the router does not know would be 501 on every path, also where there is nothing.
@@ -78,41 +159,79 @@ export function createListener(
     const [method, path] = route.split(' ') as [string, string]
     router.register(path, [method], handlers)
   }
+  const isTrustedProxy = proxyTest(edge?.trustedProxies ?? 0)
+  const isAdmitted = addressGate(edge?.allowedAddresses ?? [], edge?.deniedAddresses ?? [])
+  const logRefusal = seldom(
+    fields => log.warn('address refused', { channel: 'security', listener: name, ...fields }),
+    monotonicNow,
+  )
+  const logDrop = seldom(
+    fields => log.warn('too many connections', { channel: 'security', listener: name, ...fields }),
+    monotonicNow,
+  )
+  const logFailure = seldom(fields => log.error('listener failed', { listener: name, ...fields }), monotonicNow)
   let closed: Promise<void> | null = null
   let lastAnswers = false
   const sockets = new Set<Socket>()
 
+  // What answerEveryRequest cannot see: an answer that breaks off. The client of most has gone away.
+  app.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.name === 'AbortError') return
+    log.warn('answer broken off', { listener: name, error })
+  })
   app.use(answerEveryRequest)
+  if (edge && edge.corsOrigins.length > 0) app.use(cors({ ...corsOptions, origin: allowedOrigin(edge.corsOrigins) }))
   app.use(router.routes())
   app.use(router.allowedMethods())
 
   async function answerEveryRequest(ctx: Koa.ParameterizedContext<RequestState>, next: Koa.Next): Promise<void> {
     const { req, res } = ctx
-    const startedAt = accessLog === 'all' ? monotonicNow() : 0
+    const startedAt = monotonicNow()
     const given = req.headers['x-request-id']
     const requestId = typeof given === 'string' && requestIdFormat.test(given) ? given : randomUUID()
     ctx.state.requestId = requestId
+    const peer = peerAddress(req.socket)
+    ctx.state.address = clientAddress(peer, req.headers['x-forwarded-for'] as string | undefined, isTrustedProxy)
+    const forwardedProto = isTrustedProxy(peer, 0) ? lastOf(req.headers['x-forwarded-proto']) : null
+    const traceparent = req.headers['traceparent']
+    if (typeof traceparent === 'string' && traceparentFormat.test(traceparent)) ctx.state.traceparent = traceparent
     res.setHeader('X-Request-Id', requestId)
     res.setHeaders(defaultHeaders)
+    if (forwardedProto === null ? tls : forwardedProto === 'https') res.setHeader('Strict-Transport-Security', hsts)
     try {
+      if (!openToAll.includes(ctx.path)) refuseOutsiders(ctx.state, forwardedProto)
       refuseOddRequests(req)
-      await next()
+      await (around ? around(ctx.state, next) : next())
       if (ctx.body === undefined) refuseUnanswered(ctx.status)
     } catch (error) {
       answerWithProblem(ctx, error)
     }
     if (lastAnswers) res.setHeader('Connection', 'close')
+    const durationMs = monotonicNow() - startedAt
+    metrics?.observeRequest(name, ctx.method, routeOf(ctx), ctx.status, durationMs)
     if (accessLog === 'all' || (accessLog === 'errors' && ctx.status >= 500)) {
-      const durationMs = accessLog === 'all' ? { durationMs: Math.round((monotonicNow() - startedAt) * 100) / 100 } : {}
       // Without the query and without what looks like a secret: neither belongs there, but people put them there.
       log.info('request', {
         listener: name,
         requestId,
         method: ctx.method,
-        path: ctx.path.replace(/[\w-]{20,}/g, '…'),
+        path: ctx.path.replace(/[\w%:-]{20,}/g, '…'),
         status: ctx.status,
-        ...durationMs,
+        address: ctx.state.address,
+        durationMs: Math.round(durationMs * 100) / 100,
+        ...(ctx.state.traceparent && { traceId: ctx.state.traceparent.slice(3, 35) }),
       })
+    }
+  }
+
+  function refuseOutsiders({ requestId, address }: RequestState, forwardedProto: string | null): void {
+    if (!isAdmitted(address)) {
+      logRefusal({ requestId, address })
+      throw new AppError('forbidden', 'Requests from this address are not admitted.')
+    }
+    // No redirect: what was to be kept secret has been sent already, and a client that is led on never learns of it.
+    if (edge?.httpsOnly && forwardedProto === 'http') {
+      throw new AppError('forbidden', 'Requests are to be sent over https.')
     }
   }
 
@@ -134,19 +253,39 @@ export function createListener(
     ctx.type = 'application/problem+json'
   }
 
-  const answer = app.callback()
-  const server = createServer(
-    {
-      // Slow clients hold a socket, not more: OWASP DoS cheat sheet. keepAlive is longer than the proxies' 90 s.
-      headersTimeout: 10_000,
-      requestTimeout: 30_000,
-      keepAliveTimeout: 95_000,
-      connectionsCheckingInterval: 2000,
-      noDelay: true,
-      requireHostHeader: false, // refuseOddRequests does, with an answer like every other
-    },
-    answer,
-  )
+  const answerByKoa = app.callback()
+  const unanswered = new WeakMap<Socket, number>()
+
+  function answer(req: IncomingMessage, res: ServerResponse): void {
+    const { socket } = req
+    const count = (unanswered.get(socket) ?? 0) + 1
+    if (count > maxUnanswered) return void socket.destroy()
+    unanswered.set(socket, count)
+    res.once('close', () => {
+      const left = (unanswered.get(socket) as number) - 1
+      // Idle connections are the many: they keep no entry.
+      if (left > 0) unanswered.set(socket, left)
+      else unanswered.delete(socket)
+    })
+    void answerByKoa(req, res)
+  }
+
+  const options = {
+    headersTimeout: patience.headersMs,
+    requestTimeout: patience.requestMs,
+    connectionsCheckingInterval: patience.checkEveryMs,
+    keepAliveTimeout: 95_000, // longer than the proxies' 90 s
+    noDelay: true,
+    requireHostHeader: false, // refuseOddRequests does, with an answer like every other
+  }
+  const server = tls
+    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: patience.headersMs }, answer)
+    : createServer(options, answer)
+  server.timeout = patience.stalledMs
+  if (maxConnections !== undefined) server.maxConnections = maxConnections
+  // Among several processes it would go from one to the next, and round and round where all are full.
+  Object.assign(server, { dropMaxConnection: true }) // which its types do not know
+  server.on('drop', () => logDrop({ maxConnections }))
   server.on('checkExpectation', answer) // not Node's own 417, which is bare; RFC 9110 section 10.1.1 leaves it to us
   server.on('connection', socket => {
     sockets.add(socket)
@@ -165,8 +304,9 @@ export function createListener(
         server.listen({ port, host, backlog: 4096 }, () => {
           server.off('error', failed)
           // A connection that cannot be accepted (EMFILE) is not the end.
-          server.on('error', error => log.error('listener failed', { listener: name, error }))
-          resolve(`http://${host.includes(':') ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`)
+          server.on('error', error => logFailure({ error }))
+          const { port: chosen } = server.address() as AddressInfo
+          resolve(`${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${chosen}`)
         })
       }),
     closing: () => closed !== null,
@@ -176,14 +316,37 @@ export function createListener(
   async function closeWithoutLosses({ lameDuckMs, drainMs }: CloseOptions): Promise<void> {
     if (!server.listening) return
     await emptied(lameDuckMs / 2)
-    lastAnswers = true
+    await acceptThoseWhoWait()
     // Not the server's own close: that cuts idle connections at once, and with them requests that are on their way.
     const stopped = new Promise<void>(resolve => NetServer.prototype.close.call(server, () => resolve()))
+    // A process that shares its port has to tell the one that accepts for it; who is sent away before that comes back.
+    await sleep(stopAcceptingMs)
+    lastAnswers = true
     await emptied(lameDuckMs / 2)
     server.closeIdleConnections()
     const cut = setTimeout(() => server.closeAllConnections(), drainMs)
     await stopped
     clearTimeout(cut)
+  }
+
+  /** Whoever waits to be accepted when the socket closes is reset. */
+  async function acceptThoseWhoWait(): Promise<void> {
+    if (cluster.isWorker) return // another process accepts, and goes on
+    // Node knows no other way: from now on the system has those who come try again, by when somebody else may listen.
+    const { _handle: handle } = server as { _handle?: { listen?: (backlog: number) => void } }
+    handle?.listen?.(0)
+    let accepted = 0
+    const count = () => void accepted++
+    server.on('connection', count)
+    const giveUpAt = monotonicNow() + acceptWithinMs
+    // Node accepts one for each turn of the event loop. The rest of this turn is none: it does not look any more.
+    await turn()
+    for (let isDone = false; !isDone && monotonicNow() < giveUpAt; ) {
+      const [before, from] = [accepted, monotonicNow()]
+      await turn()
+      isDone = accepted === before && monotonicNow() - from < quietTurnMs
+    }
+    server.off('connection', count)
   }
 
   async function emptied(atMostMs: number): Promise<void> {
@@ -203,12 +366,27 @@ export const health: Handler = ctx => {
 }
 
 /** `GET /ready`: 503 with the reason that `whyNot` resolves to, 200 where it is null. */
-export function readiness(whyNot: (requestId: string) => Promise<string | null>): Handler {
+export function readiness(whyNot: (request: RequestState) => Promise<string | null>): Handler {
   return async function ready(ctx) {
-    const reason = await whyNot(ctx.state.requestId)
+    const reason = await whyNot(ctx.state)
     if (reason !== null) throw new AppError('unavailable', reason)
     ctx.body = { status: 'ready' }
   }
+}
+
+/** The nearest proxy's word, where several have added theirs. */
+function lastOf(header: string | string[] | undefined): string | null {
+  return header === undefined ? null : (String(header).split(',').at(-1) as string).trim().toLowerCase()
+}
+
+function allowedOrigin(origins: readonly string[]): (ctx: Koa.Context) => string {
+  return ctx => (origins.includes(ctx.get('Origin')) ? ctx.get('Origin') : '')
+}
+
+/** As in the list of routes; null where the path is in none. */
+function routeOf(ctx: Koa.ParameterizedContext<RequestState>): string | null {
+  const route = (ctx as { _matchedRoute?: unknown })._matchedRoute
+  return typeof route === 'string' ? route : null
 }
 
 /** RFC 9457, plus `error` (the code) and `requestId`. */
@@ -240,7 +418,8 @@ function refuseOddRequests(req: IncomingMessage): void {
 
 /** The answer to bytes that are not HTTP, which no middleware ever sees. The error itself is not logged: it holds them. */
 function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+  // The others are of the socket and of TLS: nobody would read an answer.
+  if (!socket.writable || !/^(HPE|ERR_HTTP)_/.test(error.code ?? '')) return void socket.destroy()
   const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
   const requestId = randomUUID()
   const detail = 'The request is not well-formed HTTP/1.1, is too slow, or its headers are too large.'

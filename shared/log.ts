@@ -1,11 +1,15 @@
-// One JSON line per event on one stream, through winston. Hides how errors and over-long strings are made safe to write.
+// One JSON line per event on one stream, through winston. Hides how errors and over-long strings are made safe to write, and
+// what happens to lines that nobody reads: some are kept, further ones are dropped and counted.
 import type { Writable } from 'node:stream'
 import { createLogger, transports } from 'winston'
 
 export const logLevels = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof logLevels)[number]
 
-/** Fields are chosen by our code, never spread from a request: their names cannot collide with somebody's input. */
+/**
+ * Fields are chosen by our code, never spread from a request: their names cannot collide with somebody's input. Those of
+ * what an auditor asks for have `channel: 'security'`.
+ */
 export type LogFields = Record<string, unknown>
 
 export type Log = Record<LogLevel, (event: string, fields?: LogFields) => void>
@@ -14,20 +18,50 @@ export interface LogOptions {
   service: string
   level: LogLevel
   stream: Writable
+  /** Gets what has `channel: 'security'` too, whatever its level. */
+  securityStream?: Writable | null
+  /** For what the log cannot say of itself. */
+  complain?: (sentence: string) => void
 }
 
 const unescaped = /[\x7f-\x9f\u2028\u2029]/g // JSON allows them; terminals and line readers take them for more than text
 const maxCauses = 5 // an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
+const mostWaiting = 4 * 1024 * 1024 // bytes; some ten thousand lines
 
-/** Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. */
-export function openLog({ service, level, stream }: LogOptions): Log {
-  // A reader that went away (EPIPE) must not take the service with it. Without transports winston would keep every line.
-  stream.on('error', () => {
-    logger.silent = true
-  })
+/**
+ * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. Once 4 MB
+ * wait for a reader, lines are dropped until all of these are read; then one line says how many.
+ */
+export function openLog({
+  service,
+  level,
+  stream,
+  securityStream = null,
+  complain = complainOnStderr,
+}: LogOptions): Log {
+  const write = openWriter(service, stream, complain)
+  const writeSecurity = securityStream && openWriter(service, securityStream, complain)
+  // winston would format the line first and drop it then; events below the level are the many.
+  const rankOf = (level: LogLevel) => logLevels.indexOf(level)
+  const logAt = (own: LogLevel) => {
+    const isWritten = rankOf(own) <= rankOf(level)
+    if (!isWritten && !writeSecurity) return () => {}
+    return (event: string, fields?: LogFields) => {
+      if (isWritten) write(own, event, fields)
+      if (writeSecurity && fields?.['channel'] === 'security') writeSecurity(own, event, fields)
+    }
+  }
+  return { error: logAt('error'), warn: logAt('warn'), info: logAt('info'), debug: logAt('debug') }
+}
+
+type Write = (level: LogLevel, event: string, fields?: LogFields) => void
+
+function openWriter(service: string, stream: Writable, complain: (sentence: string) => void): Write {
+  let dropped = 0
+  let ended = false
   const logger = createLogger({
-    level,
+    level: 'debug',
     format: {
       transform: info => {
         const fixed = { time: new Date().toISOString(), level: info.level, service, event: info.message }
@@ -37,12 +71,35 @@ export function openLog({ service, level, stream }: LogOptions): Log {
     },
     transports: [new transports.Stream({ stream })],
   })
-  const write = (own: LogLevel) =>
-    // winston would format the line first and drop it then; events below the level are the many.
-    logLevels.indexOf(own) > logLevels.indexOf(level)
-      ? () => {}
-      : (event: string, fields?: LogFields) => void logger.log(own, event, { fields })
-  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') }
+  // A reader that went away (EPIPE) must not take the service with it.
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (!ended)
+      complain(`The log of ${service} has lost its reader (${error.code ?? error.name}): it is not written any more.`)
+    ended = true
+  })
+  stream.on('drain', () => {
+    const count = dropped
+    dropped = 0
+    if (count > 0) logger.log('warn', 'log lines dropped', { fields: { count } })
+  })
+  return (level, event, fields) => {
+    if (ended) return
+    if (dropped > 0 || stream.writableLength >= mostWaiting) {
+      if (dropped++ === 0) complain(`The log of ${service} is not read as fast as it grows: lines are dropped.`)
+      return
+    }
+    logger.log(level, event, { fields })
+  }
+}
+
+/** Where stderr has no reader either, nobody can be told. */
+function complainOnStderr(sentence: string): void {
+  if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', () => {})
+  try {
+    process.stderr.write(`${sentence}\n`)
+  } catch {
+    // A file on a disk that is full.
+  }
 }
 
 function escapeCharacter(character: string): string {
@@ -69,5 +126,19 @@ export function describeError(error: unknown, depth = 0): LogFields {
     ...(typeof code === 'string' && { code }),
     message,
     ...(cause !== undefined && depth < maxCauses && { cause: describeError(cause, depth + 1) }),
+  }
+}
+
+/** Writes at most one line a second, with how many there were since the last: who causes them must not fill the disk. */
+export function seldom(write: (fields: LogFields) => void, monotonicNow: () => number): (fields: LogFields) => void {
+  let writtenAt = Number.NEGATIVE_INFINITY
+  let times = 0
+  return fields => {
+    times++
+    const now = monotonicNow()
+    if (now - writtenAt < 1000) return
+    write({ ...fields, times })
+    writtenAt = now
+    times = 0
   }
 }

@@ -20,9 +20,13 @@ const closeWithinMs = 25_000 // Heroku kills after 30 s; a snapshot of ten milli
 
 /**
  * Runs until SIGTERM, SIGINT or the end of the process that started it; then closes and exits with 0. Exits with 1 where
- * the configuration is unusable, the service cannot start, or an error was not handled.
+ * the configuration is unusable, the service cannot start, or an error was not handled. `flush`: what was logged is written.
  */
-export async function runService<C>(readConfig: () => C, open: (config: C) => Promise<Service>): Promise<void> {
+export async function runService<C>(
+  readConfig: () => C,
+  open: (config: C) => Promise<Service>,
+  flush: () => Promise<void>,
+): Promise<void> {
   let service: Service
   try {
     const config = readConfig()
@@ -35,15 +39,16 @@ export async function runService<C>(readConfig: () => C, open: (config: C) => Pr
   let closing: Promise<void> | null = null
   function close(reason: string, exitCode: number): void {
     if (closing) return
-    log.info('closing', { reason })
+    log.info('closing', { channel: 'security', reason })
     setTimeout(() => process.exit(1), closeWithinMs).unref()
-    closing = service.close().then(
-      () => process.exit(exitCode),
-      error => {
+    closing = service
+      .close()
+      .catch(error => {
         log.error('closing failed', { error })
-        process.exit(1)
-      },
-    )
+        exitCode = 1
+      })
+      .then(flush)
+      .then(() => process.exit(exitCode))
   }
   // Ctrl-C and Heroku signal every process at the same moment; only the parent knows that Business must end first.
   for (const signal of ['SIGTERM', 'SIGINT']) {
@@ -60,11 +65,12 @@ export async function runService<C>(readConfig: () => C, open: (config: C) => Pr
 
   try {
     const addresses = await service.listen()
-    log.info('listening', addresses)
+    log.info('listening', { channel: 'security', ...addresses })
     if (process.connected) tellParent({ type: 'ready', addresses })
   } catch (error) {
     // It may hold what it took over from the run before, and keeps that for the next.
     await service.close().catch(error => log.error('closing failed', { error }))
+    await flush()
     fail(error)
   }
 }

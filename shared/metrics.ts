@@ -1,0 +1,45 @@
+// The figures of a service for Prometheus: its requests, its process, and what it adds itself. Hides the client library.
+import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
+import type { Handler } from './http.ts'
+
+export interface Metrics {
+  /** Where a service registers figures of its own. */
+  registry: Registry
+  /** `route` as in the list of routes; null where there is none. */
+  observeRequest(listener: string, method: string, route: string | null, status: number, durationMs: number): void
+  /** `GET /metrics`: Prometheus's text format, version 0.0.4. */
+  show: Handler
+}
+
+// One for the process: memory, garbage collection and event-loop delay are not a service's.
+let ofProcess: Registry | null = null
+
+export function openMetrics(): Metrics {
+  if (ofProcess === null) {
+    ofProcess = new Registry()
+    collectDefaultMetrics({ register: ofProcess })
+  }
+  const registry = new Registry()
+  const requests = new Histogram({
+    name: 'latchkey_http_request_duration_seconds',
+    help: 'Requests by route and status, from their arrival to the end of their handling',
+    labelNames: ['listener', 'method', 'route', 'status'],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    registers: [registry],
+  })
+
+  return {
+    registry,
+
+    observeRequest(listener, method, route, status, durationMs) {
+      // Not the path: whoever asks for things that are not there would make as many series as he likes.
+      requests.observe({ listener, method, route: route ?? 'none', status }, durationMs / 1000)
+    },
+
+    async show(ctx) {
+      const all = Registry.merge([registry, ofProcess as Registry]) // now: it takes what is registered then
+      ctx.type = all.contentType
+      ctx.body = await all.metrics()
+    },
+  }
+}
