@@ -25,13 +25,12 @@ interface User {
   holders: number[]
 }
 
-/** What tokens have in common. A token names its holder by a number: strings are kept once. */
-interface Holder {
+/** What tokens of one user have in common. */
+type Terms = Pick<TokenRecord, 'credentialVersion' | 'kind' | 'purpose' | 'ttlMs'>
+
+/** The tokens of one user under the same terms. A token names its holder by a number: strings are kept once. */
+interface Holder extends Terms {
   user: User
-  credentialVersion: number
-  kind: TokenKind
-  purpose: string | null
-  ttlMs: number
   tokens: number
   /** Below its user's floor. */
   ended: boolean
@@ -56,8 +55,9 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   const guests = createUser(null)
   const holders: (Holder | null)[] = []
   const freeHolders: number[] = []
-  const ends = new Map<string, { reason: 'expired' | EndReason; at: number }>()
+  const ends = new Map<string, Refusal>()
   let sweepAt = 0
+  const counts: Record<TokenKind, number> = { sliding: 0, fixed: 0, 'single-use': 0 }
   const gate = createGate()
 
   const holderOf = (slot: number): Holder => holders[pageOf(slot).holder[placeOf(slot)] as number] as Holder
@@ -125,8 +125,20 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   }
 
   /** Gives a slot to its user: under a holder, at the end of the user's list. */
-  function join(slot: number, user: User, { username, credentialVersion, kind, purpose, ttlMs }: TokenRecord): void {
-    user.username = username
+  function join(slot: number, user: User, token: TokenRecord): void {
+    user.username = token.username
+    hold(slot, user, token)
+    user.tokens++
+    const { older, newer } = pageOf(slot)
+    older[placeOf(slot)] = user.newest
+    newer[placeOf(slot)] = none
+    if (user.newest === none) user.oldest = slot
+    else pageOf(user.newest).newer[placeOf(user.newest)] = slot
+    user.newest = slot
+  }
+
+  /** Puts a slot under the holder of its terms, which is made where there is none. */
+  function hold(slot: number, user: User, { credentialVersion, kind, purpose, ttlMs }: Terms): void {
     let number = user.holders.find(number => {
       const known = holders[number] as Holder
       const isSame = known.credentialVersion === credentialVersion && known.kind === kind && known.purpose === purpose
@@ -140,22 +152,33 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       user.holders = [...others, number] // not push, which leaves room for sixteen more
     }
     ;(holders[number] as Holder).tokens++
-    user.tokens++
-    const { holder, older, newer } = pageOf(slot)
-    holder[placeOf(slot)] = number
-    older[placeOf(slot)] = user.newest
-    newer[placeOf(slot)] = none
-    if (user.newest === none) user.oldest = slot
-    else pageOf(user.newest).newer[placeOf(user.newest)] = slot
-    user.newest = slot
+    counts[kind]++
+    pageOf(slot).holder[placeOf(slot)] = number
   }
 
-  /** Takes a slot from its user, and with the last one forgets what nobody holds any more. */
+  /** Takes a slot from its holder, and with the last one forgets what nobody holds any more. */
+  function letGo(slot: number): void {
+    const number = pageOf(slot).holder[placeOf(slot)] as number
+    const holder = holders[number] as Holder
+    counts[holder.kind]--
+    if (--holder.tokens > 0) return
+    holders[number] = null
+    freeHolders.push(number)
+    holder.user.holders = holder.user.holders.filter(other => other !== number)
+  }
+
+  /** From now on it was issued under `version`, if that is more than it has. */
+  function lift(slot: number, version: number): void {
+    const { user, ...terms } = holderOf(slot)
+    if (terms.credentialVersion >= version) return
+    letGo(slot)
+    hold(slot, user, { ...terms, credentialVersion: version })
+  }
+
+  /** Takes a slot from its user. */
   function leave(slot: number): void {
     const page = pageOf(slot)
-    const number = page.holder[placeOf(slot)] as number
-    const holder = holders[number] as Holder
-    const { user } = holder
+    const { user } = holderOf(slot)
     const older = page.older[placeOf(slot)] as number
     const newer = page.newer[placeOf(slot)] as number
     if (older === none) user.oldest = newer
@@ -163,11 +186,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     if (newer === none) user.newest = older
     else pageOf(newer).older[placeOf(newer)] = older
     user.tokens--
-    if (--holder.tokens === 0) {
-      holders[number] = null
-      freeHolders.push(number)
-      user.holders = user.holders.filter(other => other !== number)
-    }
+    letGo(slot)
     // A floor outlives the tokens: a log-in that was verified before it may still be on its way.
     if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
   }
@@ -177,17 +196,22 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     table.free(slot)
   }
 
-  function remember(id: string, reason: 'expired' | EndReason, at: number): void {
+  function remember(id: string, why: Refusal): void {
     ends.delete(id)
-    ends.set(id, { reason, at })
+    ends.set(id, why)
     if (ends.size > rememberedEnds) ends.delete(ends.keys().next().value as string)
   }
 
   function end(slot: number, reason: EndReason, now: number): TokenRecord {
     const token = read(slot)
-    remember(token.id, reason, now)
+    remember(token.id, { reason, at: now })
     remove(slot)
     return token
+  }
+
+  /** Why what is dead died, as long as it is not removed. */
+  function causeOf(slot: number): Refusal {
+    return holderOf(slot).ended ? { reason: 'ended' } : { reason: 'expired', at: expiryOf(slot) }
   }
 
   function slotsOf(user: User): number[] {
@@ -199,7 +223,11 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   /** Room for one more token of the user; false where nothing may be ended for it. */
   function makeRoom(user: User, perUser: number, now: number): boolean {
     if (user === guests || user.tokens < perUser) return true
-    for (const slot of slotsOf(user)) if (isDead(slot, now)) remove(slot)
+    for (const slot of slotsOf(user)) {
+      if (!isDead(slot, now)) continue
+      remember(table.idOf(slot), causeOf(slot))
+      remove(slot)
+    }
     if (user.tokens < perUser) return true
     const oldestSession = slotsOf(user).find(slot => isSession(holderOf(slot)))
     if (oldestSession === undefined) return false
@@ -244,7 +272,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       if (slot === none || !isSession(holderOf(slot))) return null
       table.setHash(slot, newHash)
       use(slot, now)
-      remember(ref.id, 'renewed', now)
+      remember(ref.id, { reason: 'renewed', at: now })
       return read(slot)
     },
 
@@ -260,9 +288,11 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       return slot === none ? null : end(slot, 'revoked', now)
     },
 
-    async endUser(_tag, userId, version) {
+    async endUser(_tag, userId, version, keep) {
       gate.check()
       const user = userOf(userId)
+      const kept = keep === null ? none : table.find(keep)
+      if (kept !== none && holderOf(kept).user === user && !holderOf(kept).ended) lift(kept, version)
       user.floor = Math.max(user.floor, version)
       for (const number of user.holders) {
         const holder = holders[number] as Holder
@@ -284,8 +314,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       gate.check()
       const slot = find(ref)
       if (slot === none) return ends.get(ref.id) ?? { reason: 'unknown' }
-      if (holderOf(slot).ended) return { reason: 'ended' }
-      if (expiryOf(slot) <= now) return { reason: 'expired', at: expiryOf(slot) }
+      if (isDead(slot, now)) return causeOf(slot)
       return { reason: holderOf(slot).purpose === purpose ? 'unknown' : 'other purpose' }
     },
 
@@ -296,12 +325,27 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       for (; sweepAt < stop; sweepAt++) {
         const expiresAt = expiryOf(sweepAt)
         if (expiresAt === Infinity || !isDead(sweepAt, now)) continue
-        if (++removed <= rememberedPerSlice && expiresAt <= now) remember(table.idOf(sweepAt), 'expired', expiresAt)
+        if (++removed <= rememberedPerSlice) remember(table.idOf(sweepAt), causeOf(sweepAt))
         remove(sweepAt)
       }
       const done = sweepAt >= table.used()
       if (done) sweepAt = 0
       return { removed, done }
+    },
+
+    async list(cursor, limit, now) {
+      gate.check()
+      const tokens: TokenRecord[] = []
+      let slot = cursor === null ? 0 : Number(/^\d+$/.test(cursor) ? cursor : Infinity)
+      for (; slot < table.used() && tokens.length < limit; slot++) {
+        if (expiryOf(slot) !== Infinity && !isDead(slot, now)) tokens.push(read(slot))
+      }
+      return { tokens, next: slot < table.used() ? String(slot) : null }
+    },
+
+    async census() {
+      gate.check()
+      return { ...counts }
     },
 
     *entries() {
@@ -334,7 +378,7 @@ export async function openUserStore(): Promise<UserStore> {
   return {
     async insert(user) {
       gate.check()
-      if (byUsername.has(user.username)) return false
+      if (byUsername.has(user.username) || byId.has(user.id)) return false
       const own = { ...user }
       byUsername.set(user.username, own)
       byId.set(user.id, own)
@@ -353,10 +397,29 @@ export async function openUserStore(): Promise<UserStore> {
       return user ? { ...user } : null
     },
 
-    async raiseCredentialVersion(id) {
+    async update(id, ifVersion, changes) {
       gate.check()
       const user = byId.get(id)
-      return user ? ++user.credentialVersion : null
+      return user?.credentialVersion === ifVersion ? { ...Object.assign(user, changes) } : null
+    },
+
+    async delete(id) {
+      gate.check()
+      const user = byId.get(id)
+      if (user) byUsername.delete(user.username)
+      return byId.delete(id)
+    },
+
+    async list(afterId, limit) {
+      gate.check()
+      const ids = [...byId.keys()].filter(id => afterId === null || id > afterId).sort()
+      return ids.slice(0, limit).map(id => ({ ...(byId.get(id) as UserRecord) }))
+    },
+
+    async findUnfinished(limit) {
+      gate.check()
+      const unfinished = [...byId.values()].filter(user => user.endedVersion < user.credentialVersion)
+      return unfinished.slice(0, limit).map(user => ({ ...user }))
     },
 
     close: gate.close,

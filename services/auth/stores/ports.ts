@@ -91,9 +91,10 @@ export interface TokenStore {
 
   /**
    * Raises the user's floor to `version`; never lowers it. From then on the user's tokens with a smaller
-   * `credentialVersion` are refused, and `insert` takes no more of them. Costs the same however many there are.
+   * `credentialVersion` are refused, and `insert` takes no more of them. `keep` is the id of a token of the user that is
+   * lifted to `version` in the same step and goes on, where it was not below an earlier floor; null keeps none.
    */
-  endUser(tag: string, userId: string, version: number): Promise<void>
+  endUser(tag: string, userId: string, version: number, keep: string | null): Promise<void>
 
   /** The live tokens of a user, the oldest first. */
   findByUser(tag: string, userId: string, now: number): Promise<TokenRecord[]>
@@ -107,6 +108,16 @@ export interface TokenStore {
    */
   deleteExpired(now: number, limit: number): Promise<{ removed: number; done: boolean }>
 
+  /**
+   * Live tokens, about `limit` of them, in an order of the store's own. `cursor` is null for the first page, then the `next`
+   * of the page before; `next` is null at the end. A token that is there all the while is on a page, perhaps on two. A
+   * cursor that no page gave finds some page or none.
+   */
+  list(cursor: string | null, limit: number, now: number): Promise<{ tokens: TokenRecord[]; next: string | null }>
+
+  /** How many tokens there are of each kind, at the end of the last sweep or later; the dead count until they are swept. */
+  census(): Promise<Record<TokenKind, number>>
+
   /** Idempotent. Every other call rejects afterwards. */
   close(): Promise<void>
 }
@@ -116,15 +127,29 @@ export interface UserRecord {
   id: string
   /** Unique, compared exactly: normalised by whoever calls. */
   username: string
-  /** As `passwords.hash` made it. */
+  /** As `passwords.hash` made it, or a bare bcrypt hash that was imported. */
   passwordHash: string
   /** Starts at 1 and only rises; the tokens of a smaller version are dead. */
   credentialVersion: number
+  /**
+   * The floor that the token store is known to have; 1 where it was never asked for one. Smaller than
+   * `credentialVersion` while the tokens below that are still to be ended.
+   */
+  endedVersion: number
   createdAt: number
+  /** When the address was confirmed; null while that is waited for. */
+  confirmedAt: number | null
+  /** Since when the user may not log in; null where he may. */
+  disabledAt: number | null
+  /** Since when the user is being deleted: his tokens first, then this record. Null for all others. */
+  deletedAt: number | null
 }
 
+/** What may become of a user; id, username and `createdAt` stay. */
+export type UserChanges = Partial<Omit<UserRecord, 'id' | 'username' | 'createdAt'>>
+
 export interface UserStore {
-  /** False if the username is taken: decided by the store in one step. */
+  /** False if the username or the id is taken: decided by the store in one step. */
   insert(user: UserRecord): Promise<boolean>
 
   findByUsername(username: string): Promise<UserRecord | null>
@@ -132,10 +157,19 @@ export interface UserStore {
   findById(id: string): Promise<UserRecord | null>
 
   /**
-   * The version after this one, and from then on the user's: one step, so that of two at the same time each gets its
-   * own. Null where there is no such user.
+   * Writes `changes` and answers with the user as it is then, in one step, where its `credentialVersion` still is
+   * `ifVersion`; null where it is another by now, or there is no such user. Of two that would raise it one wins.
    */
-  raiseCredentialVersion(id: string): Promise<number | null>
+  update(id: string, ifVersion: number, changes: UserChanges): Promise<UserRecord | null>
+
+  /** False where there is no such user. The username is free again once resolved. */
+  delete(id: string): Promise<boolean>
+
+  /** At most `limit` users in the order of their ids, those after `afterId`; null begins with the first. */
+  list(afterId: string | null, limit: number): Promise<UserRecord[]>
+
+  /** At most `limit` users whose `endedVersion` is below their `credentialVersion`. */
+  findUnfinished(limit: number): Promise<UserRecord[]>
 
   /** Idempotent. Every other call rejects afterwards. */
   close(): Promise<void>

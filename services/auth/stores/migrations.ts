@@ -1,0 +1,70 @@
+// What the SQL stores have in a database, step by step, for SQLite and PostgreSQL alike. A step that was released is never
+// changed: what comes later is a step of its own.
+import { type Kysely, sql } from 'kysely'
+import type { Migration } from 'kysely/migration'
+
+export type SqlDialect = 'sqlite' | 'postgres'
+
+/** In the order of their names. */
+export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
+  // Room in each page for the next version of its rows: a touch then writes no index (PostgreSQL's HOT updates).
+  const storage = dialect === 'postgres' ? sql`with (fillfactor = 70)` : sql``
+
+  return {
+    '0001_users': {
+      async up(db: Kysely<unknown>) {
+        await db.schema
+          .createTable('latchkey_users')
+          .addColumn('id', 'text', column => column.primaryKey().notNull())
+          .addColumn('username', 'text', column => column.notNull().unique())
+          .addColumn('password_hash', 'text', column => column.notNull())
+          .addColumn('credential_version', 'bigint', column => column.notNull())
+          .addColumn('ended_version', 'bigint', column => column.notNull())
+          .addColumn('created_at', 'bigint', column => column.notNull())
+          .addColumn('confirmed_at', 'bigint')
+          .addColumn('disabled_at', 'bigint')
+          .addColumn('deleted_at', 'bigint')
+          .execute()
+        await sql`create index latchkey_users_unfinished on latchkey_users (id)
+          where ended_version < credential_version`.execute(db)
+      },
+    },
+
+    '0002_tokens': {
+      async up(db: Kysely<unknown>) {
+        await db.schema
+          .createTable('latchkey_tokens')
+          .addColumn('id', 'text', column => column.primaryKey().notNull())
+          .addColumn('hash', 'text', column => column.notNull())
+          .addColumn('kind', 'text', column => column.notNull())
+          .addColumn('purpose', 'text')
+          .addColumn('user_id', 'text')
+          .addColumn('username', 'text')
+          .addColumn('credential_version', 'bigint', column => column.notNull())
+          .addColumn('created_at', 'bigint', column => column.notNull())
+          .addColumn('last_used_at', 'bigint', column => column.notNull())
+          .addColumn('expires_at', 'bigint', column => column.notNull())
+          .addColumn('absolute_expires_at', 'bigint', column => column.notNull())
+          .addColumn('ttl_ms', 'bigint', column => column.notNull())
+          .addColumn('refresh_count', 'bigint', column => column.notNull())
+          // When the sweeper looks at it again: never written by a touch, hence an index that costs none.
+          .addColumn('sweep_at', 'bigint', column => column.notNull())
+          .addColumn('end_reason', 'text')
+          .addColumn('ended_at', 'bigint')
+          .addColumn('renewed_at', 'bigint')
+          .modifyEnd(storage)
+          .execute()
+        await sql`create index latchkey_tokens_user on latchkey_tokens (user_id) where end_reason is null`.execute(db)
+        await sql`create index latchkey_tokens_kind on latchkey_tokens (kind) where end_reason is null`.execute(db)
+        await sql`create index latchkey_tokens_due on latchkey_tokens (sweep_at) where end_reason is null`.execute(db)
+        await sql`create index latchkey_tokens_ended on latchkey_tokens (sweep_at)
+          where end_reason is not null`.execute(db)
+        await db.schema
+          .createTable('latchkey_floors')
+          .addColumn('user_id', 'text', column => column.primaryKey().notNull())
+          .addColumn('version', 'bigint', column => column.notNull())
+          .execute()
+      },
+    },
+  }
+}

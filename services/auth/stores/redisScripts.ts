@@ -1,0 +1,286 @@
+// The steps that Redis takes as one. A key holds everything of one routing tag, `<prefix>{<tag>}`, a hash with the fields
+//   <ten characters, the rest of the id>   a token, packed as `format` says
+//   u<n>, n<n>, f<n>                       a user of this tag: id, name and floor
+// Every script touches no key but those it is given, and all of those that one call is given may be on one node.
+import { hash } from 'node:crypto'
+
+export interface Script {
+  text: string
+  sha1: string
+}
+
+/** The order of `kinds` in a packed token: their number is in it. */
+export const kinds = ['sliding', 'fixed', 'single-use'] as const
+
+/** Bytes of a token's SHA-256 that are kept: 120 bits, and a packed token stays below the 64 of a small hash's entry. */
+export const hashBytes = 15
+
+const library = `
+local sliding, singleUse = 1, 3
+-- kind, number of the user (0: guest), version, created, used, expires, absolute, ttl, uses, hash; then the purpose
+local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
+
+local function load(value)
+  local kind, user, version, created, used, expires, absolute, ttl, count, hash, at = struct.unpack(format, value)
+  return {kind = kind, user = user, version = version, created = created, used = used, expires = expires,
+    absolute = absolute, ttl = ttl, count = count, hash = hash, purpose = string.sub(value, at)}
+end
+
+local function save(key, rest, t)
+  local packed = struct.pack(format, t.kind, t.user, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.hash)
+  redis.call('HSET', key, rest, packed .. t.purpose)
+end
+
+-- The key outlives everything in it, by Redis's own clock, and then goes by itself.
+local function keep(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+
+-- A write that changes nothing, before anything is read. A replica refuses it: what it knows may be old. And once a script
+-- has written, Redis lets it go on when memory is full: to extend and to revoke takes no more room.
+local function claim()
+  redis.call('HDEL', KEYS[1], '')
+end
+
+-- Id and name; of a guest neither.
+local function userAt(key, number)
+  if number == 0 then return false, false end
+  return unpack(redis.call('HMGET', key, 'u' .. number, 'n' .. number))
+end
+
+-- The number of this user, and whether it is one of those in the key already.
+local function numberOf(key, id)
+  local number = 1
+  while true do
+    local known = redis.call('HGET', key, 'u' .. number)
+    if not known then return number, false end
+    if known == id then return number, true end
+    number = number + 1
+  end
+end
+
+local function floorOf(key, number)
+  return number > 0 and tonumber(redis.call('HGET', key, 'f' .. number) or 0) or 0
+end
+
+local function admit(key, rest, hash, now, purpose)
+  local value = redis.call('HGET', key, rest)
+  if not value then return nil end
+  local t = load(value)
+  if t.hash ~= hash or t.expires <= now or t.purpose ~= purpose then return nil end
+  if t.version < floorOf(key, t.user) then return nil end
+  return t
+end
+
+-- With its last token goes a user who has no floor.
+local function drop(key, rest)
+  redis.call('HDEL', key, rest)
+  if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
+end
+
+local function use(key, rest, t, now, grace)
+  if t.kind == sliding then t.expires = math.min(now + t.ttl, t.absolute) end
+  t.used = now
+  t.count = t.count + 1
+  if t.kind == singleUse then
+    drop(key, rest)
+  else
+    save(key, rest, t)
+    keep(key, t.expires - now + grace)
+  end
+end
+
+local function answer(rest, t, id, name)
+  return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name}
+end
+
+-- field, value of everything in the key: tokens under 'tokens', floors by the user's number under 'floors'
+local function readAll(key)
+  local all, tokens, floors = redis.call('HGETALL', key), {}, {}
+  for i = 1, #all, 2 do
+    local field = all[i]
+    if #field == 10 then tokens[#tokens + 1] = {rest = field, t = load(all[i + 1])}
+    elseif string.sub(field, 1, 1) == 'f' then floors[tonumber(string.sub(field, 2))] = tonumber(all[i + 1]) end
+  end
+  return tokens, floors
+end
+
+local function isDead(t, floors, now)
+  return t.expires <= now or t.version < (floors[t.user] or 0)
+end
+`
+
+function script(body: string): Script {
+  const text = library + body
+  return { text, sha1: hash('sha1', text, 'hex') }
+}
+
+/** keys: of each mention. args: now, purpose, 'touch' or 'look', grace in ms, then rest and hash of each mention. */
+export const touchScript = script(`
+local now, purpose, touch, grace = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'touch', tonumber(ARGV[4])
+local answers = {}
+claim()
+for i, key in ipairs(KEYS) do
+  local rest = ARGV[3 + 2 * i]
+  local t = admit(key, rest, ARGV[4 + 2 * i], now, purpose)
+  local id, name = userAt(key, t and t.user or 0)
+  if t and touch then use(key, rest, t, now, grace) end
+  answers[i] = t and answer(rest, t, id, name) or false
+end
+return answers
+`)
+
+/** args: now, grace, perUser, room, rest, hash, kind, purpose, userId, username, version, created, used, expires, absolute, ttl, uses. */
+export const insertScript = script(`
+local key, now, grace, perUser, room = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local rest, userId, username, version = ARGV[5], ARGV[9], ARGV[10], tonumber(ARGV[11])
+local number, evicted = 0, false
+if userId ~= '' then
+  number = numberOf(key, userId)
+  if version < floorOf(key, number) then return 'ended' end
+  -- There is a byte for it. Of a billion users about seventy have the same tag.
+  if number > 255 then return 'full' end
+end
+if redis.call('HEXISTS', key, rest) == 1 then return 'taken' end
+if number > 0 then
+  local tokens, floors = readAll(key)
+  local live, oldest = 0, nil
+  for _, one in ipairs(tokens) do
+    local t = one.t
+    if t.user == number and not isDead(t, floors, now) then
+      live = live + 1
+      local isOlder = not oldest or t.created < oldest.t.created or (t.created == oldest.t.created and one.rest < oldest.rest)
+      if t.kind == sliding and t.purpose == '' and isOlder then oldest = one end
+    end
+  end
+  if live >= perUser then
+    if not oldest or room < 0 then return 'full' end
+    evicted = oldest.rest
+  end
+end
+if not evicted and room < 1 then return 'full' end
+-- The first write adds something: where memory is full, this is where it ends, and nothing has changed.
+save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
+  used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
+  count = tonumber(ARGV[17]), hash = ARGV[6], purpose = ARGV[8]})
+if number > 0 then redis.call('HSET', key, 'u' .. number, userId, 'n' .. number, username) end
+if evicted then redis.call('HDEL', key, evicted) end
+keep(key, tonumber(ARGV[14]) - now + grace)
+return {evicted or ''}
+`)
+
+/** args: now, grace, rest, hash, new hash. */
+export const renewScript = script(`
+local key, now, rest = KEYS[1], tonumber(ARGV[1]), ARGV[3]
+claim()
+local t = admit(key, rest, ARGV[4], now, '')
+if not t or t.kind ~= sliding then return false end
+t.hash = ARGV[5]
+use(key, rest, t, now, tonumber(ARGV[2]))
+return answer(rest, t, userAt(key, t.user))
+`)
+
+/** args: rest, and the hash that it must have, or '' for any. */
+export const deleteScript = script(`
+local key, rest, hash = KEYS[1], ARGV[1], ARGV[2]
+claim()
+local value = redis.call('HGET', key, rest)
+if not value then return false end
+local t = load(value)
+if hash ~= '' and t.hash ~= hash then return false end
+local gone = answer(rest, t, userAt(key, t.user))
+drop(key, rest)
+return gone
+`)
+
+/** args: userId, version, rest of the token to keep or '', how long the floor stays at least, in ms. */
+export const endUserScript = script(`
+local key, userId, version, kept = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+claim()
+local number, isKnown = numberOf(key, userId)
+if not isKnown then redis.call('HSET', key, 'u' .. number, userId) end
+local floor = floorOf(key, number)
+local value = kept ~= '' and redis.call('HGET', key, kept)
+if value then
+  local t = load(value)
+  if t.user == number and t.version >= floor and t.version < version then
+    t.version = version
+    save(key, kept, t)
+  end
+end
+if version > floor then redis.call('HSET', key, 'f' .. number, version) end
+keep(key, tonumber(ARGV[4]))
+return 1
+`)
+
+/** args: userId, now. */
+export const listScript = script(`
+local key, now = KEYS[1], tonumber(ARGV[2])
+claim()
+local number = numberOf(key, ARGV[1])
+local id, name = userAt(key, number)
+local tokens, floors = readAll(key)
+local live = {}
+for _, one in ipairs(tokens) do
+  if one.t.user == number and not isDead(one.t, floors, now) then live[#live + 1] = answer(one.rest, one.t, id, name) end
+end
+return live
+`)
+
+/** args: rest, hash. Answers with: is it below the floor, when it expires, its purpose; or false. */
+export const explainScript = script(`
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+if not value then return false end
+local t = load(value)
+if t.hash ~= ARGV[2] then return false end
+return {t.version < floorOf(KEYS[1], t.user) and 1 or 0, t.expires, t.purpose}
+`)
+
+/** keys: any. args: now. The live tokens of all of them, each with the place of its key. */
+export const pageScript = script(`
+local now = tonumber(ARGV[1])
+local found = {}
+for i, key in ipairs(KEYS) do
+  local tokens, floors = readAll(key)
+  for _, one in ipairs(tokens) do
+    if not isDead(one.t, floors, now) then
+      found[#found + 1] = {i, answer(one.rest, one.t, userAt(key, one.t.user))}
+    end
+  end
+end
+return found
+`)
+
+/** args: now, most tokens to look at, unless it is one key that has more, and to remove. Answers with: the keys that are not done, how many tokens of each kind are left in those that are, and what was removed. */
+export const sweepScript = script(`
+local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local unfinished, left, removed, looked = {}, {0, 0, 0}, {}, 0
+for i, key in ipairs(KEYS) do
+  local isDone = looked < most
+  if isDone then
+    local tokens, floors = readAll(key)
+    local gone, kept = 0, {0, 0, 0}
+    looked = looked + #tokens
+    for _, one in ipairs(tokens) do
+      if isDead(one.t, floors, now) then
+        if #removed == most then
+          isDone = false
+          break
+        end
+        gone = gone + 1
+        redis.call('HDEL', key, one.rest)
+        removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0}
+      else
+        kept[one.t.kind] = kept[one.t.kind] + 1
+      end
+    end
+    if isDone then
+      for kind = 1, 3 do left[kind] = left[kind] + kept[kind] end
+    end
+    -- Users without a token and without a floor are nobody's business.
+    if #tokens == gone and next(floors) == nil then redis.call('DEL', key) end
+  end
+  if not isDone then unfinished[#unfinished + 1] = i end
+end
+return {unfinished, left, removed}
+`)
