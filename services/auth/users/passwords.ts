@@ -18,9 +18,11 @@ export interface Passwords {
   hash(password: string, signal?: AbortSignal): Promise<string>
   /**
    * Whether `stored` was made from this password. Costs exactly one hash whatever `stored` is: null (there is no such
-   * user) and what is not ours are false after the same time. Rejects as `hash` does.
+   * user) and what is no hash are false after the same time. Rejects as `hash` does.
    */
   verify(password: string, stored: string | null, signal?: AbortSignal): Promise<boolean>
+  /** Whether a new hash of the same password would be stronger: another scheme, or a smaller cost than is set now. */
+  isOutdated(stored: string): boolean
   /** How many wait for a worker. */
   queued(): number
   close(): Promise<void>
@@ -33,8 +35,10 @@ interface Job {
 }
 
 const scheme = 'hmac-sha256+bcrypt:' // tells our hashes from bare bcrypt ones
-const storedFormat = /^hmac-sha256\+bcrypt:(\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53})$/
+const bcryptFormat = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/
+const lowestCost = 4 // bcrypt's own; below it throws
 const highestCost = 16 // a row that says 31 would keep a worker busy for years
+const bcryptBytes = 72 // of a password: what comes behind them bcrypt does not look at
 
 /** Resolves once a worker has made the hash that unknown users are compared with. */
 export async function openPasswords({ cost, workers, maxQueue }: PasswordsOptions): Promise<Passwords> {
@@ -76,6 +80,7 @@ export async function openPasswords({ cost, workers, maxQueue }: PasswordsOption
 
   function run(task: HashTask, signal?: AbortSignal): Promise<HashResult> {
     if (closed) return Promise.reject(new AppError('unavailable', 'The service is closing.'))
+    if (signal?.aborted) return Promise.reject(gone())
     if (idle.length === 0 && waiting.length >= maxQueue) {
       const headers = { 'Retry-After': '2' }
       return Promise.reject(new AppError('unavailable', 'Too many log-ins wait already; try again.', { headers }))
@@ -88,7 +93,7 @@ export async function openPasswords({ cost, workers, maxQueue }: PasswordsOption
         const at = waiting.indexOf(job)
         if (at < 0) return
         waiting.splice(at, 1)
-        reject(new AppError('unavailable', 'The client went away.'))
+        reject(gone())
       })
       assign()
     })
@@ -99,14 +104,20 @@ export async function openPasswords({ cost, workers, maxQueue }: PasswordsOption
   }
 
   for (let i = 0; i < workers; i++) startWorker()
-  const nobodys = await hash('')
+  const nobody = parseStored(await hash('')) as StoredHash
 
   return {
     hash,
     async verify(password, stored, signal) {
-      const ours = usableHash(stored)
-      const matches = await run({ digest: digestOf(password), hash: ours ?? (usableHash(nobodys) as string) }, signal)
-      return matches === true && ours !== null
+      const known = stored === null ? null : parseStored(stored)
+      const bare = known?.isBare === true
+      const task = { digest: bare ? password : digestOf(password), hash: (known ?? nobody).bcryptHash }
+      const matches = await run(task, signal)
+      return matches === true && known !== null && !(bare && isAmbiguous(password))
+    },
+    isOutdated(stored) {
+      const known = parseStored(stored)
+      return known !== null && (known.isBare || known.cost < cost)
     },
     queued: () => waiting.length,
     async close() {
@@ -127,7 +138,30 @@ function digestOf(password: string): string {
   return createHmac('sha256', 'latchkey password').update(password.normalize('NFKC')).digest('base64')
 }
 
-function usableHash(stored: string | null): string | null {
-  const match = stored === null ? null : storedFormat.exec(stored)
-  return match && Number(match[2]) <= highestCost ? (match[1] as string) : null
+function gone(): AppError {
+  return new AppError('unavailable', 'The client went away.')
+}
+
+interface StoredHash {
+  bcryptHash: string
+  cost: number
+  /** bcrypt of the password itself, as other services made it. */
+  isBare: boolean
+}
+
+function parseStored(stored: string): StoredHash | null {
+  const isBare = !stored.startsWith(scheme)
+  const bcryptHash = isBare ? stored : stored.slice(scheme.length)
+  const cost = Number(bcryptFormat.exec(bcryptHash)?.[1])
+  return cost >= lowestCost && cost <= highestCost ? { bcryptHash, cost, isBare } : null
+}
+
+/** Whether an account can be imported with this hash: bcrypt, of a cost that can be verified in reasonable time. */
+export function isBcryptHash(text: string): boolean {
+  return parseStored(text)?.isBare === true
+}
+
+/** Whether bcrypt alone would take another password for this one. */
+function isAmbiguous(password: string): boolean {
+  return password.includes('\0') || Buffer.byteLength(password) > bcryptBytes
 }

@@ -1,13 +1,25 @@
-// Register users and verify their passwords. Hides how usernames are compared and that unknown users cost a hash too.
+// Register users, verify and change their passwords, end and delete them. Hides how usernames are compared, that unknown
+// users cost a hash too, and how a change reaches the tokens: the user is written first, then the tokens below end.
 import { randomUUID } from 'node:crypto'
-import { orUnavailable } from '../../../shared/errors.ts'
-import type { UserRecord, UserStore } from '../stores/ports.ts'
+import { z } from 'zod'
+import { AppError, orUnavailable } from '../../../shared/errors.ts'
+import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
+import { type PasswordRules, whyNotPassword } from './passwordRules.ts'
 import type { Passwords } from './passwords.ts'
+
+export type { UserRecord }
 
 /** Carries user ids, never what was typed: people type their password into the wrong field. */
 export type UserEvent =
-  | { type: 'login succeeded'; userId: string }
-  | { type: 'login failed'; userId: string | null; reason: 'unknown user' | 'wrong password' }
+  | {
+      type: 'login succeeded' | 'user registered' | 'user confirmed' | 'user disabled' | 'user enabled' | 'user deleted'
+      userId: string
+    }
+  | { type: 'login failed'; userId: string | null; reason: LoginFailure }
+  | { type: 'password changed'; userId: string; proof: 'password' | 'reset token' }
+  | { type: 'password refused'; userId: string }
+
+type LoginFailure = 'unknown user' | 'wrong password' | 'unconfirmed' | 'disabled'
 
 export interface Credentials {
   username: string
@@ -17,6 +29,11 @@ export interface Credentials {
 export interface UsersOptions {
   store: UserStore
   passwords: Passwords
+  rules: PasswordRules
+  /** Usernames are e-mail addresses: one mailbox each. */
+  addressesOnly: boolean
+  /** Ends the user's tokens of a smaller version, but for the one of the id `keep`. */
+  endTokens: (userId: string, credentialVersion: number, keep: string | null) => Promise<void>
   /** Epoch milliseconds. */
   now: () => number
   observe: (event: UserEvent) => void
@@ -24,46 +41,312 @@ export interface UsersOptions {
 
 export type Users = ReturnType<typeof createUsers>
 
-export function createUsers({ store, passwords, now, observe }: UsersOptions) {
+const longestUsername = 256 // code points, once normalised
+const unfinishedPerRound = 100
+
+export function createUsers({ store, passwords, rules, addressesOnly, endTokens, now, observe }: UsersOptions) {
+  const changing = new Set<UserRecord>() // whose password is written just now: `finishAll` knows of no token to keep
+
+  /** Throws what is wrong as `invalid_request`. */
+  function requireGoodPassword(password: string, username: string): void {
+    const problem = whyNotPassword(password, username, rules)
+    if (problem !== null) throw new AppError('invalid_request', `password: ${problem}`)
+  }
+
+  /** Null for a user who is being deleted, too. */
+  async function find(id: string): Promise<UserRecord | null> {
+    const user = await ask(store.findById(id))
+    return user?.deletedAt === null ? user : null
+  }
+
+  async function findByUsername(username: string): Promise<UserRecord | null> {
+    const normalised = normalise(username)
+    // What nobody can be called is not asked for: some databases cannot even be asked.
+    const user = whyNotUsername(normalised) === null ? await ask(store.findByUsername(normalised)) : null
+    return user?.deletedAt === null ? user : null
+  }
+
+  /**
+   * The second half of every change: the tokens of the versions below end, then the user is known to be done. Where it
+   * rejects, or the process ends before it, `finishAll` takes it up again.
+   */
+  async function finish(user: UserRecord, keep: string | null): Promise<void> {
+    const { id, credentialVersion } = user
+    // Where an earlier change is to be finished with this one, `keep` may be what was to end.
+    const isOnly = user.endedVersion === credentialVersion - 1 && user.disabledAt === null
+    await endTokens(id, credentialVersion, isOnly ? keep : null)
+    if (user.deletedAt === null) await ask(store.update(id, credentialVersion, { endedVersion: credentialVersion }))
+    else if (await ask(store.delete(id))) observe({ type: 'user deleted', userId: id })
+  }
+
+  /** Raises the version with `changes`, whatever it is at that moment, and finishes. Null where there is no such user. */
+  async function raise(id: string, changes: UserChanges = {}): Promise<UserRecord | null> {
+    for (;;) {
+      const user = await ask(store.findById(id))
+      if (user === null) return null
+      const { credentialVersion: version } = user
+      const raised = await ask(store.update(id, version, { ...changes, credentialVersion: version + 1 }))
+      if (raised === null) continue // somebody else raised it
+      await finish(raised, null)
+      return raised
+    }
+  }
+
+  /**
+   * Gives the user, as it was found, a new password, and ends the tokens below but for `keep`. Null where the credentials
+   * have changed meanwhile.
+   */
+  async function replacePassword(
+    user: UserRecord,
+    password: string,
+    { proof, keep }: { proof: 'password' | 'reset token'; keep: string | null },
+    signal: AbortSignal,
+  ) {
+    const { id, credentialVersion: version } = user
+    const passwordHash = await passwords.hash(password, signal)
+    // Whoever may set it has proved himself: by the old password, or at the address.
+    const confirmedAt = user.confirmedAt ?? now()
+    const changes = { passwordHash, confirmedAt, credentialVersion: version + 1 }
+    changing.add(user)
+    try {
+      const changed = await ask(store.update(id, version, changes))
+      if (changed === null) return null
+      observe({ type: 'password changed', userId: id, proof })
+      await finish(changed, keep)
+      return changed
+    } finally {
+      changing.delete(user)
+    }
+  }
+
+  /** Where a change was written and its tokens were not ended yet: that this is the same change, asked for again. */
+  async function isSameChange(user: UserRecord, password: string, signal: AbortSignal): Promise<boolean> {
+    return isUnfinished(user) && (await passwords.verify(password, user.passwordHash, signal))
+  }
+
+  /** Tries again at each log-in where it cannot be done now. */
+  async function rehash(user: UserRecord, password: string): Promise<void> {
+    try {
+      await store.update(user.id, user.credentialVersion, { passwordHash: await passwords.hash(password) })
+    } catch {
+      // The queue is full or the store is away: the old hash does.
+    }
+  }
+
+  /**
+   * With a hash that was made before. Null if the username is taken. `confirmed`: it may log in at once. `id`: where it
+   * must be the same after a restart, with a `credentialVersion` above that of whoever had it before. Asks for no rules:
+   * who may choose has been asked before.
+   */
+  async function insert(
+    { username, passwordHash }: { username: string; passwordHash: string },
+    {
+      confirmed = true,
+      id = randomUUID(),
+      credentialVersion = 1,
+    }: { confirmed?: boolean; id?: string; credentialVersion?: number } = {},
+  ): Promise<UserRecord | null> {
+    const createdAt = now()
+    const user: UserRecord = {
+      id,
+      username: normalise(username),
+      passwordHash,
+      credentialVersion,
+      endedVersion: credentialVersion,
+      createdAt,
+      confirmedAt: confirmed ? createdAt : null,
+      disabledAt: null,
+      deletedAt: null,
+    }
+    if (!(await ask(store.insert(user)))) return null
+    observe({ type: 'user registered', userId: id })
+    return user
+  }
+
   return {
-    /** Null if the username is taken. `id`: where it must be the same after a restart. */
-    async register({ username, password }: Credentials, id: string = randomUUID()): Promise<UserRecord | null> {
-      const user: UserRecord = {
-        id,
-        username: normalise(username),
-        passwordHash: await passwords.hash(password),
-        credentialVersion: 1,
-        createdAt: now(),
-      }
-      return (await ask(store.insert(user))) ? user : null
+    find,
+    findByUsername,
+    insert,
+
+    /** To be stored; for `insert` and `restart`. */
+    hash: passwords.hash,
+
+    /** Throws what is wrong with a username or a password that somebody has chosen, as `invalid_request`. */
+    requireGoodCredentials({ username, password }: Credentials): void {
+      const normalised = normalise(username)
+      const problem = whyNotUsername(normalised) ?? (addressesOnly ? whyNotAddress(normalised) : null)
+      if (problem !== null) throw new AppError('invalid_request', `username: ${problem}`)
+      requireGoodPassword(password, normalised)
     },
 
-    find(id: string): Promise<UserRecord | null> {
-      return ask(store.findById(id))
-    },
-
-    /** What tokens issued from now on carry; those issued before can be told from them. Null where there is no such user. */
-    raiseCredentialVersion(id: string): Promise<number | null> {
-      return ask(store.raiseCredentialVersion(id))
-    },
-
-    /** Null for an unknown user and for a wrong password, after the same time. `signal`: the caller went away. */
+    /** Null for every user who may not log in and for a wrong password, after the same time. `signal`: the caller went away. */
     async verify({ username, password }: Credentials, signal: AbortSignal): Promise<UserRecord | null> {
-      const user = await ask(store.findByUsername(normalise(username)))
+      const user = await findByUsername(username)
       const matches = await passwords.verify(password, user?.passwordHash ?? null, signal)
-      if (user && matches) {
-        observe({ type: 'login succeeded', userId: user.id })
-        return user
+      const reason = whyNotLogIn(user, matches)
+      if (user === null || reason !== null) {
+        observe({ type: 'login failed', userId: user?.id ?? null, reason: reason ?? 'unknown user' })
+        return null
       }
-      observe({ type: 'login failed', userId: user?.id ?? null, reason: user ? 'wrong password' : 'unknown user' })
-      return null
+      observe({ type: 'login succeeded', userId: user.id })
+      if (passwords.isOutdated(user.passwordHash)) void rehash(user, password)
+      return user
+    },
+
+    /**
+     * Ends every token of the user but the one of the id `keep`. Null where `currentPassword` is wrong. Where it rejects
+     * with `unavailable` the password may be the new one already; the same call completes it, and ends that one too.
+     */
+    async changePassword(
+      id: string,
+      { currentPassword, password }: { currentPassword: string; password: string },
+      keep: string,
+      signal: AbortSignal,
+    ): Promise<UserRecord | null> {
+      const user = await find(id)
+      if (user === null) return null
+      requireGoodPassword(password, user.username)
+      if (!(await passwords.verify(currentPassword, user.passwordHash, signal))) {
+        if (await isSameChange(user, password, signal)) {
+          await finish(user, null) // it may be an end of all sessions that is unfinished, and not this change
+          return user
+        }
+        observe({ type: 'password refused', userId: id })
+        return null
+      }
+      const changed = await replacePassword(user, password, { proof: 'password', keep }, signal)
+      if (changed === null) throw changedMeanwhile()
+      return changed
+    },
+
+    /**
+     * For who holds a token that was issued for this under `credentialVersion`. False where the credentials have changed
+     * since. Rejects as `changePassword`.
+     */
+    async resetPassword(
+      { id, credentialVersion }: { id: string; credentialVersion: number },
+      password: string,
+      signal: AbortSignal,
+    ): Promise<boolean> {
+      const user = await find(id)
+      if (user === null) return false
+      requireGoodPassword(password, user.username)
+      if (user.credentialVersion === credentialVersion) {
+        return (await replacePassword(user, password, { proof: 'reset token', keep: null }, signal)) !== null
+      }
+      if (!(await isSameChange(user, password, signal))) return false
+      await finish(user, null)
+      return true
+    },
+
+    /** False where the credentials have changed since `credentialVersion`, or there is no such user. */
+    async confirm(id: string, credentialVersion: number): Promise<boolean> {
+      const confirmed = await ask(store.update(id, credentialVersion, { confirmedAt: now() }))
+      if (confirmed) observe({ type: 'user confirmed', userId: id })
+      return confirmed !== null
+    },
+
+    /** Ends every token of the user. False where there is no such user. */
+    async endSessions(id: string): Promise<boolean> {
+      return (await raise(id)) !== null
+    },
+
+    /** The user may not log in from now on, and every token ends. False where there is no such user. */
+    async disable(id: string): Promise<boolean> {
+      const done = (await raise(id, { disabledAt: now() })) !== null
+      if (done) observe({ type: 'user disabled', userId: id })
+      return done
+    },
+
+    /** He may log in again. False where there is no such user. */
+    async enable(id: string): Promise<boolean> {
+      for (;;) {
+        const user = await find(id)
+        if (user === null) return false
+        if (!(await ask(store.update(id, user.credentialVersion, { disabledAt: null })))) continue
+        observe({ type: 'user enabled', userId: id })
+        return true
+      }
+    },
+
+    /** A new start for a username whose address was never confirmed: whoever confirms it has the last password. */
+    restart: (id: string, passwordHash: string) => raise(id, { passwordHash }),
+
+    /** Ends every token of the user, then forgets him. False where there is no such user. */
+    async remove(id: string): Promise<boolean> {
+      return (await raise(id, { deletedAt: now() })) !== null
+    },
+
+    /** False where `currentPassword` is wrong. Where it rejects with `unavailable`, the same call completes it. */
+    async removeOwn(id: string, currentPassword: string, signal: AbortSignal): Promise<boolean> {
+      const user = await ask(store.findById(id))
+      const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, signal)
+      if (user === null || !matches) {
+        observe({ type: 'password refused', userId: id })
+        return false
+      }
+      const { credentialVersion: version } = user
+      const removed = await ask(store.update(id, version, { deletedAt: now(), credentialVersion: version + 1 }))
+      if (removed === null) throw changedMeanwhile()
+      await finish(removed, null)
+      return true
+    },
+
+    /** At most `limit` users, by their ids, after `afterId`; null begins with the first. */
+    list(afterId: string | null, limit: number): Promise<UserRecord[]> {
+      return ask(store.list(afterId, limit))
+    },
+
+    /** Takes up every change whose tokens are still to be ended: the process or the token store was gone in between. */
+    async finishAll(): Promise<void> {
+      for (let found = unfinishedPerRound; found === unfinishedPerRound; ) {
+        const unfinished = await ask(store.findUnfinished(unfinishedPerRound))
+        const isChanging = ({ id }: UserRecord) => [...changing].some(user => user.id === id)
+        for (const user of unfinished) if (!isChanging(user)) await finish(user, null)
+        found = unfinished.length
+      }
     },
   }
 }
 
 /** NFKC, then lower case: what looks the same and what differs in capitals only is one username. */
-function normalise(username: string): string {
+export function normalise(username: string): string {
   return username.normalize('NFKC').toLowerCase()
+}
+
+/** Of a normalised username: what is wrong with it. */
+function whyNotUsername(username: string): string | null {
+  const length = [...username].length
+  if (length < 1 || length > longestUsername) return `expected 1 to ${longestUsername} characters`
+  if (/\p{Cc}|\p{Cs}|\p{Cn}|\p{Zl}|\p{Zp}/u.test(username)) return 'expected no control characters'
+  if (username.trim() !== username) return 'expected no blanks at its ends'
+  return null
+}
+
+const mailbox = z.email().max(254) // RFC 5321 section 4.5.3.1.3, less the angle brackets
+
+/** One mailbox, without quotes, comments or a list: what was checked is what a mail goes to. */
+export function isAddress(username: string): boolean {
+  return mailbox.safeParse(username).success
+}
+
+function whyNotAddress(username: string): string | null {
+  return isAddress(username) ? null : 'expected an e-mail address'
+}
+
+function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
+  if (user === null) return 'unknown user'
+  if (!matches) return 'wrong password'
+  if (user.disabledAt !== null) return 'disabled'
+  return user.confirmedAt === null ? 'unconfirmed' : null
+}
+
+function isUnfinished({ endedVersion, credentialVersion }: UserRecord): boolean {
+  return endedVersion < credentialVersion
+}
+
+function changedMeanwhile(): AppError {
+  return new AppError('conflict', 'The account was changed at this moment by another request.')
 }
 
 function ask<T>(answer: Promise<T>): Promise<T> {

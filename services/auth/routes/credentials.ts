@@ -1,0 +1,26 @@
+// What the routes that take a password have in common: its form, a client that goes away meanwhile, and the refusal.
+import { z } from 'zod'
+import { AppError } from '../../../shared/errors.ts'
+import type { Context } from '../../../shared/http.ts'
+
+/** 1 to 256 characters of valid Unicode: cheap to refuse before anything is hashed. */
+export const text = (name: string) =>
+  z
+    .string({ error: `expected a ${name}, as a string` })
+    .min(1, `expected a ${name} of 1 to 256 characters`)
+    .max(512, `expected a ${name} of 1 to 256 characters`)
+    .refine(value => [...value].length <= 256, `expected a ${name} of 1 to 256 characters`)
+    .refine(value => value.isWellFormed(), `expected a ${name} in valid Unicode; there is half a surrogate pair`)
+
+export const credentialsSchema = z.strictObject({ username: text('username'), password: text('password') })
+
+/** Aborts when the client closes before it was answered. */
+export function goneSignal({ res }: Context): AbortSignal {
+  const gone = new AbortController()
+  res.once('close', () => res.writableFinished || gone.abort())
+  return gone.signal
+}
+
+export function invalidCredentials(detail: string): AppError {
+  return new AppError('invalid_credentials', detail, { headers: { 'WWW-Authenticate': 'Bearer realm="latchkey"' } })
+}

@@ -1,0 +1,149 @@
+// What is done by a link in a mail: confirm an address, reset a password. Hides that a link is a single-use token with a
+// purpose, and that everything that depends on whether an account exists happens after the answer.
+import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import type { Mail, Mailer } from './mail.ts'
+import { type Credentials, isAddress, type UserRecord, type Users } from './users.ts'
+
+export type LinkEvent = { type: 'link not sent'; userId: string | null; cause: unknown }
+
+export interface LinksOptions {
+  users: Users
+  tokens: Pick<Tokens, 'issueOnly' | 'validate'>
+  /** Null where there is no mail: then nothing is sent, and what somebody holds is still good. */
+  mailer: Mailer | null
+  /** What links begin with: never the Host of a request, which whoever sends it chooses. */
+  publicUrl: string
+  observe: (event: LinkEvent) => void
+}
+
+export type Links = ReturnType<typeof createLinks>
+
+type Purpose = 'confirm' | 'reset'
+
+const linkTtlMs = 30 * 60_000
+const mostInBackground = 100
+
+export function createLinks({ users, tokens, mailer, publicUrl, observe }: LinksOptions) {
+  let inBackground = 0
+
+  /** After the answer, which must not tell by its time what there is to do. */
+  function afterTheAnswer(userId: string | null, job: () => Promise<void>): void {
+    if (inBackground >= mostInBackground) {
+      observe({ type: 'link not sent', userId, cause: new Error('too many links wait') })
+      return
+    }
+    inBackground++
+    setImmediate(() =>
+      job()
+        .catch(cause => observe({ type: 'link not sent', userId, cause }))
+        .finally(() => inBackground--),
+    )
+  }
+
+  async function sendLink(user: UserRecord, purpose: Purpose, mail: (link: string) => Omit<Mail, 'userId' | 'to'>) {
+    // Before the links that he has end for this one: an operator's may be the only one for who has no address.
+    if (!isAddress(user.username)) return
+    const terms = { kind: 'single-use', purpose, owner: user, ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs } as const
+    const issued = await tokens.issueOnly(terms)
+    // Behind the #: it reaches no server, no log and no Referer before somebody presses the button on that page.
+    if (issued) send(user, mail(`${publicUrl}/account#${purpose}=${issued.secret}`))
+  }
+
+  function send({ id, username }: UserRecord, mail: Omit<Mail, 'userId' | 'to'>): void {
+    if (isAddress(username)) mailer?.send({ userId: id, to: username, ...mail })
+  }
+
+  const sendConfirmation = (user: UserRecord) =>
+    sendLink(user, 'confirm', link => ({
+      subject: 'Confirm your address',
+      text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
+    }))
+
+  /** Tells the user that his password is another one now. */
+  function tellOfChange(user: UserRecord): void {
+    send(user, {
+      subject: 'Your password was changed',
+      text: 'The password of your account was changed just now, and your other sessions were ended.\nIf it was not you, ask for a new password at once.\n',
+    })
+  }
+
+  /** The live token of this secret and the user it was sent to; null for every other. Consumes nothing. */
+  async function holderOf(secret: string, purpose: Purpose): Promise<{ token: TokenRecord; user: UserRecord } | null> {
+    const [token] = await tokens.validate([secret], { purpose, touch: false })
+    const user = token?.userId ? await users.find(token.userId) : null
+    return token && user && user.username === token.username ? { token, user } : null
+  }
+
+  return {
+    /**
+     * Registers a user who has yet to confirm the address, and answers the same for one that is there. What
+     * was chosen has been asked for its rules before.
+     */
+    async register(credentials: Credentials, signal: AbortSignal): Promise<void> {
+      const { username } = credentials
+      await users.findByUsername(username) // could the store be asked? That it is 503 otherwise tells of no account
+      const passwordHash = await users.hash(credentials.password, signal)
+      afterTheAnswer(null, async () => {
+        const registered = await users.insert({ username, passwordHash }, { confirmed: false })
+        if (registered) return sendConfirmation(registered)
+        const known = await users.findByUsername(username)
+        if (known?.confirmedAt === null) {
+          const restarted = await users.restart(known.id, passwordHash)
+          if (restarted) await sendConfirmation(restarted)
+        } else if (known) {
+          send(known, {
+            subject: 'You have an account already',
+            text: `Somebody, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n`,
+          })
+        }
+      })
+    },
+
+    /** The link again, where there is an address to confirm. Answers the same where there is none. */
+    async resend(username: string): Promise<void> {
+      const user = await users.findByUsername(username)
+      if (user?.confirmedAt === null) afterTheAnswer(user.id, () => sendConfirmation(user))
+    },
+
+    /** A link to choose a new password, where there is such a user. Answers the same where there is none. */
+    async forgot(username: string): Promise<void> {
+      const user = await users.findByUsername(username)
+      if (user === null || user.disabledAt !== null) return
+      afterTheAnswer(user.id, () =>
+        sendLink(user, 'reset', link => ({
+          subject: 'Choose a new password',
+          text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: your password stays as it is.\n`,
+        })),
+      )
+    },
+
+    tellOfChange,
+
+    /** False for a token that confirms nothing: unknown, used, expired, replaced by a newer one. */
+    async confirm(secret: string): Promise<boolean> {
+      const holder = await holderOf(secret, 'confirm')
+      if (holder === null || !(await users.confirm(holder.user.id, holder.token.credentialVersion))) return false
+      // Used up last: where this fails, the same call completes it.
+      const [used] = await tokens.validate([secret], { purpose: 'confirm', touch: true })
+      return used !== null
+    },
+
+    /**
+     * Whose password it is now; null for a token that resets nothing. The token is not touched: it ends with all others of the user, in the step
+     * that makes the new password the only one. Throws what is wrong with the password; then the token is still good.
+     */
+    async reset(secret: string, password: string, signal: AbortSignal): Promise<UserRecord | null> {
+      const holder = await holderOf(secret, 'reset')
+      if (holder === null) return null
+      const { user, token } = holder
+      const done = await users.resetPassword(
+        { id: user.id, credentialVersion: token.credentialVersion },
+        password,
+        signal,
+      )
+      if (!done) return null
+      tellOfChange(user)
+      return user
+    },
+  }
+}

@@ -1,0 +1,150 @@
+// Sends mails through an SMTP server, in the background: a bounded queue, a few tries for each. Hides nodemailer and its
+// traps, and what servers say: that repeats addresses and links.
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createTransport } from 'nodemailer'
+
+export interface Mail {
+  /** The user it is for; what is told of a mail, its address is not. */
+  userId: string
+  /** One mailbox, checked: nothing is parsed out of it here. */
+  to: string
+  subject: string
+  text: string
+}
+
+export type MailEvent =
+  | { type: 'mail sent'; userId: string; tries: number }
+  | { type: 'mail lost'; userId: string; tries: number; cause: Error }
+
+export interface Mailer {
+  /** Returns at once; what becomes of it is told as an event. */
+  send(mail: Mail): void
+  /** Takes no more, and waits a little for those under way; the rest is told as lost. */
+  close(): Promise<void>
+}
+
+export interface SmtpMailerOptions {
+  /** `smtp://user:password@host:port`, `smtps://…`. */
+  url: string
+  /** One mailbox. */
+  from: string
+  /** How long to wait before each further try. */
+  retryAfterMs?: number[]
+  /** A try that takes longer has failed, however much the server still has to say. */
+  tryWithinMs?: number
+  observe: (event: MailEvent) => void
+}
+
+const mostWaiting = 1000 // one more is lost: a mail server that is down for an hour must not cost memory
+const atOnce = 2 // connections
+const closeWithinMs = 3000
+
+export function openSmtpMailer({
+  url,
+  from,
+  retryAfterMs = [1000, 10_000, 60_000],
+  tryWithinMs = 60_000,
+  observe,
+}: SmtpMailerOptions): Mailer {
+  const transport = createTransport({
+    url,
+    pool: true,
+    maxConnections: atOnce,
+    connectionTimeout: 10_000,
+    greetingTimeout: 10_000,
+    socketTimeout: 20_000,
+    requireTLS: hasPassword(url), // it must not travel in the clear where somebody strips STARTTLS
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  })
+  const closing = new AbortController()
+  const givenUp = new AbortController()
+  const underWay = new Set<Promise<void>>()
+  const turns: (() => void)[] = []
+  let free = atOnce
+
+  /** Waits here and not in nodemailer's own queue, where the time of a try would already run. */
+  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (free > 0) free--
+    else await new Promise<void>(resolve => turns.push(resolve))
+    try {
+      return await work()
+    } finally {
+      const next = turns.shift()
+      if (next) next()
+      else free++
+    }
+  }
+
+  async function deliver({ userId, to, subject, text }: Mail): Promise<void> {
+    // The same in each try: of a mail that the server took without being able to say so, mailboxes show one.
+    const messageId = `<${randomUUID()}@${from.slice(from.lastIndexOf('@') + 1)}>`
+    // As an object, in the envelope too: of a string nodemailer makes a list, and throws comments and quotes away.
+    const mailbox = { name: '', address: to }
+    const message = { from, to: mailbox, envelope: { from, to: [mailbox] }, subject, text, messageId }
+    for (let tries = 1; ; tries++) {
+      try {
+        await inTurn(() => {
+          // socketTimeout is for a silent server only.
+          const signal = AbortSignal.any([givenUp.signal, AbortSignal.timeout(tryWithinMs)])
+          return transport.sendMail({ ...message, signal })
+        })
+        return observe({ type: 'mail sent', userId, tries })
+      } catch (error) {
+        const pauseMs = retryAfterMs[tries - 1]
+        if (pauseMs === undefined || isFinal(error) || closing.signal.aborted) {
+          return observe({ type: 'mail lost', userId, tries, cause: withoutWords(error) })
+        }
+        await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => {})
+      }
+    }
+  }
+
+  return {
+    send(mail) {
+      const why = closing.signal.aborted ? 'the mailer is closed' : 'too many mails wait'
+      if (underWay.size >= mostWaiting || closing.signal.aborted) {
+        return observe({ type: 'mail lost', userId: mail.userId, tries: 0, cause: new Error(why) })
+      }
+      const delivery = deliver(mail).finally(() => underWay.delete(delivery))
+      underWay.add(delivery)
+    },
+
+    async close() {
+      closing.abort()
+      await Promise.race([Promise.all(underWay), sleep(closeWithinMs, undefined, { ref: false })])
+      givenUp.abort()
+      await Promise.all(underWay)
+      transport.close()
+    },
+  }
+}
+
+interface SendingError extends Error {
+  code?: string
+  /** What the server said, if it did: its first line begins with `responseCode`. */
+  response?: string
+  responseCode?: number
+}
+
+/** The server has said no for good: RFC 5321 section 4.2.1. */
+function isFinal(error: unknown): boolean {
+  return Number((error as SendingError).responseCode) >= 500
+}
+
+const ownWords = ['ESOCKET', 'EDNS', 'ETLS', 'ECONNECTION', 'ETIMEDOUT', 'EABORT']
+
+/** For the log: of what the server said the codes only (RFC 5321 section 4.2, RFC 3463 section 2). */
+function withoutWords(error: unknown): Error {
+  const { code = 'unknown', message, response } = error as SendingError
+  const codes = /^\d{3}([ -]\d\.\d{1,3}\.\d{1,3})?\b/.exec(response ?? '')?.[0]
+  if (codes !== undefined) return Object.assign(new Error(`the mail server answered ${codes}`), { code })
+  const isOwn = response === undefined && ownWords.includes(code)
+  return Object.assign(new Error(isOwn ? message : 'the mail server cannot be spoken with'), { code })
+}
+
+function hasPassword(url: string): boolean {
+  const { password, hostname } = new URL(url)
+  return password !== '' && !/^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)
+}
