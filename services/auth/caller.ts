@@ -1,0 +1,24 @@
+// Who is calling, for those who hear of events: use cases neither know nor ask. Hides AsyncLocalStorage.
+import { AsyncLocalStorage } from 'node:async_hooks'
+
+export interface Caller {
+  requestId: string
+  address: string
+  /** The setting that holds the key, of a call with one. */
+  by?: string
+}
+
+const callers = new AsyncLocalStorage<Caller>()
+
+/** What `handle` does, also after it has answered, is done for this caller. */
+export function asCaller<T>(caller: Caller, handle: () => T): T {
+  return callers.run(caller, handle)
+}
+
+/** Empty for what no request asked for. */
+export function callerNow(): Partial<Caller> {
+  const caller = callers.getStore()
+  if (caller === undefined) return {}
+  const { requestId, address, by } = caller // the state of a request has more members
+  return { requestId, address, ...(by !== undefined && { by }) }
+}

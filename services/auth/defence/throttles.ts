@@ -1,0 +1,192 @@
+// How often passwords may be tried, mails be asked for, and users or guests be made. Hides by what that is counted, how long
+// who has failed must wait, and how an attacker's failures are kept from being the user's.
+import { hash } from 'node:crypto'
+import { AppError } from '../../../shared/errors.ts'
+import { type Counter, networkOf, type OpenCounter, tooManyRequests } from '../../../shared/limits.ts'
+import { normalise } from '../users/users.ts'
+
+/** Who is limited is told by the address only: what was typed as a username may be a password. */
+export interface LimitEvent {
+  type: 'limited'
+  what: Limited
+  address: string
+  userId: null
+}
+
+export type Limited =
+  | 'attempts at an account'
+  | 'failures of an address'
+  | 'mails to an account'
+  | 'mails of an address'
+  | 'registrations'
+  | 'guest tokens'
+  | 'invalid tokens'
+
+/** Of one address. */
+export interface AddressLimits {
+  /** Wrong passwords in a minute. */
+  failures: number
+  /** Requests for a mail in an hour. */
+  mails: number
+  /** In an hour. */
+  registrations: number
+  /** In a minute. */
+  guestTokens: number
+}
+
+/** Of one account; not a setting: whoever needs other ones has another reason than the users' safety. */
+export const accountLimits = { freeFailures: 5, mailsPerHour: 5 }
+
+export interface ThrottlesOptions {
+  perAccount: typeof accountLimits
+  perAddress: AddressLimits
+  openCounter: OpenCounter
+  observe: (event: LimitEvent) => void
+}
+
+/** A password that somebody says is right. */
+export interface Claim {
+  /** A username as it was typed. */
+  account: string
+  address: string
+  /** Of who is logged in already, the name of his session: what others fail at is not his, nor his theirs. */
+  session?: string
+}
+
+export type Throttles = ReturnType<typeof createThrottles>
+
+const minuteMs = 60_000
+const hourMs = 60 * minuteMs
+const dayMs = 24 * hourMs
+const firstPauseMs = 5000
+const longestPauseMs = hourMs
+const mostFailures = 30 // then one attempt a day: far below the 100 of NIST SP 800-63B-4 section 3.2.2
+const failuresForMs = 7 * dayMs // since the last one
+const knownForMs = 30 * dayMs // since the last log-in from there
+const mostWaiting = 100
+
+export function createThrottles({ perAccount, perAddress, openCounter, observe }: ThrottlesOptions) {
+  const { freeFailures, mailsPerHour } = perAccount
+  const failures = openCounter('failures', failuresForMs)
+  const pauses = openCounter('pauses', hourMs)
+  const known = openCounter('known', knownForMs)
+  const failuresOfAddress = openCounter('addressFailures', minuteMs)
+  const mailsOfAccount = openCounter('accountMails', hourMs)
+  const mailsOfAddress = openCounter('addressMails', hourMs)
+  const registrations = openCounter('registrations', hourMs)
+  const guestTokens = openCounter('guestTokens', minuteMs)
+  // Attempts that are not decided yet are in no counter: so many at a time cannot be more than are free.
+  const inTurn = createTurns(freeFailures, mostWaiting)
+
+  function limited(what: Limited, address: string, ms: number): AppError {
+    observe({ type: 'limited', what, address, userId: null })
+    return tooManyRequests(ms)
+  }
+
+  async function take(counter: Counter, key: string, most: number, what: Limited, address: string): Promise<void> {
+    const { count, ms } = await counter.add(key)
+    if (count > most) throw limited(what, address, ms)
+  }
+
+  async function countFailure(subject: string, failed: number): Promise<void> {
+    if (failed >= freeFailures) return failures.put(subject, failed + 1) // nobody else: the pause is his alone
+    const { count } = await failures.add(subject)
+    if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
+  }
+
+  /** After this many failures, how long to wait for the next attempt. */
+  function pauseAfter(failed: number): number {
+    if (failed >= mostFailures) return dayMs
+    return Math.min(firstPauseMs * 2 ** (failed - freeFailures), longestPauseMs)
+  }
+
+  return {
+    /**
+     * What `prove` resolves to: null for a wrong password, which is a failure. Throws 429, before `prove` is called, where
+     * the account or the address must wait; the same for accounts that do not exist and for right passwords. Who logs in
+     * from where he has logged in before is judged by what was tried from there alone.
+     */
+    async attempt<T>({ account, address, session }: Claim, prove: () => Promise<T | null>): Promise<T | null> {
+      const accountKey = keyOf(normalise(account))
+      const network = networkOf(address)
+      const pair = keyOf(accountKey, network)
+      const isOwn = session !== undefined || (await known.read(pair)).count > 0
+      const subject = session !== undefined ? keyOf('session', session) : isOwn ? pair : accountKey
+      return inTurn(subject, async () => {
+        const [ofAddress, { count: failed }] = await Promise.all([
+          failuresOfAddress.read(network),
+          failures.read(subject),
+        ])
+        if (!isOwn && ofAddress.count >= perAddress.failures) {
+          throw limited('failures of an address', address, ofAddress.ms)
+        }
+        const isLate = failed >= freeFailures
+        if (isLate) {
+          const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
+          if (count > 1) throw limited('attempts at an account', address, ms)
+        }
+        let proved: T | null
+        try {
+          proved = await prove()
+        } catch (error) {
+          if (isLate) await pauses.forget(subject) // it was not judged: the next one may be
+          throw error
+        }
+        if (proved === null) {
+          await Promise.all([failuresOfAddress.add(network), countFailure(subject, failed)])
+        } else {
+          const clear = failed > 0 ? [failures.forget(subject), pauses.forget(subject)] : []
+          await Promise.all([known.put(pair, 1), ...clear])
+        }
+        return proved
+      })
+    },
+
+    /** Somebody has proved otherwise that the account is his: by a mail. What was failed at is over, and he is known here. */
+    async welcome(account: string, address: string): Promise<void> {
+      const accountKey = keyOf(normalise(account))
+      const pair = keyOf(accountKey, networkOf(address))
+      const forgotten = [accountKey, pair].flatMap(key => [failures.forget(key), pauses.forget(key)])
+      await Promise.all([known.put(pair, 1), ...forgotten])
+    },
+
+    /** Throws 429 where too many mails were asked for, whether there is such an account or not. */
+    async mayMail(account: string, address: string): Promise<void> {
+      await take(mailsOfAddress, networkOf(address), perAddress.mails, 'mails of an address', address)
+      await take(mailsOfAccount, keyOf(normalise(account)), mailsPerHour, 'mails to an account', address)
+    },
+
+    /** Throws 429 where too many users come from this address. */
+    mayRegister: (address: string) =>
+      take(registrations, networkOf(address), perAddress.registrations, 'registrations', address),
+
+    /** Throws 429 where too many tokens without a log-in go to this address. */
+    mayIssueToGuest: (address: string) =>
+      take(guestTokens, networkOf(address), perAddress.guestTokens, 'guest tokens', address),
+  }
+}
+
+/** Of fixed length, whatever was typed; and nobody reads it in Redis. */
+function keyOf(...parts: string[]): string {
+  return hash('sha256', parts.join('\0'), 'base64url')
+}
+
+/** Works of the same key begin in turn: `width` at a time. */
+function createTurns(width: number, mostWaiting: number) {
+  const lines = new Map<string, { underWay: number; waiting: (() => void)[] }>()
+
+  return async function inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const line = lines.get(key) ?? { underWay: 0, waiting: [] }
+    lines.set(key, line)
+    if (line.underWay < width) line.underWay++
+    else if (line.waiting.length < mostWaiting) await new Promise<void>(resolve => line.waiting.push(resolve))
+    else throw new AppError('unavailable', 'Too many log-ins wait already; try again.')
+    try {
+      return await work()
+    } finally {
+      const next = line.waiting.shift()
+      if (next) next()
+      else if (--line.underWay === 0) lines.delete(key)
+    }
+  }
+}
