@@ -2,7 +2,15 @@
 // The id begins with the routing tag and tells when the token was issued; it is public, and a log can be searched for it.
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import type { TokenRef } from '../stores/ports.ts'
+import type { TokenRecord, TokenRef } from '../stores/ports.ts'
+
+/** The shape of the secrets that are issued. Two services with different formats do not know each other's tokens. */
+export interface TokenFormat {
+  /** A new secret for this token; no two are the same. */
+  draw(token: TokenRecord): Promise<string>
+  /** Null for what is not one of these secrets: junk is refused here, without touching a store. */
+  parse(secret: string): TokenRef | null
+}
 
 const prefix = 'lk_'
 const tagLength = 4
@@ -14,6 +22,12 @@ const epoch = Date.UTC(2025)
 const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
 const idShape = new RegExp(`^[0-9A-Za-z]{${idLength}}$`)
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+
+/** Secrets that mean nothing to whoever holds them. */
+export const opaqueFormat: TokenFormat = {
+  draw: async token => drawSecret(token.id),
+  parse: parseSecret,
+}
 
 /** The routing tag of a user's tokens. */
 export function tagOf(userId: string): string {
@@ -45,7 +59,7 @@ export function drawSecret(id: string): string {
   return unchecked + checksumOf(unchecked)
 }
 
-/** Null for what is not one of our secrets: junk is refused here, without touching a store. */
+/** Null for what is not one of our secrets. */
 export function parseSecret(secret: string): TokenRef | null {
   if (!shape.test(secret)) return null
   const checksumAt = secret.length - checksumLength

@@ -1,15 +1,29 @@
 // Issue, validate, renew, revoke and list tokens. Hides their format, that only hashes are stored, and how time to live
 // is reckoned.
 import { AppError, orUnavailable } from '../../../shared/errors.ts'
-import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenStore } from '../stores/ports.ts'
-import { drawSecret, drawTokenId, issuedAtOf, parseSecret, refOf, tagOf } from './format.ts'
+import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
+import { drawTokenId, issuedAtOf, opaqueFormat, type TokenFormat, tagOf } from './format.ts'
 
 export type { TokenKind, TokenRecord }
 
 /** Told after the fact; carries token ids, never secrets. */
 export type TokenEvent =
-  | { type: 'issued'; tokenId: string; userId: string | null; kind: TokenKind; expiresAt: number }
-  | { type: 'slid' | 'renewed' | 'revoked'; tokenId: string; userId: string | null; expiresAt: number }
+  | {
+      type: 'issued'
+      tokenId: string
+      userId: string | null
+      kind: TokenKind
+      purpose: string | null
+      expiresAt: number
+    }
+  /** A token that is not sliding is told as slid, too, when it was admitted; a single-use one is gone by that. */
+  | {
+      type: 'slid' | 'renewed' | 'revoked'
+      tokenId: string
+      userId: string | null
+      kind: TokenKind
+      expiresAt: number
+    }
   | { type: 'sessions ended'; userId: string }
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
 
@@ -47,6 +61,8 @@ export interface IssuedToken {
 
 export interface TokensOptions {
   store: TokenStore
+  /** Of the secrets; opaque where it is not given. */
+  format?: TokenFormat
   /** Epoch milliseconds. */
   now: () => number
   /** Idle time of a session. */
@@ -69,7 +85,15 @@ export type Tokens = ReturnType<typeof createTokens>
 const mostExplanations = 100 // at a time: who scans for tokens shall not make the store explain each
 
 /** Every function rejects with `unavailable` where the store could not be asked. */
-export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe }: TokensOptions) {
+export function createTokens({
+  store,
+  format = opaqueFormat,
+  now,
+  ttlMs,
+  absoluteTtlMs,
+  limits,
+  observe,
+}: TokensOptions) {
   const startedAt = now()
   let explanations = 0
 
@@ -79,7 +103,6 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
     const createdAt = now()
     const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
     const id = drawTokenId(owner?.id ?? null, createdAt)
-    const secret = drawSecret(id)
     const token: TokenRecord = {
       id,
       kind,
@@ -94,16 +117,20 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
       ttlMs,
       refreshCount: 0,
     }
+    const secret = await format.draw(token)
     const outcome = await ask(store.insert(refOf(secret), token, limits, createdAt))
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
     if (outcome === 'taken') return issue(terms) // another id: of two drawn in one second for one user, one in 10^9 is
-    observe({ type: 'issued', tokenId: id, userId: token.userId, kind, expiresAt: token.expiresAt })
+    observe({ type: 'issued', tokenId: id, userId: token.userId, kind, purpose, expiresAt: token.expiresAt })
     return { secret, token }
   }
 
+  /** Of a secret that is well-formed. */
+  const refOf = (secret: string): TokenRef => format.parse(secret) as TokenRef
+
   async function validate(secrets: string[], { purpose, touch }: ValidateOptions): Promise<(TokenRecord | null)[]> {
-    const refs = secrets.map(parseSecret)
+    const refs = secrets.map(secret => format.parse(secret))
     const wellFormed = refs.filter(ref => ref !== null)
     const at = now()
     const found = wellFormed.length === 0 ? [] : await ask(store[touch ? 'touch' : 'look'](wellFormed, at, purpose))
@@ -120,8 +147,8 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
     })
   }
 
-  function tell(type: 'slid' | 'renewed' | 'revoked', { id, userId, expiresAt }: TokenRecord): void {
-    observe({ type, tokenId: id, userId, expiresAt })
+  function tell(type: 'slid' | 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord): void {
+    observe({ type, tokenId: id, userId, kind, expiresAt })
   }
 
   /** Nobody waits for it: the verdict has been given. */
@@ -151,6 +178,21 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
   return {
     issue,
 
+    /**
+     * The same, and the user's older tokens of this purpose end: of several that are issued at the same time the last one
+     * stays. Null as `issue`.
+     */
+    async issueOnly(terms: TokenTerms & { purpose: string; owner: TokenOwner }): Promise<IssuedToken | null> {
+      const issued = await issue(terms)
+      const { id } = terms.owner
+      const own = await ask(store.findByUser(tagOf(id), id, now()))
+      for (const older of own.filter(({ purpose }) => purpose === terms.purpose).slice(0, -1)) {
+        const token = await ask(store.deleteById(older.id, now()))
+        if (token) tell('revoked', token)
+      }
+      return issued
+    },
+
     /** For a user who has just proved who he is. Null as `issue`. */
     issueSession(owner: TokenOwner): Promise<IssuedToken | null> {
       return issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs })
@@ -168,9 +210,10 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
 
     /** A new secret for the same session, the old one dead in the same step; null where it is not a live session. */
     async renew(secret: string): Promise<IssuedToken | null> {
-      if (!(await lookAtSession(secret))) return null
+      const session = await lookAtSession(secret)
+      if (!session) return null
       const ref = refOf(secret)
-      const newSecret = drawSecret(ref.id)
+      const newSecret = await format.draw(session)
       const at = now()
       const token = await ask(store.renew(ref, refOf(newSecret).hash, at))
       if (token === null) {
@@ -186,7 +229,7 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
      * which stays. Holds once resolved; where it rejects, the session must be taken for live.
      */
     async endSession(secret: string): Promise<boolean> {
-      const ref = parseSecret(secret)
+      const ref = format.parse(secret)
       if (ref === null) return true
       const [seen] = await ask(store.look([ref], now(), null))
       if (!seen) return (await ask(store.explain(ref, now(), null))).reason !== 'other purpose'
@@ -194,6 +237,13 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
       const token = await ask(store.delete(ref, now()))
       if (token) tell('revoked', token)
       return true
+    },
+
+    /** Ends the token of this secret, whatever it is for; nothing where there is none. Holds once resolved. */
+    async revoke(secret: string): Promise<void> {
+      const ref = format.parse(secret)
+      const token = ref && (await ask(store.delete(ref, now())))
+      if (token) tell('revoked', token)
     },
 
     /** False where there is no such token, or, where `userId` is given, it is not one of this user's sessions. */
@@ -207,10 +257,28 @@ export function createTokens({ store, now, ttlMs, absoluteTtlMs, limits, observe
       return token !== null
     },
 
-    /** Ends every token of the user that was issued under a smaller version. Holds once resolved. */
-    async endUser(userId: string, credentialVersion: number): Promise<void> {
-      await ask(store.endUser(tagOf(userId), userId, credentialVersion))
+    /**
+     * Ends every token of the user that was issued under a smaller version, but for the one of the id `keep`. Holds once
+     * resolved.
+     */
+    async endUser(userId: string, credentialVersion: number, keep: string | null): Promise<void> {
+      await ask(store.endUser(tagOf(userId), userId, credentialVersion, keep))
       observe({ type: 'sessions ended', userId })
+    },
+
+    /** Live tokens of anybody, about `limit` of them; see `TokenStore.list` for the cursors. */
+    page(cursor: string | null, limit: number): Promise<{ tokens: TokenRecord[]; next: string | null }> {
+      return ask(store.list(cursor, limit, now()))
+    },
+
+    /** The live tokens of one user, of every kind and purpose, the oldest first. */
+    tokensOf(userId: string): Promise<TokenRecord[]> {
+      return ask(store.findByUser(tagOf(userId), userId, now()))
+    },
+
+    /** How many tokens there are of each kind, as of the last sweep or later. */
+    census(): Promise<Record<TokenKind, number>> {
+      return ask(store.census())
     },
 
     /** The user's live sessions, the oldest first. */

@@ -1,0 +1,30 @@
+// GET /forwardAuth: for proxies that ask before they pass a request on (nginx auth_request, Traefik ForwardAuth, Caddy
+// forward_auth, Envoy ext_authz). Judges the bearer token of the request that is passed on, as /data would.
+import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
+import { AppError } from '../../../shared/errors.ts'
+import type { Context, Handler } from '../../../shared/http.ts'
+import type { Tokens } from '../tokens/tokens.ts'
+
+export function forwardAuthRoute(tokens: Tokens): Handler {
+  return async function forwardAuth(ctx) {
+    const [token] = await tokens.validate([readForwardedToken(ctx)], { purpose: null, touch: true })
+    if (!token) throw invalidToken()
+    ctx.status = 204
+    if (token.userId !== null) ctx.set('X-Auth-User-Id', token.userId)
+    if (token.username !== null) ctx.set('X-Auth-User', headerText(token.username))
+  }
+}
+
+/** 401 where it is 400 elsewhere: proxies make a 500 of every status that they do not expect. */
+function readForwardedToken(ctx: Context): string {
+  try {
+    return readBearerToken(ctx.req)
+  } catch (error) {
+    throw error instanceof AppError && error.code === 'invalid_request' ? invalidToken() : error
+  }
+}
+
+/** Printable ASCII as it is, all else and the percent sign as percent-encoded UTF-8: a header can carry no more. */
+function headerText(text: string): string {
+  return text.replace(/[^\x20-\x24\x26-\x7e]+|%/gu, encodeURIComponent)
+}

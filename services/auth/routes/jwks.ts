@@ -1,0 +1,10 @@
+// GET /.well-known/jwks.json: the public keys of the tokens, in JWT mode (RFC 7517).
+import type { Handler } from '../../../shared/http.ts'
+import type { JwtFormat } from '../tokens/jwt.ts'
+
+export function jwksRoute({ publicKeys }: JwtFormat): Handler {
+  return function jwks(ctx) {
+    ctx.set('Cache-Control', 'public, max-age=300') // nothing in it is secret, and verifiers ask often
+    ctx.body = { keys: publicKeys }
+  }
+}

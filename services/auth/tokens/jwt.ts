@@ -1,0 +1,78 @@
+// The secrets of JWT mode: signed JWTs (RFC 9068, with the rules of RFC 8725). Hides jose and the keys.
+// Others may verify one with the published keys and know that we issued it; only Auth knows whether it is still good. It
+// finds the token by its `jti` and compares the hash of the whole JWT, which nothing but the very bytes that were issued
+// can meet. So no signature is verified here, and no claim is believed.
+import { hash, randomBytes } from 'node:crypto'
+import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
+import { isBearerToken } from '../../../shared/bearer.ts'
+import { isTokenId, type TokenFormat } from './format.ts'
+
+export interface JwtFormatOptions {
+  /** Private keys, of which the first signs; the tokens of the others are good until they are removed here. */
+  keys: JWK[]
+  issuer: string
+  audience: string
+}
+
+export interface JwtFormat extends TokenFormat {
+  /** None for HS256: whoever knows that key can sign. */
+  publicKeys: JWK[]
+}
+
+const clientId = 'latchkey' // RFC 9068 section 2.2 wants one; there is none but us
+
+export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions): Promise<JwtFormat> {
+  const [first] = keys as [JWK]
+  const { alg = '', kid = '' } = first
+  const signingKey = await importJWK(first, alg)
+  const algorithmOf = new Map(keys.map(key => [key.kid, key.alg]))
+  const publicKeys: JWK[] = []
+  for (const { kty, crv, x, alg, kid } of keys) {
+    if (kty === 'OKP')
+      publicKeys.push({
+        ...(await exportJWK(await importJWK({ kty, crv, x } as JWK, alg))),
+        alg,
+        kid,
+        use: 'sig',
+      } as JWK)
+  }
+
+  return {
+    publicKeys,
+
+    draw({ id, userId, username, createdAt, absoluteExpiresAt }) {
+      // The nonce makes of each renewal another secret: all else of it is the same.
+      const nonce = randomBytes(12).toString('base64url')
+      const claims = { client_id: clientId, nonce, ...(username !== null && { username }) }
+      return new SignJWT(claims)
+        .setProtectedHeader({ alg, typ: 'at+jwt', kid })
+        .setIssuer(issuer)
+        .setAudience(audience)
+        .setSubject(userId ?? id)
+        .setJti(id)
+        .setIssuedAt(Math.floor(createdAt / 1000))
+        .setExpirationTime(Math.floor(absoluteExpiresAt / 1000))
+        .sign(signingKey)
+    },
+
+    parse(secret) {
+      if (!isBearerToken(secret)) return null
+      const [header, payload, signature, ...more] = secret.split('.')
+      if (header === undefined || payload === undefined || !signature || more.length > 0) return null
+      const { typ, alg, kid } = membersOf(header)
+      const { jti } = membersOf(payload)
+      if (typ !== 'at+jwt' || typeof kid !== 'string' || alg === undefined || algorithmOf.get(kid) !== alg) return null
+      return typeof jti === 'string' && isTokenId(jti) ? { id: jti, hash: hash('sha256', secret, 'base64url') } : null
+    },
+  }
+}
+
+/** Of one part of a JWT; nothing where it is no JSON object. */
+function membersOf(part: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(part, 'base64url').toString())
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
+  } catch {
+    return {}
+  }
+}
