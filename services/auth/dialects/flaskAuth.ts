@@ -1,0 +1,177 @@
+// The wire format of simple-flask-auth-app: accounts by e-mail address, short access tokens and one long refresh token.
+import type { Handler, Routes } from '../../../shared/http.ts'
+import { goneSignal } from '../routes/credentials.ts'
+import { issuedAtOf } from '../tokens/format.ts'
+import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
+import { isAddress } from '../users/users.ts'
+import type { DialectParts } from './index.ts'
+import { answer, badChoice, bearerOf, memberReader, register, requireOpenRegistration } from './requests.ts'
+
+const refreshPurpose = 'flask-auth.refresh'
+const refreshTtlMs = 30 * 86_400_000 // the default of Flask-JWT-Extended, which the service never changed
+const usersPerPage = 200
+const readCredentials = memberReader('email', 'password')
+
+export function flaskAuth({
+  users,
+  links,
+  throttles,
+  tokens,
+  format,
+  requireAdminKey,
+  registration,
+  emailConfirmation,
+  ttlMs,
+  now,
+}: DialectParts): Routes {
+  /** A session that ends after `ttlMs`, however busy it is. */
+  const issueAccess = (owner: TokenOwner) =>
+    tokens.issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs: ttlMs })
+
+  /** One for each user: with one for each log-in, who never logs out would be at the limit, where only sessions make room. */
+  const issueRefresh = (owner: TokenOwner) =>
+    tokens.issueOnly({
+      kind: 'fixed',
+      purpose: refreshPurpose,
+      owner,
+      ttlMs: refreshTtlMs,
+      absoluteTtlMs: refreshTtlMs,
+    })
+
+  const hello: Handler = ctx => {
+    ctx.body = { hello: 'World!' }
+  }
+
+  const createAccount: Handler = async ctx => {
+    requireOpenRegistration(registration)
+    const { email, password } = await readCredentials(ctx)
+    if (email === null || password === null) return answer(ctx, 400, blank(email === null ? 'email' : 'password'))
+    if (!isAddress(email)) return answer(ctx, 400, { message: { email: 'expected an e-mail address' } })
+    try {
+      const parts = { users, links, throttles, emailConfirmation }
+      if (await register(ctx, parts, { username: email, password })) {
+        ctx.body = { message: `User ${email} was created, please verify your email` }
+      } else answer(ctx, 409, { message: `Email ${email} already exists` })
+    } catch (error) {
+      const { member, problem } = badChoice(error)
+      answer(ctx, 400, { message: { [member === 'username' ? 'email' : member]: problem } })
+    }
+  }
+
+  const confirm: Handler = async ctx => {
+    const { token = '' } = ctx.params
+    if (await links.confirm(token)) ctx.body = { message: 'Email successfully confirmed! You can now login.' }
+    else answer(ctx, 404, { message: 'Unknown email confirmation token' })
+  }
+
+  const logIn: Handler = async ctx => {
+    const { email, password } = await readCredentials(ctx)
+    if (email === null || password === null) return answer(ctx, 400, blank(email === null ? 'email' : 'password'))
+    const claim = { account: email, address: ctx.state.address }
+    const prove = () => users.verify({ username: email, password }, goneSignal(ctx))
+    const user = await throttles.attempt(claim, prove)
+    const refresh = user && (await issueRefresh(user))
+    const access = refresh && (await issueAccess(user))
+    // One answer, whether there is no such user, his address is not confirmed, or the password is wrong.
+    if (!access) return answer(ctx, 401, { message: 'Wrong credentials' })
+    const message = `Logged in as ${user.username}`
+    ctx.body = { message, access_token: access.secret, refresh_token: refresh.secret }
+  }
+
+  const requireAccess = tokenRequirement({
+    use: secret => tokens.useSession(secret),
+    otherPurpose: refreshPurpose,
+    wrongType: 'Only access tokens are allowed',
+    lifeMs: ttlMs,
+  })
+  const requireRefresh = tokenRequirement({
+    use: async secret => (await tokens.validate([secret], { purpose: refreshPurpose, touch: true }))[0] ?? null,
+    otherPurpose: null,
+    wrongType: 'Only refresh tokens are allowed',
+    lifeMs: refreshTtlMs,
+  })
+
+  /** Runs what is behind it for a live token; says why not in the words of Flask-JWT-Extended. */
+  function tokenRequirement(of: {
+    use(secret: string): Promise<TokenRecord | null>
+    otherPurpose: string | null
+    wrongType: string
+    lifeMs: number
+  }): Handler {
+    return async function requireToken(ctx, next) {
+      if (ctx.get('Authorization') === '') return answer(ctx, 401, { msg: 'Missing Authorization Header' })
+      const secret = bearerOf(ctx)
+      const ref = secret && format.parse(secret)
+      if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
+      const token = await of.use(secret)
+      if (token) {
+        ctx.state['token'] = token
+        ctx.state['secret'] = secret
+        return next()
+      }
+      const [other] = await tokens.validate([secret], { purpose: of.otherPurpose, touch: false })
+      if (other) return answer(ctx, 422, { msg: of.wrongType })
+      // Its id tells when it was issued, which whoever holds it may know; that it was revoked follows.
+      const hasExpired = now() >= issuedAtOf(ref.id) + of.lifeMs
+      answer(ctx, 401, { msg: hasExpired ? 'Token has expired' : 'Token has been revoked' })
+    }
+  }
+
+  const secretAnswer: Handler = ctx => {
+    ctx.body = { answer: 42 }
+  }
+
+  const refresh: Handler = async ctx => {
+    const { userId: id, username, credentialVersion } = ctx.state['token'] as TokenRecord & TokenOwner
+    const issued = await issueAccess({ id: id as string, username, credentialVersion })
+    if (issued) ctx.body = { access_token: issued.secret }
+    else answer(ctx, 401, { msg: 'Token has been revoked' })
+  }
+
+  const logOut =
+    (kind: string): Handler =>
+    async ctx => {
+      await tokens.revoke(ctx.state['secret'] as string)
+      ctx.body = { message: `${kind} token has been revoked` }
+    }
+
+  const listUsers: Handler = async ctx => {
+    const all = []
+    for await (const { username, confirmedAt, disabledAt, deletedAt } of everyUser()) {
+      if (deletedAt === null) all.push({ email: username, active: confirmedAt !== null && disabledAt === null })
+    }
+    ctx.body = { users: all }
+  }
+
+  const removeUsers: Handler = async ctx => {
+    let removed = 0
+    for await (const { id } of everyUser()) if (await users.remove(id)) removed++
+    ctx.body = { message: `${removed} row(s) deleted` }
+  }
+
+  async function* everyUser() {
+    for (let after: string | null = null; ; ) {
+      const page = await users.list(after, usersPerPage)
+      yield* page
+      if (page.length < usersPerPage) return
+      after = page.at(-1)?.id ?? null
+    }
+  }
+
+  return {
+    'GET /': [hello],
+    'POST /registration': [createAccount],
+    'GET /confirm/:token': [confirm],
+    'POST /login': [logIn],
+    'GET /secret': [requireAccess, secretAnswer],
+    'POST /token/refresh': [requireRefresh, refresh],
+    'POST /logout/access': [requireAccess, logOut('Access')],
+    'POST /logout/refresh': [requireRefresh, logOut('Refresh')],
+    'GET /users': [requireAdminKey, listUsers],
+    'DELETE /users': [requireAdminKey, removeUsers],
+  }
+}
+
+function blank(member: 'email' | 'password') {
+  return { message: { [member]: 'This field cannot be blank' } }
+}

@@ -1,0 +1,161 @@
+// The wire format of python-secure-flask-api-jwt-demo: accounts, and sessions that get a new secret with every use.
+import { z } from 'zod'
+import { bodyReader } from '../../../shared/body.ts'
+import type { Context, Handler, Routes } from '../../../shared/http.ts'
+import { goneSignal } from '../routes/credentials.ts'
+import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
+import { normalise } from '../users/users.ts'
+import type { DialectParts } from './index.ts'
+import { answer, badChoice, bearerOf, hasBody, memberReader, register, requireOpenRegistration } from './requests.ts'
+
+const shortestUsername = 4 // characters
+// The service asks for no password before it changes one or deletes an account. A log-in so short ago stands in for it,
+// so that a session that was stolen is not worth the account.
+const freshForMs = 5 * 60_000
+
+const missingToken = { message: 'Token is missing' }
+const deadToken = { message: 'Invalid or expired token' }
+const readCredentials = memberReader('username', 'password')
+const readToken = bodyReader(z.object({ token: z.string('expected a token, as a string').optional() }), { form: true })
+
+export function flaskJwt({
+  users,
+  links,
+  throttles,
+  tokens,
+  registration,
+  emailConfirmation,
+  passwordRules: { minLength },
+  ttlMs,
+  absoluteTtlMs,
+  now,
+}: DialectParts): Routes {
+  const issueSession = (owner: TokenOwner) =>
+    tokens.issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs: Math.max(ttlMs, absoluteTtlMs) })
+
+  const create: Handler = async ctx => {
+    requireOpenRegistration(registration)
+    const { username, password } = await readCredentials(ctx)
+    if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
+    if (isTooShort(password)) return answer(ctx, 400, tooShort)
+    if ([...username].length < shortestUsername) {
+      return answer(ctx, 400, { error: `Username must be at least ${shortestUsername} characters long` })
+    }
+    try {
+      const parts = { users, links, throttles, emailConfirmation }
+      const registered = await register(ctx, parts, { username, password })
+      if (registered) answer(ctx, 201, { message: 'User created successfully' })
+      else answer(ctx, 400, { error: 'Username already exists' })
+    } catch (error) {
+      const { member, problem } = badChoice(error)
+      answer(ctx, 400, { error: `${member}: ${problem}` })
+    }
+  }
+
+  const logIn: Handler = async ctx => {
+    const { username, password } = await readCredentials(ctx)
+    if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
+    const claim = { account: username, address: ctx.state.address }
+    const user = await throttles.attempt(claim, () => users.verify({ username, password }, goneSignal(ctx)))
+    const issued = user && (await issueSession(user))
+    if (issued) ctx.body = { token: issued.secret, access_token: issued.secret }
+    else answer(ctx, 401, { error: 'Invalid credentials' })
+  }
+
+  const show: Handler = async ctx => {
+    const secret = bearerOf(ctx)
+    if (secret === null) return refuse(ctx)
+    const renewed = await tokens.renew(secret)
+    const user = renewed && (await users.find(renewed.token.userId as string))
+    if (!renewed || !user) return refuse(ctx)
+    ctx.body = { user: { id: user.id, username: user.username }, token: renewed.secret }
+  }
+
+  const change: Handler = async ctx => {
+    const secret = bearerOf(ctx)
+    const session = secret && (await lookAt(secret))
+    if (!session) return refuse(ctx)
+    const { username, password } = await readCredentials(ctx)
+    if (username !== null && normalise(username) !== session.username) {
+      return answer(ctx, 400, { error: 'The username cannot be changed' })
+    }
+    const issued = password === null ? await tokens.renew(secret) : await changePassword(ctx, session, password)
+    if (issued) ctx.body = { message: 'User updated successfully', token: issued.secret }
+    else if (ctx.body === undefined) refuse(ctx)
+  }
+
+  /** A session of the new credentials: all others end. Null where the answer is no, or has been given. */
+  async function changePassword(ctx: Context, session: Session, password: string) {
+    if (!isFresh(session)) return null
+    if (isTooShort(password)) {
+      answer(ctx, 400, tooShort)
+      return null
+    }
+    const { userId: id, credentialVersion } = session
+    try {
+      if (!(await users.resetPassword({ id, credentialVersion }, password, goneSignal(ctx)))) return null
+    } catch (error) {
+      answer(ctx, 400, { error: `password: ${badChoice(error).problem}` })
+      return null
+    }
+    const user = await users.find(id)
+    if (user) links.tellOfChange(user)
+    return user && issueSession(user)
+  }
+
+  const remove: Handler = async ctx => {
+    const secret = bearerOf(ctx)
+    const session = secret && (await lookAt(secret))
+    if (!session || !isFresh(session) || !(await users.remove(session.userId))) return refuse(ctx)
+    ctx.body = { message: 'User deleted successfully' }
+  }
+
+  const validateToken: Handler = async ctx => {
+    const secret = await readEitherToken(ctx)
+    if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
+    const renewed = await tokens.renew(secret)
+    if (renewed) ctx.body = { message: 'Token is valid', token: renewed.secret }
+    else answer(ctx, 401, { error: 'Token is invalid or has expired' })
+  }
+
+  const logOut: Handler = async ctx => {
+    const secret = await readEitherToken(ctx)
+    if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
+    if (!(await lookAt(secret))) return answer(ctx, 401, { error: 'Token is invalid or has expired' })
+    await tokens.endSession(secret)
+    ctx.body = { message: 'Logged out successfully' }
+  }
+
+  /** Extends and consumes nothing. */
+  async function lookAt(secret: string): Promise<Session | null> {
+    const [token] = await tokens.validate([secret], { purpose: null, touch: false })
+    return token?.userId && token.kind === 'sliding' ? (token as Session) : null
+  }
+
+  const isFresh = ({ createdAt }: Pick<Session, 'createdAt'>) => now() < createdAt + freshForMs
+  const tooShort = { error: `Password must be at least ${minLength} characters long` }
+  const isTooShort = (password: string) => [...password.normalize('NFKC')].length < minLength
+
+  return {
+    'POST /user': [create],
+    'GET /user': [show],
+    'PUT /user': [change],
+    'DELETE /user': [remove],
+    'POST /authenticate_user': [logIn],
+    'POST /validate_token': [validateToken],
+    'POST /logout': [logOut],
+  }
+}
+
+type Session = TokenRecord & { userId: string }
+
+function refuse(ctx: Context): void {
+  answer(ctx, 401, bearerOf(ctx) === null ? missingToken : deadToken)
+}
+
+/** In the header or, where there is none, in the body: the service took the one and documented the other. */
+async function readEitherToken(ctx: Context): Promise<string | null> {
+  const token = bearerOf(ctx)
+  if (token !== null || !hasBody(ctx)) return token
+  return (await readToken(ctx)).token ?? null
+}

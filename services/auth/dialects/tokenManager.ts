@@ -1,0 +1,94 @@
+// The wire format of token-manager-api: anybody is given `<digits>:<characters>`, and anybody asks whether one is good.
+import { hash, randomInt } from 'node:crypto'
+import { z } from 'zod'
+import { bodyReader } from '../../../shared/body.ts'
+import { AppError } from '../../../shared/errors.ts'
+import type { Context, Handler, Routes } from '../../../shared/http.ts'
+import { drawSecret, parseSecret, type TokenFormat } from '../tokens/format.ts'
+import type { DialectParts } from './index.ts'
+import { answer, issueToGuest } from './requests.ts'
+
+const purpose = 'token-manager'
+const shortest = 17 // characters that the service took for a token
+const readToken = bodyReader(z.object({ token: z.string().min(shortest) }))
+
+export function tokenManager({
+  openTokens,
+  throttles,
+  sweeper,
+  ttlMs,
+}: Pick<DialectParts, 'openTokens' | 'throttles' | 'sweeper' | 'ttlMs'>): Routes {
+  const tokens = openTokens(numberedFormat)
+
+  async function tellStatus(ctx: Context, secret: string): Promise<void> {
+    const [token] = await tokens.validate([secret], { purpose, touch: true })
+    ctx.body = { status_code: 200, status: Boolean(token) }
+  }
+
+  const create: Handler = async ctx => {
+    ctx.body = { status_code: 200, token: await issueToGuest(ctx, { tokens, throttles, purpose, ttlMs }) }
+  }
+
+  const validPath: Handler = async ctx => {
+    const { token = '' } = ctx.params
+    await tellStatus(ctx, token)
+  }
+
+  const validBody: Handler = async ctx => {
+    const token = await readToken(ctx).then(
+      body => body.token,
+      error => {
+        if (error instanceof AppError && error.code === 'invalid_request') return null
+        throw error
+      },
+    )
+    if (token !== null) return tellStatus(ctx, token)
+    const msg = `A JSON object with a token of at least ${shortest} characters is expected`
+    answer(ctx, 422, { detail: [{ type: 'value_error', loc: ['body', 'token'], msg }] })
+  }
+
+  const clear: Handler = async ctx => {
+    await sweeper.sweep()
+    ctx.body = { status_code: 200, status: true }
+  }
+
+  return {
+    'POST /app/token': [create],
+    'GET /app/valid/:token': [validPath],
+    'POST /app/valid/:token': [validBody],
+    'DELETE /app/clear/all/tokens': [clear],
+    'GET /docs': [docs],
+    'GET /redoc': [docs],
+  }
+}
+
+/** Our opaque secret with another beginning. Its hash is of all of it: no other number in front of it will do. */
+const numberedFormat: TokenFormat = {
+  async draw({ id }) {
+    return `${randomInt(100_000, 1_000_000)}:${drawSecret(id).slice('lk_'.length)}`
+  },
+  parse(secret) {
+    const [, rest] = /^\d{6}:(\w+)$/.exec(secret) ?? []
+    const ref = rest === undefined ? null : parseSecret(`lk_${rest}`)
+    return ref && { id: ref.id, hash: hash('sha256', secret, 'base64url') }
+  },
+}
+
+const page = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Token Management Service</title>
+<h1>Token Management Service</h1>
+<dl>
+<dt><code>POST /app/token</code><dd>A new token: <code>{"status_code": 200, "token": "…"}</code>
+<dt><code>GET /app/valid/{token}</code><dd>Whether it is good: <code>{"status_code": 200, "status": true}</code>
+<dt><code>POST /app/valid/token</code> with <code>{"token": "…"}</code><dd>The same, without the token in the URL
+<dt><code>DELETE /app/clear/all/tokens</code><dd>Removes those that have expired: <code>{"status_code": 200, "status": true}</code>
+</dl>
+</html>
+`
+
+const docs: Handler = ctx => {
+  ctx.type = 'text/html; charset=utf-8'
+  ctx.body = page
+}

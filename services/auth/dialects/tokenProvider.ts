@@ -1,0 +1,82 @@
+// The wire format of flask-lightweight-token-service: anybody is given a UUID, and anybody asks whether one is still good.
+// Hides how a UUID, which has room for one of the two, is both the name of a token and its secret.
+import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto'
+import type { Handler, Routes } from '../../../shared/http.ts'
+import { isTokenId, type TokenFormat } from '../tokens/format.ts'
+import type { DialectParts } from './index.ts'
+import { answer, bearerOf, issueToGuest } from './requests.ts'
+
+const purpose = 'token-provider'
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+const badRequest = 'Invalid request. Your Request must have Authorization layer in a specific format. (Check the docs)'
+
+export function tokenProvider({
+  openTokens,
+  throttles,
+  key,
+  ttlMs,
+}: Pick<DialectParts, 'openTokens' | 'throttles' | 'key' | 'ttlMs'>): Routes {
+  const tokens = openTokens(uuidFormat(key))
+
+  const generate: Handler = async ctx => {
+    ctx.body = { token: await issueToGuest(ctx, { tokens, throttles, purpose, ttlMs }) }
+  }
+
+  const verify: Handler = async ctx => {
+    const secret = bearerOf(ctx)
+    if (secret === null || !uuid.test(secret)) return answer(ctx, 400, { error: badRequest })
+    const [token] = await tokens.validate([secret], { purpose, touch: true })
+    ctx.body = { valid: Boolean(token) }
+  }
+
+  const root: Handler = ctx => answer(ctx, 401, { message: 'Please enter a valid URL.' })
+
+  return {
+    'POST /generate_token': [generate],
+    'GET /verify_token': [verify],
+    'GET /': [root],
+    'POST /': [root],
+  }
+}
+
+const blockLength = 16 // bytes of a UUID, and of AES
+const idLength = 14 // characters, and bytes
+const triesAtOnce = 256 // by the byte that numbers them; 98 times of 100 they are enough
+
+/**
+ * A version 4 UUID that is the token's id and two more bytes, encrypted as one block. Whoever does not have the key can
+ * neither read the id in it nor make it from the id: to him it is 122 random bits.
+ */
+function uuidFormat(key: Buffer): TokenFormat {
+  // One block is one message here: ECB is the bare permutation. No block is encrypted twice, since no id is drawn twice.
+  const cipher = createCipheriv('aes-256-ecb', key, null).setAutoPadding(false)
+  const decipher = createDecipheriv('aes-256-ecb', key, null).setAutoPadding(false)
+
+  return {
+    async draw({ id }) {
+      for (;;) {
+        // One in 64 has the bits of version 4 where RFC 9562 section 5.4 wants them; one call for all is the cheapest.
+        const tries = Buffer.alloc(triesAtOnce * blockLength, `${id}??`, 'latin1')
+        const random = randomBytes(1).readUInt8()
+        for (let i = 0; i < triesAtOnce; i++) tries.set([random, i], i * blockLength + idLength)
+        const encrypted = cipher.update(tries)
+        for (let at = 0; at < encrypted.length; at += blockLength) {
+          const block = encrypted.subarray(at, at + blockLength)
+          if (isVersion4(block)) return block.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+        }
+      }
+    },
+
+    parse(secret) {
+      if (!uuid.test(secret)) return null
+      const text = secret.toLowerCase()
+      const block = decipher.update(Buffer.from(text.replaceAll('-', ''), 'hex'))
+      const id = block.toString('latin1', 0, idLength)
+      return isTokenId(id) ? { id, hash: hash('sha256', text, 'base64url') } : null
+    },
+  }
+}
+
+function isVersion4(bytes: Buffer): boolean {
+  return bytes.readUInt8(6) >> 4 === 0b0100 && bytes.readUInt8(8) >> 6 === 0b10
+}
