@@ -1,0 +1,2 @@
+// htm.js is the package's own file, served beside ours: this tells its types.
+export { default } from 'htm'
