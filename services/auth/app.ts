@@ -1,24 +1,49 @@
 // Auth put together: two listeners, and on each the visible list of its routes.
 import { hash } from 'node:crypto'
 import { createListener, health, readiness } from '../../shared/http.ts'
+import { limitInvalidTokens, memoryCounters } from '../../shared/limits.ts'
 import type { Log } from '../../shared/log.ts'
+import { openMetrics } from '../../shared/metrics.ts'
+import { openApiRoute } from '../../shared/openapi.ts'
 import type { Service } from '../../shared/service.ts'
+import { asCaller } from './caller.ts'
 import type { AuthConfig } from './config.ts'
-import { logEvents } from './events.ts'
+import { openCounters } from './defence/counters.ts'
+import { createThrottles } from './defence/throttles.ts'
+import { watched, watchedMails } from './dependencies.ts'
+import { listenerNameOf, openDialect } from './dialects/index.ts'
+import { createEventStream } from './eventStream.ts'
+import { type AuthEvent, logEvents } from './events.ts'
+import { countEvents, showFigures, timed } from './metrics.ts'
+import { describeAuth } from './openapi.ts'
+import { accountPage } from './routes/accountPage.ts'
+import { adminUserRoutes } from './routes/adminUsers.ts'
+import { consoleRoutes } from './routes/console.ts'
+import { docsRoutes } from './routes/docs.ts'
+import { eventsRoute } from './routes/events.ts'
+import { forwardAuthRoute } from './routes/forwardAuth.ts'
+import { introspectRoute } from './routes/introspect.ts'
+import { jwksRoute } from './routes/jwks.ts'
+import { linkRoutes } from './routes/links.ts'
 import { loginRoute } from './routes/login.ts'
 import { logoutRoute } from './routes/logout.ts'
 import { renewRoute } from './routes/renew.ts'
-import { keyRequirement } from './routes/requireKey.ts'
+import { adminKeyRequirement, keyRequirement } from './routes/requireKey.ts'
 import { sessionRequirement } from './routes/requireSession.ts'
+import { revokeRoute } from './routes/revoke.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { tokenRoutes } from './routes/tokens.ts'
+import { userRoutes } from './routes/users.ts'
 import { validateTokenRoute } from './routes/validateToken.ts'
-import { openTokenStore, openUserStore } from './stores/index.ts'
+import { openSharedCounters, openTokenStore, openUserStore } from './stores/index.ts'
 import type { TokenStore } from './stores/ports.ts'
+import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import { createSweeper } from './tokens/sweeper.ts'
-import { createTokens } from './tokens/tokens.ts'
+import { createTokens, type Tokens } from './tokens/tokens.ts'
+import { createLinks } from './users/links.ts'
+import { type Mailer, openSmtpMailer } from './users/mail.ts'
 import { openPasswords } from './users/passwords.ts'
-import { createUsers } from './users/users.ts'
+import { type Credentials, createUsers } from './users/users.ts'
 
 export interface AuthSurroundings {
   log: Log
@@ -31,64 +56,175 @@ export interface AuthSurroundings {
 }
 
 const queuedHashesPerWorker = 32 // about two seconds of waiting at bcrypt's cost 10
-const hashCost = 10 // bcrypt; OWASP Password Storage and ASVS 11.4.2: at least 10
 
 /** Rejects with a sentence for the operator. */
 export async function openAuth(config: AuthConfig, surroundings: AuthSurroundings): Promise<Service> {
   const { log, now, monotonicNow, hashWorkers } = surroundings
-  const observe = logEvents(log)
+  const metrics = openMetrics()
+  const { registry } = metrics
+  const stream = createEventStream({ now })
+  const listeners = [logEvents(log, monotonicNow), countEvents(registry), stream.hear]
+  const observe = (event: AuthEvent) => {
+    for (const hear of listeners) hear(event)
+  }
 
-  const userStore = await openUserStore(config.userStoreUrl)
+  const watch = { monotonicNow, observe }
+  const userStore = watched(timed(await openUserStore(config.userStoreUrl), 'users', registry), 'user store', watch)
   const maxQueue = hashWorkers * queuedHashesPerWorker
-  const passwords = await openPasswords({ cost: hashCost, workers: hashWorkers, maxQueue })
-  const users = createUsers({ store: userStore, passwords, now, observe })
-  if (config.demoUser) await users.register(config.demoUser, demoUserId(config.demoUser.username))
-  const tokenStore = await openStoreOfTokens()
+  const passwords = await openPasswords({ cost: config.passwordHashCost, workers: hashWorkers, maxQueue })
+  const { passwordRules: rules, addressesOnly, hasMail, publicUrl } = config
+  const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
+  const users = createUsers({ store: userStore, passwords, rules, addressesOnly, endTokens, now, observe })
+  if (config.demoUser) await addDemoUser(config.demoUser)
+  const tokenStore = watched(timed(await openStoreOfTokens(), 'tokens', registry), 'token store', watch)
   const { ttlMs, absoluteTtlMs, tokenLimits: limits } = config
-  const tokens = createTokens({ store: tokenStore, now, ttlMs, absoluteTtlMs, limits, observe })
+  const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
+  const format = jwt ?? opaqueFormat
+  const openTokens = (format: TokenFormat) =>
+    createTokens({ store: tokenStore, format, now, ttlMs, absoluteTtlMs, limits, observe })
+  const tokens = openTokens(format)
   const sweeper = createSweeper({ store: tokenStore, intervalMs: config.sweepIntervalMs, now, monotonicNow, observe })
+  const sharedCounters = await openSharedCounters(config.tokenStoreUrl)
+  const openCounter = openCounters({
+    shared: sharedCounters?.open ?? null,
+    own: memoryCounters(monotonicNow),
+    onAway: cause => log.warn('limits are counted in this process alone', { channel: 'security', cause }),
+  })
+  const throttles = createThrottles({
+    perAccount: config.limitsPerAccount,
+    perAddress: config.limitsPerAddress,
+    openCounter,
+    observe,
+  })
+  const invalidTokens = limitInvalidTokens({ limit: config.limitsPerAddress.invalidTokens, monotonicNow, observe })
+  const mailer = openMailer()
+  const links = createLinks({ users, tokens, mailer, publicUrl, observe })
+  showFigures(registry, { queuedHashes: passwords.queued, census: tokens.census })
+  await users.finishAll()
+  let finishing: NodeJS.Timeout | undefined
 
   const ready = readiness(async () => (publicListener.closing() ? 'Auth is closing.' : null))
-  const requireServiceKey = keyRequirement('SERVICE_KEY', [...config.serviceKeys, config.adminKey])
-  const requireAdminKey = keyRequirement('ADMIN_KEY', [config.adminKey])
-  const requireSession = sessionRequirement(tokens)
+  const requireServiceKey = keyRequirement('SERVICE_KEY', [...config.serviceKeys, config.adminKey], observe)
+  const requireAdminKey = adminKeyRequirement(config.adminKey, observe)
+  const requireSession = sessionRequirement(tokens, invalidTokens)
   const sessions = sessionRoutes(users, tokens)
   const operator = tokenRoutes({ users, tokens, sweeper, absoluteTtlMs })
-  const shared = { log, accessLog: config.accessLog, monotonicNow }
+  const { registration, emailConfirmation } = config
+  const account = userRoutes({ users, links, throttles, registration, emailConfirmation })
+  const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
+  const accounts = adminUserRoutes(users)
+  const { accessLog, maxConnections, edge, tls, internalTls } = config
+  const description = describeAuth(`${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`)
+  const docs = docsRoutes(description, config.businessUrl)
+  const { businessUrl, shownDemoUser, isRegistrationSimple } = config
+  const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, ttlMs, now })
+  const shared = { log, accessLog, monotonicNow, metrics, maxConnections, around: asCaller }
 
   const publicListener = createListener(
     {
-      'POST /login': [loginRoute(users, tokens)],
+      'POST /login': [loginRoute(users, tokens, throttles)],
       'POST /logout': [logoutRoute(tokens)],
-      'POST /renew': [renewRoute(tokens)],
+      'POST /revoke': [revokeRoute(tokens)],
+      'POST /renew': [renewRoute(tokens, invalidTokens)],
       'GET /sessions': [requireSession, sessions.list],
       'DELETE /sessions/:id': [requireSession, sessions.endOne],
       'DELETE /sessions': [requireSession, sessions.endMine],
+      'POST /users': [account.register],
+      'GET /users/me': [requireSession, account.show],
+      'PATCH /users/me': [requireSession, account.changePassword],
+      'DELETE /users/me': [requireSession, account.remove],
+      'POST /users/confirm': [mailed.confirm],
+      'POST /users/confirm/resend': [mailed.resend],
+      'POST /password/forgot': [mailed.forgot],
+      'POST /password/reset': [mailed.reset],
+      'GET /account': [accountPage],
+      'GET /openapi.json': [openApiRoute(description)],
+      'GET /docs': [docs.swaggerUi],
+      'GET /redoc': [docs.redoc],
+      'GET /docs/:file': [docs.asset],
+      'GET /console': [pages.console],
+      'GET /console/:file': [pages.asset],
+      ...(jwt && { 'GET /.well-known/jwks.json': [jwksRoute(jwt)] }),
       'GET /health': [health],
       'GET /ready': [ready],
     },
-    { name: 'auth', portSetting: 'AUTH_PORT', ...shared },
+    { name: 'auth', portSetting: 'AUTH_PORT', ...shared, edge, tls },
   )
 
   const internalListener = createListener(
     {
       'POST /validateToken': [requireServiceKey, validateTokenRoute(tokens)],
+      'POST /introspect': [requireServiceKey, introspectRoute(tokens, publicUrl)],
+      'GET /forwardAuth': [forwardAuthRoute(tokens)],
+      'GET /events': [requireAdminKey, eventsRoute(stream)],
+      'GET /console': [pages.operator],
+      'GET /console/:file': [pages.asset],
+      'GET /metrics': [metrics.show],
+      'GET /tokens': [requireAdminKey, operator.list],
       'POST /tokens': [requireAdminKey, operator.issue],
       'DELETE /tokens/expired': [requireAdminKey, operator.sweep],
       'DELETE /tokens/:id': [requireAdminKey, operator.end],
+      'GET /admin/users': [requireAdminKey, accounts.list],
+      'DELETE /admin/users/:id': [requireAdminKey, accounts.remove],
       'DELETE /admin/users/:id/sessions': [requireAdminKey, sessions.endAnybodys],
       'GET /health': [health],
     },
-    { name: 'authInternal', portSetting: 'AUTH_INTERNAL_PORT', ...shared },
+    { name: 'authInternal', portSetting: 'AUTH_INTERNAL_PORT', ...shared, tls: internalTls },
   )
 
+  const dialects = await Promise.all(config.dialects.map(openListenerOf))
+  for (const warning of config.warnings) log.warn(warning)
+
+  async function openListenerOf({ name, port, ttlMs }: AuthConfig['dialects'][number]) {
+    const routes = await openDialect(name, {
+      users,
+      links,
+      throttles,
+      sweeper,
+      tokens,
+      format,
+      openTokens,
+      secret: config.adminKey,
+      requireAdminKey,
+      registration,
+      emailConfirmation,
+      passwordRules: rules,
+      ttlMs,
+      absoluteTtlMs,
+      now,
+    })
+    const listener = createListener(routes, {
+      name: listenerNameOf(name),
+      portSetting: 'DIALECTS',
+      ...shared,
+      edge,
+      tls,
+    })
+    return { name, port, routes: Object.keys(routes), listener }
+  }
+
   async function openStoreOfTokens(): Promise<TokenStore> {
-    if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl)
+    if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl, warning => log.warn(warning))
     const { openSnapshotStore } = await import('./stores/memorySnapshot.ts')
     const versionOf = async (id: string) => (await users.find(id))?.credentialVersion ?? null
     const { store, restored } = await openSnapshotStore({ file: config.snapshotFile, versionOf, now })
     if (restored) log.info('tokens restored', restored)
     return store
+  }
+
+  async function addDemoUser({ username, password }: Credentials): Promise<void> {
+    if ((await users.findByUsername(username)) !== null) return
+    const passwordHash = await users.hash(password)
+    // Above the floor that an earlier user of this id has left where tokens outlive the process. A snapshot keeps none.
+    const credentialVersion = config.snapshotFile === null ? Math.floor(now() / 1000) : 1
+    await users.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })
+  }
+
+  function openMailer(): Mailer | null {
+    if (config.smtp) return openSmtpMailer({ ...config.smtp, observe: watchedMails(observe, watch) })
+    // Who develops without a mail server finds the links here.
+    const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
+    return hasMail ? { send, close: async () => {} } : null
   }
 
   return {
@@ -98,17 +234,30 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       const auth = await publicListener.listen(config.port, config.host)
       const authInternal = await internalListener.listen(config.internalPort, config.internalHost)
       sweeper.start()
-      return { auth, authInternal }
+      finishing = setInterval(() => users.finishAll().catch(() => {}), config.sweepIntervalMs).unref()
+      const addresses: Record<string, string> = { auth, authInternal }
+      for (const { name, port, routes, listener } of dialects) {
+        const address = await listener.listen(port, config.host)
+        addresses[listenerNameOf(name)] = address
+        log.info('dialect opened', { dialect: name, address, routes })
+      }
+      return addresses
     },
 
     async close() {
+      stream.close() // its readers would hold the end up: they never finish by themselves
       await Promise.all([
-        publicListener.close({ lameDuckMs: 1000, drainMs: 5000 }),
+        ...[publicListener, ...dialects.map(({ listener }) => listener)].map(listener =>
+          listener.close({ lameDuckMs: 1000, drainMs: 5000 }),
+        ),
         // Longer: a Business that was told to stop at the same moment still asks for the requests it has.
         internalListener.close({ lameDuckMs: 3000, drainMs: 2000 }),
       ])
+      clearInterval(finishing)
       await sweeper.stop()
+      await mailer?.close()
       await passwords.close()
+      await sharedCounters?.close()
       await tokenStore.close()
       await userStore.close()
     },

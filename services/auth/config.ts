@@ -1,44 +1,151 @@
 // The settings of Auth and what they become.
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import {
-  address,
+  checkCommonSettings,
   commonSettings,
   count,
   type Environment,
   key,
+  listenerSettings,
   optionalKey,
   port,
   readSettings,
   seconds,
+  securityLogOf,
 } from '../../shared/config.ts'
+import { accountLimits } from './defence/throttles.ts'
+import { dialectsSetting, readDialects } from './dialects/settings.ts'
+import { isStoreUrl, storeSchemes } from './stores/index.ts'
 
 const defaultDemo = { username: 'demo@example.com', password: 'postman' }
 
 const storeUrl = (description: string) =>
   z
     .string()
-    .regex(/^[a-z][a-z0-9+.-]*:/)
+    .refine(isStoreUrl)
     .default('memory:')
-    .meta({ description, expected: 'a store URL such as memory:' })
+    .meta({ description, expected: `a URL that begins with ${storeSchemes.join(':, ')}:`, secret: true })
+
+const httpAddress = z
+  .url({ protocol: /^https?$/ })
+  .refine(url => URL.canParse(url) && !/[?#\s]|\/$/.test(url) && new URL(url).username === '')
+
+// 256 bits for HS256: RFC 8725 section 3.5. 43 characters of base64url.
+const signingKey = z.discriminatedUnion('alg', [
+  z.object({
+    alg: z.literal('EdDSA'),
+    kty: z.literal('OKP'),
+    crv: z.literal('Ed25519'),
+    kid: z.string().min(1),
+    x: z.string(),
+    d: z.string(),
+  }),
+  z.object({
+    alg: z.literal('HS256'),
+    kty: z.literal('oct'),
+    kid: z.string().min(1),
+    k: z.string().regex(/^[\w-]{43,}$/),
+  }),
+])
+
+const signingKeys = z
+  .object({ keys: z.array(signingKey).min(1) })
+  .refine(({ keys }) => new Set(keys.map(({ kid }) => kid)).size === keys.length)
 
 export const authSettings = {
   ...commonSettings,
   AUTH_PORT: port(3001, 'public listener of Auth'),
   AUTH_INTERNAL_PORT: port(3101, 'internal listener of Auth, for holders of a key'),
-  INTERNAL_HOST: address('address of the internal listener; never one that the public reaches'),
+  AUTH_WORKERS: count(1, 'how many processes of Auth `./startServer` runs; more than one needs stores that they share'),
   SERVICE_KEY_PREVIOUS: optionalKey('accepted beside SERVICE_KEY while keys are rotated'),
   ADMIN_KEY: key('what an operator shows to Auth; opens what SERVICE_KEY opens too'),
   TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token that is not validated for so long is dead'),
   TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'absolute end: no token lives longer, however busy'),
+  TOKEN_FORMAT: z.enum(['opaque', 'jwt']).default('opaque').meta({
+    description: '`jwt`: tokens are signed JWTs, checked with Auth all the same',
+    expected: 'opaque or jwt',
+  }),
+  TOKEN_KEYS: z
+    .string()
+    .transform((text, ctx) => parseJson(text) ?? ctx.addIssue({ code: 'custom' }))
+    .pipe(signingKeys)
+    .optional()
+    .meta({
+      description: 'with TOKEN_FORMAT=jwt: the private keys, a JWK Set; the first signs, the others are still accepted',
+      expected:
+        'a JWK Set of Ed25519 keys, or of HS256 keys of 256 bits, each with a kid of its own (npm run token-keys)',
+      secret: true,
+      fallback: 'made in development, needed in production',
+    }),
+  TOKEN_AUDIENCE: z.string().default('latchkey').meta({
+    description: 'with TOKEN_FORMAT=jwt: the `aud` of the tokens; `iss` is PUBLIC_URL',
+    expected: 'a name',
+  }),
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens of one user; for one more the oldest session ends'),
   TOKEN_LIMIT: count(10_000_000, 'tokens in all; beyond it a log-in is answered 503'),
+  LOGIN_LIMIT_PER_ADDRESS: count(
+    30,
+    'wrong passwords from one address (of IPv6, a /64) in a minute; then it must wait, but for users who have logged in from there',
+  ),
+  REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users from one address in an hour'),
+  MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for a mail from one address in an hour; to one user they are 5'),
+  GUEST_TOKEN_LIMIT_PER_ADDRESS: count(
+    120,
+    'tokens without a log-in to one address in a minute, from the dialects that give them',
+  ),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead'),
-  TOKEN_STORE_URL: storeUrl('where tokens are kept'),
+  TOKEN_STORE_URL: storeUrl('where tokens are kept: memory:, sqlite:path, postgres://…'),
   TOKEN_SNAPSHOT_FILE: z.string().optional().meta({
     description: 'with TOKEN_STORE_URL=memory: only: sessions are kept there over a planned restart',
     expected: 'the path of a file',
   }),
-  USER_STORE_URL: storeUrl('where users are kept'),
+  USER_STORE_URL: storeUrl('where users are kept: the same choice'),
+  REGISTRATION: z.enum(['open', 'closed']).optional().meta({
+    description: 'whether anybody may register at `POST /users`',
+    expected: 'open or closed',
+    fallback: 'open; closed in production',
+  }),
+  PASSWORD_MIN_LENGTH: z.coerce.number().int().min(8).max(64).default(15).meta({
+    description: 'characters of a password that a user chooses (NIST SP 800-63B-4: 15 where it is the only factor)',
+    expected: 'a whole number from 8 to 64',
+  }),
+  PASSWORD_HASH_COST: z.coerce.number().int().min(10).max(15).default(10).meta({
+    description: 'cost of bcrypt: one more doubles the time of a log-in; older hashes are renewed at the next log-in',
+    expected: 'a whole number from 10 to 15',
+  }),
+  SMTP_URL: z
+    .url({ protocol: /^smtps?$/ })
+    .refine(url => !/[?#]/.test(url)) // nodemailer would take any of its options from there
+    .optional()
+    .meta({
+      description:
+        'mail server, `smtp://user:password@host:587`; without it mails are logged in development and off in production',
+      expected: 'an smtp:// or smtps:// URL',
+      secret: true,
+    }),
+  MAIL_FROM: z
+    .email()
+    .optional()
+    .meta({ description: 'sender of the mails; needed with SMTP_URL', expected: 'an e-mail address' }),
+  EMAIL_CONFIRMATION: z.enum(['required', 'off']).default('off').meta({
+    description: '`required`: a new user confirms the address by a link before the first log-in',
+    expected: 'required or off',
+  }),
+  PUBLIC_URL: httpAddress.optional().meta({
+    description: 'what links in mails begin with: the address of Auth as its users see it; needed with SMTP_URL',
+    expected: 'an http or https address without a slash at its end',
+    fallback: 'http://localhost:3001 with the port of Auth; none in production',
+  }),
+  DIALECTS: dialectsSetting,
+  CONSOLE_BUSINESS_URL: z
+    .union([z.literal('self'), httpAddress])
+    .optional()
+    .meta({
+      description: 'where the pages of Auth find Business; `self`: where they come from, too',
+      expected: 'an http or https address without a slash at its end, or self',
+      fallback: 'set by ./startServer in development and with PORT',
+    }),
   DEMO_USERNAME: z
     .string()
     .optional()
@@ -61,8 +168,11 @@ export const authSettings = {
 export type AuthConfig = ReturnType<typeof readAuthConfig>
 
 /** Throws a `ConfigError` with every problem of `env`. */
-export function readAuthConfig(env: Environment) {
+export function readAuthConfig(environment: Environment) {
+  const { dialects, warnings, env, problems: dialectProblems } = readDialects(environment)
   const settings = readSettings(authSettings, env, (found, problems) => {
+    problems.push(...dialectProblems)
+    checkCommonSettings(found, problems)
     if (
       found.NODE_ENV === 'production' &&
       (found.DEMO_USERNAME === undefined) !== (found.DEMO_PASSWORD === undefined)
@@ -72,8 +182,39 @@ export function readAuthConfig(env: Environment) {
     if (found.NODE_ENV === 'production' && found.DEMO_PASSWORD === defaultDemo.password) {
       problems.push('DEMO_PASSWORD: expected a password of your own in production; this is the default one')
     }
-    if (found.TOKEN_SNAPSHOT_FILE !== undefined && found.TOKEN_STORE_URL !== 'memory:') {
+    if (found.TOKEN_SNAPSHOT_FILE !== undefined && !/^(memory:)?$/.test(env['TOKEN_STORE_URL'] ?? '')) {
       problems.push('TOKEN_SNAPSHOT_FILE: expected with TOKEN_STORE_URL=memory: only; other stores outlive a restart')
+    }
+    const isProduction = found.NODE_ENV === 'production'
+    // Not whether it is usable: what is wrong with it is told already.
+    const isSet = (name: string) => (env[name] ?? '').trim() !== ''
+    if (found.SMTP_URL !== undefined && !isSet('MAIL_FROM')) {
+      problems.push('MAIL_FROM: expected an e-mail address with SMTP_URL; it is missing')
+    }
+    if (found.SMTP_URL !== undefined && isProduction && !isSet('PUBLIC_URL')) {
+      problems.push('PUBLIC_URL: expected an http or https address with SMTP_URL; it is missing')
+    }
+    if (found.TOKEN_FORMAT === 'jwt' && isProduction && !isSet('PUBLIC_URL') && found.SMTP_URL === undefined) {
+      problems.push(
+        'PUBLIC_URL: expected an http or https address with TOKEN_FORMAT=jwt, the iss of its tokens; it is missing',
+      )
+    }
+    if (found.EMAIL_CONFIRMATION === 'required' && isProduction && found.SMTP_URL === undefined) {
+      problems.push('EMAIL_CONFIRMATION: expected SMTP_URL with it in production; it is missing')
+    }
+    if (
+      found.TOKEN_FORMAT === 'jwt' &&
+      found.TOKEN_KEYS === undefined &&
+      !isSet('TOKEN_KEYS') &&
+      !isSet('TOKEN_KEYS_FILE')
+    ) {
+      problems.push('TOKEN_KEYS: expected a JWK Set with TOKEN_FORMAT=jwt (npm run token-keys); it is missing')
+    }
+    for (const name of ['TOKEN_STORE_URL', 'USER_STORE_URL'] as const) {
+      if ((found.AUTH_WORKERS ?? 1) === 1 || found[name] !== 'memory:') continue
+      problems.push(
+        `AUTH_WORKERS: expected 1 with ${name}=memory:; each process would know only what it was told itself`,
+      )
     }
     const { TOKEN_TTL_SECONDS: ttlMs, TOKEN_ABSOLUTE_TTL_SECONDS: absoluteTtlMs } = found
     if (ttlMs !== undefined && absoluteTtlMs !== undefined && absoluteTtlMs < ttlMs) {
@@ -82,6 +223,9 @@ export function readAuthConfig(env: Environment) {
   })
   const production = settings.NODE_ENV === 'production'
   const { username, password } = production ? ({} as Partial<typeof defaultDemo>) : defaultDemo
+  const { tls, ...listeners } = listenerSettings(settings)
+  const publicUrl = settings.PUBLIC_URL ?? `${tls ? 'https' : 'http'}://localhost:${settings.AUTH_PORT}`
+  const registration = settings.REGISTRATION ?? (production ? 'closed' : 'open')
   const demoUser = { username: settings.DEMO_USERNAME ?? username, password: settings.DEMO_PASSWORD ?? password }
   return {
     host: settings.HOST,
@@ -90,17 +234,59 @@ export function readAuthConfig(env: Environment) {
     internalPort: settings.AUTH_INTERNAL_PORT,
     serviceKeys: [settings.SERVICE_KEY, settings.SERVICE_KEY_PREVIOUS].filter(key => key !== undefined),
     adminKey: settings.ADMIN_KEY,
+    workers: settings.AUTH_WORKERS,
+    limitsPerAccount: accountLimits,
+    limitsPerAddress: {
+      failures: settings.LOGIN_LIMIT_PER_ADDRESS,
+      registrations: settings.REGISTRATION_LIMIT_PER_ADDRESS,
+      mails: settings.MAIL_LIMIT_PER_ADDRESS,
+      guestTokens: settings.GUEST_TOKEN_LIMIT_PER_ADDRESS,
+      invalidTokens: settings.INVALID_TOKEN_LIMIT_PER_ADDRESS,
+    },
     tokenLimits: { perUser: settings.TOKEN_LIMIT_PER_USER, total: settings.TOKEN_LIMIT },
     ttlMs: settings.TOKEN_TTL_SECONDS,
     absoluteTtlMs: settings.TOKEN_ABSOLUTE_TTL_SECONDS,
     sweepIntervalMs: settings.SWEEP_INTERVAL_SECONDS,
+    jwt:
+      settings.TOKEN_FORMAT === 'jwt' && settings.TOKEN_KEYS
+        ? { keys: settings.TOKEN_KEYS.keys, issuer: publicUrl, audience: settings.TOKEN_AUDIENCE }
+        : null,
     tokenStoreUrl: settings.TOKEN_STORE_URL,
     snapshotFile: settings.TOKEN_SNAPSHOT_FILE ?? null,
     userStoreUrl: settings.USER_STORE_URL,
+    registration,
+    passwordRules: { minLength: settings.PASSWORD_MIN_LENGTH },
+    passwordHashCost: settings.PASSWORD_HASH_COST,
+    smtp: settings.SMTP_URL && settings.MAIL_FROM ? { url: settings.SMTP_URL, from: settings.MAIL_FROM } : null,
+    /** Whether mails can go anywhere: to a server, or to the log of a developer. */
+    hasMail: settings.SMTP_URL !== undefined || !production,
+    /** Usernames are e-mail addresses. */
+    addressesOnly: settings.SMTP_URL !== undefined || settings.EMAIL_CONFIRMATION === 'required',
+    emailConfirmation: settings.EMAIL_CONFIRMATION,
+    publicUrl,
+    businessUrl: settings.CONSOLE_BUSINESS_URL ?? null,
+    dialects,
+    /** What the operator should know of settings that can be used. */
+    warnings,
     demoUser: isComplete(demoUser) ? demoUser : null,
+    /** For everybody who opens the console: the one that the README tells, and never an operator's own. */
+    shownDemoUser: isDeepStrictEqual(demoUser, defaultDemo) ? defaultDemo : null,
+    /** Whoever registers may log in at once. */
+    isRegistrationSimple: registration === 'open' && settings.EMAIL_CONFIRMATION === 'off',
     logLevel: settings.LOG_LEVEL,
+    securityLog: securityLogOf(settings),
     accessLog: settings.ACCESS_LOG ?? (production ? 'errors' : 'all'),
+    tls,
+    ...listeners,
   } as const
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function isComplete(user: { username: string | undefined; password: string | undefined }): user is typeof defaultDemo {

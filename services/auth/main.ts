@@ -1,18 +1,23 @@
 // Runs Auth: the only reader of its environment and of the clock.
 import { availableParallelism } from 'node:os'
-import { openLog } from '../../shared/log.ts'
 import { runService } from '../../shared/service.ts'
+import { createServiceLog } from '../../shared/serviceLog.ts'
 import { openAuth } from './app.ts'
+import { steadyClock } from './clock.ts'
 import { readAuthConfig } from './config.ts'
+
+const monotonicNow = () => performance.now()
+const serviceLog = createServiceLog('auth', process.stdout)
 
 await runService(
   () => readAuthConfig(process.env),
-  config =>
+  async config =>
     openAuth(config, {
-      log: openLog({ service: 'auth', level: config.logLevel, stream: process.stdout }),
-      now: Date.now,
-      monotonicNow: () => performance.now(),
+      log: await serviceLog.open(config),
+      now: steadyClock(Date.now, monotonicNow),
+      monotonicNow,
       // One core stays with the thread that validates.
       hashWorkers: Math.max(1, availableParallelism() - 1),
     }),
+  serviceLog.flush,
 )

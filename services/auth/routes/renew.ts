@@ -1,13 +1,14 @@
 // POST /renew: a new secret for the same session.
-import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
+import { readBearerToken } from '../../../shared/bearer.ts'
 import type { Handler } from '../../../shared/http.ts'
+import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import { tokenAnswer } from './login.ts'
 
-export function renewRoute(tokens: Tokens): Handler {
+export function renewRoute(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
   return async function renew(ctx) {
     const renewed = await tokens.renew(readBearerToken(ctx.req))
-    if (renewed === null) throw invalidToken()
+    if (renewed === null) throw await invalidTokens.refusal(ctx.state.address)
     ctx.body = tokenAnswer(renewed)
   }
 }

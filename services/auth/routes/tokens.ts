@@ -1,4 +1,4 @@
-// The operator's routes: POST /tokens, DELETE /tokens/:id, DELETE /tokens/expired.
+// The operator's routes: GET and POST /tokens, DELETE /tokens/:id, DELETE /tokens/expired.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/body.ts'
 import { AppError } from '../../../shared/errors.ts'
@@ -8,29 +8,40 @@ import { isTokenId } from '../tokens/format.ts'
 import type { Sweeper } from '../tokens/sweeper.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'
+import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 
 const mostSeconds = 10 * 365 * 86_400
 const secondsExpected = `expected a whole number of seconds, 1 to ${mostSeconds}`
 const seconds = z.int(secondsExpected).min(1, secondsExpected).max(mostSeconds, secondsExpected)
 
-const readTerms = bodyReader(
-  z
-    .strictObject({
-      kind: z.enum(tokenKinds, `expected one of ${tokenKinds.join(', ')}`),
-      ttlSeconds: seconds,
-      absoluteTtlSeconds: seconds.optional(),
-      userId: z.string('expected the id of a user').optional(),
-      purpose: purposeSchema.optional(),
-    })
-    .refine(({ kind, absoluteTtlSeconds }) => kind === 'sliding' || absoluteTtlSeconds === undefined, {
-      path: ['absoluteTtlSeconds'],
-      message: 'expected for sliding tokens only: the others end after ttlSeconds',
-    })
-    .refine(({ ttlSeconds, absoluteTtlSeconds = ttlSeconds }) => absoluteTtlSeconds >= ttlSeconds, {
-      path: ['absoluteTtlSeconds'],
-      message: 'expected at least ttlSeconds',
-    }),
-)
+export const termsSchema = z
+  .strictObject({
+    kind: z.enum(tokenKinds, `expected one of ${tokenKinds.join(', ')}`),
+    ttlSeconds: seconds,
+    absoluteTtlSeconds: seconds.optional(),
+    userId: z.string('expected the id of a user').optional(),
+    purpose: purposeSchema.optional(),
+  })
+  .refine(({ kind, absoluteTtlSeconds }) => kind === 'sliding' || absoluteTtlSeconds === undefined, {
+    path: ['absoluteTtlSeconds'],
+    message: 'expected for sliding tokens only: the others end after ttlSeconds',
+  })
+  .refine(({ ttlSeconds, absoluteTtlSeconds = ttlSeconds }) => absoluteTtlSeconds >= ttlSeconds, {
+    path: ['absoluteTtlSeconds'],
+    message: 'expected at least ttlSeconds',
+  })
+
+const readTerms = bodyReader(termsSchema)
+
+export const tokenQuerySchema = z.strictObject({
+  limit: pageSize,
+  after: z
+    .string()
+    .regex(/^[\w:-]{1,64}$/)
+    .optional(),
+  userId: z.string().min(1).max(256).optional(),
+})
+const tokenQueryExpected = `${pageSizeExpected}, after (the next of the page before), userId, each at most once`
 
 export interface TokenRoutesOptions {
   users: Users
@@ -66,6 +77,17 @@ export function tokenRoutes({ users, tokens, sweeper, absoluteTtlMs }: TokenRout
     }
   }
 
+  const list: Handler = async ctx => {
+    const { limit, after = null, userId } = readQuery(ctx, tokenQuerySchema, tokenQueryExpected)
+    const page =
+      userId === undefined ? await tokens.page(after, limit) : { tokens: await tokens.tokensOf(userId), next: null }
+    ctx.body = {
+      counts: await tokens.census(),
+      tokens: page.tokens.map(({ credentialVersion, ttlMs, ...shown }) => shown),
+      next: page.next,
+    }
+  }
+
   const end: Handler = async ctx => {
     const { id = '' } = ctx.params
     if (!isTokenId(id) || !(await tokens.revokeById(id)))
@@ -77,5 +99,5 @@ export function tokenRoutes({ users, tokens, sweeper, absoluteTtlMs }: TokenRout
     ctx.body = { removed: await sweeper.sweep() }
   }
 
-  return { issue, end, sweep }
+  return { list, issue, end, sweep }
 }

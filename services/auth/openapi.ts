@@ -1,0 +1,398 @@
+// The description of Auth's routes: the schemas that check their requests, and what they answer.
+import { z } from 'zod'
+import { describeApi, healthOperations, type Operations } from '../../shared/openapi.ts'
+import { tokenKinds, validateTokenSchema } from '../../shared/validateToken.ts'
+import { userQuerySchema } from './routes/adminUsers.ts'
+import { credentialsSchema } from './routes/credentials.ts'
+import { introspectionSchema, introspectSchema } from './routes/introspect.ts'
+import { linkSchema, resetSchema, usernameSchema } from './routes/links.ts'
+import { revokeSchema } from './routes/revoke.ts'
+import { termsSchema, tokenQuerySchema } from './routes/tokens.ts'
+import { changeSchema, proofSchema } from './routes/users.ts'
+
+const at = z.int().meta({ description: 'epoch milliseconds' })
+const tokenId = z.string().meta({ description: 'public name of a token' })
+const kind = z.enum(tokenKinds)
+
+const session = z.strictObject({
+  token: z.string().meta({ description: 'the secret; shown this once' }),
+  tokenType: z.literal('Bearer'),
+  expiresAt: at,
+  absoluteExpiresAt: at,
+})
+
+const sessions = z.strictObject({
+  sessions: z.array(
+    z.strictObject({
+      id: tokenId,
+      createdAt: at,
+      lastUsedAt: at,
+      expiresAt: at,
+      absoluteExpiresAt: at,
+      refreshCount: z.int(),
+      current: z.boolean(),
+    }),
+  ),
+})
+
+const user = z.strictObject({ id: z.string(), username: z.string(), createdAt: at })
+
+const userPage = z.strictObject({
+  users: z.array(user.extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })),
+  next: z.string().nullable(),
+})
+
+const accepted = z.strictObject({ status: z.literal('accepted') })
+
+const verdict = z.union([
+  z.strictObject({ authenticated: z.literal(false) }),
+  z.strictObject({
+    authenticated: z.literal(true),
+    tokenId,
+    kind,
+    username: z.string().nullable(),
+    userId: z.string().nullable(),
+    createdAt: at,
+    expiresAt: at,
+    absoluteExpiresAt: at,
+    refreshCount: z.int(),
+  }),
+])
+
+const issuedToken = session.extend({
+  tokenId,
+  kind,
+  purpose: z.string().nullable(),
+  userId: z.string().nullable(),
+  username: z.string().nullable(),
+  createdAt: at,
+})
+
+const tokenPage = z.strictObject({
+  counts: z.strictObject({ sliding: z.int(), fixed: z.int(), 'single-use': z.int() }),
+  tokens: z.array(
+    z.strictObject({
+      id: tokenId,
+      kind,
+      purpose: z.string().nullable(),
+      userId: z.string().nullable(),
+      username: z.string().nullable(),
+      createdAt: at,
+      lastUsedAt: at,
+      expiresAt: at,
+      absoluteExpiresAt: at,
+      refreshCount: z.int(),
+    }),
+  ),
+  next: z.string().nullable(),
+})
+
+const noToken = 'No token, or one that opens nothing: unknown, expired, revoked; which is not told.'
+const tooManyTokens = 'The same, from an address that has sent too many such tokens.'
+const tooManyAttempts =
+  'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
+const tooManyMails = 'Too many mails were asked for, to this account or from this address.'
+const noKey = 'Another key than this route takes, or none.'
+const wrongPassword =
+  'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).'
+const twoTokens = 'Two tokens, or a body that is not what is expected; `detail` says what is.'
+
+const pageOperation = {
+  tag: 'Documents',
+  lock: 'open',
+  answers: { 200: { description: 'A page', types: ['text/html'] } },
+} as const
+
+/** On both listeners: the page for everybody, and the operator's. */
+const consoleOperations: Operations = {
+  'GET /console': {
+    ...pageOperation,
+    summary: 'Tokens, watched while they live and die; on the internal listener the view of the operator',
+  },
+  'GET /console/:file': {
+    ...pageOperation,
+    summary: 'What it loads',
+    answers: {
+      200: {
+        description: 'A script, a style sheet, its settings',
+        types: ['text/javascript', 'text/css', 'image/svg+xml', 'application/json'],
+      },
+    },
+    problems: { 404: 'There is no such file.' },
+  },
+}
+
+const publicOperations: Operations = {
+  'POST /login': {
+    summary: 'A username and its password for a session',
+    tag: 'Sessions',
+    lock: 'open',
+    body: credentialsSchema,
+    form: true,
+    answers: { 200: { description: 'A session', body: session } },
+    problems: { 401: 'The username or the password is wrong; which is not told.', 429: tooManyAttempts },
+  },
+  'POST /logout': {
+    summary: 'Ends the session it is called with',
+    tag: 'Sessions',
+    lock: 'bearer',
+    answers: { 204: { description: 'It has ended; also where it had before' } },
+    problems: { 400: 'Two tokens.', 401: 'No token, or no session.' },
+  },
+  'POST /renew': {
+    summary: 'A new secret for the same session; the old one is dead in the same step',
+    tag: 'Sessions',
+    lock: 'bearer',
+    answers: { 200: { description: 'The same session', body: session } },
+    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens },
+  },
+  'POST /revoke': {
+    summary: 'RFC 7009: whoever holds a token may end it',
+    tag: 'Standards',
+    lock: 'open',
+    body: revokeSchema,
+    form: true,
+    answers: { 200: { description: 'It has ended, or was never there', body: z.strictObject({}) } },
+  },
+  'GET /sessions': {
+    summary: 'My sessions, the oldest first',
+    tag: 'Sessions',
+    lock: 'bearer',
+    answers: { 200: { description: 'Without secrets', body: sessions } },
+    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens },
+  },
+  'DELETE /sessions/:id': {
+    summary: 'Ends one of my sessions',
+    tag: 'Sessions',
+    lock: 'bearer',
+    answers: { 204: { description: 'It has ended' } },
+    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens, 404: 'I have no session of this id.' },
+  },
+  'DELETE /sessions': {
+    summary: 'Ends all of my sessions, this one and my other tokens too',
+    tag: 'Sessions',
+    lock: 'bearer',
+    answers: { 204: { description: 'They have ended' } },
+    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens, 404: 'There is no such user any more.' },
+  },
+  'POST /users': {
+    summary: 'Registers a user',
+    tag: 'Account',
+    lock: 'open',
+    body: credentialsSchema,
+    answers: {
+      201: { description: 'The user', body: user },
+      202: { description: 'With EMAIL_CONFIRMATION=required, whether there is an account or not', body: accepted },
+    },
+    problems: {
+      403: 'Registration is closed.',
+      409: 'The username is taken.',
+      429: 'Too many users from this address, or mails to this one.',
+    },
+  },
+  'GET /users/me': {
+    summary: 'Who I am',
+    tag: 'Account',
+    lock: 'bearer',
+    answers: { 200: { description: 'The user', body: user } },
+    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens, 404: 'There is no such user any more.' },
+  },
+  'PATCH /users/me': {
+    summary: 'Changes my password and ends my other sessions',
+    tag: 'Account',
+    lock: 'bearer',
+    body: changeSchema,
+    answers: { 200: { description: 'The user', body: user } },
+    problems: {
+      400: twoTokens,
+      401: wrongPassword,
+      409: 'Another request changed it at this moment.',
+      429: tooManyAttempts,
+    },
+  },
+  'DELETE /users/me': {
+    summary: 'Deletes my account and ends my sessions',
+    tag: 'Account',
+    lock: 'bearer',
+    body: proofSchema,
+    answers: { 204: { description: 'It is gone' } },
+    problems: {
+      400: twoTokens,
+      401: wrongPassword,
+      409: 'Another request changed it at this moment.',
+      429: tooManyAttempts,
+    },
+  },
+  'POST /users/confirm': {
+    summary: 'Confirms an address by the token of a mail',
+    tag: 'Account',
+    lock: 'open',
+    body: linkSchema,
+    answers: { 204: { description: 'The user may log in' } },
+    problems: { 401: 'Unknown, used, too old, or replaced by a newer one.', 429: tooManyTokens },
+  },
+  'POST /users/confirm/resend': {
+    summary: 'Sends the link of the confirmation again',
+    tag: 'Account',
+    lock: 'open',
+    body: usernameSchema,
+    answers: { 202: { description: 'Whether there is such a user or not', body: accepted } },
+    problems: { 404: 'There is no e-mail here.', 429: tooManyMails },
+  },
+  'POST /password/forgot': {
+    summary: 'Sends a link to choose a new password',
+    tag: 'Account',
+    lock: 'open',
+    body: usernameSchema,
+    answers: { 202: { description: 'Whether there is such a user or not', body: accepted } },
+    problems: { 404: 'There is no e-mail here.', 429: tooManyMails },
+  },
+  'POST /password/reset': {
+    summary: 'Sets a new password by the token of a mail and ends every session',
+    tag: 'Account',
+    lock: 'open',
+    body: resetSchema,
+    answers: { 204: { description: 'The password is the new one' } },
+    problems: { 401: 'Unknown, used, too old, or replaced by a newer one.', 429: tooManyTokens },
+  },
+  'GET /account': {
+    summary: 'The page that links in mails open',
+    tag: 'Account',
+    lock: 'open',
+    answers: { 200: { description: 'A page', types: ['text/html'] } },
+  },
+  'GET /.well-known/jwks.json': {
+    summary: 'The public keys of the tokens (RFC 7517), with TOKEN_FORMAT=jwt',
+    tag: 'Standards',
+    lock: 'open',
+    answers: {
+      200: { description: 'A JWK Set', body: z.strictObject({ keys: z.array(z.looseObject({ kid: z.string() })) }) },
+    },
+    problems: { 404: 'TOKEN_FORMAT is opaque.' },
+  },
+  'GET /openapi.json': healthOperations['GET /openapi.json'],
+  'GET /docs': { ...pageOperation, summary: 'This description in Swagger UI' },
+  'GET /docs/:file': {
+    ...pageOperation,
+    summary: 'What these two pages load',
+    answers: {
+      200: {
+        description: 'A script, a style sheet, the description of Auth',
+        types: ['text/javascript', 'text/css', 'application/json'],
+      },
+    },
+    problems: { 404: 'There is no such file.' },
+  },
+  'GET /redoc': { ...pageOperation, summary: 'This description in ReDoc' },
+  ...consoleOperations,
+  'GET /health': healthOperations['GET /health'],
+  'GET /ready': healthOperations['GET /ready'],
+}
+
+const internalOperations: Operations = {
+  'POST /validateToken': {
+    summary: 'Judges one token, or up to 256 in one call, and extends or consumes those that are good',
+    tag: 'For services',
+    lock: 'serviceKey',
+    body: validateTokenSchema,
+    answers: {
+      200: {
+        description: 'A verdict, or the verdicts in the order of the tokens',
+        body: z.union([verdict, z.strictObject({ verdicts: z.array(verdict) })]),
+      },
+    },
+    problems: { 401: noKey },
+  },
+  'POST /introspect': {
+    summary: 'RFC 7662: looks at a token and extends nothing',
+    tag: 'For services',
+    lock: 'serviceKey',
+    body: introspectSchema,
+    form: true,
+    answers: { 200: { description: 'Active, or not', body: introspectionSchema } },
+    problems: { 401: noKey },
+  },
+  'GET /forwardAuth': {
+    summary: 'For proxies: judges the bearer token of the request that is passed on',
+    tag: 'For services',
+    lock: 'bearer',
+    answers: { 204: { description: 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is' } },
+    problems: { 401: noToken },
+  },
+  'GET /tokens': {
+    summary: 'How many tokens there are of each kind, and a page of them without secrets',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    query: tokenQuerySchema,
+    answers: { 200: { description: 'A page', body: tokenPage } },
+    problems: { 401: noKey },
+  },
+  'POST /tokens': {
+    summary: 'Issues a token: password links, one-time codes, API keys, guests',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    body: termsSchema,
+    answers: { 201: { description: 'The token; its secret this once', body: issuedToken } },
+    problems: { 401: noKey, 409: 'The sessions of this user were ended at this moment.' },
+  },
+  'DELETE /tokens/:id': {
+    summary: 'Ends a token by its public name',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 204: { description: 'It has ended' } },
+    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no token of this id.' },
+  },
+  'DELETE /tokens/expired': {
+    summary: 'Sweeps now',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 200: { description: 'How many were removed', body: z.strictObject({ removed: z.int() }) } },
+    problems: { 400: 'Two keys.', 401: noKey },
+  },
+  'GET /admin/users': {
+    summary: 'A page of the users, without hashes, or one by the username',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    query: userQuerySchema,
+    answers: { 200: { description: 'A page', body: userPage } },
+    problems: { 401: noKey },
+  },
+  'DELETE /admin/users/:id': {
+    summary: 'Ends every token of a user, then forgets him',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 204: { description: 'He is gone' } },
+    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+  },
+  'DELETE /admin/users/:id/sessions': {
+    summary: 'Ends every token of a user',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 204: { description: 'They have ended' } },
+    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+  },
+  'GET /events': {
+    summary: 'What happens to tokens, as it happens: server-sent events, ten times a second at most, without secrets',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 200: { description: 'A stream that ends when Auth does', types: ['text/event-stream'] } },
+    problems: { 400: 'Two keys.', 401: noKey },
+  },
+  ...consoleOperations,
+  'GET /metrics': healthOperations['GET /metrics'],
+  'GET /health': healthOperations['GET /health'],
+}
+
+/** Of both listeners. `internalUrl`: where the internal one is for those who may reach it. */
+export function describeAuth(internalUrl: string) {
+  return describeApi(
+    [
+      { operations: publicOperations, server: { url: '.', description: 'the public listener of Auth' } },
+      { operations: internalOperations, server: { url: internalUrl, description: 'its internal listener' } },
+    ],
+    {
+      title: 'Latchkey Auth',
+      description: 'Users, and tokens that slide while they are used and can be ended at once.',
+    },
+  )
+}

@@ -1,0 +1,22 @@
+// The query of the operator's pages.
+import { z } from 'zod'
+import { AppError } from '../../../shared/errors.ts'
+import type { Context } from '../../../shared/http.ts'
+
+const mostPerPage = 200
+
+export const pageSize = z
+  .string()
+  .regex(/^\d{1,3}$/)
+  .transform(Number)
+  .pipe(z.int().min(1).max(mostPerPage))
+  .default(50)
+
+export const pageSizeExpected = `limit (1 to ${mostPerPage})`
+
+/** Throws `invalid_request` with what is expected. */
+export function readQuery<T>(ctx: Context, schema: z.ZodType<T>, expected: string): T {
+  const result = schema.safeParse({ ...ctx.query })
+  if (result.success) return result.data
+  throw new AppError('invalid_request', `The query takes ${expected}.`)
+}
