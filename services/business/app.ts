@@ -1,10 +1,16 @@
-// Business put together: one listener and the visible list of its routes.
+// Business put together: two listeners, and on each the visible list of its routes.
 import { createListener, health, readiness } from '../../shared/http.ts'
-import type { Log } from '../../shared/log.ts'
+import { limitInvalidTokens } from '../../shared/limits.ts'
+import { type Log, seldom } from '../../shared/log.ts'
+import { openMetrics } from '../../shared/metrics.ts'
+import { openApiRoute } from '../../shared/openapi.ts'
 import type { Service } from '../../shared/service.ts'
 import { openAuthClient } from './authClient.ts'
 import type { BusinessConfig } from './config.ts'
 import { data } from './data.ts'
+import { openForward } from './forward.ts'
+import { countCalls, countLimited } from './metrics.ts'
+import { describeBusiness } from './openapi.ts'
 import { tokenRequirement } from './requireToken.ts'
 
 export interface BusinessSurroundings {
@@ -17,30 +23,60 @@ export async function openBusiness(
   config: BusinessConfig,
   { log, monotonicNow }: BusinessSurroundings,
 ): Promise<Service> {
-  const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow })
-  const requireToken = tokenRequirement(auth)
-  const ready = readiness(async requestId =>
-    listener.closing() ? 'Business is closing.' : auth.whyNotReady(requestId),
-  )
+  const metrics = openMetrics()
+  const observe = countCalls(metrics.registry, () => auth.callsInFlight())
+  const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, observe })
+  const count = countLimited(metrics.registry)
+  const logLimited = seldom(fields => log.warn('limited', { channel: 'security', ...fields }), monotonicNow)
+  const invalidTokens = limitInvalidTokens({
+    limit: config.invalidTokenLimit,
+    monotonicNow,
+    observe({ type, ...fields }) {
+      count(fields)
+      logLimited(fields)
+    },
+  })
+  const requireToken = tokenRequirement(auth, invalidTokens)
+  const forward = config.forwardUrl === null ? null : openForward({ url: config.forwardUrl })
+  const ready = readiness(async caller => (listener.closing() ? 'Business is closing.' : auth.whyNotReady(caller)))
+  const { accessLog, maxConnections, edge, tls, internalTls } = config
+  const shared = { log, accessLog, monotonicNow, metrics, maxConnections }
 
   const listener = createListener(
     {
       'GET /data': [requireToken, data],
       'GET /health': [health],
       'GET /ready': [ready],
+      'GET /openapi.json': [
+        openApiRoute(describeBusiness(`${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`)),
+      ],
+      ...forward?.routes,
     },
-    { name: 'business', portSetting: 'BUSINESS_PORT', log, accessLog: config.accessLog, monotonicNow },
+    { name: 'business', portSetting: forward ? 'PORT (or BUSINESS_PORT)' : 'BUSINESS_PORT', ...shared, edge, tls },
+  )
+
+  const internalListener = createListener(
+    {
+      'GET /metrics': [metrics.show],
+      'GET /health': [health],
+    },
+    { name: 'businessInternal', portSetting: 'BUSINESS_INTERNAL_PORT', ...shared, tls: internalTls },
   )
 
   return {
     log,
 
     async listen() {
-      return { business: await listener.listen(config.port, config.host) }
+      const business = await listener.listen(config.port, config.host)
+      const businessInternal = await internalListener.listen(config.internalPort, config.internalHost)
+      return { business, businessInternal }
     },
 
     async close() {
-      await listener.close({ lameDuckMs: 1000, drainMs: 2000 })
+      // With Auth behind it, as long as Auth's own: a log-in may wait for its turn.
+      await listener.close({ lameDuckMs: 1000, drainMs: forward ? 5000 : 2000 })
+      await forward?.close()
+      await internalListener.close({ lameDuckMs: 0, drainMs: 500 })
       await auth.close()
     },
   }

@@ -2,7 +2,6 @@
 // request arrived; nothing is cached, nothing is retried. Hides batching, deadlines and the distrust of the answer.
 import { type Dispatcher, Pool } from 'undici'
 import { AppError } from '../../shared/errors.ts'
-import type { Log } from '../../shared/log.ts'
 import {
   maxTokensPerCall,
   maxVerdictBytes,
@@ -17,7 +16,8 @@ export interface AuthClientOptions {
   url: string
   /** The service key. */
   key: string
-  log: Log
+  /** Hears when verdicts stop and when they come again. `console` will do. */
+  log: Record<'info' | 'warn', (event: string, fields: Record<string, unknown>) => void>
   /** Milliseconds that never jump. */
   monotonicNow: () => number
   /** From a request's arrival to its verdict or its 503, waiting included. */
@@ -28,18 +28,54 @@ export interface AuthClientOptions {
   maxBatch?: number
   /** Requests that may wait for a call; one more is 503 at once. */
   maxWaiting?: number
+  /** Hears of each call when it is over. */
+  observe?: (call: AuthCall) => void
+}
+
+export interface AuthCall {
+  /** How many shared it. */
+  requests: number
+  durationMs: number
+  failed: boolean
 }
 
 export type AuthClient = ReturnType<typeof openAuthClient>
 
-/** Requests that share one call. */
+/** A verdict, and what the call was like that brought it. */
+export interface Judgement {
+  verdict: Verdict
+  /**
+   * As `Server-Timing` has it: how long Auth took in milliseconds, a name of the call, and how many requests shared it, this
+   * one included. One string for all of them.
+   */
+  serverTiming: string
+}
+
+/** The request that a verdict is for. */
+export interface Caller {
+  requestId: string
+  traceparent?: string | undefined
+}
+
+/** Requests that arrived within `watchEveryMs` of each other. */
 interface Batch {
   tokens: string[]
   /** The id of the first request. */
   requestId: string
-  /** Of the first request: the others arrived up to `watchEveryMs` later and share its fate. */
+  /** Of the first request: what a W3C trace shows of the call. */
+  traceparent: string | undefined
+  /** Of the first request: the others arrived a little later and share its fate. */
   deadlineAt: number
   verdicts: PromiseWithResolvers<Verdict[]>
+  /** Known with the verdicts. */
+  serverTiming: string
+}
+
+/** What is asked at once: all that waited when it left, each batch with a deadline of its own. */
+interface Call {
+  /** The oldest first. */
+  batches: Batch[]
+  tokens: string[]
   abort: AbortController
 }
 
@@ -54,6 +90,7 @@ export function openAuthClient({
   maxCalls = 2,
   maxBatch = maxTokensPerCall - 1, // 255 tokens of the greatest length still fit in the 512 KB that Auth reads
   maxWaiting = 10_000,
+  observe = () => {},
 }: AuthClientOptions) {
   // No pipelining: a call must not wait behind another's answer. HTTP/1.1 only: Auth speaks nothing else.
   const pool = new Pool(url, {
@@ -65,9 +102,9 @@ export function openAuthClient({
     bodyTimeout: deadlineMs,
   })
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
-  /** Not sent yet; all but the last are full. */
+  /** Not sent yet, the oldest first. */
   const waiting: Batch[] = []
-  const inFlight = new Set<Batch>()
+  const inFlight = new Set<Call>()
   let waitingCount = 0
   let sendScheduled = false
   let callCount = 0
@@ -85,15 +122,22 @@ export function openAuthClient({
   }
 
   function sendWaiting(): void {
-    while (waiting.length > 0 && inFlight.size < maxCalls) void send(takeFirst())
+    while (waiting.length > 0 && inFlight.size < maxCalls) void send(takeCall())
   }
 
-  function join(token: string, requestId: string): Batch {
+  function join(token: string, { requestId, traceparent }: Caller): Batch {
     let batch = waiting.at(-1)
     const deadlineAt = monotonicNow() + deadlineMs
     // Not one that has waited long: its deadline would be too near for a request that has just arrived.
     if (batch === undefined || batch.tokens.length >= maxBatch || batch.deadlineAt + watchEveryMs < deadlineAt) {
-      batch = { tokens: [], requestId, deadlineAt, verdicts: Promise.withResolvers(), abort: new AbortController() }
+      batch = {
+        tokens: [],
+        requestId,
+        traceparent,
+        deadlineAt,
+        verdicts: Promise.withResolvers(),
+        serverTiming: '',
+      }
       waiting.push(batch)
       scheduleSend()
     }
@@ -108,27 +152,62 @@ export function openAuthClient({
     return batch
   }
 
-  async function send(batch: Batch): Promise<void> {
-    inFlight.add(batch)
-    const outcome = await ask(batch).catch((error: Error) => error)
-    inFlight.delete(batch)
-    // Before the requests of this call are answered: Auth works on the next call meanwhile.
-    sendWaiting()
-    if (outcome instanceof Error) return batch.verdicts.reject(noVerdict(batch.tokens.length, outcome))
-    if (failedRequests > 0) log.info('Auth gives verdicts again', { failedRequests })
-    failedRequests = 0
-    batch.verdicts.resolve(outcome)
+  // All that wait, not the first batch alone: a batch begins every `watchEveryMs`, and where Auth takes longer for a call
+  // there would be ever more of them.
+  function takeCall(): Call {
+    const first = takeFirst()
+    const batches = [first]
+    let size = first.tokens.length
+    while (waiting[0] && size + waiting[0].tokens.length <= maxBatch) {
+      const next = takeFirst()
+      batches.push(next)
+      size += next.tokens.length
+    }
+    const tokens = batches.length === 1 ? first.tokens : batches.flatMap(({ tokens }) => tokens)
+    return { batches, tokens, abort: new AbortController() }
   }
 
-  async function ask({ tokens, requestId, abort }: Batch): Promise<Verdict[]> {
+  async function send(call: Call): Promise<void> {
+    inFlight.add(call)
+    const startedAt = monotonicNow()
+    const outcome = await ask(call).catch((error: Error) => error)
+    inFlight.delete(call)
+    // Before the requests of this call are answered: Auth works on the next call meanwhile.
+    sendWaiting()
+    const [requests, failed] = [call.tokens.length, outcome instanceof Error]
+    const durationMs = monotonicNow() - startedAt
+    observe({ requests, durationMs, failed })
+    if (outcome instanceof Error) {
+      for (const batch of call.batches) giveUp(batch, outcome)
+      return
+    }
+    if (failedRequests > 0) log.info('Auth gives verdicts again', { channel: 'security', failedRequests })
+    failedRequests = 0
+    const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${requests}"`
+    let from = requests - call.batches.reduce((sum, { tokens }) => sum + tokens.length, 0) // of those given up already
+    for (const batch of call.batches) {
+      const { tokens, verdicts } = batch
+      batch.serverTiming = serverTiming
+      verdicts.resolve(tokens.length === requests ? outcome : outcome.slice(from, from + tokens.length))
+      from += tokens.length
+    }
+  }
+
+  function giveUp({ tokens, verdicts }: Batch, cause: Error): void {
+    verdicts.reject(noVerdict(tokens.length, cause))
+  }
+
+  async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
+    const { requestId, traceparent } = batches[0] as Batch
     // Begins with the id of the first request, and is unique, so that its echo tells this call's answer from another's.
-    const callId = `${requestId.slice(0, 48)}.${++callCount}`
+    // Auth echoes these characters only: an id with others, sent by anybody, would cost the whole call its verdicts.
+    const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(
       pool,
       {
         method: 'POST',
         path: validateTokenPath,
-        headers: { ...headers, 'x-request-id': callId },
+        headers: { ...headers, 'x-request-id': callId, ...(traceparent && { traceparent }) },
         body: JSON.stringify({ tokens } satisfies ValidateTokenRequest),
       },
       maxVerdictBytes * (tokens.length + 1),
@@ -144,37 +223,48 @@ export function openAuthClient({
 
   // One line when verdicts stop and one when they come again: an outage must not fill the disk with the same sentence.
   function noVerdict(requests: number, cause: Error): AppError {
-    if (failedRequests === 0) log.warn('Auth gives no verdict', { cause })
+    if (failedRequests === 0) log.warn('Auth gives no verdict', { channel: 'security', cause })
     failedRequests += requests
-    return new AppError('unavailable', 'Auth gave no verdict; try again.')
+    return new AppError('unavailable', 'Auth gave no verdict; try again.', { headers: { 'Retry-After': '1' } })
   }
 
   const watch = setInterval(() => {
     const now = monotonicNow()
-    for (const { deadlineAt, abort } of inFlight) {
-      if (deadlineAt <= now) abort.abort(new Error(`Auth did not answer within ${deadlineMs} ms`))
+    const late = () => new Error(`Auth did not answer within ${deadlineMs} ms`)
+    for (const { batches, abort } of inFlight) {
+      if ((batches.at(-1) as Batch).deadlineAt <= now) abort.abort(late())
+      else while ((batches[0] as Batch).deadlineAt <= now) giveUp(batches.shift() as Batch, late())
     }
     while (waiting[0] && waiting[0].deadlineAt <= now) {
-      const { tokens, verdicts } = takeFirst()
-      verdicts.reject(noVerdict(tokens.length, new Error(`no call was free within ${deadlineMs} ms`)))
+      giveUp(takeFirst(), new Error(`no call was free within ${deadlineMs} ms`))
     }
   }, watchEveryMs).unref()
 
   /** Resolves to a verdict that Auth computed after this was called; rejects with `unavailable` where there is none. */
-  async function validate(token: string, requestId: string): Promise<Verdict> {
+  async function judge(token: string, caller: Caller): Promise<Judgement> {
     if (waitingCount >= maxWaiting) throw noVerdict(1, new Error(`${maxWaiting} requests wait already`))
-    const batch = join(token, requestId)
+    const batch = join(token, caller)
     const at = batch.tokens.length - 1
-    return (await batch.verdicts.promise)[at] as Verdict
+    const verdicts = await batch.verdicts.promise
+    return { verdict: verdicts[at] as Verdict, serverTiming: batch.serverTiming }
+  }
+
+  /** The verdict alone. */
+  async function validate(token: string, caller: Caller): Promise<Verdict> {
+    return (await judge(token, caller)).verdict
   }
 
   return {
+    judge,
     validate,
 
+    /** Calls that are not answered yet. */
+    callsInFlight: () => inFlight.size,
+
     /** Null where Auth gives verdicts, else a sentence. */
-    async whyNotReady(requestId: string): Promise<string | null> {
+    async whyNotReady(caller: Caller): Promise<string | null> {
       // No token of ours looks like this: Auth answers without asking its store.
-      return validate('ready', requestId).then(
+      return validate('ready', caller).then(
         () => null,
         () => 'Auth gives no verdicts.',
       )
@@ -186,6 +276,11 @@ export function openAuthClient({
       await pool.close()
     },
   }
+}
+
+/** Not the count of calls: how many there were is nobody's business. Unique enough to tell the calls of a minute apart. */
+function drawCallName(): string {
+  return Math.floor(Math.random() * 2 ** 32).toString(36)
 }
 
 interface Answer {

@@ -1,14 +1,17 @@
 // Runs Business: the only reader of its environment and of the clock.
-import { openLog } from '../../shared/log.ts'
 import { runService } from '../../shared/service.ts'
+import { createServiceLog } from '../../shared/serviceLog.ts'
 import { openBusiness } from './app.ts'
 import { readBusinessConfig } from './config.ts'
 
+const serviceLog = createServiceLog('business', process.stdout)
+
 await runService(
   () => readBusinessConfig(process.env),
-  config =>
+  async config =>
     openBusiness(config, {
-      log: openLog({ service: 'business', level: config.logLevel, stream: process.stdout }),
+      log: await serviceLog.open(config),
       monotonicNow: () => performance.now(),
     }),
+  serviceLog.flush,
 )

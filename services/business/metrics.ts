@@ -1,0 +1,43 @@
+// What Business counts: the calls to Auth, and how many requests share one.
+import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
+import type { AuthCall } from './authClient.ts'
+
+export function countCalls(registry: Registry, callsInFlight: () => number): (call: AuthCall) => void {
+  const registers = [registry]
+  const sizes = new Histogram({
+    name: 'latchkey_batch_size',
+    help: 'Requests that shared a call to Auth',
+    buckets: [1, 2, 4, 8, 16, 32, 64, 128, 255],
+    registers,
+  })
+  const durations = new Histogram({
+    name: 'latchkey_auth_call_duration_seconds',
+    help: 'Calls to Auth, by whether they gave verdicts',
+    labelNames: ['outcome'],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
+    registers,
+  })
+  new Gauge({
+    name: 'latchkey_auth_calls_in_flight',
+    help: 'Calls to Auth that are not answered yet',
+    registers,
+    collect() {
+      this.set(callsInFlight())
+    },
+  })
+  return ({ requests, durationMs, failed }) => {
+    sizes.observe(requests)
+    durations.observe({ outcome: failed ? 'failed' : 'answered' }, durationMs / 1000)
+  }
+}
+
+/** Of the same name as in Auth. */
+export function countLimited(registry: Registry): (event: { what: string }) => void {
+  const limited = new Counter({
+    name: 'latchkey_limited_total',
+    help: 'Requests answered 429, by what there was too much of',
+    labelNames: ['what'],
+    registers: [registry],
+  })
+  return ({ what }) => limited.inc({ what })
+}
