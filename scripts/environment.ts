@@ -3,19 +3,25 @@ import { randomBytes } from 'node:crypto'
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import type { Environment } from '../shared/config.ts'
+import { makeTokenKey } from './tokenKeys.ts'
 
 const file = '.env'
-const keys = ['SERVICE_KEY', 'ADMIN_KEY']
+const makers: Record<string, () => string> = {
+  SERVICE_KEY: () => randomBytes(32).toString('hex'),
+  ADMIN_KEY: () => randomBytes(32).toString('hex'),
+  TOKEN_KEYS: () => JSON.stringify({ keys: [makeTokenKey('EdDSA')] }),
+}
 
 /** `env` as it is where NODE_ENV is neither unset nor `development`; else completed, and `tell` hears what was written. */
 export function completeEnvironment(env: Environment, tell: (message: string) => void): Environment {
   if (env['NODE_ENV'] && env['NODE_ENV'] !== 'development') return env
   const text = readIfThere(file)
   const complete: Environment = { ...(text === null ? {} : parseEnv(text)), ...env }
+  const keys = Object.keys(makers).filter(key => key !== 'TOKEN_KEYS' || complete['TOKEN_FORMAT'] === 'jwt')
   const missing = keys.filter(key => !complete[key] && !complete[`${key}_FILE`])
   if (missing.length === 0) return complete
 
-  const lines = missing.map(key => `${key}=${randomBytes(32).toString('hex')}`).join('\n')
+  const lines = missing.map(key => `${key}=${makers[key]?.()}`).join('\n')
   try {
     if (text === null) writeFileSync(file, `${lines}\n`, { flag: 'wx', mode: 0o600 })
     else appendFileSync(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${lines}\n`)

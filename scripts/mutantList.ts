@@ -151,8 +151,8 @@ const memoryStore = within('services/auth/stores/memory.ts', everyStore, [
   // the end
   ['a closed store answers', '      closed = true\n', ''],
   // users
-  ['a username can be taken twice', 'if (byUsername.has(user.username)) return false', ''],
-  ['two changes of credentials get one version', '? ++user.credentialVersion', '? user.credentialVersion + 1'],
+  ['a username can be taken twice', 'byUsername.has(user.username) || ', ''],
+  ['two changes of credentials get one version', 'user?.credentialVersion === ifVersion', 'user'],
 ])
 
 const memoryTable = within('services/auth/stores/memoryTable.ts', everyStore, [
@@ -264,29 +264,26 @@ const authClient = within(
   [
     [
       'it tries again',
-      'await ask(batch).catch((error: Error) => error)',
-      'await ask(batch).catch(() => ask(batch)).catch((error: Error) => error)',
+      'await ask(call).catch((error: Error) => error)',
+      'await ask(call).catch(() => ask(call)).catch((error: Error) => error)',
     ],
     [
       'it caches a verdict',
-      '    const batch = join(token, requestId)\n    const at = batch.tokens.length - 1\n    return (await batch.verdicts.promise)[at] as Verdict',
+      '    const batch = join(token, caller)\n    const at = batch.tokens.length - 1\n    const verdicts = await batch.verdicts.promise',
       `    const cache = (pool as any).cache ??= new Map()
-    const batch = cache.get(token) ?? join(token, requestId)
+    const batch = cache.get(token) ?? join(token, caller)
     if (!cache.has(token)) cache.set(token, Object.assign(batch, { at: batch.tokens.length - 1 }))
-    return (await batch.verdicts.promise)[batch.at] as Verdict`,
+    const { at } = batch
+    const verdicts = await batch.verdicts.promise`,
     ],
-    [
-      'it swaps the answers of a batch',
-      '(await batch.verdicts.promise)[at]',
-      '(await batch.verdicts.promise).toReversed()[at]',
-    ],
+    ['it swaps the answers of a batch', 'verdict: verdicts[at]', 'verdict: verdicts.toReversed()[at]'],
     [
       'a request joins a call in flight',
-      '    const batch = join(token, requestId)\n',
-      `    for (const { tokens, verdicts } of inFlight) {
+      '    const batch = join(token, caller)\n',
+      `    for (const { tokens, verdicts } of [...inFlight].flatMap(({ batches }) => batches)) {
       if (tokens.includes(token)) return (await verdicts.promise)[tokens.indexOf(token)] as Verdict
     }
-    const batch = join(token, requestId)\n`,
+    const batch = join(token, caller)\n`,
     ],
     ['a verdict counts whatever the status', 'if (answer.status !== 200) throw', 'if (answer.status === 0) throw'],
     [
@@ -305,9 +302,36 @@ const authClient = within(
       'if (waitingCount >= maxWaiting) throw',
       'if (waitingCount >= Infinity) throw',
     ],
-    ['a call in flight has no deadline', 'if (deadlineAt <= now) abort.abort', 'if (deadlineAt <= 0) abort.abort'],
+    ['a call in flight has no deadline', '.deadlineAt <= now) abort.abort', '.deadlineAt <= 0) abort.abort'],
+    [
+      'a young request shares the deadline of an old one',
+      '(batches.at(-1) as Batch).deadlineAt <= now',
+      '(batches[0] as Batch).deadlineAt <= now',
+    ],
+    [
+      'those who came one after another wait for calls of their own',
+      'while (waiting[0] && size',
+      'while (null && size',
+    ],
+    ['those who share a call share its first verdicts', 'outcome.slice(from, from + tokens.length)', 'outcome'],
     ['an outage is logged for each request', 'if (failedRequests === 0) log.warn', 'log.warn'],
   ],
+)
+
+const clock = within(
+  'services/auth/clock.ts',
+  ['tests/clock.test.ts'],
+  [
+    ['it goes back', 'Math.max(wallNow(), at + elapsedMs)', 'wallNow()'],
+    ['it stands still while it waits for the other', 'Math.max(wallNow(), at + elapsedMs)', 'Math.max(wallNow(), at)'],
+    ['it does not jump ahead', 'Math.max(wallNow(), at + elapsedMs)', 'at + elapsedMs'],
+  ],
+)
+
+const hashWorker = within(
+  'services/auth/users/hashWorker.ts',
+  ['tests/passwords.test.ts'],
+  [['it is as important as the thread that validates', 'setPriority(0, 5)', 'setPriority(0, 0)']],
 )
 
 const requireToken = within(
@@ -316,10 +340,10 @@ const requireToken = within(
   [
     [
       'an outage is a 401',
-      'await auth.validate(readBearerToken(ctx.req), ctx.state.requestId)',
-      'await auth.validate(readBearerToken(ctx.req), ctx.state.requestId).catch(() => ({ authenticated: false }) as const)',
+      'await auth.judge(readBearerToken(ctx.req), ctx.state)',
+      "await auth.judge(readBearerToken(ctx.req), ctx.state).catch(() => ({ verdict: { authenticated: false }, serverTiming: '' }) as const)",
     ],
-    ['every verdict is good', 'if (!verdict.authenticated) throw invalidToken()', ''],
+    ['every verdict is good', 'if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state.address)', ''],
   ],
 )
 
@@ -344,10 +368,12 @@ const passwords = within(
     ['an accent is typed in one way only', "password.normalize('NFKC')", 'password'],
     [
       'an unknown user costs no hash',
-      'const ours = usableHash(stored)',
-      'const ours = usableHash(stored)\n      if (ours === null) return false',
+      'const bare = known?.isBare === true',
+      'if (known === null) return false\n      const bare = known.isBare',
     ],
-    ["the empty password opens what is nobody's", 'matches === true && ours !== null', 'matches === true'],
+    ["the empty password opens what is nobody's", 'matches === true && known !== null', 'matches === true'],
+    ['bare bcrypt takes what it cannot tell apart', ' && !(bare && isAmbiguous(password))', ''],
+    ['no hash is ever renewed', 'known.isBare || known.cost < cost', 'false'],
     ['the queue has no end', 'waiting.length >= maxQueue', 'waiting.length >= Infinity'],
   ],
 )
@@ -361,18 +387,80 @@ const users = within(
       'await passwords.verify(password, user?.passwordHash ?? null, signal)',
       'user !== null && (await passwords.verify(password, user.passwordHash, signal))',
     ],
-    ['a wrong password is good', 'if (user && matches)', 'if (user)'],
+    ['a wrong password is good', "if (!matches) return 'wrong password'", ''],
+    ['the disabled may log in', "if (user.disabledAt !== null) return 'disabled'", ''],
+    ['whoever has not confirmed may log in', "user.confirmedAt === null ? 'unconfirmed' : null", 'null'],
     ['a username has capitals', ".normalize('NFKC').toLowerCase()", ".normalize('NFKC')"],
   ],
 )
 
+const sqlStore = within(
+  'services/auth/stores/sql.ts',
+  ['tests/stores.test.ts'],
+  [
+    ['a touch forgets the floor', 'and t.credential_version >= coalesce(f.version, 0)', ''],
+    ['a token is live at exactly expiresAt', 'is null and t.expires_at > ', 'is null and t.expires_at >= '],
+    ['every mention of a batch counts as one', 'else times end', 'else 1 end'],
+  ],
+)
+
+const redisScripts = within(
+  'services/auth/stores/redisScripts.ts',
+  ['tests/stores.test.ts'],
+  [
+    ['a touch forgets the floor', 'if t.version < floorOf(key, t.user) then return nil end', ''],
+    ['a token is live at exactly expiresAt', 't.expires <= now or t.purpose', 't.expires < now or t.purpose'],
+    ['only the id of a token counts', 't.hash ~= hash or ', ''],
+  ],
+)
+
+const links = within(
+  'services/auth/users/links.ts',
+  ['tests/mail.test.ts'],
+  [['an older link stays good', 'tokens.issueOnly(terms)', 'tokens.issue(terms)']],
+)
+
+const eventStream = within(
+  'services/auth/eventStream.ts',
+  ['tests/events.test.ts'],
+  [
+    ['what happens is kept where nobody reads', 'if (readers.size === 0) return\n    switch', 'switch'],
+    ['a frame holds whatever happens', 'count === 1 && frame.size >= maxPerFrame', 'false'],
+    ['a slow reader keeps all that happens', 'reader.stream.readableLength + text.length > maxWaitingBytes', 'false'],
+    ['who missed something is not told', 'reader.dropped += happened', ''],
+    ['there are any number of readers', 'closed || readers.size >= maxReaders', 'closed'],
+    ['a reader who has gone counts', 'readers.delete(reader)', ''],
+    ['a stream outlives Auth', 'stream.push(null)', 'stream.resume()'],
+    ['a quiet stream is taken for dead', "text = ':\\n\\n'", "text = ''"],
+  ],
+)
+
+const serverTiming = within(
+  'services/business/requireToken.ts',
+  ['tests/serverTiming.test.ts'],
+  [
+    [
+      'strangers learn how busy Auth is',
+      '    if (!verdict.authenticated)',
+      "    ctx.res.setHeader('Server-Timing', serverTiming)\n    if (!verdict.authenticated)",
+    ],
+  ],
+)
+
 export const mutants: Mutant[] = [
+  ...eventStream,
+  ...serverTiming,
+  ...sqlStore,
+  ...redisScripts,
+  ...links,
   ...memoryStore,
   ...memoryTable,
   ...memoryIndex,
   ...format,
   ...tokens,
   ...sweeper,
+  ...clock,
+  ...hashWorker,
   ...authClient,
   ...requireToken,
   ...wire,

@@ -9,7 +9,11 @@ if [ ! -e node_modules/.package-lock.json ] || { [ "${NODE_ENV:-}" != production
   command -v npm >/dev/null || { echo "Node.js with npm is needed: https://nodejs.org" >&2; exit 1; }
   echo "Installing the packages; this happens once." >&2
   # The project's own Node comes with them, so what an older one thinks of their "engines" is no news.
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  # One more try, soon: npm's own two take minutes to say that there is no network.
+  npm ci --no-audit --no-fund --loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=2000 >&2 || {
+    echo "The packages could not be installed. That needs a network once; afterwards everything runs without." >&2
+    exit 1
+  }
 fi
 
 NODE=node

@@ -1,22 +1,30 @@
 // Starts Auth and Business, waits until both are ready, tells where they are, and stays: stops both when told to, and
 // when one of them dies. Knows the services by their paths and settings only.
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, openSync, renameSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { readAuthConfig } from '../services/auth/config.ts'
-import { readBusinessConfig } from '../services/business/config.ts'
+import { type AuthConfig, readAuthConfig } from '../services/auth/config.ts'
+import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
+import { type BusinessConfig, readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError, type Environment } from '../shared/config.ts'
 import { openLog } from '../shared/log.ts'
-import type { ServiceMessage } from '../shared/service.ts'
+import { flushOutput, openOutput } from '../shared/logOutput.ts'
 import { completeEnvironment } from './environment.ts'
+import { layOut, storesOfHeroku } from './layout.ts'
+import { startWorkers, type Workers } from './workers.ts'
 
-const usage = `Usage: ./startServer [--check-config]
+const usage = `Usage: ./startServer [--check-config | --migrate]
 
-Starts Auth and Business and stays with them until Ctrl-C or SIGTERM.
+Starts Auth and Business and stays with them until Ctrl-C or SIGTERM. With WEB_CONCURRENCY and AUTH_WORKERS it starts
+several of each; SIGHUP replaces those one by one, without losing a request. With PORT both have one address: Business
+listens there and passes the public routes of Auth on, which stays on 127.0.0.1.
 
-  --check-config   say what is wrong with the settings, start nothing
+  --check-config   say what is wrong with the settings and the stores, list the migrations, start nothing
+  --migrate        bring the stores' schemas up to date and end: Heroku's release phase, or before several start
   --help           this
 
 Settings are environment variables; the README lists them. Outside production a file .env is read too, and the keys
@@ -25,7 +33,6 @@ that are missing are made and kept there. On a terminal the log goes to logs/lat
 // The security releases of November 2026. An older Node of the same line works, and has known holes.
 const safeNodeVersions: Record<number, string> = { 22: '22.23.5', 24: '24.22.3', 26: '26.13.1' }
 const logFile = 'logs/latchkey.log'
-const killAfterMs = 27_000 // longer than a service takes to close by itself
 const readyWithinMs = 5000
 
 const { values: options } = parseArguments()
@@ -35,59 +42,152 @@ if (options.help) {
 }
 
 const onTerminal = process.stdout.isTTY
-const env = completeEnvironment(process.env, message => console.error(message))
-const demoUser = checkConfig(env)
+const storesFrom: Record<string, string> = {}
+const env = storesOfHeroku(
+  completeEnvironment(process.env, message => console.error(message)),
+  (setting, variable) => {
+    storesFrom[setting] = variable
+  },
+)
+const { auth: authEnv, business: businessEnv, isSingle } = layOut(env)
+const { authConfig, businessConfig } = checkConfig()
+const isDevelopment = (env['NODE_ENV'] || 'development') === 'development'
 if (options['check-config']) {
+  await checkStores(authConfig)
   console.log('The configuration is usable.')
+  process.exit(0)
+}
+if (options.migrate) {
+  await migrate(authConfig)
   process.exit(0)
 }
 warnOfOldNode()
 
 const output = onTerminal ? openLogFile() : 'inherit'
-const log = openLog({ service: 'startServer', level: 'info', stream: process.stdout })
-const children = new Map<string, ChildProcess>()
+const ownOutput = openOutput(process.stdout)
+const log = openLog({ service: 'startServer', level: 'info', stream: ownOutput })
+if (Object.keys(storesFrom).length > 0) log.info('stores of Heroku', storesFrom)
+const services: Workers[] = [] // in the order in which they stop
 let stopping: Promise<void> | null = null
 
 process.on('SIGTERM', () => stop('SIGTERM', 0))
 process.on('SIGINT', () => stop('SIGINT', 0))
+process.on('SIGHUP', () => void replaceAll())
 
-const auth = await start('Auth', 'services/auth/main.ts', env)
-const business = await start('Business', 'services/business/main.ts', {
-  AUTH_INTERNAL_URL: auth['authInternal'],
-  ...env,
+const common = {
+  output,
+  onStop: (reason: string) => void stop(reason, 0),
+  onEnd(how: string) {
+    console.error(`${how}; stopping the rest.`)
+    void stop(how, 1)
+  },
+} as const
+const { addresses: auth } = await startService('Auth', authConfig.workers, ['AUTH_PORT', 'AUTH_INTERNAL_PORT'], {
+  ...pagesFindBusiness(businessConfig),
+  ...authEnv,
 })
+const consoleUrl = urlOfConsole()
+const ownAddress = {
+  ...pagesMayCall(),
+  AUTH_INTERNAL_URL: auth['authInternal'],
+  ...businessEnv,
+  ...(isSingle && { AUTH_PUBLIC_URL: auth['auth'] }),
+}
+const { addresses: business } = await startService(
+  'Business',
+  businessConfig.workers,
+  ['BUSINESS_PORT', 'BUSINESS_INTERNAL_PORT'],
+  ownAddress,
+)
 await waitUntilReady(`${business['business']}/ready`)
-if (onTerminal) console.log(banner(`${business['business']}`, `${auth['auth']}`, `${auth['authInternal']}`))
-else log.info('ready', { ...business, ...auth })
+const shownAt = `${business['business']}`.replace('//0.0.0.0:', '//localhost:')
+if (onTerminal) {
+  console.log(
+    banner({
+      businessUrl: shownAt,
+      authUrl: isSingle ? shownAt : `${auth['auth']}`,
+      internalUrl: `${auth['authInternal']}`,
+      consoleUrl: isSingle ? `${shownAt}/console` : consoleUrl,
+    }),
+  )
+} else log.info('ready', { ...business, ...auth })
 
 function parseArguments() {
   try {
-    return parseArgs({ options: { help: { type: 'boolean' }, 'check-config': { type: 'boolean' } } })
+    const flag = { type: 'boolean' } as const
+    return parseArgs({ options: { help: flag, 'check-config': flag, migrate: flag } })
   } catch (error) {
     console.error(`${(error as Error).message}\n\n${usage}`)
     process.exit(2)
   }
 }
 
-/** Ends the process with every problem of both services, or returns the demo user. */
-function checkConfig(env: Environment) {
+/** Ends the process with every problem of both services, or returns their settings. */
+function checkConfig() {
   const problems = new Set<string>()
-  const read = <T>(readConfig: (env: Environment) => T): T | undefined => {
+  const read = <T>(readConfig: (env: Environment) => T, env: Environment): T | undefined => {
     try {
       return readConfig(env)
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
-      for (const problem of error.problems) problems.add(problem)
+      for (const problem of error.problems)
+        problems.add(isSingle ? problem.replace(/^BUSINESS_PORT:/, 'PORT:') : problem)
       return undefined
     }
   }
-  const authConfig = read(readAuthConfig)
-  read(readBusinessConfig)
-  if (problems.size > 0) {
-    console.error(`The configuration is not usable:\n${[...problems].map(problem => `  ${problem}`).join('\n')}`)
-    process.exit(1)
+  const authConfig = read(readAuthConfig, authEnv)
+  const businessConfig = read(readBusinessConfig, businessEnv)
+  if (authConfig === undefined || businessConfig === undefined) refuse([...problems])
+  return { authConfig, businessConfig }
+}
+
+function refuse(problems: string[]): never {
+  console.error(`The configuration is not usable:\n${problems.map(problem => `  ${problem}`).join('\n')}`)
+  process.exit(1)
+}
+
+/** Asks the stores for their schema, and tells of the steps that a start would take. Ends the process where one cannot be asked. */
+async function checkStores({ userStoreUrl, tokenStoreUrl }: AuthConfig): Promise<void> {
+  const problems: string[] = []
+  for (const [setting, url] of [
+    ['USER_STORE_URL', userStoreUrl],
+    ['TOKEN_STORE_URL', tokenStoreUrl],
+  ] as const) {
+    try {
+      const migrations = await listMigrations(setting, url)
+      if (migrations === null) continue
+      const { applied, pending } = migrations
+      console.log(
+        `${setting}: ${applied.length} migrations applied; ${pending.join(', ') || 'none'} to come at the next start.`,
+      )
+    } catch (error) {
+      problems.push((error as Error).message)
+    }
   }
-  return authConfig?.demoUser
+  if (problems.length > 0) refuse(problems)
+}
+
+/** Opens those that have a schema, once: that brings it up to date. The others need not be there yet. */
+async function migrate({ userStoreUrl, tokenStoreUrl }: AuthConfig): Promise<void> {
+  for (const [setting, url, open] of [
+    ['USER_STORE_URL', userStoreUrl, openUserStore],
+    ['TOKEN_STORE_URL', tokenStoreUrl, openTokenStore],
+  ] as const) {
+    try {
+      const migrations = await listMigrations(setting, url)
+      if (migrations === null) {
+        console.log(`${setting}: a store without a schema.`)
+        continue
+      }
+      await (await open(url)).close()
+      const { pending } = migrations
+      console.log(
+        `${setting}: ${pending.length > 0 ? `applied ${pending.join(', ')}` : 'nothing to apply'}; up to date.`,
+      )
+    } catch (error) {
+      refuse([(error as Error).message])
+    }
+  }
 }
 
 function warnOfOldNode(): void {
@@ -112,66 +212,87 @@ function openLogFile(): number {
   return openSync(logFile, 'a', 0o600)
 }
 
-/** Resolves to the addresses of the service once it listens. */
-function start(name: string, path: string, env: Environment): Promise<Record<string, string>> {
-  const child = spawn(process.execPath, [path], { env, stdio: ['ignore', output, 'inherit', 'ipc'] })
-  children.set(name, child)
-  child.once('exit', (code, signal) => {
-    children.delete(name)
-    if (stopping) return
-    console.error(`${name} ended (${signal ?? `exit code ${code}`}); stopping the rest.`)
-    stop(`${name} ended`, 1)
-  })
-  return new Promise(resolve => {
-    child.on('message', (message: ServiceMessage) => {
-      if (message.type === 'ready') resolve(message.addresses)
-      else stop(message.reason, 0)
-    })
-  })
+/** In development both are on this machine; elsewhere only the operator knows how browsers reach Business. */
+function pagesFindBusiness({ port, tls }: BusinessConfig): Environment {
+  return isDevelopment && port !== 0 ? { CONSOLE_BUSINESS_URL: `${tls ? 'https' : 'http'}://localhost:${port}` } : {}
+}
+
+/** Where people open it: at the one origin that Business lets call. */
+function urlOfConsole(): string {
+  if (isSingle) return '' // known once Business listens
+  const { publicUrl } = authConfig
+  return `${authConfig.port === 0 ? publicUrl.replace(/:0$/, `:${new URL(`${auth['auth']}`).port}`) : publicUrl}/console`
+}
+
+/** In development Business answers the pages of Auth, and of nobody else, unless CORS_ORIGINS says whom. */
+function pagesMayCall(): Environment {
+  return isDevelopment && !isSingle ? { CORS_ORIGINS: new URL(consoleUrl).origin } : {}
+}
+
+async function startService(name: string, count: number, ports: string[], env: Environment): Promise<Workers> {
+  const path = `services/${name.toLowerCase()}/main.ts`
+  const service = await startWorkers({ name, path, count, ports, env, ...common })
+  services.unshift(service)
+  return service
+}
+
+/** Of the services that have several processes: one alone has nobody to stand in for it. */
+async function replaceAll(): Promise<void> {
+  log.info('replacing', { reason: 'SIGHUP' })
+  for (const service of services) await service.replaceAll('SIGHUP')
+  log.info('replaced')
 }
 
 async function waitUntilReady(url: string): Promise<void> {
   for (const giveUpAt = performance.now() + readyWithinMs; ; await sleep(50)) {
-    const answer = await fetch(url, { headers: { connection: 'close' } }).catch(() => null)
-    if (answer?.ok) return
+    const answer = await ask(url).catch(() => null)
+    if (answer?.status === 200) return
     if (performance.now() > giveUpAt) {
-      const { detail } = answer ? ((await answer.json()) as { detail: string }) : { detail: 'no answer' }
+      const { detail } = answer ? (JSON.parse(answer.text) as { detail: string }) : { detail: 'no answer' }
       console.error(`Not ready after ${readyWithinMs} ms: ${detail}`)
       return stop('not ready', 1)
     }
   }
 }
 
+/** Without a look at the certificate: it is for the name that clients use, and this asks a process of its own. */
+async function ask(url: string): Promise<{ status: number | undefined; text: string }> {
+  const options = { headers: { connection: 'close' }, rejectUnauthorized: false }
+  const request = url.startsWith('https:') ? https.get(url, options) : http.get(url, options)
+  const [answer] = (await once(request, 'response')) as [http.IncomingMessage]
+  return { status: answer.statusCode, text: await text(answer) }
+}
+
 /** Business first: until it has answered its last request it needs Auth. */
 function stop(reason: string, exitCode: number): Promise<void> {
   stopping ??= (async () => {
     if (onTerminal) console.log('\nStopping …')
-    for (const name of ['Business', 'Auth']) {
-      const child = children.get(name)
-      if (child === undefined) continue
-      child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
-      const kill = setTimeout(() => child.kill('SIGKILL'), killAfterMs)
-      const [code] = await once(child, 'exit')
-      clearTimeout(kill)
-      if (code !== 0) exitCode = 1 // it could not end well: what it was to keep is lost
-    }
+    for (const service of services) if (!(await service.stop(reason))) exitCode = 1
     if (!onTerminal) log.info('stopped', { reason })
+    await flushOutput(ownOutput)
     process.exit(exitCode)
   })()
   return stopping
 }
 
-function banner(businessUrl: string, authUrl: string, internalUrl: string): string {
+interface Shown {
+  businessUrl: string
+  authUrl: string
+  internalUrl: string
+  consoleUrl: string
+}
+
+function banner({ businessUrl, authUrl, internalUrl, consoleUrl }: Shown): string {
   // Somebody's real password is not for the screen.
-  const shown = env['NODE_ENV'] === 'production' ? null : demoUser
+  const shown = env['NODE_ENV'] === 'production' ? null : authConfig.demoUser
   const { username, password } = shown ?? { username: '<username>', password: '<password>' }
   const body = JSON.stringify({ username, password }).replaceAll("'", "'\\''")
   return `
-Latchkey is running.
+Latchkey is running. Open ${consoleUrl}
 
   Business   ${businessUrl}
   Auth       ${authUrl}
-  internal   ${internalUrl}   for holders of a key, see .env
+  internal   ${internalUrl}   for holders of a key, see .env; the operator's view is at /console there
 ${shown ? `  demo user  ${username} / ${password}\n` : ''}
 Log in, get data, log out:
 
