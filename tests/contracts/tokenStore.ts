@@ -220,7 +220,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     it('finds no token that is dead, ended, of another purpose or another hash', async () => {
       const userId = randomUUID()
       const [dead, bound, ended] = [await inserted(), await inserted({ purpose: 'reset' }), await inserted({ userId })]
-      await getStore().endUser(dead.ref.id.slice(0, 4), userId, 2)
+      await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2, null)
       expect(await look(dead.ref, start + minute)).to.equal(null)
       expect(await look(bound.ref, start)).to.equal(null)
       expect(await look(ended.ref, start)).to.equal(null)
@@ -306,8 +306,9 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   })
 
   describe('endUser', () => {
+    const find = (userId: string) => getStore().findByUser(drawTokenId(userId, start).slice(0, 4), userId, start)
     const end = (userId: string, version: number) =>
-      getStore().endUser(drawTokenId(userId, start).slice(0, 4), userId, version)
+      getStore().endUser(drawTokenId(userId, start).slice(0, 4), userId, version, null)
 
     it('ends the tokens below the floor, of every kind and purpose, and no others', async () => {
       const userId = randomUUID()
@@ -334,6 +335,32 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await end(userId, 5)
       await end(userId, 3)
       expect((await insert(newToken({ userId, credentialVersion: 4 }))).outcome).to.equal('ended')
+    })
+
+    it('keeps the one token it is told to keep, which goes on under the new version', async () => {
+      const userId = randomUUID()
+      const { ref, token } = await inserted({ userId })
+      const { ref: other } = await inserted({ userId })
+      await getStore().endUser(ref.id.slice(0, 4), userId, 2, ref.id)
+      expect(await look(other, start)).to.equal(null)
+      expect(await look(ref, start)).to.deep.equal({ ...token, credentialVersion: 2 })
+      expect((await find(userId)).map(({ id }) => id)).to.deep.equal([ref.id])
+      await getStore().endUser(ref.id.slice(0, 4), userId, 3, null)
+      expect(await look(ref, start)).to.equal(null)
+    })
+
+    it("keeps nothing that was ended, is another's or does not exist", async () => {
+      const userId = randomUUID()
+      const { ref: ended } = await inserted({ userId })
+      await end(userId, 2)
+      const { ref: deleted } = await inserted({ userId, credentialVersion: 2 })
+      await getStore().delete(deleted, start)
+      const { ref: others, token: othersToken } = await inserted()
+      for (const id of [ended.id, deleted.id, others.id, 'Test0000000000']) {
+        await getStore().endUser(ended.id.slice(0, 4), userId, 3, id)
+        for (const ref of [ended, deleted]) expect(await look(ref, start)).to.equal(null)
+      }
+      expect(await look(others, start)).to.deep.equal(othersToken)
     })
 
     it('leaves no token of the version before, however many inserts race it', async () => {
@@ -382,7 +409,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await inserted({ userId })
       await getStore().delete(deleted.ref, start)
       await touch(consumed.ref, start)
-      await getStore().endUser(kept.ref.id.slice(0, 4), userId, 2)
+      await getStore().endUser(kept.ref.id.slice(0, 4), userId, 2, null)
       expect((await find(userId, start)).map(({ id }) => id)).to.deep.equal([kept.token.id])
     })
   })
@@ -465,7 +492,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await getStore().deleteById(byId.ref.id, start + 2)
       await getStore().renew(renewed.ref, newHash(), start + 3)
       await touch(consumed.ref, start + 4)
-      await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2)
+      await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2, null)
       expect(await why(unknownRef(), start)).to.deep.equal({ reason: 'unknown' })
       expect(await why(expired.ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
       expect(await why(revoked.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 1 })
@@ -479,6 +506,21 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     it('still knows that a token expired when it has been swept', async () => {
       const { ref } = await inserted()
       await sweepAll(start + 2 * minute)
+      expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
+    })
+
+    it('still knows that a token was ended with its user when it has been swept', async () => {
+      const { ref, token } = await inserted()
+      await getStore().endUser(ref.id.slice(0, 4), token.userId as string, 2, null)
+      await sweepAll(start)
+      expect(await why(ref, start)).to.deep.equal({ reason: 'ended' })
+    })
+
+    it('still knows of what was dead when room was made for another', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 1 }
+      const { ref } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId }), { limits, now: start + 2 * minute })
       expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
     })
 
@@ -513,7 +555,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     it("removes what is below its user's floor", async () => {
       const { ref, token } = await inserted()
       await sweepAll(start)
-      await getStore().endUser(ref.id.slice(0, 4), token.userId as string, 2)
+      await getStore().endUser(ref.id.slice(0, 4), token.userId as string, 2, null)
       expect(await sweepAll(start)).to.equal(1)
     })
 
@@ -547,6 +589,49 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
   })
 
+  describe('list', () => {
+    it('shows every live token, page by page, and none that is dead or ended', async () => {
+      await sweepAll(start + 20 * minute)
+      const userId = randomUUID()
+      const live = await Promise.all(Array.from({ length: 17 }, () => inserted()))
+      live.push(
+        await inserted({ userId: null, kind: 'fixed' }),
+        await inserted({ kind: 'single-use', purpose: 'reset' }),
+      )
+      await inserted({ expiresAt: start + 1 })
+      const { ref: ended } = await inserted({ userId })
+      await getStore().endUser(ended.id.slice(0, 4), userId, 2, null)
+      const found = new Map<string, TokenRecord>()
+      let cursor: string | null = null
+      for (let pages = 0; pages === 0 || cursor !== null; pages++) {
+        expect(pages).to.be.below(1000)
+        const page = await getStore().list(cursor, 4, start + 1)
+        for (const token of page.tokens) found.set(token.id, token)
+        cursor = page.next
+      }
+      expect([...found.values()]).to.have.deep.members(live.map(({ token }) => token))
+    })
+
+    it('takes any cursor', async () => {
+      for (const cursor of ['x', '-1', '99999999999', '7:7', "'; drop table x", '__proto__']) {
+        await getStore().list(cursor, 10, start)
+      }
+    })
+  })
+
+  describe('census', () => {
+    it('counts the tokens of each kind, the dead until they are swept', async () => {
+      await sweepAll(start + 20 * minute)
+      for (const kind of ['sliding', 'sliding', 'sliding', 'fixed', 'fixed', 'single-use'] as const)
+        await inserted({ kind })
+      const { ref } = await inserted()
+      await inserted({ expiresAt: start + 1 })
+      await getStore().delete(ref, start)
+      await sweepAll(start + 1)
+      expect(await getStore().census()).to.deep.equal({ sliding: 3, fixed: 2, 'single-use': 1 })
+    })
+  })
+
   describe('close', () => {
     it('can be repeated, and every other call rejects afterwards', async () => {
       const store = getStore()
@@ -559,10 +644,12 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
         () => store.renew(unknownRef(), newHash(), start),
         () => store.delete(unknownRef(), start),
         () => store.deleteById('Test0000000000', start),
-        () => store.endUser('Test', randomUUID(), 1),
+        () => store.endUser('Test', randomUUID(), 1, null),
         () => store.findByUser('Test', randomUUID(), start),
         () => store.explain(unknownRef(), start, null),
         () => store.deleteExpired(start, 1),
+        () => store.list(null, 1, start),
+        () => store.census(),
       ]
       for (const call of calls) {
         const outcome = await call().then(

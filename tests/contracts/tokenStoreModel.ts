@@ -43,6 +43,12 @@ function createModel() {
     return touch({ ...ref, hash }, now, null)
   }
 
+  function endUser(userId: string, version: number, keep: string | null): void {
+    const kept = tokens.get(keep ?? '')?.token
+    if (kept?.userId === userId && !isEnded(kept)) kept.credentialVersion = Math.max(kept.credentialVersion, version)
+    floors.set(userId, Math.max(floors.get(userId) ?? 0, version))
+  }
+
   /** The outcomes that a store may give, and the session that ends for it. */
   function roomFor(token: TokenRecord, now: number): { may: InsertOutcome[]; evicted?: string } {
     if (isEnded(token)) return { may: ['ended'] }
@@ -55,7 +61,7 @@ function createModel() {
     return { may: tokens.size >= limits.total ? ['inserted', 'full'] : ['inserted'] }
   }
 
-  return { tokens, floors, isLive, live, findByUser, look, touch, renew, roomFor }
+  return { tokens, floors, isLive, live, findByUser, look, touch, renew, endUser, roomFor }
 }
 
 /** One run: the model, the clock, and every reference there ever was, old hashes included. */
@@ -98,6 +104,21 @@ const newToken = fc.record({
   version: fc.integer({ min: 1, max: 3 }),
   absoluteTtlMs: fc.constantFrom(0, 30, 200),
 })
+
+const insertTaken = command(
+  'insert one whose id is taken',
+  newToken,
+  async ({ user, version, ...terms }, run, store) => {
+    const userId = run.userIds[user] as string | null
+    const holder = run.model.live(run.now).find(token => token.userId === userId)
+    if (holder === undefined) return
+    const { absoluteTtlMs: _, ...rest } = terms
+    const token: TokenRecord = { ...holder, ...rest, credentialVersion: userId === null ? 0 : version }
+    const outcome = await store.insert({ id: holder.id, hash: newHash() }, token, limits, run.now)
+    const { may } = run.model.roomFor(token, run.now)
+    expect(['taken', ...may.filter(other => other !== 'inserted')]).to.include(outcome)
+  },
+)
 
 const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, ...terms }, run, store) => {
   const now = ++run.now // so that no two are of the same age
@@ -165,11 +186,14 @@ const removeById = command('deleteById', recent, async (one, run, store) => {
   expectDeleted(await store.deleteById(id, run.now), { id, hash }, run)
 })
 
-const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }) })
-const endUser = command('endUser', floor, async ({ user, version }, { model, userIds }, store) => {
-  const userId = userIds[user] as string
-  await store.endUser(tagOf(userId), userId, version)
-  model.floors.set(userId, Math.max(model.floors.get(userId) ?? 0, version))
+const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
+const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }), keep })
+const endUser = command('endUser', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
+  const userId = run.userIds[user] as string
+  // Any token will do, others' too: of those nothing becomes.
+  const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
+  await store.endUser(tagOf(userId), userId, version, keep)
+  run.model.endUser(userId, version, keep)
 })
 
 const findByUser = command('findByUser', fc.nat({ max: 1 }), async (user, { model, now, userIds }, store) => {
@@ -214,7 +238,7 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
   describe('whatever is done to it', () => {
     it('does what the model does', async () => {
       const often = [insert, insert, touch, touch, advanceToAnEnd]
-      const other = [look, renew, remove, removeById, endUser, findByUser, slice, sweep, advance]
+      const other = [insertTaken, look, renew, remove, removeById, endUser, findByUser, slice, sweep, advance]
       const commands = fc.commands([...often, insert, ...other], { maxCommands: 60, size: 'max' })
       await fc.assert(
         fc.asyncProperty(commands, async commands => {
@@ -227,7 +251,7 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
             expect(await store.look(run.refs, run.now, purpose)).to.deep.equal(expected)
           }
         }),
-        { numRuns: 500, interruptAfterTimeLimit: 8000 },
+        { numRuns: 500, interruptAfterTimeLimit: 3000 },
       )
     })
   })

@@ -10,7 +10,11 @@ export function userStoreContract(getStore: () => UserStore): void {
       username: `${randomUUID()}@example.com`,
       passwordHash: 'a hash',
       credentialVersion: 1,
+      endedVersion: 1,
       createdAt: 1_800_000_000_000,
+      confirmedAt: null,
+      disabledAt: null,
+      deletedAt: null,
       ...members,
     }
   }
@@ -28,13 +32,85 @@ export function userStoreContract(getStore: () => UserStore): void {
     expect(await getStore().findById(randomUUID())).to.equal(null)
   })
 
-  it('raises the credential version of a user, for each of many at the same time to one of its own', async () => {
+  describe('update', () => {
+    it('writes the changes, answers with the user as it is then, and leaves the rest', async () => {
+      const user = newUser()
+      await getStore().insert(user)
+      const changes = { passwordHash: 'another', credentialVersion: 2, confirmedAt: 5, disabledAt: 6, deletedAt: 7 }
+      expect(await getStore().update(user.id, 1, changes)).to.deep.equal({ ...user, ...changes })
+      expect(await getStore().findById(user.id)).to.deep.equal({ ...user, ...changes })
+      const back = { disabledAt: null, endedVersion: 2 }
+      await getStore().update(user.id, 2, back)
+      expect(await getStore().findByUsername(user.username)).to.deep.equal({ ...user, ...changes, ...back })
+    })
+
+    it('changes nothing where the version is another, or there is no such user', async () => {
+      const user = newUser({ credentialVersion: 3 })
+      await getStore().insert(user)
+      for (const version of [1, 2, 4]) {
+        expect(await getStore().update(user.id, version, { passwordHash: 'another' })).to.equal(null)
+      }
+      expect(await getStore().update(randomUUID(), 1, { passwordHash: 'another' })).to.equal(null)
+      expect(await getStore().findById(user.id)).to.deep.equal(user)
+    })
+
+    it('lets one of many win that would raise the version at the same time', async () => {
+      const user = newUser()
+      await getStore().insert(user)
+      const tries = Array.from({ length: 20 }, (_, i) =>
+        getStore().update(user.id, 1, { credentialVersion: 2, passwordHash: `hash ${i}` }),
+      )
+      const won = (await Promise.all(tries)).filter(answer => answer !== null)
+      expect(won).to.have.length(1)
+      expect(await getStore().findById(user.id)).to.deep.equal(won[0])
+    })
+  })
+
+  it('forgets a user that is deleted, and its username is free again', async () => {
     const user = newUser()
     await getStore().insert(user)
-    const versions = await Promise.all(Array.from({ length: 5 }, () => getStore().raiseCredentialVersion(user.id)))
-    expect(versions.toSorted()).to.deep.equal([2, 3, 4, 5, 6])
-    expect(await getStore().findByUsername(user.username)).to.include({ credentialVersion: 6 })
-    expect(await getStore().raiseCredentialVersion(randomUUID())).to.equal(null)
+    expect(await getStore().delete(user.id)).to.equal(true)
+    expect(await getStore().delete(user.id)).to.equal(false)
+    expect(await getStore().findById(user.id)).to.equal(null)
+    expect(await getStore().findByUsername(user.username)).to.equal(null)
+    expect(await getStore().update(user.id, 1, { confirmedAt: 1 })).to.equal(null)
+    expect(await getStore().insert(newUser({ username: user.username }))).to.equal(true)
+  })
+
+  it('lists every user once, page by page', async () => {
+    const users = Array.from({ length: 7 }, () => newUser())
+    for (const user of users) await getStore().insert(user)
+    const pages: UserRecord[][] = []
+    for (let after: string | null = null, more = true; more; ) {
+      const page: UserRecord[] = await getStore().list(after, 3)
+      pages.push(page)
+      after = page.at(-1)?.id ?? null
+      more = page.length === 3
+    }
+    const listed = pages.flat().filter(({ id }) => users.some(user => user.id === id))
+    expect(listed).to.have.deep.members(users)
+    expect(new Set(pages.flat().map(({ id }) => id)).size).to.equal(pages.flat().length)
+    expect(pages.every(page => page.length <= 3)).to.equal(true)
+  })
+
+  it('finds those whose tokens are still to be ended, and no others', async () => {
+    const [done, unfinished] = [newUser({ credentialVersion: 4, endedVersion: 4 }), newUser({ credentialVersion: 2 })]
+    for (const user of [done, unfinished]) await getStore().insert(user)
+    const found = (await getStore().findUnfinished(1000)).filter(({ id }) => id === done.id || id === unfinished.id)
+    expect(found).to.deep.equal([unfinished])
+    expect(await getStore().findUnfinished(0)).to.deep.equal([])
+    await getStore().update(unfinished.id, 2, { endedVersion: 2 })
+    expect((await getStore().findUnfinished(1000)).map(({ id }) => id)).to.not.include(unfinished.id)
+  })
+
+  it('answers null for names and ids that no store could have, such as those with a NUL', async () => {
+    for (const text of ['a\0b', '\0', '']) {
+      expect(await getStore().findByUsername(text)).to.equal(null)
+      expect(await getStore().findById(text)).to.equal(null)
+      expect(await getStore().update(text, 1, { confirmedAt: 1 })).to.equal(null)
+      expect(await getStore().delete(text)).to.equal(false)
+      expect(await getStore().list(`~${text}`, 1)).to.deep.equal([])
+    }
   })
 
   it('answers null for a username that nobody has', async () => {
@@ -44,6 +120,12 @@ export function userStoreContract(getStore: () => UserStore): void {
   it('gives a username to one of many that want it at the same time', async () => {
     const username = randomUUID()
     const wins = await Promise.all(Array.from({ length: 20 }, () => getStore().insert(newUser({ username }))))
+    expect(wins.filter(Boolean)).to.have.length(1)
+  })
+
+  it('gives an id to one of many that want it at the same time', async () => {
+    const id = randomUUID()
+    const wins = await Promise.all(Array.from({ length: 20 }, () => getStore().insert(newUser({ id }))))
     expect(wins.filter(Boolean)).to.have.length(1)
   })
 
@@ -73,7 +155,10 @@ export function userStoreContract(getStore: () => UserStore): void {
       () => store.insert(newUser()),
       () => store.findByUsername('somebody'),
       () => store.findById('somebody'),
-      () => store.raiseCredentialVersion('somebody'),
+      () => store.update('somebody', 1, { confirmedAt: 1 }),
+      () => store.delete('somebody'),
+      () => store.list(null, 1),
+      () => store.findUnfinished(1),
     ]) {
       const outcome = await call().then(
         () => 'answered',

@@ -1,9 +1,11 @@
 // ./startServer as a person runs it: a real process, from any folder, with an environment of its own.
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { searchFolder, searchLog } from './canaries.ts'
 import { adminKey, serviceKey } from './servers.ts'
 
 const project = process.cwd()
@@ -31,14 +33,19 @@ export interface RunOptions {
 
 /** Ports are chosen by the system and a key is given, unless `env` says otherwise. */
 export function runStartServer({ args = [], env = {}, folder = project, cwd = tmpdir() }: RunOptions = {}): Run {
-  const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0' }
+  const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
   const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, ...ports, ...env }
   const child = spawn(join(folder, 'startServer'), args, { cwd, env: given, stdio: ['ignore', 'pipe', 'pipe'] })
   running.add(child)
   child.once('exit', () => running.delete(child))
   let stdout = ''
   let stderr = ''
-  const ended = once(child, 'close').then(([code]) => code as number | null)
+  const ended = once(child, 'close').then(([code]) => {
+    // What is no line of JSON is for the terminal: how to log in as the demo user.
+    const log = stdout.split('\n').filter(line => line.startsWith('{'))
+    searchLog([...log, stderr], 'the output of ./startServer')
+    return code as number | null
+  })
   const ready = new Promise<{ business: string; auth: string; authInternal: string }>((resolve, reject) => {
     child.stdout.on('data', chunk => {
       stdout += chunk
@@ -54,6 +61,22 @@ export function runStartServer({ args = [], env = {}, folder = project, cwd = tm
   return { process: child, stdout: () => stdout, stderr: () => stderr, ready, ended }
 }
 
+/** For who must know them before: for all four, since the system might give one of these to a fifth. */
+export async function freePorts() {
+  const servers = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const server = createServer().listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      return server
+    }),
+  )
+  const [AUTH_PORT = '', AUTH_INTERNAL_PORT = '', BUSINESS_PORT = '', BUSINESS_INTERNAL_PORT = ''] = servers.map(
+    server => String((server.address() as AddressInfo).port),
+  )
+  for (const server of servers) server.close()
+  return { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT }
+}
+
 /** A folder, with a space in its path, that looks like the project and in which files may be written. */
 export function copyOfProject(): string {
   const folder = join(mkdtempSync(join(tmpdir(), 'latchkey-')), 'a copy')
@@ -66,9 +89,23 @@ export function copyOfProject(): string {
   return folder
 }
 
+/** The processes that `pid` started, and those that they did. */
+export function descendantsOf(pid: number): { pid: number; command: string }[] {
+  const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).trim().split('\n')
+  const all = lines.map(line => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) as RegExpExecArray)
+  const below = (parent: number): { pid: number; command: string }[] =>
+    all.flatMap(([, child, of, command = '']) =>
+      Number(of) === parent ? [{ pid: Number(child), command }, ...below(Number(child))] : [],
+    )
+  return below(pid)
+}
+
 /** Kills what a failed test left running and removes the copies: a suite's `after(cleanUp)`. */
 export async function cleanUp(): Promise<void> {
   for (const child of running) child.kill('SIGTERM')
   await Promise.all([...running].map(child => once(child, 'exit')))
-  for (const folder of copies.splice(0)) rmSync(join(folder, '..'), { recursive: true, force: true })
+  for (const folder of copies.splice(0)) {
+    searchFolder(folder)
+    rmSync(join(folder, '..'), { recursive: true, force: true })
+  }
 }

@@ -1,0 +1,28 @@
+// Debian's Chromium with an empty profile, driven by playwright-core, which downloads none. Hides how it is started.
+import { existsSync } from 'node:fs'
+import { type Browser, chromium } from 'playwright-core'
+
+const path = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
+
+export const hasBrowser = path !== undefined
+
+/** For `this.skip()`. */
+export function tellThatBrowserIsMissing(what: string): void {
+  console.log(`  not tested: ${what}, for chromium is not here`)
+}
+
+export function openBrowser(): Promise<Browser> {
+  return chromium.launch({
+    ...(path !== undefined && { executablePath: path }),
+    args: [
+      '--headless',
+      '--no-sandbox', // as root there is none
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  })
+}

@@ -1,0 +1,50 @@
+// The canary run: whatever a suite makes is searched for secrets, and a test after which one is found has failed. Tokens tell
+// themselves by their shape; passwords and keys of the tests have a mark.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+const secrets: [name: string, shape: RegExp][] = [
+  ['a token', /lk_[0-9A-Za-z]{63}/],
+  ['a JWT', /eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}/],
+  ['a marked password or key', /CANARY/i],
+  ['the password of the demo user', /\bpostman\b/],
+]
+
+const found: string[] = []
+
+/** `where` is for who reads the failure. */
+export function searchForSecrets(text: string, where: string): void {
+  for (const [name, shape] of secrets) {
+    const hit = shape.exec(text)
+    if (hit !== null)
+      found.push(`${where} has ${name}: ${JSON.stringify(hit[0])} in ${JSON.stringify(around(text, hit))}`)
+  }
+}
+
+/** Of a log, but for the mails themselves, links included, which development logs where there is no mail server. */
+export function searchLog(lines: string[], where: string): void {
+  for (const line of lines) if (!line.includes('"event":"mail"')) searchForSecrets(line, where)
+}
+
+/** Every file in the folder, however deep, but what is linked into it, and .env, which is where keys belong. */
+export function searchFolder(folder: string): void {
+  if (!existsSync(folder)) return
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) searchFolder(path)
+    if (entry.isFile() && entry.name !== '.env') searchForSecrets(readFileSync(path, 'latin1'), path)
+  }
+}
+
+function around(text: string, { index, 0: hit }: RegExpExecArray): string {
+  return text.slice(Math.max(0, index - 100), index + hit.length + 20)
+}
+
+// Not there where servers of the tests run without mocha.
+globalThis.afterEach?.('nothing has a secret in it', reportSecrets)
+globalThis.after?.('nothing has a secret in it', reportSecrets)
+
+function reportSecrets(): void {
+  const all = found.splice(0)
+  if (all.length > 0) throw new Error(`the canary run found secrets:\n${[...new Set(all)].slice(0, 10).join('\n')}`)
+}

@@ -1,0 +1,139 @@
+// Every answer that a server in this process gives in a test is held against the OpenAPI document of its service, however
+// the test asked. A test after which one does not conform has failed.
+import { subscribe } from 'node:diagnostics_channel'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
+import { searchForSecrets } from './canaries.ts'
+
+interface Operation {
+  responses: Record<string, { content?: Record<string, { schema: object }> }>
+}
+
+interface Document {
+  paths: Record<string, { servers: { url: string }[] } & Record<string, Operation>>
+  components: { schemas: { Problem: object } }
+}
+
+/** Port -> the operations that answer there: `METHOD template`. */
+const known = new Map<number, Map<string, Operation>>()
+const violations: string[] = []
+
+const ajv = new Ajv2020({ strict: false, allErrors: true })
+addFormats.default(ajv)
+const validators = new WeakMap<object, ReturnType<Ajv2020['compile']>>()
+// What a path or a method without an operation is answered: not of the document, hence only its problem is checked.
+const withoutOperation = [400, 403, 404, 405]
+const refusesOutsider =
+  /"status":403,"detail":"Requests (from this address are not admitted|are to be sent over https)\."/
+
+/** `isInternal`: the listener of the two whose server is not the one that the document came from. */
+export function checkAnswers(url: string, document: unknown, { isInternal }: { isInternal: boolean }): void {
+  const { paths } = document as Document
+  const operations = new Map<string, Operation>()
+  for (const [template, { servers, ...methods }] of Object.entries(paths)) {
+    if (!servers.some(server => (server.url !== '.') === isInternal)) continue
+    for (const [method, operation] of Object.entries(methods)) {
+      operations.set(`${method.toUpperCase()} ${template}`, operation as Operation)
+    }
+  }
+  known.set(Number(new URL(url).port), operations)
+  ajv.removeSchema('Problem')
+  ajv.addSchema((document as Document).components.schemas.Problem, 'Problem')
+}
+
+subscribe('http.server.request.start', message => {
+  const { request, response, server } = message as {
+    request: IncomingMessage
+    response: ServerResponse
+    server: Server
+  }
+  const operations = known.get((server.address() as AddressInfo | null)?.port ?? -1)
+  if (operations === undefined) return
+  const chunks: Buffer[] = []
+  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse
+  response.end = ((...args: unknown[]) => {
+    const [chunk] = args
+    if (typeof chunk === 'string' || chunk instanceof Uint8Array) chunks.push(Buffer.from(chunk))
+    // Nobody gets it: the client has gone away.
+    if (request.socket.destroyed || !request.socket.writable) return end(...args)
+    const body = Buffer.concat(chunks).toString()
+    if (response.statusCode >= 400 || pathOf(request.url ?? '') === '/metrics') {
+      const headers = JSON.stringify(response.getHeaders())
+      searchForSecrets(headers + body, `${request.method} ${request.url}, answered ${response.statusCode},`)
+    }
+    const problem = problemOf(operations, request, response, body)
+    if (problem !== null)
+      violations.push(`${request.method} ${request.url} answered ${response.statusCode}: ${problem}`)
+    return end(...args)
+  }) as ServerResponse['end']
+})
+
+// Not there where `npm run fuzz` runs these servers without mocha.
+globalThis.afterEach?.('every answer is as its OpenAPI document says', () => {
+  const found = violations.splice(0)
+  if (found.length > 0) throw new Error(`not as the OpenAPI document says:\n${[...new Set(found)].join('\n')}`)
+})
+
+function problemOf(
+  operations: Map<string, Operation>,
+  { method = '', url = '' }: IncomingMessage,
+  response: ServerResponse,
+  body: string,
+): string | null {
+  const operation = find(operations, method === 'HEAD' ? 'GET' : method, pathOf(url))
+  const status = response.statusCode
+  const type = String(response.getHeader('Content-Type') ?? '').split(';')[0] as string
+  if (response.getHeader('X-Request-Id') === undefined) return 'it has no X-Request-Id'
+  if (operation === undefined) {
+    // Koa's router answers for every path that it knows; contract.md has no row for it.
+    if (method === 'OPTIONS' && status === 200) return response.hasHeader('Allow') ? null : 'it has no Allow'
+    if (method === 'OPTIONS' && status === 204 && response.hasHeader('Access-Control-Allow-Origin')) return null
+    if (!withoutOperation.includes(status)) return 'there is no such operation'
+    return method === 'HEAD' ? null : mismatch({ $ref: 'Problem' }, body)
+  }
+  const answer = operation.responses[status]
+  // Before its route is known a request is refused that is odd (two Host headers, another version) or comes from outside.
+  if (answer === undefined) {
+    return status === 400 || refusesOutsider.test(body)
+      ? mismatch({ $ref: 'Problem' }, body)
+      : 'this status is not described'
+  }
+  if (answer.content === undefined) return body === '' ? null : 'it has a body, and none is described'
+  const described = answer.content[type]
+  if (described === undefined) return `its type is ${type || 'none'}, not ${Object.keys(answer.content).join(' or ')}`
+  if (method === 'HEAD' || !/json/.test(type)) return null
+  return mismatch(described.schema, body)
+}
+
+function pathOf(url: string): string {
+  return url.replace(/^https?:\/\/[^/]*/, '').split('?')[0] as string
+}
+
+function find(operations: Map<string, Operation>, method: string, path: string): Operation | undefined {
+  const exact = operations.get(`${method} ${path}`)
+  if (exact) return exact
+  for (const [route, operation] of operations) {
+    const [own, template = ''] = route.split(' ')
+    if (own !== method || !template.includes('{')) continue
+    if (new RegExp(`^${template.replace(/[.]/g, '\\.').replace(/\{\w+\}/g, '[^/]+')}$`).test(path)) return operation
+  }
+  return undefined
+}
+
+function mismatch(schema: object, body: string): string | null {
+  const resolved = '$ref' in schema ? { $ref: 'Problem' } : schema
+  let validate = validators.get(schema)
+  if (validate === undefined) {
+    validate = ajv.compile(resolved)
+    validators.set(schema, validate)
+  }
+  let value: unknown
+  try {
+    value = JSON.parse(body)
+  } catch {
+    return `its body is not JSON: ${body.slice(0, 100)}`
+  }
+  return validate(value) ? null : `${ajv.errorsText(validate.errors)} in ${body.slice(0, 300)}`
+}

@@ -1,0 +1,110 @@
+// A pair for the fuzzer: what it may be sent, and what must be so afterwards.
+import { randomUUID } from 'node:crypto'
+import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../scripts/fuzz.ts'
+import { openAuth } from '../../services/auth/app.ts'
+import { readAuthConfig } from '../../services/auth/config.ts'
+import { describeAuth } from '../../services/auth/openapi.ts'
+import { openBusiness } from '../../services/business/app.ts'
+import { readBusinessConfig } from '../../services/business/config.ts'
+import { describeBusiness } from '../../services/business/openapi.ts'
+import { adminKey, collectLog, demo, type LogLine, post, serviceKey } from './servers.ts'
+import { wideAccountLimits } from './throttles.ts'
+
+/** Mails are logged where there is no mail server, links included. */
+const isNoMail = ({ event }: LogLine) => event !== 'mail'
+
+interface Document {
+  paths: Record<string, { servers: { url: string }[] } & Record<string, Operation>>
+}
+
+interface Operation {
+  parameters?: { in: string; name: string }[]
+  requestBody?: { content: Record<string, { schema: Schema }> }
+}
+
+/** Those of the listener: of the two of a service, the internal one is not where the document comes from. */
+function operationsOf(document: unknown, { isInternal }: { isInternal: boolean }): FuzzOperation[] {
+  return Object.entries((document as Document).paths).flatMap(([path, { servers, ...methods }]) => {
+    if (!servers.some(({ url }) => (url !== '.') === isInternal)) return []
+    return Object.entries(methods).map(([method, { parameters = [], requestBody }]) => {
+      const bodies = Object.entries(requestBody?.content ?? {}).map(([type, { schema }]) => [type, schema])
+      const query = parameters.filter(parameter => parameter.in === 'query').map(({ name }) => name)
+      return { method: method.toUpperCase(), path, query, bodies: Object.fromEntries(bodies) }
+    })
+  })
+}
+
+export interface Targets {
+  targets: FuzzTarget[]
+  /** As a user who may be a new one: what was sent may have ended the last. */
+  logIn(): Promise<FuzzActor>
+  /** Faults in the logs, and what has become of `Object.prototype`. */
+  problems(): string[]
+  close(): Promise<void>
+}
+
+export async function openTargets(): Promise<Targets> {
+  const many = '1000000000'
+  const env = {
+    NODE_ENV: 'test',
+    SERVICE_KEY: serviceKey,
+    ADMIN_KEY: adminKey,
+    AUTH_PORT: '0',
+    AUTH_INTERNAL_PORT: '0',
+    BUSINESS_PORT: '0',
+    BUSINESS_INTERNAL_PORT: '0',
+    LOGIN_LIMIT_PER_ADDRESS: many,
+    REGISTRATION_LIMIT_PER_ADDRESS: many,
+    INVALID_TOKEN_LIMIT_PER_ADDRESS: many,
+    MAIL_LIMIT_PER_ADDRESS: many,
+  }
+  const [authLog, businessLog] = [collectLog('auth'), collectLog('business')]
+  const time = { monotonicNow: () => performance.now() }
+  // 4: few requests would come through at the cost that the settings allow.
+  const config = { ...readAuthConfig(env), passwordHashCost: 4, limitsPerAccount: wideAccountLimits }
+  const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashWorkers: 1, ...time })
+  const { auth: authUrl = '', authInternal = '' } = await auth.listen()
+  const businessConfig = readBusinessConfig({ ...env, AUTH_INTERNAL_URL: authInternal })
+  const business = await openBusiness(businessConfig, { log: businessLog.log, ...time })
+  const { business: businessUrl = '' } = await business.listen()
+  let credentials = demo
+  const tokens: string[] = []
+  async function logIn(): Promise<FuzzActor> {
+    const answer = await post(`${authUrl}/login`, credentials)
+    const { token } = (await answer.json()) as { token?: string }
+    if (token === undefined) {
+      credentials = { username: `${randomUUID()}@example.com`, password: 'CANARY phrase of some length' }
+      const registered = await post(`${authUrl}/users`, credentials)
+      if (registered.status !== 201) throw new Error(`registration is ${registered.status}: ${await registered.text()}`)
+      return logIn()
+    }
+    tokens.push(token)
+    return { ...credentials, tokens: [token, serviceKey, adminKey] }
+  }
+  const [ofAuth, ofBusiness] = [describeAuth('internal'), describeBusiness('internal')]
+  return {
+    targets: [
+      { url: authUrl, operations: operationsOf(ofAuth, { isInternal: false }) },
+      { url: authInternal, operations: operationsOf(ofAuth, { isInternal: true }) },
+      { url: businessUrl, operations: operationsOf(ofBusiness, { isInternal: false }) },
+    ],
+    logIn,
+    problems() {
+      const failed = [...authLog.lines, ...businessLog.lines].filter(
+        ({ level, event }) => level === 'error' || event === 'uncaughtException',
+      )
+      const polluted = [...Object.keys(Object.prototype), ...(({} as { x?: unknown }).x === undefined ? [] : ['x'])]
+      const log = JSON.stringify([authLog.lines, businessLog.lines].map(lines => lines.filter(isNoMail)))
+      const secrets = tokens.some(token => log.includes(token)) ? ['a token is in the log'] : []
+      return [
+        ...failed.map(line => JSON.stringify(line)),
+        ...polluted.map(name => `Object.prototype has ${name}`),
+        ...secrets,
+      ]
+    },
+    async close() {
+      await business.close()
+      await auth.close()
+    },
+  }
+}

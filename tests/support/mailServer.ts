@@ -1,0 +1,179 @@
+// A mail server in this process that keeps what it takes and what was said to it, and servers that fail in their own way.
+// Hides SMTP and MIME: a test sees addresses, a text, and the token of its link.
+import { EventEmitter, once } from 'node:events'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { SMTPServer, type SMTPServerOptions } from 'smtp-server'
+
+export interface ReceivedMail {
+  /** Of the envelope: where it goes, whatever its headers say. */
+  from: string
+  to: string[]
+  /** Names in lower case. */
+  headers: Map<string, string>
+  text: string
+  /** The first URL in its text, and the token in that; empty where there is none. */
+  link: string
+  token: string
+}
+
+export interface MailServerOptions {
+  /**
+   * What it answers instead of yes, such as `450 4.2.1 later`; null: yes. Asked when somebody connects, for each recipient
+   * and for each mail.
+   */
+  refusal?: (step: 'connect' | 'to' | 'mail', of: { to: string; text: string }) => string | null
+  /** Each recipient is answered so much later. */
+  delayMs?: number
+  /** Who may send; everybody, where it is left out. */
+  login?: { user: string; password: string }
+  /** `never`, offered with a certificate that nobody signed, or demanded from the first byte with the same. */
+  tls?: 'never' | 'offered' | 'demanded'
+}
+
+export interface MailServer {
+  url: string
+  mails: ReceivedMail[]
+  /** Every `RCPT TO` line, as it stood on the wire. */
+  recipientLines: string[]
+  /** The next mail to this address that was not asked for yet. Rejects where none comes. */
+  next(to: string, withinMs?: number): Promise<ReceivedMail>
+}
+
+const closers: (() => Promise<void>)[] = []
+
+/** Closes what this file opened: a suite's `after(closeMailServers)`. */
+export async function closeMailServers(): Promise<void> {
+  await Promise.all(closers.splice(0).map(close => close()))
+}
+
+export async function startMailServer({
+  refusal = () => null,
+  delayMs = 0,
+  login,
+  tls = 'never',
+}: MailServerOptions = {}): Promise<MailServer> {
+  const mails: ReceivedMail[] = []
+  const taken = new Set<ReceivedMail>()
+  const arrivals = new EventEmitter().setMaxListeners(100)
+  const recipientLines: string[] = []
+  const refuse = (answer: string | null) => {
+    if (answer === null) return null
+    return Object.assign(new Error(answer.slice(4)), { responseCode: Number(answer.slice(0, 3)) })
+  }
+
+  const options: SMTPServerOptions = {
+    secure: tls === 'demanded',
+    authOptional: login === undefined,
+    allowInsecureAuth: true,
+    disabledCommands: [...(login ? [] : ['AUTH']), ...(tls === 'offered' ? [] : ['STARTTLS'])],
+    onAuth({ username, password }, _session, done) {
+      const isRight = username === login?.user && password === login?.password
+      done(isRight ? null : new Error(`no ${username} ${password}`), { user: username })
+    },
+    disableReverseLookup: true,
+    closeTimeout: 100,
+    logger: {
+      debug: (entry: { tnx?: string }, ...words: string[]) => {
+        const line = words.join(' ')
+        if (entry.tnx === 'command' && /RCPT/i.test(line)) recipientLines.push(line.replace(/^.*?C: /s, ''))
+      },
+      info: () => {},
+    },
+    onConnect: (_session, done) => done(refuse(refusal('connect', { to: '', text: '' }))),
+    onRcptTo: ({ address }, _session, done) => {
+      setTimeout(() => done(refuse(refusal('to', { to: address, text: '' }))), delayMs)
+    },
+    async onData(stream, { envelope }, done) {
+      const chunks: Buffer[] = []
+      for await (const chunk of stream) chunks.push(chunk)
+      const from = envelope.mailFrom ? envelope.mailFrom.address : ''
+      const to = envelope.rcptTo.map(({ address }) => address)
+      const mail = { from, to, ...parseMail(Buffer.concat(chunks).toString('latin1')) }
+      const refused = refuse(refusal('mail', { to: to.join(), text: mail.text }))
+      if (!refused) {
+        mails.push(mail)
+        arrivals.emit('mail')
+      }
+      done(refused)
+    },
+  }
+  // With a logger it would warn of its own certificate, which is what these are for.
+  const server = new SMTPServer(tls === 'never' ? options : { ...options, logger: false })
+  server.on('error', () => {}) // a client that does not like the certificate
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  closers.push(() => new Promise(resolve => server.close(resolve)))
+
+  return {
+    url: `${tls === 'demanded' ? 'smtps' : 'smtp'}://127.0.0.1:${(server.server.address() as AddressInfo).port}`,
+    mails,
+    recipientLines,
+
+    async next(to, withinMs = 5000) {
+      const signal = AbortSignal.timeout(withinMs)
+      for (;;) {
+        const mail = mails.find(mail => mail.to.includes(to) && !taken.has(mail))
+        if (mail) {
+          taken.add(mail)
+          return mail
+        }
+        await once(arrivals, 'mail', { signal }).catch(() => {
+          throw new Error(`no mail to ${to} came within ${withinMs} ms; there are ${mails.length} to others`)
+        })
+      }
+    },
+  }
+}
+
+/** A TCP server that does with each connection as it is told. Resolves to its smtp:// URL. */
+export async function startBadMailServer(onConnection: (socket: Socket) => void): Promise<string> {
+  const sockets = new Set<Socket>()
+  const server = createServer(socket => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+    socket.once('close', () => sockets.delete(socket))
+    onConnection(socket)
+  })
+  const url = `smtp://127.0.0.1:${await listen(server)}`
+  closers.push(async () => {
+    for (const socket of sockets) socket.destroy()
+    await new Promise(resolve => server.close(resolve))
+  })
+  return url
+}
+
+/** The URL of a server that is not there. */
+export async function refusingUrl(): Promise<string> {
+  const server = createServer()
+  const port = await listen(server)
+  await new Promise(resolve => server.close(resolve))
+  return `smtp://127.0.0.1:${port}`
+}
+
+async function listen(server: Server): Promise<number> {
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  return (server.address() as AddressInfo).port
+}
+
+function parseMail(raw: string): Pick<ReceivedMail, 'headers' | 'text' | 'link' | 'token'> {
+  const end = raw.indexOf('\r\n\r\n')
+  const lines = raw
+    .slice(0, end)
+    .replace(/\r\n[ \t]+/g, ' ')
+    .split('\r\n')
+  const headers = new Map(
+    lines.map(line => [line.slice(0, line.indexOf(':')).toLowerCase(), line.replace(/^.*?: */, '')]),
+  )
+  const text = decode(raw.slice(end + 4), headers.get('content-transfer-encoding')).replaceAll('\r\n', '\n')
+  const link = /https?:\S+/.exec(text)?.[0] ?? ''
+  return { headers, text, link, token: /#\w+=(\S+)$/.exec(link)?.[1] ?? '' }
+}
+
+/** RFC 2045 section 6. */
+function decode(body: string, encoding = '7bit'): string {
+  if (encoding === 'base64') return Buffer.from(body, 'base64').toString()
+  if (encoding !== 'quoted-printable') return body
+  const bytes = body
+    .replace(/=\r\n/g, '')
+    .replace(/=([0-9A-F]{2})/g, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16)))
+  return Buffer.from(bytes, 'latin1').toString()
+}

@@ -1,0 +1,114 @@
+// A PostgreSQL of a test's own, which it may stop, hang and kill without anybody else noticing.
+import { execFile, execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { query } from './stores.ts'
+
+const run = promisify(execFile)
+
+export interface Cluster {
+  /** Of its database, as the superuser, who needs no password. */
+  url: string
+  port: number
+  /** Resolves when it takes connections. */
+  start(): Promise<void>
+  /** `fast` takes leave of its clients, `immediate` is a crash. */
+  stop(mode: 'fast' | 'immediate'): Promise<void>
+  /** SIGSTOP for all its processes: connections open and nobody answers. */
+  hang(): void
+  resume(): void
+  /** From now on it offers TLS, with a certificate that it signed itself. */
+  offerTls(): Promise<void>
+  /** On a connection of its own. */
+  query(text: string): Promise<Record<string, unknown>[]>
+  /** Stops it, hung or not, and removes its files. */
+  remove(): Promise<void>
+}
+
+/** Where `initdb` and `pg_ctl` are; null where PostgreSQL is not installed. */
+export const binaries = globSync('/usr/lib/postgresql/*/bin/initdb').map(dirname).sort().at(-1) ?? null
+
+/** The role `guarded` needs its password, everybody else is trusted. */
+const accessRules = `host all guarded 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+`
+
+export async function startCluster(): Promise<Cluster> {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-postgres-'))
+  const data = join(folder, 'data')
+  const port = await freePort()
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
+  const owner = process.getuid?.() === 0 ? 'postgres' : null // PostgreSQL refuses to run as root
+  let stopped: number[] = []
+
+  async function asOwner(binary: string, ...args: string[]): Promise<void> {
+    const command = [join(binaries as string, binary), ...args]
+    if (owner) command.unshift('runuser', '-u', owner, '--')
+    // Nothing is read from it: a server that keeps the pipe open would never let this resolve.
+    await run('/bin/sh', ['-c', 'exec "$@" >/dev/null 2>>"$0"', join(folder, 'log'), ...command])
+  }
+
+  function signal(pid: number, name: 'SIGSTOP' | 'SIGCONT'): void {
+    try {
+      process.kill(pid, name)
+    } catch {} // it has ended meanwhile
+  }
+
+  const cluster: Cluster = {
+    url,
+    port,
+    start: () => asOwner('pg_ctl', 'start', '-w', '-D', data, '-l', join(folder, 'log')),
+    stop: mode => asOwner('pg_ctl', 'stop', '-w', '-D', data, '-m', mode),
+    hang() {
+      const postmaster = Number.parseInt(readFileSync(join(data, 'postmaster.pid'), 'utf8'), 10)
+      signal(postmaster, 'SIGSTOP') // first: it starts no more
+      const children = execFileSync('pgrep', ['-P', `${postmaster}`], { encoding: 'utf8' })
+      stopped = [postmaster, ...children.trim().split('\n').map(Number)]
+      for (const pid of stopped) signal(pid, 'SIGSTOP')
+    },
+    resume() {
+      for (const pid of stopped) signal(pid, 'SIGCONT')
+      stopped = []
+    },
+    async offerTls() {
+      const [key, certificate] = [join(data, 'server.key'), join(data, 'server.crt')]
+      const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '2']
+      await run('openssl', [...request, '-keyout', key, '-out', certificate])
+      if (owner) await run('chown', [owner, key, certificate])
+      await cluster.query('alter system set ssl = on')
+      await cluster.query('select pg_reload_conf()')
+    },
+    query: text => query(text, url),
+    async remove() {
+      cluster.resume()
+      await cluster.stop('immediate').catch(() => {}) // not running
+      rmSync(folder, { recursive: true })
+    },
+  }
+
+  writeFileSync(join(folder, 'log'), '')
+  if (owner) execFileSync('chown', ['-R', owner, folder])
+  await asOwner('initdb', '-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync')
+  writeFileSync(join(data, 'pg_hba.conf'), accessRules)
+  const settings = `port = ${port}
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '${folder}'
+fsync = off # a crash of the server is tested, not one of the machine
+`
+  writeFileSync(join(data, 'postgresql.auto.conf'), settings)
+  await cluster.start()
+  return cluster
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}

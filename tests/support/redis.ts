@@ -1,0 +1,257 @@
+// Redis servers of a test's own, which it may stop, hang, fill and kill without anybody else noticing, and a cluster of
+// them. None outlives this process, whatever becomes of it.
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { createClient } from '@redis/client'
+import { type Line, startLine } from './line.ts'
+import { until } from './until.ts'
+
+type Config = Record<string, string>
+
+export interface RedisServer {
+  url: string
+  port: number
+  folder: string
+  /** With these settings from now on, over those it had. Resolves when it takes commands. */
+  start(config?: Config): Promise<void>
+  /** SIGKILL. */
+  kill(): Promise<void>
+  /** SIGSTOP: connections open and nobody answers. */
+  hang(): void
+  resume(): void
+  /** On a connection of its own, by a user of its own, who may do everything whatever the password is. */
+  command(...args: (string | number)[]): Promise<unknown>
+  /** The same, as text: INFO and its like. */
+  tell(...args: (string | number)[]): Promise<string>
+  /** Stops it, hung or not, and removes its files. */
+  remove(): Promise<void>
+}
+
+export const hasRedis = spawnSync('redis-server', ['--version']).status === 0
+
+/** For `this.skip()`. */
+export function tellThatRedisIsMissing(what: string): void {
+  console.log(`  not tested: ${what}, for redis-server is not here`)
+}
+
+// Where the kernel can be asked to: it ends with this process, also when that is killed.
+const guard = ['setpriv', '--pdeathsig', 'KILL']
+const launcher = spawnSync(guard[0] as string, [...guard.slice(1), 'true']).status === 0 ? guard : []
+
+const children = new Set<ChildProcess>()
+let home: string | null = null
+
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL')
+  if (home !== null) rmSync(home, { recursive: true, force: true })
+})
+
+/** With these settings, or those for the port that it has been given. */
+export async function startRedis(config: Config | ((port: number) => Promise<Config>) = {}): Promise<RedisServer> {
+  home ??= mkdtempSync(join(tmpdir(), 'latchkey-redis-'))
+  const port = await freePort()
+  const folder = join(home, String(port))
+  mkdirSync(folder)
+  const url = `redis://127.0.0.1:${port}`
+  const settings: Config = {
+    port: String(port),
+    bind: '127.0.0.1',
+    dir: folder,
+    logfile: join(folder, 'log'),
+    save: '',
+    appendonly: 'yes',
+    appendfsync: 'always',
+    'enable-debug-command': 'yes',
+    'repl-diskless-sync-delay': '0',
+    user: 'tests on nopass ~* &* +@all',
+  }
+  let child: ChildProcess | null = null
+
+  const server: RedisServer = {
+    url,
+    port,
+    folder,
+
+    async start(more = {}) {
+      Object.assign(settings, more)
+      const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')])
+      const command = [...launcher, 'redis-server', ...args]
+      child = spawn(command[0] as string, command.slice(1), { stdio: 'ignore' })
+      child.unref()
+      children.add(child)
+      await until(() => takesCommands(port))
+    },
+
+    async kill() {
+      if (child === null) return
+      const ended = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : null
+      child.ref() // or nothing may be left to wait for
+      child.kill('SIGKILL')
+      children.delete(child)
+      await ended
+      child = null
+    },
+
+    hang: () => void child?.kill('SIGSTOP'),
+    resume: () => void child?.kill('SIGCONT'),
+
+    async command(...args) {
+      const socket = { host: '127.0.0.1', port, reconnectStrategy: false as const }
+      const client = createClient({ username: 'tests', password: 'any', RESP: 2, disableClientInfo: true, socket })
+      client.on('error', () => {}) // told by the command
+      await client.connect()
+      try {
+        return await client.sendCommand(args.map(String))
+      } finally {
+        client.destroy()
+      }
+    },
+
+    tell: async (...args) => String(await server.command(...args)),
+
+    async remove() {
+      await server.kill()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+
+  await server.start(typeof config === 'function' ? await config(port) : config)
+  return server
+}
+
+/** Offers TLS beside, at a port of its own, with a certificate that it signed itself. */
+export async function startRedisWithTls(): Promise<RedisServer & { tlsPort: number }> {
+  const server = await startRedis()
+  await server.kill()
+  const [key, certificate] = [join(server.folder, 'server.key'), join(server.folder, 'server.crt')]
+  const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '2']
+  await promisify(execFile)('openssl', [...request, '-keyout', key, '-out', certificate])
+  const tlsPort = await freePort()
+  await server.start({
+    'tls-port': String(tlsPort),
+    'tls-cert-file': certificate,
+    'tls-key-file': key,
+    'tls-auth-clients': 'no',
+  })
+  return Object.assign(server, { tlsPort })
+}
+
+export interface ClusterNode extends RedisServer {
+  /** What clients are told to ask it through. */
+  line: Line
+  id(): Promise<string>
+}
+
+export interface RedisCluster {
+  url: string
+  /** The masters. */
+  nodes: ClusterNode[]
+  /** Resolves to one more, which holds no slots. */
+  addNode(): Promise<ClusterNode>
+  removeNode(node: ClusterNode): Promise<void>
+  /** Resolves when every node says that the cluster works, and knows those there are. */
+  settle(): Promise<void>
+}
+
+/** Three masters without replicas. */
+export async function startCluster(): Promise<RedisCluster> {
+  const nodes: ClusterNode[] = []
+
+  async function startNode(): Promise<ClusterNode> {
+    let line: Line | undefined
+    const node = await startRedis(async port => {
+      line = await startLine(port)
+      return {
+        'cluster-enabled': 'yes',
+        'cluster-port': String(await freePort()),
+        'cluster-announce-port': String(line.port),
+        'cluster-node-timeout': '1000',
+        'cluster-require-full-coverage': 'no',
+        'cluster-replica-validity-factor': '0',
+        'cluster-allow-replica-migration': 'no', // who gives its last slot away stays a master
+      }
+    })
+    return Object.assign(node, { line: line as Line, id: () => node.tell('cluster', 'myid') })
+  }
+
+  async function introduce(node: ClusterNode, to: ClusterNode): Promise<void> {
+    const busPort = /@(\d+)/.exec(await to.tell('cluster', 'nodes'))?.[1] as string
+    await node.command('cluster', 'meet', '127.0.0.1', to.line.port, busPort)
+  }
+
+  async function settle(): Promise<void> {
+    await until(async () => {
+      const infos = await Promise.all(nodes.map(node => node.tell('cluster', 'info')))
+      const isKnown = `cluster_known_nodes:${nodes.length}\r`
+      return infos.every(info => info.includes('cluster_state:ok') && info.includes(isKnown))
+    }, 15_000)
+  }
+
+  nodes.push(...(await Promise.all([startNode(), startNode(), startNode()])))
+  const [first, ...others] = nodes as [ClusterNode, ...ClusterNode[]]
+  for (const [i, node] of nodes.entries()) {
+    await node.command('cluster', 'set-config-epoch', i + 1)
+    const [from, to] = [Math.ceil((16_384 * i) / 3), Math.ceil((16_384 * (i + 1)) / 3) - 1]
+    await node.command('cluster', 'addslotsrange', from, to)
+  }
+  for (const node of others) await introduce(node, first)
+  await settle()
+
+  return {
+    url: `redis-cluster://${nodes.map(({ line }) => `127.0.0.1:${line.port}`).join(',')}`,
+    nodes,
+    settle,
+    async addNode() {
+      const node = await startNode()
+      await introduce(node, first)
+      nodes.push(node)
+      await settle()
+      return node
+    },
+    async removeNode(node) {
+      const id = await node.id()
+      nodes.splice(nodes.indexOf(node), 1)
+      await node.remove()
+      await node.line.close()
+      for (const other of nodes) await other.command('cluster', 'forget', id)
+      await settle()
+    },
+  }
+}
+
+let cluster: Promise<RedisCluster> | null = null
+let withTls: ReturnType<typeof startRedisWithTls> | null = null
+
+/** Started once for this process. */
+export const sharedCluster = (): Promise<RedisCluster> => (cluster ??= startCluster())
+
+/** Started once for this process. */
+export const sharedRedisWithTls = () => (withTls ??= startRedisWithTls())
+
+/** Whether it takes commands, be it from somebody else. */
+async function takesCommands(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    socket.write('PING\r\n')
+    const [answer] = await once(socket, 'data')
+    return !String(answer).startsWith('-LOADING')
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}

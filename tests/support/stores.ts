@@ -1,0 +1,124 @@
+// A place for a store that nobody else uses: a file, a schema of the PostgreSQL of this machine, a prefix of its Redis or
+// of one of our own.
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createClient } from '@redis/client'
+import pg from 'pg'
+import { searchFolder, searchForSecrets } from './canaries.ts'
+import { sharedCluster, sharedRedisWithTls } from './redis.ts'
+
+export interface Place {
+  url: string
+  remove(): Promise<void>
+}
+
+export const postgresUrl = process.env['TEST_POSTGRES_URL'] ?? 'postgres://postgres@127.0.0.1:5432/test'
+
+export const redisUrl = process.env['TEST_REDIS_URL'] ?? 'redis://127.0.0.1:6379'
+
+const nothing = async () => {}
+
+export async function freshPlace(scheme: string): Promise<Place> {
+  if (scheme === 'memory') return { url: 'memory:', remove: nothing }
+  if (scheme === 'sqlite') return freshFile()
+  if (scheme === 'postgres') return freshSchema()
+  if (scheme === 'redis') return freshPrefix(redisUrl, [redisUrl])
+  if (scheme === 'rediss') return freshPrefixWithTls()
+  if (scheme === 'redis-cluster') return freshPrefixOfCluster()
+  throw new Error(`there is no place for ${scheme}:`)
+}
+
+/** Those of the schemes whose server is here; of the others the reason is told. With CI=1 all, and what is missing fails. */
+export async function schemesHere(schemes: string[]): Promise<string[]> {
+  if (process.env['CI']) return schemes
+  const probes: Record<string, () => Promise<unknown>> = {
+    postgres: () => query('select 1'),
+    redis: async () =>
+      (await createClient({ url: redisUrl, socket: { reconnectStrategy: false } }).connect()).destroy(),
+  }
+  const here: string[] = []
+  for (const scheme of schemes) {
+    const probe = probes[scheme] ?? (async () => {})
+    const isHere = await probe().then(
+      () => true,
+      () => false,
+    )
+    if (isHere) here.push(scheme)
+    else
+      console.log(
+        `  not tested: ${scheme}:, for there is none at ${new URL(scheme === 'redis' ? redisUrl : postgresUrl).host}`,
+      )
+  }
+  return here
+}
+
+async function freshFile(): Promise<Place> {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-'))
+  return {
+    url: `sqlite:${join(folder, 'latchkey.db')}`,
+    async remove() {
+      searchFolder(folder)
+      rmSync(folder, { recursive: true })
+    },
+  }
+}
+
+async function freshSchema(): Promise<Place> {
+  const schema = `latchkey_${randomUUID().slice(0, 8)}`
+  await query(`create schema ${schema}`)
+  return {
+    url: `${postgresUrl}?options=${encodeURIComponent(`-c search_path=${schema}`)}`,
+    async remove() {
+      const tables = await query(`select tablename from pg_tables where schemaname = '${schema}'`)
+      for (const { tablename } of tables) {
+        const rows = await query(`select entry::text from ${schema}.${tablename} entry`)
+        searchForSecrets(JSON.stringify(rows), `the table ${tablename} in PostgreSQL`)
+      }
+      await query(`drop schema ${schema} cascade`)
+    },
+  }
+}
+
+async function freshPrefixWithTls(): Promise<Place> {
+  const { url, tlsPort } = await sharedRedisWithTls()
+  return freshPrefix(`rediss://127.0.0.1:${tlsPort}?tls=no-verify`, [url])
+}
+
+async function freshPrefixOfCluster(): Promise<Place> {
+  const { url, nodes } = await sharedCluster()
+  return freshPrefix(
+    url,
+    nodes.map(node => node.url),
+  )
+}
+
+async function freshPrefix(url: string, servers: string[]): Promise<Place> {
+  const prefix = `latchkey-${randomUUID().slice(0, 8)}:`
+  return {
+    url: `${url}${url.includes('?') ? '&' : '?'}prefix=${prefix}`,
+    async remove() {
+      for (const url of servers) {
+        const client = await createClient({ url }).connect()
+        for await (const keys of client.scanIterator({ MATCH: `${prefix}*`, COUNT: 1000 })) {
+          const dumps = await Promise.all(keys.map(key => client.dump(key)))
+          searchForSecrets(keys.join('\n') + dumps.join('\n'), 'Redis')
+          await Promise.all(keys.map(key => client.del(key)))
+        }
+        client.destroy()
+      }
+    },
+  }
+}
+
+/** On a connection of its own, past whatever the store does. */
+export async function query(text: string, url = postgresUrl): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    return (await client.query(text)).rows
+  } finally {
+    await client.end()
+  }
+}
