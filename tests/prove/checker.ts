@@ -1,0 +1,908 @@
+// Whether a recorded history keeps what Latchkey promises. Owns the rules; hides how intervals are compared so that every
+// history that a right pair can leave behind is passed, and that it takes O(n log n). docs/histories.md tells it in words.
+import type { Fault, History, HistoryHeader, Operation, OperationName, OperationOf } from './history.ts'
+
+/** The rules by their names, each with what it forbids. */
+export const rules = {
+  'ended token': 'a token is admitted by a request that began after the end of the token was acknowledged',
+  'dead token': 'a token is admitted by a request that began after its last possible instant, idle or absolute',
+  revived: 'a token is admitted by a request that began after it had been refused',
+  'single use': 'a single-use token is admitted twice',
+  'lost session': 'a live token that nothing can have ended is refused',
+  'wrong purpose': 'a token opens what it was not issued for',
+  'wrong owner': "an answer bears another user's name or tokens",
+  'never issued': 'a token is admitted that nobody got',
+  'issued twice': 'two clients got the same token',
+  'old password': 'a password is accepted after it was replaced, or refused',
+  'password never set': 'a password is accepted that nobody had set, or whose change had definitely not happened',
+  'right password': 'the password is refused that must be the right one: neither the old nor the new one works',
+  'two changes': 'two changes of one and the same password both succeed',
+  status: 'an answer is one that the contract does not know, or there is none though nothing was at fault',
+} as const
+
+export type Rule = keyof typeof rules
+
+export interface Violation {
+  rule: Rule
+  /** What happened, in words. */
+  sentence: string
+  /** Of the lines that prove it. */
+  ids: number[]
+}
+
+/** None where the history keeps every rule. */
+export function checkHistory({ header, operations, faults }: History): Violation[] {
+  const violations: Violation[] = []
+  const refute: Refute = (rule, sentence, proof) => {
+    const ids = new Set(proof.filter(each => each !== null).map(({ id }) => id))
+    violations.push({ rule, sentence, ids: [...ids].sort(ascending) })
+  }
+
+  checkStatuses(operations, faults, refute)
+  const clock = clockOf(header, faults)
+  const world = index(operations, header, refute)
+  for (const user of world.users.values()) {
+    judgePasswords(user, faults, refute)
+    prepareEnds(user, world.tokens, header)
+  }
+  for (const token of world.tokens.values()) checkToken(token, { world, header, faults, clock, refute })
+  for (const operation of operations) checkOwner(operation, world, refute)
+  return violations
+}
+
+/** `proof`: null is what was so before the history began. */
+type Refute = (rule: Rule, sentence: string, proof: ({ id: number } | null)[]) => void
+
+// What must be known of users and tokens
+
+type Change = OperationOf<'changePassword'>
+type EndAll = OperationOf<'endSessions'>
+type Birth = OperationOf<'login'> | OperationOf<'issue'> | OperationOf<'renew'>
+
+interface Session {
+  /** Null: a guest. */
+  user: User | null
+  birth: OperationOf<'login'> | OperationOf<'issue'>
+  isForAccount: boolean
+  kind: OperationOf<'issue'>['kind']
+  purpose: string | null
+  ttlMs: number
+  absoluteTtlMs: number
+  /** By the id, which outlives renewals; not those that were refused. */
+  ends: OperationOf<'endSession'>[]
+}
+
+/** One secret. A session has several, one after the other, if it is renewed. */
+interface Token {
+  name: string
+  session: Session
+  birth: Birth
+  uses: Use[]
+  /** What may have ended this secret alone: log-outs, renewals, consumptions; not those that were refused. */
+  ends: Operation[]
+}
+
+interface Use {
+  operation: Operation
+  isAdmitted: boolean
+  saysDead: boolean
+  touches: 'yes' | 'maybe' | 'no'
+}
+
+interface User {
+  name: string
+  registrations: OperationOf<'register'>[]
+  logins: OperationOf<'login'>[]
+  changes: Change[]
+  /** By their begin; those that were not refused. */
+  endAlls: EndAll[]
+  /** The largest `lastEffect` up to each. */
+  endAllEffects: number[]
+  births: Session['birth'][]
+  passwords: Map<number, Password>
+  /** Filled by `prepareEnds`. */
+  ends: EndIndex
+}
+
+interface Password {
+  number: number
+  previous: Password | null
+  next: Password[]
+  /** All that set this one, also those that were refused. */
+  attempts: Change[]
+  accepted: Operation[]
+  refused: Operation[]
+  /** The earliest that proves that this password, or one that follows it, was set. */
+  reached: Proof | null
+  /** Of a walk through the tree: a follows b where it lies within b's. */
+  walk: [number, number]
+  /** The first acknowledged changes by which it was replaced. */
+  replaced: AcknowledgedChange[]
+}
+
+interface Proof {
+  atMs: number
+  operation: { id: number } | null
+}
+
+interface AcknowledgedChange {
+  change: Change
+  /** Sessions that any of the same attempts was to keep. */
+  keeps: (Session | undefined)[]
+}
+
+interface EndIndex {
+  /** All that may have ended every session, by their begin. */
+  possible: (Change | EndAll)[]
+  /** The largest `lastEffect` up to each. */
+  latestEffects: number[]
+  endAlls: EndAll[]
+  earliestEndAll: EndAll[]
+  /** By the begin of the first attempt. */
+  changes: AcknowledgedChange[]
+  firstAttempts: number[]
+  earliestChanges: AcknowledgedChange[][]
+  /** Changes that may have ended what they were to keep: another change was not finished. */
+  isKeepDoubtful: Set<Change>
+  birthBegins: number[]
+  /** Until when each can have been counted as not older than the session that ends for one too many. */
+  lastCounts: number[]
+}
+
+interface World {
+  users: Map<string, User>
+  tokens: Map<string, Token>
+}
+
+const mostReplacements = 4 // whoever was kept by more than these is not looked for any further
+
+/** When an operation can have taken effect at the latest. */
+function lastEffect({ outcome, settledMs, endMs }: Operation): number {
+  return outcome === 'unknown' ? (settledMs ?? Number.POSITIVE_INFINITY) : endMs
+}
+
+function index(operations: Operation[], header: HistoryHeader, refute: Refute): World {
+  const users = new Map<string, User>()
+  const tokens = new Map<string, Token>()
+  const userOf = (name: string) => getOrAdd(users, name, () => createUser(name))
+
+  const births = operations.filter((operation): operation is Birth => operation.outcome === 'ok' && isBirth(operation))
+  births.sort(byBegin)
+  for (const birth of births) {
+    const name = birth.op === 'renew' ? birth.newToken : birth.token
+    if (name === undefined) continue
+    const known = tokens.get(name)
+    if (known) {
+      refute('issued twice', `${name} was got at ${at(known.birth.endMs)} and at ${at(birth.endMs)}`, [
+        known.birth,
+        birth,
+      ])
+      continue
+    }
+    // Of what was never issued no session is known; its renewal is refuted with its other uses.
+    const session = birth.op === 'renew' ? tokens.get(birth.token)?.session : createSession(birth, header, userOf)
+    if (session) tokens.set(name, { name, session, birth, uses: [], ends: [] })
+  }
+
+  const strangers = new Set<string>()
+  for (const operation of operations) {
+    addToUser(operation, userOf, tokens)
+    const bearer = bearerOf(operation)
+    if (bearer === null) continue
+    const token = tokens.get(bearer)
+    if (token) addToToken(operation, token)
+    else if (operation.outcome === 'ok' && operation.op !== 'logout' && !strangers.has(bearer)) {
+      strangers.add(bearer)
+      refute('never issued', `${bearer} was admitted by ${told(operation)}, and nobody had got it`, [operation])
+    }
+  }
+  return { users, tokens }
+}
+
+function isBirth({ op }: Operation): boolean {
+  return op === 'login' || op === 'issue' || op === 'renew'
+}
+
+function createUser(name: string): User {
+  return {
+    name,
+    registrations: [],
+    logins: [],
+    changes: [],
+    endAlls: [],
+    endAllEffects: [],
+    births: [],
+    passwords: new Map(),
+    ends: {
+      possible: [],
+      latestEffects: [],
+      endAlls: [],
+      earliestEndAll: [],
+      changes: [],
+      firstAttempts: [],
+      earliestChanges: [],
+      isKeepDoubtful: new Set(),
+      birthBegins: [],
+      lastCounts: [],
+    },
+  }
+}
+
+function createSession(
+  birth: Session['birth'],
+  { tokenTtlMs, tokenAbsoluteTtlMs }: HistoryHeader,
+  userOf: (name: string) => User,
+): Session {
+  const user = birth.user === null ? null : userOf(birth.user)
+  if (birth.op === 'login') {
+    const absoluteTtlMs = tokenAbsoluteTtlMs
+    return {
+      user,
+      birth,
+      isForAccount: true,
+      kind: 'sliding',
+      purpose: null,
+      ttlMs: tokenTtlMs,
+      absoluteTtlMs,
+      ends: [],
+    }
+  }
+  const { kind, purpose, ttlMs } = birth
+  const isForAccount = kind === 'sliding' && purpose === null && user !== null
+  const absoluteTtlMs = kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : ttlMs
+  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [] }
+}
+
+function addToUser(operation: Operation, userOf: (name: string) => User, tokens: Map<string, Token>): void {
+  const { op, outcome } = operation
+  if (op === 'register') userOf(operation.user).registrations.push(operation)
+  if (op === 'login') userOf(operation.user).logins.push(operation)
+  if (op === 'changePassword') userOf(operation.user).changes.push(operation)
+  if (outcome === 'refused') return
+  if (op === 'endSessions') userOf(operation.user).endAlls.push(operation)
+  if ((op === 'login' || op === 'issue') && operation.user !== null) userOf(operation.user).births.push(operation)
+  if (op === 'endSession') tokens.get(operation.target)?.session.ends.push(operation)
+}
+
+function bearerOf(operation: Operation): string | null {
+  return 'token' in operation && operation.op !== 'login' && operation.op !== 'issue' ? operation.token : null
+}
+
+function addToToken(operation: Operation, token: Token): void {
+  const { op, outcome, status, error } = operation
+  const { session } = token
+  const isRight = isWhatItIsFor(operation, session)
+  const saysNo = (status === 401 && error !== 'invalid_credentials') || (op === 'validate' && outcome === 'refused')
+  // A session may also have sent too many wrong passwords.
+  const saysTooMany = status === 429 && op !== 'changePassword' && op !== 'logout'
+  const isAdmitted =
+    op !== 'logout' &&
+    (outcome === 'ok' ||
+      error === 'invalid_credentials' ||
+      (op === 'changePassword' && status === 409) ||
+      (op === 'endSession' && status === 404))
+  const canTouch = isRight && op !== 'logout' && op !== 'renew' && !(op === 'validate' && !operation.touch)
+  const saysDead = isRight && op !== 'logout' && (saysNo || saysTooMany)
+  const touches = !canTouch || saysDead ? 'no' : isAdmitted ? 'yes' : 'maybe'
+  token.uses.push({ operation, isAdmitted, saysDead, touches })
+
+  if (outcome === 'refused') return
+  const isConsumption = session.kind === 'single-use' && canTouch
+  if (op === 'logout' || op === 'renew' || isConsumption) token.ends.push(operation)
+}
+
+function isWhatItIsFor(operation: Operation, { isForAccount, purpose }: Session): boolean {
+  if (operation.op === 'data') return purpose === null
+  if (operation.op === 'validate') return purpose === (operation.purpose ?? null)
+  return isForAccount || operation.op === 'logout' // which is also the word for /revoke, that takes any
+}
+
+// Statuses
+
+const statuses: Record<OperationName, readonly number[]> = {
+  register: [201, 409, 429, 503],
+  login: [200, 401, 429, 503],
+  issue: [201, 409, 503],
+  data: [200, 401, 429, 503],
+  validate: [200, 204, 401, 503],
+  list: [200, 401, 429, 503],
+  logout: [200, 204, 401, 503],
+  endSession: [204, 401, 404, 429, 503],
+  endSessions: [204, 401, 404, 429, 503],
+  renew: [200, 401, 429, 503],
+  changePassword: [200, 401, 409, 429, 503],
+}
+
+function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute): void {
+  for (const operation of operations) {
+    const { op, asked, status, error, beginMs, endMs } = operation
+    if (status !== null) {
+      if (!statuses[op].includes(status)) refute('status', `${told(operation)} was answered ${status}`, [operation])
+      else if (status === 401 && error !== null && !codesOf401(op).includes(error)) {
+        refute('status', `${told(operation)} was answered 401 ${error}`, [operation])
+      }
+      continue
+    }
+    const isExcused = faults.some(
+      f => f.disconnects.includes(asked) && f.beginMs <= endMs && (f.recoveredMs === null || beginMs <= f.recoveredMs),
+    )
+    if (!isExcused && !operation.expectsDisconnect) {
+      refute('status', `${told(operation)} got no answer, and ${asked} was not at fault`, [operation])
+    }
+  }
+}
+
+function codesOf401(op: OperationName): string[] {
+  if (op === 'login') return ['invalid_credentials']
+  return op === 'changePassword' ? ['invalid_token', 'invalid_credentials'] : ['invalid_token']
+}
+
+// Whose answer it was
+
+function checkOwner(operation: Operation, { tokens }: World, refute: Refute): void {
+  if (operation.outcome !== 'ok') return
+  const bearer = bearerOf(operation)
+  const token = bearer === null ? undefined : tokens.get(bearer)
+  if (!token) return
+  const owner = nameOf(token.session)
+  const sees = (words: string, ...others: { id: number }[]) =>
+    refute('wrong owner', `${told(operation)} of ${owner} was answered with ${words}`, [
+      token.session.birth,
+      operation,
+      ...others,
+    ])
+  if (operation.op === 'data' || operation.op === 'validate') {
+    const { seenUser } = operation
+    if (seenUser !== undefined && seenUser !== (token.session.user?.name ?? null))
+      sees(`the name of ${seenUser ?? 'a guest'}`)
+  }
+  if (operation.op === 'validate' && operation.seenToken !== undefined) {
+    const seen = tokens.get(operation.seenToken)
+    if (seen?.session !== token.session) sees(`the id of ${operation.seenToken}`, ...(seen ? [seen.session.birth] : []))
+  }
+  if (operation.op === 'list') {
+    for (const name of operation.seenTokens ?? []) {
+      const seen = tokens.get(name)
+      if (seen && seen.session.user !== token.session.user)
+        sees(`${name} of ${nameOf(seen.session)}`, seen.session.birth)
+    }
+  }
+  if ((operation.op === 'changePassword' || operation.op === 'endSessions') && operation.user !== owner) {
+    sees(`success for ${operation.user}`)
+  }
+}
+
+function nameOf({ user }: Session): string {
+  return user?.name ?? 'a guest'
+}
+
+// Passwords: one register per user, written by compare and set, whose values never come back
+
+function judgePasswords(user: User, faults: Fault[], refute: Refute): void {
+  const registered = user.registrations.length > 0 ? Math.min(...user.registrations.map(r => r.beginMs)) : 0
+  const forgottenMs = faults
+    .filter(fault => fault.losesUsers && registered <= fault.endMs)
+    .reduce((least, { beginMs }) => Math.min(least, beginMs), Number.POSITIVE_INFINITY)
+  buildPasswords(user, forgottenMs, refute)
+  const { passwords, endAlls } = user
+  endAlls.sort(byBegin)
+  user.endAllEffects = latestUpTo(endAlls)
+  const oldestFirst = [...passwords.values()].sort((a, b) => a.number - b.number)
+
+  // What was reached by a password was reached by those before it.
+  for (const password of oldestFirst.toReversed()) {
+    for (const operation of password.accepted) prove(password, operation, operation.endMs)
+    for (const next of password.next) if (next.reached) prove(password, next.reached.operation, next.reached.atMs)
+  }
+  const first = passwords.get(0)
+  if (first) {
+    const registration = user.registrations.filter(({ outcome }) => outcome === 'ok').sort(byEnd)[0]
+    if (registration) prove(first, registration, registration.endMs)
+    else if (user.registrations.length === 0) first.reached = { atMs: Number.NEGATIVE_INFINITY, operation: null }
+  }
+
+  for (const password of oldestFirst) judgePassword(password, user, refute)
+  walk(passwords)
+}
+
+function prove(password: Password, operation: { id: number } | null, atMs: number): void {
+  if (password.reached === null || atMs < password.reached.atMs) password.reached = { atMs, operation }
+}
+
+function buildPasswords(user: User, forgottenMs: number, refute: Refute): void {
+  const { passwords } = user
+  const passwordOf = (number: number): Password =>
+    getOrAdd(passwords, number, () => ({
+      number,
+      previous: null,
+      next: [],
+      attempts: [],
+      accepted: [],
+      refused: [],
+      reached: null,
+      walk: [0, 0],
+      replaced: [],
+    }))
+  const neverRight = (operation: Operation) =>
+    refute('password never set', `${told(operation)} succeeded with a password that was never right`, [operation])
+
+  passwordOf(0)
+  for (const change of user.changes) {
+    if (change.endMs >= forgottenMs) continue
+    const { oldPassword, newPassword, outcome } = change
+    if (oldPassword === null) {
+      if (outcome === 'ok') neverRight(change)
+      continue
+    }
+    const [old, next] = [passwordOf(oldPassword), passwordOf(newPassword)]
+    if (next.previous === null) {
+      next.previous = old
+      old.next.push(next)
+    }
+    next.attempts.push(change)
+    if (outcome === 'ok') next.accepted.push(change)
+    if (change.error === 'invalid_credentials') old.refused.push(change)
+  }
+  for (const login of user.logins) {
+    if (login.endMs >= forgottenMs) continue
+    if (login.password === null) {
+      if (login.outcome === 'ok') neverRight(login)
+      continue
+    }
+    if (login.outcome === 'ok') passwordOf(login.password).accepted.push(login)
+    if (login.status === 401) passwordOf(login.password).refused.push(login)
+  }
+}
+
+/** Those before it have been judged, so that what their refusals prove is known. */
+function judgePassword(password: Password, user: User, refute: Refute): void {
+  const { number, attempts, accepted, next } = password
+  const words = `password ${number} of ${user.name}`
+  const logins = accepted.filter(({ op }) => op === 'login')
+
+  if (number > 0 && !attempts.some(({ outcome }) => outcome !== 'refused')) {
+    for (const login of logins)
+      refute('password never set', `${words} was accepted by ${told(login)}`, [login, ...attempts])
+  }
+  const firstAttempt = attempts.toSorted(byBegin)[0]
+  if (firstAttempt) {
+    for (const login of logins) {
+      if (login.endMs < firstAttempt.beginMs) {
+        refute('password never set', `${words} was accepted by ${told(login)}, before it was set`, [
+          login,
+          firstAttempt,
+        ])
+      }
+    }
+  }
+
+  const lastLogin = logins.toSorted(byBegin).at(-1)
+  const candidates = next.filter(candidate => {
+    const tried = candidate.attempts.filter(({ outcome }) => outcome !== 'refused')
+    if (tried.length === 0) return false
+    const settledMs = Math.max(...tried.map(lastEffect))
+    const isAcknowledged = tried.some(({ outcome }) => outcome === 'ok')
+    const witness =
+      !isAcknowledged && lastLogin && lastLogin.beginMs > settledMs
+        ? lastLogin
+        : refusalAfter(candidate, settledMs, user)
+    if (!witness) return true
+    const { reached } = candidate
+    if (reached === null) return false
+    if (reached.atMs > witness.endMs || witness === lastLogin) {
+      const sentence = `password ${candidate.number} of ${user.name} was accepted, though ${told(witness)} shows that it had not been set when its change could no longer happen`
+      refute('password never set', sentence, [witness, reached.operation, ...tried])
+    }
+    return true
+  })
+
+  judgeRefusals(password, candidates, user, refute)
+
+  const reached = next.filter(candidate => candidate.reached !== null)
+  if (reached.length > 1) {
+    const proof = reached.map(candidate => (candidate.reached as Proof).operation)
+    const both = reached.map(candidate => candidate.number).join(' and ')
+    refute('two changes', `${words} was replaced by the passwords ${both}`, proof)
+  }
+  const gone = earliest(reached.map(candidate => candidate.reached as Proof))
+  if (gone) {
+    for (const login of logins) {
+      if (login.beginMs > gone.atMs) {
+        const sentence = `${words} was accepted by ${told(login)}, after its change was certain at ${at(gone.atMs)}`
+        refute('old password', sentence, [gone.operation, login])
+      }
+    }
+  }
+}
+
+/** Refusals say that a password was not yet set, or not any more. */
+function judgeRefusals(password: Password, candidates: Password[], user: User, refute: Refute): void {
+  const { number, refused, next } = password
+  for (const refusal of refused.toSorted(byEnd)) {
+    const { reached } = password
+    if (reached === null || refusal.beginMs <= reached.atMs || isRaced(refusal, user)) continue
+    const possible = candidates.filter(candidate => candidate.attempts.some(a => canHaveHappened(a, refusal.endMs)))
+    const [only] = possible
+    if (possible.length === 1 && only) prove(only, refusal, refusal.endMs)
+    if (possible.length > 0) continue
+    const attempts = next.flatMap(candidate => candidate.attempts)
+    const sentence = `password ${number} of ${user.name} was refused by ${told(refusal)}, though it was set and nothing can have replaced it`
+    refute('right password', sentence, [reached.operation, refusal, ...attempts])
+  }
+}
+
+function canHaveHappened({ outcome, beginMs }: Operation, untilMs: number): boolean {
+  return outcome !== 'refused' && beginMs <= untilMs
+}
+
+/** A log-in loses where the sessions of the user are ended between its look at the password and its token. */
+function isRaced({ op, beginMs, endMs }: Operation, { endAlls, endAllEffects }: User): boolean {
+  const before = firstAbove(endAlls, endMs, end => end.beginMs) - 1
+  return op === 'login' && before >= 0 && (endAllEffects[before] as number) >= beginMs
+}
+
+/** One that cannot be because something has replaced it: then it was never set, its change being settled before. */
+function refusalAfter({ refused, next }: Password, settledMs: number, user: User): Operation | undefined {
+  return refused.find(
+    refusal =>
+      refusal.beginMs > settledMs &&
+      !isRaced(refusal, user) &&
+      !next.some(({ attempts }) => attempts.some(a => canHaveHappened(a, refusal.endMs))),
+  )
+}
+
+function walk(passwords: Map<number, Password>): void {
+  let step = 0
+  const roots = [...passwords.values()].filter(({ previous }) => previous === null)
+  const open: { password: Password; next: number }[] = roots.map(password => ({ password, next: 0 }))
+  while (open.length > 0) {
+    const top = open[open.length - 1] as { password: Password; next: number }
+    if (top.next === 0) top.password.walk[0] = ++step
+    const child = top.password.next[top.next++]
+    if (child) open.push({ password: child, next: 0 })
+    else {
+      top.password.walk[1] = ++step
+      open.pop()
+    }
+  }
+}
+
+/** Also where they are the same. */
+function follows(later: Password, earlier: Password): boolean {
+  return later.walk[0] >= earlier.walk[0] && later.walk[1] <= earlier.walk[1]
+}
+
+// How all sessions of a user end
+
+function latestUpTo(operations: Operation[]): number[] {
+  let latest = Number.NEGATIVE_INFINITY
+  return operations.map(operation => {
+    latest = Math.max(latest, lastEffect(operation))
+    return latest
+  })
+}
+
+/** What is no session is never ended to make room, however old it is. */
+function lastCount(birth: Session['birth'], { tokenAbsoluteTtlMs }: HistoryHeader): number {
+  if (birth.op === 'login' || (birth.kind === 'sliding' && birth.purpose === null)) return lastEffect(birth)
+  return lastEffect(birth) + (birth.kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : birth.ttlMs)
+}
+
+function prepareEnds(user: User, tokens: Map<string, Token>, header: HistoryHeader): void {
+  const { ends, passwords } = user
+  const changes = user.changes.filter(({ outcome, oldPassword }) => outcome !== 'refused' && oldPassword !== null)
+  ends.possible = [...changes, ...user.endAlls].sort(byBegin)
+  ends.latestEffects = latestUpTo(ends.possible)
+
+  const firstUnknownMs = ends.possible.find(({ outcome }) => outcome === 'unknown')?.beginMs ?? Number.POSITIVE_INFINITY
+  for (const [number, end] of ends.possible.entries()) {
+    if (end.op !== 'changePassword' || end.outcome !== 'ok') continue
+    const before = ends.latestEffects[number - 1] ?? Number.NEGATIVE_INFINITY
+    const after = ends.possible[number + 1]?.beginMs ?? Number.POSITIVE_INFINITY
+    if (firstUnknownMs <= end.endMs || before >= end.beginMs || after <= end.endMs) ends.isKeepDoubtful.add(end)
+  }
+
+  ends.endAlls = user.endAlls.filter(({ outcome }) => outcome === 'ok').sort(byBegin)
+  ends.earliestEndAll = suffixes(ends.endAlls, (end, later: EndAll | undefined) =>
+    later && later.endMs < end.endMs ? later : end,
+  )
+  ends.birthBegins = user.births.map(({ beginMs }) => beginMs).sort(ascending)
+  ends.lastCounts = user.births.map(birth => lastCount(birth, header)).sort(ascending)
+
+  const newestFirst = [...passwords.values()].sort((a, b) => b.number - a.number)
+  const own = new Map(newestFirst.map(password => [password, acknowledgedOf(password, tokens)]))
+  for (const password of newestFirst) {
+    password.replaced = earliestOf(password.next.flatMap(next => [...(own.get(next) ?? []), ...next.replaced]))
+  }
+  const firstAttempt = ({ attempts }: Password) => Math.min(...attempts.map(({ beginMs }) => beginMs))
+  const acknowledged = newestFirst
+    .flatMap(password => (own.get(password) ?? []).map(change => ({ change, firstMs: firstAttempt(password) })))
+    .sort((a, b) => a.firstMs - b.firstMs)
+  ends.firstAttempts = acknowledged.map(({ firstMs }) => firstMs)
+  ends.earliestChanges = suffixes(acknowledged, ({ change }, later: AcknowledgedChange[] | undefined) =>
+    earliestOf([change, ...(later ?? [])]),
+  )
+}
+
+function acknowledgedOf({ attempts }: Password, tokens: Map<string, Token>): AcknowledgedChange[] {
+  const tried = attempts.filter(({ outcome }) => outcome !== 'refused')
+  const keeps = tried.map(({ token }) => tokens.get(token)?.session)
+  return tried.filter(({ outcome }) => outcome === 'ok').map(change => ({ change, keeps }))
+}
+
+function earliestOf(changes: AcknowledgedChange[]): AcknowledgedChange[] {
+  return changes.toSorted((a, b) => a.change.endMs - b.change.endMs).slice(0, mostReplacements)
+}
+
+/** The acknowledged end of every session that this one is certainly among. */
+function acknowledgedUserEnd(session: Session): Operation | null {
+  const { user, birth } = session
+  if (user === null) return null
+  const { ends, passwords } = user
+  const endAll = ends.earliestEndAll[firstAbove(ends.endAlls, birth.endMs, ({ beginMs }) => beginMs)]
+  const password = passwordOf(session, passwords)
+  const changes = password
+    ? password.replaced
+    : (ends.earliestChanges[firstAbove(ends.firstAttempts, birth.endMs, beginMs => beginMs)] ?? [])
+  const change = changes.find(({ keeps }) => !keeps.includes(session))?.change
+  if (endAll && change) return endAll.endMs <= change.endMs ? endAll : change
+  return endAll ?? change ?? null
+}
+
+/** That it was logged in with: it says to which version of the user it belongs. */
+function passwordOf({ birth }: Session, passwords: Map<number, Password>): Password | undefined {
+  return birth.op === 'login' && birth.password !== null ? passwords.get(birth.password) : undefined
+}
+
+/** Whether the session may have ended with others of its user by this time. */
+function canHaveEndedWithOthers(session: Session, untilMs: number, tokens: Map<string, Token>): boolean {
+  const { user, birth } = session
+  if (user === null) return false
+  const { possible, latestEffects, isKeepDoubtful } = user.ends
+  const password = passwordOf(session, user.passwords)
+  for (let i = firstAbove(possible, untilMs, ({ beginMs }) => beginMs) - 1; i >= 0; i--) {
+    if ((latestEffects[i] as number) < birth.beginMs) return false
+    const end = possible[i] as Change | EndAll
+    if (lastEffect(end) < birth.beginMs) continue
+    if (end.op === 'endSessions') return true
+    if (end.outcome === 'ok' && tokens.get(end.token)?.session === session && !isKeepDoubtful.has(end)) continue
+    const set = user.passwords.get(end.newPassword)
+    if (password && set && follows(password, set)) continue
+    if (!password && set?.reached && set.reached.atMs < birth.beginMs) continue
+    return true
+  }
+  return false
+}
+
+/** Whether there may have been one token too many, and this session the oldest. */
+function canBeEvicted({ user, birth, isForAccount }: Session, untilMs: number, limit: number, clock: Clock): boolean {
+  if (user === null || !isForAccount) return false
+  const { birthBegins, lastCounts } = user.ends
+  const begun = firstAbove(birthBegins, untilMs, ms => ms)
+  // Which one is the oldest is told by the wall clock.
+  const older = clock.back(Number.NEGATIVE_INFINITY, untilMs) > 0 ? 0 : firstAtLeast(lastCounts, birth.beginMs)
+  return begun - older - 1 >= limit
+}
+
+// Tokens: admitted in time, refused in time
+
+interface Context {
+  world: World
+  header: HistoryHeader
+  faults: Fault[]
+  clock: Clock
+  refute: Refute
+}
+
+interface Clock {
+  /** By how much the clock of Auth may have been put back between the two instants. */
+  back(fromMs: number, toMs: number): number
+  forward(fromMs: number, toMs: number): number
+  toleranceMs: number
+}
+
+function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
+  const shifts = faults.filter(({ clockShiftMs }) => clockShiftMs !== 0)
+  const sum = (fromMs: number, toMs: number, direction: 1 | -1) =>
+    shifts
+      .filter(shift => shift.beginMs <= toMs && shift.endMs >= fromMs)
+      .reduce((total, { clockShiftMs }) => total + Math.max(0, direction * clockShiftMs), 0)
+  return {
+    back: (fromMs, toMs) => sum(fromMs, toMs, -1),
+    forward: (fromMs, toMs) => sum(fromMs, toMs, 1),
+    toleranceMs,
+  }
+}
+
+function checkToken(token: Token, context: Context): void {
+  const { clock, refute } = context
+  const { name, session, birth } = token
+  token.uses.sort((a, b) => a.operation.beginMs - b.operation.beginMs)
+  checkPurpose(token, refute)
+  checkConsumption(token, refute)
+
+  const end = acknowledgedEnd(token)
+  const life = lifeOf(token, clock)
+  let refusal: Operation | null = null
+  const refusals = token.uses.filter(({ saysDead }) => saysDead).map(({ operation }) => operation)
+  refusals.sort(byEnd)
+  let nextRefusal = 0
+
+  for (const use of token.uses) {
+    const { operation } = use
+    if (use.saysDead) {
+      const sentence = life.whyLive(operation, context)
+      if (sentence !== null) refute('lost session', sentence, [session.birth, birth, life.lastTouch(), operation])
+    }
+    if (use.isAdmitted) {
+      if (end && operation.beginMs > end.endMs) {
+        const sentence = `${name} was admitted by ${told(operation)}, and had ended with ${told(end)}, acknowledged at ${at(end.endMs)}`
+        refute('ended token', sentence, [birth, end, operation])
+      }
+      for (let next = refusals[nextRefusal]; next && next.endMs < operation.beginMs; next = refusals[++nextRefusal]) {
+        refusal ??= next
+      }
+      if (refusal && clock.back(refusal.beginMs, operation.endMs) === 0) {
+        const sentence = `${name} was admitted by ${told(operation)}, and had been refused by ${told(refusal)}`
+        refute('revived', sentence, [birth, refusal, operation])
+      }
+      const sentence = life.whyDead(operation)
+      if (sentence !== null) refute('dead token', sentence, [session.birth, birth, life.lastTouch(), operation])
+    }
+    life.pass(use)
+  }
+}
+
+function checkPurpose({ name, session, uses }: Token, refute: Refute): void {
+  for (const { operation } of uses) {
+    if (operation.outcome === 'ok' && !isWhatItIsFor(operation, session)) {
+      const what = session.isForAccount ? 'a session' : `${session.kind}, for ${session.purpose ?? 'no purpose'}`
+      refute('wrong purpose', `${name}, ${what}, was admitted by ${told(operation)}`, [session.birth, operation])
+    }
+    if (operation.op === 'logout' && operation.status === 401 && session.isForAccount) {
+      refute('status', `${told(operation)} was answered 401, and ${name} is a session`, [session.birth, operation])
+    }
+  }
+}
+
+function checkConsumption({ name, birth, ends, session }: Token, refute: Refute): void {
+  if (session.kind !== 'single-use') return
+  const [first, ...others] = ends.filter(({ op, outcome }) => op !== 'logout' && outcome === 'ok').sort(byBegin)
+  for (const other of others) {
+    const sentence = `${name} is for a single use, and was admitted by ${told(first as Operation)} and by ${told(other)}`
+    refute('single use', sentence, [birth, first as Operation, other])
+  }
+}
+
+/** The first end of this token that its client was told of. */
+function acknowledgedEnd({ session, ends }: Token): Operation | null {
+  const own = [...ends, ...session.ends].filter(({ outcome }) => outcome === 'ok')
+  const withOthers = acknowledgedUserEnd(session)
+  if (withOthers) own.push(withOthers)
+  return own.sort(byEnd)[0] ?? null
+}
+
+/** When the token dies of itself, as an interval that each use narrows. Uses are passed by their begin. */
+function lifeOf(token: Token, clock: Clock) {
+  const { name, session, birth } = token
+  const { kind, ttlMs, absoluteTtlMs, birth: root } = session
+  const slides = kind === 'sliding'
+  let latestMs = birth.endMs + ttlMs
+  let unsettled = 0 // touches that may have happened, or may yet: each is worth one idle time
+  let lastTouch: Operation = birth
+
+  const bridge = (untilMs: number) => {
+    for (; latestMs <= untilMs && unsettled > 0; unsettled--) latestMs += ttlMs
+  }
+  /** With what a clock that is put back gives to it. */
+  const latestUntil = (ms: number) => latestMs + clock.toleranceMs + clock.back(root.beginMs, ms)
+
+  return {
+    lastTouch: () => lastTouch,
+
+    whyDead(admission: Operation): string | null {
+      const { beginMs, endMs } = admission
+      const words = `${name} was admitted by ${told(admission)}`
+      const absoluteMs = root.endMs + absoluteTtlMs
+      if (beginMs > absoluteMs + clock.toleranceMs + clock.back(root.beginMs, endMs)) {
+        return `${words}, after its absolute end, ${at(absoluteMs)} at the latest`
+      }
+      if (!slides) return null
+      bridge(beginMs)
+      return beginMs > latestUntil(endMs)
+        ? `${words}, unused for too long: dead at ${at(latestMs)} at the latest`
+        : null
+    },
+
+    /** Null: it may be dead. */
+    whyLive(refusal: Operation, { world, header, faults }: Context): string | null {
+      const { beginMs, endMs } = refusal
+      if (beginMs < birth.endMs) return null
+      const idleMs = lastTouch.beginMs + ttlMs - clock.forward(lastTouch.beginMs, endMs)
+      const absoluteMs = root.beginMs + absoluteTtlMs - clock.forward(root.beginMs, endMs)
+      const leastMs = slides ? Math.min(idleMs, absoluteMs) : absoluteMs
+      if (endMs >= leastMs - clock.toleranceMs) return null
+      const isEnd = (end: Operation) => end !== refusal && end.beginMs <= endMs
+      if (token.ends.some(isEnd) || session.ends.some(isEnd)) return null
+      if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return null
+      if (canHaveEndedWithOthers(session, endMs, world.tokens)) return null
+      if (canBeEvicted(session, endMs, header.tokenLimitPerUser, clock)) return null
+      return `${name} was refused by ${told(refusal)}, was live until ${at(leastMs)} at the least, and nothing can have ended it`
+    },
+
+    pass({ operation, touches }: Use): void {
+      if (!slides || touches === 'no') return
+      const { beginMs, endMs } = operation
+      if (touches === 'yes') {
+        lastTouch = operation
+        latestMs = Math.max(latestMs, endMs + ttlMs)
+        return
+      }
+      bridge(beginMs)
+      if (beginMs > latestUntil(endMs)) return
+      const effectMs = lastEffect(operation)
+      if (effectMs === Number.POSITIVE_INFINITY) unsettled++
+      else latestMs = Math.max(latestMs, effectMs + ttlMs)
+    },
+  }
+}
+
+// In words and in order
+
+function told({ op, beginMs, id }: Operation): string {
+  return `${op} #${id}, begun at ${at(beginMs)}`
+}
+
+function at(ms: number): string {
+  return `${ms.toFixed(1)} ms`
+}
+
+function byBegin(a: Operation, b: Operation): number {
+  return a.beginMs - b.beginMs
+}
+
+function byEnd(a: Operation, b: Operation): number {
+  return a.endMs - b.endMs
+}
+
+function ascending(a: number, b: number): number {
+  return a - b
+}
+
+function earliest(proofs: Proof[]): Proof | null {
+  return proofs.reduce<Proof | null>((least, proof) => (least && least.atMs <= proof.atMs ? least : proof), null)
+}
+
+/** Of each and what follows it, from the last to the first. */
+function suffixes<T, R>(items: T[], fold: (item: T, later: R | undefined) => R): R[] {
+  const folded: R[] = new Array(items.length)
+  for (let i = items.length - 1; i >= 0; i--) folded[i] = fold(items[i] as T, folded[i + 1])
+  return folded
+}
+
+/** The index of the first item above `limit`, in ascending order. */
+function firstAbove<T>(items: T[], limit: number, read: (item: T) => number): number {
+  return firstWhere(items, item => read(item) > limit)
+}
+
+function firstAtLeast(items: number[], limit: number): number {
+  return firstWhere(items, item => item >= limit)
+}
+
+function firstWhere<T>(items: T[], isBeyond: (item: T) => boolean): number {
+  let [low, high] = [0, items.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (isBeyond(items[middle] as T)) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+function getOrAdd<K, V>(map: Map<K, V>, key: K, create: () => V): V {
+  const known = map.get(key)
+  if (known !== undefined) return known
+  const created = create()
+  map.set(key, created)
+  return created
+}

@@ -1,0 +1,219 @@
+// npm run prove: tries to break every promise of the pair, on every store, and writes down what came of it.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+import { binaries } from '../support/postgres.ts'
+import { createRandom } from '../support/random.ts'
+import { hasRedis } from '../support/redis.ts'
+import { drive } from './drive.ts'
+import { faultKinds } from './faults.ts'
+import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
+import { tryMutants } from './mutants.ts'
+import { faketime, type StoreName, storeNames } from './pair.ts'
+import { chartOf, type Proof, reportOf } from './report.ts'
+import { measureRestarts } from './restarts.ts'
+import { soak } from './soak.ts'
+import { measureStorm } from './storm.ts'
+
+const allParts = ['faults', 'restarts', 'storm', 'soak', 'mutants']
+
+const usage = `Usage: npm run prove -- [options]
+
+Drives Auth and Business with twenty clients on each store while faults come, checks the histories, counts what restarts
+lose, measures log-in storms, soaks, and writes docs/reliability.md. Takes two hours, and ends by itself. Exits with 1
+where a promise is broken; the history is kept then.
+
+--short             10 s on each store, nothing else, no report
+--seconds N         under faults on each store (900); a quarter of that with a clock that is set
+--soak-minutes N    without faults (30); 0: none
+--store a,b         of ${storeNames.join(', ')}: faults on these only, nothing else, no report
+--faults F1,F6      these only; nothing else, no report
+--parts a,b         of ${allParts.join(', ')}: these only, no report
+--seed N            repeats a run; drawn and printed where it is not given
+--keep DIR          keep all histories there, and what the report is made of: proof.json
+--report A,B        write the report anew from proof.json of A, what was driven again in B in its place
+--check FILE        check one history, and nothing else
+--mutants           break the servers on purpose, and see whether it is found out
+--help              this`
+
+const text = { type: 'string' } as const
+const flag = { type: 'boolean' } as const
+const options = parseArguments()
+if (options.help) {
+  console.log(usage)
+  process.exit(0)
+}
+// So that what was started ends with this.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+const seed = Number(options.seed ?? Math.floor(Math.random() * 1e6))
+const beganMs = performance.now()
+if (options.check !== undefined) {
+  const violations = checkFile(options.check)
+  for (const violation of violations) console.log(inWords(violation))
+  end(violations.length)
+}
+if (options.report !== undefined) {
+  const [proof, ...later] = options.report.split(',').map(file => JSON.parse(readFileSync(file, 'utf8')) as Proof)
+  writeReport(later.reduce(merged, proof as Proof))
+  end(0)
+}
+console.log(`seed ${seed}`)
+if (options.mutants) {
+  const mutants = await tryMutants(seed, what => tell(what))
+  done()
+  for (const { name, storeName, rule } of mutants)
+    console.log(`${rule === null ? 'NOT CAUGHT' : 'caught'}  ${name} (${storeName}:) ${rule ?? ''}`)
+  end(mutants.filter(({ rule }) => rule === null).length)
+}
+
+const chosenStores = options.store?.split(',') ?? [...storeNames]
+const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
+const isPart = options.short === true || chosen.length > 0
+const parts = options.parts?.split(',') ?? (isPart ? ['faults'] : allParts)
+const seconds = Number(options.seconds ?? (options.short ? 10 : 900))
+const kinds = faultKinds.filter(({ id }) => options.faults?.split(',').includes(id) ?? true)
+const proof: Proof = {
+  date: new Date().toISOString().slice(0, 10),
+  machine: `${availableParallelism()} cores (${cpus()[0]?.model ?? 'unknown'}), Node.js ${process.versions.node}, ${process.platform}`,
+  command: [
+    `npm run prove -- --seed ${seed} --seconds ${seconds}`,
+    ...(parts.includes('soak') ? [`--soak-minutes ${options['soak-minutes']}`] : []),
+    ...chosen.map(name => `--${name} ${options[name]}`),
+  ].join(' '),
+  seed,
+  drives: [],
+  restarts: [],
+  storm: null,
+  soak: null,
+  mutants: [],
+}
+let found = 0
+
+for (const storeName of storeNames.filter(name => parts.includes('faults') && chosenStores.includes(name))) {
+  const missing = whyMissing(storeName)
+  if (missing !== null) {
+    console.log(`not tested: ${storeName}:, for ${missing}`)
+    continue
+  }
+  await driveOn(storeName, seconds, false)
+  if (kinds.some(({ id }) => id === 'F11')) {
+    if (faketime === undefined) console.log('not tested: F11, for libfaketime is not here')
+    else if (!options.short) await driveOn(storeName, seconds / 4, true)
+  }
+}
+if (parts.includes('restarts')) {
+  proof.restarts = await measureRestarts(5, what => tell(`restarts: ${what}`))
+  found += proof.restarts.reduce((sum, { lost }) => sum + lost, 0)
+}
+if (parts.includes('storm')) proof.storm = await measureStorm(5, 5, what => tell(`storm: ${what}`))
+const minutes = Number(options['soak-minutes'])
+if (parts.includes('soak') && minutes > 0) {
+  const result = await soak('memory', minutes, seed, what => tell(`soak: ${what}`))
+  const judgement = judge(result.drive.lines, 'soak', options.keep ?? null)
+  proof.soak = { result, judgement }
+  result.drive.lines = []
+  tellFound('soak', [...judgement.violations.map(inWords), ...result.drive.problems], judgement.file)
+}
+if (parts.includes('mutants')) {
+  proof.mutants = await tryMutants(seed, what => tell(`broken on purpose: ${what}`))
+  found += proof.mutants.filter(({ rule }) => rule === null).length
+}
+done()
+if (!isPart) writeReport(proof)
+if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
+end(found)
+
+async function driveOn(storeName: StoreName, seconds: number, isClock: boolean): Promise<void> {
+  const name = isClock ? `${storeName}, the clock is set` : storeName
+  const result = await drive({
+    storeName,
+    seed,
+    random: createRandom(seed).stream(name),
+    seconds,
+    kinds: kinds.filter(({ id }) => (id === 'F11') === isClock),
+    fakeClock: isClock,
+    atLeastOnce: !options.short,
+    tell: what => tell(`${name}: ${what}`),
+  })
+  done()
+  const judgement = judge(result.lines, name.replaceAll(/\W+/g, '-'), options.keep ?? null)
+  const admissions = falseAdmissions(result, judgement.violations)
+  proof.drives.push({ result: { ...result, lines: [] }, judgement, isClock, admissions })
+  const { operations, faults, problems, skipped } = result
+  console.log(`${name}: ${operations} operations, ${faults.length} faults, ${judgement.violations.length} violations`)
+  for (const reason of skipped) console.log(`  not made: ${reason}`)
+  tellFound(name, [...judgement.violations.map(inWords), ...problems], judgement.file)
+}
+
+/** What was driven once more takes the place of what was there. */
+function merged(proof: Proof, later: Proof): Proof {
+  const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
+    a.result.storeName === b.result.storeName && a.isClock === b.isClock
+  const drives = proof.drives.map(drive => later.drives.find(other => isSame(drive, other)) ?? drive)
+  return {
+    ...proof,
+    drives,
+    restarts: later.restarts.length > 0 ? later.restarts : proof.restarts,
+    storm: later.storm ?? proof.storm,
+    soak: later.soak ?? proof.soak,
+    mutants: later.mutants.length > 0 ? later.mutants : proof.mutants,
+    command: `${proof.command}\n${later.command}`,
+  }
+}
+
+function writeReport(proof: Proof): void {
+  writeFileSync('docs/reliability.md', reportOf(proof))
+  if (proof.soak) writeFileSync('docs/reliability.svg', chartOf(proof.soak.result, `${proof.machine}, ${proof.date}`))
+  console.log('docs/reliability.md is written')
+}
+
+function tellFound(name: string, problems: string[], file: string | null): void {
+  found += problems.length
+  for (const problem of problems.slice(0, 20)) console.log(`  ${problem}`)
+  if (problems.length > 0)
+    console.log(`  ${problems.length} in ${name}; the history is ${file ?? 'not kept: it keeps every rule'}`)
+}
+
+function whyMissing(storeName: StoreName): string | null {
+  if (storeName === 'redis' && !hasRedis) return 'redis-server is not here'
+  return storeName === 'postgres' && binaries === null ? 'PostgreSQL is not installed' : null
+}
+
+function tell(what: string): void {
+  const passed = `${Math.round((performance.now() - beganMs) / 1000)} s`
+  if (process.stderr.isTTY) process.stderr.write(`\r${passed} ${what}\x1b[K`)
+  else if (!what.includes('minutes')) console.error(`${passed} ${what}`)
+}
+
+function done(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+}
+
+function end(problems: number): never {
+  console.log(problems === 0 ? 'No promise was broken.' : `${problems} found.`)
+  process.exit(problems === 0 ? 0 : 1)
+}
+
+function parseArguments() {
+  try {
+    return parseArgs({
+      options: {
+        short: flag,
+        mutants: flag,
+        help: flag,
+        seconds: text,
+        'soak-minutes': { type: 'string', default: '30' },
+        store: text,
+        parts: text,
+        faults: text,
+        seed: text,
+        keep: text,
+        check: text,
+        report: text,
+      },
+    }).values
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${usage}`)
+    process.exit(2)
+  }
+}
