@@ -11,7 +11,9 @@ interface Import {
   isDynamic: boolean
 }
 
-const files = globSync('{shared,services}/**/*.ts').map(file => file.replaceAll('\\', '/'))
+const files = globSync('{shared,services}/**/*.{ts,js}')
+  .filter(file => !file.includes('/pages/'))
+  .map(file => file.replaceAll('\\', '/'))
 const sources = new Map(files.map(file => [file, readFileSync(file, 'utf8')]))
 
 function importsOf(file: string, source: string): Import[] {
@@ -91,7 +93,24 @@ const rules: Rule[] = [
   {
     sentence: 'the driver of an unused store is never loaded',
     files: /^services\/auth\/stores\/index\.ts$/,
-    allows: ({ target, isDynamic }) => target === 'services/auth/stores/ports.ts' || isDynamic,
+    allows: ({ target, isDynamic, isType }) =>
+      target === 'services/auth/stores/ports.ts' || isDynamic || (isType && isWithin('shared/')(target)),
+  },
+  {
+    sentence: 'a dialect that is not opened is never loaded',
+    files: /./,
+    allows: ({ target, isDynamic }) =>
+      !/^services\/auth\/dialects\/(?!index|settings|requests)/.test(target) || isDynamic,
+  },
+  {
+    sentence: 'a page knows nothing but what it is served with',
+    files: /^services\/auth\/console\//,
+    allows: ({ file, target }) => isWithin('services/auth/console/')(target) || file.endsWith('.d.ts'),
+  },
+  {
+    sentence: 'nobody but a browser imports the page',
+    files: /^(?!services\/auth\/console\/)/,
+    allows: ({ target }) => !isWithin('services/auth/console/')(target),
   },
   {
     sentence: 'nobody imports main.ts',
@@ -149,6 +168,17 @@ describe('the house', () => {
         "import { openTokenStore } from './memory.ts'",
         'the driver of an unused store is never loaded',
       ],
+      [
+        'services/auth/app.ts',
+        "import { flaskJwt } from './dialects/flaskJwt.ts'",
+        'a dialect that is not opened is never loaded',
+      ],
+      [
+        'services/auth/console/clock.js',
+        "import { bearer } from '../../../shared/bearer.ts'",
+        'a page knows nothing but what it is served with',
+      ],
+      ['services/auth/app.ts', "import { now } from './console/clock.js'", 'nobody but a browser imports the page'],
       ['services/auth/app.ts', "import './main.ts'\nimport x from './main.ts'", 'nobody imports main.ts'],
       [
         'services/business/data.ts',
@@ -169,8 +199,26 @@ describe('the house', () => {
     expect(readers.map(([file]) => file)).to.deep.equal([])
   })
 
+  it('compares no secret with === but in the stores, which know hashes of 256 random bits only', () => {
+    const name = String.raw`\b[\w.]*(?:[kK]ey|[sS]ecret|[pP]assword|[hH]ash|[tT]oken)\b(?!\.)`
+    const comparison = new RegExp(`(?:${name} [!=]==|[!=]== ${name})`)
+    // What is empty, and the default that everybody knows.
+    const harmless = /[!=]== (?:null|undefined|''|defaultDemo.password)/
+    const found = [...sources].flatMap(([file, source]) =>
+      // What runs in a browser compares what its own user has typed.
+      /^services\/auth\/(stores|console)\//.test(file)
+        ? []
+        : source.split('\n').filter(line => comparison.test(line) && !harmless.test(line)),
+    )
+    expect(found).to.deep.equal([])
+    expect(comparison.test('if (given === serviceKey)') && comparison.test('row.hash !== other')).to.equal(true)
+  })
+
   it('has no room for utils, helpers, common, manager or base', () => {
-    expect(files.filter(file => /utils|helpers|common|manager|base/i.test(posix.basename(file)))).to.deep.equal([])
+    const wordsOf = (file: string) => (posix.basename(file).split('.')[0] as string).split(/(?=[A-Z])/)
+    const isVague = (file: string) => wordsOf(file).some(word => /^(utils?|helpers?|common|manager|base)$/i.test(word))
+    // What a dialect is called was not for us to choose.
+    expect(files.filter(file => isVague(file) && !/\/dialects\//.test(file))).to.deep.equal([])
   })
 
   it('says at the top of every file what it owns', () => {

@@ -1,31 +1,71 @@
-// Dockerfile, docker-compose.yml and Procfile, as far as they can be checked without a container engine.
-import { execFileSync, spawn } from 'node:child_process'
+// Dockerfile, .dockerignore and docker-compose.yml, as far as they can be checked without a container engine.
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { request } from 'node:https'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
 import { parse } from 'yaml'
 import { authSettings } from '../services/auth/config.ts'
 import { businessSettings } from '../services/business/config.ts'
-import { adminKey, serviceKey } from './support/servers.ts'
+import { metaOf } from '../shared/config.ts'
+import { hasRedis } from './support/redis.ts'
+import { ask, closeServers, startAuth, startBusiness } from './support/servers.ts'
 
 interface ComposeService {
-  build: { target: string }
-  environment: Record<string, string>
-  ports: string[]
-  networks: string[]
+  build?: { context: string; target: string }
+  image?: string
+  command?: string[]
+  user?: string
+  profiles?: string[]
+  environment?: Record<string, string>
+  ports?: string[]
+  volumes?: string[]
+  networks?: string[]
+  network_mode?: string
+  depends_on?: Record<string, { condition: string; required?: boolean }>
+  healthcheck?: { test: string[] }
   read_only: boolean
+  init: boolean
+  restart: string
+  tmpfs: string[]
+  stop_grace_period: string
   cap_drop: string[]
+  security_opt: string[]
 }
 
 const compose = parse(readFileSync('docker-compose.yml', 'utf8'), { merge: true }) as {
   services: Record<string, ComposeService>
   networks: Record<string, { internal?: boolean }>
+  volumes: Record<string, unknown>
 }
+const services = Object.entries(compose.services)
+const own = services.filter(([, { build }]) => build !== undefined) as [string, ComposeService & { build: object }][]
 const dockerfile = readFileSync('Dockerfile', 'utf8')
-const settings: Record<string, unknown> = { ...authSettings, ...businessSettings }
+const manual = readFileSync('docs/deploy.md', 'utf8')
+const settings = new Map(Object.entries({ ...authSettings, ...businessSettings }))
+
+/** The service of this name; the test fails where there is none. */
+function service(name: string): ComposeService {
+  const found = compose.services[name]
+  if (found === undefined) throw new Error(`there is no service ${name}`)
+  return found
+}
 
 /** The instructions of a stage and of those it is built from. */
 function stage(name: string): string {
@@ -37,18 +77,25 @@ function stage(name: string): string {
 
 const command = (name: string) => JSON.parse(/^CMD (\[.*\])$/m.exec(stage(name))?.[1] ?? '[]') as string[]
 
-async function freePort(): Promise<number> {
+/** As Compose fills it in where only `env` is set. */
+function filledIn(text: string, env: Record<string, string> = {}): string {
+  return text
+    .replace(/\$\{(\w+):-([^}]*)\}/g, (_, name, fallback) => env[name] || fallback)
+    .replace(/\$\{(\w+):\+([^}]*)\}/g, (_, name, replacement) => (env[name] ? replacement : ''))
+}
+
+async function freePort(): Promise<string> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
   server.close()
   await once(server, 'close')
-  return port
+  return String(port)
 }
 
 async function answersAt(url: string): Promise<boolean> {
-  for (const giveUpAt = performance.now() + 8000; performance.now() < giveUpAt; ) {
-    const answer = await fetch(url).catch(() => null)
+  for (const giveUpAt = performance.now() + 10_000; performance.now() < giveUpAt; ) {
+    const answer = await fetch(url, { headers: { connection: 'close' } }).catch(() => null)
     if (answer?.ok) return true
     await new Promise(resolve => setTimeout(resolve, 50))
   }
@@ -61,103 +108,351 @@ describe('docker-compose.yml', () => {
     expect(String(output).trim()).to.equal('')
   })
 
-  it('publishes the two public listeners, on loopback, and nothing else', () => {
-    const published = Object.values(compose.services).flatMap(({ ports }) => ports)
-    expect(published.map(port => port.replace(/\$\{\w+:-(\d+)\}/, '$1'))).to.have.members([
-      '127.0.0.1:3000:3000',
-      '127.0.0.1:3001:3001',
+  it('publishes the two public listeners and the page of the mails, on loopback, and nothing else', () => {
+    const published = services.flatMap(([name, { ports = [] }]) => ports.map(port => `${name} ${filledIn(port)}`))
+    expect(published).to.have.members([
+      'business 127.0.0.1:3000:3000',
+      'auth 127.0.0.1:3001:3001',
+      'mailpit 127.0.0.1:8025:8025',
     ])
-    expect(compose.networks['internal']?.internal).to.equal(true)
   })
 
-  it('runs both without write access and without capabilities', () => {
-    for (const [name, { read_only, cap_drop }] of Object.entries(compose.services)) {
-      expect(read_only, name).to.equal(true)
-      expect(cap_drop, name).to.deep.equal(['ALL'])
+  it('keeps the stores where nobody but Auth is, and the internal listener where nobody but Business is', () => {
+    const on = (network: string) =>
+      services.filter(([, { networks }]) => networks?.includes(network)).map(([name]) => name)
+    expect(on('stores')).to.have.members(['auth', 'redis', 'postgres'])
+    expect(on('internal')).to.have.members(['auth', 'business'])
+    expect(on('mail')).to.have.members(['auth', 'mailpit'])
+    expect(on('edge')).to.have.members(['auth', 'business'])
+    for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
+    expect(service('keys').network_mode).to.equal('none')
+    for (const name of ['redis', 'postgres']) expect(service(name).networks).to.deep.equal(['stores'])
+    expect(service('business').environment?.['AUTH_INTERNAL_URL']).to.equal('http://auth:3101')
+  })
+
+  for (const [name, { build, image, user, ...found }] of services) {
+    it(`runs ${name} as an ordinary user, without write access, capabilities or new privileges, and stops it gently`, () => {
+      expect(found).to.include({ read_only: true, init: true, stop_grace_period: '30s' })
+      expect(found.tmpfs).to.include('/tmp')
+      expect(found.cap_drop).to.deep.equal(['ALL'])
+      expect(found.security_opt).to.deep.equal(['no-new-privileges:true'])
+      if (build) expect(stage(build.target)).to.match(/^USER node$/m)
+      else expect(user).to.match(/^(redis|postgres|1000:1000)$/)
+      if (image) expect(image).to.match(/:v?\d/) // not `latest`
+    })
+  }
+
+  it('sets nothing that is not a setting, and no secret but by the name of its file', () => {
+    for (const [name, { environment = {} }] of own) {
+      for (const [variable, value] of Object.entries(environment)) {
+        const setting = settings.get(variable) ?? settings.get(variable.replace(/_FILE$/, ''))
+        expect(setting, `${variable} of ${name}`).to.not.equal(undefined)
+        const isSecret = metaOf(setting as NonNullable<typeof setting>).secret === true
+        // The URL of a store or of a mail server is a secret where a password is in it.
+        if (isSecret && settings.has(variable)) expect(filledIn(value, { MAILPIT: '1' })).to.match(/^\w+:\/\/\w+:\d+$/)
+        if (isSecret) expect(value, variable).to.not.match(/\$\{\w*(KEY|PASSWORD|SECRET|TOKEN|URL)/)
+      }
+    }
+    for (const [name, { environment = {} }] of services) {
+      for (const [variable, value] of Object.entries(environment)) {
+        if (/KEY|PASSWORD|SECRET/.test(variable)) expect(`${variable} ${value}`, name).to.match(/_FILE \/keys\//)
+      }
     }
   })
 
-  it('sets nothing that is not a setting, and no secret of its own', () => {
-    for (const { environment } of Object.values(compose.services)) {
-      expect(Object.keys(settings)).to.include.members(Object.keys(environment))
-      expect(environment['SERVICE_KEY']).to.match(/^\$\{SERVICE_KEY:\?/)
+  it('gives each container the keys that it needs, and lets only their maker write them', () => {
+    const keysOf = (name: string) => service(name).volumes?.filter(volume => volume.includes(':/keys/'))
+    expect(keysOf('business')).to.deep.equal(['service-key:/keys/service:ro'])
+    expect(keysOf('postgres')).to.deep.equal(['database-key:/keys/database:ro'])
+    expect(keysOf('redis')).to.deep.equal([])
+    for (const key of keysOf('auth') ?? []) expect(key).to.match(/:ro$/)
+    expect(service('keys').restart).to.equal('no')
+    for (const [name, { depends_on, volumes = [] }] of services) {
+      if (name === 'keys' || !volumes.some(volume => volume.includes(':/keys/'))) continue
+      expect(depends_on?.['keys']?.condition, name).to.equal('service_completed_successfully')
+    }
+  })
+
+  it('has a volume for all that outlives a container, and starts what is needed first', () => {
+    const used = services.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[0] as string))
+    expect(new Set(used)).to.deep.equal(new Set(Object.keys(compose.volumes)))
+    expect(
+      used.every(volume => /^[a-z-]+$/.test(volume)),
+      'a folder of the host',
+    ).to.equal(true)
+    expect(service('auth').depends_on).to.deep.include({
+      redis: { condition: 'service_healthy' },
+      postgres: { condition: 'service_healthy', required: false },
+    })
+    expect(service('business').depends_on).to.deep.include({ auth: { condition: 'service_healthy' } })
+    expect(
+      services.filter(([, { profiles }]) => profiles).map(([name, { profiles }]) => `${name} ${profiles}`),
+    ).to.have.members(['postgres postgres', 'mailpit mail'])
+  })
+
+  it('has a Redis that forgets nothing, and asks each whether it is well without curl', () => {
+    const redis = service('redis').command?.join(' ')
+    expect(redis).to.include('--appendonly yes').and.to.include('--maxmemory-policy noeviction')
+    expect(service('redis').healthcheck?.test.join(' ')).to.include('redis-cli ping')
+    for (const [name, { build, healthcheck }] of services) {
+      if (name === 'keys') continue
+      if (build) expect(stage(build.target), name).to.match(/^HEALTHCHECK /m)
+      else expect(healthcheck?.test.join(' '), name).to.not.match(/curl|wget/)
     }
   })
 })
 
 describe('the Dockerfile', () => {
-  for (const { build } of Object.values(compose.services)) {
-    it(`has ${build.target}: not root, no shell, a health check that asks a real route`, () => {
-      const text = stage(build.target)
+  for (const target of ['auth', 'business']) {
+    it(`has ${target}: not root, no shell, a health check that asks a real route`, () => {
+      const text = stage(target)
       expect(text).to.match(/^USER node$/m)
-      expect(command(build.target)[0]).to.equal('node')
-      expect(existsSync(command(build.target)[1] as string)).to.equal(true)
+      expect(command(target)[0]).to.equal('node')
+      expect(existsSync(command(target)[1] as string)).to.equal(true)
       const [, port, path] = /fetch\('http:\/\/127\.0\.0\.1:(\d+)(\/\w+)'\)/.exec(text) ?? []
       expect(text).to.match(new RegExp(`^EXPOSE ${port}\\b`, 'm'))
-      expect(readFileSync(`services/${build.target}/app.ts`, 'utf8')).to.include(`'GET ${path}'`)
+      expect(readFileSync(`services/${target}/app.ts`, 'utf8')).to.include(`'GET ${path}'`)
     })
   }
+
+  it('installs what production needs in a stage of its own, and no tools to build with', () => {
+    expect(stage('packages')).to.match(/npm ci --omit=dev/)
+    expect(stage('auth')).to.not.match(/npm|apt-get|apk /)
+    for (const [, image] of dockerfile.matchAll(/^FROM (\S+) AS/gm)) {
+      expect(image).to.match(/^(node:24-bookworm-slim|base)$/)
+    }
+  })
+
+  it('gives the folders of all volumes to the user that writes there', () => {
+    const [, made = '', given = ''] = /^RUN mkdir -p (.*) && chown -R node:node (.*)$/m.exec(stage('base')) ?? []
+    const folders = own.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[1] as string))
+    expect(made.split(' ')).to.have.members([...new Set(folders)])
+    for (const folder of folders)
+      expect(given.split(' ').some(parent => `${folder}/`.startsWith(`${parent}/`))).to.equal(true)
+    expect(stage('base').indexOf('RUN mkdir')).to.be.below(stage('base').indexOf('USER node'))
+  })
 
   it('copies what is there and what .dockerignore lets through, and holds no secret', () => {
     const sources = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, list]) =>
       String(list).split(' '),
     )
-    expect(sources).to.have.members(['package.json', 'package-lock.json', 'package.json', 'shared', 'services'])
-    const ignored = readFileSync('.dockerignore', 'utf8')
-    for (const source of sources) expect(ignored).to.include(`!${source}\n`)
+    expect(new Set(sources)).to.deep.equal(
+      new Set(['package.json', 'package-lock.json', 'shared', 'services', 'scripts']),
+    )
+    const ignored = readFileSync('.dockerignore', 'utf8').trim().split('\n')
+    expect(ignored[0]).to.equal('*')
+    expect(new Set(ignored.slice(1))).to.deep.equal(new Set(sources.map(source => `!${source}`)))
     expect(dockerfile).to.not.match(/(KEY|PASSWORD|SECRET)=/)
-  })
-
-  it('runs its commands as an unprivileged user who can write nowhere', async function () {
-    this.timeout(20_000)
-    const folder = mkdtempSync(join(tmpdir(), 'latchkey-image-'))
-    for (const part of ['package.json', 'shared', 'services']) cpSync(part, join(folder, part), { recursive: true })
-    symlinkSync(join(process.cwd(), 'node_modules'), join(folder, 'node_modules'))
-    execFileSync('chmod', ['-R', 'a+rX,a-w', folder])
-    const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
-    const ports = { AUTH_PORT: await freePort(), AUTH_INTERNAL_PORT: await freePort(), BUSINESS_PORT: await freePort() }
-    const env = {
-      ...{
-        NODE_ENV: 'production',
-        SERVICE_KEY: serviceKey,
-        ADMIN_KEY: adminKey,
-        AUTH_INTERNAL_URL: `http://127.0.0.1:${ports.AUTH_INTERNAL_PORT}`,
-      },
-      ...Object.fromEntries(Object.entries(ports).map(([name, port]) => [name, String(port)])),
-    }
-    const run = (target: string) =>
-      spawn(process.execPath, command(target).slice(1), { cwd: folder, env, stdio: 'ignore', ...nobody })
-    const children = [run('auth'), run('business')]
-    try {
-      expect(await answersAt(`http://127.0.0.1:${ports.BUSINESS_PORT}/ready`)).to.equal(true)
-    } finally {
-      const ends = children.map(child => once(child, 'exit'))
-      for (const child of children) child.kill('SIGTERM')
-      expect((await Promise.all(ends)).map(([code]) => code)).to.deep.equal([0, 0])
-      execFileSync('chmod', ['-R', 'u+w', folder])
-      rmSync(folder, { recursive: true })
-    }
   })
 })
 
-describe('the Procfile', () => {
-  it('has a web process that listens on $PORT and ends well on SIGTERM', async function () {
-    this.timeout(20_000)
-    const web = /^web: (.*)$/m.exec(readFileSync('Procfile', 'utf8'))?.[1] as string
-    const PORT = String(await freePort())
-    const [AUTH_PORT, AUTH_INTERNAL_PORT] = ['0', '0']
-    const env = {
-      ...process.env,
-      NODE_ENV: 'production',
-      SERVICE_KEY: serviceKey,
-      ADMIN_KEY: adminKey,
-      PORT,
-      AUTH_PORT,
-      AUTH_INTERNAL_PORT,
+describe('the containers, without an engine', function () {
+  this.timeout(30_000)
+  const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
+  const children: ChildProcess[] = []
+  let folder: string
+  let image: string
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-image-'))
+    chmodSync(folder, 0o755)
+    image = join(folder, 'app')
+    for (const part of ['package.json', 'shared', 'services', 'scripts']) {
+      cpSync(part, join(image, part), { recursive: true })
     }
-    const child = spawn('bash', ['-c', web], { env, stdio: 'ignore' })
-    expect(await answersAt(`http://127.0.0.1:${PORT}/ready`)).to.equal(true)
-    child.kill('SIGTERM')
-    expect((await once(child, 'exit'))[0]).to.equal(0)
+    symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))
+    execFileSync('chmod', ['-R', 'a+rX,a-w', image])
+    for (const volume of ['keys', 'data', 'redis']) {
+      mkdirSync(join(folder, volume))
+      if (nobody.uid !== undefined) chownSync(join(folder, volume), nobody.uid, nobody.gid)
+    }
+  })
+  after(async () => {
+    await end()
+    execFileSync('chmod', ['-R', 'u+w', folder])
+    rmSync(folder, { recursive: true })
+  })
+
+  /** As the container would: its command and its environment, and nothing of ours. Its volumes are folders here. */
+  function env(name: string, others: Record<string, string>): Record<string, string> {
+    const given = Object.entries(service(name).environment ?? {})
+      .map(([name, value]) => [name, filledIn(value)])
+      .map(([name, value]) => [name, value?.replace('/keys/', `${folder}/keys/`)])
+    return { NODE_ENV: 'production', ...Object.fromEntries(given), ...others }
+  }
+
+  function start([program = '', ...args]: string[], env: Record<string, string> = {}, cwd = image): ChildProcess {
+    const path = program === 'node' ? process.execPath : program
+    const child = spawn(path, args, { cwd, env: { PATH: process.env['PATH'], ...env }, stdio: 'ignore', ...nobody })
+    children.push(child)
+    return child
+  }
+
+  async function end(): Promise<(number | null)[]> {
+    const codes: (number | null)[] = []
+    for (const child of children.splice(0).reverse()) {
+      if (child.exitCode === null && child.signalCode === null) {
+        const ended = once(child, 'exit')
+        child.kill('SIGTERM')
+        await ended
+      }
+      codes.push(child.exitCode)
+    }
+    return codes
+  }
+
+  it('keys are made once, each for who needs it', () => {
+    const make = () => {
+      const [, ...args] = service('keys').command as string[]
+      const options = { cwd: image, encoding: 'utf8' as const, ...nobody }
+      return spawnSync(process.execPath, [...args, join(folder, 'keys')], options)
+    }
+    const read = (name: string) => readFileSync(join(folder, 'keys', name), 'utf8').trim()
+    expect(make().status).to.equal(0)
+    const [serviceKey, adminKey, password] = ['service/key', 'admin/key', 'database/password'].map(read)
+    expect(new Set([serviceKey, adminKey, password]).size).to.equal(3)
+    for (const key of [serviceKey, adminKey, password]) expect(key).to.match(/^[\da-f]{64}$/)
+    expect(read('database/postgres')).to.equal(`postgres://latchkey:${password}@postgres/latchkey`)
+    for (const name of ['service/key', 'admin/key', 'database/postgres']) {
+      expect(statSync(join(folder, 'keys', name)).mode & 0o777, name).to.equal(0o400)
+    }
+    const again = make()
+    expect([again.status, again.stdout]).to.deep.equal([0, ''])
+    expect(read('service/key')).to.equal(serviceKey)
+  })
+
+  it('both services and Redis run by their commands as an unprivileged user who can write to volumes only', async function () {
+    if (!hasRedis) {
+      console.log('  not tested: the containers together, for redis-server is not here')
+      this.skip()
+    }
+    const redisPort = await freePort()
+    start([...(service('redis').command as string[]), '--port', redisPort], {}, join(folder, 'redis'))
+    const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` } // of /data, which is not ours to make here
+    const ports = { AUTH_PORT: await freePort(), AUTH_INTERNAL_PORT: await freePort() }
+    const authEnv = env('auth', { ...ports, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
+    for (const giveUpAt = performance.now() + 5000; performance.now() < giveUpAt; ) {
+      if (spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim() === 'PONG') break
+    }
+    const add = ['scripts/users.ts', 'add', 'ada@example.com', '--password-stdin']
+    const options = {
+      cwd: image,
+      env: authEnv,
+      input: 'CANARY engine no. 2\n',
+      encoding: 'utf8' as const,
+      ...nobody,
+    }
+    const added = spawnSync(process.execPath, add, options)
+    expect([added.status, added.stderr]).to.deep.equal([0, added.stderr])
+
+    start(command('auth'), authEnv)
+    const AUTH_INTERNAL_URL = `http://127.0.0.1:${ports.AUTH_INTERNAL_PORT}`
+    const [BUSINESS_PORT, BUSINESS_INTERNAL_PORT] = [await freePort(), await freePort()]
+    const business = start(
+      command('business'),
+      env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL }),
+    )
+    expect(await answersAt(`http://127.0.0.1:${BUSINESS_PORT}/ready`)).to.equal(true)
+    const login = { username: 'ada@example.com', password: 'CANARY engine no. 2' }
+    const { body } = await ask<{ token: string }>('POST', `http://127.0.0.1:${ports.AUTH_PORT}/login`, null, login)
+    const data = await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, body.token)
+    expect(data.body).to.deep.equal({ data: 'Hello, ada@example.com!' })
+    expect(existsSync(join(folder, 'redis/appendonlydir'))).to.equal(true)
+
+    // As docs/deploy.md takes it, while Auth runs.
+    const [, backup = ''] = /^docker compose exec -T auth (sh -c '.*') > users\.db$/m.exec(manual) ?? []
+    const here = backup.replace(
+      /\/(data|tmp)\/users/g,
+      (_, of) => `${folder}/data/${of === 'tmp' ? 'copy-of-' : ''}users`,
+    )
+    const copy = spawnSync('bash', ['-c', here], {
+      env: { PATH: [dirname(process.execPath), process.env['PATH']].join(':') },
+    })
+    writeFileSync(join(folder, 'users.db'), copy.stdout)
+    const restored = new DatabaseSync(join(folder, 'users.db'))
+    expect(restored.prepare('select username from latchkey_users').all()).to.deep.equal([
+      Object.assign(Object.create(null), { username: 'ada@example.com' }),
+    ])
+    restored.close()
+
+    // What the health check of the image runs, with the port of this test.
+    const check = /HEALTHCHECK [^[]*(\[.*\])/s.exec(stage('business'))?.[1]?.split('\n')[0] as string
+    const [, ...asks] = (JSON.parse(check) as string[]).map(text => text.replace(':3000', `:${BUSINESS_PORT}`))
+    expect(spawnSync(process.execPath, asks).status).to.equal(0)
+    business.kill('SIGTERM')
+    await once(business, 'exit')
+    expect(spawnSync(process.execPath, asks).status).to.equal(1)
+    expect(await end()).to.deep.equal([0, 0, 0])
+  })
+})
+
+describe('the TLS front of docs/deploy.md', function () {
+  this.timeout(20_000)
+  const nginx = ['/usr/sbin/nginx', 'nginx'].find(path => spawnSync(path, ['-v']).error === undefined)
+  let folder: string
+  let proxy: ChildProcess | undefined
+
+  after(async () => {
+    // Not SIGKILL: its workers would outlive it.
+    if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
+    await closeServers()
+    if (folder) rmSync(folder, { recursive: true })
+  })
+
+  it('names in Caddy and in nginx the ports that docker-compose.yml publishes', () => {
+    const [, front = ''] = /^### A TLS front$(.*?)^### /ms.exec(manual) ?? []
+    for (const port of ['127.0.0.1:3000', '127.0.0.1:3001']) expect(front.split(port)).to.have.length(3)
+  })
+
+  it('leads in nginx to both services, and tells them who is calling, and that it is over TLS', async function () {
+    if (nginx === undefined) {
+      console.log('  not tested: the TLS front, for nginx is not here')
+      this.skip()
+    }
+    const env = { NODE_ENV: 'production', TRUSTED_PROXIES: '1', ACCESS_LOG: 'all' }
+    const auth = await startAuth({ env })
+    const business = await startBusiness(auth.internalUrl, env)
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-front-'))
+    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
+    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a']
+    execFileSync('openssl', [...made, '-days', '2', '-keyout', key, '-out', certificate], { stdio: 'ignore' })
+    const port = await freePort()
+    const [block = ''] = [...manual.matchAll(/```nginx\n(.*?)```/gs)].map(([, text]) => text).slice(-1)
+    const http = block
+      .replaceAll('listen 443', `listen 127.0.0.1:${port}`)
+      .replace(/\/etc\S+fullchain\.pem/, certificate)
+      .replace(/\/etc\S+privkey\.pem/, key)
+      .replace('127.0.0.1:3001', new URL(auth.url).host)
+      .replace('127.0.0.1:3000', new URL(business.url).host)
+    const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+      name => `${name}_temp_path ${folder}/${name};`,
+    )
+    const main = `daemon off; pid ${folder}/pid; error_log stderr crit;\nevents {}\n`
+    writeFileSync(join(folder, 'nginx.conf'), `${main}http { access_log off; ${paths.join(' ')}\n${http}}`)
+    proxy = spawn(nginx as string, ['-p', folder, '-c', join(folder, 'nginx.conf')], { stdio: 'ignore' })
+
+    const get = (host: string, path: string) =>
+      new Promise<{ status: number | undefined; hsts: unknown }>((resolve, reject) => {
+        const headers = { host, 'x-forwarded-for': '6.6.6.6', 'x-forwarded-proto': 'http' }
+        const options = { host: '127.0.0.1', port, path, headers, servername: host, rejectUnauthorized: false }
+        request({ ...options, agent: false }, answer => {
+          answer.resume()
+          resolve({ status: answer.statusCode, hsts: answer.headers['strict-transport-security'] })
+        })
+          .on('error', reject)
+          .end()
+      })
+    for (let tries = 0; tries < 200 && (await get('a', '/health').catch(() => null)) === null; tries++) {
+      await new Promise(resolve => setTimeout(resolve, 20))
+    }
+    expect((await get('api.example.com', '/data')).status).to.equal(401)
+    const account = await get('auth.example.com', '/account')
+    expect([account.status, account.hsts]).to.deep.equal([200, 'max-age=31536000'])
+    for (const [lines, path] of [
+      [business.lines, '/data'],
+      [auth.lines, '/account'],
+    ] as const) {
+      expect(lines.find(line => line['path'] === path)?.['address']).to.equal('127.0.0.1')
+    }
   })
 })

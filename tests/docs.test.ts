@@ -1,4 +1,4 @@
-// docs/http-api.md against the routes that answer.
+// docs/http-api.md against the routes that answer, docs/security.md against the tests that it names.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 
@@ -21,10 +21,29 @@ function routeLists(service: string): string[][] {
 
 describe('docs/http-api.md', () => {
   it('lists the routes of every listener and no others', () => {
-    const [businessPublic] = routeLists('business')
+    const [businessPublic, businessInternal] = routeLists('business')
+    expect(documented('Business, internal listener')).to.have.members(businessInternal as string[])
     const [authPublic, authInternal] = routeLists('auth')
     expect(documented('Business, public listener')).to.have.members(businessPublic as string[])
     expect(documented('Auth, public listener')).to.have.members(authPublic as string[])
     expect(documented('Auth, internal listener')).to.have.members(authInternal as string[])
+  })
+})
+
+describe('docs/security.md', () => {
+  it('names tests that are there', () => {
+    const rows = readFileSync('docs/security.md', 'utf8').matchAll(/^\| [A-Z0-9]+-\d+:.* \| (.*) \|$/gm)
+    const missing: string[] = []
+    let named = 0
+    for (const [, cell = ''] of rows) {
+      let file = ''
+      for (const [, name, title = ''] of cell.matchAll(/`([\w/]+)`(?=[:,])|“([^”]+)”/g)) {
+        if (name !== undefined) file = `tests/${name}${name.includes('/') ? '' : '.test'}.ts`
+        else if (!readFileSync(file, 'utf8').includes(title)) missing.push(`${file}: ${title}`)
+        else named++
+      }
+    }
+    expect(missing).to.deep.equal([])
+    expect(named).to.be.above(100)
   })
 })

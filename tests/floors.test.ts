@@ -17,7 +17,10 @@ const floors: Record<string, string[]> = {
   pg: ['8.0.0'],
   jose: ['6.0.0', '4.15.5'], // CVE-2024-28176
   nodemailer: ['10.4.1'], // CVE-2026-125755
+  'winston-daily-rotate-file': ['5.0.0'],
+  moment: ['2.29.4'], // CVE-2022-24785, CVE-2022-31129
   '@koa/cors': ['5.0.0'], // CVE-2023-49803
+  'rate-limiter-flexible': ['11.0.0'],
 }
 
 interface Package {

@@ -1,4 +1,5 @@
 // tokens/format.ts: the secret's shape.
+import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import {
   drawSecret,
@@ -18,6 +19,11 @@ const id = drawTokenId('a user', now)
 describe('the format of a token', () => {
   it('is lk_, its id, 256 random bits and a checksum, in base62', () => {
     expect(drawSecret(id)).to.match(new RegExp(`^lk_${id}[0-9A-Za-z]{49}$`))
+  })
+
+  it('has the shape that docs/security.md gives to secret scanners', () => {
+    const [, pattern = ''] = /secret scanners: `(.*?)`/.exec(readFileSync('docs/security.md', 'utf8')) ?? []
+    for (let i = 0; i < 100; i++) expect(drawSecret(id)).to.match(new RegExp(`^${pattern}$`))
   })
 
   it('is read back to its id and its SHA-256', () => {

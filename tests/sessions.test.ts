@@ -10,7 +10,18 @@ import { openPasswords } from '../services/auth/users/passwords.ts'
 import { createUsers } from '../services/auth/users/users.ts'
 import { createListener } from '../shared/http.ts'
 import type { Admission, TokenKind, Verdict } from '../shared/validateToken.ts'
-import { adminKey, closeServers, collectLog, createClock, demo, serviceKey, startAuth } from './support/servers.ts'
+import {
+  adminKey,
+  closeServers,
+  collectLog,
+  createClock,
+  demo,
+  logIn,
+  post,
+  serviceKey,
+  startAuth,
+} from './support/servers.ts'
+import { wideInvalidTokens } from './support/throttles.ts'
 
 const ttlMs = 30_000
 const absoluteTtlMs = 43_200_000
@@ -138,7 +149,9 @@ describe('sessions', () => {
   })
   afterEach('no secret is in the log, and nothing failed inside', () => {
     expect(JSON.stringify(auth.lines)).to.not.match(/lk_\w{14}/)
-    expect(auth.lines.filter(({ level }) => level === 'error' || level === 'warn')).to.deep.equal([])
+    expect(auth.lines.filter(({ level, channel }) => /error|warn/.test(level) && channel !== 'security')).to.deep.equal(
+      [],
+    )
   })
   after(closeServers)
 
@@ -671,17 +684,19 @@ describe('sessions', () => {
     }
 
     it('beats a log-in that races it: what was verified before and answered after opens nothing', async () => {
-      const logins = Array.from({ length: 6 }, () => client.post('/login', null, demo))
+      const slow = clientOf(await startAuth({ env: { PASSWORD_HASH_COST: '10' } }))
+      const { userId } = await admissionOf(slow, await slow.logIn())
+      const logins = Array.from({ length: 6 }, () => slow.post('/login', null, demo))
       await logins[0] // one hashes at a time: by now the others have found the user and wait
-      expect((await endAll(userId)).status).to.equal(204)
+      expect((await slow.operate('DELETE', `/admin/users/${userId}/sessions`)).status).to.equal(204)
       const answers = await Promise.all(logins)
       const late = answers.filter(({ status }) => status === 401)
       expect(late.length).to.be.at.least(3)
       for (const answer of late) expect(answer.body).to.include({ error: 'invalid_credentials' })
       for (const { status, body } of answers) {
-        if (status === 200) expect(await client.isLive(body['token'] as string)).to.equal(false)
+        if (status === 200) expect(await slow.isLive(body['token'] as string)).to.equal(false)
       }
-      expect(await client.isLive(await client.logIn())).to.equal(true)
+      expect(await slow.isLive(await slow.logIn())).to.equal(true)
     })
   })
 
@@ -790,12 +805,13 @@ describe('sessions', () => {
         const seen = auth.lines.length
         expect(await client.validate({ token })).to.deep.equal({ authenticated: false })
         const line = await refusalIn(auth.lines, seen)
-        const { time: _, ...told } = line
+        const { time: _, requestId: _id, address: _from, ...told } = line
         expect(told).to.deep.equal({
           level: 'info',
           service: 'auth',
           event: 'token refused',
-          type: 'refused',
+          channel: 'security',
+          by: 'SERVICE_KEY',
           tokenId: token.slice(3, 17),
           reason,
           ...more,
@@ -887,7 +903,6 @@ describe('the limits of tokens', () => {
   })
 })
 
-// No route makes a second user: the routes of sessions, over two users and nothing else.
 describe('sessions of two users', () => {
   const clock = createClock()
   const closing: (() => Promise<void>)[] = []
@@ -899,17 +914,25 @@ describe('sessions of two users', () => {
     const limits = { perUser: 3, total: 100 }
     const observe = () => {}
     const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10 })
-    const users = createUsers({ store: await openUserStore(), passwords, now: clock.now, observe })
+    const users = createUsers({
+      store: await openUserStore(),
+      passwords,
+      rules: { minLength: 15 },
+      addressesOnly: false,
+      endTokens: (...of) => tokens.endUser(...of),
+      now: clock.now,
+      observe,
+    })
     tokens = createTokens({ store: await openTokenStore(), now: clock.now, ttlMs, absoluteTtlMs, limits, observe })
     owners = []
     for (const username of ['anna@example.com', 'bert@example.com']) {
-      owners.push((await users.register({ username, password: 'correct horse' })) as TokenOwner)
+      owners.push((await users.insert({ username, passwordHash: await users.hash('correct horse') })) as TokenOwner)
     }
-    const requireSession = sessionRequirement(tokens)
+    const requireSession = sessionRequirement(tokens, wideInvalidTokens())
     const sessions = sessionRoutes(users, tokens)
     const listener = createListener(
       {
-        'POST /renew': [renewRoute(tokens)],
+        'POST /renew': [renewRoute(tokens, wideInvalidTokens())],
         'GET /sessions': [requireSession, sessions.list],
         'DELETE /sessions/:id': [requireSession, sessions.endOne],
         'DELETE /sessions': [requireSession, sessions.endMine],
@@ -962,5 +985,58 @@ describe('sessions of two users', () => {
     const owner = { ...(owners[0] as TokenOwner), credentialVersion: 9 }
     for (let i = 0; i < 10; i++) expect(await tokens.issueSession(owner)).to.not.equal(null)
     expect(await isLive(bert)).to.equal(true)
+  })
+})
+
+describe('GET /tokens', () => {
+  const clock = createClock()
+  let auth: Awaited<ReturnType<typeof startAuth>>
+  interface Page {
+    counts: Record<string, number>
+    tokens: { id: string; userId: string | null }[]
+    next: string | null
+  }
+  const read = async (query: string, key = adminKey) => {
+    const answer = await fetch(`${auth.internalUrl}/tokens${query}`, { headers: { authorization: `Bearer ${key}` } })
+    return { status: answer.status, body: (await answer.json()) as Page }
+  }
+
+  before(async () => {
+    auth = await startAuth({ now: clock.now })
+  })
+  after(closeServers)
+
+  it('shows the operator the counts by kind and every live token, page by page, and no secret', async () => {
+    const secrets = await Promise.all(Array.from({ length: 5 }, () => logIn(auth.url)))
+    const issued = await post(
+      `${auth.internalUrl}/tokens`,
+      { kind: 'fixed', ttlSeconds: 60, purpose: 'reset' },
+      { authorization: `Bearer ${adminKey}` },
+    )
+    const { token: fixed } = (await issued.json()) as { token: string }
+    const ids = new Set<string>()
+    let next: string | null = null
+    for (let pages = 0; pages === 0 || next !== null; pages++) {
+      expect(pages).to.be.below(10)
+      const page = await read(`?limit=2${next === null ? '' : `&after=${next}`}`)
+      expect(page.body.counts).to.deep.equal({ sliding: 5, fixed: 1, 'single-use': 0 })
+      for (const { id } of page.body.tokens) ids.add(id)
+      for (const secret of [...secrets, fixed]) expect(JSON.stringify(page.body)).to.not.include(secret.slice(17))
+      next = page.body.next
+    }
+    expect([...ids]).to.have.members([...secrets, fixed].map(secret => secret.slice(3, 17)))
+  })
+
+  it("shows one user's with userId, and nobody's for one that does not exist", async () => {
+    const userId = (await read('')).body.tokens.find(token => token.userId !== null)?.userId
+    expect((await read(`?userId=${userId}`)).body.tokens).to.have.length(5)
+    expect((await read('?userId=nobody')).body.tokens).to.deep.equal([])
+  })
+
+  it('is for ADMIN_KEY only, and refuses a query that it does not know', async () => {
+    expect((await read('', serviceKey)).status).to.equal(401)
+    for (const query of ['?limit=0', '?limit=201', '?after=%00', '?x=1', '?limit=1&limit=2']) {
+      expect((await read(query)).status, query).to.equal(400)
+    }
   })
 })

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { logIn } from './support/servers.ts'
-import { cleanUp, copyOfProject, runStartServer } from './support/startServer.ts'
+import { cleanUp, copyOfProject, freePorts, runStartServer } from './support/startServer.ts'
 
 const development = { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined }
 
@@ -159,6 +159,34 @@ describe('./startServer', function () {
     })
   }
 
+  it('in development lets the console call Business, and the pages of nobody else', async () => {
+    const ports = await freePorts()
+    const { AUTH_PORT, BUSINESS_PORT } = ports
+    const folder = copyOfProject()
+    const run = runStartServer({ folder, env: { ...development, ...ports } })
+    const { business, auth } = await run.ready
+    const page = await fetch(`${auth}/console`, { headers: { connection: 'close' } })
+    expect(page.headers.get('content-security-policy')).to.include(
+      `connect-src 'self' http://localhost:${BUSINESS_PORT};`,
+    )
+    for (const [origin, allowed] of [
+      [`http://localhost:${AUTH_PORT}`, `http://localhost:${AUTH_PORT}`],
+      [`http://127.0.0.1:${AUTH_PORT}`, null],
+      ['http://evil.example', null],
+    ] as const) {
+      const answer = await fetch(`${business}/data`, { headers: { origin, connection: 'close' } })
+      expect(answer.headers.get('access-control-allow-origin'), origin).to.equal(allowed)
+    }
+    run.process.kill('SIGTERM')
+    await run.ended
+    const own = runStartServer({ folder, env: { ...development, ...ports, CORS_ORIGINS: 'https://mine.example' } })
+    const headers = { origin: 'https://mine.example', connection: 'close' }
+    const answer = await fetch(`${(await own.ready).business}/data`, { headers })
+    expect(answer.headers.get('access-control-allow-origin')).to.equal('https://mine.example')
+    own.process.kill('SIGTERM')
+    await own.ended
+  })
+
   it('prints on a terminal where everything is, and curl lines that work when pasted', async () => {
     const folder = copyOfProject()
     const env = {
@@ -168,6 +196,7 @@ describe('./startServer', function () {
       AUTH_PORT: '0',
       AUTH_INTERNAL_PORT: '0',
       BUSINESS_PORT: '0',
+      BUSINESS_INTERNAL_PORT: '0',
     }
     const terminal = spawn('script', ['-qec', './startServer', '/dev/null'], {
       cwd: folder,
@@ -179,6 +208,9 @@ describe('./startServer', function () {
       screen += String(chunk).replaceAll('\r', '')
     })
     await waitFor(() => screen.includes('Ctrl-C stops both'))
+    const [, consoleUrl = ''] = /^Latchkey is running\. Open (\S+)$/m.exec(screen) ?? []
+    expect(consoleUrl).to.match(/^http:\/\/localhost:[1-9]\d*\/console$/)
+    expect((await fetch(consoleUrl, { headers: { connection: 'close' } })).status).to.equal(200)
     expect(screen).to.include('demo@example.com / postman')
     expect(screen).to.include('logs/latchkey.log')
     const lines = screen.split('\n').filter(line => /^ {2}(TOKEN=|curl)/.test(line))

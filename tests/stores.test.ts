@@ -5,41 +5,58 @@ import type { TokenStore, UserStore } from '../services/auth/stores/ports.ts'
 import { tokenStoreContract } from './contracts/tokenStore.ts'
 import { tokenStoreModel } from './contracts/tokenStoreModel.ts'
 import { userStoreContract } from './contracts/userStore.ts'
+import { hasRedis, tellThatRedisIsMissing } from './support/redis.ts'
+import { freshPlace, type Place, schemesHere } from './support/stores.ts'
 
-const tokenStoreUrls = ['memory:']
-const userStoreUrls = ['memory:']
+const userSchemes = ['memory', 'sqlite', 'postgres']
+const tokenSchemes = [...userSchemes, 'redis', 'rediss', 'redis-cluster']
 
-for (const url of tokenStoreUrls) {
-  describe(`a token store at ${url}`, () => {
+for (const scheme of await schemesHere(tokenSchemes)) {
+  describe(`a token store at ${scheme}:`, () => {
+    let place: Place
     let store: TokenStore
-    beforeEach(async () => {
-      store = await openTokenStore(url)
+    before(async function () {
+      if (hasRedis || !['rediss', 'redis-cluster'].includes(scheme)) return
+      tellThatRedisIsMissing(`a token store at ${scheme}:`)
+      this.skip()
     })
-    afterEach(() => store.close())
+    beforeEach(async () => {
+      place = await freshPlace(scheme)
+      store = await openTokenStore(place.url)
+    })
+    afterEach(async () => {
+      await store.close()
+      await place.remove()
+    })
     tokenStoreContract(() => store)
-    tokenStoreModel(() => store)
+    if (scheme !== 'rediss') tokenStoreModel(() => store) // it is redis: once more
   })
 }
 
-for (const url of userStoreUrls) {
-  describe(`a user store at ${url}`, () => {
+for (const scheme of await schemesHere(userSchemes)) {
+  describe(`a user store at ${scheme}:`, () => {
+    let place: Place
     let store: UserStore
     beforeEach(async () => {
-      store = await openUserStore(url)
+      place = await freshPlace(scheme)
+      store = await openUserStore(place.url)
     })
-    afterEach(() => store.close())
+    afterEach(async () => {
+      await store.close()
+      await place.remove()
+    })
     userStoreContract(() => store)
   })
 }
 
 describe('the choice of a store', () => {
   it('has no scheme that the contract suites do not run on', () => {
-    const tested = [...tokenStoreUrls, ...userStoreUrls].map(url => url.slice(0, url.indexOf(':')))
-    expect([...new Set(tested)]).to.have.members(storeSchemes)
+    expect(tokenSchemes).to.include.members(userSchemes).and.to.have.members(storeSchemes)
   })
 
   it('names the setting and the schemes it knows, and never repeats a password', async () => {
     const message = await openTokenStore('oracle://scott:tiger@db').catch((error: Error) => error.message)
-    expect(message).to.equal('TOKEN_STORE_URL: expected one of memory:; got oracle:')
+    const known = storeSchemes.map(scheme => `${scheme}:`).join(', ')
+    expect(message).to.equal(`TOKEN_STORE_URL: expected one of ${known}; got oracle:`)
   })
 })

@@ -138,7 +138,7 @@ describe('tokens', () => {
   })
 
   it('are not issued to an owner whose credentials have changed since they were verified', async () => {
-    await tokens.endUser(owner.id, 2)
+    await tokens.endUser(owner.id, 2, null)
     expect(await tokens.issueSession(owner)).to.equal(null)
   })
 
@@ -196,7 +196,7 @@ describe('tokens', () => {
       () => tokens.endSession(secret),
       () => tokens.revokeById(token.id),
       () => tokens.revokeById(token.id, owner.id),
-      () => tokens.endUser(owner.id, 2),
+      () => tokens.endUser(owner.id, 2, null),
       () => tokens.sessionsOf(owner.id),
       () => tokens.issueSession(owner),
     ]
@@ -216,7 +216,7 @@ describe('tokens', () => {
     await tokens.validate([secret, 'junk'], session)
     await tokens.renew(secret)
     await tokens.revokeById(token.id)
-    await tokens.endUser(owner.id, 2)
+    await tokens.endUser(owner.id, 2, null)
     expect(events.map(({ type }) => type)).to.deep.equal([
       'issued',
       'slid',
@@ -269,7 +269,7 @@ describe('tokens', () => {
 
     it('ended with the password or all sessions', async () => {
       const { secret } = await logIn()
-      await tokens.endUser(owner.id, 2)
+      await tokens.endUser(owner.id, 2, null)
       expect(await refuse(secret)).to.deep.equal({ reason: 'ended with the password or all sessions' })
     })
 

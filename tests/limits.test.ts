@@ -1,0 +1,507 @@
+// Limits: how often passwords may be tried, mails be asked for, users and guests be made, invalid tokens be sent; and that
+// none of it can be turned against the user it protects.
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { expect } from 'chai'
+import { accountLimits, createThrottles, type LimitEvent, type Throttles } from '../services/auth/defence/throttles.ts'
+import type { AppError } from '../shared/errors.ts'
+import { memoryCounters, networkOf } from '../shared/limits.ts'
+import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from './support/redis.ts'
+import { closeServers, demo, type LogLine, openTestAuth, startAuth, startBusiness } from './support/servers.ts'
+
+const wrong = { ...demo, password: 'not the CANARY' }
+const newPassword = 'a bright new CANARY 77'
+const limits = {
+  LOGIN_LIMIT_PER_ADDRESS: '30',
+  REGISTRATION_LIMIT_PER_ADDRESS: '10',
+  MAIL_LIMIT_PER_ADDRESS: '20',
+  GUEST_TOKEN_LIMIT_PER_ADDRESS: '20',
+  INVALID_TOKEN_LIMIT_PER_ADDRESS: '8',
+  TRUSTED_PROXIES: '1',
+}
+
+interface Request {
+  from: string
+  body?: unknown
+  bearer?: string | undefined
+  requestId?: string
+}
+
+interface Answer {
+  status: number
+  headers: Record<string, string>
+  text: string
+  body: Record<string, string>
+  retryAfter: number
+}
+
+async function ask(method: string, url: string, { from, body, bearer, requestId = 'x' }: Request): Promise<Answer> {
+  const headers: Record<string, string> = {
+    connection: 'close', // so that servers close at once
+    'x-forwarded-for': from,
+    'x-request-id': requestId,
+    ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
+    ...(body !== undefined && { 'content-type': 'application/json' }),
+  }
+  const answer = await fetch(url, { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) })
+  const text = await answer.text()
+  return {
+    status: answer.status,
+    headers: Object.fromEntries([...answer.headers].filter(([name]) => name !== 'date')),
+    text,
+    body: /json/.test(answer.headers.get('content-type') ?? '') ? JSON.parse(text) : {},
+    retryAfter: Number(answer.headers.get('retry-after')),
+  }
+}
+
+function countBy(answers: Answer[]): Record<number, number> {
+  const counts: Record<number, number> = {}
+  for (const { status } of answers) counts[status] = (counts[status] ?? 0) + 1
+  return counts
+}
+
+/** Each verification is one hash. */
+const hashesIn = (lines: LogLine[]) =>
+  lines.filter(({ event }) => /^(login (failed|succeeded)|password refused)$/.test(event)).length
+
+const address = (i: number) => `198.51.${100 + (i >> 8)}.${i & 255}`
+const times = <T>(count: number, make: (i: number) => Promise<T>) =>
+  Promise.all(Array.from({ length: count }, (_, i) => make(i)))
+
+describe('the limits', () => {
+  let passed = 0
+  const monotonicNow = () => performance.now() + passed
+  const pass = (seconds: number) => {
+    passed += seconds * 1000
+  }
+
+  describe('of the throttles', () => {
+    let events: LimitEvent[]
+    let throttles: Throttles
+    let proofs = 0
+    let at = 1
+
+    beforeEach(() => {
+      events = []
+      proofs = 0
+      throttles = createThrottles({
+        perAccount: accountLimits,
+        perAddress: { failures: 30, mails: 30, registrations: 30, guestTokens: 30 },
+        openCounter: memoryCounters(() => at),
+        observe: event => events.push(event),
+      })
+    })
+
+    /** Seconds to wait; 0 where it was judged. */
+    async function fail(account: string, from: string, session?: string): Promise<number> {
+      const claim = { account, address: from, ...(session !== undefined && { session }) }
+      try {
+        await throttles.attempt(claim, async () => {
+          proofs++
+          return null
+        })
+        return 0
+      } catch (error) {
+        return Number((error as AppError).headers['Retry-After'])
+      }
+    }
+
+    const succeed = (account: string, from: string) => throttles.attempt({ account, address: from }, async () => true)
+
+    it('let five failures go, then each must wait longer: 5 s, doubling, at most an hour; a day after 30', async () => {
+      const waits: number[] = []
+      for (let failures = 0; failures < 32; ) {
+        const wait = await fail('a', address(failures))
+        if (wait === 0) failures++
+        else waits.push(wait)
+        at += wait * 1000
+      }
+      expect(waits.slice(0, 11)).to.deep.equal([5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600])
+      expect(waits.slice(11, 25).every(wait => wait === 3600)).to.equal(true)
+      expect(waits.slice(25)).to.deep.equal([86_400, 86_400])
+    })
+
+    it('judge fewer than 100 guesses of the most patient in two months', async () => {
+      for (const end = at + 60 * 86_400_000; at < end; ) at += 1000 * (await fail('a', address(proofs)))
+      expect(proofs).to.be.within(80, 99)
+    })
+
+    it('forget failures with a success, and a week after the last one', async () => {
+      for (let i = 0; i < 4; i++) await fail('a', address(i))
+      await succeed('a', address(9))
+      for (let i = 0; i < 5; i++) expect(await fail('a', address(i))).to.equal(0)
+      expect(await fail('a', address(5))).to.equal(5)
+      at += 7 * 86_400_000 + 1000
+      for (let i = 0; i < 5; i++) expect(await fail('a', address(i))).to.equal(0)
+      expect(await fail('a', address(5))).to.equal(5)
+    })
+
+    it('count a username whatever its capitals and form', async () => {
+      for (const name of ['Anna', 'anna', 'ANNA', 'ａnna', 'aNNa']) expect(await fail(name, address(1))).to.equal(0)
+      expect(await fail('anna', address(2))).to.equal(5)
+    })
+
+    it('do not count what was not judged, and let the next one be judged at once', async () => {
+      for (let i = 0; i < 5; i++) await fail('a', address(i))
+      at += 5000
+      const broken = throttles.attempt({ account: 'a', address: address(1) }, async () => {
+        throw new Error('the queue is full')
+      })
+      expect(await broken.catch((error: Error) => error.message)).to.equal('the queue is full')
+      expect(await succeed('a', address(1))).to.equal(true)
+    })
+
+    it('let no more be judged at the same time than may fail, and the others as soon as these are right', async () => {
+      let underWay = 0
+      let most = 0
+      const slowly = (answer: true | null) => async () => {
+        most = Math.max(most, ++underWay)
+        await new Promise(resolve => setImmediate(resolve))
+        underWay--
+        return answer
+      }
+      const all = await times(60, i => throttles.attempt({ account: 'a', address: address(i) }, slowly(true)))
+      expect(all.every(Boolean)).to.equal(true)
+      expect(most).to.equal(5)
+      const other = await times(60, i =>
+        throttles.attempt({ account: 'b', address: address(i) }, slowly(null)).catch((error: AppError) => error.code),
+      )
+      // Five that begin together, and as many as begin before the fifth is counted.
+      expect(other.filter(answer => answer === null).length).to.be.within(5, 9)
+      expect(other.filter(answer => answer === 'too_many_requests').length).to.be.at.least(51)
+    })
+
+    it('take the addresses of one /64 for one, and IPv4 for what it is', async () => {
+      for (let i = 0; i < 30; i++) expect(await fail(`u${i}`, `2001:db8:1:2:${i.toString(16)}::7`)).to.equal(0)
+      expect(await fail('v', '2001:db8:1:2:ffff:ffff:ffff:ffff')).to.equal(60)
+      expect(await fail('v', '2001:db8:1:3::1')).to.equal(0)
+      const networks = { '::1': '0:0:0:0::/64', 'fe80::': 'fe80:0:0:0::/64', '2001:db8::1': '2001:db8:0:0::/64' }
+      for (const [of, network] of Object.entries(networks)) expect(networkOf(of)).to.equal(network)
+      expect(networkOf('1:2:3:4:5:6:7:8')).to.equal('1:2:3:4::/64')
+      expect(networkOf('64:ff9b::192.0.2.1')).to.equal('64:ff9b:0:0::/64')
+      expect(networkOf('192.0.2.1')).to.equal('192.0.2.1')
+    })
+
+    it('tell what there was too much of, never what was typed', async () => {
+      for (let i = 0; i < 7; i++) await fail('hunter2', address(1))
+      expect(events).to.deep.equal(
+        Array(2).fill({ type: 'limited', what: 'attempts at an account', address: address(1), userId: null }),
+      )
+    })
+
+    it('keep a user who guesses in his session apart from those who try to log in', async () => {
+      for (let i = 0; i < 9; i++) await fail('a', address(i))
+      for (let i = 0; i < 5; i++) expect(await fail('a', address(50), 'session 1')).to.equal(0)
+      expect(await fail('a', address(51), 'session 1')).to.equal(5)
+      expect(await fail('a', address(51), 'session 2')).to.equal(0)
+    })
+  })
+
+  describe('of Auth', () => {
+    let auth: Awaited<ReturnType<typeof startAuth>>
+    const logIn = (from: string, body: unknown = demo) => ask('POST', `${auth.url}/login`, { from, body })
+
+    beforeEach(async () => {
+      auth = await startAuth({ env: limits, limitsPerAccount: accountLimits, monotonicNow })
+    })
+    after(closeServers)
+
+    it('stop 200 guesses from 200 addresses after a few hashes; the right password works after the pause', async () => {
+      const answers = await times(200, i => logIn(address(i), wrong))
+      expect(countBy(answers)[200]).to.equal(undefined)
+      expect(hashesIn(auth.lines)).to.be.within(5, 9)
+      const before = hashesIn(auth.lines)
+      expect(answers.filter(({ status }) => status === 429).length).to.be.at.least(90)
+      // No oracle: the right password is answered like a wrong one.
+      const early = await logIn(address(300))
+      expect(early.status).to.equal(429)
+      expect(hashesIn(auth.lines)).to.equal(before)
+      pass(early.retryAfter)
+      expect((await logIn(address(300))).status).to.equal(200)
+    })
+
+    it('stop 1,000 users from one address, in whatever form it comes, and no other address', async () => {
+      for (const form of ['203.0.113.5', '::ffff:203.0.113.5']) {
+        for (let i = 0; i < 20; i++) await logIn(form, { username: `${form} ${i}`, password: 'CANARY guess' })
+      }
+      expect(hashesIn(auth.lines)).to.equal(30)
+      const answers = await times(500, i => logIn('203.0.113.5', { username: `u${i}`, password: 'CANARY guess' }))
+      expect(countBy(answers)).to.deep.equal({ 429: 500 })
+      expect(answers[0]?.retryAfter).to.equal(60)
+      expect((await logIn('203.0.113.5')).status).to.equal(429)
+      expect((await logIn('203.0.113.6')).status).to.equal(200)
+      pass(60)
+      expect((await logIn('203.0.113.5')).status).to.equal(200)
+    })
+
+    it('stop 1,000 addresses of one /64', async () => {
+      const from = (i: number) => `2001:db8:0:1:${((i * 7919) & 65535).toString(16)}::${i.toString(16)}`
+      for (let i = 0; i < 200; i++) await logIn(from(i), { username: `u${i}`, password: 'CANARY guess' })
+      expect(hashesIn(auth.lines)).to.equal(30)
+    })
+
+    it('limit no right password', async () => {
+      expect(countBy(await times(100, () => logIn('192.0.2.1')))).to.deep.equal({ 200: 100 })
+    })
+
+    it('are no weapon: who has logged in from there logs in, his token is good, a mail lets him in from elsewhere', async () => {
+      const home = '192.0.2.1'
+      const { token } = (await logIn(home)).body
+      for (let i = 0; i < 40; i++) await logIn(address(i), wrong)
+      // Neither his account nor his address, were it shared with the attacker.
+      for (let i = 0; i < 40; i++) await logIn(home, { username: `u${i}`, password: 'CANARY guess' })
+      expect((await logIn(home)).status).to.equal(200)
+      expect((await ask('GET', `${auth.url}/users/me`, { from: address(1), bearer: token })).status).to.equal(200)
+      const abroad = '203.0.113.9'
+      expect((await logIn(abroad)).status).to.equal(429)
+      await ask('POST', `${auth.url}/password/forgot`, { from: abroad, body: { username: demo.username } })
+      const mail = await linkIn(auth.lines)
+      const reset = { token: mail, password: newPassword }
+      expect((await ask('POST', `${auth.url}/password/reset`, { from: abroad, body: reset })).status).to.equal(204)
+      expect((await logIn(abroad, { ...demo, password: newPassword })).status).to.equal(200)
+    })
+
+    it('answer byte for byte the same for an account that does not exist', async () => {
+      const nobody = { username: 'nobody@example.com', password: 'CANARY guess' }
+      for (let i = 0; i < 5; i++) for (const body of [wrong, nobody]) await logIn(address(i), body)
+      const [known, unknown] = [await logIn(address(9), wrong), await logIn(address(9), nobody)]
+      expect(known).to.deep.equal(unknown)
+      expect(known.status).to.equal(429)
+      expect(known.headers).to.include({
+        'retry-after': '5',
+        'cache-control': 'no-store',
+        'content-type': 'application/problem+json',
+      })
+      expect(known.body).to.include({ error: 'too_many_requests', status: 429 })
+      const forgot = (username: string, i: number) =>
+        ask('POST', `${auth.url}/password/forgot`, { from: address(i), body: { username } })
+      for (const i of Array(5).keys()) for (const { username } of [demo, nobody]) await forgot(username, i)
+      expect(await forgot(demo.username, 9))
+        .to.deep.equal(await forgot(nobody.username, 9))
+        .and.to.include({ status: 429, retryAfter: 3600 })
+    })
+
+    it('hold where a password is changed and where an account is deleted, and the session stays good', async () => {
+      const from = '192.0.2.1'
+      const bearer = (await logIn(from)).body['token']
+      const me = `${auth.url}/users/me`
+      const change = (currentPassword: string) =>
+        ask('PATCH', me, { from, bearer, body: { currentPassword, password: newPassword } })
+      const remove = (currentPassword: string) => ask('DELETE', me, { from, bearer, body: { currentPassword } })
+      const statuses = []
+      for (let i = 0; i < 3; i++)
+        statuses.push((await change(`guess ${i}`)).status, (await remove(`guess ${i}`)).status)
+      expect(statuses).to.deep.equal([401, 401, 401, 401, 401, 429])
+      expect((await change(demo.password)).status).to.equal(429)
+      expect((await remove(demo.password)).status).to.equal(429)
+      expect((await ask('GET', me, { from, bearer })).status).to.equal(200)
+      pass(5)
+      expect((await change(demo.password)).status).to.equal(200)
+    })
+
+    it('let five mails an hour go to one user, and twenty be asked for from one address', async () => {
+      const forgot = (username: string, from: string) =>
+        ask('POST', `${auth.url}/password/forgot`, { from, body: { username } })
+      expect(countBy(await times(100, i => forgot(demo.username, address(i))))).to.deep.equal({ 202: 5, 429: 95 })
+      const resend = { from: address(200), body: { username: demo.username } }
+      expect((await ask('POST', `${auth.url}/users/confirm/resend`, resend)).status).to.equal(429)
+      await linkIn(auth.lines)
+      expect(auth.lines.filter(({ event }) => event === 'mail').length).to.be.within(1, 5)
+      const many = await times(40, i => forgot(`u${i}@example.com`, '203.0.113.5'))
+      expect(countBy(many)).to.deep.equal({ 202: 20, 429: 20 })
+      pass(3600)
+      expect((await forgot(demo.username, address(1))).status).to.equal(202)
+    })
+
+    it('let ten users an hour come from one address; who chooses badly tries again', async () => {
+      const register = (username: string, password: string, from = '203.0.113.5') =>
+        ask('POST', `${auth.url}/users`, { from, body: { username, password } })
+      for (let i = 0; i < 15; i++) expect((await register('short', 'short')).status).to.equal(400)
+      const statuses = countBy(await times(12, i => register(`user ${i}`, newPassword)))
+      expect(statuses).to.deep.equal({ 201: 10, 429: 2 })
+      // Whether a username is taken can be asked as often, and no more.
+      expect((await register('user 1', newPassword)).status).to.equal(429)
+      expect((await register('user 1', newPassword, address(1))).status).to.equal(409)
+    })
+
+    it('answer invalid tokens 429 beyond eight a minute, and valid ones from there 200', async () => {
+      const from = '203.0.113.5'
+      const me = (bearer: string | undefined, from: string) => ask('GET', `${auth.url}/users/me`, { from, bearer })
+      const token = (await logIn(from)).body['token'] as string
+      const dead = `${token.slice(0, -1)}${token.endsWith('A') ? 'B' : 'A'}`
+      const answers = await times(20, i => me(i % 2 ? dead : token, from))
+      expect(countBy(answers)).to.deep.equal({ 200: 10, 401: 8, 429: 2 })
+      expect((await ask('POST', `${auth.url}/renew`, { from, bearer: dead })).status).to.equal(429)
+      const link = { from, body: { token: 'guess' } }
+      expect((await ask('POST', `${auth.url}/users/confirm`, link)).status).to.equal(429)
+      expect((await me(token, from)).status).to.equal(200)
+      expect((await me(dead, address(1))).status).to.equal(401)
+      expect((await me(undefined, from)).status).to.equal(401)
+    })
+
+    it('are counted and logged', async () => {
+      for (let i = 0; i < 7; i++) await logIn(address(1), wrong)
+      const metrics = await (await fetch(`${auth.internalUrl}/metrics`)).text()
+      expect(metrics).to.include('latchkey_limited_total{what="attempts at an account"} 2')
+      const line = auth.lines.find(({ event }) => event === 'limited')
+      expect(line).to.include({ what: 'attempts at an account', address: address(1), userId: null })
+    })
+  })
+
+  describe('of the dialects', () => {
+    let places: Record<string, string>
+    before(async () => {
+      const dialects = ['token-provider', 'token-manager', 'flask-jwt', 'flask-auth'].map(name => `${name}:0`).join()
+      const { service } = await openTestAuth({
+        env: { ...limits, DIALECTS: dialects },
+        limitsPerAccount: accountLimits,
+      })
+      places = await service.listen()
+    })
+    after(closeServers)
+
+    it('hold for tokens that nobody logs in for', async () => {
+      for (const [name, path, from] of [
+        ['tokenProvider', '/generate_token', '203.0.113.5'],
+        ['tokenManager', '/app/token', '203.0.113.6'],
+      ] as const) {
+        expect(countBy(await times(25, () => ask('POST', places[name] + path, { from })))).to.deep.equal({
+          200: 20,
+          429: 5,
+        })
+      }
+    })
+
+    it('hold for log-ins, together with those of /login', async () => {
+      const jwt = (i: number) =>
+        ask('POST', `${places['flaskJwt']}/authenticate_user`, { from: address(i), body: wrong })
+      const body = { email: wrong.username, password: wrong.password }
+      const flask = (i: number) => ask('POST', `${places['flaskAuth']}/login`, { from: address(i), body })
+      const statuses = []
+      for (let i = 0; i < 3; i++) statuses.push((await jwt(i)).status, (await flask(i)).status)
+      expect(statuses).to.deep.equal([401, 401, 401, 401, 401, 429])
+    })
+  })
+
+  describe('of Business', () => {
+    after(closeServers)
+
+    it('answer invalid tokens 429 beyond eight a minute, and valid ones from there 200', async () => {
+      const auth = await startAuth({ env: limits, limitsPerAccount: accountLimits, monotonicNow })
+      const business = await startBusiness(auth.internalUrl, limits, monotonicNow)
+      const from = '203.0.113.5'
+      const { token } = (await ask('POST', `${auth.url}/login`, { from, body: demo })).body
+      const data = (bearer: string | undefined, from: string) => ask('GET', `${business.url}/data`, { from, bearer })
+      const answers = await times(60, i => data(i % 2 ? 'noise' : token, from))
+      expect(countBy(answers)).to.deep.equal({ 200: 30, 401: 8, 429: 22 })
+      expect((await data('noise', address(1))).status).to.equal(401)
+      pass(60)
+      expect((await data('noise', from)).status).to.equal(401)
+    })
+  })
+})
+
+describe('the limits in Redis', () => {
+  let redis: RedisServer
+  before(async function () {
+    if (!hasRedis) {
+      tellThatRedisIsMissing('limits in Redis')
+      return this.skip()
+    }
+    redis = await startRedis()
+  })
+  after(async () => {
+    await closeServers()
+    await redis?.remove()
+  })
+
+  const start = () => startAuth({ env: { ...limits, TOKEN_STORE_URL: redis.url }, limitsPerAccount: accountLimits })
+  const logIn = (auth: { url: string }, from: string, body: unknown = demo) =>
+    ask('POST', `${auth.url}/login`, { from, body })
+
+  it('are shared by two processes of Auth, also what is known of addresses', async () => {
+    const [one, two] = [await start(), await start()]
+    expect((await logIn(one, '192.0.2.1')).status).to.equal(200)
+    const statuses = []
+    for (let i = 0; i < 6; i++) statuses.push((await logIn(i % 2 ? one : two, address(i), wrong)).status)
+    expect(statuses).to.deep.equal([401, 401, 401, 401, 401, 429])
+    expect((await logIn(two, address(9))).status).to.equal(429)
+    expect((await logIn(two, '192.0.2.1')).status).to.equal(200)
+    for (let i = 0; i < 20; i++) {
+      await logIn(one, '203.0.113.5', { username: `u${i}`, password: 'CANARY guess' })
+      await logIn(two, '203.0.113.5', { username: `v${i}`, password: 'CANARY guess' })
+    }
+    expect(hashesIn(one.lines) + hashesIn(two.lines)).to.equal(5 + 2 + 30)
+    const keys = (await redis.command('keys', 'latchkey:limit:*')) as string[]
+    expect(keys.length).to.be.above(30)
+    expect(keys.join()).to.not.include('demo')
+  })
+
+  it('hold in each process while Redis hangs or is gone, and no log-in waits for it', async () => {
+    const auth = await start()
+    const guess = async (username: string, i: number) => {
+      const startedAt = performance.now()
+      const { status } = await logIn(auth, address(i), { username, password: 'CANARY guess' })
+      expect(performance.now() - startedAt).to.be.below(800)
+      return status
+    }
+    for (const [name, harm] of [
+      ['hung', async () => redis.hang()],
+      ['gone', () => redis.kill()],
+    ] as const) {
+      await harm()
+      const statuses = []
+      for (let i = 0; i < 6; i++) statuses.push(await guess(`nobody ${name}`, i))
+      expect(statuses, name).to.deep.equal([401, 401, 401, 401, 401, 429])
+      // Judged, and right; it is the token that cannot be kept.
+      const before = auth.lines.filter(({ event }) => event === 'login succeeded').length
+      expect((await logIn(auth, '192.0.2.1')).status).to.equal(503)
+      expect(auth.lines.filter(({ event }) => event === 'login succeeded').length).to.equal(before + 1)
+      expect(auth.lines.some(({ event }) => event === 'limits are counted in this process alone')).to.equal(true)
+      redis.resume()
+    }
+    await redis.start()
+    for (let tries = 0; (await logIn(auth, '192.0.2.1')).status !== 200; tries++) {
+      expect(tries).to.be.below(30)
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
+  }).timeout(15_000)
+})
+
+describe('the counters', () => {
+  it('grow by less than 50 MB under a million made-up keys', async () => {
+    const script = `
+      import { accountLimits, createThrottles } from './services/auth/defence/throttles.ts'
+      import { memoryCounters, limitInvalidTokens } from './shared/limits.ts'
+      const many = 1e9
+      const perAddress = { failures: many, mails: many, registrations: many, guestTokens: many }
+      const throttles = createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), observe() {} })
+      const invalidTokens = limitInvalidTokens({ limit: many, monotonicNow: () => 1, observe() {} })
+      const addressOf = i => (i >> 16).toString(16) + ':' + (i & 65535).toString(16) + ':1:1::1'
+      const work = [
+        i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, async () => null),
+        i => throttles.mayMail('user' + i, addressOf(i)),
+        i => invalidTokens.refusal(addressOf(i)),
+        i => throttles.mayRegister(addressOf(i)),
+      ]
+      // As much work as makes the process as large as it becomes without them.
+      for (let i = 0; i < 300_000; i++) await work[i & 3](i % 1000).catch(() => {})
+      globalThis.gc()
+      const before = process.memoryUsage().rss
+      for (let i = 1000; i < 1_001_000; i++) await work[i & 3](i)
+      globalThis.gc()
+      console.log(process.memoryUsage().rss - before)
+    `
+    // V8's room for short-lived garbage, which grows under any load, is kept small: it is not what is meant.
+    const args = ['--expose-gc', '--max-semi-space-size=2', '--input-type=module', '-e', script]
+    const { stdout } = await promisify(execFile)(process.execPath, args)
+    expect(Number(stdout) / 1e6).to.be.below(50)
+  }).timeout(60_000)
+})
+
+/** The token of the newest link in the log: mails go there without a mail server. */
+async function linkIn(lines: LogLine[]): Promise<string> {
+  await new Promise(resolve => setTimeout(resolve, 50))
+  const mail = lines.findLast(({ event }) => event === 'mail')
+  return /#reset=(\S+)/.exec(String(mail?.['text']))?.[1] as string
+}

@@ -1,0 +1,112 @@
+// The documents of both services, and the pages that show them. That every answer is as they say: tests/support/conformance.ts.
+import { readFileSync } from 'node:fs'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { expect } from 'chai'
+import { closeServers, startAuth, startBusiness } from './support/servers.ts'
+
+/** `METHOD /path` -> is it there, from the source: the visible list of routes. */
+function routesOf(service: string): string[] {
+  const source = readFileSync(`services/${service}/app.ts`, 'utf8')
+  return [...source.matchAll(/'((?:GET|POST|PUT|PATCH|DELETE) \/[\w/:.-]*)': \[/g)].map(([, route]) => route as string)
+}
+
+describe('the OpenAPI documents', () => {
+  let auth: Awaited<ReturnType<typeof startAuth>>
+  let business: Awaited<ReturnType<typeof startBusiness>>
+  const documents: Record<string, { paths: Record<string, Record<string, unknown>> }> = {}
+
+  before(async () => {
+    auth = await startAuth({ env: { CONSOLE_BUSINESS_URL: 'http://localhost:3000' } })
+    business = await startBusiness(auth.internalUrl)
+    for (const [name, { url }] of Object.entries({ auth, business })) {
+      const answer = await fetch(`${url}/openapi.json`)
+      expect(answer.headers.get('access-control-allow-origin')).to.equal('*')
+      documents[name] = (await answer.json()) as (typeof documents)[string]
+    }
+  })
+  after(closeServers)
+
+  for (const service of ['auth', 'business']) {
+    it(`describe every route of ${service} and no other`, () => {
+      const described = Object.entries(documents[service]?.paths ?? {}).flatMap(([path, methods]) =>
+        Object.keys(methods)
+          .filter(name => name !== 'servers')
+          .map(method => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
+      )
+      expect(described).to.have.members([...new Set(routesOf(service))])
+    })
+  }
+
+  it('have schemas that a validator takes', () => {
+    for (const document of Object.values(documents)) {
+      const ajv = new Ajv2020({ strict: false })
+      ajv.addSchema(document, 'document')
+      const schemas = [...JSON.stringify(document).matchAll(/"schema":\{/g)]
+      expect(schemas).to.have.length.above(10)
+      for (const methods of Object.values(document.paths)) {
+        for (const operation of Object.values(methods) as {
+          requestBody?: { content: Record<string, { schema: object }> }
+        }[]) {
+          for (const { schema } of Object.values(operation.requestBody?.content ?? {})) ajv.compile(schema)
+        }
+      }
+    }
+  })
+
+  it('say of a request what the route refuses', async () => {
+    const body = documents['auth']?.paths['/login']?.['post'] as {
+      requestBody: { content: { 'application/json': { schema: object } } }
+    }
+    const validate = new Ajv2020({ strict: false }).compile(body.requestBody.content['application/json'].schema)
+    const ask = (body: object) =>
+      fetch(`${auth.url}/login`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      })
+    const credentials = { username: 'a', password: 'b' }
+    for (const [value, isGood] of [
+      [credentials, true],
+      [{ ...credentials, more: 1 }, false],
+      [{ username: 'a' }, false],
+      [{ ...credentials, password: 5 }, false],
+      [{ ...credentials, username: '' }, false],
+    ] as const) {
+      expect(validate(value), JSON.stringify(value)).to.equal(isGood)
+      expect((await ask(value)).status !== 400, JSON.stringify(value)).to.equal(isGood)
+    }
+  })
+
+  it('are shown by pages that load nothing from anywhere else, under a policy that would not let them', async () => {
+    for (const page of ['/docs', '/redoc']) {
+      const answer = await fetch(`${auth.url}${page}`)
+      const policy = answer.headers.get('content-security-policy')
+      expect(policy)
+        .to.include("default-src 'none'")
+        .and.to.include("script-src 'self'")
+        .and.to.include("frame-ancestors 'none'")
+      expect(policy).to.include("connect-src 'self' http://localhost:3000;")
+      const html = await answer.text()
+      const loaded = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, path]) => path as string)
+      expect(loaded).to.have.length.above(2)
+      for (const path of loaded) {
+        expect(path).to.match(/^docs\/[\w.-]+$/)
+        const asset = await fetch(`${auth.url}/${path}`)
+        expect(asset.status, path).to.equal(200)
+        expect(asset.headers.get('content-type')).to.match(path.endsWith('.css') ? /^text\/css/ : /^text\/javascript/)
+        expect((await asset.text()).length).to.be.above(50)
+      }
+      expect(html).to.not.match(/<script>|<style>|https?:/)
+    }
+  })
+
+  it('are the same at /docs/openapi.json, where the pages find it behind any proxy', async () => {
+    expect(await (await fetch(`${auth.url}/docs/openapi.json`)).json()).to.deep.equal(documents['auth'])
+  })
+
+  it('are served with no other file of the packages', async () => {
+    for (const file of ['package.json', '..%2fpackage.json', 'swagger-ui.js.map', '__proto__', 'constructor', '%00']) {
+      expect((await fetch(`${auth.url}/docs/${file}`)).status, file).to.equal(404)
+    }
+  })
+})

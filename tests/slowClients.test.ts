@@ -1,0 +1,321 @@
+// Clients that are slow, silent, too many or deaf: they hold a socket for a while, and nobody else notices.
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { z } from 'zod'
+import { bodyReader } from '../shared/body.ts'
+import { createListener, health, type Listener, type ListenerOptions } from '../shared/http.ts'
+import { cpuMs, endProcesses, residentBytes, type ServiceProcess, startProcess } from './support/processes.ts'
+import { parseAnswer } from './support/raw.ts'
+import { collectLog } from './support/servers.ts'
+import { slackMs } from './support/slack.ts'
+
+const patience = { headersMs: 300, requestMs: 500, checkEveryMs: 50, stalledMs: 400 }
+const idleConnections = 10_000
+const nowhere = 'http://127.0.0.1:1'
+const getHealth = 'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'
+const readBody = bodyReader(z.looseObject({}))
+// What Node chooses by itself on a machine or in a container of that size; with more it lets more garbage lie.
+const asWith512MB = { NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=256' }
+const never = new Promise<never>(() => {})
+
+const sockets = new Set<Socket>()
+
+async function open(url: string): Promise<Socket> {
+  const { hostname, port } = new URL(url)
+  const socket = connect({ host: hostname, port: Number(port), noDelay: true }).on('error', () => {})
+  sockets.add(socket)
+  socket.once('close', () => sockets.delete(socket))
+  await Promise.race([once(socket, 'connect'), once(socket, 'close')])
+  return socket
+}
+
+/** Milliseconds until the server closes, and what it said. `drip` is sent a byte at a time. */
+async function endOf(socket: Socket, drip = '', everyMs = 20): Promise<{ ms: number; text: string }> {
+  const startedAt = performance.now()
+  let text = ''
+  let sent = 0
+  socket.on('data', chunk => {
+    text += chunk
+  })
+  const timer = setInterval(
+    () => sent < drip.length && socket.writable && socket.write(drip[sent++] as string),
+    everyMs,
+  )
+  await once(socket, 'close')
+  clearInterval(timer)
+  return { ms: performance.now() - startedAt, text }
+}
+
+/** Milliseconds of a request on a connection of its own. */
+async function timeOf(url: string): Promise<number> {
+  const startedAt = performance.now()
+  const answer = await fetch(`${url}/health`, { headers: { connection: 'close' } })
+  await answer.text()
+  expect(answer.status).to.equal(200)
+  return performance.now() - startedAt
+}
+
+async function medianTime(url: string): Promise<number> {
+  const times: number[] = []
+  for (let i = 0; i < 11; i++) times.push(await timeOf(url))
+  return times.sort((a, b) => a - b)[5] as number
+}
+
+function destroyAll(): void {
+  for (const socket of sockets) socket.destroy()
+}
+
+describe('a slow client', () => {
+  const listeners: Listener[] = []
+  const { log, lines } = collectLog('test')
+  const muchClosed = Promise.withResolvers<void>()
+  let url: string
+
+  async function listen(options: Partial<ListenerOptions> = {}): Promise<string> {
+    const listener = createListener(
+      {
+        'GET /health': [health],
+        'GET /much': [
+          ctx => {
+            ctx.body = Buffer.alloc(64 * 1024 * 1024)
+            ctx.res.once('close', muchClosed.resolve)
+          },
+        ],
+        'GET /slow': [() => never],
+        'POST /echo': [
+          async ctx => {
+            ctx.body = await readBody(ctx)
+          },
+        ],
+      },
+      {
+        name: 'test',
+        portSetting: 'PORT',
+        log,
+        accessLog: 'off',
+        monotonicNow: () => performance.now(),
+        patience,
+        ...options,
+      },
+    )
+    listeners.push(listener)
+    return listener.listen(0, '127.0.0.1')
+  }
+
+  before(async () => {
+    url = await listen()
+  })
+  afterEach(() => {
+    destroyAll()
+    expect(lines.filter(({ level }) => level === 'error')).to.deep.equal([])
+  })
+  after(() => Promise.all(listeners.map(listener => listener.close({ lameDuckMs: 0, drainMs: 0 }))))
+
+  const cutAfter = (least: number, ms: number) =>
+    expect(ms).to.be.within(least - 60, least + patience.checkEveryMs + slackMs)
+
+  it('that drips its headers is answered 408 and cut, while others are served', async () => {
+    const drip = `GET /health HTTP/1.1\r\nHost: a\r\n${'X-A: b\r\n'.repeat(1000)}`
+    const ends = Array.from({ length: 100 }, async () => endOf(await open(url), drip))
+    await sleep(100)
+    expect(await medianTime(url)).to.be.below(100)
+    for (const { ms, text } of await Promise.all(ends)) {
+      cutAfter(patience.headersMs, ms)
+      expect(parseAnswer(text).status).to.equal(408)
+      expect(JSON.parse(parseAnswer(text).body)).to.include({ error: 'invalid_request' })
+    }
+  })
+
+  it('that sends nothing is cut', async () => {
+    cutAfter(patience.headersMs, (await endOf(await open(url))).ms)
+  })
+
+  it('that drips the headers of a second request is cut as at its first', async () => {
+    const socket = await open(url)
+    socket.write(getHealth)
+    await once(socket, 'data')
+    await sleep(200)
+    const { ms, text } = await endOf(socket, getHealth.repeat(2).slice(0, -4), 60)
+    cutAfter(patience.headersMs, ms)
+    expect(parseAnswer(text).status).to.equal(408)
+  })
+
+  for (const [what, headers, drip] of [
+    ['body', 'Content-Length: 5000', '{"a":1,'.repeat(500)],
+    ['body in chunks', 'Transfer-Encoding: chunked', '1\r\n{\r\n1\r\n"\r\n'.repeat(500)],
+  ] as const) {
+    it(`that drips its ${what} is cut, while others are served`, async () => {
+      const head = `POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`
+      const ends = Array.from({ length: 100 }, async () => {
+        const socket = await open(url)
+        socket.write(head)
+        return endOf(socket, drip)
+      })
+      await sleep(100)
+      expect(await medianTime(url)).to.be.below(100)
+      for (const { ms } of await Promise.all(ends)) cutAfter(patience.requestMs, ms)
+    })
+  }
+
+  it('that announces a body and sends none of it is cut', async () => {
+    const socket = await open(url)
+    socket.write('POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n')
+    const { ms } = await endOf(socket)
+    expect(ms).to.be.below(patience.requestMs + patience.checkEveryMs + slackMs)
+  })
+
+  it('that does not read its answer is cut', async () => {
+    const socket = await open(url)
+    socket.pause()
+    const startedAt = performance.now()
+    socket.write('GET /much HTTP/1.1\r\nHost: a\r\n\r\n')
+    await muchClosed.promise
+    // Twice: the kernel's buffers fill first, and that counts as progress.
+    expect(performance.now() - startedAt).to.be.within(patience.stalledMs - 60, 2 * patience.stalledMs + slackMs)
+  })
+
+  it('that sends many requests and waits for none is answered 64 at most, and cut beyond', async () => {
+    const most = await open(url)
+    most.write(getHealth.repeat(64))
+    let text = ''
+    most.on('data', chunk => {
+      text += chunk
+    })
+    while (text.split('HTTP/1.1 200').length <= 64) await sleep(10)
+    const more = await open(url)
+    more.write(getHealth.repeat(65))
+    expect((await endOf(more)).ms).to.be.below(200)
+  })
+
+  it('that does not finish its TLS handshake is cut', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'latchkey-slow-'))
+    const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
+    const of = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-noenc', '-subj', '/CN=localhost']
+    execFileSync('openssl', ['req', '-x509', ...of, '-keyout', key, '-out', cert], { stdio: 'pipe' })
+    const tls = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') }
+    rmSync(folder, { recursive: true })
+    const tlsUrl = await listen({ tls })
+    for (const bytes of ['', '\x16\x03\x01\x02\x00\x01']) {
+      const socket = await open(tlsUrl)
+      socket.write(bytes)
+      cutAfter(patience.headersMs, (await endOf(socket)).ms)
+    }
+  })
+})
+
+describe('many clients', () => {
+  afterEach(async () => {
+    destroyAll()
+    await endProcesses()
+  })
+
+  const isLinux = process.platform === 'linux'
+  const start = (env: Record<string, string> = {}, descriptors?: number): Promise<ServiceProcess> =>
+    startProcess('business', { env: { AUTH_INTERNAL_URL: nowhere, ...env }, ...(descriptors && { descriptors }) })
+
+  /** Each has been answered once and stays. */
+  async function openIdle(url: string, count: number): Promise<Socket[]> {
+    const opened: Socket[] = []
+    while (opened.length < count) {
+      const batch = Array.from({ length: Math.min(250, count - opened.length) }, async () => {
+        const socket = await open(url)
+        socket.write(getHealth)
+        await once(socket, 'data')
+        return socket
+      })
+      opened.push(...(await Promise.all(batch)))
+    }
+    return opened
+  }
+
+  it('10,000 idle ones take less than 250 MB, and a request takes less than 100 ms meanwhile', async function () {
+    this.timeout(30_000)
+    const limit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim()
+    // Node takes the hard limit. Where that is less, nothing can be said of 10,000.
+    if (!isLinux || (limit !== 'unlimited' && Number(limit) < idleConnections + 500)) return this.skip()
+    const { child, addresses } = await start({ MAX_CONNECTIONS: String(idleConnections + 50), ...asWith512MB })
+    const url = addresses['business'] as string
+    const before = residentBytes(child)
+    const idle = await openIdle(url, idleConnections)
+    const medianMs = await medianTime(url)
+    const bytes = residentBytes(child)
+    const mb = (bytes: number) => Math.round(bytes / 1e6)
+    console.log(`      ${mb(before)} MB before, ${mb(bytes)} MB with them; a request takes ${medianMs.toFixed(1)} ms`)
+    expect(idle.filter(socket => !socket.destroyed)).to.have.length(idleConnections)
+    expect(bytes).to.be.below(250e6)
+    expect(medianMs).to.be.below(100)
+  })
+
+  it('beyond MAX_CONNECTIONS are closed at once, and those inside are served', async () => {
+    const { addresses, lines } = await start({ MAX_CONNECTIONS: '50' })
+    const url = addresses['business'] as string
+    const inside = await openIdle(url, 50)
+    const outside = await Promise.all(Array.from({ length: 100 }, () => open(url)))
+    const ends = await Promise.all(outside.map(socket => (socket.destroyed ? { ms: 0, text: '' } : endOf(socket))))
+    for (const { ms, text } of ends) {
+      expect(ms).to.be.below(1000)
+      expect(text).to.equal('')
+    }
+    for (const socket of inside) {
+      socket.write(getHealth)
+      const [answer] = await once(socket, 'data')
+      expect(parseAnswer(String(answer)).status).to.equal(200)
+    }
+    const told = lines.filter(({ event }) => event === 'too many connections')
+    expect(told[0]).to.include({ level: 'warn', listener: 'business', maxConnections: 50 })
+    expect(told.length).to.be.at.most(2)
+    inside[0]?.destroy()
+    await sleep(50)
+    expect(await timeOf(url)).to.be.below(1000)
+  })
+
+  it('beyond the file descriptors of the process neither end it nor make it spin', async function () {
+    if (!isLinux) return this.skip()
+    const { child, addresses, lines } = await start({}, 64)
+    const url = addresses['business'] as string
+    const inside = await openIdle(url, 10)
+    const more = await Promise.all(Array.from({ length: 200 }, () => open(url)))
+    await sleep(200)
+    const before = cpuMs(child)
+    await sleep(500)
+    expect(cpuMs(child) - before).to.be.below(100)
+    for (const socket of inside) {
+      socket.write(getHealth)
+      const [answer] = await once(socket, 'data')
+      expect(parseAnswer(String(answer)).status).to.equal(200)
+    }
+    expect(lines.filter(({ level }) => level === 'error').length).to.be.below(5)
+    for (const socket of more) socket.destroy()
+    await sleep(100)
+    expect(await timeOf(url)).to.be.below(1000)
+    expect(child.exitCode).to.equal(null)
+  })
+
+  it('that send and send and never read do not fill the memory', async function () {
+    this.timeout(20_000)
+    if (!isLinux) return this.skip()
+    const { child, addresses } = await start(asWith512MB)
+    const url = addresses['business'] as string
+    const before = residentBytes(child)
+    const mb: number[] = []
+    const deafs = 30
+    const request = 'GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n'
+    // Too many at once, which are cut, and then as many as are let through, from ever more connections.
+    for (const count of [1000, 64, 64, 64]) {
+      const deaf = await Promise.all(Array.from({ length: deafs }, () => open(url)))
+      for (const socket of deaf) socket.pause().write(request.repeat(count))
+      await sleep(250)
+      mb.push(Math.round((residentBytes(child) - before) / 1e6))
+    }
+    expect(mb[3], `${mb} MB more`).to.be.below(160)
+    // A megabyte for each in the three rounds of those.
+    expect((mb[3] as number) - (mb[0] as number), `${mb} MB more`).to.be.below(3 * deafs)
+    expect(await medianTime(url)).to.be.below(100)
+  })
+})
