@@ -4,8 +4,8 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { SignJWT } from 'jose'
 import { barChart } from './chart.ts'
+import { signTokens } from './jwt.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'
 import { cpuMicros, describeMachine, logIn, type Running, start, startAuth, stopAll } from './processes.ts'
 
@@ -43,11 +43,12 @@ async function openRows(): Promise<Row[]> {
   const auth = await startAuth()
   const tokens: string[] = []
   for (let i = 0; i < tokenCount; i++) tokens.push(await logIn(`${auth.addresses['auth']}`))
-  const hs256 = await signTokens('HS256', new TextEncoder().encode(jwtSecret))
-  const edDsa = await signTokens('EdDSA', edKeys.privateKey)
+  const hs256 = await signTokens(tokenCount, 'HS256', new TextEncoder().encode(jwtSecret))
+  const edDsa = await signTokens(tokenCount, 'EdDSA', edKeys.privateKey)
   const env = {
     AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
     BUSINESS_PORT: '0',
+    BUSINESS_INTERNAL_PORT: '0',
     JWT_SECRET: jwtSecret,
     JWT_PUBLIC_KEY: edKeys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
   }
@@ -82,19 +83,6 @@ async function openRows(): Promise<Row[]> {
     }
   }
   return rows
-}
-
-async function signTokens(alg: string, key: Parameters<SignJWT['sign']>[0]): Promise<string[]> {
-  const sign = (i: number) =>
-    new SignJWT({ username: 'demo@example.com', client_id: 'bench', jti: `token-${i}` })
-      .setProtectedHeader({ alg, typ: 'at+jwt' })
-      .setIssuer('latchkey')
-      .setAudience('business')
-      .setSubject(`user-${i}`)
-      .setIssuedAt()
-      .setExpirationTime('2h')
-      .sign(key)
-  return Promise.all(Array.from({ length: tokenCount }, (_, i) => sign(i)))
 }
 
 async function countCalls({ server }: Row): Promise<number> {

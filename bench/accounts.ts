@@ -1,0 +1,101 @@
+// npm run bench:accounts: log-ins per second against bcrypt's own speed on one core, and registrations per second on each
+// store, one after the other in one run. Ends with a table and bench/results/accounts.json.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import bcrypt from 'bcryptjs'
+import { Pool } from 'undici'
+import { freshPlace } from '../tests/support/stores.ts'
+import { median } from './load.ts'
+import { describeMachine, startAuth, stopAll } from './processes.ts'
+
+const { values: options } = parseArgs({
+  options: { rounds: { type: 'string', default: '3' }, seconds: { type: 'string', default: '5' } },
+})
+const rounds = Number(options.rounds)
+const seconds = Number(options.seconds)
+const clients = 8
+const schemes = ['memory', 'sqlite', 'postgres']
+
+/** Hashes per second of one thread that does nothing else. */
+function measureBcrypt(): number {
+  const hash = bcrypt.hashSync('postman', 10)
+  const startedAt = performance.now()
+  let count = 0
+  while (performance.now() - startedAt < seconds * 1000) {
+    bcrypt.compareSync('postman', hash)
+    count++
+  }
+  return count / ((performance.now() - startedAt) / 1000)
+}
+
+/** Answers per second of several clients that each ask again as soon as they are answered. */
+async function measureRequests(
+  url: string,
+  path: string,
+  expected: number,
+  body: (n: number) => object,
+): Promise<number> {
+  const pool = new Pool(url, { connections: clients })
+  const startedAt = performance.now()
+  let [sent, answered] = [0, 0]
+  async function ask(): Promise<void> {
+    while (performance.now() - startedAt < seconds * 1000) {
+      const headers = { 'content-type': 'application/json' }
+      const answer = await pool.request({ method: 'POST', path, headers, body: JSON.stringify(body(sent++)) })
+      const text = await answer.body.text()
+      if (answer.statusCode !== expected) throw new Error(`${path}: ${answer.statusCode} ${text}`)
+      answered++
+    }
+  }
+  await Promise.all(Array.from({ length: clients }, ask))
+  const perSecond = answered / ((performance.now() - startedAt) / 1000)
+  await pool.close()
+  return perSecond
+}
+
+try {
+  const results: Record<string, { logins: number[]; registrations: number[] }> = {}
+  const bcryptAlone: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    bcryptAlone.push(measureBcrypt())
+    for (const scheme of schemes) {
+      process.stderr.write(`\rround ${round + 1} of ${rounds}: ${scheme}          `)
+      const place = await freshPlace(scheme)
+      const stores = { USER_STORE_URL: place.url, TOKEN_STORE_URL: place.url }
+      const limits = { LOGIN_LIMIT_PER_ADDRESS: '1000000', REGISTRATION_LIMIT_PER_ADDRESS: '1000000' }
+      const auth = await startAuth({ ...stores, ...limits })
+      const url = `${auth.addresses['auth']}`
+      results[scheme] ??= { logins: [], registrations: [] }
+      const demo = { username: 'demo@example.com', password: 'postman' }
+      results[scheme].logins.push(await measureRequests(url, '/login', 200, () => demo))
+      const someone = (n: number) => ({ username: `user-${n}@example.com`, password: `correct horse battery ${n}` })
+      results[scheme].registrations.push(await measureRequests(url, '/users', 201, someone))
+      stopAll()
+      await place.remove()
+    }
+  }
+  process.stderr.write('\r\x1b[K')
+  const bcryptPerSecond = median(bcryptAlone)
+  const table = Object.entries(results).map(([store, { logins, registrations }]) => ({
+    store,
+    loginsPerSecond: Number(median(logins).toFixed(1)),
+    loginsToBcrypt: Number((median(logins) / bcryptPerSecond).toFixed(2)),
+    registrationsPerSecond: Number(median(registrations).toFixed(1)),
+  }))
+  console.table(table)
+  console.log(
+    `bcryptjs alone, one thread, cost 10: ${bcryptPerSecond.toFixed(1)} per second; Auth hashes on one thread here`,
+  )
+  mkdirSync('bench/results', { recursive: true })
+  const report = {
+    machine: describeMachine(),
+    date: new Date().toISOString(),
+    rounds,
+    seconds,
+    bcryptPerSecond,
+    stores: table,
+  }
+  writeFileSync('bench/results/accounts.json', `${JSON.stringify(report, null, 2)}\n`)
+} finally {
+  stopAll()
+}

@@ -1,0 +1,142 @@
+// npm run bench:redis: memory per live token in Redis beside the usual layout of sessions (one JSON string each), and the
+// commands and bytes that a validation costs, batched and one by one. On a redis-server of its own.
+import { spawn } from 'node:child_process'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { createClient } from '@redis/client'
+import { openTokenStore } from '../services/auth/stores/index.ts'
+import type { TokenRecord, TokenRef } from '../services/auth/stores/ports.ts'
+import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
+import { describeMachine } from './processes.ts'
+
+const { values: options } = parseArgs({ options: { tokens: { type: 'string', default: '200000' } } })
+const tokenCount = Number(options.tokens)
+const hour = 3_600_000
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}
+
+const port = await freePort()
+const redisServer = spawn('redis-server', ['--port', String(port), '--save', '', '--appendonly', 'no'], {
+  stdio: 'ignore',
+})
+const client = createClient({ url: `redis://127.0.0.1:${port}` })
+client.on('error', () => {})
+await client.connect()
+const store = await openTokenStore(`redis://127.0.0.1:${port}`)
+
+const numberIn = (info: string, name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
+const memory = async () => numberIn(await client.info('memory'), 'used_memory')
+
+function tokenOf(userId: string, username: string): { ref: TokenRef; token: TokenRecord } {
+  const now = Date.now()
+  const id = drawTokenId(userId, now)
+  const common = {
+    id,
+    userId,
+    username,
+    kind: 'sliding',
+    purpose: null,
+    credentialVersion: 1,
+    refreshCount: 0,
+  } as const
+  const times = {
+    createdAt: now,
+    lastUsedAt: now,
+    expiresAt: now + hour,
+    absoluteExpiresAt: now + 12 * hour,
+    ttlMs: hour,
+  }
+  return { ref: refOf(drawSecret(id)), token: { ...common, ...times } }
+}
+
+/** Fills with `insert`, many at a time, and answers with bytes per token. */
+async function fill(perUser: number, insert: (userId: string, username: string) => Promise<unknown>): Promise<number> {
+  await client.flushAll()
+  await sleep(100)
+  const before = await memory()
+  let pending: Promise<unknown>[] = []
+  for (let user = 0; user < tokenCount / perUser; user++) {
+    const userId = randomUUID()
+    for (let i = 0; i < perUser; i++) pending.push(insert(userId, `user-${user}@example.com`))
+    if (pending.length >= 500) {
+      await Promise.all(pending)
+      pending = []
+    }
+  }
+  await Promise.all(pending)
+  return Math.round(((await memory()) - before) / tokenCount)
+}
+
+const limits = { perUser: Infinity, total: Infinity }
+const insertOurs = (userId: string, username: string) => {
+  const { ref, token } = tokenOf(userId, username)
+  return store.insert(ref, token, limits, token.createdAt)
+}
+// As connect-redis and its like do: a random id of 24 bytes, and the session as JSON, with an expiry.
+const insertJson = (userId: string, username: string) => {
+  const { id, ...session } = tokenOf(userId, username).token
+  const key = `sess:${randomBytes(24).toString('base64url')}`
+  return client.set(key, JSON.stringify(session), { expiration: { type: 'PX', value: hour } })
+}
+
+const sizes = []
+for (const perUser of [1, 10]) {
+  const [ours, json] = [await fill(perUser, insertOurs), await fill(perUser, insertJson)]
+  sizes.push({
+    tokensPerUser: perUser,
+    bytesPerToken: ours,
+    bytesPerJsonSession: json,
+    ratio: Number((ours / json).toFixed(2)),
+  })
+}
+console.table(sizes)
+
+await client.flushAll()
+const refs: TokenRef[] = []
+for (let i = 0; i < 1000; i++) {
+  const { ref, token } = tokenOf(randomUUID(), `user-${i}@example.com`)
+  refs.push(ref)
+  await store.insert(ref, token, limits, token.createdAt)
+}
+const costs = []
+for (const batch of [1, 64]) {
+  const before = await client.info('stats')
+  const rounds = 6400 / batch
+  for (let round = 0; round < rounds; round++) {
+    const asked = Array.from({ length: batch }, (_, i) => refs[(round * batch + i) % refs.length] as TokenRef)
+    const found = await store.touch(asked, Date.now(), null)
+    if (found.includes(null)) throw new Error('a live token was refused')
+  }
+  const after = await client.info('stats')
+  const per = (name: string) => Number(((numberIn(after, name) - numberIn(before, name)) / 6400).toFixed(2))
+  costs.push({
+    batch,
+    roundTripsPerValidation: 1 / batch,
+    bytesInPerValidation: per('total_net_input_bytes'),
+    bytesOutPerValidation: per('total_net_output_bytes'),
+  })
+}
+console.table(costs)
+mkdirSync('bench/results', { recursive: true })
+const report = {
+  machine: describeMachine(),
+  date: new Date().toISOString(),
+  tokenCount,
+  memory: sizes,
+  validations: costs,
+}
+writeFileSync('bench/results/redis.json', `${JSON.stringify(report, null, 2)}\n`)
+await store.close()
+client.destroy()
+redisServer.kill('SIGKILL')
+process.exit()
