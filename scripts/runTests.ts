@@ -21,7 +21,10 @@ const slowest = [
   'users',
   'startServer',
   'workers',
+  'usersCommand',
   'smoke',
+  'pair',
+  'snapshot',
 ].map(name => `tests/${name}.test.ts`)
 
 const args = process.argv.slice(2)

@@ -15,7 +15,6 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { request } from 'node:https'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -24,6 +23,7 @@ import { parse } from 'yaml'
 import { authSettings } from '../services/auth/config.ts'
 import { businessSettings } from '../services/business/config.ts'
 import { metaOf } from '../shared/config.ts'
+import { freePort, freePorts } from './support/freePort.ts'
 import { hasRedis } from './support/redis.ts'
 import { ask, closeServers, startAuth, startBusiness } from './support/servers.ts'
 
@@ -82,15 +82,6 @@ function filledIn(text: string, env: Record<string, string> = {}): string {
   return text
     .replace(/\$\{(\w+):-([^}]*)\}/g, (_, name, fallback) => env[name] || fallback)
     .replace(/\$\{(\w+):\+([^}]*)\}/g, (_, name, replacement) => (env[name] ? replacement : ''))
-}
-
-async function freePort(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return String(port)
 }
 
 async function answersAt(url: string): Promise<boolean> {
@@ -326,10 +317,11 @@ describe('the containers, without an engine', function () {
       console.log('  not tested: the containers together, for redis-server is not here')
       this.skip()
     }
-    const redisPort = await freePort()
+    const redisPort = String(await freePort())
     start([...(service('redis').command as string[]), '--port', redisPort], {}, join(folder, 'redis'))
     const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` } // of /data, which is not ours to make here
-    const ports = { AUTH_PORT: await freePort(), AUTH_INTERNAL_PORT: await freePort() }
+    const { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT } = await freePorts()
+    const ports = { AUTH_PORT, AUTH_INTERNAL_PORT }
     const authEnv = env('auth', { ...ports, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
     for (const giveUpAt = performance.now() + 5000; performance.now() < giveUpAt; ) {
       if (spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim() === 'PONG') break
@@ -346,15 +338,14 @@ describe('the containers, without an engine', function () {
     expect([added.status, added.stderr]).to.deep.equal([0, added.stderr])
 
     start(command('auth'), authEnv)
-    const AUTH_INTERNAL_URL = `http://127.0.0.1:${ports.AUTH_INTERNAL_PORT}`
-    const [BUSINESS_PORT, BUSINESS_INTERNAL_PORT] = [await freePort(), await freePort()]
+    const AUTH_INTERNAL_URL = `http://127.0.0.1:${AUTH_INTERNAL_PORT}`
     const business = start(
       command('business'),
       env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL }),
     )
     expect(await answersAt(`http://127.0.0.1:${BUSINESS_PORT}/ready`)).to.equal(true)
     const login = { username: 'ada@example.com', password: 'CANARY engine no. 2' }
-    const { body } = await ask<{ token: string }>('POST', `http://127.0.0.1:${ports.AUTH_PORT}/login`, null, login)
+    const { body } = await ask<{ token: string }>('POST', `http://127.0.0.1:${AUTH_PORT}/login`, null, login)
     const data = await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, body.token)
     expect(data.body).to.deep.equal({ data: 'Hello, ada@example.com!' })
     expect(existsSync(join(folder, 'redis/appendonlydir'))).to.equal(true)

@@ -11,6 +11,7 @@ import { createInterface } from 'node:readline'
 import { expect } from 'chai'
 import { authSettings } from '../services/auth/config.ts'
 import { businessSettings } from '../services/business/config.ts'
+import { freePort } from './support/freePort.ts'
 import { hasRedis, startRedisWithTls } from './support/redis.ts'
 import { adminKey, ask, type LogLine, post, serviceKey } from './support/servers.ts'
 import { descendantsOf } from './support/startServer.ts'
@@ -134,15 +135,6 @@ async function startRouter(ports: number[]): Promise<{ url: string; server: Serv
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server, agent }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 async function run(type: string, env: Record<string, string>) {

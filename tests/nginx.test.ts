@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
+import { freePort } from './support/freePort.ts'
 import { closeServers, demo, logIn, post, startAuth } from './support/servers.ts'
 
 const nginx = ['/usr/sbin/nginx', 'nginx'].find(path => spawnSync(path, ['-v']).error === undefined)
@@ -104,11 +105,3 @@ describe('nginx, configured as docs/deploy.md says', function () {
     expect(seen).to.deep.equal([])
   })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}

@@ -6,8 +6,9 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
+import { freePorts } from './support/freePort.ts'
 import { logIn } from './support/servers.ts'
-import { cleanUp, copyOfProject, freePorts, runStartServer } from './support/startServer.ts'
+import { cleanUp, copyOfProject, runStartServer } from './support/startServer.ts'
 
 const development = { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined }
 

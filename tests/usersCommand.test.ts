@@ -12,6 +12,7 @@ import { expect } from 'chai'
 import { openUserStore } from '../services/auth/stores/index.ts'
 import type { UserRecord } from '../services/auth/stores/ports.ts'
 import type { Verdict } from '../shared/validateToken.ts'
+import { freePort } from './support/freePort.ts'
 import { adminKey, closeServers, logIn, post, serviceKey, startAuth, validate } from './support/servers.ts'
 import { freshPlace, type Place, query } from './support/stores.ts'
 
@@ -24,16 +25,6 @@ const escapeCharacter = '\x1b'
 const places: Place[] = []
 const folders: string[] = []
 const cache = freshFolder() // the same program again and again
-
-/** Of nobody who listens. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 async function fresh(scheme: string): Promise<string> {
   const place = await freshPlace(scheme)

@@ -1,11 +1,10 @@
 // A PostgreSQL of a test's own, which it may stop, hang and kill without anybody else noticing.
 import { execFile, execFileSync } from 'node:child_process'
-import { once } from 'node:events'
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { freePort } from './freePort.ts'
 import { query } from './stores.ts'
 
 const run = promisify(execFile)
@@ -102,13 +101,4 @@ fsync = off # a crash of the server is tested, not one of the machine
   writeFileSync(join(data, 'postgresql.auto.conf'), settings)
   await cluster.start()
   return cluster
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -2,7 +2,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { searchFolder, searchLog } from './canaries.ts'
@@ -59,22 +58,6 @@ export function runStartServer({ args = [], env = {}, folder = project, cwd = tm
   })
   ready.catch(() => {})
   return { process: child, stdout: () => stdout, stderr: () => stderr, ready, ended }
-}
-
-/** For who must know them before: for all four, since the system might give one of these to a fifth. */
-export async function freePorts() {
-  const servers = await Promise.all(
-    Array.from({ length: 4 }, async () => {
-      const server = createServer().listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      return server
-    }),
-  )
-  const [AUTH_PORT = '', AUTH_INTERNAL_PORT = '', BUSINESS_PORT = '', BUSINESS_INTERNAL_PORT = ''] = servers.map(
-    server => String((server.address() as AddressInfo).port),
-  )
-  for (const server of servers) server.close()
-  return { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT }
 }
 
 /** A folder, with a space in its path, that looks like the project and in which files may be written. */
