@@ -74,10 +74,8 @@ describe('the pages of the console', () => {
   })
 })
 
-describe('the console in a browser', function () {
-  this.timeout(20_000)
+describe('the console in a browser', () => {
   const axe = readFileSync('node_modules/axe-core/axe.min.js', 'utf8')
-  const ttlMs = 3000
   let browser: Browser
   let context: BrowserContext
   let page: Page
@@ -91,17 +89,6 @@ describe('the console in a browser', function () {
       tellThatBrowserIsMissing('the console in a browser')
       this.skip()
     }
-    const ports = await freePorts()
-    const env = {
-      NODE_ENV: 'development',
-      ...ports,
-      TOKEN_TTL_SECONDS: String(ttlMs / 1000),
-      SWEEP_INTERVAL_SECONDS: '1',
-      ACCESS_LOG: 'off',
-    }
-    const run = runStartServer({ folder: copyOfProject(), env })
-    addresses = (await run.ready) as typeof addresses
-    consoleUrl = `http://localhost:${ports.AUTH_PORT}/console`
     browser = await openBrowser()
   })
   after(async () => {
@@ -133,7 +120,7 @@ describe('the console in a browser', function () {
     page.on('console', message => ['error', 'warning'].includes(message.type()) && messages.push(message.text()))
     page.on('pageerror', error => messages.push(error.message))
     page.on('request', request => requested.add(new URL(request.url()).origin))
-    page.setDefaultTimeout(15_000)
+    page.setDefaultTimeout(30_000)
     await page.goto(url)
     return page
   }
@@ -155,208 +142,233 @@ describe('the console in a browser', function () {
     return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(', ')}`)
   }
 
-  it('shows a log-in as a ring that drains, and get data fills it again', async () => {
-    await logInHere()
-    const timer = page.getByRole('timer')
-    const left = async () => Number(/(\d) seconds left/.exec((await timer.getAttribute('aria-label')) ?? '')?.[1])
-    expect(await left()).to.be.within(2, 3)
-    await page.getByRole('timer', { name: '1 seconds left' }).waitFor()
-    await button('Get data').click()
-    await page.locator('.said').getByText('Hello, demo@example.com!').waitFor()
-    await page.getByText('slid once').waitFor()
-    expect(await left()).to.be.within(2, 3)
-    await page.locator('.timing').getByText('in a call that nobody else shared').waitFor()
-    expect(await page.locator('.steps .lit').count()).to.equal(4)
-  })
-
-  it('shows a token die that is left alone: it expires, the next request is refused, and a problem says so', async () => {
-    await logInHere()
-    await cards('expired').waitFor()
-    await button('Get data').click()
-    await cards('refused').getByText('The token is missing, unknown, expired or revoked.').waitFor()
-    await page.locator('.sent details summary').click()
-    expect(await page.locator('.sent details pre').innerText()).to.include('"error": "invalid_token"')
-  })
-
-  it('ends one session or all of a user, and the very next request is refused', async () => {
-    await logInHere()
-    await logInHere()
-    await button('Invent a user').click()
-    await cards('live').nth(2).waitFor()
-    await button('End', cards('live').last()).click()
-    await button('Get data', cards('ended')).click()
-    await cards('refused').getByText('It had been ended.').waitFor()
-    await logInHere()
-    await logInHere()
-    await button('End all', cards('live').first()).click()
-    await cards('ended').nth(1).waitFor()
-    expect(await cards('ended').count()).to.be.within(2, 3)
-    await button('Get data', cards('ended').first()).click()
-    await cards('refused').nth(1).waitFor()
-  })
-
-  it('sends a burst of 200, and tells of it what Business counted', async () => {
-    const counted = async () => {
-      const metrics = await (await fetch(`${addresses.businessInternal}/metrics`)).text()
-      const value = (name: string) => Number(new RegExp(`^latchkey_batch_size_${name} (\\d+)`, 'm').exec(metrics)?.[1])
-      return { requests: value('sum'), calls: value('count') }
-    }
-    await logInHere()
-    const before = await counted()
-    await button('Burst').click()
-    await page.locator('.burst[data-done=true]').waitFor()
-    const after = await counted()
-    const calls = after.calls - before.calls
-    expect(after.requests - before.requests).to.equal(200)
-    expect(calls).to.be.below(150)
-    expect(await page.locator('.burst .sum').innerText()).to.match(
-      new RegExp(`^200 requests took ${calls} calls to Auth`),
-    )
-    expect(await page.locator('.calls span').count()).to.equal(calls)
-    expect(await page.locator('.calls i').count()).to.equal(200)
-    await page.getByText('slid 200 times').waitFor()
-  })
-
-  it('copies what was sent as a curl command that does the same', async () => {
-    await context.grantPermissions(['clipboard-read', 'clipboard-write'])
-    await logInHere()
-    await button('Get data').click()
-    await page.getByText('slid once').waitFor()
-    for (const [title, answer] of [
-      ['Get data', '{"data":"Hello, demo@example.com!"}'],
-      ['Log in demo@example.com', '"tokenType":"Bearer"'],
-    ]) {
-      const press = page.getByRole('button', { name: `Copy as curl: ${title}` })
-      await press.click()
-      await press.getByText('Copied').waitFor()
-      const command = await page.evaluate<string>('navigator.clipboard.readText()')
-      expect(execFileSync('bash', ['-c', `${command} -s`], { encoding: 'utf8' }), command).to.include(answer)
-    }
-  })
-
-  it('says why somebody is not logged in', async () => {
-    await page.getByLabel('Username').fill(demo.username)
-    await page.getByLabel('Password').fill('wrong')
-    await page.keyboard.press('Enter')
-    await page.getByRole('alert').getByText('wrong').waitFor()
-  })
-
-  it('says where to open it where it came from another origin, which Business does not answer', async () => {
-    const other = await open(context, `${addresses.auth}/console`)
-    await button('Use the demo user', other).click()
-    await button('Get data', other).click()
-    await other.locator('.said').getByText(`Open ${consoleUrl}.`).waitFor()
-    messages = messages.filter(text => !/CORS policy|ERR_FAILED/.test(text))
-    requested.delete(addresses.auth)
-  })
-
-  it('is used by the keyboard alone, and keeps nothing in the browser', async () => {
-    await page.getByRole('heading', { name: 'Latchkey' }).waitFor()
-    await page.keyboard.press('Tab')
-    expect(await page.evaluate('document.activeElement.textContent')).to.equal('Skip to the sessions')
-    await page.keyboard.press('Enter')
-    expect(await page.evaluate('document.activeElement.id')).to.equal('main')
-    for (const key of ['Tab', 'Tab', 'Tab', 'Tab', 'Enter']) await page.keyboard.press(key)
-    await cards('live').waitFor()
-    expect(await page.evaluate('localStorage.length + sessionStorage.length + document.cookie.length')).to.equal(0)
-  })
-
-  it('fits 360 px, and stands still where somebody asks for that', async () => {
-    await page.setViewportSize({ width: 360, height: 700 })
-    await page.emulateMedia({ reducedMotion: 'reduce' })
-    await logInHere()
-    await button('Get data').click()
-    await page.getByText('slid once').waitFor()
-    expect(await page.evaluate('document.documentElement.scrollWidth')).to.equal(360)
-    const moving =
-      "document.getAnimations().length + getComputedStyle(document.querySelector('.ring .left')).transitionDuration"
-    expect(await page.evaluate(moving)).to.equal('00s')
-  })
-
-  for (const colorScheme of ['light', 'dark'] as const) {
-    it(`has no finding of axe, ${colorScheme}`, async () => {
-      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
-      await logInHere()
-      await button('End').click()
-      await button('Get data').click()
-      await cards('refused').waitFor()
-      await logInHere()
-      expect(await violationsOf(page)).to.deep.equal([])
-      const operator = await open(context, `${addresses.authInternal}/console`)
-      await operator.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
-      expect(await violationsOf(operator)).to.deep.equal([])
-      await openOperator(operator)
-      await logIn(addresses.auth)
-      await operator.locator('.tokens [data-state=live]').first().waitFor()
-      expect(await violationsOf(operator)).to.deep.equal([])
+  async function startPair(ttlSeconds: number): Promise<void> {
+    const ports = await freePorts()
+    const run = runStartServer({
+      folder: copyOfProject(),
+      env: {
+        NODE_ENV: 'development',
+        ...ports,
+        TOKEN_TTL_SECONDS: String(ttlSeconds),
+        SWEEP_INTERVAL_SECONDS: '1',
+        ACCESS_LOG: 'off',
+      },
     })
+    addresses = (await run.ready) as typeof addresses
+    consoleUrl = `http://localhost:${ports.AUTH_PORT}/console`
   }
 
-  async function openOperator(operator: Page, key = adminKey): Promise<void> {
-    await operator.getByLabel('ADMIN_KEY').fill(key)
-    await operator.keyboard.press('Enter')
-  }
+  describe('where sessions live for five seconds', () => {
+    before(() => startPair(5))
 
-  it('shows an operator tokens that slide, expire, are refused and swept, and ends those of a user', async () => {
-    const operator = await open(context, `${addresses.authInternal}/console`)
-    await openOperator(operator, 'not the key')
-    await operator.getByRole('alert').getByText('not the key').waitFor()
-    await openOperator(operator)
-    await operator.getByText('Events are live.').waitFor()
-    const token = await logIn(addresses.auth)
-    const row = (secret: string) => operator.locator(`[data-id="${secret.slice(3, 17)}"]`)
-    await ask('GET', `${addresses.business}/data`, token)
-    await row(token).getByText('used once').waitFor()
-    await row(token).getByText('demo@example.com').waitFor()
-    const other = await logIn(addresses.auth)
-    await button(`End all of this user: ${demo.username}`, row(other)).click()
-    await row(other).getByText('revoked', { exact: true }).waitFor()
-    expect((await ask('GET', `${addresses.business}/data`, other)).status).to.equal(401)
-    await row(other).getByText('refused once').waitFor()
+    it('shows a log-in as a ring that drains, and get data fills it again', async () => {
+      await logInHere()
+      const timer = page.getByRole('timer')
+      const left = async () => Number(/(\d) seconds left/.exec((await timer.getAttribute('aria-label')) ?? '')?.[1])
+      expect(await left()).to.be.within(3, 5)
+      await page.getByRole('timer', { name: '1 seconds left' }).waitFor()
+      await button('Get data').click()
+      await page.locator('.said').getByText('Hello, demo@example.com!').waitFor()
+      await page.getByText('slid once').waitFor()
+      expect(await left()).to.be.within(3, 5)
+      await page.locator('.timing').getByText('in a call that nobody else shared').waitFor()
+      expect(await page.locator('.steps .lit').count()).to.equal(4)
+    })
 
-    await operator.getByLabel('Lives for, in seconds').fill('1')
-    await operator.getByLabel('Kind').selectOption('fixed')
-    await operator.locator('.chart .figure').first().getByText(/\d/).waitFor()
-    expect(await operator.getByLabel('Lives for, in seconds').inputValue(), 'typed, then drawn again').to.equal('1')
-    await button('Issue', operator).click()
-    const id = await operator.locator('.issued code').innerText()
-    const issued = operator.locator(`[data-id="${id}"]`)
-    await issued.getByText('swept', { exact: true }).waitFor()
-    await button('Validate it', operator).click()
-    await issued.getByText('refused once').waitFor()
-    await operator.getByLabel('Only of the user').fill('nobody')
-    await operator.getByText('None of such a user.').waitFor()
+    it('shows a token die that is left alone: it expires, the next request is refused, and a problem says so', async () => {
+      await logInHere()
+      await cards('expired').waitFor()
+      await button('Get data').click()
+      await cards('refused').getByText('The token is missing, unknown, expired or revoked.').waitFor()
+      await page.locator('.sent details summary').click()
+      expect(await page.locator('.sent details pre').innerText()).to.include('"error": "invalid_token"')
+    })
   })
 
-  it('says that the event stream broke off, and goes on when it is there again', async () => {
-    // A line that can be cut: what the browser calls offline leaves open streams alone.
-    const lines = new Set<Socket>()
-    let isCut = false
-    const line = createServer(socket => {
-      const { hostname, port } = new URL(addresses.authInternal)
-      const rest = connect(Number(port), hostname)
-      for (const end of [socket, rest]) {
-        lines.add(end)
-        end.on('error', () => {})
-        end.on('close', () => [socket, rest].map(end => end.destroy()))
+  describe('where sessions live for a minute', () => {
+    before(() => startPair(60))
+
+    it('ends one session or all of a user, and the very next request is refused', async () => {
+      await logInHere()
+      await logInHere()
+      await button('Invent a user').click()
+      await cards('live').nth(2).waitFor()
+      await button('End', cards('live').last()).click()
+      await button('Get data', cards('ended')).click()
+      await cards('refused').getByText('It had been ended.').waitFor()
+      await logInHere()
+      await logInHere()
+      await button('End all', cards('live').first()).click()
+      await cards('ended').nth(1).waitFor()
+      expect(await cards('ended').count()).to.equal(3)
+      await button('Get data', cards('ended').first()).click()
+      await cards('refused').nth(1).waitFor()
+    })
+
+    it('sends a burst of 200, and tells of it what Business counted', async () => {
+      const counted = async () => {
+        const metrics = await (await fetch(`${addresses.businessInternal}/metrics`)).text()
+        const value = (name: string) =>
+          Number(new RegExp(`^latchkey_batch_size_${name} (\\d+)`, 'm').exec(metrics)?.[1])
+        return { requests: value('sum'), calls: value('count') }
       }
-      if (isCut) socket.destroy()
-      else socket.pipe(rest).pipe(socket)
-    }).listen(0, '127.0.0.1')
-    await once(line, 'listening')
-    const url = `http://127.0.0.1:${(line.address() as AddressInfo).port}`
-    const operator = await open(context, `${url}/console`)
-    await openOperator(operator)
-    await operator.getByText('Events are live.').waitFor()
-    isCut = true
-    for (const end of lines) end.destroy()
-    await operator.getByText('The event stream broke off').waitFor()
-    isCut = false
-    await operator.getByText('Events are live.').waitFor()
-    await operator.close()
-    line.close()
-    for (const end of lines) end.destroy()
-    messages = messages.filter(text => !/net::ERR_/.test(text)) // which of them depends on what the cut came upon
-    requested.delete(url)
+      await logInHere()
+      const before = await counted()
+      await button('Burst').click()
+      await page.locator('.burst[data-done=true]').waitFor()
+      const after = await counted()
+      const calls = after.calls - before.calls
+      expect(after.requests - before.requests).to.equal(200)
+      expect(calls).to.be.below(150)
+      expect(await page.locator('.burst .sum').innerText()).to.match(
+        new RegExp(`^200 requests took ${calls} calls to Auth`),
+      )
+      expect(await page.locator('.calls span').count()).to.equal(calls)
+      expect(await page.locator('.calls i').count()).to.equal(200)
+      await page.getByText('slid 200 times').waitFor()
+    })
+
+    it('copies what was sent as a curl command that does the same', async () => {
+      await context.grantPermissions(['clipboard-read', 'clipboard-write'])
+      await logInHere()
+      await button('Get data').click()
+      await page.getByText('slid once').waitFor()
+      for (const [title, answer] of [
+        ['Get data', '{"data":"Hello, demo@example.com!"}'],
+        ['Log in demo@example.com', '"tokenType":"Bearer"'],
+      ]) {
+        const press = page.getByRole('button', { name: `Copy as curl: ${title}` })
+        await press.click()
+        await press.getByText('Copied').waitFor()
+        const command = await page.evaluate<string>('navigator.clipboard.readText()')
+        expect(execFileSync('bash', ['-c', `${command} -s`], { encoding: 'utf8' }), command).to.include(answer)
+      }
+    })
+
+    it('says why somebody is not logged in', async () => {
+      await page.getByLabel('Username').fill(demo.username)
+      await page.getByLabel('Password').fill('wrong')
+      await page.keyboard.press('Enter')
+      await page.getByRole('alert').getByText('wrong').waitFor()
+    })
+
+    it('says where to open it where it came from another origin, which Business does not answer', async () => {
+      const other = await open(context, `${addresses.auth}/console`)
+      await button('Use the demo user', other).click()
+      await button('Get data', other).click()
+      await other.locator('.said').getByText(`Open ${consoleUrl}.`).waitFor()
+      messages = messages.filter(text => !/CORS policy|ERR_FAILED/.test(text))
+      requested.delete(addresses.auth)
+    })
+
+    it('is used by the keyboard alone, and keeps nothing in the browser', async () => {
+      await page.getByRole('heading', { name: 'Latchkey' }).waitFor()
+      await page.keyboard.press('Tab')
+      expect(await page.evaluate('document.activeElement.textContent')).to.equal('Skip to the sessions')
+      await page.keyboard.press('Enter')
+      expect(await page.evaluate('document.activeElement.id')).to.equal('main')
+      for (const key of ['Tab', 'Tab', 'Tab', 'Tab', 'Enter']) await page.keyboard.press(key)
+      await cards('live').waitFor()
+      expect(await page.evaluate('localStorage.length + sessionStorage.length + document.cookie.length')).to.equal(0)
+    })
+
+    it('fits 360 px, and stands still where somebody asks for that', async () => {
+      await page.setViewportSize({ width: 360, height: 700 })
+      await page.emulateMedia({ reducedMotion: 'reduce' })
+      await logInHere()
+      await button('Get data').click()
+      await page.getByText('slid once').waitFor()
+      expect(await page.evaluate('document.documentElement.scrollWidth')).to.equal(360)
+      const moving =
+        "document.getAnimations().length + getComputedStyle(document.querySelector('.ring .left')).transitionDuration"
+      expect(await page.evaluate(moving)).to.equal('00s')
+    })
+
+    for (const colorScheme of ['light', 'dark'] as const) {
+      it(`has no finding of axe, ${colorScheme}`, async () => {
+        await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+        await logInHere()
+        await button('End').click()
+        await button('Get data').click()
+        await cards('refused').waitFor()
+        await logInHere()
+        expect(await violationsOf(page)).to.deep.equal([])
+        const operator = await open(context, `${addresses.authInternal}/console`)
+        await operator.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+        expect(await violationsOf(operator)).to.deep.equal([])
+        await openOperator(operator)
+        await logIn(addresses.auth)
+        await operator.locator('.tokens [data-state=live]').first().waitFor()
+        expect(await violationsOf(operator)).to.deep.equal([])
+      })
+    }
+
+    async function openOperator(operator: Page, key = adminKey): Promise<void> {
+      await operator.getByLabel('ADMIN_KEY').fill(key)
+      await operator.keyboard.press('Enter')
+    }
+
+    it('shows an operator tokens that slide, expire, are refused and swept, and ends those of a user', async () => {
+      const operator = await open(context, `${addresses.authInternal}/console`)
+      await openOperator(operator, 'not the key')
+      await operator.getByRole('alert').getByText('not the key').waitFor()
+      await openOperator(operator)
+      await operator.getByText('Events are live.').waitFor()
+      const token = await logIn(addresses.auth)
+      const row = (secret: string) => operator.locator(`[data-id="${secret.slice(3, 17)}"]`)
+      await ask('GET', `${addresses.business}/data`, token)
+      await row(token).getByText('used once').waitFor()
+      await row(token).getByText('demo@example.com').waitFor()
+      const other = await logIn(addresses.auth)
+      await button(`End all of this user: ${demo.username}`, row(other)).click()
+      await row(other).getByText('revoked', { exact: true }).waitFor()
+      expect((await ask('GET', `${addresses.business}/data`, other)).status).to.equal(401)
+      await row(other).getByText('refused once').waitFor()
+
+      await operator.getByLabel('Lives for, in seconds').fill('1')
+      await operator.getByLabel('Kind').selectOption('fixed')
+      await operator.locator('.chart .figure').first().getByText(/\d/).waitFor()
+      expect(await operator.getByLabel('Lives for, in seconds').inputValue(), 'typed, then drawn again').to.equal('1')
+      await button('Issue', operator).click()
+      const id = await operator.locator('.issued code').innerText()
+      const issued = operator.locator(`[data-id="${id}"]`)
+      await issued.getByText('swept', { exact: true }).waitFor()
+      await button('Validate it', operator).click()
+      await issued.getByText('refused once').waitFor()
+      await operator.getByLabel('Only of the user').fill('nobody')
+      await operator.getByText('None of such a user.').waitFor()
+    })
+
+    it('says that the event stream broke off, and goes on when it is there again', async () => {
+      // A line that can be cut: what the browser calls offline leaves open streams alone.
+      const lines = new Set<Socket>()
+      let isCut = false
+      const line = createServer(socket => {
+        const { hostname, port } = new URL(addresses.authInternal)
+        const rest = connect(Number(port), hostname)
+        for (const end of [socket, rest]) {
+          lines.add(end)
+          end.on('error', () => {})
+          end.on('close', () => [socket, rest].map(end => end.destroy()))
+        }
+        if (isCut) socket.destroy()
+        else socket.pipe(rest).pipe(socket)
+      }).listen(0, '127.0.0.1')
+      await once(line, 'listening')
+      const url = `http://127.0.0.1:${(line.address() as AddressInfo).port}`
+      const operator = await open(context, `${url}/console`)
+      await openOperator(operator)
+      await operator.getByText('Events are live.').waitFor()
+      isCut = true
+      for (const end of lines) end.destroy()
+      await operator.getByText('The event stream broke off').waitFor()
+      isCut = false
+      await operator.getByText('Events are live.').waitFor()
+      await operator.close()
+      line.close()
+      for (const end of lines) end.destroy()
+      messages = messages.filter(text => !/net::ERR_/.test(text)) // which of them depends on what the cut came upon
+      requested.delete(url)
+    })
   })
 })
