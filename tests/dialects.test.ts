@@ -108,7 +108,6 @@ function problemsOf(env: Environment): string[] {
 }
 
 describe('the dialects', function () {
-  this.timeout(20_000)
   this.slow(500)
   const clock = createClock()
   let opened: Awaited<ReturnType<typeof start>>

@@ -11,8 +11,7 @@ import { cleanUp, copyOfProject, runStartServer } from './support/startServer.ts
 
 const text = readFileSync('.env.example', 'utf8')
 
-describe('.env.example', function () {
-  this.timeout(30_000)
+describe('.env.example', () => {
   after(cleanUp)
 
   it('is what the settings say; otherwise: npm run env-example', () => {

@@ -15,6 +15,7 @@ import {
   startAuth,
   validate,
 } from './support/servers.ts'
+import { until } from './support/until.ts'
 
 interface Told {
   name: string
@@ -26,14 +27,6 @@ const parse = (text: string): Told[] =>
     name,
     data: JSON.parse(data),
   }))
-
-async function until<T>(find: () => T | undefined | false, what: string): Promise<T> {
-  for (const giveUpAt = performance.now() + 5000; performance.now() < giveUpAt; await sleep(10)) {
-    const found = find()
-    if (found !== undefined && found !== false) return found
-  }
-  throw new Error(`not seen: ${what}`)
-}
 
 /** On a connection of its own. */
 async function listen(internalUrl: string, key = adminKey) {
@@ -49,13 +42,11 @@ async function listen(internalUrl: string, key = adminKey) {
   answer.on('error', () => {})
   const events = () => parse(text)
   const hears = (name: string, data: Record<string, unknown> = {}) =>
-    until(
-      () =>
-        events().find(
-          told => told.name === name && Object.entries(data).every(([key, value]) => told.data[key] === value),
-        ),
-      `${name} ${JSON.stringify(data)} in ${text}`,
-    )
+    until(() =>
+      events().find(
+        told => told.name === name && Object.entries(data).every(([key, value]) => told.data[key] === value),
+      ),
+    ).catch(() => expect.fail(`no ${name} ${JSON.stringify(data)} in ${text}`))
   return { answer, text: () => text, events, hears, close: () => sent.destroy() }
 }
 
@@ -126,7 +117,7 @@ describe('the event stream', () => {
     await validate(auth.internalUrl, { tokens: Array.from({ length: 200 }, () => token) })
     await hears('slid', { tokenId: idOf(token) })
     const slid = () => events().filter(({ name }) => name === 'slid')
-    await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200, '200 of them')
+    await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200)
     expect(slid()).to.have.length.below(3) // the frame may end among them
     close()
   })
@@ -136,11 +127,10 @@ describe('the event stream', () => {
     const late = await listen(auth.internalUrl)
     expect([late.answer.statusCode, late.answer.headers['retry-after']]).to.deep.equal([503, '1'])
     readers[0]?.close()
-    let again = late
-    for (const giveUpAt = performance.now() + 5000; again.answer.statusCode !== 200 && performance.now() < giveUpAt; ) {
-      again = await listen(auth.internalUrl)
-    }
-    expect(again.answer.statusCode).to.equal(200)
+    const again = await until(async () => {
+      const reader = await listen(auth.internalUrl)
+      return reader.answer.statusCode === 200 && reader
+    })
     for (const reader of [...readers, again]) reader.close()
   })
 
@@ -184,7 +174,7 @@ describe('the event stream, alone', () => {
     reader.on('data', chunk => {
       text += chunk
     })
-    await until(() => text.includes('event: dropped'), 'dropped')
+    await until(() => text.includes('event: dropped'))
     expect(parse(text).filter(({ name }) => name === 'slid')).to.have.length(500)
     expect(parse(text).find(({ name }) => name === 'dropped')?.data).to.deep.equal({ count: 100 })
   })
@@ -197,7 +187,7 @@ describe('the event stream, alone', () => {
       heard += 400
       const before = reader.readableLength
       const isFull = () => reader.readableLength > 200_000
-      await until(() => reader.readableLength > before || isFull(), 'a frame')
+      await until(() => reader.readableLength > before || isFull())
       if (isFull()) await sleep(120) // one that is dropped is not seen
       expect(reader.readableLength).to.be.below(256 * 1024)
     }
@@ -207,7 +197,7 @@ describe('the event stream, alone', () => {
     })
     await sleep(0)
     stream.hear(slid(0))
-    await until(() => text.includes('event: dropped'), 'dropped')
+    await until(() => text.includes('event: dropped'))
     const counts = (name: string) =>
       parse(text)
         .filter(told => told.name === name)
@@ -222,6 +212,6 @@ describe('the event stream, alone', () => {
     reader.on('data', chunk => {
       text += chunk
     })
-    await until(() => text.endsWith('\n\n:\n\n'), 'a comment')
+    await until(() => text.endsWith('\n\n:\n\n'))
   })
 })

@@ -16,6 +16,7 @@ import { hasRedis, startRedisWithTls } from './support/redis.ts'
 import { adminKey, ask, type LogLine, post, serviceKey } from './support/servers.ts'
 import { descendantsOf } from './support/startServer.ts'
 import { freshPlace, type Place } from './support/stores.ts'
+import { until } from './support/until.ts'
 
 const procfile = readFileSync('Procfile', 'utf8')
 const commandOf = (type: string) => new RegExp(`^${type}: (.*)$`, 'm').exec(procfile)?.[1] as string
@@ -93,11 +94,10 @@ function baseEnv(): Record<string, string> {
 }
 
 async function answers({ port, stderr }: Dyno): Promise<void> {
-  for (const giveUpAt = performance.now() + 15_000; ; await new Promise(resolve => setTimeout(resolve, 50))) {
-    const answer = await fetch(`http://127.0.0.1:${port}/ready`, { headers: { connection: 'close' } }).catch(() => null)
-    if (answer?.ok) return
-    if (performance.now() > giveUpAt) throw new Error(`the dyno does not answer: ${stderr}`)
-  }
+  const get = () => fetch(`http://127.0.0.1:${port}/ready`, { headers: { connection: 'close' } }).catch(() => null)
+  await until(async () => (await get())?.ok, 15_000).catch(() => {
+    throw new Error(`the dyno does not answer: ${stderr}`)
+  })
 }
 
 /**
@@ -143,8 +143,7 @@ async function run(type: string, env: Record<string, string>) {
   return { code, stdout: dyno.lines.join('\n'), stderr: dyno.stderr }
 }
 
-describe('on Heroku', function () {
-  this.timeout(60_000)
+describe('on Heroku', () => {
   let database: Place
   let redis: Place
   let router: Awaited<ReturnType<typeof startRouter>>

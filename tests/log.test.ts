@@ -216,8 +216,7 @@ describe('the log', () => {
   })
 
   describe('whose reader goes away', () => {
-    it('takes nothing with it, says so once on stderr and keeps nothing', async function () {
-      this.timeout(20_000)
+    it('takes nothing with it, says so once on stderr and keeps nothing', async () => {
       // 100 000 lines of 1 KB do not fit in 64 MB, should they be kept.
       const script = `
         import { openLog } from './shared/log.ts'
@@ -373,8 +372,7 @@ describe('the log of both services', () => {
     }
   }
 
-  it('that nobody reads holds up no request and keeps a few MB; the rest is counted, and told to the reader who comes', async function () {
-    this.timeout(30_000)
+  it('that nobody reads holds up no request and keeps a few MB; the rest is counted, and told to the reader who comes', async () => {
     const auth = await start('auth', {})
     const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
     const business = await start('business', { AUTH_INTERNAL_URL: authInternal })
@@ -442,8 +440,7 @@ describe('the log of both services', () => {
     expect(first).to.deep.equal(['alive', undefined])
   })
 
-  it('ends in time where nobody reads it', async function () {
-    this.timeout(20_000)
+  it('ends in time where nobody reads it', async () => {
     const auth = await start('auth', {})
     await validateMany(String(auth.addresses['authInternal']), 10)
     const startedAt = performance.now()
@@ -461,8 +458,7 @@ describe('the log of both services', () => {
     expect((await auth.ended)[0]).to.equal(0)
   })
 
-  it('in a file on a full disk holds up no request; there is room again, and half a line is made whole', async function () {
-    this.timeout(30_000)
+  it('in a file on a full disk holds up no request; there is room again, and half a line is made whole', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'latchkey-log-'))
     const path = join(folder, 'log')
     const fd = openSync(path, 'a')

@@ -37,6 +37,7 @@ import {
   startBusiness,
 } from './support/servers.ts'
 import { createWideThrottles, wideInvalidTokens } from './support/throttles.ts'
+import { until } from './support/until.ts'
 
 const linkTtlMs = 30 * 60_000
 const sender = 'latchkey@mail.example'
@@ -160,21 +161,6 @@ async function bytesOf(url: string, path: string, body: unknown): Promise<string
   return answer.text.replace(/^Date: .*$/m, 'Date: -')
 }
 
-/** What `attempt` resolves to, once that is not null. */
-async function eventually<T>(attempt: () => Promise<T | null>, what = 'it', withinMs = 5000): Promise<T> {
-  const giveUpAt = performance.now() + withinMs
-  for (;;) {
-    const result = await attempt()
-    if (result !== null) return result
-    if (performance.now() > giveUpAt) throw new Error(`${what}: not within ${withinMs} ms`)
-    await sleep(5)
-  }
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  await eventually(async () => condition() || null, what)
-}
-
 async function startMailingAuth(env: Environment, now?: () => number) {
   const started = await startAuth({ env: { MAIL_FROM: sender, PUBLIC_URL: publicUrl, ...env }, ...(now && { now }) })
   logs.push(started.lines)
@@ -182,7 +168,6 @@ async function startMailingAuth(env: Environment, now?: () => number) {
 }
 
 describe('mail', function () {
-  this.timeout(30_000)
   this.slow(500)
   const clock = createClock()
   let server: MailServer
@@ -319,7 +304,7 @@ describe('mail', function () {
 
       /** The first event of this type, once it was told. */
       async event<T extends AuthEvent['type']>(type: T): Promise<Extract<AuthEvent, { type: T }>> {
-        await until(() => told(type).length > 0, `"${type}"`)
+        await until(() => told(type).length > 0)
         return told(type)[0] as Extract<AuthEvent, { type: T }>
       },
     }
@@ -441,7 +426,7 @@ describe('mail', function () {
       const attempts = Array.from({ length: 5 }, freshPassword)
       await Promise.all(attempts.map(password => auth.register(username, password)))
       await auth.forgot(freshAddress('unknown')) // a turn later all that those had to do is done, but for the mails
-      const good = await eventually(async () => {
+      const good = await until(async () => {
         const good: string[] = []
         for (const { token } of mailsTo(username)) if (await isGoodFor('confirm', token)) good.push(token)
         return good.length > 0 ? good : null
@@ -743,7 +728,7 @@ describe('mail', function () {
       const ascii = hostileUsernames.filter(username => !/[\x80-\u2000]/.test(username))
       for (const [i, to] of ascii.entries()) {
         mailer.send({ userId: `${i}`, to, subject: 'a subject', text: 'a text' })
-        await until(() => told.length === i + 1, JSON.stringify(to))
+        await until(() => told.length === i + 1)
         const lines = own.recipientLines.splice(0)
         expect(lines, JSON.stringify(to)).to.have.length.at.most(1)
         // Quoted, trimmed, or refused by the server: it is still the whole of what was given.
@@ -1009,7 +994,7 @@ describe('mail', function () {
       })
       const { mailer, events } = open(url) // the next try would be a second later
       mailer.send(mail('patient'))
-      await until(() => ended === 1, 'a first try that failed')
+      await until(() => ended === 1)
       const startedAt = performance.now()
       await mailer.close()
       expect(performance.now() - startedAt).to.be.below(900)
@@ -1139,7 +1124,7 @@ describe('mail', function () {
       expect(await event('link not sent')).to.include({ userId: null })
       expect(await resend(unconfirmed)).to.deep.equal(accepted)
       expect(await forgot(known)).to.deep.equal(accepted)
-      await until(() => told('link not sent').length === 3, 'three times "link not sent"')
+      await until(() => told('link not sent').length === 3)
       expect(told('link not sent').map(event => 'userId' in event && event.userId)).to.have.members([
         null,
         unconfirmedId,
@@ -1148,7 +1133,7 @@ describe('mail', function () {
       broken.clear()
       broken.add('findByUser') // the new link is there, the older ones are not ended
       expect(await forgot(known)).to.deep.equal(accepted)
-      await until(() => told('link not sent').length === 4, 'four times "link not sent"')
+      await until(() => told('link not sent').length === 4)
       broken.clear()
       expect(await forgot(known)).to.deep.equal(accepted)
       await server.next(known)
@@ -1222,7 +1207,7 @@ describe('mail', function () {
       const { register, confirm, forgot, reset } = clientOf(developing.url)
       const logged = async (subject: string) => {
         const found = () => developing.lines.find(line => line.event === 'mail' && line['subject'] === subject)
-        await until(() => found() !== undefined, subject)
+        await until(found)
         return found() as LogLine
       }
       const username = freshAddress()

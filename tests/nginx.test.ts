@@ -6,15 +6,14 @@ import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { freePort } from './support/freePort.ts'
 import { closeServers, demo, logIn, post, startAuth } from './support/servers.ts'
+import { until } from './support/until.ts'
 
 const nginx = ['/usr/sbin/nginx', 'nginx'].find(path => spawnSync(path, ['-v']).error === undefined)
 
-describe('nginx, configured as docs/deploy.md says', function () {
-  this.timeout(20_000)
+describe('nginx, configured as docs/deploy.md says', () => {
   let url: string
   let auth: Awaited<ReturnType<typeof startAuth>>
   let service: Server
@@ -48,16 +47,7 @@ describe('nginx, configured as docs/deploy.md says', function () {
       stdio: ['ignore', 'ignore', 'inherit'],
     })
     url = `http://127.0.0.1:${port}`
-    for (let tries = 0; tries < 200; tries++) {
-      if (
-        await fetch(url).then(
-          () => true,
-          () => false,
-        )
-      )
-        break
-      await sleep(20)
-    }
+    await until(() => fetch(url).catch(() => null))
     seen = []
   })
   after(async () => {

@@ -25,8 +25,7 @@ const environment = JSON.parse(readFileSync(environmentFile, 'utf8')) as {
 }
 const requests = collection.item.flatMap(({ item }) => item ?? [])
 
-describe('the Postman collection', function () {
-  this.timeout(60_000)
+describe('the Postman collection', () => {
   after(cleanUp)
 
   it('passes in newman against the real pair, from the first request to the last', async () => {

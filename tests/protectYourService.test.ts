@@ -126,8 +126,7 @@ async function look(url: string, lines: string[]) {
   }
 }
 
-describe('docs/protect-your-service.md', function () {
-  this.timeout(20_000)
+describe('docs/protect-your-service.md', () => {
   const clock = createClock()
   const examples = {} as Record<Name, Example>
   let auth: Awaited<ReturnType<typeof startAuth>>

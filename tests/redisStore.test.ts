@@ -223,9 +223,9 @@ function startWork(store: TokenStore, workers = 16, idOf: (turn: number) => stri
     answered: () => answered,
     rejected: () => rejected,
     /** Resolves when that many more calls were answered. */
-    more: (n: number) => {
+    async more(n: number): Promise<void> {
       const enough = answered + n
-      return until(() => answered >= enough)
+      await until(() => answered >= enough)
     },
     /** Whatever was acknowledged holds, and what was not has happened wholly or not at all. */
     async stop(): Promise<void> {
@@ -336,7 +336,6 @@ describe('tokens in Redis:', () => {
       let one: TokenStore
       let other: Awaited<ReturnType<typeof openPeer>>
       before(async function () {
-        this.timeout(20_000)
         if (!hasRedis) return this.skip()
         place = await freshPlace(scheme)
         one = await openTokenStore(place.url)
@@ -979,8 +978,7 @@ describe('tokens in Redis:', () => {
   describe('a cluster', () => {
     let cluster: RedisCluster
     let store: TokenStore
-    before(async function () {
-      this.timeout(20_000)
+    before(async () => {
       cluster = await sharedCluster()
     })
     beforeEach(async () => {
@@ -1096,7 +1094,7 @@ describe('tokens in Redis:', () => {
           ...[own, ...others].map(({ token }) => token.id),
           undefined,
         ])
-      }).timeout(20_000)
+      })
     }
 
     it('may give a slot to another master while it is in use: nothing is refused that is valid', async () => {
@@ -1110,7 +1108,7 @@ describe('tokens in Redis:', () => {
       await work.more(100)
       await work.stop()
       expect(work.rejected()).to.equal(0)
-    }).timeout(20_000)
+    })
 
     it('may have a new master that cannot be reached: the others and their slots are found all the same', async () => {
       const [first, second, third] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
@@ -1128,7 +1126,7 @@ describe('tokens in Redis:', () => {
       await moveSlot(moved, third, second)
       await expectRecovery(everyCall(store), 2000 + slackMs)
       await cluster.removeNode(fourth)
-    }).timeout(20_000)
+    })
 
     it('may have a replica promoted, and demoted again: what was told holds', async () => {
       const [first] = cluster.nodes as [ClusterNode]
@@ -1166,7 +1164,7 @@ describe('tokens in Redis:', () => {
       await work.stop()
       expect(await touch(store, ref)).to.include({ id: token.id, refreshCount: 3 })
       await cluster.removeNode(replica)
-    }).timeout(30_000)
+    })
   })
 
   describe('is opened', () => {
@@ -1313,7 +1311,7 @@ describe('tokens in Redis:', () => {
       expect(await refusal(`redis-cluster://127.0.0.1:${server.port}`)).to.equal(
         `TOKEN_STORE_URL: the Redis cluster at 127.0.0.1:${server.port} is no cluster: begin the URL with redis:// or rediss://`,
       )
-    }).timeout(20_000)
+    })
 
     it('as a cluster, with one of its addresses, and each master as it should be', async () => {
       const { nodes } = await sharedCluster()
@@ -1338,7 +1336,7 @@ describe('tokens in Redis:', () => {
         await third.command('config', 'set', 'maxmemory-policy', 'noeviction')
         for (const node of [first, third]) await node.command('config', 'set', 'appendonly', 'yes')
       }
-    }).timeout(20_000)
+    })
 
     it('where CONFIG is forbidden', async () => {
       const managed = await startRedis({ 'rename-command': 'CONFIG ', 'maxmemory-policy': 'allkeys-lru' })
@@ -1447,7 +1445,7 @@ describe('tokens in Redis:', () => {
       const processes = [startProcess(server.url), startProcess(url)]
       await Promise.all(processes.map(({ ready }) => ready))
       expect(await Promise.all(processes.map(one => one.close()))).to.deep.equal(['0', '0'])
-    }).timeout(20_000)
+    })
 
     for (const state of ['cut', 'silent'] as const) {
       it(`and keeps no process alive that tries to reconnect over a line that is ${state}`, async () => {

@@ -14,7 +14,6 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { asCaller } from '../services/auth/caller.ts'
 import { type DependencyEvent, watched, watchedMails } from '../services/auth/dependencies.ts'
@@ -24,6 +23,7 @@ import { flushOutput } from '../shared/logOutput.ts'
 import { openSecurityFile } from '../shared/securityFile.ts'
 import { closeMailServers, type MailServer, startMailServer } from './support/mailServer.ts'
 import { adminKey, closeServers, type LogLine, serviceKey, startAuth } from './support/servers.ts'
+import { until } from './support/until.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'latchkey-security-'))
 after(() => rmSync(folder, { recursive: true, force: true }))
@@ -43,15 +43,6 @@ function linesOf(path: string): LogLine[] {
         .trimEnd()
         .split('\n')
         .map(line => JSON.parse(line) as LogLine)
-}
-
-async function until<T>(found: () => T | undefined | false, withinMs = 5000): Promise<T> {
-  for (let waitedMs = 0; waitedMs < withinMs; waitedMs += 5) {
-    const value = found()
-    if (value) return value
-    await sleep(5)
-  }
-  throw new Error('it did not come')
 }
 
 for (const [format, settings] of Object.entries(formats)) {
@@ -112,7 +103,7 @@ for (const [format, settings] of Object.entries(formats)) {
       const text = await answer.text()
       expect(answer.status, text).to.equal(status)
       const mine = () => auth.lines.filter(line => line['channel'] === 'security' && line['requestId'] === requestId)
-      await until(() => mine().length >= expected.length).catch(() => {})
+      await until(() => mine().length >= expected.length, 5000).catch(() => {})
       expect(mine().map(({ event }) => event)).to.deep.equal(expected)
       for (const line of mine()) {
         expect(line).to.include({ service: 'auth', address: '127.0.0.1' })
@@ -522,8 +513,7 @@ describe('the file of the security log', () => {
     expect((error as Error).message).to.match(/^SECURITY_LOG_FILE: .*security\.log cannot be written/)
   })
 
-  it('on a full disk holds up nobody and keeps a few MB; the rest is counted, and told once there is room', async function () {
-    this.timeout(15_000)
+  it('on a full disk holds up nobody and keeps a few MB; the rest is counted, and told once there is room', async () => {
     const path = fresh()
     const script = `
       import { openLog } from './shared/log.ts'

@@ -51,6 +51,6 @@ describe('an error that nobody handled', () => {
       expect(told?.level).to.equal('error')
       if (fault.includes('a fault')) expect(told?.['message']).to.equal('a fault of ours')
       expect(lines.filter(line => line.event === 'closing')).to.have.length(1)
-    }).timeout(20_000)
+    })
   }
 })

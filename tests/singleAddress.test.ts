@@ -421,8 +421,7 @@ describe('the layout of ./startServer', () => {
   })
 })
 
-describe('./startServer with PORT', function () {
-  this.timeout(20_000)
+describe('./startServer with PORT', () => {
   after(cleanUp)
 
   it('names PORT where that is wrong or taken', async () => {

@@ -235,7 +235,6 @@ describe('many clients', () => {
   }
 
   it('10,000 idle ones take less than 250 MB, and a request takes less than 100 ms meanwhile', async function () {
-    this.timeout(30_000)
     const limit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim()
     // Node takes the hard limit. Where that is less, nothing can be said of 10,000.
     if (!isLinux || (limit !== 'unlimited' && Number(limit) < idleConnections + 500)) return this.skip()
@@ -298,7 +297,6 @@ describe('many clients', () => {
   })
 
   it('that send and send and never read do not fill the memory', async function () {
-    this.timeout(20_000)
     if (!isLinux) return this.skip()
     const { child, addresses } = await start(asWith512MB)
     const url = addresses['business'] as string

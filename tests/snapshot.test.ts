@@ -332,7 +332,7 @@ describe('a snapshot of the memory store', () => {
     const found = await again.store.look(refs, clock.now(), null)
     expect(found.filter((token, i) => token?.refreshCount !== i || token.kind !== kinds[i % 3])).to.deep.equal([])
     expect(found[49_999]).to.deep.equal(made[49_999]?.token)
-  }).timeout(10_000)
+  })
 
   describe('is refused, set aside and not loaded at all', () => {
     /** The store does not open, the operator is told, the file is kept under another name, and the next start finds none. */
@@ -356,7 +356,7 @@ describe('a snapshot of the memory store', () => {
         writeFileSync(file, whole.subarray(0, length))
         await expectRefused(/is not a whole snapshot/)
       }
-    }).timeout(10_000)
+    })
 
     it('where any one byte was changed', async () => {
       const whole = await writtenFile()
@@ -366,7 +366,7 @@ describe('a snapshot of the memory store', () => {
         writeFileSync(file, changed)
         await expectRefused(/is not a whole snapshot/)
       }
-    }).timeout(10_000)
+    })
 
     /** With a checksum that is right. */
     const signed = (text: string) => `${text}end ${createHash('sha256').update(text).digest('hex')}\n`
@@ -606,8 +606,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     expect(body).to.deep.equal({ authenticated: false })
   })
 
-  describe('under ./startServer', function () {
-    this.timeout(30_000)
+  describe('under ./startServer', () => {
     after(cleanUp)
 
     const statusOf = async (business: string, token: string) => (await ask('GET', `${business}/data`, token)).status

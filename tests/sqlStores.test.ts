@@ -696,7 +696,7 @@ describe('PostgreSQL of its own:', () => {
         isOver = true
         await Promise.all(others)
       }
-    }).timeout(30_000)
+    })
 
     it('never finds a deadlock between batches that overlap, whatever else is done to their tokens', async () => {
       const url = await freshDatabase()
@@ -800,7 +800,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       } finally {
         await Promise.all(peers.map(peer => peer.end()))
       }
-    }).timeout(30_000)
+    })
 
     it('is not changed by a look at the steps that are pending', async () => {
       expect(await listMigrations('USER_STORE_URL', place.url)).to.deep.equal({ applied: [], pending: steps })

@@ -4,11 +4,11 @@ import { once } from 'node:events'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { freePorts } from './support/freePort.ts'
 import { logIn } from './support/servers.ts'
 import { cleanUp, copyOfProject, runStartServer } from './support/startServer.ts'
+import { until } from './support/until.ts'
 
 const development = { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined }
 
@@ -29,13 +29,7 @@ const isAlive = (pid: number) => {
   }
 }
 
-async function waitFor(condition: () => boolean): Promise<void> {
-  for (const giveUpAt = performance.now() + 8000; !condition() && performance.now() < giveUpAt; ) await sleep(20)
-  expect(condition()).to.equal(true)
-}
-
-describe('./startServer', function () {
-  this.timeout(30_000)
+describe('./startServer', () => {
   after(cleanUp)
 
   it('works from any folder, with a space in its path, and makes and keeps the keys that are missing', async () => {
@@ -124,7 +118,7 @@ describe('./startServer', function () {
     await run.ready
     const children = childrenOf(run.process.pid as number)
     run.process.kill('SIGKILL')
-    await waitFor(() => children.every(({ pid }) => !isAlive(pid)))
+    await until(() => children.every(({ pid }) => !isAlive(pid)))
   })
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -150,7 +144,7 @@ describe('./startServer', function () {
         }
       }
       const clients = Array.from({ length: 20 }, client)
-      await waitFor(() => answered > 200)
+      await until(() => answered > 200)
       // As Ctrl-C does, to all of them at the same moment.
       if (signal === 'SIGINT') for (const { pid } of childrenOf(run.process.pid as number)) process.kill(pid, signal)
       run.process.kill(signal)
@@ -208,7 +202,7 @@ describe('./startServer', function () {
     terminal.stdout.on('data', chunk => {
       screen += String(chunk).replaceAll('\r', '')
     })
-    await waitFor(() => screen.includes('Ctrl-C stops both'))
+    await until(() => screen.includes('Ctrl-C stops both'))
     const [, consoleUrl = ''] = /^Latchkey is running\. Open (\S+)$/m.exec(screen) ?? []
     expect(consoleUrl).to.match(/^http:\/\/localhost:[1-9]\d*\/console$/)
     expect((await fetch(consoleUrl, { headers: { connection: 'close' } })).status).to.equal(200)

@@ -25,6 +25,7 @@ import {
   startAuth,
 } from './support/servers.ts'
 import { freshPlace, type Place, schemesHere } from './support/stores.ts'
+import { until } from './support/until.ts'
 
 const schemes = await schemesHere(['memory', 'sqlite', 'postgres'])
 const never = new AbortController().signal
@@ -162,14 +163,6 @@ async function rawLogin(url: string, credentials: Credentials): Promise<string> 
   const length = `Content-Length: ${Buffer.byteLength(body)}`
   const { text } = await sendRaw(url, `${[...head, length, 'Connection: close'].join('\r\n')}\r\n\r\n${body}`, 5000)
   return text.replace(/^Date: .*$/m, 'Date: …')
-}
-
-async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
-  for (const giveUpAt = performance.now() + 9000; performance.now() < giveUpAt; ) {
-    if (await isSo()) return
-    await new Promise(resolve => setTimeout(resolve, 10))
-  }
-  expect.fail(`waited 9 s until ${what}`)
 }
 
 describe('POST /users', () => {
@@ -542,7 +535,7 @@ for (const scheme of schemes) {
         const fresh = await client.session({ ...credentials, password: phrases.second })
         expect((await client.change(renewed, phrases.second, phrases.third)).status).to.equal(200)
         expect(await client.live([fresh, renewed])).to.deep.equal([renewed])
-      }).timeout(20_000)
+      })
 
       it('beats every log-in with the old password that races it', async () => {
         const { credentials, token } = await client.newUser()
@@ -578,7 +571,7 @@ for (const scheme of schemes) {
         expect(counts.issued).to.be.above(0)
         expect(counts.refused).to.be.above(0)
         expect((await client.logIn({ ...credentials, password: passwords.at(-1) as string })).status).to.equal(200)
-      }).timeout(20_000)
+      })
 
       it('has one winner, of two at the same time', async () => {
         const { user, credentials, token } = await client.newUser()
@@ -879,14 +872,14 @@ describe('a stored hash', () => {
     expect((await client.logIn({ ...credentials, password: phrases.wrong })).status).to.equal(401)
     const answers = await Promise.all(Array.from({ length: 6 }, () => client.logIn(credentials)))
     expect(answers.map(({ status }) => status)).to.deep.equal(Array(6).fill(200))
-    await until('the hash has cost 11', async () => (await hashOf(user)).startsWith('hmac-sha256+bcrypt:$2b$11$'))
+    await until(async () => (await hashOf(user)).startsWith('hmac-sha256+bcrypt:$2b$11$'))
     const last = await client.session(credentials)
     const sessions = [...answers.map(({ body }) => body['token'] as string), last]
     expect(await client.live(sessions)).to.have.length(7)
     const { passwordHash: _, ...rest } = (await store.findById(user.id)) as UserRecord
     const { passwordHash: __, ...planted } = user
     expect(rest).to.deep.equal(planted)
-  }).timeout(20_000)
+  })
 
   describe('made by others', () => {
     let client: Client
@@ -901,7 +894,7 @@ describe('a stored hash', () => {
         expect((await client.logIn({ ...credentials, password: phrases.wrong })).status).to.equal(401)
         expect(await hashOf(user)).to.equal(user.passwordHash)
         const token = await client.session(credentials)
-        await until('it is replaced', async () => (await hashOf(user)).startsWith('hmac-sha256+bcrypt:$2b$10$'))
+        await until(async () => (await hashOf(user)).startsWith('hmac-sha256+bcrypt:$2b$10$'))
         expect((await client.logIn(credentials)).status).to.equal(200)
         expect(await client.isLive(token)).to.equal(true)
         expect(await store.findById(user.id)).to.include({ credentialVersion: 1, endedVersion: 1 })
@@ -938,7 +931,7 @@ describe('a stored hash', () => {
         expect(performance.now() - startedAt, row).to.be.below(2000)
       }
       client.expectQuietLog()
-    }).timeout(20_000)
+    })
   })
 })
 
@@ -1008,7 +1001,7 @@ describe('accounts in a database', () => {
         expect(await after.isLive(await after.session({ ...demo, password })), what).to.equal(true)
       }
     }
-  }).timeout(20_000)
+  })
 
   it('that are forgotten with the process leave sessions that can be ended, and nothing else', async () => {
     const { TOKEN_STORE_URL } = (await envAt('sqlite')) as { TOKEN_STORE_URL: string }
@@ -1056,7 +1049,7 @@ describe('accounts in a database', () => {
       expect((await here.remove(other, phrases.third)).status).to.equal(204)
       expect(await there.isLive(other)).to.equal(false)
       expect((await there.logIn({ ...current, password: phrases.third })).status).to.equal(401)
-    }).timeout(20_000)
+    })
   }
 })
 
@@ -1381,7 +1374,7 @@ describe('a change that is cut short', () => {
       }
       expect(lost.issued).to.be.above(0)
       expect(lost.refused).to.be.above(0)
-    }).timeout(20_000)
+    })
   }
 
   describe('by the end of the process', () => {
@@ -1451,7 +1444,7 @@ describe('a change that is cut short', () => {
         const renewed = await next.logIn({ ...credentials, password: phrases.second })
         expect(renewed.status).to.equal(act === 'change' ? 200 : 401)
         expect(await next.live(tokens)).to.deep.equal([])
-      }).timeout(20_000)
+      })
     }
   })
 })

@@ -47,8 +47,7 @@ function drive(business: string, tokens: string[]) {
   }
 }
 
-describe('several processes of each service', function () {
-  this.timeout(60_000)
+describe('several processes of each service', () => {
   let users: Place
   let tokens: Place
   let run: Run

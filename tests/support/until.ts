@@ -1,9 +1,16 @@
-// Waiting for what comes about by itself, and no longer than it may take.
+// Waiting for what comes about by itself, and no longer than it may take on a slow machine.
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Resolves when `what` does to true. */
-export async function until(what: () => Promise<boolean> | boolean, withinMs = 5000): Promise<void> {
-  for (const giveUpAt = performance.now() + withinMs; !(await what()); await sleep(10)) {
-    if (performance.now() > giveUpAt) throw new Error(`waited for ${withinMs} ms: ${what}`)
+/** Asks until the answer is neither false nor null nor undefined, and resolves to it. */
+export async function until<T>(
+  ask: () => Promise<T> | T,
+  withinMs = 20_000,
+): Promise<Exclude<T, false | null | undefined>> {
+  for (const giveUpAt = performance.now() + withinMs; ; await sleep(10)) {
+    const answer = await ask()
+    if (answer !== false && answer !== null && answer !== undefined) {
+      return answer as Exclude<T, false | null | undefined>
+    }
+    if (performance.now() > giveUpAt) throw new Error(`waited for ${withinMs} ms: ${ask}`)
   }
 }
