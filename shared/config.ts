@@ -37,15 +37,15 @@ export const port = (fallback: number, description: string) =>
   z.coerce.number().int().min(0).max(65535).default(fallback).meta({ description, expected: 'a port from 0 to 65535' })
 
 /** Whole seconds in the environment, milliseconds in the program. */
-export const seconds = (fallback: number, description: string) =>
+export const seconds = (fallback: number, description: string, most = 10 * 365 * 86400) =>
   z.coerce
     .number()
     .int()
     .min(1)
-    .max(10 * 365 * 86400)
+    .max(most)
     .default(fallback)
     .transform(value => value * 1000)
-    .meta({ description, expected: 'a whole number of seconds, 1 or more' })
+    .meta({ description, expected: `a whole number of seconds, 1 to ${most}` })
 
 export const count = (fallback: number, description: string) =>
   z.coerce.number().int().min(1).default(fallback).meta({ description, expected: 'a whole number, 1 or more' })

@@ -98,12 +98,20 @@ describe('the configuration', () => {
 
   it('reports every problem at once, with what is expected and what was there', () => {
     expect(
-      problemsOf({ ...keys, SERVICE_KEY: 'short', AUTH_PORT: 'abc', TOKEN_TTL_SECONDS: '0', LOG_LEVEL: 'loud' }),
+      problemsOf({
+        ...keys,
+        SERVICE_KEY: 'short',
+        AUTH_PORT: 'abc',
+        TOKEN_TTL_SECONDS: '0',
+        LOG_LEVEL: 'loud',
+        SWEEP_INTERVAL_SECONDS: '2592000', // longer than a timer can wait
+      }),
     ).to.deep.equal([
       'SERVICE_KEY: expected at least 32 random characters (openssl rand -hex 32); it is not',
       'LOG_LEVEL: expected error, warn, info, debug; got "loud"',
       'AUTH_PORT: expected a port from 0 to 65535; got "abc"',
-      'TOKEN_TTL_SECONDS: expected a whole number of seconds, 1 or more; got "0"',
+      'TOKEN_TTL_SECONDS: expected a whole number of seconds, 1 to 315360000; got "0"',
+      'SWEEP_INTERVAL_SECONDS: expected a whole number of seconds, 1 to 86400; got "2592000"',
     ])
   })
 

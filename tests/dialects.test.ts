@@ -1251,7 +1251,7 @@ describe('the dialects', function () {
     it('reports a value that is not usable under the name it was given', () => {
       const CONFIG_XML = file(xml('<TOKEN_CLEAR_FREQUENCY>often</TOKEN_CLEAR_FREQUENCY>'))
       expect(problemsOf({ DIALECTS: 'token-provider:0', CONFIG_XML })).to.deep.equal([
-        'TOKEN_CLEAR_FREQUENCY: expected a whole number of seconds, 1 or more; got "often"',
+        'TOKEN_CLEAR_FREQUENCY: expected a whole number of seconds, 1 to 86400; got "often"',
       ])
     })
 

@@ -94,7 +94,7 @@ export const authSettings = {
     120,
     'tokens without a log-in to one address in a minute, from the dialects that give them',
   ),
-  SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead'),
+  SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead', 86_400),
   TOKEN_STORE_URL: storeUrl('where tokens are kept: memory:, sqlite:path, postgres://…'),
   TOKEN_SNAPSHOT_FILE: z.string().optional().meta({
     description: 'with TOKEN_STORE_URL=memory: only: sessions are kept there over a planned restart',

@@ -47,7 +47,7 @@ export const lifeSettings = {
 } satisfies Record<DialectName, Record<string, z.ZodType<number>>>
 
 export const clearSetting = {
-  TOKEN_CLEAR_FREQUENCY: seconds(15, 'SWEEP_INTERVAL_SECONDS, where that is not set'),
+  TOKEN_CLEAR_FREQUENCY: seconds(15, 'SWEEP_INTERVAL_SECONDS, where that is not set', 86_400),
 }
 
 const sweepSetting = 'SWEEP_INTERVAL_SECONDS'
