@@ -29,7 +29,7 @@ describe('the Postman collection', () => {
   after(cleanUp)
 
   it('passes in newman against the real pair, from the first request to the last', async () => {
-    const { business, auth, authInternal } = await runStartServer({ env: { TOKEN_TTL_SECONDS: '2' } }).ready
+    const { business, auth, authInternal } = await runStartServer({ env: { TOKEN_TTL_SECONDS: '3' } }).ready
     const { failures, stats, executed } = await runNewman({ business, auth, authInternal })
     expect(failures).to.deep.equal([])
     expect([...new Set(executed)]).to.have.members(requests.map(({ name }) => name))
@@ -37,7 +37,7 @@ describe('the Postman collection', () => {
   })
 
   it('passes in newman where one address serves both and nobody reaches the internal listener', async () => {
-    const env = { PORT: '0', HOST: '127.0.0.1', TOKEN_TTL_SECONDS: '2' }
+    const env = { PORT: '0', HOST: '127.0.0.1', TOKEN_TTL_SECONDS: '3' }
     const { business } = await runStartServer({ env }).ready
     const { failures, stats, executed } = await runNewman({ business, auth: business, authInternal: '' })
     expect(failures).to.deep.equal([])
