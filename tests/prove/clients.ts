@@ -9,7 +9,9 @@ import type { Answer, Recorder, Token, User } from './recorder.ts'
 
 export const clientCount = 20
 
-const longTtlSeconds = 30 // outlives a restart
+const long = { ttlSeconds: 30, absoluteTtlSeconds: 60 } // outlives a restart
+const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon at its absolute end, however busy
+const purpose = 'reset'
 const tokensPerUser = 4
 const hashesAtATime = 2 // a worker hashes a dozen a second, and the rest shall not wait for that
 const pauseMs = [10, 60] as const
@@ -66,7 +68,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     async function data(token: Token): Promise<Answer | null> {
       const answer = await send({ listener: 'business', method: 'GET', path: '/data', bearer: token.secret })
       if (answer === null) return null
-      const said = /^Hello, (.*)!$/s.exec(String(answer.body['data']))?.[1] ?? null
+      const said = /^Hello, (.*)!$/s.exec(String(answer.body['data']))?.[1] ?? 'what is no greeting'
       const seenUser = answer.status === 200 ? recorder.seenUser(said === 'guest' ? null : said) : undefined
       record({ op: 'data', client, asked: 'business', token: token.name, seenUser }, answer)
       if (answer.status === 401) bury(token)
@@ -74,14 +76,15 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     }
 
     /** Several at a time, of anybody, as Business asks. */
-    async function validate(tokens: Token[], touch: boolean): Promise<void> {
-      const body = { tokens: tokens.map(({ secret }) => secret), ...(!touch && { touch }) }
+    async function validate(tokens: Token[], touch: boolean, purpose: string | null = null): Promise<void> {
+      const secrets = tokens.map(({ secret }) => secret)
+      const body = { tokens: secrets, ...(!touch && { touch }), ...(purpose !== null && { purpose }) }
       const path = '/validateToken'
       const answer = await send({ listener: 'authInternal', method: 'POST', path, bearer: serviceKey, body })
       if (answer === null) return
       const verdicts = answer.body['verdicts'] as Record<string, unknown>[] | undefined
       for (const [i, { name }] of tokens.entries()) {
-        const asked = { op: 'validate', client, asked: 'auth', token: name, touch, purpose: null } as const
+        const asked = { op: 'validate', client, asked: 'auth', token: name, touch, purpose } as const
         const verdict = verdicts?.[i]
         if (answer.status !== 200 || verdict === undefined) record(asked, answer)
         else if (verdict['authenticated'] !== true)
@@ -93,8 +96,17 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       }
     }
 
-    async function logIn(user: User, password = user.passwords[0] as number): Promise<void> {
-      const body = { username: user.username, password: user.passwordOf(password) }
+    /** As a proxy asks before it lets a request through. */
+    async function forwardAuth(token: Token): Promise<void> {
+      const request = { listener: 'authInternal', method: 'GET', path: '/forwardAuth' } as const
+      const answer = await send({ ...request, bearer: token.secret })
+      if (answer === null) return
+      record({ op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null }, answer)
+    }
+
+    /** Null: a password that was never right. */
+    async function logIn(user: User, password = user.passwords[0] as number | null): Promise<void> {
+      const body = { username: user.username, password: user.passwordOf(password ?? -1) }
       const answer = await send({ listener: 'auth', method: 'POST', path: '/login', body })
       if (answer === null) return
       const token = answer.status === 200 ? recorder.nameToken(String(answer.body['token']), user) : null
@@ -105,13 +117,19 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (answer.status === 401 && user.passwords[0] === password) user.passwords.push(user.passwords.shift() as number)
     }
 
-    async function issue(user: User | null, kind: 'sliding' | 'single-use' | 'fixed'): Promise<Token | null> {
-      const ttl = kind !== 'sliding' ? 2 : random.chance(0.4) ? longTtlSeconds : ttlSeconds
-      const body = { kind, ttlSeconds: ttl, ...(user && { userId: user.id }) }
+    async function issue(
+      user: User | null,
+      kind: 'sliding' | 'single-use' | 'fixed',
+      purpose: string | null = null,
+    ): Promise<Token | null> {
+      const lives =
+        kind !== 'sliding' ? { ttlSeconds: 2 } : random.pick([long, long, short, { ttlSeconds }, { ttlSeconds }])
+      const body = { kind, ...lives, ...(user && { userId: user.id }), ...(purpose !== null && { purpose }) }
       const answer = await send({ listener: 'authInternal', method: 'POST', path: '/tokens', bearer: adminKey, body })
       if (answer === null) return null
       const token = answer.status === 201 ? recorder.nameToken(String(answer.body['token']), user) : null
-      const terms = { kind, purpose: null, user: user?.name ?? null, ttlMs: ttl * 1000 }
+      const absolute = 'absoluteTtlSeconds' in lives ? { absoluteTtlMs: lives.absoluteTtlSeconds * 1000 } : {}
+      const terms = { kind, purpose, user: user?.name ?? null, ttlMs: lives.ttlSeconds * 1000, ...absolute }
       record({ op: 'issue', client, asked: 'auth', ...terms, ...(token && { token: token.name }) }, answer)
       return token
     }
@@ -176,6 +194,27 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       await validate(before.slice(0, 8), true)
     }
 
+    const operatorEnds = (path: string) => send({ listener: 'authInternal', method: 'DELETE', path, bearer: adminKey })
+
+    async function operatorEndsOne(target: Token): Promise<void> {
+      const answer = await operatorEnds(`/tokens/${target.id}`)
+      if (answer === null) return
+      record({ op: 'endSession', client, asked: 'auth', token: null, target: target.name }, answer)
+      if (answer.status !== 204) return
+      bury(target)
+      await data(target)
+    }
+
+    async function operatorEndsAll(user: User): Promise<void> {
+      const before = [...user.tokens]
+      const answer = await operatorEnds(`/admin/users/${user.id}/sessions`)
+      if (answer === null) return
+      record({ op: 'endSessions', client, asked: 'auth', token: null, user: user.name }, answer)
+      if (answer.status !== 204) return
+      for (const ended of before) bury(ended)
+      await validate(before.slice(0, 8), true)
+    }
+
     async function changePassword(token: Token, user: User): Promise<void> {
       const oldPassword = user.unfinished?.oldPassword ?? (user.passwords[0] as number)
       const newPassword = user.unfinished?.newPassword ?? user.nextPassword++
@@ -209,6 +248,16 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (random.chance(0.3)) await data(token)
     }
 
+    /** It opens what it is for, and nothing else. */
+    async function useForPurpose(user: User): Promise<void> {
+      const token = await issue(user, random.pick(['fixed', 'single-use']), purpose)
+      if (token === null) return
+      await data(token)
+      await validate([token], true)
+      await validate([token], true, purpose)
+      await validate([token], true, purpose)
+    }
+
     async function useFixed(user: User): Promise<void> {
       const token = await issue(user, 'fixed')
       if (token === null) return
@@ -237,13 +286,19 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       [5, (_user, token) => logOut(token)],
       [5, (_user, token) => renew(token)],
       [4, (_user, token) => list(token)],
+      [3, (_user, token) => forwardAuth(token)],
       [3, (user, token) => endOne(token, user)],
+      [2, (_user, token) => operatorEndsOne(token)],
       [1, (user, token) => endAll(token, user)],
+      [1, user => operatorEndsAll(user)],
+      [2, (_user, token) => data(recorder.inventToken(token))],
+      [2, user => useForPurpose(user)],
       [6, user => raceForSingleUse(user)],
       [2, user => useFixed(user)],
       [4, user => logInOrIssue(user)],
       [3, (user, token) => hashed(() => changePassword(token, user))],
       [2, user => hashed(() => tryOldPassword(user))],
+      [1, user => hashed(() => logIn(user, null))],
       [3, async (_user, token) => rest(token)],
     ]
     const total = steps.reduce((sum, [weight]) => sum + weight, 0)

@@ -30,7 +30,7 @@ export interface FaultKind {
 }
 
 const hour = 3_600_000
-const unavailable = '503 within the deadline, never 200, 401 or 500; works again by itself'
+const unavailable = '503 within the deadline where there is no verdict, and no false one; works again by itself'
 
 const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster

@@ -4,17 +4,21 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, syml
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createRandom } from '../support/random.ts'
+import type { Rule } from './checker.ts'
 import { drive } from './drive.ts'
 import { faultKinds } from './faults.ts'
 import { judge } from './judgement.ts'
-import type { StoreName } from './pair.ts'
+import { type StoreName, whyMissing } from './pair.ts'
 
 interface Mutant {
   /** What is wrong then. */
   name: string
   file: string
+  /** Found there once. */
   find: string
   replace: string
+  /** That it breaks, whatever else. */
+  rule: Rule
   storeName: StoreName
   /** What the fault's name begins with, where it takes one to show. */
   fault?: string
@@ -27,6 +31,7 @@ const authClient = 'services/business/authClient.ts'
 const mutants: Mutant[] = [
   {
     name: 'a log-out is answered and not done',
+    rule: 'ended token',
     file: tokens,
     find: 'if (!isSession(seen)) return false\n      const token = await ask(store.delete(ref, now()))',
     replace: 'if (!isSession(seen)) return false\n      const token = seen',
@@ -34,6 +39,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'DELETE /sessions/:id is answered and not done',
+    rule: 'ended token',
     file: tokens,
     find: 'const token = await ask(store.deleteById(id, now()))\n      if (token) tell',
     replace:
@@ -42,24 +48,29 @@ const mutants: Mutant[] = [
   },
   {
     name: 'a verdict is cached for a second',
+    rule: 'ended token',
     file: authClient,
-    find: '    const batch = join(token, caller)\n    const at = batch.tokens.length - 1\n    return (await batch.verdicts.promise)[at] as Verdict',
+    find: '    const batch = join(token, caller)\n',
     replace: `    const cache = ((pool as any).cache ??= new Map())
     const known = cache.get(token)
-    if (known && known.until > monotonicNow()) return known.verdict
-    const batch = join(token, caller)
-    const at = batch.tokens.length - 1
-    const verdict = (await batch.verdicts.promise)[at] as Verdict
-    cache.set(token, { verdict, until: monotonicNow() + 1000 })
-    return verdict`,
+    if (known && known.until > monotonicNow()) return known.judged
+    const judged = await judgeNow(token, caller)
+    cache.set(token, { judged, until: monotonicNow() + 1000 })
+    return judged
+  }
+
+  async function judgeNow(token: string, caller: Caller): Promise<any> {
+    const batch = join(token, caller)\n`,
     storeName: 'memory',
   },
   {
     name: 'a request joins a call that has left already',
+    rule: 'single use',
     file: authClient,
     find: '    const batch = join(token, caller)\n',
     replace: `    for (const { tokens, verdicts } of [...inFlight].flatMap(({ batches }) => batches)) {
-      if (tokens.includes(token)) return (await verdicts.promise)[tokens.indexOf(token)] as Verdict
+      if (!tokens.includes(token)) continue
+      return { verdict: (await verdicts.promise)[tokens.indexOf(token)] as Verdict, serverTiming: '' }
     }
     const batch = join(token, caller)\n`,
     storeName: 'memory',
@@ -67,6 +78,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'tokens are read, then written',
+    rule: 'single use',
     file: tokens,
     find: "await ask(store[touch ? 'touch' : 'look'](wellFormed, at, purpose))",
     replace: `await ask(store.look(wellFormed, at, purpose).then(async seen => {
@@ -77,6 +89,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'the answers of a batch are swapped',
+    rule: 'wrong owner',
     file: 'services/auth/routes/validateToken.ts',
     find: '{ verdicts: found.map(verdictOf) }',
     replace: '{ verdicts: found.toReversed().map(verdictOf) }',
@@ -84,15 +97,18 @@ const mutants: Mutant[] = [
   },
   {
     name: '401 where Auth gives no verdict',
+    rule: 'lost session',
     file: 'services/business/requireToken.ts',
-    find: 'await auth.validate(readBearerToken(ctx.req), ctx.state)',
-    replace:
-      'await auth.validate(readBearerToken(ctx.req), ctx.state).catch(() => ({ authenticated: false }) as const)',
+    find: 'await auth.judge(readBearerToken(ctx.req), ctx.state)',
+    replace: `await auth
+      .judge(readBearerToken(ctx.req), ctx.state)
+      .catch(() => ({ verdict: { authenticated: false } as const, serverTiming: '' }))`,
     storeName: 'sqlite',
     fault: 'Auth is killed',
   },
   {
     name: 'who is answered nonsense is let in',
+    rule: 'lost session',
     file: authClient,
     find: "if (answer.headers['x-request-id'] !== callId) throw",
     replace: "if (answer.headers['x-request-id'] === '') throw",
@@ -101,6 +117,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'a store that is away is "no such token"',
+    rule: 'lost session',
     file: tokens,
     find: "await ask(store[touch ? 'touch' : 'look'](wellFormed, at, purpose))",
     replace: "await store[touch ? 'touch' : 'look'](wellFormed, at, purpose).catch(() => [])",
@@ -109,6 +126,7 @@ const mutants: Mutant[] = [
   },
   {
     name: '500 where a store is away',
+    rule: 'status',
     file: 'shared/errors.ts',
     find: "throw new AppError('unavailable', message, { cause })",
     replace: 'throw cause',
@@ -117,6 +135,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'a new password ends no session',
+    rule: 'ended token',
     file: users,
     find: 'await endTokens(id, credentialVersion, isOnly ? keep : null)',
     replace: '',
@@ -124,6 +143,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'the old password goes on to open',
+    rule: 'old password',
     file: users,
     find: 'const changes = { passwordHash, confirmedAt,',
     replace: 'const changes = { confirmedAt,',
@@ -131,13 +151,39 @@ const mutants: Mutant[] = [
   },
   {
     name: 'idle tokens live on',
+    rule: 'dead token',
     file: 'services/auth/stores/memory.ts',
     find: 'expiryOf(slot) <= now || holderOf(slot).ended',
     replace: 'holderOf(slot).ended',
     storeName: 'memory',
   },
   {
+    name: 'a busy token outlives its absolute end',
+    rule: 'dead token',
+    file: 'services/auth/stores/memory.ts',
+    find: 'Math.min(now + ttlMs, absoluteExpiresAt[i] as number)',
+    replace: 'now + ttlMs',
+    storeName: 'memory',
+  },
+  {
+    name: 'the id of a token is enough',
+    rule: 'never issued',
+    file: 'services/auth/stores/memory.ts',
+    find: 'slot !== none && table.hasHash(slot, hash) ? slot : none',
+    replace: 'slot',
+    storeName: 'memory',
+  },
+  {
+    name: 'a token opens what it is not for',
+    rule: 'wrong purpose',
+    file: 'services/auth/stores/memory.ts',
+    find: ' && holderOf(slot).purpose === purpose ? slot',
+    replace: ' ? slot',
+    storeName: 'memory',
+  },
+  {
     name: 'the old secret outlives a renewal',
+    rule: 'ended token',
     file: 'services/auth/stores/memory.ts',
     find: '      table.setHash(slot, newHash)\n',
     replace: '',
@@ -145,6 +191,7 @@ const mutants: Mutant[] = [
   },
   {
     name: 'a planned stop forgets the sessions',
+    rule: 'lost session',
     file: 'services/auth/stores/memorySnapshot.ts',
     find: "closing ??= write().catch(failWith('cannot be written'))",
     replace: 'closing ??= Promise.resolve()',
@@ -153,6 +200,7 @@ const mutants: Mutant[] = [
   },
   {
     name: "a clock that is set back takes Auth's with it",
+    rule: 'dead token',
     file: 'services/auth/clock.ts',
     find: 'Math.max(wallNow(), at + elapsedMs)',
     replace: 'wallNow()',
@@ -164,35 +212,48 @@ const mutants: Mutant[] = [
 export interface Caught {
   name: string
   storeName: StoreName
-  /** The rule that was found broken; null where none was. */
-  rule: string | null
+  /** That it breaks. */
+  rule: Rule
+  /** Of that rule; none: it was not caught. */
   violations: number
 }
 
+/** In words, what of the sources has changed so that a mutant cannot be planted any more. */
+export function mutantsAstray(): string[] {
+  return mutants.flatMap(({ name, file, find }) => {
+    const times = readFileSync(file, 'utf8').split(find).length - 1
+    return times === 1 ? [] : [`${name}: its text is ${times} times in ${file}`]
+  })
+}
+
+/** Only those whose stores are here. */
 export async function tryMutants(seed: number, tell: (what: string) => void): Promise<Caught[]> {
   const copy = copyOfSources()
   const results: Caught[] = []
   try {
     // Where the checker refutes the server as it is, it would catch everything.
-    const sound: Mutant = { name: 'nothing', file: tokens, find: 'ask', replace: 'ask', storeName: 'memory' }
-    if ((await violationsOf(sound)).length > 0) throw new Error('nothing is planted yet, and the history is refuted')
-    for (const [i, mutant] of mutants.entries()) {
-      tell(`${i + 1}/${mutants.length} ${mutant.name}`)
-      const path = join(copy, mutant.file)
+    if ((await violationsOf({ storeName: 'memory' })).length > 0) {
+      throw new Error('nothing is planted yet, and the history is refuted')
+    }
+    const here = mutants.filter(({ storeName }) => whyMissing(storeName) === null)
+    for (const [i, mutant] of here.entries()) {
+      const { name, file, find, replace, rule, storeName } = mutant
+      tell(`${i + 1}/${here.length} ${name}`)
+      const path = join(copy, file)
       const source = readFileSync(path, 'utf8')
-      const parts = source.split(mutant.find)
-      if (parts.length !== 2) throw new Error(`${mutant.name}: the text is there ${parts.length - 1} times`)
-      writeFileSync(path, parts.join(mutant.replace))
+      writeFileSync(
+        path,
+        source.replace(find, () => replace),
+      )
       const rules = await violationsOf(mutant).finally(() => writeFileSync(path, source))
-      const { name, storeName } = mutant
-      results.push({ name, storeName, rule: mostOf(rules), violations: rules.length })
+      results.push({ name, storeName, rule, violations: rules.filter(broken => broken === rule).length })
     }
     return results
   } finally {
     rmSync(copy, { recursive: true })
   }
 
-  async function violationsOf({ storeName, fault }: Mutant): Promise<string[]> {
+  async function violationsOf({ storeName, fault }: Pick<Mutant, 'storeName' | 'fault'>): Promise<Rule[]> {
     const kinds = faultKinds.filter(({ what }) => fault !== undefined && what.startsWith(fault))
     const result = await drive({
       storeName,
@@ -210,12 +271,6 @@ export async function tryMutants(seed: number, tell: (what: string) => void): Pr
     if (result.operations < 200) throw new Error(`the servers did not run: ${result.problems}`)
     return judge(result.lines, storeName, copy).violations.map(({ rule }) => rule)
   }
-}
-
-function mostOf(rules: string[]): string | null {
-  const counts = new Map<string, number>()
-  for (const rule of rules) counts.set(rule, (counts.get(rule) ?? 0) + 1)
-  return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? null
 }
 
 function copyOfSources(): string {

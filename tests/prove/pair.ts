@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServiceMessage } from '../../shared/service.ts'
 import { type Line, startLine } from '../support/line.ts'
-import { type Cluster, startCluster as startPostgres } from '../support/postgres.ts'
-import { type RedisServer, startRedis } from '../support/redis.ts'
+import { binaries, type Cluster, startCluster as startPostgres } from '../support/postgres.ts'
+import { hasRedis, type RedisServer, startRedis } from '../support/redis.ts'
 import { adminKey, serviceKey } from '../support/servers.ts'
 import { wideLimits } from '../support/throttles.ts'
 
@@ -17,6 +17,7 @@ export type StoreName = (typeof storeNames)[number]
 
 /** Short, so that tokens die while they are watched. */
 export const ttlSeconds = 3
+export const absoluteTtlSeconds = 20
 
 /** One service, started again and again. */
 export interface Process {
@@ -64,6 +65,12 @@ export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gn
   .map(folder => join(folder, 'faketime', 'libfaketime.so.1'))
   .find(existsSync)
 
+/** Null where the store is here. */
+export function whyMissing(storeName: StoreName): string | null {
+  if (storeName === 'redis' && !hasRedis) return 'redis-server is not here'
+  return storeName === 'postgres' && binaries === null ? 'PostgreSQL is not installed' : null
+}
+
 const children = new Set<ChildProcess>()
 const folders = new Set<() => void>()
 process.on('exit', () => {
@@ -98,6 +105,7 @@ export async function startPair({ storeName, root = process.cwd(), env = {}, fak
     AUTH_PORT: '0',
     AUTH_INTERNAL_PORT: '0',
     TOKEN_TTL_SECONDS: String(ttlSeconds),
+    TOKEN_ABSOLUTE_TTL_SECONDS: String(absoluteTtlSeconds),
     TOKEN_LIMIT_PER_USER: '1000',
     SWEEP_INTERVAL_SECONDS: '2',
     REGISTRATION: 'open',

@@ -2,14 +2,21 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { parseArgs } from 'node:util'
-import { binaries } from '../support/postgres.ts'
 import { createRandom } from '../support/random.ts'
-import { hasRedis } from '../support/redis.ts'
-import { drive } from './drive.ts'
+import { drive, type FaultResult } from './drive.ts'
 import { faultKinds } from './faults.ts'
 import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
-import { tryMutants } from './mutants.ts'
-import { faketime, type StoreName, storeNames } from './pair.ts'
+import { mutantsAstray, tryMutants } from './mutants.ts'
+import { faketime, type StoreName, storeNames, whyMissing } from './pair.ts'
+import {
+  isKeptOver,
+  isKeptUnder,
+  mostDataMs,
+  mostRecoveryMs,
+  type Promised,
+  promisesOfSoak,
+  promisesOfStorm,
+} from './promises.ts'
 import { chartOf, type Proof, reportOf } from './report.ts'
 import { measureRestarts } from './restarts.ts'
 import { soak } from './soak.ts'
@@ -47,6 +54,7 @@ if (options.help) {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 const seed = Number(options.seed ?? Math.floor(Math.random() * 1e6))
 const beganMs = performance.now()
+const untested: string[] = []
 if (options.check !== undefined) {
   const violations = checkFile(options.check)
   for (const violation of violations) console.log(inWords(violation))
@@ -57,19 +65,19 @@ if (options.report !== undefined) {
   writeReport(later.reduce(merged, proof as Proof))
   end(0)
 }
-console.log(`seed ${seed}`)
-if (options.mutants) {
-  const mutants = await tryMutants(seed, what => tell(what))
-  done()
-  for (const { name, storeName, rule } of mutants)
-    console.log(`${rule === null ? 'NOT CAUGHT' : 'caught'}  ${name} (${storeName}:) ${rule ?? ''}`)
-  end(mutants.filter(({ rule }) => rule === null).length)
+refuseUnknown('store', storeNames)
+refuseUnknown('parts', allParts)
+refuseUnknown('faults', [...new Set(faultKinds.map(({ id }) => id))])
+const astray = mutantsAstray()
+if (astray.length > 0) {
+  console.error(astray.join('\n'))
+  process.exit(2)
 }
-
+console.log(`seed ${seed}`)
 const chosenStores = options.store?.split(',') ?? [...storeNames]
 const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
-const isPart = options.short === true || chosen.length > 0
-const parts = options.parts?.split(',') ?? (isPart ? ['faults'] : allParts)
+const isPart = options.short === true || options.mutants === true || chosen.length > 0
+const parts = options.mutants ? ['mutants'] : (options.parts?.split(',') ?? (isPart ? ['faults'] : allParts))
 const seconds = Number(options.seconds ?? (options.short ? 10 : 900))
 const kinds = faultKinds.filter(({ id }) => options.faults?.split(',').includes(id) ?? true)
 const proof: Proof = {
@@ -86,42 +94,68 @@ const proof: Proof = {
   storm: null,
   soak: null,
   mutants: [],
+  notTested: untested,
 }
 let found = 0
 
-for (const storeName of storeNames.filter(name => parts.includes('faults') && chosenStores.includes(name))) {
-  const missing = whyMissing(storeName)
-  if (missing !== null) {
-    console.log(`not tested: ${storeName}:, for ${missing}`)
-    continue
-  }
-  await driveOn(storeName, seconds, false)
-  if (kinds.some(({ id }) => id === 'F11')) {
-    if (faketime === undefined) console.log('not tested: F11, for libfaketime is not here')
-    else if (!options.short) await driveOn(storeName, seconds / 4, true)
-  }
-}
+if (parts.includes('faults')) await driveOnAll()
 if (parts.includes('restarts')) {
+  if (whyMissing('redis') !== null) notTested(`restarts one by one, for ${whyMissing('redis')}`)
   proof.restarts = await measureRestarts(5, what => tell(`restarts: ${what}`))
-  found += proof.restarts.reduce((sum, { lost }) => sum + lost, 0)
+  done()
+  for (const result of proof.restarts) {
+    if (!isKeptOver(result))
+      tellFound('the restarts', [`${result.what}: ${result.lost} lost, ${JSON.stringify(result.otherStatuses)}`])
+  }
+  save()
 }
-if (parts.includes('storm')) proof.storm = await measureStorm(5, 5, what => tell(`storm: ${what}`))
+if (parts.includes('storm')) {
+  proof.storm = await measureStorm(5, 5, what => tell(`storm: ${what}`))
+  done()
+  tellFound('the storm', notKept(promisesOfStorm(proof.storm)))
+  save()
+}
 const minutes = Number(options['soak-minutes'])
 if (parts.includes('soak') && minutes > 0) {
   const result = await soak('memory', minutes, seed, what => tell(`soak: ${what}`))
+  done()
   const judgement = judge(result.drive.lines, 'soak', options.keep ?? null)
   proof.soak = { result, judgement }
   result.drive.lines = []
-  tellFound('soak', [...judgement.violations.map(inWords), ...result.drive.problems], judgement.file)
+  const problems = [...judgement.violations.map(inWords), ...result.drive.problems]
+  tellFound('the soak', [...problems, ...notKept(promisesOfSoak(result))], judgement.file)
+  save()
 }
 if (parts.includes('mutants')) {
+  for (const name of storeNames) {
+    if (whyMissing(name) !== null) notTested(`servers broken on purpose on ${name}:, for ${whyMissing(name)}`)
+  }
   proof.mutants = await tryMutants(seed, what => tell(`broken on purpose: ${what}`))
-  found += proof.mutants.filter(({ rule }) => rule === null).length
+  done()
+  for (const { name, storeName, rule, violations } of proof.mutants) {
+    console.log(`${violations > 0 ? 'caught' : 'NOT CAUGHT'}  ${name} (${storeName}:) ${rule}, ${violations}`)
+  }
+  found += proof.mutants.filter(({ violations }) => violations === 0).length
+  save()
 }
-done()
 if (!isPart) writeReport(proof)
-if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
 end(found)
+
+async function driveOnAll(): Promise<void> {
+  for (const storeName of storeNames.filter(name => chosenStores.includes(name))) {
+    const missing = whyMissing(storeName)
+    if (missing !== null) {
+      notTested(`${storeName}:, for ${missing}`)
+      continue
+    }
+    await driveOn(storeName, seconds, false)
+    if (kinds.some(({ id }) => id === 'F11')) {
+      if (faketime === undefined) notTested(`F11 on ${storeName}:, for libfaketime is not here`)
+      else if (!options.short) await driveOn(storeName, seconds / 4, true)
+    }
+    save()
+  }
+}
 
 async function driveOn(storeName: StoreName, seconds: number, isClock: boolean): Promise<void> {
   const name = isClock ? `${storeName}, the clock is set` : storeName
@@ -142,7 +176,25 @@ async function driveOn(storeName: StoreName, seconds: number, isClock: boolean):
   const { operations, faults, problems, skipped } = result
   console.log(`${name}: ${operations} operations, ${faults.length} faults, ${judgement.violations.length} violations`)
   for (const reason of skipped) console.log(`  not made: ${reason}`)
-  tellFound(name, [...judgement.violations.map(inWords), ...problems], judgement.file)
+  const slow = faults.filter(fault => !isKeptUnder(fault)).map(inFigures)
+  tellFound(name, [...judgement.violations.map(inWords), ...problems, ...slow], judgement.file)
+}
+
+const inFigures = ({ kind, recoveryMs, slowestDataMs }: FaultResult) =>
+  `${kind.what}: recovery after ${recoveryMs?.toFixed(0)} ms (at most ${mostRecoveryMs}), slowest /data ${slowestDataMs.toFixed(0)} ms (at most ${mostDataMs})`
+
+function notKept(promises: Promised[]): string[] {
+  return promises.filter(({ isKept }) => !isKept).map(({ promise, found }) => `${promise}: ${found}`)
+}
+
+function notTested(what: string): void {
+  untested.push(what)
+  console.log(`not tested: ${what}`)
+}
+
+/** What is there so far, for --report. */
+function save(): void {
+  if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
 }
 
 /** What was driven once more takes the place of what was there. */
@@ -157,6 +209,7 @@ function merged(proof: Proof, later: Proof): Proof {
     storm: later.storm ?? proof.storm,
     soak: later.soak ?? proof.soak,
     mutants: later.mutants.length > 0 ? later.mutants : proof.mutants,
+    notTested: [...new Set([...proof.notTested, ...later.notTested])],
     command: `${proof.command}\n${later.command}`,
   }
 }
@@ -167,16 +220,11 @@ function writeReport(proof: Proof): void {
   console.log('docs/reliability.md is written')
 }
 
-function tellFound(name: string, problems: string[], file: string | null): void {
+function tellFound(name: string, problems: string[], file: string | null = null): void {
   found += problems.length
   for (const problem of problems.slice(0, 20)) console.log(`  ${problem}`)
   if (problems.length > 0)
     console.log(`  ${problems.length} in ${name}; the history is ${file ?? 'not kept: it keeps every rule'}`)
-}
-
-function whyMissing(storeName: StoreName): string | null {
-  if (storeName === 'redis' && !hasRedis) return 'redis-server is not here'
-  return storeName === 'postgres' && binaries === null ? 'PostgreSQL is not installed' : null
 }
 
 function tell(what: string): void {
@@ -190,8 +238,16 @@ function done(): void {
 }
 
 function end(problems: number): never {
-  console.log(problems === 0 ? 'No promise was broken.' : `${problems} found.`)
+  const rest = untested.length === 0 ? '' : ` Not tested: ${untested.join('; ')}.`
+  console.log(`${problems === 0 ? 'No promise was broken.' : `${problems} found.`}${rest}`)
   process.exit(problems === 0 ? 0 : 1)
+}
+
+function refuseUnknown(option: 'store' | 'parts' | 'faults', known: readonly string[]): void {
+  const unknown = (options[option]?.split(',') ?? []).filter(name => !known.includes(name))
+  if (unknown.length === 0) return
+  console.error(`--${option}: expected some of ${known.join(', ')}; got ${unknown.join(', ')}`)
+  process.exit(2)
 }
 
 function parseArguments() {

@@ -1,5 +1,6 @@
 // Sends the requests of the clients and records each with its begin, its end and its outcome. Hides HTTP, the numbers that
 // users and tokens have in a history, and which answers say what.
+import { randomBytes } from 'node:crypto'
 import { Agent, errors } from 'undici'
 import type { Fault, HistoryHeader, Operation } from './history.ts'
 import { historyFormat, outcomeOf } from './history.ts'
@@ -78,8 +79,9 @@ export function createRecorder(addressOf: (listener: string) => string) {
   const hearers = new Set<(operation: Operation | Refusal) => void>()
   const userNames = new Map<string, string>()
   const tokenNames = new Map<string, string>()
+  const secretNames = new Map<string, string>()
+  let unsettled: Operation[] = []
   let nextId = 0
-  let nextToken = 0
 
   const nowMs = () => performance.now() - startedAtMs
 
@@ -111,6 +113,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     const error = outcome === 'ok' ? null : typeof body['error'] === 'string' ? body['error'] : null
     const operation = { ...asked, id: nextId++, beginMs, endMs, outcome, status, error } as Operation
     operations.push(operation)
+    if (outcome === 'unknown') unsettled.push(operation)
     for (const hear of hearers) hear(operation)
   }
 
@@ -120,6 +123,12 @@ export function createRecorder(addressOf: (listener: string) => string) {
     record,
     operations,
     faults,
+
+    /** What was answered 5xx, or not at all, up to `endedMs` has taken effect by `settledMs`, or never will. */
+    settle(endedMs: number, settledMs: number): void {
+      for (const operation of unsettled) if (operation.endMs <= endedMs) operation.settledMs = settledMs
+      unsettled = unsettled.filter(operation => operation.endMs > endedMs)
+    },
 
     recordFault(fault: Omit<Fault, 'id' | 'op'>): Fault {
       const whole: Fault = { id: nextId++, op: 'fault', ...fault }
@@ -146,12 +155,20 @@ export function createRecorder(addressOf: (listener: string) => string) {
         : (userNames.get(String(username)) ?? `nobody known: ${String(username).slice(0, 40)}`)
     },
 
-    /** Of a secret; where a session was renewed its id has several. */
+    /** Of a secret: the same one has the same name. Where a session was renewed its id has several. */
     nameToken(secret: string, user: User | null): Token {
+      const name = secretNames.get(secret) ?? `t${secretNames.size}`
       const id = secret.slice(3, 17)
-      const token = { name: `t${nextToken++}`, secret, id, user, restsUntilMs: 0 }
-      tokenNames.set(id, token.name)
-      return token
+      secretNames.set(secret, name)
+      tokenNames.set(id, name)
+      return { name, secret, id, user, restsUntilMs: 0 }
+    },
+
+    /** A secret that nobody got, though it looks like that of a token which is there. */
+    inventToken({ secret }: Token): Token {
+      const invented = secret.slice(0, 17) + randomBytes(46).toString('hex').slice(0, 49)
+      secretNames.set(invented, `t${secretNames.size}`)
+      return { name: secretNames.get(invented) as string, secret: invented, id: '', user: null, restsUntilMs: 0 }
     },
 
     seenToken: (id: unknown): string => tokenNames.get(String(id)) ?? 'not known',

@@ -28,7 +28,7 @@ export async function measureStorm(
 ): Promise<StormResult> {
   const pair = await startPair({
     storeName: 'memory',
-    env: { TOKEN_TTL_SECONDS: '600', TOKEN_LIMIT_PER_USER: '1000000' },
+    env: { TOKEN_TTL_SECONDS: '600', TOKEN_ABSOLUTE_TTL_SECONDS: '600', TOKEN_LIMIT_PER_USER: '1000000' },
   })
   const agent = new Agent({ connections: 300, pipelining: 1 })
   const auth = `${pair.auth.addresses['auth']}`

@@ -1,0 +1,74 @@
+// What is promised in figures, and whether a run has kept it: once, for the report and for the exit code. What is promised of
+// single answers is the checker's affair.
+import type { FaultResult } from './drive.ts'
+import type { RestartResult } from './restarts.ts'
+import type { SoakResult } from './soak.ts'
+import type { StormResult } from './storm.ts'
+
+export interface Promised {
+  promise: string
+  found: string
+  isKept: boolean
+}
+
+export const mostRecoveryMs = 2000
+/** Business waits a second for a verdict; the rest is what a machine may take that is shared with twenty clients. */
+export const mostDataMs = 1500
+
+export function isKeptUnder({ recoveryMs, slowestDataMs }: FaultResult): boolean {
+  return recoveryMs !== null && recoveryMs <= mostRecoveryMs && slowestDataMs <= mostDataMs
+}
+
+export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Promised[] {
+  const { calmP99Ms, stormP99Ms, validations, failed, loginsPerSecond } = storm
+  const ratio = stormP99Ms / calmP99Ms
+  return [
+    {
+      promise: 'p99 of a validation in a storm is at most three times that of the calm',
+      found: `${calmP99Ms.toFixed(1)} ms calm, ${stormP99Ms.toFixed(1)} ms while 16 clients log in without pause (${loginsPerSecond.toFixed(1)} a second): ${ratio.toFixed(1)} times`,
+      isKept: ratio <= 3,
+    },
+    {
+      promise: 'every validation is answered meanwhile',
+      found: `${failed} of ${validations} were not`,
+      isKept: failed === 0,
+    },
+    {
+      promise: 'the queue is bounded, and who finds it full is told within a second',
+      found: `${burst.logins} log-ins at once: ${inWords(burst.byStatus)}; at most ${burst.longestQueue} waited, the slowest 503 took ${burst.slowest503Ms.toFixed(0)} ms`,
+      isKept: burst.longestQueue <= 64 && burst.slowest503Ms <= 1000,
+    },
+    {
+      promise: 'who goes away leaves the queue',
+      found: `${aborted.logins} log-ins: ${aborted.queuedBefore} waited when their clients hung up, ${aborted.queuedAfter} a quarter of a second later`,
+      isKept: aborted.queuedAfter <= 1,
+    },
+  ]
+}
+
+/** From the second to the last fifth of the time, by the medians. */
+export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised[] {
+  return (
+    [
+      ['resident memory of Auth', growth.authMb, 64, ' MB'],
+      ['resident memory of Business', growth.businessMb, 64, ' MB'],
+      ['file descriptors of both', growth.descriptors, 20, ''],
+      ['tokens in the store, the dead included until they are swept', growth.tokens, 200, ''],
+    ] as const
+  ).map(([what, grown, most, unit]) => ({
+    promise: `${what}: no more than ${most}${unit} of growth`,
+    found: `${grown < 0 ? '-' : '+'}${Math.abs(grown).toFixed(1)}${unit}`,
+    isKept: grown <= most,
+  }))
+}
+
+/** While processes are replaced others answer: nobody may be told 503 then. */
+export function isKeptOver({ lost, otherStatuses }: RestartResult): boolean {
+  return lost === 0 && Object.keys(otherStatuses).length === 0
+}
+
+export function inWords(statuses: Record<string, number>): string {
+  return Object.entries(statuses)
+    .map(([status, count]) => `${count.toLocaleString('en')} × ${status}`)
+    .join(', ')
+}
