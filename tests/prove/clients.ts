@@ -34,6 +34,8 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
   const graveyard: Token[] = []
   let hashes = 0
   let running: Promise<unknown> = Promise.resolve()
+  const background = new Set<Promise<unknown>>()
+  const failures: unknown[] = []
 
   function createUser(username: string): User {
     const salt = String(random.next())
@@ -121,14 +123,21 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       user: User | null,
       kind: 'sliding' | 'single-use' | 'fixed',
       purpose: string | null = null,
+      slides: { ttlSeconds: number; absoluteTtlSeconds?: number } = random.pick([
+        long,
+        long,
+        short,
+        { ttlSeconds },
+        { ttlSeconds },
+      ]),
     ): Promise<Token | null> {
-      const lives =
-        kind !== 'sliding' ? { ttlSeconds: 2 } : random.pick([long, long, short, { ttlSeconds }, { ttlSeconds }])
+      const lives = kind === 'sliding' ? slides : { ttlSeconds: 2 }
       const body = { kind, ...lives, ...(user && { userId: user.id }), ...(purpose !== null && { purpose }) }
       const answer = await send({ listener: 'authInternal', method: 'POST', path: '/tokens', bearer: adminKey, body })
       if (answer === null) return null
       const token = answer.status === 201 ? recorder.nameToken(String(answer.body['token']), user) : null
-      const absolute = 'absoluteTtlSeconds' in lives ? { absoluteTtlMs: lives.absoluteTtlSeconds * 1000 } : {}
+      const { absoluteTtlSeconds } = lives
+      const absolute = absoluteTtlSeconds === undefined ? {} : { absoluteTtlMs: absoluteTtlSeconds * 1000 }
       const terms = { kind, purpose, user: user?.name ?? null, ttlMs: lives.ttlSeconds * 1000, ...absolute }
       record({ op: 'issue', client, asked: 'auth', ...terms, ...(token && { token: token.name }) }, answer)
       return token
@@ -299,12 +308,34 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       [3, (user, token) => hashed(() => changePassword(token, user))],
       [2, user => hashed(() => tryOldPassword(user))],
       [1, user => hashed(() => logIn(user, null))],
-      [3, async (_user, token) => rest(token)],
+      [3, async (_user, token) => beside(rest(token))],
+      [1, async () => beside(outlive())],
     ]
     const total = steps.reduce((sum, [weight]) => sum + weight, 0)
 
-    function rest(token: Token): void {
-      token.restsUntilMs = nowMs() + ttlSeconds * 1000 + random.between(-300, 300)
+    /** Left alone until about when it dies, and then asked for. */
+    async function rest(token: Token): Promise<void> {
+      const restsMs = ttlSeconds * 1000 + random.between(-300, 300)
+      token.restsUntilMs = nowMs() + restsMs
+      await sleep(restsMs, null, { signal: stopping.signal })
+      await data(token)
+    }
+
+    /** Kept busy until it has come to its absolute end, and a little longer. Of a guest, whom nobody logs out. */
+    async function outlive(): Promise<void> {
+      const token = await issue(null, 'sliding', null, short)
+      for (let restsMs = short.absoluteTtlSeconds * 1000 + 500; token !== null && restsMs > 0; restsMs -= 900) {
+        await sleep(900, null, { signal: stopping.signal })
+        await data(token)
+      }
+    }
+
+    /** Goes on beside what the client does next. */
+    function beside(what: Promise<void>): void {
+      const going = what
+        .catch(error => stopping.signal.aborted || failures.push(error))
+        .finally(() => background.delete(going))
+      background.add(going)
     }
 
     function drawStep(): Step {
@@ -352,6 +383,8 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     async stop() {
       stopping.abort()
       await running
+      await Promise.all(background)
+      if (failures.length > 0) throw failures[0]
     },
   }
 }

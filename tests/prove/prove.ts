@@ -180,8 +180,9 @@ async function driveOn(storeName: StoreName, seconds: number, isClock: boolean):
   tellFound(name, [...judgement.violations.map(inWords), ...problems, ...slow], judgement.file)
 }
 
-const inFigures = ({ kind, recoveryMs, slowestDataMs }: FaultResult) =>
-  `${kind.what}: recovery after ${recoveryMs?.toFixed(0)} ms (at most ${mostRecoveryMs}), slowest /data ${slowestDataMs.toFixed(0)} ms (at most ${mostDataMs})`
+function inFigures({ kind, recoveryMs, slowestDataMs }: FaultResult): string {
+  return `${kind.what}: recovery after ${recoveryMs?.toFixed(0)} ms (at most ${mostRecoveryMs}), slowest /data ${slowestDataMs.toFixed(0)} ms (at most ${mostDataMs})`
+}
 
 function notKept(promises: Promised[]): string[] {
   return promises.filter(({ isKept }) => !isKept).map(({ promise, found }) => `${promise}: ${found}`)

@@ -1,7 +1,7 @@
 // Sends the requests of the clients and records each with its begin, its end and its outcome. Hides HTTP, the numbers that
 // users and tokens have in a history, and which answers say what.
-import { randomBytes } from 'node:crypto'
 import { Agent, errors } from 'undici'
+import { drawSecret } from '../../services/auth/tokens/format.ts'
 import type { Fault, HistoryHeader, Operation } from './history.ts'
 import { historyFormat, outcomeOf } from './history.ts'
 
@@ -165,10 +165,11 @@ export function createRecorder(addressOf: (listener: string) => string) {
     },
 
     /** A secret that nobody got, though it looks like that of a token which is there. */
-    inventToken({ secret }: Token): Token {
-      const invented = secret.slice(0, 17) + randomBytes(46).toString('hex').slice(0, 49)
-      secretNames.set(invented, `t${secretNames.size}`)
-      return { name: secretNames.get(invented) as string, secret: invented, id: '', user: null, restsUntilMs: 0 }
+    inventToken({ id }: Token): Token {
+      const name = `t${secretNames.size}`
+      const secret = drawSecret(id)
+      secretNames.set(secret, name)
+      return { name, secret, id, user: null, restsUntilMs: 0 }
     },
 
     seenToken: (id: unknown): string => tokenNames.get(String(id)) ?? 'not known',
