@@ -113,9 +113,9 @@ that is named here.
 **${date}, ${machine}. Seed ${seed}. \`${command.replaceAll('\n', '`, then `')}\`. ${number(operations)} operations, ${all + (soak?.judgement.violations.length ?? 0)} violations.**
 
 Twenty clients log in, ask for data, renew, list and end sessions, change passwords, race each other for single-use tokens, and come
-back with dead tokens and old passwords, while one fault after another is made. All that they asked and were answered
-is one history, and a checker looks in it for an answer that must not be: [histories.md](histories.md) says for which. Tokens live for 3 s, so that
-expiry is always near.
+back with dead tokens, old passwords and tokens that nobody was given, while an operator ends sessions too and one fault after another is made. All
+that they asked and were answered is one history, and a checker looks in it for an answer that must not be: [histories.md](histories.md) says for
+which. Tokens live for 3 s and end after 20 s, some after 4 s, so that expiry is always near.
 
 | store | seconds under faults | operations | faults | violations |
 |---|--:|--:|--:|--:|
