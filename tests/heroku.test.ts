@@ -11,6 +11,7 @@ import { createInterface } from 'node:readline'
 import { expect } from 'chai'
 import { authSettings } from '../services/auth/config.ts'
 import { businessSettings } from '../services/business/config.ts'
+import { searchForSecrets } from './support/canaries.ts'
 import { freePort } from './support/freePort.ts'
 import { hasRedis, startRedisWithTls } from './support/redis.ts'
 import { adminKey, ask, type LogLine, post, serviceKey } from './support/servers.ts'
@@ -80,8 +81,12 @@ async function startDyno(name: string, env: Record<string, string>, type = 'web'
     stderr: '',
     ended: once(child, 'close').then(([code]) => code as number | null),
   }
-  createInterface(child.stdout).on('line', line => dyno.lines.push(line))
+  createInterface(child.stdout).on('line', line => {
+    searchForSecrets(line, 'the log of a dyno')
+    dyno.lines.push(line)
+  })
   child.stderr.on('data', chunk => {
+    searchForSecrets(String(chunk), 'what a dyno wrote to stderr')
     dyno.stderr += chunk
   })
   dynos.push(dyno)
@@ -95,7 +100,7 @@ function baseEnv(): Record<string, string> {
 
 async function answers({ port, stderr }: Dyno): Promise<void> {
   const get = () => fetch(`http://127.0.0.1:${port}/ready`, { headers: { connection: 'close' } }).catch(() => null)
-  await until(async () => (await get())?.ok, 15_000).catch(() => {
+  await until(async () => (await get())?.ok, 60_000).catch(() => {
     throw new Error(`the dyno does not answer: ${stderr}`)
   })
 }

@@ -11,6 +11,7 @@ import { expect } from 'chai'
 import { openUserStore } from '../services/auth/stores/index.ts'
 import type { UserRecord } from '../services/auth/stores/ports.ts'
 import type { Verdict } from '../shared/validateToken.ts'
+import { searchForSecrets } from './support/canaries.ts'
 import { freePort } from './support/freePort.ts'
 import { adminKey, closeServers, logIn, post, serviceKey, startAuth, validate } from './support/servers.ts'
 import { freshPlace, type Place, query } from './support/stores.ts'
@@ -68,6 +69,7 @@ async function run(settings: Settings, args: string[], { input = '', cwd = tmpdi
   if (!watch) child.stdin.end(input)
   else child.stdin.write(input)
   const [code] = await once(child, 'close')
+  searchForSecrets(stdout + stderr, `what ${args.join(' ')} printed`)
   expect(stdout + stderr, args.join(' ')).to.not.match(/\n\s+at .*:\d+:\d+|Warning/)
   return { code, stdout, stderr }
 }

@@ -39,7 +39,8 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
 
   function createUser(username: string): User {
     const salt = String(random.next())
-    const passwordOf = (number: number) => createHash('sha256').update(`${salt} ${number}`).digest('hex').slice(0, 24)
+    const passwordOf = (number: number) =>
+      `CANARY ${createHash('sha256').update(`${salt} ${number}`).digest('hex').slice(0, 24)}`
     const name = recorder.nameUser(username)
     const passwords = { passwords: [0], formerPasswords: [], nextPassword: 1, unfinished: null }
     return { name, username, id: '', tokens: [], passwordOf, ...passwords }

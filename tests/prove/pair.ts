@@ -6,6 +6,7 @@ import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServiceMessage } from '../../shared/service.ts'
+import { searchLog } from '../support/canaries.ts'
 import { type Line, startLine } from '../support/line.ts'
 import { binaries, type Cluster, startCluster as startPostgres } from '../support/postgres.ts'
 import { hasRedis, type RedisServer, startRedis } from '../support/redis.ts'
@@ -178,6 +179,7 @@ export async function startPair({ storeName, root = process.cwd(), env = {}, fak
     shiftClock: clockFile === null ? null : setClock,
     complaints() {
       const lines = ['auth', 'business'].flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
+      searchLog(lines, `the log of the pair on ${storeName}:`)
       // What is no JSON was written to stderr.
       return lines.filter(line => line !== '' && (!line.startsWith('{') || /"(uncaught|unhandled)/.test(line)))
     },

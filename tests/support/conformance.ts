@@ -1,5 +1,5 @@
-// Every answer that a server in this process gives in a test is held against the OpenAPI document of its service, however
-// the test asked. A test after which one does not conform has failed.
+// Every answer that a server in this process gives in a test is held against the OpenAPI document of its service, if it has
+// one, and its errors are searched for secrets, however the test asked. A test after which one does not conform has failed.
 import { subscribe } from 'node:diagnostics_channel'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -50,7 +50,6 @@ subscribe('http.server.request.start', message => {
     server: Server
   }
   const operations = known.get((server.address() as AddressInfo | null)?.port ?? -1)
-  if (operations === undefined) return
   const chunks: Buffer[] = []
   const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse
   response.end = ((...args: unknown[]) => {
@@ -63,9 +62,8 @@ subscribe('http.server.request.start', message => {
       const headers = JSON.stringify(response.getHeaders())
       searchForSecrets(headers + body, `${request.method} ${request.url}, answered ${response.statusCode},`)
     }
-    const problem = problemOf(operations, request, response, body)
-    if (problem !== null)
-      violations.push(`${request.method} ${request.url} answered ${response.statusCode}: ${problem}`)
+    const problem = operations && problemOf(operations, request, response, body)
+    if (problem) violations.push(`${request.method} ${request.url} answered ${response.statusCode}: ${problem}`)
     return end(...args)
   }) as ServerResponse['end']
 })

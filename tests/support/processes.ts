@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { searchLog } from './canaries.ts'
+import { searchForSecrets, searchLog } from './canaries.ts'
 import { type LogLine, serviceKey } from './servers.ts'
 
 const running = new Set<ChildProcess>()
@@ -40,6 +40,7 @@ export async function startProcess(
   child.once('exit', () => running.delete(child))
   let stderr = ''
   child.stderr.on('data', chunk => {
+    searchForSecrets(String(chunk), `what ${name} wrote to stderr`)
     stderr += chunk
   })
   const lines: LogLine[] = []
