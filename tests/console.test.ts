@@ -142,6 +142,21 @@ describe('the console in a browser', () => {
     return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(', ')}`)
   }
 
+  async function enterKey(operator: Page, key = adminKey): Promise<void> {
+    await operator.getByLabel('ADMIN_KEY').fill(key)
+    await operator.keyboard.press('Enter')
+  }
+
+  /** The operator's view, once it listens. */
+  async function openOperator(): Promise<Page> {
+    const operator = await open(context, `${addresses.authInternal}/console`)
+    await enterKey(operator)
+    await operator.getByText('Events are live.').waitFor()
+    return operator
+  }
+
+  const rowOf = (operator: Page, secret: string) => operator.locator(`[data-id="${secret.slice(3, 17)}"]`)
+
   async function startPair(ttlSeconds: number): Promise<void> {
     const ports = await freePorts()
     const run = runStartServer({
@@ -182,6 +197,18 @@ describe('the console in a browser', () => {
       await cards('refused').getByText('The token is missing, unknown, expired or revoked.').waitFor()
       await page.locator('.sent details summary').click()
       expect(await page.locator('.sent details pre').innerText()).to.include('"error": "invalid_token"')
+    })
+
+    it('shows an operator a session whose ring a renewal fills, and which is not used by that', async () => {
+      const operator = await openOperator()
+      const token = await logIn(addresses.auth)
+      const row = rowOf(operator, token)
+      await row.getByRole('timer', { name: / [12] seconds left$/ }).waitFor()
+      expect((await ask('POST', `${addresses.auth}/renew`, token)).status).to.equal(200)
+      await row.getByRole('timer', { name: / [45] seconds left$/ }).waitFor()
+      await row.getByText('live', { exact: true }).waitFor()
+      await row.getByText('used 0 times').waitFor()
+      await row.getByText('swept', { exact: true }).waitFor()
     })
   })
 
@@ -296,26 +323,21 @@ describe('the console in a browser', () => {
         const operator = await open(context, `${addresses.authInternal}/console`)
         await operator.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
         expect(await violationsOf(operator)).to.deep.equal([])
-        await openOperator(operator)
+        await enterKey(operator)
         await logIn(addresses.auth)
         await operator.locator('.tokens [data-state=live]').first().waitFor()
         expect(await violationsOf(operator)).to.deep.equal([])
       })
     }
 
-    async function openOperator(operator: Page, key = adminKey): Promise<void> {
-      await operator.getByLabel('ADMIN_KEY').fill(key)
-      await operator.keyboard.press('Enter')
-    }
-
     it('shows an operator tokens that slide, expire, are refused and swept, and ends those of a user', async () => {
       const operator = await open(context, `${addresses.authInternal}/console`)
-      await openOperator(operator, 'not the key')
+      await enterKey(operator, 'not the key')
       await operator.getByRole('alert').getByText('not the key').waitFor()
-      await openOperator(operator)
+      await enterKey(operator)
       await operator.getByText('Events are live.').waitFor()
       const token = await logIn(addresses.auth)
-      const row = (secret: string) => operator.locator(`[data-id="${secret.slice(3, 17)}"]`)
+      const row = (secret: string) => rowOf(operator, secret)
       await ask('GET', `${addresses.business}/data`, token)
       await row(token).getByText('used once').waitFor()
       await row(token).getByText('demo@example.com').waitFor()
@@ -326,7 +348,7 @@ describe('the console in a browser', () => {
       await row(other).getByText('refused once').waitFor()
 
       await operator.getByLabel('Lives for, in seconds').fill('1')
-      await operator.getByLabel('Kind').selectOption('fixed')
+      await operator.getByRole('combobox', { name: /^Kind/ }).selectOption('fixed')
       await operator.locator('.chart .figure').first().getByText(/\d/).waitFor()
       expect(await operator.getByLabel('Lives for, in seconds').inputValue(), 'typed, then drawn again').to.equal('1')
       await button('Issue', operator).click()
@@ -357,7 +379,7 @@ describe('the console in a browser', () => {
       await once(line, 'listening')
       const url = `http://127.0.0.1:${(line.address() as AddressInfo).port}`
       const operator = await open(context, `${url}/console`)
-      await openOperator(operator)
+      await enterKey(operator)
       await operator.getByText('Events are live.').waitFor()
       isCut = true
       for (const end of lines) end.destroy()

@@ -111,6 +111,26 @@ describe('the event stream', () => {
     close()
   })
 
+  it('tells that a renewed session expires at its new end, not at the one before', async () => {
+    const { hears, events, close } = await listen(auth.internalUrl)
+    const token = await logIn(auth.url)
+    const tokenId = idOf(token)
+    const { userId } = (await hears('issued', { tokenId })).data
+    clock.advance(20_000)
+    const expiresAt = clock.now() + 30_000
+    await ask('POST', `${auth.url}/renew`, token)
+    await hears('renewed', { tokenId, userId, expiresAt })
+    clock.advance(10_000)
+    const later = await logIn(auth.url)
+    await hears('issued', { tokenId: idOf(later) }) // in a frame after that end
+    const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
+    expect(expired()).to.deep.equal([])
+    clock.advance(20_000)
+    await hears('expired', { tokenId, userId, expiresAt })
+    expect(expired()).to.have.length(1)
+    close()
+  })
+
   it('counts what happens often: one event for a token and a frame', async () => {
     const token = await logIn(auth.url)
     const { hears, events, close } = await listen(auth.internalUrl)

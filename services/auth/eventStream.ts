@@ -65,6 +65,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       }
       case 'renewed': {
         const { tokenId, userId, expiresAt } = event
+        watch(tokenId, userId, expiresAt)
         return add(tokenId, 'renewed', { tokenId, userId, expiresAt })
       }
       case 'revoked':

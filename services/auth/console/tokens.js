@@ -121,6 +121,9 @@ export function createTokens({ onUnknownUser, onChange }) {
       if (token.kind === 'sliding' || token.wholeMs === 1) token.wholeMs = token.expiresAt - at
       token.uses += times
     }
+    if (name === 'renewed') {
+      Object.assign(token, { expiresAt: data['expiresAt'], wholeMs: data['expiresAt'] - at, state: 'live' })
+    }
     if (name === 'refused') {
       token.refusals += times
       token.reason = data['reason']
