@@ -433,6 +433,7 @@ const eventStream = within(
       "watch(tokenId, userId, expiresAt)\n        return add(tokenId, 'renewed'",
       "return add(tokenId, 'renewed'",
     ],
+    ['the session that is kept is not watched any more', ' && id !== keep', ''],
     ['there are any number of readers', 'closed || readers.size >= maxReaders', 'closed'],
     ['a reader who has gone counts', 'readers.delete(reader)', ''],
     ['a stream outlives Auth', 'stream.push(null)', 'stream.resume()'],

@@ -361,6 +361,22 @@ describe('the console in a browser', () => {
       await operator.getByText('None of such a user.').waitFor()
     })
 
+    it('shows an operator that a change of the password ends all sessions of the user but the one that asked', async () => {
+      const operator = await openOperator()
+      const username = 'changes-his-mind@example.com'
+      const [password, another] = ['a word that nobody guesses', 'another one that nobody guesses']
+      await ask('POST', `${addresses.auth}/users`, null, { username, password })
+      const [kept, ended] = [
+        await logIn(addresses.auth, { username, password }),
+        await logIn(addresses.auth, { username, password }),
+      ]
+      await rowOf(operator, ended).waitFor()
+      const change = { currentPassword: password, password: another }
+      expect((await ask('PATCH', `${addresses.auth}/users/me`, kept, change)).status).to.equal(200)
+      await rowOf(operator, ended).getByText('revoked', { exact: true }).waitFor()
+      expect(await rowOf(operator, kept).getAttribute('data-state')).to.equal('live')
+    })
+
     it('says that the event stream broke off, and goes on when it is there again', async () => {
       // A line that can be cut: what the browser calls offline leaves open streams alone.
       const lines = new Set<Socket>()

@@ -72,9 +72,9 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
         watched.delete(event.tokenId)
         return add(event.tokenId, 'revoked', { tokenId: event.tokenId, userId: event.userId })
       case 'sessions ended': {
-        const { userId } = event
-        for (const [id, token] of watched) if (token.userId === userId) watched.delete(id)
-        return add(userId, 'sessions ended', { userId })
+        const { userId, keep } = event
+        for (const [id, token] of watched) if (token.userId === userId && id !== keep) watched.delete(id)
+        return add(userId, 'sessions ended', { userId, keep })
       }
       case 'refused': {
         const { tokenId, reason } = event

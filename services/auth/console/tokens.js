@@ -96,7 +96,9 @@ export function createTokens({ onUnknownUser, onChange }) {
       for (const token of tokens.values()) if (token.state === 'expired' && token.diedAt < at) token.state = 'swept'
     }
     if (name === 'sessions ended') {
-      for (const token of tokens.values()) if (token.userId === data['userId']) die(token, 'revoked', at)
+      for (const token of tokens.values()) {
+        if (token.userId === data['userId'] && token.id !== data['keep']) die(token, 'revoked', at)
+      }
     }
     if (typeof data['tokenId'] === 'string') hearOfToken(name, data['tokenId'], data, at, times)
     onChange()
