@@ -377,6 +377,47 @@ describe('the console in a browser', () => {
       expect(await rowOf(operator, kept).getAttribute('data-state')).to.equal('live')
     })
 
+    it('shows an operator the tokens of a user who is filtered for, also where the page knew none of them', async () => {
+      const issue = async (userId?: string) => {
+        const terms = { kind: 'fixed', ttlSeconds: 60, ...(userId !== undefined && { userId }) }
+        const { body } = await ask<{ token: string }>('POST', `${addresses.authInternal}/tokens`, adminKey, terms)
+        return body.token
+      }
+      const issueMany = async (count: number) => {
+        for (let left = count; left > 0; left -= 50) await Promise.all(Array.from({ length: 50 }, () => issue()))
+      }
+      await issueMany(400)
+      const username = 'found@example.com'
+      const password = 'a word that nobody guesses'
+      const { body: user } = await ask<{ id: string }>('POST', `${addresses.auth}/users`, null, { username, password })
+      const token = await logIn(addresses.auth, { username, password })
+      const fixed = await issue(user.id)
+      const { text } = await ask('GET', `${addresses.authInternal}/tokens?limit=200`, adminKey)
+      expect(text, 'the first page').to.not.include(username)
+
+      const operator = await openOperator()
+      const rows = operator.locator('.tokens > li')
+      await rows.nth(50).waitFor()
+      await operator.getByText('Not all that are in the store are here').waitFor()
+      expect(await rowOf(operator, token).count()).to.equal(0)
+      await operator.getByLabel('Only of the user').fill(username)
+      await rowOf(operator, token).waitFor()
+      await rowOf(operator, fixed).waitFor()
+      expect(await rows.count()).to.equal(2)
+      await issueMany(400)
+      await operator.locator('.events').getByText(' fixed').first().waitFor()
+      await ask('GET', `${addresses.business}/data`, token)
+      await rowOf(operator, token).getByText('used once').waitFor()
+      expect(await rows.count(), 'more tokens than the page keeps came after them').to.equal(2)
+
+      await operator.getByLabel('Only of the user').fill(user.id)
+      await rowOf(operator, fixed).waitFor()
+      await ask('DELETE', `${addresses.authInternal}/admin/users/${user.id}/sessions`, adminKey)
+      await rowOf(operator, token).getByText('revoked', { exact: true }).waitFor()
+      await operator.getByLabel('Only of the user').fill('found@example.org')
+      await operator.getByText('None of such a user.').waitFor()
+    })
+
     it('says that the event stream broke off, and goes on when it is there again', async () => {
       // A line that can be cut: what the browser calls offline leaves open streams alone.
       const lines = new Set<Socket>()

@@ -10,6 +10,7 @@ import { html, textOf } from './ui.js'
 /** @typedef {import('./figures.js').Sample} Sample */
 /** @typedef {import('./eventStream.js').StreamState} StreamState */
 /** @typedef {import('./operator.js').Actions} Actions */
+/** @typedef {import('./userFilter.js').UserFilter} UserFilter */
 
 const mostRows = 60
 
@@ -105,7 +106,7 @@ export function charts(samples) {
   `
 }
 
-/** @param {{ tokens: Tokens, filter: string, actions: Actions }} of */
+/** @param {{ tokens: Tokens, filter: UserFilter, actions: Actions }} of */
 export function tokenTable({ tokens, filter, actions }) {
   const all = tokens.shown(filter)
   const rows = all.slice(0, mostRows)
@@ -114,17 +115,31 @@ export function tokenTable({ tokens, filter, actions }) {
       <div class="titled">
         <h2 id="tokens-title">Tokens</h2>
         <label class="filter">Only of the user
-          <input type="search" value=${filter} onInput=${(/** @type {Event & { currentTarget: HTMLInputElement }} */ event) => actions.filter(event.currentTarget.value)} />
+          <input type="search" maxlength="256" value=${filter.text} onInput=${(/** @type {Event & { currentTarget: HTMLInputElement }} */ event) => actions.filter(event.currentTarget.value)} />
         </label>
         <button type="button" onClick=${actions.sweep}>Sweep now</button>
       </div>
-      ${rows.length === 0 && html`<p class="quiet">${filter === '' ? 'There are none.' : 'None of such a user.'}</p>`}
+      ${rows.length === 0 && html`<p class="quiet">${whyNone(filter)}</p>`}
       <ul class="tokens" tabindex="0" aria-label="Tokens, the newest first">
         ${rows.map(token => row(token, tokens, actions))}
       </ul>
-      ${all.length > rows.length && html`<p class="quiet">And ${all.length - rows.length} more; filter by user to see them.</p>`}
+      ${all.length > rows.length && html`<p class="quiet">And ${all.length - rows.length} more.</p>`}
+      ${
+        (all.length > rows.length || !tokens.state.isWhole) &&
+        filter.state !== 'found' &&
+        html`<p class="quiet">Not all that are in the store are here; with the whole name or the id of a user Auth is asked for his.</p>`
+      }
     </section>
   `
+}
+
+/** @param {UserFilter} filter */
+function whyNone({ text, state }) {
+  if (text.trim() === '') return 'There are none.'
+  if (state === 'asking') return 'Asking Auth …'
+  if (state === 'found') return 'This user has none.'
+  if (state === 'no answer') return 'None is here of such a user, and Auth gave no answer.'
+  return 'None of such a user. Auth finds a user by the whole name or the id.'
 }
 
 /** @param {WatchedToken} token @param {Tokens} tokens @param {Actions} actions */
