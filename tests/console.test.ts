@@ -377,6 +377,20 @@ describe('the console in a browser', () => {
       expect(await rowOf(operator, kept).getAttribute('data-state')).to.equal('live')
     })
 
+    it('draws for an operator a line for each kind of token, told apart by more than its colour', async () => {
+      const operator = await openOperator()
+      const label = /^Tokens in the store over the last minute: now \d+.* until they are swept/
+      await operator.getByRole('img', { name: label }).waitFor()
+      const dashes = await operator.evaluate<string[]>(
+        "[...document.querySelectorAll('.chart:first-child > svg path')].map(path => getComputedStyle(path).strokeDasharray)",
+      )
+      expect([dashes.length, new Set(dashes).size]).to.deep.equal([3, 3])
+      await operator
+        .locator('.kinds')
+        .getByText(/^\s*\d+ single-use/)
+        .waitFor()
+    })
+
     it('shows an operator the tokens of a user who is filtered for, also where the page knew none of them', async () => {
       const issue = async (userId?: string) => {
         const terms = { kind: 'fixed', ttlSeconds: 60, ...(userId !== undefined && { userId }) }

@@ -2,6 +2,7 @@
 import { chart, shown } from './charts.js'
 import { now } from './clock.js'
 import { copyButton } from './exchangeView.js'
+import { kinds } from './figures.js'
 import { ring } from './ring.js'
 import { html, textOf } from './ui.js'
 
@@ -58,7 +59,6 @@ export function charts(samples) {
   /** @param {(sample: Sample) => number | null} value */
   const line = value => samples.map(value)
   const sum = (/** @type {Sample} */ { tokens }) => Object.values(tokens).reduce((all, count) => all + count, 0)
-  const { sliding = 0, fixed = 0, 'single-use': once = 0 } = last?.tokens ?? {}
   const latest = (/** @type {(sample: Sample) => number | null} */ value) =>
     samples.map(value).findLast(v => v !== null)
   return html`
@@ -66,10 +66,11 @@ export function charts(samples) {
       <h2 id="figures-title">The last minute</h2>
       <ul class="charts">
         ${chart({
-          title: 'Tokens',
+          title: 'Tokens in the store',
           now: last ? shown(sum(last)) : '–',
-          lines: [line(sum)],
-          about: `${shown(sliding)} sliding, ${shown(fixed)} fixed, ${shown(once)} single-use; the dead until swept.`,
+          lines: kinds.map(kind => line(s => s.tokens[kind] ?? null)),
+          kinds,
+          about: 'The dead count until they are swept.',
         })}
         ${chart({
           title: 'Log-ins per second',
