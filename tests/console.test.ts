@@ -361,6 +361,23 @@ describe('the console in a browser', () => {
       await operator.getByText('None of such a user.').waitFor()
     })
 
+    it('shows an operator a single-use token that is admitted once, and refused from then on', async () => {
+      const operator = await openOperator()
+      await operator.getByRole('combobox', { name: /^Kind/ }).selectOption('single-use')
+      await button('Issue', operator).click()
+      const id = await operator.locator('.issued code').innerText()
+      const issued = operator.locator(`[data-id="${id}"]`)
+      await issued.getByText('live', { exact: true }).waitFor()
+      await issued.getByText('single-use · used 0 times').waitFor()
+      await button('Validate it', operator).click()
+      await issued.getByText('consumed', { exact: true }).waitFor()
+      await issued.getByText('single-use · used once').waitFor()
+      await button('Validate it', operator).click()
+      await issued.getByText('refused once: consumed').waitFor()
+      const names = operator.locator('.events li', { hasText: id }).locator('> b')
+      expect(await names.allInnerTexts()).to.deep.equal(['refused', 'consumed', 'issued'])
+    })
+
     it('shows an operator that a change of the password ends all sessions of the user but the one that asked', async () => {
       const operator = await openOperator()
       const username = 'changes-his-mind@example.com'
