@@ -428,6 +428,12 @@ const eventStream = within(
     ['a frame holds whatever happens', 'count === 1 && frame.size >= maxPerFrame', 'false'],
     ['a slow reader keeps all that happens', 'reader.stream.readableLength + text.length > maxWaitingBytes', 'false'],
     ['who missed something is not told', 'reader.dropped += happened', ''],
+    [
+      'a renewed session expires at its old end',
+      "watch(tokenId, userId, expiresAt)\n        return add(tokenId, 'renewed'",
+      "return add(tokenId, 'renewed'",
+    ],
+    ['the session that is kept is not watched any more', ' && id !== keep', ''],
     ['there are any number of readers', 'closed || readers.size >= maxReaders', 'closed'],
     ['a reader who has gone counts', 'readers.delete(reader)', ''],
     ['a stream outlives Auth', 'stream.push(null)', 'stream.resume()'],

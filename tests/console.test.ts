@@ -142,6 +142,21 @@ describe('the console in a browser', () => {
     return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(', ')}`)
   }
 
+  async function enterKey(operator: Page, key = adminKey): Promise<void> {
+    await operator.getByLabel('ADMIN_KEY').fill(key)
+    await operator.keyboard.press('Enter')
+  }
+
+  /** The operator's view, once it listens. */
+  async function openOperator(): Promise<Page> {
+    const operator = await open(context, `${addresses.authInternal}/console`)
+    await enterKey(operator)
+    await operator.getByText('Events are live.').waitFor()
+    return operator
+  }
+
+  const rowOf = (operator: Page, secret: string) => operator.locator(`[data-id="${secret.slice(3, 17)}"]`)
+
   async function startPair(ttlSeconds: number): Promise<void> {
     const ports = await freePorts()
     const run = runStartServer({
@@ -182,6 +197,18 @@ describe('the console in a browser', () => {
       await cards('refused').getByText('The token is missing, unknown, expired or revoked.').waitFor()
       await page.locator('.sent details summary').click()
       expect(await page.locator('.sent details pre').innerText()).to.include('"error": "invalid_token"')
+    })
+
+    it('shows an operator a session whose ring a renewal fills, and which is not used by that', async () => {
+      const operator = await openOperator()
+      const token = await logIn(addresses.auth)
+      const row = rowOf(operator, token)
+      await row.getByRole('timer', { name: / [12] seconds left$/ }).waitFor()
+      expect((await ask('POST', `${addresses.auth}/renew`, token)).status).to.equal(200)
+      await row.getByRole('timer', { name: / [45] seconds left$/ }).waitFor()
+      await row.getByText('live', { exact: true }).waitFor()
+      await row.getByText('used 0 times').waitFor()
+      await row.getByText('swept', { exact: true }).waitFor()
     })
   })
 
@@ -296,26 +323,21 @@ describe('the console in a browser', () => {
         const operator = await open(context, `${addresses.authInternal}/console`)
         await operator.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
         expect(await violationsOf(operator)).to.deep.equal([])
-        await openOperator(operator)
+        await enterKey(operator)
         await logIn(addresses.auth)
         await operator.locator('.tokens [data-state=live]').first().waitFor()
         expect(await violationsOf(operator)).to.deep.equal([])
       })
     }
 
-    async function openOperator(operator: Page, key = adminKey): Promise<void> {
-      await operator.getByLabel('ADMIN_KEY').fill(key)
-      await operator.keyboard.press('Enter')
-    }
-
     it('shows an operator tokens that slide, expire, are refused and swept, and ends those of a user', async () => {
       const operator = await open(context, `${addresses.authInternal}/console`)
-      await openOperator(operator, 'not the key')
+      await enterKey(operator, 'not the key')
       await operator.getByRole('alert').getByText('not the key').waitFor()
-      await openOperator(operator)
+      await enterKey(operator)
       await operator.getByText('Events are live.').waitFor()
       const token = await logIn(addresses.auth)
-      const row = (secret: string) => operator.locator(`[data-id="${secret.slice(3, 17)}"]`)
+      const row = (secret: string) => rowOf(operator, secret)
       await ask('GET', `${addresses.business}/data`, token)
       await row(token).getByText('used once').waitFor()
       await row(token).getByText('demo@example.com').waitFor()
@@ -326,7 +348,7 @@ describe('the console in a browser', () => {
       await row(other).getByText('refused once').waitFor()
 
       await operator.getByLabel('Lives for, in seconds').fill('1')
-      await operator.getByLabel('Kind').selectOption('fixed')
+      await operator.getByRole('combobox', { name: /^Kind/ }).selectOption('fixed')
       await operator.locator('.chart .figure').first().getByText(/\d/).waitFor()
       expect(await operator.getByLabel('Lives for, in seconds').inputValue(), 'typed, then drawn again').to.equal('1')
       await button('Issue', operator).click()
@@ -336,6 +358,94 @@ describe('the console in a browser', () => {
       await button('Validate it', operator).click()
       await issued.getByText('refused once').waitFor()
       await operator.getByLabel('Only of the user').fill('nobody')
+      await operator.getByText('None of such a user.').waitFor()
+    })
+
+    it('shows an operator a single-use token that is admitted once, and refused from then on', async () => {
+      const operator = await openOperator()
+      await operator.getByRole('combobox', { name: /^Kind/ }).selectOption('single-use')
+      await button('Issue', operator).click()
+      const id = await operator.locator('.issued code').innerText()
+      const issued = operator.locator(`[data-id="${id}"]`)
+      await issued.getByText('live', { exact: true }).waitFor()
+      await issued.getByText('single-use · used 0 times').waitFor()
+      await button('Validate it', operator).click()
+      await issued.getByText('consumed', { exact: true }).waitFor()
+      await issued.getByText('single-use · used once').waitFor()
+      await button('Validate it', operator).click()
+      await issued.getByText('refused once: consumed').waitFor()
+      const names = operator.locator('.events li', { hasText: id }).locator('> b')
+      expect(await names.allInnerTexts()).to.deep.equal(['refused', 'consumed', 'issued'])
+    })
+
+    it('shows an operator that a change of the password ends all sessions of the user but the one that asked', async () => {
+      const operator = await openOperator()
+      const username = 'changes-his-mind@example.com'
+      const [password, another] = ['a word that nobody guesses', 'another one that nobody guesses']
+      await ask('POST', `${addresses.auth}/users`, null, { username, password })
+      const [kept, ended] = [
+        await logIn(addresses.auth, { username, password }),
+        await logIn(addresses.auth, { username, password }),
+      ]
+      await rowOf(operator, ended).waitFor()
+      const change = { currentPassword: password, password: another }
+      expect((await ask('PATCH', `${addresses.auth}/users/me`, kept, change)).status).to.equal(200)
+      await rowOf(operator, ended).getByText('revoked', { exact: true }).waitFor()
+      expect(await rowOf(operator, kept).getAttribute('data-state')).to.equal('live')
+    })
+
+    it('draws for an operator a line for each kind of token, told apart by more than its colour', async () => {
+      const operator = await openOperator()
+      const label = /^Tokens in the store over the last minute: now \d+.* until they are swept/
+      await operator.getByRole('img', { name: label }).waitFor()
+      const dashes = await operator.evaluate<string[]>(
+        "[...document.querySelectorAll('.chart:first-child > svg path')].map(path => getComputedStyle(path).strokeDasharray)",
+      )
+      expect([dashes.length, new Set(dashes).size]).to.deep.equal([3, 3])
+      await operator
+        .locator('.kinds')
+        .getByText(/^\s*\d+ single-use/)
+        .waitFor()
+    })
+
+    it('shows an operator the tokens of a user who is filtered for, also where the page knew none of them', async () => {
+      const issue = async (userId?: string) => {
+        const terms = { kind: 'fixed', ttlSeconds: 60, ...(userId !== undefined && { userId }) }
+        const { body } = await ask<{ token: string }>('POST', `${addresses.authInternal}/tokens`, adminKey, terms)
+        return body.token
+      }
+      const issueMany = async (count: number) => {
+        for (let left = count; left > 0; left -= 50) await Promise.all(Array.from({ length: 50 }, () => issue()))
+      }
+      await issueMany(400)
+      const username = 'found@example.com'
+      const password = 'a word that nobody guesses'
+      const { body: user } = await ask<{ id: string }>('POST', `${addresses.auth}/users`, null, { username, password })
+      const token = await logIn(addresses.auth, { username, password })
+      const fixed = await issue(user.id)
+      const { text } = await ask('GET', `${addresses.authInternal}/tokens?limit=200`, adminKey)
+      expect(text, 'the first page').to.not.include(username)
+
+      const operator = await openOperator()
+      const rows = operator.locator('.tokens > li')
+      await rows.nth(50).waitFor()
+      await operator.getByText('Not all that are in the store are here').waitFor()
+      expect(await rowOf(operator, token).count()).to.equal(0)
+      await operator.getByLabel('Only of the user').fill(username)
+      await rowOf(operator, token).waitFor()
+      await rowOf(operator, fixed).waitFor()
+      expect(await rows.count()).to.equal(2)
+      await issueMany(400)
+      await operator.locator('.events').getByText(' fixed').first().waitFor()
+      await ask('GET', `${addresses.business}/data`, token)
+      await rowOf(operator, token).getByText('used once').waitFor()
+      expect(await rows.count(), 'more tokens than the page keeps came after them').to.equal(2)
+
+      await operator.getByLabel('Only of the user').fill(user.id)
+      await rowOf(operator, fixed).waitFor()
+      await ask('DELETE', `${addresses.authInternal}/admin/users/${user.id}/sessions`, adminKey)
+      await rowOf(operator, token).getByText('revoked', { exact: true }).waitFor()
+      await operator.getByLabel('Only of the user').fill('found@example.org')
       await operator.getByText('None of such a user.').waitFor()
     })
 
@@ -357,7 +467,7 @@ describe('the console in a browser', () => {
       await once(line, 'listening')
       const url = `http://127.0.0.1:${(line.address() as AddressInfo).port}`
       const operator = await open(context, `${url}/console`)
-      await openOperator(operator)
+      await enterKey(operator)
       await operator.getByText('Events are live.').waitFor()
       isCut = true
       for (const end of lines) end.destroy()

@@ -111,6 +111,44 @@ describe('the event stream', () => {
     close()
   })
 
+  it('tells that a renewed session expires at its new end, not at the one before', async () => {
+    const { hears, events, close } = await listen(auth.internalUrl)
+    const token = await logIn(auth.url)
+    const tokenId = idOf(token)
+    const { userId } = (await hears('issued', { tokenId })).data
+    clock.advance(20_000)
+    const expiresAt = clock.now() + 30_000
+    await ask('POST', `${auth.url}/renew`, token)
+    await hears('renewed', { tokenId, userId, expiresAt })
+    clock.advance(10_000)
+    const later = await logIn(auth.url)
+    await hears('issued', { tokenId: idOf(later) }) // in a frame after that end
+    const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
+    expect(expired()).to.deep.equal([])
+    clock.advance(20_000)
+    await hears('expired', { tokenId, userId, expiresAt })
+    expect(expired()).to.have.length(1)
+    close()
+  })
+
+  it('tells which session a change of the password keeps, and goes on to watch that one', async () => {
+    const username = 'keeper@example.com'
+    const [password, another] = ['a word that nobody guesses', 'another one that nobody guesses']
+    await ask('POST', `${auth.url}/users`, null, { username, password })
+    const { hears, events, close } = await listen(auth.internalUrl)
+    const [kept, ended] = [await logIn(auth.url, { username, password }), await logIn(auth.url, { username, password })]
+    const { userId } = (await hears('issued', { tokenId: idOf(ended) })).data
+    const change = { currentPassword: password, password: another }
+    expect((await ask('PATCH', `${auth.url}/users/me`, kept, change)).status).to.equal(200)
+    await hears('sessions ended', { userId, keep: idOf(kept) })
+    clock.advance(30_000)
+    await hears('expired', { tokenId: idOf(kept), userId })
+    expect(events().some(({ name, data }) => name === 'expired' && data['tokenId'] === idOf(ended))).to.equal(false)
+    await ask('DELETE', `${auth.internalUrl}/admin/users/${userId}/sessions`, adminKey)
+    await hears('sessions ended', { userId, keep: null })
+    close()
+  })
+
   it('counts what happens often: one event for a token and a frame', async () => {
     const token = await logIn(auth.url)
     const { hears, events, close } = await listen(auth.internalUrl)

@@ -183,7 +183,8 @@ for (const [format, settings] of Object.entries(formats)) {
       const body = { token: await linkTo(username), password: second }
       const reset = await call({ path: '/password/reset', body }, 204, ['password changed', 'sessions ended'])
       expect(reset.told[0]).to.include({ userId, proof: 'reset token' })
-      const { token: bearer } = await logIn(second)
+      expect(reset.told[1]).to.include({ userId, keep: null })
+      const { token: bearer, tokenId: keep } = await logIn(second)
       const change = (currentPassword: string) => ({
         method: 'PATCH',
         path: '/users/me',
@@ -193,6 +194,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect((await call(change(password), 401, ['password refused'])).told[0]).to.include({ userId })
       const changed = await call(change(second), 200, ['password changed', 'sessions ended'])
       expect(changed.told[0]).to.include({ userId, proof: 'password' })
+      expect(changed.told[1]).to.include({ userId, keep })
     })
 
     it('tells of everything that an operator does with the admin key, also where it comes to nothing', async () => {

@@ -229,6 +229,16 @@ describe('tokens', () => {
     expect(JSON.stringify(events)).to.not.include('lk_')
   })
 
+  it('tell with the end of all of a user which one is kept', async () => {
+    const { token } = await logIn()
+    await tokens.endUser(owner.id, 2, token.id)
+    await tokens.endUser(owner.id, 3, null)
+    expect(events.filter(({ type }) => type === 'sessions ended')).to.deep.equal([
+      { type: 'sessions ended', userId: owner.id, keep: token.id },
+      { type: 'sessions ended', userId: owner.id, keep: null },
+    ])
+  })
+
   describe('that are refused tell the operator why:', () => {
     const refuse = async (secret: string) => {
       expect(await isLive(secret)).to.equal(false)

@@ -65,15 +65,16 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       }
       case 'renewed': {
         const { tokenId, userId, expiresAt } = event
+        watch(tokenId, userId, expiresAt)
         return add(tokenId, 'renewed', { tokenId, userId, expiresAt })
       }
       case 'revoked':
         watched.delete(event.tokenId)
         return add(event.tokenId, 'revoked', { tokenId: event.tokenId, userId: event.userId })
       case 'sessions ended': {
-        const { userId } = event
-        for (const [id, token] of watched) if (token.userId === userId) watched.delete(id)
-        return add(userId, 'sessions ended', { userId })
+        const { userId, keep } = event
+        for (const [id, token] of watched) if (token.userId === userId && id !== keep) watched.delete(id)
+        return add(userId, 'sessions ended', { userId, keep })
       }
       case 'refused': {
         const { tokenId, reason } = event

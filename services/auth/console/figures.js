@@ -1,6 +1,7 @@
 // What the charts show, second by second, from two readings of /metrics. Hides Prometheus's text and how a quantile is
 // guessed from buckets.
 const kept = 60
+export const kinds = ['sliding', 'fixed', 'single-use']
 
 /**
  * @typedef {object} Sample Null: there is nothing to say of this second.
@@ -63,9 +64,7 @@ function sampleOf(before, after) {
   const verdicts = grown(/^latchkey_validations_total\{/)
   const buckets = bucketsOf(before.values, after.values)
   return {
-    tokens: Object.fromEntries(
-      ['sliding', 'fixed', 'single-use'].map(kind => [kind, after.values.get(`latchkey_tokens{kind="${kind}"}`) ?? 0]),
-    ),
+    tokens: Object.fromEntries(kinds.map(kind => [kind, after.values.get(`latchkey_tokens{kind="${kind}"}`) ?? 0])),
     logins: rate(/^latchkey_logins_total\{outcome="succeeded"/),
     failedLogins: rate(/^latchkey_logins_total\{outcome="(?!succeeded)/),
     admitted: rate(/^latchkey_validations_total\{.*verdict="admitted"/),

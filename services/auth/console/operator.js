@@ -7,6 +7,7 @@ import { createFigures } from './figures.js'
 import { charts, eventLog, issuePanel, keyPanel, streamLine, tokenTable } from './operatorView.js'
 import { createTokens } from './tokens.js'
 import { announce, counted, html, openScreen, prefersStillness } from './ui.js'
+import { createUserFilter } from './userFilter.js'
 
 /** @typedef {typeof actions} Actions */
 
@@ -20,7 +21,6 @@ const state = {
   problem: null,
   /** @type {import('./eventStream.js').StreamState} */
   stream: { name: 'connecting' },
-  filter: '',
   /** @type {{ id: number, tokenId: string, token: string, kind: string } | null} */
   issued: null,
   /** @type {string | null} */
@@ -30,6 +30,7 @@ const draw = openScreen(page)
 const exchanges = createExchanges({ onChange: draw, whyNoAnswer: () => 'Nothing was heard from Auth.' })
 let tokens = createTokens({ onUnknownUser: learnSoon, onChange: draw })
 let figures = createFigures()
+const userFilter = createUserFilter({ learn: learnUser, onChange: draw })
 let endStream = () => {}
 /** @type {Set<string>} Users whose name is not known yet. */
 const unknown = new Set()
@@ -67,7 +68,7 @@ function connect(key) {
       }
       if (stream.name !== state.stream.name && stream.name !== 'connecting') announce(`Events: ${stream.name}.`)
       state.stream = stream
-      if (stream.name === 'live') void learnAll()
+      if (stream.name === 'live') void learnAll().then(userFilter.ask)
       draw()
     },
   })
@@ -88,17 +89,37 @@ async function learnAll() {
   const answer = await fetch('console/settings.json', { cache: 'no-store' }).catch(() => null)
   if (answer?.ok) setClock((await answer.json()).now, startedAt)
   const askedAt = performance.now()
-  const page = await list('tokens?limit=200')
+  const page = await listTokens('limit=200')
+  if (page) tokens.state.isWhole = page.next === null
   if (page?.next === null) tokens.learnAll(page.tokens, askedAt)
   else for (const token of page?.tokens ?? []) tokens.learn(token, askedAt)
   draw()
 }
 
-/** @param {string} url @returns {Promise<{ tokens: object[], next: string | null } | null>} */
-async function list(url) {
-  const asked = { title: 'List tokens', method: 'GET', url, key: state.key ?? '' }
+/** @param {string} query @returns {Promise<{ tokens: object[], next: string | null } | null>} */
+function listTokens(query) {
+  return look(`tokens?${query}`)
+}
+
+/** What nobody pressed a button for, and is not shown as sent. @param {string} url @returns {Promise<any>} Null: no answer. */
+async function look(url) {
+  if (state.key === null) return null
+  const asked = { title: 'Look', method: 'GET', url, key: state.key }
   const { body, status } = await exchanges.send(asked, { isKept: false })
-  return status === 200 ? /** @type {{ tokens: object[], next: string | null }} */ (body) : null
+  return status === 200 ? body : null
+}
+
+/** @param {string} text His whole name or his id. @returns {Promise<string | null | undefined>} As `createUserFilter` has it. */
+async function learnUser(text) {
+  const found = await look(`admin/users?username=${encodeURIComponent(text)}`)
+  if (found === null) return undefined
+  const userId = /** @type {{ users: { id: string }[] }} */ (found).users[0]?.id
+  const askedAt = performance.now()
+  const page = await listTokens(`userId=${encodeURIComponent(userId ?? text)}`)
+  if (page === null) return undefined
+  tokens.learnAll(page.tokens, askedAt, userId ?? text)
+  announce(`${counted(page.tokens.length, 'token')} of ${text}.`)
+  return userId ?? (page.tokens.length > 0 ? text : null)
 }
 
 /**
@@ -116,7 +137,7 @@ async function learnSome() {
   for (const userId of [...unknown].slice(0, mostNamesAtOnce)) {
     unknown.delete(userId)
     const askedAt = performance.now()
-    const page = state.key === null ? null : await list(`tokens?userId=${encodeURIComponent(userId)}`)
+    const page = await listTokens(`userId=${encodeURIComponent(userId)}`)
     for (const token of page?.tokens ?? []) tokens.learn(token, askedAt)
   }
   draw()
@@ -124,11 +145,7 @@ async function learnSome() {
 }
 
 const actions = {
-  /** @param {string} text */
-  filter(text) {
-    state.filter = text
-    draw()
-  },
+  filter: userFilter.type,
 
   async sweep() {
     const { status, body } = await send('DELETE', 'tokens/expired', 'Sweep now')
@@ -197,12 +214,12 @@ let tickedAt = 0
 setInterval(() => {
   if (state.key === null || (prefersStillness.matches && performance.now() - tickedAt < 990)) return
   tickedAt = performance.now()
-  tokens.tick()
+  tokens.tick(userFilter.filter)
   draw()
 }, 250)
 
 function page() {
-  const { key, problem, stream, filter, issued, issueProblem } = state
+  const { key, problem, stream, issued, issueProblem } = state
   return html`
     <a class="skip" href="#main">Skip to the tokens</a>
     <header class="top">
@@ -222,7 +239,7 @@ function page() {
               <div class="columns operator">
                 <div class="aside">${issuePanel({ issued, problem: issueProblem, actions, draw })}</div>
                 <div class="wide">
-                  ${tokenTable({ tokens, filter, actions })}
+                  ${tokenTable({ tokens, filter: userFilter.filter, actions })}
                   ${eventLog({ tokens })}
                   ${exchangeList({ list: exchanges.list, draw })}
                 </div>

@@ -2,6 +2,7 @@
 import { chart, shown } from './charts.js'
 import { now } from './clock.js'
 import { copyButton } from './exchangeView.js'
+import { kinds } from './figures.js'
 import { ring } from './ring.js'
 import { html, textOf } from './ui.js'
 
@@ -10,6 +11,7 @@ import { html, textOf } from './ui.js'
 /** @typedef {import('./figures.js').Sample} Sample */
 /** @typedef {import('./eventStream.js').StreamState} StreamState */
 /** @typedef {import('./operator.js').Actions} Actions */
+/** @typedef {import('./userFilter.js').UserFilter} UserFilter */
 
 const mostRows = 60
 
@@ -57,7 +59,6 @@ export function charts(samples) {
   /** @param {(sample: Sample) => number | null} value */
   const line = value => samples.map(value)
   const sum = (/** @type {Sample} */ { tokens }) => Object.values(tokens).reduce((all, count) => all + count, 0)
-  const { sliding = 0, fixed = 0, 'single-use': once = 0 } = last?.tokens ?? {}
   const latest = (/** @type {(sample: Sample) => number | null} */ value) =>
     samples.map(value).findLast(v => v !== null)
   return html`
@@ -65,10 +66,11 @@ export function charts(samples) {
       <h2 id="figures-title">The last minute</h2>
       <ul class="charts">
         ${chart({
-          title: 'Tokens',
+          title: 'Tokens in the store',
           now: last ? shown(sum(last)) : '–',
-          lines: [line(sum)],
-          about: `${shown(sliding)} sliding, ${shown(fixed)} fixed, ${shown(once)} single-use; the dead until swept.`,
+          lines: kinds.map(kind => line(s => s.tokens[kind] ?? null)),
+          kinds,
+          about: 'The dead count until they are swept.',
         })}
         ${chart({
           title: 'Log-ins per second',
@@ -105,7 +107,7 @@ export function charts(samples) {
   `
 }
 
-/** @param {{ tokens: Tokens, filter: string, actions: Actions }} of */
+/** @param {{ tokens: Tokens, filter: UserFilter, actions: Actions }} of */
 export function tokenTable({ tokens, filter, actions }) {
   const all = tokens.shown(filter)
   const rows = all.slice(0, mostRows)
@@ -114,17 +116,31 @@ export function tokenTable({ tokens, filter, actions }) {
       <div class="titled">
         <h2 id="tokens-title">Tokens</h2>
         <label class="filter">Only of the user
-          <input type="search" value=${filter} onInput=${(/** @type {Event & { currentTarget: HTMLInputElement }} */ event) => actions.filter(event.currentTarget.value)} />
+          <input type="search" maxlength="256" value=${filter.text} onInput=${(/** @type {Event & { currentTarget: HTMLInputElement }} */ event) => actions.filter(event.currentTarget.value)} />
         </label>
         <button type="button" onClick=${actions.sweep}>Sweep now</button>
       </div>
-      ${rows.length === 0 && html`<p class="quiet">${filter === '' ? 'There are none.' : 'None of such a user.'}</p>`}
+      ${rows.length === 0 && html`<p class="quiet">${whyNone(filter)}</p>`}
       <ul class="tokens" tabindex="0" aria-label="Tokens, the newest first">
         ${rows.map(token => row(token, tokens, actions))}
       </ul>
-      ${all.length > rows.length && html`<p class="quiet">And ${all.length - rows.length} more; filter by user to see them.</p>`}
+      ${all.length > rows.length && html`<p class="quiet">And ${all.length - rows.length} more.</p>`}
+      ${
+        (all.length > rows.length || !tokens.state.isWhole) &&
+        filter.state !== 'found' &&
+        html`<p class="quiet">Not all that are in the store are here; with the whole name or the id of a user Auth is asked for his.</p>`
+      }
     </section>
   `
+}
+
+/** @param {UserFilter} filter */
+function whyNone({ text, state }) {
+  if (text.trim() === '') return 'There are none.'
+  if (state === 'asking') return 'Asking Auth …'
+  if (state === 'found') return 'This user has none.'
+  if (state === 'no answer') return 'None is here of such a user, and Auth gave no answer.'
+  return 'None of such a user. Auth finds a user by the whole name or the id.'
 }
 
 /** @param {WatchedToken} token @param {Tokens} tokens @param {Actions} actions */

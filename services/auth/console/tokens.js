@@ -19,6 +19,7 @@ import { isPast, now } from './clock.js'
  */
 
 /** @typedef {import('./eventStream.js').AuthEvent} AuthEvent */
+/** @typedef {import('./userFilter.js').UserFilter} UserFilter */
 
 const mostTokens = 300
 const keptDeadMs = 60_000
@@ -32,7 +33,12 @@ export function createTokens({ onUnknownUser, onChange }) {
   const usernames = new Map()
   /** @type {(AuthEvent & { id: number })[]} The newest first. */
   const log = []
-  const state = { dropped: 0, lastSweep: /** @type {AuthEvent | null} */ (null) }
+  const state = {
+    dropped: 0,
+    lastSweep: /** @type {AuthEvent | null} */ (null),
+    /** Whether every token of the store is here. */
+    isWhole: true,
+  }
   let count = 0
 
   /**
@@ -54,11 +60,13 @@ export function createTokens({ onUnknownUser, onChange }) {
    * What was live and is not there any more ended while nobody listened.
    * @param {Record<string, any>[]} all Of a list that is whole.
    * @param {number} askedAt
+   * @param {string} [ofUser] Whose list it is; without: everybody's.
    */
-  function learnAll(all, askedAt) {
+  function learnAll(all, askedAt, ofUser) {
     const ids = new Set(all.map(({ id }) => id))
-    for (const { id, state, heardAt } of tokens.values()) {
-      if (state === 'live' && heardAt < askedAt && !ids.has(id)) tokens.delete(id)
+    for (const { id, userId, state, heardAt } of tokens.values()) {
+      const isListed = ofUser === undefined || userId === ofUser
+      if (isListed && state === 'live' && heardAt < askedAt && !ids.has(id)) tokens.delete(id)
     }
     for (const shown of all) learn(shown, askedAt)
   }
@@ -96,7 +104,9 @@ export function createTokens({ onUnknownUser, onChange }) {
       for (const token of tokens.values()) if (token.state === 'expired' && token.diedAt < at) token.state = 'swept'
     }
     if (name === 'sessions ended') {
-      for (const token of tokens.values()) if (token.userId === data['userId']) die(token, 'revoked', at)
+      for (const token of tokens.values()) {
+        if (token.userId === data['userId'] && token.id !== data['keep']) die(token, 'revoked', at)
+      }
     }
     if (typeof data['tokenId'] === 'string') hearOfToken(name, data['tokenId'], data, at, times)
     onChange()
@@ -121,6 +131,9 @@ export function createTokens({ onUnknownUser, onChange }) {
       if (token.kind === 'sliding' || token.wholeMs === 1) token.wholeMs = token.expiresAt - at
       token.uses += times
     }
+    if (name === 'renewed') {
+      Object.assign(token, { expiresAt: data['expiresAt'], wholeMs: data['expiresAt'] - at, state: 'live' })
+    }
     if (name === 'refused') {
       token.refusals += times
       token.reason = data['reason']
@@ -136,29 +149,41 @@ export function createTokens({ onUnknownUser, onChange }) {
     token.diedAt = at
   }
 
-  /** Those whose time is over are dead, also where the stream is down; those long dead are let go. */
-  function tick() {
+  /**
+   * Those whose time is over are dead, also where the stream is down; those long dead are let go, and of too many the
+   * oldest, first those that are not shown.
+   * @param {UserFilter} filter
+   */
+  function tick(filter) {
     const at = now()
     for (const token of tokens.values()) {
       if (isPast(token.expiresAt)) die(token, 'expired', token.expiresAt)
       const isLongDead = token.state !== 'live' && at - token.diedAt > keptDeadMs
       if (isLongDead) tokens.delete(token.id)
     }
-    for (const token of tokens.values()) {
-      if (tokens.size <= mostTokens) break
-      tokens.delete(token.id)
+    if (tokens.size <= mostTokens) return
+    const all = [...tokens.values()]
+    const inOrder = [...all.filter(token => !isIn(token, filter)), ...all.filter(token => isIn(token, filter))]
+    for (const { id, state: was } of inOrder.slice(0, -mostTokens)) {
+      tokens.delete(id)
+      if (was === 'live') state.isWhole = false
     }
   }
 
-  /** The newest first. @param {string} filter Of the name or the id of its user, or its own. */
+  /**
+   * Of the user who was found, or the text is in the token's id or its user's name or id.
+   * @param {WatchedToken} token
+   * @param {UserFilter} filter
+   */
+  function isIn({ id, userId }, filter) {
+    const text = filter.text.trim().toLowerCase()
+    if (text === '' || (userId !== null && userId === filter.userId)) return true
+    return [id, userId, nameOf(userId)].some(word => word?.toLowerCase().includes(text))
+  }
+
+  /** The newest first. @param {UserFilter} filter */
   function shown(filter) {
-    const text = filter.toLowerCase()
-    return [...tokens.values()]
-      .filter(
-        ({ id, userId }) =>
-          [id, userId, nameOf(userId)].some(word => word?.toLowerCase().includes(text)) || text === '',
-      )
-      .sort((a, b) => b.createdAt - a.createdAt)
+    return [...tokens.values()].filter(token => isIn(token, filter)).sort((a, b) => b.createdAt - a.createdAt)
   }
 
   /** @param {unknown} userId */

@@ -24,7 +24,8 @@ export type TokenEvent =
       kind: TokenKind
       expiresAt: number
     }
-  | { type: 'sessions ended'; userId: string }
+  /** Every token of the user but the one of the id `keep`; null: every one. */
+  | { type: 'sessions ended'; userId: string; keep: string | null }
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
 
 type RefusalReason =
@@ -263,7 +264,7 @@ export function createTokens({
      */
     async endUser(userId: string, credentialVersion: number, keep: string | null): Promise<void> {
       await ask(store.endUser(tagOf(userId), userId, credentialVersion, keep))
-      observe({ type: 'sessions ended', userId })
+      observe({ type: 'sessions ended', userId, keep })
     },
 
     /** Live tokens of anybody, about `limit` of them; see `TokenStore.list` for the cursors. */
