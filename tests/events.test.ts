@@ -205,6 +205,18 @@ describe('the event stream, alone', () => {
     for (const event of [slid(1), { type: 'swept', removed: 1, durationMs: 1 } as const]) hear(event)
   })
 
+  it('tells what happened again in a frame where it happened last', async () => {
+    const { stream, reader } = open()
+    const ended = { type: 'sessions ended', userId: 'user', keep: null } as const
+    for (const event of [ended, slid(1), ended]) stream.hear(event)
+    let text = ''
+    reader.on('data', chunk => {
+      text += chunk
+    })
+    const told = await until(() => text.includes('sessions ended') && parse(text).map(({ name }) => name))
+    expect(told.slice(-2)).to.deep.equal(['slid', 'sessions ended'])
+  })
+
   it('has 500 different events in a frame, and says how many more there were', async () => {
     const { stream, reader } = open()
     for (let id = 0; id < 600; id++) stream.hear(slid(id))

@@ -100,6 +100,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       left++
       return
     }
+    frame.delete(key) // it is told in the place of the last
     frame.set(key, { name, data: { at: now(), ...data, count } })
   }
 
