@@ -83,7 +83,10 @@ export const authSettings = {
     expected: 'a name',
   }),
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens of one user; for one more the oldest session ends'),
-  TOKEN_LIMIT: count(10_000_000, 'tokens in all; beyond it a log-in is answered 503 (in Redis from the first sweep on)'),
+  TOKEN_LIMIT: count(
+    10_000_000,
+    'tokens in all; beyond it a log-in is answered 503 (in Redis from the first sweep on)',
+  ),
   LOGIN_LIMIT_PER_ADDRESS: count(
     30,
     'wrong passwords from one address (of IPv6, a /64) in a minute; then it must wait, but for users who have logged in from there',
