@@ -10,8 +10,9 @@ import { parseSecret } from '../services/auth/tokens/format.ts'
 import { createTokens, type Tokens } from '../services/auth/tokens/tokens.ts'
 import { openPasswords, type Passwords } from '../services/auth/users/passwords.ts'
 import { createUsers, type UserEvent, type Users } from '../services/auth/users/users.ts'
+import { openAuthClient } from '../services/business/authClient.ts'
 import type { AppError } from '../shared/errors.ts'
-import type { TokenKind, Verdict } from '../shared/validateToken.ts'
+import { maxTokensPerCall, maxVerdictBytes, type TokenKind, type Verdict } from '../shared/validateToken.ts'
 import { sendRaw } from './support/raw.ts'
 import {
   type Answer,
@@ -324,6 +325,46 @@ describe('POST /users', () => {
       { numRuns: 60 },
     )
     expect(Object.keys(Object.prototype)).to.deep.equal([])
+  })
+})
+
+describe('a username has at most 640 bytes as JSON', () => {
+  const key = '🔑' // four bytes
+  const longest = key.repeat(159)
+  let auth: Auth
+  let own: Client
+  before(async () => {
+    auth = await startAuth()
+    own = clientOf(auth)
+  })
+  after(closeServers)
+
+  it('and a longer one is 400, also where it has no more than 256 characters, and no name to log in with', async () => {
+    for (const username of [longest + key, key.repeat(256), '鍵'.repeat(213)]) {
+      const answer = await own.register({ username, password: phrases.first })
+      expectProblem(answer, 400, 'invalid_request')
+      expect(answer.body).to.have.property('detail', 'username: expected at most 640 bytes as JSON')
+      expect((await own.logIn({ username, password: phrases.first })).status).to.equal(401)
+    }
+    for (const username of ['鍵'.repeat(212), '"'.repeat(256)]) await own.newUser({ username })
+  })
+
+  it('so that 256 tokens of the longest get their verdicts in one call, of at most 1 KB each', async () => {
+    const { token } = await own.newUser({ username: longest })
+    const tokens = Array<string>(maxTokensPerCall).fill(token)
+    const { text, body } = await own.operate<{ verdicts: Verdict[] }>('POST', '/validateToken', serviceKey, { tokens })
+    expect(Buffer.byteLength(text)).to.be.at.most(maxVerdictBytes * maxTokensPerCall)
+    expect(body.verdicts.filter(({ authenticated }) => authenticated)).to.have.length(maxTokensPerCall)
+
+    const log = { info() {}, warn() {} }
+    const [url, monotonicNow] = [auth.internalUrl, () => performance.now()]
+    const client = openAuthClient({ url, key: serviceKey, log, monotonicNow, maxBatch: maxTokensPerCall })
+    const judged = await Promise.all(tokens.map(token => client.judge(token, { requestId: 'full' })))
+    await client.close()
+    for (const { verdict, serverTiming } of judged) {
+      expect(verdict).to.include({ authenticated: true, username: longest })
+      expect(serverTiming).to.include('shared by 256')
+    }
   })
 })
 

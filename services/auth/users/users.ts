@@ -42,6 +42,7 @@ export interface UsersOptions {
 export type Users = ReturnType<typeof createUsers>
 
 const longestUsername = 256 // code points, once normalised
+const largestUsername = 640 // bytes as JSON: a verdict, of 1024 at most, says a user's id and four numbers besides
 const unfinishedPerRound = 100
 
 export function createUsers({ store, passwords, rules, addressesOnly, endTokens, now, observe }: UsersOptions) {
@@ -318,6 +319,8 @@ export function normalise(username: string): string {
 function whyNotUsername(username: string): string | null {
   const length = [...username].length
   if (length < 1 || length > longestUsername) return `expected 1 to ${longestUsername} characters`
+  const bytes = Buffer.byteLength(JSON.stringify(username))
+  if (bytes > largestUsername) return `expected at most ${largestUsername} bytes as JSON`
   if (/\p{Cc}|\p{Cs}|\p{Cn}|\p{Zl}|\p{Zp}/u.test(username)) return 'expected no control characters'
   if (username.trim() !== username) return 'expected no blanks at its ends'
   return null
