@@ -80,11 +80,18 @@ export function createUsers({ store, passwords, rules, addressesOnly, endTokens,
     else if (await ask(store.delete(id))) observe({ type: 'user deleted', userId: id })
   }
 
-  /** Raises the version with `changes`, whatever it is at that moment, and finishes. Null where there is no such user. */
-  async function raise(id: string, changes: UserChanges = {}): Promise<UserRecord | null> {
+  /**
+   * Raises the version with `changes`, whatever it is at that moment, and finishes. Null where there is no such user, or
+   * none who `may` be changed.
+   */
+  async function raise(
+    id: string,
+    changes: UserChanges = {},
+    may: (user: UserRecord) => boolean = () => true,
+  ): Promise<UserRecord | null> {
     for (;;) {
       const user = await ask(store.findById(id))
-      if (user === null) return null
+      if (user === null || !may(user)) return null
       const { credentialVersion: version } = user
       const raised = await ask(store.update(id, version, { ...changes, credentialVersion: version + 1 }))
       if (raised === null) continue // somebody else raised it
@@ -270,8 +277,12 @@ export function createUsers({ store, passwords, rules, addressesOnly, endTokens,
       }
     },
 
-    /** A new start for a username whose address was never confirmed: whoever confirms it has the last password. */
-    restart: (id: string, passwordHash: string) => raise(id, { passwordHash }),
+    /**
+     * A new start for a username whose address was never confirmed: whoever confirms it has the last password. Null where
+     * it is confirmed by now. A confirmation that comes while this is being written is void: it was of another password.
+     */
+    restart: (id: string, passwordHash: string) =>
+      raise(id, { passwordHash, confirmedAt: null }, user => user.confirmedAt === null),
 
     /** Ends every token of the user, then forgets him. False where there is no such user. */
     async remove(id: string): Promise<boolean> {
