@@ -9,7 +9,7 @@ import type { TokenRef, TokenStore, UserRecord, UserStore } from '../services/au
 import { parseSecret } from '../services/auth/tokens/format.ts'
 import { createTokens, type Tokens } from '../services/auth/tokens/tokens.ts'
 import { openPasswords, type Passwords } from '../services/auth/users/passwords.ts'
-import { createUsers, type UserEvent, type Users } from '../services/auth/users/users.ts'
+import { createUsers, type UserEvent, type Users, type UsersOptions } from '../services/auth/users/users.ts'
 import { openAuthClient } from '../services/business/authClient.ts'
 import type { AppError } from '../shared/errors.ts'
 import { maxTokensPerCall, maxVerdictBytes, type TokenKind, type Verdict } from '../shared/validateToken.ts'
@@ -1113,6 +1113,8 @@ describe('a change that is cut short', () => {
 
   interface UseCases {
     users: Users
+    /** Of another process on the same stores. */
+    options: UsersOptions
     tokens: Tokens
     store: UserStore
     tokenStore: TokenStore
@@ -1161,7 +1163,7 @@ describe('a change that is cut short', () => {
       limits: { perUser: 1000, total: 10_000 },
       observe: () => {},
     })
-    const users = createUsers({
+    const options: UsersOptions = {
       store,
       passwords,
       rules: { minLength: 15 },
@@ -1169,7 +1171,9 @@ describe('a change that is cut short', () => {
       endTokens: tokens.endUser,
       now,
       observe: event => events.push(event),
-    })
+      wait: async () => {},
+    }
+    const users = createUsers(options)
     const user = (await users.insert({
       username: credentials.username,
       passwordHash: await passwords.hash(credentials.password),
@@ -1182,6 +1186,7 @@ describe('a change that is cut short', () => {
     }
     return {
       users,
+      options,
       tokens,
       store,
       tokenStore,
@@ -1329,10 +1334,44 @@ describe('a change that is cut short', () => {
         }
       })
 
-      it('leaves the others alone, and those that are under way', async () => {
-        at.meanwhile(() => at.users.finishAll())
+      it('leaves the others alone, and those that are under way, in whatever process', async () => {
+        const [looked, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+        const elsewhere = createUsers({
+          ...at.options,
+          wait() {
+            looked.resolve()
+            return over.promise
+          },
+        })
+        let finishing: Promise<void> | undefined
+        at.meanwhile(() => {
+          finishing = elsewhere.finishAll()
+          return Promise.race([looked.promise, finishing])
+        })
         expect(await changePassword()).to.include({ id: at.user.id })
+        over.resolve()
+        await finishing
         expect(await live()).to.deep.equal([true, false])
+      })
+
+      it('leaves a later change alone that is under way when an earlier one is finished', async () => {
+        at.fail(1)
+        expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+        const waits: number[] = []
+        const elsewhere = createUsers({
+          ...at.options,
+          async wait(ms) {
+            waits.push(ms)
+            if (waits.length > 1) return
+            at.fail(1)
+            expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+          },
+        })
+        await elsewhere.finishAll()
+        expect(await at.store.findUnfinished(10)).to.have.length(1)
+        await elsewhere.finishAll()
+        expect(await at.store.findUnfinished(10)).to.deep.equal([])
+        expect(waits).to.deep.equal([2000, 2000])
       })
     })
   }
