@@ -158,6 +158,16 @@ describe('the configuration', () => {
       { TOKEN_FORMAT: 'jwt', TOKEN_KEYS: '{"keys":[{"kty":"oct","alg":"HS256","kid":"a","k":"c2hvcnQ"}]}' },
       'TOKEN_KEYS',
     ],
+    ...[
+      '0'.repeat(43),
+      '0123'.repeat(16),
+      'My-Password-Is-Long-Enough-To-Sign-Anything',
+      Buffer.from('changeme, but not before everybody has read it').toString('base64url'),
+      Buffer.alloc(32, 'secret').toString('base64url'),
+    ].map((k): [Environment, string] => [
+      { TOKEN_FORMAT: 'jwt', TOKEN_KEYS: JSON.stringify({ keys: [{ kty: 'oct', alg: 'HS256', kid: 'a', k }] }) },
+      'TOKEN_KEYS',
+    ]),
     [{ REGISTRATION: 'yes' }, 'REGISTRATION'],
     [{ PASSWORD_MIN_LENGTH: '7' }, 'PASSWORD_MIN_LENGTH'],
     [{ PASSWORD_HASH_COST: '9' }, 'PASSWORD_HASH_COST'],
