@@ -191,6 +191,8 @@ describe('the configuration', () => {
     [{ LOGIN_LIMIT_PER_ADDRESS: '0' }, 'LOGIN_LIMIT_PER_ADDRESS'],
     [{ INVALID_TOKEN_LIMIT_PER_ADDRESS: '-1' }, 'INVALID_TOKEN_LIMIT_PER_ADDRESS'],
     [{ ADMIN_KEY: 'short' }, 'ADMIN_KEY'],
+    [{ ADMIN_KEY: SERVICE_KEY }, 'ADMIN_KEY'],
+    [{ SERVICE_KEY_PREVIOUS: ADMIN_KEY }, 'ADMIN_KEY'],
     [{ TOKEN_STORE_URL: 'sqlite:x.db', TOKEN_SNAPSHOT_FILE: '/tmp/x' }, 'TOKEN_SNAPSHOT_FILE'],
     [{ NODE_ENV: 'staging' }, 'NODE_ENV'],
     [{ ACCESS_LOG: 'some' }, 'ACCESS_LOG'],

@@ -177,6 +177,10 @@ export function readAuthConfig(environment: Environment) {
   const settings = readSettings(authSettings, env, (found, problems) => {
     problems.push(...dialectProblems)
     checkCommonSettings(found, problems)
+    const serviceKeys = [found.SERVICE_KEY, found.SERVICE_KEY_PREVIOUS]
+    if (found.ADMIN_KEY !== undefined && serviceKeys.includes(found.ADMIN_KEY)) {
+      problems.push('ADMIN_KEY: expected another key than SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same')
+    }
     if (
       found.NODE_ENV === 'production' &&
       (found.DEMO_USERNAME === undefined) !== (found.DEMO_PASSWORD === undefined)
