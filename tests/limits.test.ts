@@ -393,9 +393,12 @@ describe('the limits', () => {
       const business = await startBusiness(auth.internalUrl, limits, monotonicNow)
       const from = '203.0.113.5'
       const { token } = (await ask('POST', `${auth.url}/login`, { from, body: demo })).body
-      const data = (bearer: string | undefined, from: string) => ask('GET', `${business.url}/data`, { from, bearer })
+      const data = (bearer: string | undefined, from: string) =>
+        ask('GET', `${business.url}/data`, { from, bearer, requestId: 'of-data' })
       const answers = await times(60, i => data(i % 2 ? 'noise' : token, from))
       expect(countBy(answers)).to.deep.equal({ 200: 30, 401: 8, 429: 22 })
+      const line = business.lines.find(({ event }) => event === 'limited')
+      expect(line).to.include({ channel: 'security', what: 'invalid tokens', address: from, requestId: 'of-data' })
       expect((await data('noise', address(1))).status).to.equal(401)
       pass(60)
       expect((await data('noise', from)).status).to.equal(401)
@@ -483,7 +486,7 @@ describe('the counters', () => {
       const work = [
         i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, async () => null),
         i => throttles.mayMail('user' + i, addressOf(i)),
-        i => invalidTokens.refusal(addressOf(i)),
+        i => invalidTokens.refusal({ requestId: '', address: addressOf(i) }),
         i => throttles.mayRegister(addressOf(i)),
       ]
       // As much work as makes the process as large as it becomes without them.
