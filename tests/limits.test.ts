@@ -186,9 +186,8 @@ describe('the limits', () => {
 
     it('tell what there was too much of, never what was typed', async () => {
       for (let i = 0; i < 7; i++) await fail('hunter2', address(1))
-      expect(events).to.deep.equal(
-        Array(2).fill({ type: 'limited', what: 'attempts at an account', address: address(1), userId: null }),
-      )
+      const limited = { type: 'limited', what: 'attempts at an account', address: address(1), userId: null }
+      expect(events).to.deep.equal([{ type: 'account locked' }, limited, limited])
     })
 
     it('keep a user who guesses in his session apart from those who try to log in', async () => {
@@ -347,6 +346,21 @@ describe('the limits', () => {
       expect(metrics).to.include('latchkey_limited_total{what="attempts at an account"} 2')
       const line = auth.lines.find(({ event }) => event === 'limited')
       expect(line).to.include({ what: 'attempts at an account', address: address(1), userId: null })
+    })
+
+    it('tell the log whose account is locked, once, where it is anybody’s', async () => {
+      const login = (username: string, requestId: string) =>
+        ask('POST', `${auth.url}/login`, { from: address(1), requestId, body: { username, password: 'wrong' } })
+      for (const username of [demo.username, 'nobody']) {
+        for (let i = 1; i <= 7; i++) await login(username, `${i}-${username.slice(0, 4)}`)
+      }
+      const registered = auth.lines.find(({ event }) => event === 'user registered')
+      const locked = auth.lines.filter(({ event }) => event === 'account locked')
+      expect(locked.map(({ requestId, userId }) => ({ requestId, userId }))).to.deep.equal([
+        { requestId: '5-demo', userId: registered?.['userId'] },
+        { requestId: '5-nobo', userId: null },
+      ])
+      expect(locked[0]).to.include({ level: 'warn', channel: 'security', address: address(1) })
     })
   })
 
