@@ -343,7 +343,7 @@ const requireToken = within(
       'await auth.judge(readBearerToken(ctx.req), ctx.state)',
       "await auth.judge(readBearerToken(ctx.req), ctx.state).catch(() => ({ verdict: { authenticated: false }, serverTiming: '' }) as const)",
     ],
-    ['every verdict is good', 'if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state.address)', ''],
+    ['every verdict is good', 'if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state)', ''],
   ],
 )
 

@@ -11,7 +11,7 @@ import { readAuthConfig } from '../services/auth/config.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
 import { createTokens, type Tokens } from '../services/auth/tokens/tokens.ts'
 import { openPasswords } from '../services/auth/users/passwords.ts'
-import { createUsers, type UserRecord, type Users } from '../services/auth/users/users.ts'
+import { createUsers, type UserRecord, type Users, underWayMs } from '../services/auth/users/users.ts'
 import { readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError } from '../shared/config.ts'
 import { AppError } from '../shared/errors.ts'
@@ -286,7 +286,7 @@ async function finished(change: Promise<boolean>, consequence = ''): Promise<voi
   } catch (error) {
     if (error !== authIsAway) throw error
     const why = adminKey === null ? 'ADMIN_KEY is not set' : `nothing listens at ${authUrl}`
-    const within = `within ${config.sweepIntervalMs / 1000} seconds`
+    const within = `within ${(config.sweepIntervalMs + underWayMs) / 1000} seconds`
     console.error(
       `The sessions are in the memory of Auth, and ${why}: where it runs it ends them ${within}, where it does not they are gone with it.${consequence}`,
     )

@@ -13,16 +13,19 @@ export function isBearerToken(text: string): boolean {
 
 /**
  * The token in `Authorization: Bearer <token>` or in `token: <token>`; never from a URL or a cookie.
- * Throws `invalid_token` where there is none or an ill-formed one, `invalid_request` where there are two.
+ * Throws `invalid_token` where there is none or an ill-formed one, `invalid_request` where there are two, or two headers
+ * Authorization of whatever scheme.
  */
 export function readBearerToken(req: IncomingMessage): string {
   let token: string | null = null
   let count = 0
+  let authorizations = 0
   // Not req.headers: Node keeps only the first of two Authorization headers.
   const raw = req.rawHeaders
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string
     if (name.length === 13 && name.toLowerCase() === 'authorization') {
+      authorizations++
       const credentials = raw[i + 1] as string
       if (!/^bearer /i.test(credentials)) continue
       token = credentials.slice(7)
@@ -32,7 +35,9 @@ export function readBearerToken(req: IncomingMessage): string {
       count++
     }
   }
-  if (count > 1) throw new AppError('invalid_request', 'Send the token once: in Authorization or in the header token.')
+  if (count > 1 || authorizations > 1) {
+    throw new AppError('invalid_request', 'Send the token once: in one Authorization or in the header token.')
+  }
   if (token === null) {
     // RFC 6750 section 3.1: no error code for a request that carried no credentials.
     throw new AppError('invalid_token', 'A bearer token is needed: Authorization: Bearer <token>, or token: <token>.', {

@@ -50,12 +50,17 @@ export const seconds = (fallback: number, description: string, most = 10 * 365 *
 export const count = (fallback: number, description: string) =>
   z.coerce.number().int().min(1).default(fallback).meta({ description, expected: 'a whole number, 1 or more' })
 
-/** Keys for our listeners: long enough and not something a person would type. */
+/** Something a person would type where a random key is wanted. */
+export function isGuessable(key: string): boolean {
+  return new Set(key).size < 10 || /change.?me|example|password/i.test(key)
+}
+
+/** Keys for our listeners. */
 const keyExpected = 'at least 32 random characters (openssl rand -hex 32)'
 const keyText = z
   .string()
   .min(32)
-  .refine(value => isBearerToken(value) && new Set(value).size >= 10 && !/change.?me|example|password/i.test(value))
+  .refine(value => isBearerToken(value) && !isGuessable(value))
 
 export const key = (description: string) =>
   keyText.meta({

@@ -108,9 +108,15 @@ export function tooManyRequests(ms: number): AppError {
   })
 }
 
+/** Of the request that brought an invalid token. */
+export interface InvalidCaller {
+  requestId: string
+  address: string
+}
+
 export interface InvalidTokens {
-  /** What an invalid token from this address is answered: 401, and 429 from one that has sent too many. */
-  refusal(address: string): Promise<AppError>
+  /** What an invalid token from there is answered: 401, and 429 from an address that has sent too many. */
+  refusal(caller: InvalidCaller): Promise<AppError>
 }
 
 export interface InvalidTokensOptions {
@@ -118,17 +124,17 @@ export interface InvalidTokensOptions {
   limit: number
   /** Milliseconds that never jump. */
   monotonicNow: () => number
-  observe: (event: { type: 'limited'; what: 'invalid tokens'; address: string; userId: null }) => void
+  observe: (event: InvalidCaller & { type: 'limited'; what: 'invalid tokens'; userId: null }) => void
 }
 
 /** Asked only for what was judged and found invalid: a valid token is never refused for what else came from its address. */
 export function limitInvalidTokens({ limit, monotonicNow, observe }: InvalidTokensOptions): InvalidTokens {
   const counter = memoryCounters(monotonicNow)('invalidTokens', 60_000)
   return {
-    async refusal(address) {
+    async refusal({ requestId, address }) {
       const { count, ms } = await counter.add(networkOf(address))
       if (count <= limit) return invalidToken()
-      observe({ type: 'limited', what: 'invalid tokens', address, userId: null })
+      observe({ type: 'limited', what: 'invalid tokens', requestId, address, userId: null })
       return tooManyRequests(ms)
     },
   }

@@ -326,6 +326,12 @@ describe('Business', () => {
       ['both header forms at once', ['Authorization: Bearer good', 'Token: good']],
       ['Authorization twice', ['Authorization: Bearer good', 'Authorization: Bearer good']],
       ['Authorization twice with different tokens', ['Authorization: Bearer bad', 'Authorization: Bearer good']],
+      [
+        'Authorization twice, once of another scheme',
+        ['Authorization: Basic Zm9vOmJhcg==', 'Authorization: Bearer good'],
+      ],
+      ['Authorization twice, without a token', ['Authorization: Bearer good', 'Authorization:']],
+      ['Authorization twice beside a token', ['Authorization: Basic YQ==', 'Authorization: Basic Yg==', 'Token: good']],
       ['the header token twice', ['Token: good', 'token: good']],
     ] as const) {
       it(`is 400 without asking Auth for ${what}`, async () => {

@@ -62,6 +62,7 @@ describe('tokens that are JWTs', () => {
       const seconds = Math.floor(clock.now() / 1000)
       expect(payload).to.include({
         iat: seconds,
+        nbf: seconds,
         exp: seconds + 43_200,
         username: demo.username,
         client_id: 'latchkey',

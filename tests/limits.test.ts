@@ -186,9 +186,8 @@ describe('the limits', () => {
 
     it('tell what there was too much of, never what was typed', async () => {
       for (let i = 0; i < 7; i++) await fail('hunter2', address(1))
-      expect(events).to.deep.equal(
-        Array(2).fill({ type: 'limited', what: 'attempts at an account', address: address(1), userId: null }),
-      )
+      const limited = { type: 'limited', what: 'attempts at an account', address: address(1), userId: null }
+      expect(events).to.deep.equal([{ type: 'account locked' }, limited, limited])
     })
 
     it('keep a user who guesses in his session apart from those who try to log in', async () => {
@@ -348,6 +347,21 @@ describe('the limits', () => {
       const line = auth.lines.find(({ event }) => event === 'limited')
       expect(line).to.include({ what: 'attempts at an account', address: address(1), userId: null })
     })
+
+    it('tell the log whose account is locked, once, where it is anybody’s', async () => {
+      const login = (username: string, requestId: string) =>
+        ask('POST', `${auth.url}/login`, { from: address(1), requestId, body: { username, password: 'wrong' } })
+      for (const username of [demo.username, 'nobody']) {
+        for (let i = 1; i <= 7; i++) await login(username, `${i}-${username.slice(0, 4)}`)
+      }
+      const registered = auth.lines.find(({ event }) => event === 'user registered')
+      const locked = auth.lines.filter(({ event }) => event === 'account locked')
+      expect(locked.map(({ requestId, userId }) => ({ requestId, userId }))).to.deep.equal([
+        { requestId: '5-demo', userId: registered?.['userId'] },
+        { requestId: '5-nobo', userId: null },
+      ])
+      expect(locked[0]).to.include({ level: 'warn', channel: 'security', address: address(1) })
+    })
   })
 
   describe('of the dialects', () => {
@@ -393,9 +407,12 @@ describe('the limits', () => {
       const business = await startBusiness(auth.internalUrl, limits, monotonicNow)
       const from = '203.0.113.5'
       const { token } = (await ask('POST', `${auth.url}/login`, { from, body: demo })).body
-      const data = (bearer: string | undefined, from: string) => ask('GET', `${business.url}/data`, { from, bearer })
+      const data = (bearer: string | undefined, from: string) =>
+        ask('GET', `${business.url}/data`, { from, bearer, requestId: 'of-data' })
       const answers = await times(60, i => data(i % 2 ? 'noise' : token, from))
       expect(countBy(answers)).to.deep.equal({ 200: 30, 401: 8, 429: 22 })
+      const line = business.lines.find(({ event }) => event === 'limited')
+      expect(line).to.include({ channel: 'security', what: 'invalid tokens', address: from, requestId: 'of-data' })
       expect((await data('noise', address(1))).status).to.equal(401)
       pass(60)
       expect((await data('noise', from)).status).to.equal(401)
@@ -483,7 +500,7 @@ describe('the counters', () => {
       const work = [
         i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, async () => null),
         i => throttles.mayMail('user' + i, addressOf(i)),
-        i => invalidTokens.refusal(addressOf(i)),
+        i => invalidTokens.refusal({ requestId: '', address: addressOf(i) }),
         i => throttles.mayRegister(addressOf(i)),
       ]
       // As much work as makes the process as large as it becomes without them.

@@ -400,6 +400,38 @@ describe('mail', function () {
       expect(await auth.logIn(username, second)).to.include({ status: 200 })
     })
 
+    it('never leaves the password of who registers again on an account that is confirmed meanwhile', async () => {
+      const outcomes: Record<string, object> = {}
+      for (const act of ['confirm', 'reset'] as const) {
+        for (const moment of ['findById', 'update'] as const) {
+          const { users, userStore, add, register, logIn } = await openAccounts(server.url)
+          const [username, stranger, chosen] = [freshAddress(), freshPassword(), freshPassword()]
+          const id = await add(username, { confirmed: false })
+          const owner = act === 'confirm' ? 'CANARY-PW-before' : chosen
+          const before = userStore[moment] as (...args: unknown[]) => Promise<unknown>
+          const meanwhile = async (...args: unknown[]) => {
+            Object.assign(userStore, { [moment]: before })
+            if (act === 'confirm') expect(await users.confirm(id, 1)).to.equal(true)
+            else await users.resetPassword({ id, credentialVersion: 1 }, chosen, new AbortController().signal)
+            return before(...args)
+          }
+          Object.assign(userStore, { [moment]: meanwhile })
+          expect(await register(username, stranger)).to.deep.equal(accepted)
+          const subject = (await server.next(username)).headers.get('subject')
+          const statuses = [(await logIn(username, owner)).status, (await logIn(username, stranger)).status]
+          outcomes[`${act} before ${moment}`] = { subject, statuses }
+        }
+      }
+      const ownersStill = { subject: 'You have an account already', statuses: [200, 401] }
+      expect(outcomes).to.deep.equal({
+        'confirm before findById': ownersStill,
+        // Too late: the address is to be confirmed once more, by the new link.
+        'confirm before update': { subject: 'Confirm your address', statuses: [401, 401] },
+        'reset before findById': ownersStill,
+        'reset before update': ownersStill,
+      })
+    })
+
     it('is sent again on demand, and kills the older one', async () => {
       const username = freshAddress()
       await auth.register(username, freshPassword())

@@ -9,9 +9,10 @@ import type { TokenRef, TokenStore, UserRecord, UserStore } from '../services/au
 import { parseSecret } from '../services/auth/tokens/format.ts'
 import { createTokens, type Tokens } from '../services/auth/tokens/tokens.ts'
 import { openPasswords, type Passwords } from '../services/auth/users/passwords.ts'
-import { createUsers, type UserEvent, type Users } from '../services/auth/users/users.ts'
+import { createUsers, type UserEvent, type Users, type UsersOptions } from '../services/auth/users/users.ts'
+import { openAuthClient } from '../services/business/authClient.ts'
 import type { AppError } from '../shared/errors.ts'
-import type { TokenKind, Verdict } from '../shared/validateToken.ts'
+import { maxTokensPerCall, maxVerdictBytes, type TokenKind, type Verdict } from '../shared/validateToken.ts'
 import { sendRaw } from './support/raw.ts'
 import {
   type Answer,
@@ -324,6 +325,46 @@ describe('POST /users', () => {
       { numRuns: 60 },
     )
     expect(Object.keys(Object.prototype)).to.deep.equal([])
+  })
+})
+
+describe('a username has at most 640 bytes as JSON', () => {
+  const key = '🔑' // four bytes
+  const longest = key.repeat(159)
+  let auth: Auth
+  let own: Client
+  before(async () => {
+    auth = await startAuth()
+    own = clientOf(auth)
+  })
+  after(closeServers)
+
+  it('and a longer one is 400, also where it has no more than 256 characters, and no name to log in with', async () => {
+    for (const username of [longest + key, key.repeat(256), '鍵'.repeat(213)]) {
+      const answer = await own.register({ username, password: phrases.first })
+      expectProblem(answer, 400, 'invalid_request')
+      expect(answer.body).to.have.property('detail', 'username: expected at most 640 bytes as JSON')
+      expect((await own.logIn({ username, password: phrases.first })).status).to.equal(401)
+    }
+    for (const username of ['鍵'.repeat(212), '"'.repeat(256)]) await own.newUser({ username })
+  })
+
+  it('so that 256 tokens of the longest get their verdicts in one call, of at most 1 KB each', async () => {
+    const { token } = await own.newUser({ username: longest })
+    const tokens = Array<string>(maxTokensPerCall).fill(token)
+    const { text, body } = await own.operate<{ verdicts: Verdict[] }>('POST', '/validateToken', serviceKey, { tokens })
+    expect(Buffer.byteLength(text)).to.be.at.most(maxVerdictBytes * maxTokensPerCall)
+    expect(body.verdicts.filter(({ authenticated }) => authenticated)).to.have.length(maxTokensPerCall)
+
+    const log = { info() {}, warn() {} }
+    const [url, monotonicNow] = [auth.internalUrl, () => performance.now()]
+    const client = openAuthClient({ url, key: serviceKey, log, monotonicNow, maxBatch: maxTokensPerCall })
+    const judged = await Promise.all(tokens.map(token => client.judge(token, { requestId: 'full' })))
+    await client.close()
+    for (const { verdict, serverTiming } of judged) {
+      expect(verdict).to.include({ authenticated: true, username: longest })
+      expect(serverTiming).to.include('shared by 256')
+    }
   })
 })
 
@@ -1072,6 +1113,8 @@ describe('a change that is cut short', () => {
 
   interface UseCases {
     users: Users
+    /** Of another process on the same stores. */
+    options: UsersOptions
     tokens: Tokens
     store: UserStore
     tokenStore: TokenStore
@@ -1120,7 +1163,7 @@ describe('a change that is cut short', () => {
       limits: { perUser: 1000, total: 10_000 },
       observe: () => {},
     })
-    const users = createUsers({
+    const options: UsersOptions = {
       store,
       passwords,
       rules: { minLength: 15 },
@@ -1128,7 +1171,9 @@ describe('a change that is cut short', () => {
       endTokens: tokens.endUser,
       now,
       observe: event => events.push(event),
-    })
+      wait: async () => {},
+    }
+    const users = createUsers(options)
     const user = (await users.insert({
       username: credentials.username,
       passwordHash: await passwords.hash(credentials.password),
@@ -1141,6 +1186,7 @@ describe('a change that is cut short', () => {
     }
     return {
       users,
+      options,
       tokens,
       store,
       tokenStore,
@@ -1288,10 +1334,44 @@ describe('a change that is cut short', () => {
         }
       })
 
-      it('leaves the others alone, and those that are under way', async () => {
-        at.meanwhile(() => at.users.finishAll())
+      it('leaves the others alone, and those that are under way, in whatever process', async () => {
+        const [looked, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+        const elsewhere = createUsers({
+          ...at.options,
+          wait() {
+            looked.resolve()
+            return over.promise
+          },
+        })
+        let finishing: Promise<void> | undefined
+        at.meanwhile(() => {
+          finishing = elsewhere.finishAll()
+          return Promise.race([looked.promise, finishing])
+        })
         expect(await changePassword()).to.include({ id: at.user.id })
+        over.resolve()
+        await finishing
         expect(await live()).to.deep.equal([true, false])
+      })
+
+      it('leaves a later change alone that is under way when an earlier one is finished', async () => {
+        at.fail(1)
+        expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+        const waits: number[] = []
+        const elsewhere = createUsers({
+          ...at.options,
+          async wait(ms) {
+            waits.push(ms)
+            if (waits.length > 1) return
+            at.fail(1)
+            expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+          },
+        })
+        await elsewhere.finishAll()
+        expect(await at.store.findUnfinished(10)).to.have.length(1)
+        await elsewhere.finishAll()
+        expect(await at.store.findUnfinished(10)).to.deep.equal([])
+        expect(waits).to.deep.equal([2000, 2000])
       })
     })
   }

@@ -371,7 +371,7 @@ describe('npm run users', () => {
       const disabled = await run(settings, ['disable', 'alice'])
       expect(disabled.code, disabled.stderr).to.equal(0)
       expect(disabled.stderr)
-        .to.match(/^.* within 1 seconds.*\n$/)
+        .to.match(/^.* within 3 seconds.*\n$/)
         .and.to.include(`nothing listens at ${nobody}:`)
       const deleted = await run({ ...settings, ADMIN_KEY: undefined }, ['delete', 'bob', '--yes'])
       expect(deleted.code, deleted.stderr).to.equal(0)

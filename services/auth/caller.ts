@@ -6,6 +6,8 @@ export interface Caller {
   address: string
   /** The setting that holds the key, of a call with one. */
   by?: string
+  /** The user whose password it had wrong. */
+  failedAt?: string
 }
 
 const callers = new AsyncLocalStorage<Caller>()
@@ -13,6 +15,17 @@ const callers = new AsyncLocalStorage<Caller>()
 /** What `handle` does, also after it has answered, is done for this caller. */
 export function asCaller<T>(caller: Caller, handle: () => T): T {
   return callers.run(caller, handle)
+}
+
+/** For what is told of this call later, by those who do not know users. */
+export function noteFailure(userId: string | null): void {
+  const caller = callers.getStore()
+  if (caller && userId !== null) caller.failedAt = userId
+}
+
+/** Whom `noteFailure` was told of; null for nobody. */
+export function failedUser(): string | null {
+  return callers.getStore()?.failedAt ?? null
 }
 
 /** Empty for what no request asked for. */

@@ -6,6 +6,7 @@ import {
   commonSettings,
   count,
   type Environment,
+  isGuessable,
   key,
   listenerSettings,
   optionalKey,
@@ -45,7 +46,10 @@ const signingKey = z.discriminatedUnion('alg', [
     alg: z.literal('HS256'),
     kty: z.literal('oct'),
     kid: z.string().min(1),
-    k: z.string().regex(/^[\w-]{43,}$/),
+    k: z
+      .string()
+      .regex(/^[\w-]{43,}$/)
+      .refine(k => !isGuessable(k) && !isGuessable(Buffer.from(k, 'base64url').toString('latin1'))),
   }),
 ])
 
@@ -74,7 +78,7 @@ export const authSettings = {
     .meta({
       description: 'with TOKEN_FORMAT=jwt: the private keys, a JWK Set; the first signs, the others are still accepted',
       expected:
-        'a JWK Set of Ed25519 keys, or of HS256 keys of 256 bits, each with a kid of its own (npm run token-keys)',
+        'a JWK Set of Ed25519 keys, or of HS256 keys of 256 random bits, each with a kid of its own (npm run token-keys)',
       secret: true,
       fallback: 'made in development, needed in production',
     }),
@@ -176,6 +180,10 @@ export function readAuthConfig(environment: Environment) {
   const settings = readSettings(authSettings, env, (found, problems) => {
     problems.push(...dialectProblems)
     checkCommonSettings(found, problems)
+    const serviceKeys = [found.SERVICE_KEY, found.SERVICE_KEY_PREVIOUS]
+    if (found.ADMIN_KEY !== undefined && serviceKeys.includes(found.ADMIN_KEY)) {
+      problems.push('ADMIN_KEY: expected another key than SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same')
+    }
     if (
       found.NODE_ENV === 'production' &&
       (found.DEMO_USERNAME === undefined) !== (found.DEMO_PASSWORD === undefined)

@@ -1,6 +1,6 @@
 // What the use cases and the locks tell, and what the log makes of it. Who else wants to know listens here too.
 import { type Log, type LogFields, type LogLevel, seldom } from '../../shared/log.ts'
-import { callerNow } from './caller.ts'
+import { callerNow, failedUser, noteFailure } from './caller.ts'
 import type { LimitEvent } from './defence/throttles.ts'
 import type { DependencyEvent } from './dependencies.ts'
 import type { KeyEvent } from './routes/requireKey.ts'
@@ -48,6 +48,7 @@ function lineFor(event: AuthEvent): Line | null {
     case 'mail lost':
     case 'link not sent':
       return { level: 'warn', isSecurity: false }
+    case 'account locked':
     case 'key refused':
     case 'dependency failed':
       return { level: 'warn' }
@@ -68,7 +69,9 @@ export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEve
     if (line === null) return
     const { level, name = event.type, isSecurity = true } = line
     const { type, ...ofEvent } = event
-    const fields = isSecurity ? { ...ofEvent, ...callerNow(), channel: 'security' } : ofEvent
+    if (type === 'login failed' || type === 'password refused') noteFailure(event.userId)
+    const ofLock = type === 'account locked' && { userId: failedUser() }
+    const fields = isSecurity ? { ...ofEvent, ...ofLock, ...callerNow(), channel: 'security' } : ofEvent
     if (event.type === 'limited') {
       const write = limited.get(event.what) ?? logLimited()
       limited.set(event.what, write)

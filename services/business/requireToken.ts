@@ -12,7 +12,7 @@ import type { AuthClient } from './authClient.ts'
 export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
   return async function requireToken(ctx, next) {
     const { verdict, serverTiming } = await auth.judge(readBearerToken(ctx.req), ctx.state)
-    if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state.address)
+    if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state)
     // Only for those who are admitted: how busy Auth is, is nothing for strangers.
     ctx.res.setHeader('Server-Timing', serverTiming)
     ctx.state['verdict'] = verdict

@@ -5,13 +5,11 @@ import { AppError } from '../../../shared/errors.ts'
 import { type Counter, networkOf, type OpenCounter, tooManyRequests } from '../../../shared/limits.ts'
 import { normalise } from '../users/users.ts'
 
-/** Who is limited is told by the address only: what was typed as a username may be a password. */
-export interface LimitEvent {
-  type: 'limited'
-  what: Limited
-  address: string
-  userId: null
-}
+/**
+ * Who is limited is told by the address only: what was typed as a username may be a password. `account locked`: from now on
+ * there is a wait.
+ */
+export type LimitEvent = { type: 'limited'; what: Limited; address: string; userId: null } | { type: 'account locked' }
 
 export type Limited =
   | 'attempts at an account'
@@ -92,6 +90,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     if (failed >= freeFailures) return failures.put(subject, failed + 1) // nobody else: the pause is his alone
     const { count } = await failures.add(subject)
     if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
+    if (count === freeFailures) observe({ type: 'account locked' })
   }
 
   /** After this many failures, how long to wait for the next attempt. */

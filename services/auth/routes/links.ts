@@ -32,7 +32,7 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
 
   const confirm: Handler = async ctx => {
     const { token } = await readToken(ctx)
-    if (!(await links.confirm(token))) throw await invalidTokens.refusal(ctx.state.address)
+    if (!(await links.confirm(token))) throw await invalidTokens.refusal(ctx.state)
     ctx.status = 204
   }
 
@@ -51,7 +51,7 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
   const reset: Handler = async ctx => {
     const { token, password } = await readReset(ctx)
     const user = await links.reset(token, password, goneSignal(ctx))
-    if (user === null) throw await invalidTokens.refusal(ctx.state.address)
+    if (user === null) throw await invalidTokens.refusal(ctx.state)
     await throttles.welcome(user.username, ctx.state.address)
     ctx.status = 204
   }

@@ -8,7 +8,7 @@ import { tokenAnswer } from './login.ts'
 export function renewRoute(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
   return async function renew(ctx) {
     const renewed = await tokens.renew(readBearerToken(ctx.req))
-    if (renewed === null) throw await invalidTokens.refusal(ctx.state.address)
+    if (renewed === null) throw await invalidTokens.refusal(ctx.state)
     ctx.body = tokenAnswer(renewed)
   }
 }

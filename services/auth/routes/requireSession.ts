@@ -10,7 +10,7 @@ export type Session = TokenRecord & { userId: string; username: string }
 export function sessionRequirement(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
   return async function requireSession(ctx, next) {
     const session = await tokens.useSession(readBearerToken(ctx.req))
-    if (session === null) throw await invalidTokens.refusal(ctx.state.address)
+    if (session === null) throw await invalidTokens.refusal(ctx.state)
     ctx.state['session'] = session
     await next()
   }

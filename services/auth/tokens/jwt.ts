@@ -43,6 +43,7 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
     draw({ id, userId, username, createdAt, absoluteExpiresAt }) {
       // The nonce makes of each renewal another secret: all else of it is the same.
       const nonce = randomBytes(12).toString('base64url')
+      const issuedAt = Math.floor(createdAt / 1000)
       const claims = { client_id: clientId, nonce, ...(username !== null && { username }) }
       return new SignJWT(claims)
         .setProtectedHeader({ alg, typ: 'at+jwt', kid })
@@ -50,7 +51,8 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
         .setAudience(audience)
         .setSubject(userId ?? id)
         .setJti(id)
-        .setIssuedAt(Math.floor(createdAt / 1000))
+        .setIssuedAt(issuedAt)
+        .setNotBefore(issuedAt)
         .setExpirationTime(Math.floor(absoluteExpiresAt / 1000))
         .sign(signingKey)
     },

@@ -87,10 +87,10 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
         const registered = await users.insert({ username, passwordHash }, { confirmed: false })
         if (registered) return sendConfirmation(registered)
         const known = await users.findByUsername(username)
-        if (known?.confirmedAt === null) {
-          const restarted = await users.restart(known.id, passwordHash)
-          if (restarted) await sendConfirmation(restarted)
-        } else if (known) {
+        if (known === null) return
+        const restarted = known.confirmedAt === null ? await users.restart(known.id, passwordHash) : null
+        if (restarted) await sendConfirmation(restarted)
+        else {
           send(known, {
             subject: 'You have an account already',
             text: `Somebody, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n`,

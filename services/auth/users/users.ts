@@ -1,6 +1,7 @@
 // Register users, verify and change their passwords, end and delete them. Hides how usernames are compared, that unknown
 // users cost a hash too, and how a change reaches the tokens: the user is written first, then the tokens below end.
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { AppError, orUnavailable } from '../../../shared/errors.ts'
 import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
@@ -37,16 +38,28 @@ export interface UsersOptions {
   /** Epoch milliseconds. */
   now: () => number
   observe: (event: UserEvent) => void
+  /** Resolves after so many milliseconds. */
+  wait?: (ms: number) => Promise<unknown>
 }
 
 export type Users = ReturnType<typeof createUsers>
 
 const longestUsername = 256 // code points, once normalised
-const unfinishedPerRound = 100
+const largestUsername = 640 // bytes as JSON: a verdict, of 1024 at most, says a user's id and four numbers besides
+const unfinishedPerRound = 1000
+/** How long a change may be between its halves: more than the deadlines of two stores. */
+export const underWayMs = 2000
 
-export function createUsers({ store, passwords, rules, addressesOnly, endTokens, now, observe }: UsersOptions) {
-  const changing = new Set<UserRecord>() // whose password is written just now: `finishAll` knows of no token to keep
-
+export function createUsers({
+  store,
+  passwords,
+  rules,
+  addressesOnly,
+  endTokens,
+  now,
+  observe,
+  wait = sleep,
+}: UsersOptions) {
   /** Throws what is wrong as `invalid_request`. */
   function requireGoodPassword(password: string, username: string): void {
     const problem = whyNotPassword(password, username, rules)
@@ -79,11 +92,18 @@ export function createUsers({ store, passwords, rules, addressesOnly, endTokens,
     else if (await ask(store.delete(id))) observe({ type: 'user deleted', userId: id })
   }
 
-  /** Raises the version with `changes`, whatever it is at that moment, and finishes. Null where there is no such user. */
-  async function raise(id: string, changes: UserChanges = {}): Promise<UserRecord | null> {
+  /**
+   * Raises the version with `changes`, whatever it is at that moment, and finishes. Null where there is no such user, or
+   * none who `may` be changed.
+   */
+  async function raise(
+    id: string,
+    changes: UserChanges = {},
+    may: (user: UserRecord) => boolean = () => true,
+  ): Promise<UserRecord | null> {
     for (;;) {
       const user = await ask(store.findById(id))
-      if (user === null) return null
+      if (user === null || !may(user)) return null
       const { credentialVersion: version } = user
       const raised = await ask(store.update(id, version, { ...changes, credentialVersion: version + 1 }))
       if (raised === null) continue // somebody else raised it
@@ -107,16 +127,11 @@ export function createUsers({ store, passwords, rules, addressesOnly, endTokens,
     // Whoever may set it has proved himself: by the old password, or at the address.
     const confirmedAt = user.confirmedAt ?? now()
     const changes = { passwordHash, confirmedAt, credentialVersion: version + 1 }
-    changing.add(user)
-    try {
-      const changed = await ask(store.update(id, version, changes))
-      if (changed === null) return null
-      observe({ type: 'password changed', userId: id, proof })
-      await finish(changed, keep)
-      return changed
-    } finally {
-      changing.delete(user)
-    }
+    const changed = await ask(store.update(id, version, changes))
+    if (changed === null) return null
+    observe({ type: 'password changed', userId: id, proof })
+    await finish(changed, keep)
+    return changed
   }
 
   /** Where a change was written and its tokens were not ended yet: that this is the same change, asked for again. */
@@ -269,8 +284,12 @@ export function createUsers({ store, passwords, rules, addressesOnly, endTokens,
       }
     },
 
-    /** A new start for a username whose address was never confirmed: whoever confirms it has the last password. */
-    restart: (id: string, passwordHash: string) => raise(id, { passwordHash }),
+    /**
+     * A new start for a username whose address was never confirmed: whoever confirms it has the last password. Null where
+     * it is confirmed by now. A confirmation that comes while this is being written is void: it was of another password.
+     */
+    restart: (id: string, passwordHash: string) =>
+      raise(id, { passwordHash, confirmedAt: null }, user => user.confirmedAt === null),
 
     /** Ends every token of the user, then forgets him. False where there is no such user. */
     async remove(id: string): Promise<boolean> {
@@ -297,12 +316,18 @@ export function createUsers({ store, passwords, rules, addressesOnly, endTokens,
       return ask(store.list(afterId, limit))
     },
 
-    /** Takes up every change whose tokens are still to be ended: the process or the token store was gone in between. */
+    /**
+     * Takes up every change whose tokens are still to be ended: the process or the token store was gone in between. Not
+     * one that may be under way, here or in another process: that knows of a token to keep, and this does not.
+     */
     async finishAll(): Promise<void> {
       for (let found = unfinishedPerRound; found === unfinishedPerRound; ) {
+        const before = await ask(store.findUnfinished(unfinishedPerRound))
+        if (before.length === 0) return
+        await wait(underWayMs)
+        const versions = new Map(before.map(({ id, credentialVersion }) => [id, credentialVersion]))
         const unfinished = await ask(store.findUnfinished(unfinishedPerRound))
-        const isChanging = ({ id }: UserRecord) => [...changing].some(user => user.id === id)
-        for (const user of unfinished) if (!isChanging(user)) await finish(user, null)
+        for (const user of unfinished) if (versions.get(user.id) === user.credentialVersion) await finish(user, null)
         found = unfinished.length
       }
     },
@@ -318,6 +343,8 @@ export function normalise(username: string): string {
 function whyNotUsername(username: string): string | null {
   const length = [...username].length
   if (length < 1 || length > longestUsername) return `expected 1 to ${longestUsername} characters`
+  const bytes = Buffer.byteLength(JSON.stringify(username))
+  if (bytes > largestUsername) return `expected at most ${largestUsername} bytes as JSON`
   if (/\p{Cc}|\p{Cs}|\p{Cn}|\p{Zl}|\p{Zp}/u.test(username)) return 'expected no control characters'
   if (username.trim() !== username) return 'expected no blanks at its ends'
   return null
