@@ -60,14 +60,18 @@ const hourMs = 60 * minuteMs
 const dayMs = 24 * hourMs
 const firstPauseMs = 5000
 const longestPauseMs = hourMs
-const mostFailures = 30 // then one attempt a day: far below the 100 of NIST SP 800-63B-4 section 3.2.2
-const failuresForMs = 7 * dayMs // since the last one
+const failuresUntilDaily = 30 // then one attempt a day
+// Then none: with those of an address where he has logged in before it is below the 100 of NIST SP 800-63B-4 section 3.2.2.
+const mostFailures = 40
+// Of each failure, so that who waits until they are forgotten has 24 a year, however many at a time; and so that a username
+// that somebody makes up, where one failure is all, is not kept for a year.
+const failureForMs = 15 * dayMs
 const knownForMs = 30 * dayMs // since the last log-in from there
 const mostWaiting = 100
 
 export function createThrottles({ perAccount, perAddress, openCounter, observe }: ThrottlesOptions) {
   const { freeFailures, mailsPerHour } = perAccount
-  const failures = openCounter('failures', failuresForMs)
+  const failures = openCounter('failures', failureForMs)
   const pauses = openCounter('pauses', hourMs)
   const known = openCounter('known', knownForMs)
   const failuresOfAddress = openCounter('addressFailures', minuteMs)
@@ -88,15 +92,21 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     if (count > most) throw limited(what, address, ms)
   }
 
-  async function countFailure(subject: string, failed: number): Promise<void> {
-    if (failed >= freeFailures) return failures.put(subject, failed + 1) // nobody else: the pause is his alone
+  async function countFailure(subject: string): Promise<void> {
     const { count } = await failures.add(subject)
+    if (count > 1) await failures.lengthen(subject, failureForMs)
     if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
+  }
+
+  /** He has shown that he is there: from elsewhere a guess a day is heard again, if none was. */
+  async function reopen(accountKey: string): Promise<void> {
+    if ((await failures.read(accountKey)).count < mostFailures) return
+    await failures.put(accountKey, failuresUntilDaily, failuresUntilDaily * failureForMs)
   }
 
   /** After this many failures, how long to wait for the next attempt. */
   function pauseAfter(failed: number): number {
-    if (failed >= mostFailures) return dayMs
+    if (failed >= failuresUntilDaily) return dayMs
     return Math.min(firstPauseMs * 2 ** (failed - freeFailures), longestPauseMs)
   }
 
@@ -113,7 +123,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
       const isOwn = session !== undefined || (await known.read(pair)).count > 0
       const subject = session !== undefined ? keyOf('session', session) : isOwn ? pair : accountKey
       return inTurn(subject, async () => {
-        const [ofAddress, { count: failed }] = await Promise.all([
+        const [ofAddress, { count: failed, ms: failedForMs }] = await Promise.all([
           failuresOfAddress.read(network),
           failures.read(subject),
         ])
@@ -122,6 +132,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
         }
         const isLate = failed >= freeFailures
         if (isLate) {
+          if (failed >= mostFailures) throw limited('attempts at an account', address, failedForMs)
           const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
           if (count > 1) throw limited('attempts at an account', address, ms)
         }
@@ -133,10 +144,10 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
           throw error
         }
         if (proved === null) {
-          await Promise.all([failuresOfAddress.add(network), countFailure(subject, failed)])
+          await Promise.all([failuresOfAddress.add(network), countFailure(subject)])
         } else {
           const clear = failed > 0 ? [failures.forget(subject), pauses.forget(subject)] : []
-          await Promise.all([known.put(pair, 1), ...clear])
+          await Promise.all([known.put(pair, 1), ...clear, ...(isOwn ? [reopen(accountKey)] : [])])
         }
         return proved
       })
