@@ -249,6 +249,32 @@ describe('the limits', () => {
       expect(other.filter(answer => answer === 'too_many_requests').length).to.be.at.least(51)
     })
 
+    it('let no more from one address be judged at the same time than a fifth of what may fail', async () => {
+      let underWay = 0
+      let most = 0
+      const slowly = async () => {
+        most = Math.max(most, ++underWay)
+        await new Promise(resolve => setImmediate(resolve))
+        underWay--
+        return null
+      }
+      const all = await times(100, i =>
+        throttles.attempt({ account: `u${i}`, address: address(1) }, slowly).catch((error: AppError) => error.code),
+      )
+      expect(most).to.equal(6)
+      expect(all.filter(answer => answer === null).length).to.be.within(30, 35)
+      expect(all.filter(answer => answer === 'too_many_requests').length).to.be.at.least(65)
+    })
+
+    it('let who has logged in from an address wait for nobody else there', async () => {
+      await succeed('home', address(1))
+      const { promise: end, resolve } = Promise.withResolvers<null>()
+      const others = times(20, i => throttles.attempt({ account: `u${i}`, address: address(1) }, () => end))
+      expect(await succeed('home', address(1))).to.equal(true)
+      resolve(null)
+      await others
+    })
+
     it('take the addresses of one /64 for one, and IPv4 for what it is', async () => {
       for (let i = 0; i < 30; i++) expect(await fail(`u${i}`, `2001:db8:1:2:${i.toString(16)}::7`)).to.equal(0)
       expect(await fail('v', '2001:db8:1:2:ffff:ffff:ffff:ffff')).to.equal(60)
@@ -310,6 +336,16 @@ describe('the limits', () => {
       expect((await logIn('203.0.113.6')).status).to.equal(200)
       pass(60)
       expect((await logIn('203.0.113.5')).status).to.equal(200)
+    })
+
+    it('stop 500 users who come from one address at once, and let the others in meanwhile', async () => {
+      const attack = times(500, i => logIn('203.0.113.5', { username: `u${i}`, password: 'CANARY guess' }))
+      const others = await times(20, i => logIn(address(i)))
+      expect(countBy(others)).to.deep.equal({ 200: 20 })
+      const { 401: judged = 0, 429: limited = 0, 503: busy = 0 } = countBy(await attack)
+      expect(judged).to.be.within(30, 35) // as many as begin before the thirtieth is counted
+      expect(judged + limited + busy).to.equal(500)
+      expect(hashesIn(auth.lines)).to.equal(judged + 20)
     })
 
     it('stop 1,000 addresses of one /64', async () => {

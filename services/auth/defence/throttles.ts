@@ -53,6 +53,19 @@ export interface Claim {
   session?: string
 }
 
+/** A claim by its keys. */
+interface Judged {
+  /** Whose failures count: the account, for who comes from elsewhere, or the pair, or the session. */
+  subject: string
+  /** Whether it is one of the last two. */
+  isOwn: boolean
+  accountKey: string
+  network: string
+  /** The account at this network. */
+  pair: string
+  address: string
+}
+
 export type Throttles = ReturnType<typeof createThrottles>
 
 const minuteMs = 60_000
@@ -67,6 +80,8 @@ const mostFailures = 40
 // that somebody makes up, where one failure is all, is not kept for a year.
 const failureForMs = 15 * dayMs
 const knownForMs = 30 * dayMs // since the last log-in from there
+// Of the failures that an address may have: so many log-ins from there may be under way, and be failures above the limit.
+const undecidedOfAddress = 1 / 5
 const mostWaiting = 100
 
 export function createThrottles({ perAccount, perAddress, openCounter, observe }: ThrottlesOptions) {
@@ -81,6 +96,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   const guestTokens = openCounter('guestTokens', minuteMs)
   // Attempts that are not decided yet are in no counter: so many at a time cannot be more than are free.
   const inTurn = createTurns(freeFailures, mostWaiting)
+  const inTurnOfAddress = createTurns(Math.ceil(perAddress.failures * undecidedOfAddress), mostWaiting)
 
   function limited(what: Limited, address: string, ms: number): AppError {
     observe({ type: 'limited', what, address, userId: null })
@@ -90,6 +106,11 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   async function take(counter: Counter, key: string, most: number, what: Limited, address: string): Promise<void> {
     const { count, ms } = await counter.add(key)
     if (count > most) throw limited(what, address, ms)
+  }
+
+  async function requireFewFailures({ network, address }: Judged): Promise<void> {
+    const { count, ms } = await failuresOfAddress.read(network)
+    if (count >= perAddress.failures) throw limited('failures of an address', address, ms)
   }
 
   async function countFailure(subject: string): Promise<void> {
@@ -110,6 +131,36 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     return Math.min(firstPauseMs * 2 ** (failed - freeFailures), longestPauseMs)
   }
 
+  function judge<T>(
+    { subject, isOwn, accountKey, network, pair, address }: Judged,
+    prove: () => Promise<T | null>,
+  ): Promise<T | null> {
+    return inTurn(subject, async () => {
+      const { count: failed, ms: failedForMs } = await failures.read(subject)
+      const isLate = failed >= freeFailures
+      if (isLate) {
+        if (failed >= mostFailures) throw limited('attempts at an account', address, failedForMs)
+        const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
+        if (count > 1) throw limited('attempts at an account', address, ms)
+      }
+      let proved: T | null
+      try {
+        proved = await prove()
+      } catch (error) {
+        if (isLate) await pauses.forget(subject) // it was not judged: the next one may be
+        throw error
+      }
+      if (proved === null) {
+        await Promise.all([failuresOfAddress.add(network), countFailure(subject)])
+      } else {
+        const clear = failed > 0 ? [failures.forget(subject), pauses.forget(subject)] : []
+        const others = isOwn ? [reopen(accountKey)] : []
+        await Promise.all([known.put(pair, 1), ...clear, ...others])
+      }
+      return proved
+    })
+  }
+
   return {
     /**
      * What `prove` resolves to: null for a wrong password, which is a failure. Throws 429, before `prove` is called, where
@@ -122,34 +173,12 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
       const pair = keyOf(accountKey, network)
       const isOwn = session !== undefined || (await known.read(pair)).count > 0
       const subject = session !== undefined ? keyOf('session', session) : isOwn ? pair : accountKey
-      return inTurn(subject, async () => {
-        const [ofAddress, { count: failed, ms: failedForMs }] = await Promise.all([
-          failuresOfAddress.read(network),
-          failures.read(subject),
-        ])
-        if (!isOwn && ofAddress.count >= perAddress.failures) {
-          throw limited('failures of an address', address, ofAddress.ms)
-        }
-        const isLate = failed >= freeFailures
-        if (isLate) {
-          if (failed >= mostFailures) throw limited('attempts at an account', address, failedForMs)
-          const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
-          if (count > 1) throw limited('attempts at an account', address, ms)
-        }
-        let proved: T | null
-        try {
-          proved = await prove()
-        } catch (error) {
-          if (isLate) await pauses.forget(subject) // it was not judged: the next one may be
-          throw error
-        }
-        if (proved === null) {
-          await Promise.all([failuresOfAddress.add(network), countFailure(subject)])
-        } else {
-          const clear = failed > 0 ? [failures.forget(subject), pauses.forget(subject)] : []
-          await Promise.all([known.put(pair, 1), ...clear, ...(isOwn ? [reopen(accountKey)] : [])])
-        }
-        return proved
+      const judged = { subject, isOwn, accountKey, network, pair, address }
+      if (isOwn) return judge(judged, prove)
+      await requireFewFailures(judged) // who is refused anyway takes nobody's turn
+      return inTurnOfAddress(network, async () => {
+        await requireFewFailures(judged)
+        return judge(judged, prove)
       })
     },
 
