@@ -505,6 +505,42 @@ describe('the limits', () => {
       }
     })
 
+    it('hold for invalid tokens: 429 beyond eight a minute, and valid ones from there as ever', async () => {
+      const { token } = (await ask('POST', `${places['tokenProvider']}/generate_token`, { from: address(60) })).body
+      const numbered = (await ask('POST', `${places['tokenManager']}/app/token`, { from: address(60) })).body['token']
+      const access = async () => {
+        const body = { email: demo.username, password: demo.password }
+        return (await ask('POST', `${places['flaskAuth']}/login`, { from: address(60), body })).body['access_token']
+      }
+      const session = async () =>
+        (await ask('POST', `${places['flaskJwt']}/authenticate_user`, { from: address(60), body: demo })).body['token']
+      const uuid = '6c84fb90-12c4-41e1-840d-725daeb3ddbd'
+      const noise = 'CANARY guess of a token'.replaceAll(' ', '-')
+      const cases: [string, string, string, number, unknown, (() => unknown)?][] = [
+        // dialect, method, path, status of an invalid token, a good one
+        ['tokenProvider', 'GET', '/verify_token', 200, uuid, () => token],
+        ['tokenManager', 'POST', '/app/valid/token', 200, { token: noise }, () => ({ token: numbered })],
+        ['tokenManager', 'GET', `/app/valid/${noise}`, 200, undefined],
+        ['flaskJwt', 'GET', '/user', 401, noise, session],
+        ['flaskJwt', 'PUT', '/user', 401, noise],
+        ['flaskJwt', 'DELETE', '/user', 401, noise],
+        ['flaskJwt', 'POST', '/validate_token', 401, { token: noise }, async () => ({ token: await session() })],
+        ['flaskJwt', 'POST', '/logout', 401, noise, session],
+        ['flaskAuth', 'GET', `/confirm/${noise}`, 404, undefined],
+        ['flaskAuth', 'GET', '/secret', 422, noise, access],
+        ['flaskAuth', 'POST', '/token/refresh', 422, noise],
+        ['flaskAuth', 'POST', '/logout/access', 422, noise, access],
+      ]
+      for (const [i, [name, method, path, status, bad, good]] of cases.entries()) {
+        const from = address(30 + i)
+        const send = (sent: unknown) =>
+          ask(method, places[name] + path, { from, ...(typeof sent === 'string' ? { bearer: sent } : { body: sent }) })
+        const answers = countBy(await times(12, () => send(bad)))
+        expect(answers, `${method} ${path}`).to.deep.equal({ [status]: 8, 429: 4 })
+        if (good) expect((await send(await good())).status, `${method} ${path}`).to.equal(200)
+      }
+    })
+
     it('hold for log-ins, together with those of /login', async () => {
       const jwt = (i: number) =>
         ask('POST', `${places['flaskJwt']}/authenticate_user`, { from: address(i), body: wrong })
