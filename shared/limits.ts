@@ -12,10 +12,12 @@ export interface Counted {
 
 export interface Counter {
   read(key: string): Promise<Counted>
-  /** One more, in one step. The first one of a key decides when it is forgotten: after `forMs`. */
+  /** One more, in one step. The first one of a key decides when it is forgotten: after `forMs`, or what the counter has. */
   add(key: string, forMs?: number): Promise<Counted>
-  /** This many, from now on for as long as the counter remembers. */
-  put(key: string, count: number): Promise<void>
+  /** Forgotten so much later, in one step. */
+  lengthen(key: string, byMs: number): Promise<void>
+  /** This many, from now on for `forMs`. */
+  put(key: string, count: number, forMs?: number): Promise<void>
   forget(key: string): Promise<void>
 }
 
@@ -78,9 +80,13 @@ export function memoryCounters(monotonicNow: () => number): OpenCounter {
         write(place, isKnown ? (counts[at] as number) + 1 : 1, isKnown ? endOf(at) : now + forMs)
         return { count: counts[at] as number, ms: endOf(at) - now }
       },
-      async put(key, count) {
+      async lengthen(key, byMs) {
+        const { at, isKnown } = locate(key)
+        if (isKnown) ends[at] = endOf(at) + byMs
+      },
+      async put(key, count, forMs = durationMs) {
         const place = locate(key)
-        write(place, count, place.now + durationMs)
+        write(place, count, place.now + forMs)
       },
       async forget(key) {
         const { at, isKnown } = locate(key)

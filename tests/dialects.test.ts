@@ -25,7 +25,7 @@ import {
   startBusiness,
 } from './support/servers.ts'
 import { freshPlace } from './support/stores.ts'
-import { createWideThrottles } from './support/throttles.ts'
+import { createWideThrottles, wideInvalidTokens } from './support/throttles.ts'
 
 const all = 'token-provider:0,token-manager:0,flask-jwt:0,flask-auth:0'
 const minute = 60_000
@@ -1049,6 +1049,7 @@ describe('the dialects', function () {
         tokens,
         openTokens,
         throttles: createWideThrottles(),
+        invalidTokens: wideInvalidTokens(),
         links: createLinks({ users, tokens, mailer: null, publicUrl: 'https://a.example', ...common }),
         format: opaqueFormat,
         sweeper: { sweep: async () => 0 },

@@ -110,9 +110,11 @@ describe('the limits', () => {
 
     const succeed = (account: string, from: string) => throttles.attempt({ account, address: from }, async () => true)
 
+    const days = 86_400_000
+
     it('let five failures go, then each must wait longer: 5 s, doubling, at most an hour; a day after 30', async () => {
       const waits: number[] = []
-      for (let failures = 0; failures < 32; ) {
+      for (let failures = 0; failures < 40; ) {
         const wait = await fail('a', address(failures))
         if (wait === 0) failures++
         else waits.push(wait)
@@ -120,22 +122,96 @@ describe('the limits', () => {
       }
       expect(waits.slice(0, 11)).to.deep.equal([5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600])
       expect(waits.slice(11, 25).every(wait => wait === 3600)).to.equal(true)
-      expect(waits.slice(25)).to.deep.equal([86_400, 86_400])
+      expect(waits.slice(25)).to.deep.equal(Array(10).fill(86_400))
     })
 
-    it('judge fewer than 100 guesses of the most patient in two months', async () => {
-      for (const end = at + 60 * 86_400_000; at < end; ) at += 1000 * (await fail('a', address(proofs)))
-      expect(proofs).to.be.within(80, 99)
+    /** Fails until the next guess must wait for more than a day: how long, in seconds. */
+    async function close(account: string): Promise<number> {
+      while (proofs < 100) {
+        const wait = await fail(account, address(proofs))
+        if (wait * 1000 > days) return wait
+        at += wait * 1000
+      }
+      throw new Error('it is never closed')
+    }
+
+    it('judge nobody from elsewhere after 40 failures until these are forgotten, which Retry-After says', async () => {
+      const wait = await close('a')
+      expect(proofs).to.equal(40)
+      expect(wait * 1000).to.be.within(580 * days, 600 * days)
+      at += 365 * days
+      expect(await fail('a', address(1))).to.equal(wait - 365 * 86_400)
+      at += (wait - 365 * 86_400) * 1000
+      expect(await fail('a', address(1))).to.equal(0)
     })
 
-    it('forget failures with a success, and a week after the last one', async () => {
+    it('open an account that is closed when its user logs in from where he has before, for a guess a day', async () => {
+      await succeed('a', '192.0.2.1')
+      await close('a')
+      at += 2 * days
+      const refused = await succeed('a', address(1)).catch((error: AppError) => error.code)
+      expect(refused).to.equal('too_many_requests')
+      expect(await fail('a', '192.0.2.1')).to.equal(0)
+      expect(await fail('a', address(1))).to.be.above(86_400)
+      await succeed('a', '192.0.2.1')
+      expect(await fail('a', address(1))).to.equal(0)
+      expect(await fail('a', address(1))).to.equal(86_400)
+      await close('a')
+      expect(proofs).to.equal(40 + 1 + 10) // one of them at home
+    })
+
+    it('open an account that is closed when a mail has shown whose it is', async () => {
+      await close('a')
+      await throttles.welcome('a', '192.0.2.1')
+      expect(await succeed('a', '192.0.2.1')).to.equal(true)
+      expect(await succeed('a', address(1))).to.equal(true)
+    })
+
+    it('judge fewer than 100 guesses in two years, whatever the guesser waits for', async () => {
+      const end = 730 * days
+      /** So many at a time, then a rest of so many days; at last whatever a month gives. */
+      async function guesses(account: string, atOnce: number, restDays: number): Promise<number> {
+        const before = proofs
+        const begun = at
+        while (at - begun < end) {
+          const isLastMonth = at - begun > end - 31 * days
+          for (let i = 0; (i < atOnce || isLastMonth) && at - begun < end; ) {
+            const wait = await fail(account, address(proofs & 16_383))
+            if (wait === 0) i++
+            else if (wait * 1000 > restDays * days && !isLastMonth) break
+            else at += wait * 1000
+          }
+          at += restDays * days
+        }
+        return proofs - before
+      }
+      expect(await guesses('patient', Number.POSITIVE_INFINITY, 1000)).to.be.within(40, 99)
+      for (const atOnce of [1, 2, 4, 5, 6, 10, 20, 29, 30, 31, 39, 40]) {
+        for (const restDays of [1, 7.01, 15.01, 30.01, 75.01, 183, 365, 15.01 * atOnce]) {
+          const name = `${atOnce} at once, then ${restDays} days`
+          expect(await guesses(name, atOnce, restDays), name).to.be.within(1, 99)
+        }
+      }
+    })
+
+    it('forget failures with a success, and fifteen days for each after the first', async () => {
       for (let i = 0; i < 4; i++) await fail('a', address(i))
       await succeed('a', address(9))
       for (let i = 0; i < 5; i++) expect(await fail('a', address(i))).to.equal(0)
       expect(await fail('a', address(5))).to.equal(5)
-      at += 7 * 86_400_000 + 1000
+      at += 75 * days - 1000
+      expect(await fail('a', address(5))).to.equal(0)
+      expect(await fail('a', address(6))).to.equal(10)
+      at += 15 * days + 1000
       for (let i = 0; i < 5; i++) expect(await fail('a', address(i))).to.equal(0)
       expect(await fail('a', address(5))).to.equal(5)
+    })
+
+    it('keep what failed at the same time as long', async () => {
+      await times(4, i => fail('a', address(i)))
+      at += 59 * days
+      expect(await fail('a', address(5))).to.equal(0)
+      expect(await fail('a', address(6))).to.equal(5)
     })
 
     it('count a username whatever its capitals and form', async () => {
@@ -171,6 +247,32 @@ describe('the limits', () => {
       // Five that begin together, and as many as begin before the fifth is counted.
       expect(other.filter(answer => answer === null).length).to.be.within(5, 9)
       expect(other.filter(answer => answer === 'too_many_requests').length).to.be.at.least(51)
+    })
+
+    it('let no more from one address be judged at the same time than a fifth of what may fail', async () => {
+      let underWay = 0
+      let most = 0
+      const slowly = async () => {
+        most = Math.max(most, ++underWay)
+        await new Promise(resolve => setImmediate(resolve))
+        underWay--
+        return null
+      }
+      const all = await times(100, i =>
+        throttles.attempt({ account: `u${i}`, address: address(1) }, slowly).catch((error: AppError) => error.code),
+      )
+      expect(most).to.equal(6)
+      expect(all.filter(answer => answer === null).length).to.be.within(30, 35)
+      expect(all.filter(answer => answer === 'too_many_requests').length).to.be.at.least(65)
+    })
+
+    it('let who has logged in from an address wait for nobody else there', async () => {
+      await succeed('home', address(1))
+      const { promise: end, resolve } = Promise.withResolvers<null>()
+      const others = times(20, i => throttles.attempt({ account: `u${i}`, address: address(1) }, () => end))
+      expect(await succeed('home', address(1))).to.equal(true)
+      resolve(null)
+      await others
     })
 
     it('take the addresses of one /64 for one, and IPv4 for what it is', async () => {
@@ -235,6 +337,16 @@ describe('the limits', () => {
       expect((await logIn('203.0.113.5')).status).to.equal(200)
     })
 
+    it('stop 500 users who come from one address at once, and let the others in meanwhile', async () => {
+      const attack = times(500, i => logIn('203.0.113.5', { username: `u${i}`, password: 'CANARY guess' }))
+      const others = await times(20, i => logIn(address(i)))
+      expect(countBy(others)).to.deep.equal({ 200: 20 })
+      const { 401: judged = 0, 429: limited = 0, 503: busy = 0 } = countBy(await attack)
+      expect(judged).to.be.within(30, 35) // as many as begin before the thirtieth is counted
+      expect(judged + limited + busy).to.equal(500)
+      expect(hashesIn(auth.lines)).to.equal(judged + 20)
+    })
+
     it('stop 1,000 addresses of one /64', async () => {
       const from = (i: number) => `2001:db8:0:1:${((i * 7919) & 65535).toString(16)}::${i.toString(16)}`
       for (let i = 0; i < 200; i++) await logIn(from(i), { username: `u${i}`, password: 'CANARY guess' })
@@ -245,15 +357,29 @@ describe('the limits', () => {
       expect(countBy(await times(100, () => logIn('192.0.2.1')))).to.deep.equal({ 200: 100 })
     })
 
+    /** Fails from elsewhere until nothing from there is heard for months. */
+    async function close(...bodies: { username: string; password: string }[]): Promise<void> {
+      for (let i = 0; i < 100; i++) {
+        const answers = []
+        for (const body of bodies) answers.push(await logIn(address(i), body))
+        const [{ retryAfter }] = answers as [Answer]
+        if (retryAfter > 86_400) return
+        pass(retryAfter)
+      }
+      throw new Error('it is never closed')
+    }
+
     it('are no weapon: who has logged in from there logs in, his token is good, a mail lets him in from elsewhere', async () => {
       const home = '192.0.2.1'
       const { token } = (await logIn(home)).body
-      for (let i = 0; i < 40; i++) await logIn(address(i), wrong)
+      await close(wrong)
       // Neither his account nor his address, were it shared with the attacker.
       for (let i = 0; i < 40; i++) await logIn(home, { username: `u${i}`, password: 'CANARY guess' })
       expect((await logIn(home)).status).to.equal(200)
       expect((await ask('GET', `${auth.url}/users/me`, { from: address(1), bearer: token })).status).to.equal(200)
       const abroad = '203.0.113.9'
+      // That he was there has opened it for the next guess, and that was the attacker's.
+      await close(wrong)
       expect((await logIn(abroad)).status).to.equal(429)
       await ask('POST', `${auth.url}/password/forgot`, { from: abroad, body: { username: demo.username } })
       const mail = await linkIn(auth.lines)
@@ -280,6 +406,11 @@ describe('the limits', () => {
       expect(await forgot(demo.username, 9))
         .to.deep.equal(await forgot(nobody.username, 9))
         .and.to.include({ status: 429, retryAfter: 3600 })
+      await close(wrong, nobody)
+      const [closed, madeUp] = [await logIn(address(9)), await logIn(address(9), nobody)]
+      expect(closed).to.deep.equal(madeUp)
+      expect(closed.status).to.equal(429)
+      expect(closed.retryAfter).to.be.within(580 * 86_400, 600 * 86_400)
     })
 
     it('hold where a password is changed and where an account is deleted, and the session stays good', async () => {
@@ -388,6 +519,42 @@ describe('the limits', () => {
       }
     })
 
+    it('hold for invalid tokens: 429 beyond eight a minute, and valid ones from there as ever', async () => {
+      const { token } = (await ask('POST', `${places['tokenProvider']}/generate_token`, { from: address(60) })).body
+      const numbered = (await ask('POST', `${places['tokenManager']}/app/token`, { from: address(60) })).body['token']
+      const access = async () => {
+        const body = { email: demo.username, password: demo.password }
+        return (await ask('POST', `${places['flaskAuth']}/login`, { from: address(60), body })).body['access_token']
+      }
+      const session = async () =>
+        (await ask('POST', `${places['flaskJwt']}/authenticate_user`, { from: address(60), body: demo })).body['token']
+      const uuid = '6c84fb90-12c4-41e1-840d-725daeb3ddbd'
+      const noise = 'CANARY guess of a token'.replaceAll(' ', '-')
+      const cases: [string, string, string, number, unknown, (() => unknown)?][] = [
+        // dialect, method, path, status of an invalid token, a good one
+        ['tokenProvider', 'GET', '/verify_token', 200, uuid, () => token],
+        ['tokenManager', 'POST', '/app/valid/token', 200, { token: noise }, () => ({ token: numbered })],
+        ['tokenManager', 'GET', `/app/valid/${noise}`, 200, undefined],
+        ['flaskJwt', 'GET', '/user', 401, noise, session],
+        ['flaskJwt', 'PUT', '/user', 401, noise],
+        ['flaskJwt', 'DELETE', '/user', 401, noise],
+        ['flaskJwt', 'POST', '/validate_token', 401, { token: noise }, async () => ({ token: await session() })],
+        ['flaskJwt', 'POST', '/logout', 401, noise, session],
+        ['flaskAuth', 'GET', `/confirm/${noise}`, 404, undefined],
+        ['flaskAuth', 'GET', '/secret', 422, noise, access],
+        ['flaskAuth', 'POST', '/token/refresh', 422, noise],
+        ['flaskAuth', 'POST', '/logout/access', 422, noise, access],
+      ]
+      for (const [i, [name, method, path, status, bad, good]] of cases.entries()) {
+        const from = address(30 + i)
+        const send = (sent: unknown) =>
+          ask(method, places[name] + path, { from, ...(typeof sent === 'string' ? { bearer: sent } : { body: sent }) })
+        const answers = countBy(await times(12, () => send(bad)))
+        expect(answers, `${method} ${path}`).to.deep.equal({ [status]: 8, 429: 4 })
+        if (good) expect((await send(await good())).status, `${method} ${path}`).to.equal(200)
+      }
+    })
+
     it('hold for log-ins, together with those of /login', async () => {
       const jwt = (i: number) =>
         ask('POST', `${places['flaskJwt']}/authenticate_user`, { from: address(i), body: wrong })
@@ -454,6 +621,11 @@ describe('the limits in Redis', () => {
     const keys = (await redis.command('keys', 'latchkey:limit:*')) as string[]
     expect(keys.length).to.be.above(30)
     expect(keys.join()).to.not.include('demo')
+    const kept = await Promise.all(
+      keys.filter(key => key.includes('limit:failures:')).map(key => redis.command('pttl', key)),
+    )
+    expect(Math.max(...kept.map(Number)) / 86_400_000).to.be.within(74.9, 75) // five failures
+    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // one
   })
 
   it('hold in each process while Redis hangs or is gone, and no log-in waits for it', async () => {

@@ -180,6 +180,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       users,
       links,
       throttles,
+      invalidTokens,
       sweeper,
       tokens,
       format,

@@ -1,8 +1,9 @@
-// A pair for the fuzzer: what it may be sent, and what must be so afterwards.
-import { randomUUID } from 'node:crypto'
+// A pair for the fuzzer, with all its listeners: what they may be sent, and what must be so afterwards.
+import { randomBytes, randomUUID } from 'node:crypto'
 import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../scripts/fuzz.ts'
 import { openAuth } from '../../services/auth/app.ts'
 import { readAuthConfig } from '../../services/auth/config.ts'
+import { dialectNames } from '../../services/auth/dialects/index.ts'
 import { describeAuth } from '../../services/auth/openapi.ts'
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
@@ -34,6 +35,20 @@ function operationsOf(document: unknown, { isInternal }: { isInternal: boolean }
   })
 }
 
+const signingKey = { kty: 'oct', alg: 'HS256', kid: 'fuzz', k: randomBytes(32).toString('base64url') }
+
+const text: Schema = { type: 'string' }
+const ofDialects: Schema = { properties: { username: text, email: text, password: text, token: text } }
+
+/** Of a dialect, which has no document: its routes, and whatever any of them reads. */
+function operationsOfRoutes(routes: string[]): FuzzOperation[] {
+  return routes.map(route => {
+    const [method = '', path = ''] = route.replace(/:(\w+)/g, '{$1}').split(' ')
+    const bodies = { 'application/json': ofDialects, 'application/x-www-form-urlencoded': ofDialects }
+    return { method, path, query: [], bodies: /POST|PUT/.test(method) ? bodies : {} }
+  })
+}
+
 export interface Targets {
   targets: FuzzTarget[]
   /** As a user who may be a new one: what was sent may have ended the last. */
@@ -43,7 +58,7 @@ export interface Targets {
   close(): Promise<void>
 }
 
-export async function openTargets(): Promise<Targets> {
+export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targets> {
   const many = '1000000000'
   const env = {
     NODE_ENV: 'test',
@@ -57,6 +72,10 @@ export async function openTargets(): Promise<Targets> {
     REGISTRATION_LIMIT_PER_ADDRESS: many,
     INVALID_TOKEN_LIMIT_PER_ADDRESS: many,
     MAIL_LIMIT_PER_ADDRESS: many,
+    GUEST_TOKEN_LIMIT_PER_ADDRESS: many,
+    TOKEN_FORMAT: tokenFormat,
+    ...(tokenFormat === 'jwt' && { TOKEN_KEYS: JSON.stringify({ keys: [signingKey] }) }),
+    DIALECTS: dialectNames.map(name => `${name}:0`).join(),
   }
   const [authLog, businessLog] = [collectLog('auth'), collectLog('business')]
   const time = { monotonicNow: () => performance.now() }
@@ -66,7 +85,7 @@ export async function openTargets(): Promise<Targets> {
   const { auth: authUrl = '', authInternal = '' } = await auth.listen()
   const businessConfig = readBusinessConfig({ ...env, AUTH_INTERNAL_URL: authInternal })
   const business = await openBusiness(businessConfig, { log: businessLog.log, ...time })
-  const { business: businessUrl = '' } = await business.listen()
+  const { business: businessUrl = '', businessInternal = '' } = await business.listen()
   let credentials = demo
   const tokens: string[] = []
   async function logIn(): Promise<FuzzActor> {
@@ -87,6 +106,10 @@ export async function openTargets(): Promise<Targets> {
       { url: authUrl, operations: operationsOf(ofAuth, { isInternal: false }) },
       { url: authInternal, operations: operationsOf(ofAuth, { isInternal: true }) },
       { url: businessUrl, operations: operationsOf(ofBusiness, { isInternal: false }) },
+      { url: businessInternal, operations: operationsOf(ofBusiness, { isInternal: true }) },
+      ...authLog.lines
+        .filter(({ event }) => event === 'dialect opened')
+        .map(({ address, routes }) => ({ url: String(address), operations: operationsOfRoutes(routes as string[]) })),
     ],
     logIn,
     problems() {

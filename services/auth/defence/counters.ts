@@ -50,7 +50,8 @@ export function openCounters({ shared, own, onAway }: CountersOptions): OpenCoun
     return {
       read: key => ask(counter => counter.read(key)),
       add: (key, forMs) => ask(counter => counter.add(key, forMs)),
-      put: (key, count) => ask(counter => counter.put(key, count)),
+      lengthen: (key, byMs) => ask(counter => counter.lengthen(key, byMs)),
+      put: (key, count, forMs) => ask(counter => counter.put(key, count, forMs)),
       forget: key => ask(counter => counter.forget(key)),
     }
   }

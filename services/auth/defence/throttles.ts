@@ -51,6 +51,19 @@ export interface Claim {
   session?: string
 }
 
+/** A claim by its keys. */
+interface Judged {
+  /** Whose failures count: the account, for who comes from elsewhere, or the pair, or the session. */
+  subject: string
+  /** Whether it is one of the last two. */
+  isOwn: boolean
+  accountKey: string
+  network: string
+  /** The account at this network. */
+  pair: string
+  address: string
+}
+
 export type Throttles = ReturnType<typeof createThrottles>
 
 const minuteMs = 60_000
@@ -58,14 +71,20 @@ const hourMs = 60 * minuteMs
 const dayMs = 24 * hourMs
 const firstPauseMs = 5000
 const longestPauseMs = hourMs
-const mostFailures = 30 // then one attempt a day: far below the 100 of NIST SP 800-63B-4 section 3.2.2
-const failuresForMs = 7 * dayMs // since the last one
+const failuresUntilDaily = 30 // then one attempt a day
+// Then none: with those of an address where he has logged in before it is below the 100 of NIST SP 800-63B-4 section 3.2.2.
+const mostFailures = 40
+// Of each failure, so that who waits until they are forgotten has 24 a year, however many at a time; and so that a username
+// that somebody makes up, where one failure is all, is not kept for a year.
+const failureForMs = 15 * dayMs
 const knownForMs = 30 * dayMs // since the last log-in from there
+// Of the failures that an address may have: so many log-ins from there may be under way, and be failures above the limit.
+const undecidedOfAddress = 1 / 5
 const mostWaiting = 100
 
 export function createThrottles({ perAccount, perAddress, openCounter, observe }: ThrottlesOptions) {
   const { freeFailures, mailsPerHour } = perAccount
-  const failures = openCounter('failures', failuresForMs)
+  const failures = openCounter('failures', failureForMs)
   const pauses = openCounter('pauses', hourMs)
   const known = openCounter('known', knownForMs)
   const failuresOfAddress = openCounter('addressFailures', minuteMs)
@@ -75,6 +94,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   const guestTokens = openCounter('guestTokens', minuteMs)
   // Attempts that are not decided yet are in no counter: so many at a time cannot be more than are free.
   const inTurn = createTurns(freeFailures, mostWaiting)
+  const inTurnOfAddress = createTurns(Math.ceil(perAddress.failures * undecidedOfAddress), mostWaiting)
 
   function limited(what: Limited, address: string, ms: number): AppError {
     observe({ type: 'limited', what, address, userId: null })
@@ -86,17 +106,58 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     if (count > most) throw limited(what, address, ms)
   }
 
-  async function countFailure(subject: string, failed: number): Promise<void> {
-    if (failed >= freeFailures) return failures.put(subject, failed + 1) // nobody else: the pause is his alone
+  async function requireFewFailures({ network, address }: Judged): Promise<void> {
+    const { count, ms } = await failuresOfAddress.read(network)
+    if (count >= perAddress.failures) throw limited('failures of an address', address, ms)
+  }
+
+  async function countFailure(subject: string): Promise<void> {
     const { count } = await failures.add(subject)
+    if (count > 1) await failures.lengthen(subject, failureForMs)
     if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
     if (count === freeFailures) observe({ type: 'account locked' })
   }
 
+  /** He has shown that he is there: from elsewhere a guess a day is heard again, if none was. */
+  async function reopen(accountKey: string): Promise<void> {
+    if ((await failures.read(accountKey)).count < mostFailures) return
+    await failures.put(accountKey, failuresUntilDaily, failuresUntilDaily * failureForMs)
+  }
+
   /** After this many failures, how long to wait for the next attempt. */
   function pauseAfter(failed: number): number {
-    if (failed >= mostFailures) return dayMs
+    if (failed >= failuresUntilDaily) return dayMs
     return Math.min(firstPauseMs * 2 ** (failed - freeFailures), longestPauseMs)
+  }
+
+  function judge<T>(
+    { subject, isOwn, accountKey, network, pair, address }: Judged,
+    prove: () => Promise<T | null>,
+  ): Promise<T | null> {
+    return inTurn(subject, async () => {
+      const { count: failed, ms: failedForMs } = await failures.read(subject)
+      const isLate = failed >= freeFailures
+      if (isLate) {
+        if (failed >= mostFailures) throw limited('attempts at an account', address, failedForMs)
+        const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
+        if (count > 1) throw limited('attempts at an account', address, ms)
+      }
+      let proved: T | null
+      try {
+        proved = await prove()
+      } catch (error) {
+        if (isLate) await pauses.forget(subject) // it was not judged: the next one may be
+        throw error
+      }
+      if (proved === null) {
+        await Promise.all([failuresOfAddress.add(network), countFailure(subject)])
+      } else {
+        const clear = failed > 0 ? [failures.forget(subject), pauses.forget(subject)] : []
+        const others = isOwn ? [reopen(accountKey)] : []
+        await Promise.all([known.put(pair, 1), ...clear, ...others])
+      }
+      return proved
+    })
   }
 
   return {
@@ -111,33 +172,12 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
       const pair = keyOf(accountKey, network)
       const isOwn = session !== undefined || (await known.read(pair)).count > 0
       const subject = session !== undefined ? keyOf('session', session) : isOwn ? pair : accountKey
-      return inTurn(subject, async () => {
-        const [ofAddress, { count: failed }] = await Promise.all([
-          failuresOfAddress.read(network),
-          failures.read(subject),
-        ])
-        if (!isOwn && ofAddress.count >= perAddress.failures) {
-          throw limited('failures of an address', address, ofAddress.ms)
-        }
-        const isLate = failed >= freeFailures
-        if (isLate) {
-          const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
-          if (count > 1) throw limited('attempts at an account', address, ms)
-        }
-        let proved: T | null
-        try {
-          proved = await prove()
-        } catch (error) {
-          if (isLate) await pauses.forget(subject) // it was not judged: the next one may be
-          throw error
-        }
-        if (proved === null) {
-          await Promise.all([failuresOfAddress.add(network), countFailure(subject, failed)])
-        } else {
-          const clear = failed > 0 ? [failures.forget(subject), pauses.forget(subject)] : []
-          await Promise.all([known.put(pair, 1), ...clear])
-        }
-        return proved
+      const judged = { subject, isOwn, accountKey, network, pair, address }
+      if (isOwn) return judge(judged, prove)
+      await requireFewFailures(judged) // who is refused anyway takes nobody's turn
+      return inTurnOfAddress(network, async () => {
+        await requireFewFailures(judged)
+        return judge(judged, prove)
       })
     },
 

@@ -5,7 +5,15 @@ import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { isAddress } from '../users/users.ts'
 import type { DialectParts } from './index.ts'
-import { answer, badChoice, bearerOf, memberReader, register, requireOpenRegistration } from './requests.ts'
+import {
+  answer,
+  badChoice,
+  bearerOf,
+  countInvalid,
+  memberReader,
+  register,
+  requireOpenRegistration,
+} from './requests.ts'
 
 const refreshPurpose = 'flask-auth.refresh'
 const refreshTtlMs = 30 * 86_400_000 // the default of Flask-JWT-Extended, which the service never changed
@@ -16,6 +24,7 @@ export function flaskAuth({
   users,
   links,
   throttles,
+  invalidTokens,
   tokens,
   format,
   requireAdminKey,
@@ -60,8 +69,12 @@ export function flaskAuth({
 
   const confirm: Handler = async ctx => {
     const { token = '' } = ctx.params
-    if (await links.confirm(token)) ctx.body = { message: 'Email successfully confirmed! You can now login.' }
-    else answer(ctx, 404, { message: 'Unknown email confirmation token' })
+    if (await links.confirm(token)) {
+      ctx.body = { message: 'Email successfully confirmed! You can now login.' }
+      return
+    }
+    await countInvalid(ctx, invalidTokens)
+    answer(ctx, 404, { message: 'Unknown email confirmation token' })
   }
 
   const logIn: Handler = async ctx => {
@@ -101,14 +114,16 @@ export function flaskAuth({
     return async function requireToken(ctx, next) {
       if (ctx.get('Authorization') === '') return answer(ctx, 401, { msg: 'Missing Authorization Header' })
       const secret = bearerOf(ctx)
-      const ref = secret && format.parse(secret)
-      if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
+      if (secret === null) return answer(ctx, 422, { msg: 'Not a token of this service' })
       const token = await of.use(secret)
       if (token) {
         ctx.state['token'] = token
         ctx.state['secret'] = secret
         return next()
       }
+      await countInvalid(ctx, invalidTokens)
+      const ref = format.parse(secret)
+      if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
       const [other] = await tokens.validate([secret], { purpose: of.otherPurpose, touch: false })
       if (other) return answer(ctx, 422, { msg: of.wrongType })
       // Its id tells when it was issued, which whoever holds it may know; that it was revoked follows.

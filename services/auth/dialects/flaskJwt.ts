@@ -6,7 +6,16 @@ import { goneSignal } from '../routes/credentials.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { normalise } from '../users/users.ts'
 import type { DialectParts } from './index.ts'
-import { answer, badChoice, bearerOf, hasBody, memberReader, register, requireOpenRegistration } from './requests.ts'
+import {
+  answer,
+  badChoice,
+  bearerOf,
+  countInvalid,
+  hasBody,
+  memberReader,
+  register,
+  requireOpenRegistration,
+} from './requests.ts'
 
 const shortestUsername = 4 // characters
 // The service asks for no password before it changes one or deletes an account. A log-in so short ago stands in for it,
@@ -22,6 +31,7 @@ export function flaskJwt({
   users,
   links,
   throttles,
+  invalidTokens,
   tokens,
   registration,
   emailConfirmation,
@@ -81,7 +91,7 @@ export function flaskJwt({
     }
     const issued = password === null ? await tokens.renew(secret) : await changePassword(ctx, session, password)
     if (issued) ctx.body = { message: 'User updated successfully', token: issued.secret }
-    else if (ctx.body === undefined) refuse(ctx)
+    else if (ctx.body === undefined) await refuse(ctx)
   }
 
   /** A session of the new credentials: all others end. Null where the answer is no, or has been given. */
@@ -115,15 +125,26 @@ export function flaskJwt({
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
     const renewed = await tokens.renew(secret)
     if (renewed) ctx.body = { message: 'Token is valid', token: renewed.secret }
-    else answer(ctx, 401, { error: 'Token is invalid or has expired' })
+    else await refuseEither(ctx)
   }
 
   const logOut: Handler = async ctx => {
     const secret = await readEitherToken(ctx)
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
-    if (!(await lookAt(secret))) return answer(ctx, 401, { error: 'Token is invalid or has expired' })
+    if (!(await lookAt(secret))) return refuseEither(ctx)
     await tokens.endSession(secret)
     ctx.body = { message: 'Logged out successfully' }
+  }
+
+  async function refuse(ctx: Context): Promise<void> {
+    if (bearerOf(ctx) === null) return answer(ctx, 401, missingToken)
+    await countInvalid(ctx, invalidTokens)
+    answer(ctx, 401, deadToken)
+  }
+
+  async function refuseEither(ctx: Context): Promise<void> {
+    await countInvalid(ctx, invalidTokens)
+    answer(ctx, 401, { error: 'Token is invalid or has expired' })
   }
 
   /** Extends and consumes nothing. */
@@ -148,10 +169,6 @@ export function flaskJwt({
 }
 
 type Session = TokenRecord & { userId: string }
-
-function refuse(ctx: Context): void {
-  answer(ctx, 401, bearerOf(ctx) === null ? missingToken : deadToken)
-}
 
 /** In the header or, where there is none, in the body: the service took the one and documented the other. */
 async function readEitherToken(ctx: Context): Promise<string | null> {

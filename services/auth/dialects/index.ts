@@ -1,6 +1,7 @@
 // Name of a dialect -> its routes. A new dialect is one new file and one line here; one that is not opened is never loaded.
 import { hkdfSync } from 'node:crypto'
 import type { Handler, Routes } from '../../../shared/http.ts'
+import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { TokenFormat } from '../tokens/format.ts'
 import type { Sweeper } from '../tokens/sweeper.ts'
@@ -14,6 +15,8 @@ export interface DialectParts {
   users: Users
   links: Links
   throttles: Throttles
+  /** Asked, by `countInvalid`, wherever a token is refused. */
+  invalidTokens: InvalidTokens
   sweeper: Pick<Sweeper, 'sweep'>
   /** Those of the other listeners: what is issued here without a purpose is good there. */
   tokens: Tokens

@@ -5,6 +5,7 @@ import { isBearerToken } from '../../../shared/bearer.ts'
 import { bodyReader } from '../../../shared/body.ts'
 import { AppError } from '../../../shared/errors.ts'
 import type { Context } from '../../../shared/http.ts'
+import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import { goneSignal, text } from '../routes/credentials.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
@@ -43,6 +44,12 @@ export function answer(ctx: Context, status: number, body: Record<string, unknow
   if (status === 401) ctx.set('WWW-Authenticate', 'Bearer realm="latchkey"') // RFC 9110 section 15.5.2
   ctx.status = status
   ctx.body = body
+}
+
+/** Before a token is refused in words that are not ours: throws 429 where this address has sent too many invalid ones. */
+export async function countInvalid(ctx: Context, invalidTokens: InvalidTokens): Promise<void> {
+  const refusal = await invalidTokens.refusal(ctx.state)
+  if (refusal.code === 'too_many_requests') throw refusal
 }
 
 /** The secret of a token that nobody logged in for: it opens nothing but its purpose. */

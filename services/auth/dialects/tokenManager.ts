@@ -6,7 +6,7 @@ import { AppError } from '../../../shared/errors.ts'
 import type { Context, Handler, Routes } from '../../../shared/http.ts'
 import { drawSecret, parseSecret, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './index.ts'
-import { answer, issueToGuest } from './requests.ts'
+import { answer, countInvalid, issueToGuest } from './requests.ts'
 
 const purpose = 'token-manager'
 const shortest = 17 // characters that the service took for a token
@@ -15,13 +15,15 @@ const readToken = bodyReader(z.object({ token: z.string().min(shortest) }))
 export function tokenManager({
   openTokens,
   throttles,
+  invalidTokens,
   sweeper,
   ttlMs,
-}: Pick<DialectParts, 'openTokens' | 'throttles' | 'sweeper' | 'ttlMs'>): Routes {
+}: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'sweeper' | 'ttlMs'>): Routes {
   const tokens = openTokens(numberedFormat)
 
   async function tellStatus(ctx: Context, secret: string): Promise<void> {
     const [token] = await tokens.validate([secret], { purpose, touch: true })
+    if (!token) await countInvalid(ctx, invalidTokens)
     ctx.body = { status_code: 200, status: Boolean(token) }
   }
 
@@ -47,6 +49,7 @@ export function tokenManager({
     answer(ctx, 422, { detail: [{ type: 'value_error', loc: ['body', 'token'], msg }] })
   }
 
+  /** Anybody may ask: all who do so at the same time share one sweep, which lets others have their turn. */
   const clear: Handler = async ctx => {
     await sweeper.sweep()
     ctx.body = { status_code: 200, status: true }

@@ -4,7 +4,7 @@ import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto
 import type { Handler, Routes } from '../../../shared/http.ts'
 import { isTokenId, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './index.ts'
-import { answer, bearerOf, issueToGuest } from './requests.ts'
+import { answer, bearerOf, countInvalid, issueToGuest } from './requests.ts'
 
 const purpose = 'token-provider'
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -13,9 +13,10 @@ const badRequest = 'Invalid request. Your Request must have Authorization layer 
 export function tokenProvider({
   openTokens,
   throttles,
+  invalidTokens,
   key,
   ttlMs,
-}: Pick<DialectParts, 'openTokens' | 'throttles' | 'key' | 'ttlMs'>): Routes {
+}: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'key' | 'ttlMs'>): Routes {
   const tokens = openTokens(uuidFormat(key))
 
   const generate: Handler = async ctx => {
@@ -26,6 +27,7 @@ export function tokenProvider({
     const secret = bearerOf(ctx)
     if (secret === null || !uuid.test(secret)) return answer(ctx, 400, { error: badRequest })
     const [token] = await tokens.validate([secret], { purpose, touch: true })
+    if (!token) await countInvalid(ctx, invalidTokens)
     ctx.body = { valid: Boolean(token) }
   }
 

@@ -1,25 +1,44 @@
 // Counters in the Redis of the tokens, for all processes of Auth: rate-limiter-flexible over a connection of their own.
+import { hash } from 'node:crypto'
 import { type RateLimiterAbstract, RateLimiterRedis } from 'rate-limiter-flexible'
 import type { Counter, SharedCounters } from '../../../shared/limits.ts'
+import type { Script } from './redisScripts.ts'
 import { openRedis } from './redisServer.ts'
+
+// One step: of two that read and then wrote, one would be lost.
+const lengthenText = `
+local left = redis.call('pttl', KEYS[1])
+if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
+`
+const lengthenScript: Script = { text: lengthenText, sha1: hash('sha1', lengthenText, 'hex') }
 
 /** Of the URL of a token store that has been opened before: what is wrong with it was told then. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
-  const { client, prefix, close } = await openRedis(url, () => {})
+  const { client, prefix, call, close } = await openRedis(url, () => {})
   return {
     open(name, durationMs) {
       const keyPrefix = `${prefix}limit:${name}`
       const duration = durationMs / 1000
-      return counterOf(
-        new RateLimiterRedis({ storeClient: client, useRedisPackage: true, keyPrefix, points: 1, duration }),
-      )
+      const limiter = new RateLimiterRedis({
+        storeClient: client,
+        useRedisPackage: true,
+        keyPrefix,
+        points: 1,
+        duration,
+      })
+      return {
+        ...counterOf(limiter),
+        async lengthen(key, byMs) {
+          await call(lengthenScript, [limiter.getKey(key)], [byMs])
+        },
+      }
     },
     close,
   }
 }
 
 /** Points are never used up, only counted. */
-function counterOf(limiter: RateLimiterAbstract): Counter {
+function counterOf(limiter: RateLimiterAbstract): Omit<Counter, 'lengthen'> {
   return {
     async read(key) {
       const found = await limiter.get(key)
@@ -30,8 +49,8 @@ function counterOf(limiter: RateLimiterAbstract): Counter {
       const { consumedPoints: count, msBeforeNext: ms } = await limiter.penalty(key, 1, options)
       return { count, ms }
     },
-    async put(key, count) {
-      await limiter.set(key, count, limiter.duration)
+    async put(key, count, forMs) {
+      await limiter.set(key, count, forMs === undefined ? limiter.duration : forMs / 1000)
     },
     async forget(key) {
       await limiter.delete(key)
