@@ -113,7 +113,8 @@ const memoryStore = within('services/auth/stores/memory.ts', everyStore, [
   ["a limit ends somebody else's token", "end(oldestSession, 'evicted', now)", "end(0, 'evicted', now)"],
   ['a limit ends the newest session', 'slotsOf(user).find(slot', 'slotsOf(user).findLast(slot'],
   ['a limit ends what is no session', 'slotsOf(user).find(slot => isSession(holderOf(slot)))', 'slotsOf(user)[0]'],
-  ['a limit counts the dead', 'for (const slot of slotsOf(user)) if (isDead(slot, now)) remove(slot)', ''],
+  ['a limit counts the dead', '      remove(slot)\n    }\n    if (user.tokens', '    }\n    if (user.tokens'],
+  ['what makes room is forgotten', '      remember(table.idOf(slot), causeOf(slot))\n', ''],
   [
     'the limit of a user is ignored',
     ' || user.tokens < perUser) return true\n    for',
@@ -132,13 +133,13 @@ const memoryStore = within('services/auth/stores/memory.ts', everyStore, [
   ['tokens of two purposes share the first', ' && known.purpose === purpose\n', '\n'],
   ['a list of tokens forgets its newest end', 'if (newer === none) user.newest = older', 'if (newer === none) {}'],
   // explain
-  ['an end is not remembered', '    remember(token.id, reason, now)\n', ''],
-  ['a renewal is told as a revocation', "remember(ref.id, 'renewed', now)", "remember(ref.id, 'revoked', now)"],
+  ['an end is not remembered', '    remember(token.id, { reason, at: now })\n', ''],
+  ['a renewal is told as a revocation', "{ reason: 'renewed', at: now }", "{ reason: 'revoked', at: now }"],
   ['an eviction is told as a revocation', "end(oldestSession, 'evicted', now)", "end(oldestSession, 'revoked', now)"],
-  ['an ended token is told as expired', "return { reason: 'ended' }", "return { reason: 'expired', at: now }"],
+  ['an ended token is told as expired', "? { reason: 'ended' } :", "? { reason: 'expired', at: now } :"],
   ['an expiry is told as of now', "'expired', at: expiryOf(slot)", "'expired', at: now"],
   ['another purpose is told as unknown', "? 'unknown' : 'other purpose'", "? 'unknown' : 'unknown'"],
-  ['what is swept is forgotten', "remember(table.idOf(sweepAt), 'expired', expiresAt)", '{}'],
+  ['what is swept is forgotten', 'remember(table.idOf(sweepAt), causeOf(sweepAt))', '{}'],
   // the sweep
   ['a sweep removes the live', 'expiresAt === Infinity || !isDead(sweepAt, now)', 'expiresAt === Infinity'],
   ['a sweep is a millisecond early', '!isDead(sweepAt, now)) continue', '!isDead(sweepAt, now + 1)) continue'],

@@ -2,6 +2,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { expect } from 'chai'
+import { mutants } from '../scripts/mutantList.ts'
 
 interface Import {
   file: string
@@ -223,5 +224,10 @@ describe('the house', () => {
 
   it('says at the top of every file what it owns', () => {
     expect([...sources].filter(([, source]) => !source.startsWith('// ')).map(([file]) => file)).to.deep.equal([])
+  })
+
+  it('is as the faults expect that npm run mutants plants: the text of each is there once', () => {
+    const timesIn = ({ file, find }: (typeof mutants)[0]) => readFileSync(file, 'utf8').split(find).length - 1
+    expect(mutants.filter(mutant => timesIn(mutant) !== 1).map(({ name }) => name)).to.deep.equal([])
   })
 })

@@ -606,18 +606,28 @@ describe('the limits in Redis', () => {
     ask('POST', `${auth.url}/login`, { from, body })
 
   it('are shared by two processes of Auth, also what is known of addresses', async () => {
-    const [one, two] = [await start(), await start()]
-    expect((await logIn(one, '192.0.2.1')).status).to.equal(200)
-    const statuses = []
-    for (let i = 0; i < 6; i++) statuses.push((await logIn(i % 2 ? one : two, address(i), wrong)).status)
-    expect(statuses).to.deep.equal([401, 401, 401, 401, 401, 429])
-    expect((await logIn(two, address(9))).status).to.equal(429)
-    expect((await logIn(two, '192.0.2.1')).status).to.equal(200)
-    for (let i = 0; i < 20; i++) {
-      await logIn(one, '203.0.113.5', { username: `u${i}`, password: 'CANARY guess' })
-      await logIn(two, '203.0.113.5', { username: `v${i}`, password: 'CANARY guess' })
+    const run = async () => {
+      const [one, two] = [await start(), await start()]
+      const right = [await logIn(one, '192.0.2.1')]
+      const guesses = []
+      for (let i = 0; i < 6; i++) guesses.push(await logIn(i % 2 ? one : two, address(i), wrong))
+      guesses.push(await logIn(two, address(9)))
+      right.push(await logIn(two, '192.0.2.1'))
+      for (let i = 0; i < 20; i++) {
+        await logIn(one, '203.0.113.5', { username: `u${i}`, password: 'CANARY guess' })
+        await logIn(two, '203.0.113.5', { username: `v${i}`, password: 'CANARY guess' })
+      }
+      return { right, guesses, lines: [...one.lines, ...two.lines] }
     }
-    expect(hashesIn(one.lines) + hashesIn(two.lines)).to.equal(5 + 2 + 30)
+    // Again where this machine is so busy that Redis took longer than they wait for it.
+    let seen = await run()
+    while (seen.lines.some(({ event }) => event === 'limits are counted in this process alone')) {
+      await redis.command('flushall')
+      seen = await run()
+    }
+    expect(seen.right.map(({ status }) => status)).to.deep.equal([200, 200])
+    expect(seen.guesses.map(({ status }) => status)).to.deep.equal([401, 401, 401, 401, 401, 429, 429])
+    expect(hashesIn(seen.lines)).to.equal(5 + 2 + 30)
     const keys = (await redis.command('keys', 'latchkey:limit:*')) as string[]
     expect(keys.length).to.be.above(30)
     expect(keys.join()).to.not.include('demo')
