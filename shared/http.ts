@@ -26,7 +26,7 @@ interface RequestState {
 export type Handler = RouterMiddleware<RequestState>
 export type Context = Parameters<Handler>[0]
 
-/** `METHOD /path` -> what runs for it, in order. The list is the surface of a listener: nothing else answers. */
+/** `METHOD /path` -> what runs for it, in order; `ANY` is every method, `{*name}` the rest of a path. The list is the surface of a listener: nothing else answers. */
 export type Routes = Record<string, Handler[]>
 
 export const accessLogModes = ['all', 'errors', 'off'] as const
@@ -157,7 +157,7 @@ export function createListener(
   const router = new Router<RequestState>({ sensitive: true, strict: true, methods: METHODS })
   for (const [route, handlers] of Object.entries(routes)) {
     const [method, path] = route.split(' ') as [string, string]
-    router.register(path, [method], handlers)
+    router.register(path, method === 'ANY' ? METHODS : [method], handlers)
   }
   const isTrustedProxy = proxyTest(edge?.trustedProxies ?? 0)
   const isAdmitted = addressGate(edge?.allowedAddresses ?? [], edge?.deniedAddresses ?? [])

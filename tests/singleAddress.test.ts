@@ -22,7 +22,7 @@ function routesOfAuth(listener: 'public' | 'internal'): string[] {
     `const ${listener}Listener = createListener(`,
   )
   const list = after.slice(0, after.indexOf('portSetting'))
-  return [...list.matchAll(/'([A-Z]+ \/[\w/:.-]*)': \[/g)].map(([, route]) => route as string)
+  return [...list.matchAll(/'([A-Z]+ \/[\w/:.{*}-]*)': \[/g)].map(([, route]) => route as string)
 }
 
 const opened: (() => Promise<unknown>)[] = []
@@ -112,7 +112,10 @@ describe('at a single address', () => {
     const routes = [...routesOfAuth('internal'), 'GET /metrics'].filter(route => !/ \/(health|console.*)$/.test(route))
     expect(routes).to.include('POST /validateToken').and.to.have.length.above(8)
     for (const route of routes) {
-      const [method, path] = route.replace(':id', '1').split(' ') as [string, string]
+      const [method, path] = route
+        .replace('ANY', 'POST')
+        .replace(/:id|\{\*path\}/, '1')
+        .split(' ') as [string, string]
       for (const key of [serviceKey, adminKey]) {
         const body = method === 'POST' ? { token: 'x' } : undefined
         expect((await ask(method, `${single.url}${path}`, key, body)).status, route).to.equal(404)
