@@ -331,7 +331,7 @@ describe('the containers, without an engine', () => {
     const added = spawnSync(process.execPath, add, options)
     expect([added.status, added.stderr]).to.deep.equal([0, added.stderr])
 
-    start(command('auth'), authEnv)
+    const auth = start(command('auth'), authEnv)
     const AUTH_INTERNAL_URL = `http://127.0.0.1:${AUTH_INTERNAL_PORT}`
     const business = start(
       command('business'),
@@ -346,19 +346,42 @@ describe('the containers, without an engine', () => {
 
     // As docs/deploy.md takes it, while Auth runs.
     const [, backup = ''] = /^docker compose exec -T auth (sh -c '.*') > users\.db$/m.exec(manual) ?? []
-    const here = backup.replace(
-      /\/(data|tmp)\/users/g,
-      (_, of) => `${folder}/data/${of === 'tmp' ? 'copy-of-' : ''}users`,
-    )
-    const copy = spawnSync('bash', ['-c', here], {
-      env: { PATH: [dirname(process.execPath), process.env['PATH']].join(':') },
-    })
+    const inContainer = (script: string, input?: Buffer) => {
+      const here = script.replace(
+        /\/(data|tmp)\/users/g,
+        (_, of) => `${folder}/data/${of === 'tmp' ? 'copy-of-' : ''}users`,
+      )
+      const PATH = [dirname(process.execPath), process.env['PATH']].join(':')
+      return spawnSync('bash', ['-c', here], { env: { PATH }, ...(input && { input }), ...nobody })
+    }
+    const copy = inContainer(backup)
     writeFileSync(join(folder, 'users.db'), copy.stdout)
     const restored = new DatabaseSync(join(folder, 'users.db'))
     expect(restored.prepare('select username from latchkey_users').all()).to.deep.equal([
       Object.assign(Object.create(null), { username: 'ada@example.com' }),
     ])
     restored.close()
+
+    // Restored as it says there, after a crash that leaves what was written since beside the database.
+    const newPassword = 'CANARY engine no. 3'
+    const change = { currentPassword: login.password, password: newPassword }
+    const changed = await ask('PATCH', `http://127.0.0.1:${AUTH_PORT}/users/me`, body.token, change)
+    expect(changed.status).to.equal(200)
+    children.splice(children.indexOf(auth), 1)
+    auth.kill('SIGKILL')
+    await once(auth, 'exit')
+    expect(statSync(join(folder, 'data/users.db-wal')).size).to.be.above(0)
+    const [, restore = ''] = /^docker compose run --rm -T --no-deps auth (sh -c '.*') < users\.db$/m.exec(manual) ?? []
+    expect(inContainer(restore, copy.stdout).status).to.equal(0)
+    const [, empty = ''] = /^docker compose exec redis redis-cli (.*)$/m.exec(manual) ?? []
+    expect(spawnSync('redis-cli', ['-p', redisPort, empty], { encoding: 'utf8' }).stdout).to.equal('OK\n')
+    start(command('auth'), authEnv)
+    await answersAt(`http://127.0.0.1:${AUTH_PORT}/ready`)
+    const logIn = (password: string) =>
+      ask<{ token: string }>('POST', `http://127.0.0.1:${AUTH_PORT}/login`, null, { ...login, password })
+    expect((await logIn(newPassword)).status).to.equal(401)
+    const again = await logIn(login.password)
+    expect((await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, again.body.token)).status).to.equal(200)
 
     // What the health check of the image runs, with the port of this test.
     const check = /HEALTHCHECK [^[]*(\[.*\])/s.exec(stage('business'))?.[1]?.split('\n')[0] as string
