@@ -26,7 +26,7 @@ const validators = new WeakMap<object, ReturnType<Ajv2020['compile']>>()
 // What a path or a method without an operation is answered: not of the document, hence only its problem is checked.
 const withoutOperation = [400, 403, 404, 405]
 const refusesOutsider =
-  /"status":403,"detail":"Requests (from this address are not admitted|are to be sent over https)\."/
+  /"status":403,"detail":"Requests (from this address are not admitted|are to be sent over https[^"]*)\."/
 
 /** `isInternal`: the listener of the two whose server is not the one that the document came from. */
 export function checkAnswers(url: string, document: unknown, { isInternal }: { isInternal: boolean }): void {
