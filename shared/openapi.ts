@@ -132,11 +132,10 @@ export function describeApi(listeners: ApiListener[], { title, description }: Ap
   }
 }
 
-/** `GET /openapi.json`. Pages of any origin may read it: nothing in it is secret. */
+/** `GET /openapi.json`. */
 export function openApiRoute(document: Record<string, unknown>): Handler {
   const text = JSON.stringify(document)
   return function openApi(ctx) {
-    ctx.set('Access-Control-Allow-Origin', '*')
     ctx.type = 'application/json'
     ctx.body = text
   }
