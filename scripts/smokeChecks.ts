@@ -24,6 +24,7 @@ const internalRoutes = [
   'POST /validateToken',
   'POST /introspect',
   'GET /forwardAuth',
+  'POST /forwardAuth/data',
   'GET /metrics',
   'GET /tokens',
   'POST /tokens',

@@ -26,7 +26,7 @@ interface RequestState {
 export type Handler = RouterMiddleware<RequestState>
 export type Context = Parameters<Handler>[0]
 
-/** `METHOD /path` -> what runs for it, in order. The list is the surface of a listener: nothing else answers. */
+/** `METHOD /path` -> what runs for it, in order; `ANY` is every method, `{*name}` the rest of a path. The list is the surface of a listener: nothing else answers. */
 export type Routes = Record<string, Handler[]>
 
 export const accessLogModes = ['all', 'errors', 'off'] as const
@@ -39,7 +39,7 @@ export interface Edge {
   allowedAddresses: readonly string[]
   /** Wins. */
   deniedAddresses: readonly string[]
-  /** Refuse what a trusted proxy says it got over plain HTTP. */
+  /** Refuse what a trusted proxy passes on, unless it says that it got it over https or passes it on over TLS. */
   httpsOnly: boolean
   /** Of pages that may call; exact. */
   corsOrigins: readonly string[]
@@ -157,7 +157,7 @@ export function createListener(
   const router = new Router<RequestState>({ sensitive: true, strict: true, methods: METHODS })
   for (const [route, handlers] of Object.entries(routes)) {
     const [method, path] = route.split(' ') as [string, string]
-    router.register(path, [method], handlers)
+    router.register(path, method === 'ANY' ? METHODS : [method], handlers)
   }
   const isTrustedProxy = proxyTest(edge?.trustedProxies ?? 0)
   const isAdmitted = addressGate(edge?.allowedAddresses ?? [], edge?.deniedAddresses ?? [])
@@ -192,14 +192,19 @@ export function createListener(
     ctx.state.requestId = requestId
     const peer = peerAddress(req.socket)
     ctx.state.address = clientAddress(peer, req.headers['x-forwarded-for'] as string | undefined, isTrustedProxy)
-    const forwardedProto = isTrustedProxy(peer, 0) ? lastOf(req.headers['x-forwarded-proto']) : null
+    const isProxied = isTrustedProxy(peer, 0)
+    const forwardedProto = isProxied ? lastOf(req.headers['x-forwarded-proto']) : null
     const traceparent = req.headers['traceparent']
     if (typeof traceparent === 'string' && traceparentFormat.test(traceparent)) ctx.state.traceparent = traceparent
     res.setHeader('X-Request-Id', requestId)
     res.setHeaders(defaultHeaders)
-    if (forwardedProto === null ? tls : forwardedProto === 'https') res.setHeader('Strict-Transport-Security', hsts)
+    const isSecure = forwardedProto === null ? Boolean(tls) : forwardedProto === 'https'
+    if (isSecure) res.setHeader('Strict-Transport-Security', hsts)
     try {
-      if (!openToAll.includes(ctx.path)) refuseOutsiders(ctx.state, forwardedProto)
+      if (!openToAll.includes(ctx.path)) {
+        refuseOutsiders(ctx.state)
+        if (edge?.httpsOnly && isProxied && !isSecure) refusePlain(forwardedProto)
+      }
       refuseOddRequests(req)
       await (around ? around(ctx.state, next) : next())
       if (ctx.body === undefined) refuseUnanswered(ctx.status)
@@ -224,14 +229,10 @@ export function createListener(
     }
   }
 
-  function refuseOutsiders({ requestId, address }: RequestState, forwardedProto: string | null): void {
+  function refuseOutsiders({ requestId, address }: RequestState): void {
     if (!isAdmitted(address)) {
       logRefusal({ requestId, address })
       throw new AppError('forbidden', 'Requests from this address are not admitted.')
-    }
-    // No redirect: what was to be kept secret has been sent already, and a client that is led on never learns of it.
-    if (edge?.httpsOnly && forwardedProto === 'http') {
-      throw new AppError('forbidden', 'Requests are to be sent over https.')
     }
   }
 
@@ -372,6 +373,12 @@ export function readiness(whyNot: (request: RequestState) => Promise<string | nu
     if (reason !== null) throw new AppError('unavailable', reason)
     ctx.body = { status: 'ready' }
   }
+}
+
+/** No redirect: what was to be kept secret has been sent already, and a client that is led on never learns of it. */
+function refusePlain(forwardedProto: string | null): never {
+  const silence = ', and the proxy in front does not say that this one was (X-Forwarded-Proto)'
+  throw new AppError('forbidden', `Requests are to be sent over https${forwardedProto === null ? silence : ''}.`)
 }
 
 /** The nearest proxy's word, where several have added theirs. */

@@ -21,7 +21,7 @@ export interface Operation {
   problems?: Record<number, string>
 }
 
-/** `METHOD /path` -> its description; the same names as in the list of routes. */
+/** `METHOD /path` -> its description; the same names as in the list of routes, `ANY` too. */
 export type Operations = Record<string, Operation>
 
 /** One of a service's listeners: what answers there, and where it is. */
@@ -94,6 +94,9 @@ const problemAnswer = (description: string) => ({
   content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
 })
 
+/** All that OpenAPI has a name for. */
+const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
+
 /** What any route that reads a body may say of it. */
 const bodyProblems = {
   400: 'The body is not what is expected; `detail` says what is.',
@@ -112,12 +115,13 @@ export function describeApi(listeners: ApiListener[], { title, description }: Ap
   for (const { operations, server } of listeners) {
     for (const [route, operation] of Object.entries(operations)) {
       const [method, path] = route.split(' ') as [string, string]
-      const template = path.replace(/:(\w+)/g, '{$1}')
+      const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
       const known = paths[template] ?? { servers: [] }
       paths[template] = known
       const servers = known['servers'] as ApiListener['server'][]
       if (!servers.includes(server)) servers.push(server)
-      known[method.toLowerCase()] = describeOperation(operation, path)
+      const description = describeOperation(operation, template)
+      for (const name of method === 'ANY' ? anyMethod : [method]) known[name.toLowerCase()] = description
     }
   }
   return {
@@ -128,19 +132,18 @@ export function describeApi(listeners: ApiListener[], { title, description }: Ap
   }
 }
 
-/** `GET /openapi.json`. Pages of any origin may read it: nothing in it is secret. */
+/** `GET /openapi.json`. */
 export function openApiRoute(document: Record<string, unknown>): Handler {
   const text = JSON.stringify(document)
   return function openApi(ctx) {
-    ctx.set('Access-Control-Allow-Origin', '*')
     ctx.type = 'application/json'
     ctx.body = text
   }
 }
 
-function describeOperation({ summary, tag, lock, body, form, query, answers, problems }: Operation, path: string) {
+function describeOperation({ summary, tag, lock, body, form, query, answers, problems }: Operation, template: string) {
   const parameters = [
-    ...[...path.matchAll(/:(\w+)/g)].map(([, name]) => ({
+    ...[...template.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
       name,
       in: 'path',
       required: true,

@@ -314,7 +314,7 @@ describe('a public listener', () => {
       business = await startBusiness(nowhere, { NODE_ENV: 'production', TRUSTED_PROXIES: '1' })
     })
 
-    for (const value of ['http', 'HTTP', 'https, http', 'https,http']) {
+    for (const value of ['http', 'HTTP', 'https, http', 'https,http', 'ws', 'on', 'https,']) {
       it(`refuses with 403 and does not redirect what came as ${value}`, async () => {
         const answer = await proto(value)
         expect(answer.status).to.equal(403)
@@ -334,14 +334,23 @@ describe('a public listener', () => {
       })
     }
 
-    it('serves what it says nothing of, without HSTS, and answers /health over http', async () => {
+    it('refuses what it says nothing of, and tells the operator why', async () => {
       const answer = await proto(undefined)
-      expect([answer.status, answer.headers.has('strict-transport-security')]).to.deep.equal([401, false])
-      expect((await proto('http', '/health')).status).to.equal(200)
+      expect([answer.status, answer.headers.has('strict-transport-security')]).to.deep.equal([403, false])
+      expect(((await answer.json()) as Record<string, string>)['detail']).to.equal(
+        'Requests are to be sent over https, and the proxy in front does not say that this one was (X-Forwarded-Proto).',
+      )
+    })
+
+    it('answers /health and /ready, however they came', async () => {
+      for (const value of ['http', undefined]) {
+        expect((await proto(value, '/health')).status).to.equal(200)
+        expect((await proto(value, '/ready')).status).to.equal(503) // Auth is away
+      }
     })
   })
 
-  it('takes nobody’s word for https where no proxy is trusted', async () => {
+  it('in production serves who comes by no trusted proxy, and takes nobody’s word for https', async () => {
     const business = await startBusiness(nowhere, { NODE_ENV: 'production', TRUSTED_PROXIES: '192.0.2.1' })
     for (const value of ['http', 'https']) {
       const answer = await fetch(`${business.url}/data`, {

@@ -37,7 +37,7 @@ interface ComposeService {
   environment?: Record<string, string>
   ports?: string[]
   volumes?: string[]
-  networks?: string[]
+  networks?: string[] | Record<string, { aliases?: string[] }>
   network_mode?: string
   depends_on?: Record<string, { condition: string; required?: boolean }>
   healthcheck?: { test: string[] }
@@ -76,6 +76,8 @@ function stage(name: string): string {
   return (stages.some(text => text.includes(` AS ${base}\n`)) ? stage(base) : '') + own
 }
 
+const networksOf = ({ networks = [] }: ComposeService) => (Array.isArray(networks) ? networks : Object.keys(networks))
+
 const command = (name: string) => JSON.parse(/^CMD (\[.*\])$/m.exec(stage(name))?.[1] ?? '[]') as string[]
 
 /** As Compose fills it in where only `env` is set. */
@@ -106,7 +108,7 @@ describe('docker-compose.yml', () => {
 
   it('keeps the stores where nobody but Auth is, and the internal listener where nobody but Business is', () => {
     const on = (network: string) =>
-      services.filter(([, { networks }]) => networks?.includes(network)).map(([name]) => name)
+      services.filter(([, found]) => networksOf(found).includes(network)).map(([name]) => name)
     expect(on('stores')).to.have.members(['auth', 'redis', 'postgres'])
     expect(on('internal')).to.have.members(['auth', 'business'])
     expect(on('mail')).to.have.members(['auth', 'mailpit'])
@@ -114,7 +116,16 @@ describe('docker-compose.yml', () => {
     for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
     expect(service('keys').network_mode).to.equal('none')
     for (const name of ['redis', 'postgres']) expect(service(name).networks).to.deep.equal(['stores'])
-    expect(service('business').environment?.['AUTH_INTERNAL_URL']).to.equal('http://auth:3101')
+    // A name that Auth has on that network alone is the one address on which its internal listener answers.
+    expect(service('auth').networks).to.deep.equal({
+      edge: {},
+      internal: { aliases: ['auth-internal'] },
+      stores: {},
+      mail: {},
+    })
+    expect(service('auth').environment?.['INTERNAL_HOST']).to.equal('auth-internal')
+    expect(service('business').environment?.['AUTH_INTERNAL_URL']).to.equal('http://auth-internal:3101')
+    expect(manual).to.include('docker compose exec auth node -e "fetch(\'http://auth-internal:3101/')
   })
 
   for (const [name, { build, image, user, ...found }] of services) {
@@ -316,8 +327,9 @@ describe('the containers, without an engine', () => {
     start([...(service('redis').command as string[]), '--port', redisPort], {}, join(folder, 'redis'))
     const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` } // of /data, which is not ours to make here
     const { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT } = await freePorts()
-    const ports = { AUTH_PORT, AUTH_INTERNAL_PORT }
-    const authEnv = env('auth', { ...ports, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
+    // A name here, too: of the address that it has, and of no other.
+    const hosts = { AUTH_PORT, AUTH_INTERNAL_PORT, INTERNAL_HOST: 'localhost' }
+    const authEnv = env('auth', { ...hosts, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
     const ping = () => spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim()
     await until(() => ping() === 'PONG')
     const add = ['scripts/users.ts', 'add', 'ada@example.com', '--password-stdin']
@@ -331,8 +343,8 @@ describe('the containers, without an engine', () => {
     const added = spawnSync(process.execPath, add, options)
     expect([added.status, added.stderr]).to.deep.equal([0, added.stderr])
 
-    start(command('auth'), authEnv)
-    const AUTH_INTERNAL_URL = `http://127.0.0.1:${AUTH_INTERNAL_PORT}`
+    const auth = start(command('auth'), authEnv)
+    const AUTH_INTERNAL_URL = `http://localhost:${AUTH_INTERNAL_PORT}`
     const business = start(
       command('business'),
       env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL }),
@@ -343,22 +355,47 @@ describe('the containers, without an engine', () => {
     const data = await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, body.token)
     expect(data.body).to.deep.equal({ data: 'Hello, ada@example.com!' })
     expect(existsSync(join(folder, 'redis/appendonlydir'))).to.equal(true)
+    const elsewhere = await fetch(`http://127.0.0.2:${AUTH_INTERNAL_PORT}/health`).catch(() => null)
+    expect(elsewhere).to.equal(null)
 
     // As docs/deploy.md takes it, while Auth runs.
     const [, backup = ''] = /^docker compose exec -T auth (sh -c '.*') > users\.db$/m.exec(manual) ?? []
-    const here = backup.replace(
-      /\/(data|tmp)\/users/g,
-      (_, of) => `${folder}/data/${of === 'tmp' ? 'copy-of-' : ''}users`,
-    )
-    const copy = spawnSync('bash', ['-c', here], {
-      env: { PATH: [dirname(process.execPath), process.env['PATH']].join(':') },
-    })
+    const inContainer = (script: string, input?: Buffer) => {
+      const here = script.replace(
+        /\/(data|tmp)\/users/g,
+        (_, of) => `${folder}/data/${of === 'tmp' ? 'copy-of-' : ''}users`,
+      )
+      const PATH = [dirname(process.execPath), process.env['PATH']].join(':')
+      return spawnSync('bash', ['-c', here], { env: { PATH }, ...(input && { input }), ...nobody })
+    }
+    const copy = inContainer(backup)
     writeFileSync(join(folder, 'users.db'), copy.stdout)
     const restored = new DatabaseSync(join(folder, 'users.db'))
     expect(restored.prepare('select username from latchkey_users').all()).to.deep.equal([
       Object.assign(Object.create(null), { username: 'ada@example.com' }),
     ])
     restored.close()
+
+    // Restored as it says there, after a crash that leaves what was written since beside the database.
+    const newPassword = 'CANARY engine no. 3'
+    const change = { currentPassword: login.password, password: newPassword }
+    const changed = await ask('PATCH', `http://127.0.0.1:${AUTH_PORT}/users/me`, body.token, change)
+    expect(changed.status).to.equal(200)
+    children.splice(children.indexOf(auth), 1)
+    auth.kill('SIGKILL')
+    await once(auth, 'exit')
+    expect(statSync(join(folder, 'data/users.db-wal')).size).to.be.above(0)
+    const [, restore = ''] = /^docker compose run --rm -T --no-deps auth (sh -c '.*') < users\.db$/m.exec(manual) ?? []
+    expect(inContainer(restore, copy.stdout).status).to.equal(0)
+    const [, empty = ''] = /^docker compose exec redis redis-cli (.*)$/m.exec(manual) ?? []
+    expect(spawnSync('redis-cli', ['-p', redisPort, empty], { encoding: 'utf8' }).stdout).to.equal('OK\n')
+    start(command('auth'), authEnv)
+    await answersAt(`http://127.0.0.1:${AUTH_PORT}/ready`)
+    const logIn = (password: string) =>
+      ask<{ token: string }>('POST', `http://127.0.0.1:${AUTH_PORT}/login`, null, { ...login, password })
+    expect((await logIn(newPassword)).status).to.equal(401)
+    const again = await logIn(login.password)
+    expect((await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, again.body.token)).status).to.equal(200)
 
     // What the health check of the image runs, with the port of this test.
     const check = /HEALTHCHECK [^[]*(\[.*\])/s.exec(stage('business'))?.[1]?.split('\n')[0] as string

@@ -1,6 +1,6 @@
 // Which pages may call: none by default, else those of exactly the origins that are listed.
 import { expect } from 'chai'
-import { ask, closeServers, startAuth, startBusiness } from './support/servers.ts'
+import { closeServers, startAuth, startBusiness } from './support/servers.ts'
 
 const app = 'https://app.example.com'
 const local = 'http://localhost:5173'
@@ -102,12 +102,17 @@ describe('CORS', () => {
     expect([status, answer.headers.get('allow')]).to.deep.equal([200, 'HEAD, GET'])
   })
 
-  it('lets any page read /openapi.json, which says so itself', async () => {
-    for (const origin of [app, 'https://evil.example']) {
-      const { access } = await call(url, origin, { path: '/openapi.json' })
-      expect(access['access-control-allow-origin']).to.equal('*')
+  it('lets the same pages and no others read /openapi.json', async () => {
+    const allowedTo = async (base: string, origin: string) => {
+      const { status, access, answer } = await call(base, origin, { path: '/openapi.json' })
+      expect(await answer.json()).to.have.property('openapi')
+      return [status, access['access-control-allow-origin']]
     }
-    expect((await ask('GET', `${closedUrl}/openapi.json`)).headers.get('access-control-allow-origin')).to.equal('*')
+    for (const base of [url, authUrl]) {
+      expect(await allowedTo(base, app)).to.deep.equal([200, app])
+      expect(await allowedTo(base, 'https://evil.example')).to.deep.equal([200, undefined])
+    }
+    expect(await allowedTo(closedUrl, app)).to.deep.equal([200, undefined])
   })
 
   it('is not on an internal listener', async () => {

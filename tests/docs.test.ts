@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 
-const routePattern = /(?:GET|POST|PUT|PATCH|DELETE) \/[\w/:.-]*/g
+const routePattern = /(?:GET|POST|PUT|PATCH|DELETE|ANY) \/[\w/:.{*}-]*/g
 
 function documented(heading: string): string[] {
   const [, section = ''] = readFileSync('docs/http-api.md', 'utf8').split(`## ${heading}`)

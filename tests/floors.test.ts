@@ -5,6 +5,7 @@ import { expect } from 'chai'
 // Least version per release line, from the advisories published up to 20 November 2026; a line that is not listed is
 // refused, since nobody has looked at it.
 const floors: Record<string, string[]> = {
+  node: ['22.23.5', '24.22.3', '26.13.1'], // CVE-2026-126051; as in scripts/startServer.ts
   koa: ['3.1.2'], // CVE-2026-27959
   'path-to-regexp': ['8.4.0'], // CVE-2026-4926, CVE-2026-4923
   qs: ['6.14.2'], // CVE-2025-15284, CVE-2026-2391
@@ -13,7 +14,7 @@ const floors: Record<string, string[]> = {
   winston: ['3.17.0'],
   'koa-bodyparser': ['4.4.1'],
   '@koa/router': ['15.0.0'],
-  redis: ['6.0.0'],
+  '@redis/client': ['6.0.0'],
   pg: ['8.0.0'],
   jose: ['6.0.0', '4.15.5'], // CVE-2024-28176
   nodemailer: ['10.4.1'], // CVE-2026-125755
@@ -22,6 +23,13 @@ const floors: Record<string, string[]> = {
   '@koa/cors': ['5.0.0'], // CVE-2023-49803
   'rate-limiter-flexible': ['11.0.0'],
 }
+
+// Below their floors all the same: exactly these, so that each goes as soon as it can.
+const exceptions = [
+  // 20 November 2026: of line 24 the registry has none newer of this package. It runs the tests, and ./startServer where
+  // no other Node is there, which warns of it; images and Heroku bring their own.
+  'node_modules/node 24.21.0',
+]
 
 interface Package {
   version: string
@@ -46,9 +54,14 @@ function isSafe(version: string, lines: string[]): boolean {
 }
 
 describe('the lock file', () => {
-  it('has no package below its floor', () => {
+  it('has no package below its floor but those that are excepted', () => {
     const below = packages.filter(([path, { version }]) => !isSafe(version, floors[nameOf(path)] ?? [version]))
-    expect(below.map(([path, { version }]) => `${path} ${version}`)).to.deep.equal([])
+    expect(below.map(([path, { version }]) => `${path} ${version}`)).to.deep.equal(exceptions)
+  })
+
+  it('holds every package of the table', () => {
+    const held = new Set(packages.map(([path]) => nameOf(path)))
+    expect(Object.keys(floors).filter(name => !held.has(name))).to.deep.equal([])
   })
 
   it('would be refused with a version below', () => {

@@ -308,7 +308,7 @@ describe('on Heroku', () => {
     const server = await startRedisWithTls()
     const tls = await startDyno('web.3', { ...env, REDIS_URL: `rediss://127.0.0.1:${server.tlsPort}` })
     await answers(tls)
-    const login = await ask('POST', `http://127.0.0.1:${tls.port}/login`, null, user)
+    const login = await post(`http://127.0.0.1:${tls.port}/login`, user, { 'x-forwarded-proto': 'https' })
     expect(login.status).to.equal(200)
     tls.process.kill('SIGTERM')
     expect(await tls.ended).to.equal(0)

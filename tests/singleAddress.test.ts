@@ -22,7 +22,7 @@ function routesOfAuth(listener: 'public' | 'internal'): string[] {
     `const ${listener}Listener = createListener(`,
   )
   const list = after.slice(0, after.indexOf('portSetting'))
-  return [...list.matchAll(/'([A-Z]+ \/[\w/:.-]*)': \[/g)].map(([, route]) => route as string)
+  return [...list.matchAll(/'([A-Z]+ \/[\w/:.{*}-]*)': \[/g)].map(([, route]) => route as string)
 }
 
 const opened: (() => Promise<unknown>)[] = []
@@ -65,6 +65,23 @@ describe('at a single address', () => {
   after(async () => {
     await closeOpened()
     await closeServers()
+  })
+
+  it('of the scheme Business alone is the judge: in production Auth serves what comes by it, however it came', async () => {
+    const production = { NODE_ENV: 'production' }
+    const inner = await startAuth({ env: { ...production, TRUSTED_PROXIES: '1', CONSOLE_BUSINESS_URL: 'self' } })
+    const statuses: number[] = []
+    for (const env of [production, { ...production, TRUSTED_PROXIES: '1' }]) {
+      const { url } = await startSingle(inner.url, inner.internalUrl, env)
+      for (const proto of [null, 'http', 'https']) {
+        const headers = { connection: 'close', ...(proto && { 'x-forwarded-proto': proto }) }
+        const answer = await fetch(`${url}/account`, { headers })
+        statuses.push(answer.status)
+        const isSaid = answer.headers.has('strict-transport-security')
+        expect(isSaid).to.equal(answer.status === 200 && 'TRUSTED_PROXIES' in env)
+      }
+    }
+    expect(statuses).to.deep.equal([200, 200, 200, 403, 403, 200])
   })
 
   it('Business passes on what Auth has in public, but for what it has itself, and no more', () => {
@@ -112,7 +129,10 @@ describe('at a single address', () => {
     const routes = [...routesOfAuth('internal'), 'GET /metrics'].filter(route => !/ \/(health|console.*)$/.test(route))
     expect(routes).to.include('POST /validateToken').and.to.have.length.above(8)
     for (const route of routes) {
-      const [method, path] = route.replace(':id', '1').split(' ') as [string, string]
+      const [method, path] = route
+        .replace('ANY', 'POST')
+        .replace(/:id|\{\*path\}/, '1')
+        .split(' ') as [string, string]
       for (const key of [serviceKey, adminKey]) {
         const body = method === 'POST' ? { token: 'x' } : undefined
         expect((await ask(method, `${single.url}${path}`, key, body)).status, route).to.equal(404)
@@ -236,7 +256,12 @@ describe('at a single address', () => {
     const { 'x-request-id': requestId, host, connection, ...headers } = heard?.headers ?? {}
     expect(requestId).to.match(/^[\w-]{36}$/)
     expect([host, connection]).to.deep.equal([new URL(fake.url).host, 'keep-alive'])
-    expect(headers).to.deep.equal({ 'x-forwarded-for': '127.0.0.1', 'accept-language': 'de', 'content-length': '2' })
+    expect(headers).to.deep.equal({
+      'x-forwarded-for': '127.0.0.1',
+      'x-forwarded-proto': 'https',
+      'accept-language': 'de',
+      'content-length': '2',
+    })
     expect(answer.text).to.include(`X-Request-Id: ${requestId}`).and.to.not.include('not-this-one')
   })
 

@@ -170,7 +170,7 @@ describe('the challenge of a 401 (RFC 6750 section 3)', () => {
   })
 })
 
-describe('GET /forwardAuth', () => {
+describe('/forwardAuth', () => {
   const ask = (headers: Record<string, string>) => fetch(`${auth.internalUrl}/forwardAuth`, { headers })
 
   it('answers 204 with whose token it is, and slides it as /data would', async () => {
@@ -203,6 +203,53 @@ describe('GET /forwardAuth', () => {
     const written = answer.headers.get('x-auth-user') as string
     expect(written).to.match(/^[\x20-\x7e]+$/)
     expect(decodeURIComponent(written)).to.equal('☃ 50%é')
+  })
+})
+
+describe('/forwardAuth/ with a path behind it', () => {
+  const ask = (request: string, headers: string) =>
+    sendRaw(auth.internalUrl, `${request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`)
+
+  it('answers Envoy, which asks with the method and the path of the request: 200, the only status it passes on', async () => {
+    const token = await logIn(auth.url)
+    for (const request of [
+      'GET /forwardAuth/',
+      'POST /forwardAuth/orders',
+      'PUT /forwardAuth/orders/7?x=1',
+      'PATCH /forwardAuth//a%2fb/%ff%',
+      'DELETE /forwardAuth/../tokens/expired',
+      'OPTIONS /forwardAuth/orders',
+      'PROPFIND /forwardAuth/orders',
+    ]) {
+      const answer = await ask(request, `Authorization: Bearer ${token}\r\nContent-Length: 0\r\n`)
+      expect([request, answer.status]).to.deep.equal([request, 200])
+      expect(answer.headers.get('x-auth-user')?.trim()).to.equal(demo.username)
+      expect((await ask(request, '')).status).to.equal(401)
+      expect((await ask(request, `Authorization: Bearer ${adminKey}\r\n`)).status).to.equal(401)
+    }
+    const head = await ask('HEAD /forwardAuth/orders', `token: ${token}\r\n`)
+    expect([head.status, head.body]).to.deep.equal([200, ''])
+  })
+
+  it('reads no body: of a request that has one the answer is the same', async () => {
+    const token = await logIn(auth.url)
+    const headers = `token: ${token}\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n`
+    for (const [path, status] of [
+      ['/forwardAuth', 204],
+      ['/forwardAuth/orders', 200],
+    ] as const) {
+      expect((await ask(`POST ${path}`, `${headers}\r\n{"token":"x"`)).status).to.equal(status)
+    }
+  })
+
+  it('is the one route that takes any path: no other one is found with it in front or behind', async () => {
+    const token = await logIn(auth.url)
+    for (const path of ['/forwardAuthX', '/x/forwardAuth', '/forwardauth/orders', '/introspect/orders']) {
+      expect((await ask(`GET ${path}`, `token: ${token}\r\n`)).status, path).to.equal(404)
+    }
+    const { status } = await ask('GET /forwardAuth/orders', `token: ${token}\r\n`)
+    expect(status).to.equal(200)
+    expect((await fetch(`${auth.url}/forwardAuth/orders`, { headers: { token } })).status).to.equal(404)
   })
 })
 

@@ -169,8 +169,12 @@ describe('./startServer', () => {
       [`http://127.0.0.1:${AUTH_PORT}`, null],
       ['http://evil.example', null],
     ] as const) {
-      const answer = await fetch(`${business}/data`, { headers: { origin, connection: 'close' } })
-      expect(answer.headers.get('access-control-allow-origin'), origin).to.equal(allowed)
+      // The second is what /docs of Auth loads.
+      for (const path of ['/data', '/openapi.json']) {
+        const answer = await fetch(`${business}${path}`, { headers: { origin, connection: 'close' } })
+        await answer.text()
+        expect(answer.headers.get('access-control-allow-origin'), origin).to.equal(allowed)
+      }
     }
     run.process.kill('SIGTERM')
     await run.ended

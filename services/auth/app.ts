@@ -155,7 +155,9 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     {
       'POST /validateToken': [requireServiceKey, validateTokenRoute(tokens)],
       'POST /introspect': [requireServiceKey, introspectRoute(tokens, publicUrl)],
-      'GET /forwardAuth': [forwardAuthRoute(tokens)],
+      'ANY /forwardAuth': [forwardAuthRoute(tokens, 204)],
+      // Envoy puts its prefix before the path of the request.
+      'ANY /forwardAuth/{*path}': [forwardAuthRoute(tokens, 200)],
       'GET /events': [requireAdminKey, eventsRoute(stream)],
       'GET /console': [pages.operator],
       'GET /console/:file': [pages.asset],

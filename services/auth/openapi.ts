@@ -88,6 +88,7 @@ const tokenPage = z.strictObject({
 })
 
 const noToken = 'No token, or one that opens nothing: unknown, expired, revoked; which is not told.'
+const mayPass = 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is'
 const tooManyTokens = 'The same, from an address that has sent too many such tokens.'
 const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
@@ -312,11 +313,18 @@ const internalOperations: Operations = {
     answers: { 200: { description: 'Active, or not', body: introspectionSchema } },
     problems: { 401: noKey },
   },
-  'GET /forwardAuth': {
+  'ANY /forwardAuth': {
     summary: 'For proxies: judges the bearer token of the request that is passed on',
     tag: 'For services',
     lock: 'bearer',
-    answers: { 204: { description: 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is' } },
+    answers: { 204: { description: mayPass } },
+    problems: { 401: noToken },
+  },
+  'ANY /forwardAuth/{*path}': {
+    summary: 'The same for Envoy, which appends the path of the request, slashes and all',
+    tag: 'For services',
+    lock: 'bearer',
+    answers: { 200: { description: mayPass, body: z.strictObject({}) } },
     problems: { 401: noToken },
   },
   'GET /tokens': {

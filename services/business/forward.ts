@@ -48,7 +48,9 @@ export const forwardedRoutes = [
 // have read.
 const notPassedOn =
   /^(connection|keep-alive|te|trailer|transfer-encoding|content-length|upgrade|proxy-.*|expect|host|forwarded|x-forwarded-.*|x-real-ip|x-request-id)$/
-const notPassedBack = /^(connection|keep-alive|trailer|transfer-encoding|upgrade|proxy-.*|x-request-id)$/
+// Whether it came over https is Business's to say, too.
+const notPassedBack =
+  /^(connection|keep-alive|trailer|transfer-encoding|upgrade|proxy-.*|strict-transport-security|x-request-id)$/
 const maxBodyBytes = 16 * 1024 // Auth's own limit in public
 // Less than half of Auth's lame duck: a connection that is not used meanwhile is closed here, and not by Auth in the moment
 // in which the next request is sent.
@@ -95,8 +97,9 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
 
 /** Names and values in turn. Not of `req.headers`: what is there twice must be so for Auth, too, which refuses it. */
 function headersFor(req: IncomingMessage, { requestId, address }: { requestId: string; address: string }): string[] {
-  // Whom Business takes for the client, and nothing that the client says of itself.
-  const headers = ['x-request-id', requestId, 'x-forwarded-for', address]
+  // Whom Business takes for the client, and nothing that the client says of itself. What came over plain HTTP where that is
+  // refused does not come so far: Auth is not to judge it again.
+  const headers = ['x-request-id', requestId, 'x-forwarded-for', address, 'x-forwarded-proto', 'https']
   const ofConnection = (req.headers.connection ?? '').toLowerCase().split(/[\s,]+/)
   for (let i = 0; i < req.rawHeaders.length; i += 2) {
     const [name, value] = req.rawHeaders.slice(i, i + 2) as [string, string]

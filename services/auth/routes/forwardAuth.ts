@@ -1,15 +1,18 @@
-// GET /forwardAuth: for proxies that ask before they pass a request on (nginx auth_request, Traefik ForwardAuth, Caddy
-// forward_auth, Envoy ext_authz). Judges the bearer token of the request that is passed on, as /data would.
+// /forwardAuth, with any method: for proxies that ask before they pass a request on (nginx auth_request, Traefik ForwardAuth,
+// Caddy forward_auth, Envoy ext_authz). Judges the bearer token of the request that is passed on, as /data would; neither its
+// method nor its path nor its body.
 import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
 import { AppError } from '../../../shared/errors.ts'
 import type { Context, Handler } from '../../../shared/http.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
-export function forwardAuthRoute(tokens: Tokens): Handler {
+/** `passStatus`: of a request that may pass; Envoy takes 200 alone, the others all of 2xx. */
+export function forwardAuthRoute(tokens: Tokens, passStatus: 200 | 204): Handler {
   return async function forwardAuth(ctx) {
     const [token] = await tokens.validate([readForwardedToken(ctx)], { purpose: null, touch: true })
     if (!token) throw invalidToken()
-    ctx.status = 204
+    ctx.body = {}
+    ctx.status = passStatus // 204 takes the body away
     if (token.userId !== null) ctx.set('X-Auth-User-Id', token.userId)
     if (token.username !== null) ctx.set('X-Auth-User', headerText(token.username))
   }
