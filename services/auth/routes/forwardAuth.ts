@@ -13,8 +13,9 @@ export function forwardAuthRoute(tokens: Tokens, passStatus: 200 | 204): Handler
     if (!token) throw invalidToken()
     ctx.body = {}
     ctx.status = passStatus // 204 takes the body away
-    if (token.userId !== null) ctx.set('X-Auth-User-Id', token.userId)
-    if (token.username !== null) ctx.set('X-Auth-User', headerText(token.username))
+    // Empty for a guest, not missing: that overwrites what a client has sent under these names.
+    ctx.set('X-Auth-User-Id', token.userId ?? '')
+    ctx.set('X-Auth-User', headerText(token.username ?? ''))
   }
 }
 
