@@ -98,7 +98,10 @@ export async function startWorkers({ name, path, env, ports, count, output, onSt
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode === 0
     meantToEnd.add(child)
     const hasServed = listening.has(child) // one that was still starting has nothing to keep
-    child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
+    const tell = () => child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
+    tell()
+    // While it starts it does not listen to this process, either.
+    child.on('message', ({ type }: ServiceMessage) => type === 'ready' && tell())
     const kill = setTimeout(() => child.kill('SIGKILL'), killAfterMs)
     const [code] = await once(child, 'exit')
     clearTimeout(kill)

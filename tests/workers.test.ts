@@ -211,7 +211,12 @@ describe('several processes of Auth, with a store that takes no new connections'
 
     line.target = openPort
     await until(() => authsOf(run).length === 2, startedWithinMs)
+  })
+
+  it('end on SIGTERM where one is still starting, too, without being killed', async () => {
+    const at = performance.now()
     run.process.kill('SIGTERM')
     expect(await run.ended).to.equal(0)
+    expect(performance.now() - at).to.be.below(20_000)
   })
 })
