@@ -114,8 +114,9 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
   const accounts = adminUserRoutes(users)
   const { accessLog, maxConnections, edge, tls, internalTls } = config
-  const description = describeAuth(`${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`)
-  const docs = docsRoutes(description, config.businessUrl)
+  const internalUrl = `${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`
+  const description = describeAuth(internalUrl)
+  const docs = docsRoutes(describeAuth(internalUrl, '..'), config.businessUrl)
   const { businessUrl, shownDemoUser, isRegistrationSimple } = config
   const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, ttlMs, now })
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections, around: asCaller }
