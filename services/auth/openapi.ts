@@ -381,6 +381,7 @@ const internalOperations: Operations = {
   ...consoleOperations,
   'GET /metrics': healthOperations['GET /metrics'],
   'GET /health': healthOperations['GET /health'],
+  'GET /ready': healthOperations['GET /ready'],
 }
 
 /**
