@@ -69,10 +69,13 @@ const log = openLog({ service: 'startServer', level: 'info', stream: ownOutput }
 if (Object.keys(storesFrom).length > 0) log.info('stores of Heroku', storesFrom)
 const services: Workers[] = [] // in the order in which they stop
 let stopping: Promise<void> | null = null
+let replacing: Promise<void> = Promise.resolve()
 
 process.on('SIGTERM', () => stop('SIGTERM', 0))
 process.on('SIGINT', () => stop('SIGINT', 0))
-process.on('SIGHUP', () => void replaceAll())
+process.on('SIGHUP', () => {
+  replacing = replacing.then(replaceAll) // all are to be newer than the signal
+})
 
 const common = {
   output,
@@ -239,8 +242,13 @@ async function startService(name: string, count: number, ports: string[], env: E
 /** Of the services that have several processes: one alone has nobody to stand in for it. */
 async function replaceAll(): Promise<void> {
   log.info('replacing', { reason: 'SIGHUP' })
-  for (const service of services) await service.replaceAll('SIGHUP')
-  log.info('replaced')
+  const failures: string[] = []
+  for (const service of services) {
+    const failure = await service.replaceAll('SIGHUP')
+    if (failure !== null) failures.push(failure)
+  }
+  if (failures.length > 0) log.warn('not replaced', { reason: failures.join('; ') })
+  else log.info('replaced')
 }
 
 async function waitUntilReady(url: string): Promise<void> {

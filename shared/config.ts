@@ -126,7 +126,7 @@ export const commonSettings = {
     .enum(accessLogModes)
     .optional()
     .meta({
-      description: 'one log line per request: all, only answers of 500 and above, or none',
+      description: 'one log line per request: `all`, `errors` (only answers of 500 and above) or `off`',
       expected: accessLogModes.join(', '),
       fallback: 'all; errors in production',
     }),

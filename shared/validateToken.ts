@@ -3,6 +3,9 @@ import { z } from 'zod'
 
 export const validateTokenPath = '/validateToken'
 
+/** Of Auth's internal listener: 200 where it can give verdicts, 503 where its token store gives no answer. */
+export const readyPath = '/ready'
+
 /** Most tokens one call may ask about. */
 export const maxTokensPerCall = 256
 

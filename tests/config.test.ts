@@ -147,8 +147,11 @@ describe('the configuration', () => {
     [{ TOKEN_TTL_SECONDS: '60', TOKEN_ABSOLUTE_TTL_SECONDS: '59' }, 'TOKEN_ABSOLUTE_TTL_SECONDS'],
     [{ TOKEN_STORE_URL: 'memory' }, 'TOKEN_STORE_URL'],
     [{ USER_STORE_URL: 'oracle://db' }, 'USER_STORE_URL'],
+    [{ USER_STORE_URL: 'redis://db' }, 'USER_STORE_URL'],
     [{ AUTH_WORKERS: '2', TOKEN_STORE_URL: 'redis://localhost' }, 'AUTH_WORKERS'],
     [{ AUTH_WORKERS: '2', USER_STORE_URL: 'sqlite:users.db' }, 'AUTH_WORKERS'],
+    [{ AUTH_WORKERS: '2', TOKEN_STORE_URL: 'redis://localhost', USER_STORE_URL: 'memory://' }, 'AUTH_WORKERS'],
+    [{ AUTH_WORKERS: '2', TOKEN_STORE_URL: 'memory:shared', USER_STORE_URL: 'sqlite:users.db' }, 'AUTH_WORKERS'],
     [{ AUTH_WORKERS: '0' }, 'AUTH_WORKERS'],
     [{ TOKEN_FORMAT: 'paseto' }, 'TOKEN_FORMAT'],
     [{ TOKEN_FORMAT: 'jwt' }, 'TOKEN_KEYS'],
@@ -286,6 +289,18 @@ describe('the configuration', () => {
     for (const read of [readAuthConfig, readBusinessConfig]) {
       expect(read(env).securityLog).to.deep.equal({ path: 'logs/s.log', maxBytes: 5_242_880, keepDays: 7 })
     }
+  })
+
+  it('says which stores take tokens and which take users', () => {
+    expect(problemsOf({ ...keys, TOKEN_STORE_URL: 'oracle://db', USER_STORE_URL: 'redis://db' })).to.deep.equal([
+      'TOKEN_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:, redis:, rediss:, redis-cluster:; it is not',
+      'USER_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:; it is not',
+    ])
+  })
+
+  it('takes a snapshot with a memory store however its URL is written', () => {
+    const env = { ...keys, TOKEN_STORE_URL: 'memory://', TOKEN_SNAPSHOT_FILE: '/tmp/x' }
+    expect(readAuthConfig(env).snapshotFile).to.equal('/tmp/x')
   })
 
   it('takes blank for unset', () => {

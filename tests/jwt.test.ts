@@ -95,6 +95,7 @@ describe('tokens that are JWTs', () => {
   it('verify with the published keys, among which is nothing private', async () => {
     const auth = await start(edKey, hsKey)
     const answer = await fetch(`${auth.url}/.well-known/jwks.json`)
+    expect(answer.headers.get('cache-control')).to.equal('no-store') // a key that is taken back is not shown on
     const { keys } = (await answer.json()) as { keys: JWK[] }
     expect(keys).to.deep.equal([{ kty: 'OKP', crv: 'Ed25519', x: edKey.x, alg: 'EdDSA', kid: edKey.kid, use: 'sig' }])
     await jwtVerify(await logIn(auth.url), createLocalJWKSet({ keys }), { currentDate: new Date(clock.now()) })

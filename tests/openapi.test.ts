@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from './support/browser.ts'
 import { closeServers, startAuth, startBusiness } from './support/servers.ts'
 
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
@@ -104,13 +106,90 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('are the same at /docs/openapi.json, where the pages find it behind any proxy', async () => {
-    expect(await (await fetch(`${auth.url}/docs/openapi.json`)).json()).to.deep.equal(documents['auth'])
+  it('are the same at /docs/openapi.json, where the pages find it behind any proxy, and name the same addresses', async () => {
+    type Document = { paths: Record<string, { servers: { url: string }[] }> }
+    const withAddresses = async (url: string): Promise<Document> => {
+      const document = (await (await fetch(url)).json()) as Document
+      for (const { servers } of Object.values(document.paths)) {
+        for (const server of servers) server.url = new URL(server.url, url).href // OpenAPI 3.1.1, section 4.6
+      }
+      return document
+    }
+    for (const at of ['', '/docs']) {
+      const { paths } = await withAddresses(`${auth.url}${at}/openapi.json`)
+      expect(paths['/login']?.servers.map(({ url }) => url)).to.deep.equal([`${auth.url}/`])
+    }
+    expect(await withAddresses(`${auth.url}/docs/openapi.json`)).to.deep.equal(
+      await withAddresses(`${auth.url}/openapi.json`),
+    )
   })
 
   it('are served with no other file of the packages', async () => {
     for (const file of ['package.json', '..%2fpackage.json', 'swagger-ui.js.map', '__proto__', 'constructor', '%00']) {
       expect((await fetch(`${auth.url}/docs/${file}`)).status, file).to.equal(404)
     }
+  })
+})
+
+describe('the pages that show the OpenAPI documents, in a browser', () => {
+  let browser: Browser
+  let context: BrowserContext
+  let page: Page
+  let origin: string
+  let messages: string[]
+  let requested: string[]
+
+  before(async function () {
+    if (!hasBrowser) {
+      tellThatBrowserIsMissing('/docs and /redoc in a browser')
+      this.skip()
+    }
+    ;({ url: origin } = await startAuth())
+    browser = await openBrowser()
+  })
+  after(async () => {
+    await browser?.close()
+    await closeServers()
+  })
+
+  beforeEach(async () => {
+    messages = []
+    requested = []
+    context = await browser.newContext()
+    page = await context.newPage()
+    page.on('console', message => {
+      if (message.type() === 'error') messages.push(`${message.location().url}: ${message.text()}`)
+    })
+    page.on('pageerror', error => messages.push(error.message))
+    page.on('request', request => requested.push(request.url()))
+    page.on('requestfailed', request => {
+      // It never left: the logo of ReDoc's makers is what the policy is to keep away.
+      if (request.failure()?.errorText === 'csp') requested = requested.filter(url => url !== request.url())
+    })
+    page.setDefaultTimeout(30_000)
+  })
+  afterEach(async () => {
+    await context?.close()
+    // Browsers ask for the icon by themselves.
+    const unexpected = messages.filter(text => !/\/favicon\.ico:|cdn\.redoc\.ly.* violates .*"img-src /.test(text))
+    expect(unexpected, 'on the console of the browser').to.deep.equal([])
+    const outside = requested.filter(url => !/^(data|blob):/.test(url) && new URL(url).origin !== origin)
+    expect(outside, 'requests to others').to.deep.equal([])
+  })
+
+  it('try a route out where it is', async () => {
+    await page.goto(`${origin}/docs`)
+    const health = page.locator('.opblock', { has: page.locator('[data-path="/health"]') }).first()
+    await health.locator('.opblock-summary-control').click()
+    await health.getByRole('button', { name: 'Try it out' }).click()
+    await health.getByRole('button', { name: 'Execute' }).click()
+    await health.locator('.live-responses-table .response-col_status').getByText('200').waitFor()
+    expect(requested.at(-1)).to.equal(`${origin}/health`)
+  })
+
+  it('render the description for reading', async () => {
+    await page.goto(`${origin}/redoc`)
+    await page.getByRole('heading', { name: 'Latchkey Auth' }).waitFor()
+    await page.getByText('/password/forgot').first().waitFor()
   })
 })

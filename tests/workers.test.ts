@@ -2,9 +2,11 @@
 import { execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
+import { freePort } from './support/freePort.ts'
+import { type Line, startLine } from './support/line.ts'
 import { logIn, post } from './support/servers.ts'
 import { cleanUp, type Run, runStartServer } from './support/startServer.ts'
-import { freshPlace, type Place } from './support/stores.ts'
+import { freshPlace, type Place, redisUrl } from './support/stores.ts'
 import { until } from './support/until.ts'
 
 function workersOf({ process: { pid } }: Run): { pid: number; service: string }[] {
@@ -15,6 +17,8 @@ function workersOf({ process: { pid } }: Run): { pid: number; service: string }[
     return Number(parent) === pid && service !== undefined ? [{ pid: Number(child), service }] : []
   })
 }
+
+const timesIn = (text: string, part: string) => text.split(part).length - 1
 
 const startedWithinMs = 40_000 // several processes, one by one, on a busy machine
 
@@ -95,6 +99,20 @@ describe('several processes of each service', () => {
     expect([...load.statuses.keys()]).to.deep.equal([200])
   })
 
+  it('are replaced once more on a SIGHUP that comes meanwhile, and stay as many', async () => {
+    const before = workersOf(run).map(({ pid }) => pid)
+    const [begun, ended] = ['"event":"replacing"', '"event":"replaced"']
+    const [begunBefore, endedBefore] = [timesIn(run.stdout(), begun), timesIn(run.stdout(), ended)]
+    run.process.kill('SIGHUP')
+    await until(() => timesIn(run.stdout(), begun) > begunBefore, startedWithinMs)
+    run.process.kill('SIGHUP')
+    await until(() => timesIn(run.stdout(), ended) === endedBefore + 2, 2 * startedWithinMs)
+    const now = workersOf(run)
+    expect(now.map(({ service }) => service)).to.have.members(['auth', 'auth', 'business', 'business'])
+    expect(now.filter(({ pid }) => before.includes(pid))).to.deep.equal([])
+    expect((await fetch(`${business}/data`, { headers: { token: await logIn(auth) } })).status).to.equal(200)
+  })
+
   it('are left alone on SIGHUP where there is one only: it has the ports and nobody to stand in for it', async () => {
     const alone = runStartServer({ env: { WEB_CONCURRENCY: '2' } })
     await alone.ready
@@ -112,14 +130,9 @@ describe('several processes of each service', () => {
     const token = await logIn(auth)
     for (const service of ['business', 'auth']) {
       const victim = workersOf(run).find(worker => worker.service === service)
-      // One that dies in its first seconds would die again, and all stop.
-      await until(
-        () => Number(execFileSync('ps', ['-o', 'etimes=', '-p', String(victim?.pid)], { encoding: 'utf8' })) > 5,
-        startedWithinMs,
-      )
       process.kill(Number(victim?.pid), 'SIGKILL')
       await until(
-        () => run.stderr().includes(`${service === 'auth' ? 'Auth' : 'Business'} ended (SIGKILL); starting another.`),
+        () => run.stderr().includes(`${service === 'auth' ? 'Auth' : 'Business'} ended (SIGKILL); starting another`),
         startedWithinMs,
       )
       await until(() => workersOf(run).length === 4, startedWithinMs)
@@ -135,5 +148,75 @@ describe('several processes of each service', () => {
     expect(await run.ended).to.equal(0)
     await load.stop()
     expect([...load.statuses.keys()]).to.deep.equal([200])
+  })
+})
+
+describe('several processes of Auth, with a store that takes no new connections', () => {
+  let users: Place
+  let tokens: Place
+  let line: Line
+  let run: Run
+  let auth: string
+  let openPort: number
+
+  before(async () => {
+    users = await freshPlace('sqlite')
+    tokens = await freshPlace('redis')
+    openPort = Number(new URL(redisUrl).port || 6379)
+    line = await startLine(openPort)
+    const url = new URL(tokens.url)
+    url.host = `127.0.0.1:${line.port}`
+    run = runStartServer({ env: { USER_STORE_URL: users.url, TOKEN_STORE_URL: url.href, AUTH_WORKERS: '2' } })
+    ;({ auth } = await run.ready)
+    line.target = await freePort()
+  })
+  after(async () => {
+    await cleanUp()
+    await line.close()
+    await users.remove()
+    await tokens.remove()
+  })
+
+  const authsOf = (run: Run) => workersOf(run).flatMap(({ pid, service }) => (service === 'auth' ? [pid] : []))
+
+  it('stay and serve where a SIGHUP finds no others to replace them, and are replaced once it does', async () => {
+    const before = authsOf(run)
+    run.process.kill('SIGHUP')
+    const warning = await until(
+      () =>
+        run
+          .stdout()
+          .split('\n')
+          .find(line => line.includes('"event":"not replaced"')),
+      startedWithinMs,
+    )
+    expect(JSON.parse(warning)).to.include({ level: 'warn', reason: 'Auth ended (exit code 1)' })
+    expect(authsOf(run)).to.deep.equal(before)
+    for (let i = 0; i < 4; i++) await logIn(auth)
+
+    line.target = openPort
+    run.process.kill('SIGHUP')
+    await until(() => run.stdout().includes('"event":"replaced"'), startedWithinMs)
+    expect(authsOf(run)).to.have.length(2)
+    expect(authsOf(run).filter(pid => before.includes(pid))).to.deep.equal([])
+  })
+
+  it('serve while one that has died is tried again, less and less often, until there are as many as before', async () => {
+    line.target = await freePort()
+    const [victim, other] = authsOf(run)
+    process.kill(Number(victim), 'SIGKILL')
+    await until(() => /Auth ended \(exit code 1\); starting another in [248] s\./.test(run.stderr()), startedWithinMs)
+    expect(authsOf(run)).to.include(other)
+    await logIn(auth)
+
+    line.target = openPort
+    await until(() => authsOf(run).length === 2, startedWithinMs)
+  })
+
+  it('end on SIGTERM where one is still starting, too, without being killed', async () => {
+    const at = performance.now()
+    run.process.kill('SIGTERM')
+    expect(await run.ended).to.equal(0)
+    expect(performance.now() - at).to.be.below(20_000)
   })
 })

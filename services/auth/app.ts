@@ -10,7 +10,7 @@ import { asCaller } from './caller.ts'
 import type { AuthConfig } from './config.ts'
 import { openCounters } from './defence/counters.ts'
 import { createThrottles } from './defence/throttles.ts'
-import { watched, watchedMails } from './dependencies.ts'
+import { probe, watched, watchedMails } from './dependencies.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { createEventStream } from './eventStream.ts'
 import { type AuthEvent, logEvents } from './events.ts'
@@ -103,7 +103,15 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   await users.finishAll()
   let finishing: NodeJS.Timeout | undefined
 
-  const ready = readiness(async () => (publicListener.closing() ? 'Auth is closing.' : null))
+  const tokenStoreAnswers = probe(tokens.reachStore, monotonicNow)
+  const userStoreAnswers = probe(() => users.find('nobody'), monotonicNow)
+  const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store gives no answer.')
+  const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store gives no answer.')
+  const ready = readiness(async () => {
+    if (publicListener.closing()) return 'Auth is closing.'
+    const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
+    return reasons.filter(reason => reason !== null).join(' ') || null
+  })
   const requireServiceKey = keyRequirement('SERVICE_KEY', [...config.serviceKeys, config.adminKey], observe)
   const requireAdminKey = adminKeyRequirement(config.adminKey, observe)
   const requireSession = sessionRequirement(tokens, invalidTokens)
@@ -114,8 +122,9 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
   const accounts = adminUserRoutes(users)
   const { accessLog, maxConnections, edge, tls, internalTls } = config
-  const description = describeAuth(`${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`)
-  const docs = docsRoutes(description, config.businessUrl)
+  const internalUrl = `${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`
+  const description = describeAuth(internalUrl)
+  const docs = docsRoutes(describeAuth(internalUrl, '..'), config.businessUrl)
   const { businessUrl, shownDemoUser, isRegistrationSimple } = config
   const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, ttlMs, now })
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections, around: asCaller }
@@ -170,6 +179,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       'DELETE /admin/users/:id': [requireAdminKey, accounts.remove],
       'DELETE /admin/users/:id/sessions': [requireAdminKey, sessions.endAnybodys],
       'GET /health': [health],
+      'GET /ready': [readiness(whyNoVerdicts)],
     },
     { name: 'authInternal', portSetting: 'AUTH_INTERNAL_PORT', ...shared, tls: internalTls },
   )

@@ -17,16 +17,16 @@ import {
 } from '../../shared/config.ts'
 import { accountLimits } from './defence/throttles.ts'
 import { dialectsSetting, readDialects } from './dialects/settings.ts'
-import { isStoreUrl, storeSchemes } from './stores/index.ts'
+import { isMemoryUrl, isStoreUrl, type StoreSetting, storeSchemes } from './stores/index.ts'
 
 const defaultDemo = { username: 'demo@example.com', password: 'postman' }
 
-const storeUrl = (description: string) =>
+const storeUrl = (setting: StoreSetting, description: string) =>
   z
     .string()
-    .refine(isStoreUrl)
+    .refine(url => isStoreUrl(setting, url))
     .default('memory:')
-    .meta({ description, expected: `a URL that begins with ${storeSchemes.join(':, ')}:`, secret: true })
+    .meta({ description, expected: `a URL that begins with ${storeSchemes[setting].join(':, ')}:`, secret: true })
 
 const httpAddress = z
   .url({ protocol: /^https?$/ })
@@ -102,12 +102,15 @@ export const authSettings = {
     'tokens without a log-in to one address in a minute, from the dialects that give them',
   ),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead', 86_400),
-  TOKEN_STORE_URL: storeUrl('where tokens are kept: memory:, sqlite:path, postgres://…'),
+  TOKEN_STORE_URL: storeUrl(
+    'TOKEN_STORE_URL',
+    'where tokens are kept: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…',
+  ),
   TOKEN_SNAPSHOT_FILE: z.string().optional().meta({
     description: 'with TOKEN_STORE_URL=memory: only: sessions are kept there over a planned restart',
     expected: 'the path of a file',
   }),
-  USER_STORE_URL: storeUrl('where users are kept: the same choice'),
+  USER_STORE_URL: storeUrl('USER_STORE_URL', 'where users are kept: memory:, sqlite:path, postgres://…'),
   REGISTRATION: z.enum(['open', 'closed']).optional().meta({
     description: 'whether anybody may register at `POST /users`',
     expected: 'open or closed',
@@ -193,7 +196,8 @@ export function readAuthConfig(environment: Environment) {
     if (found.NODE_ENV === 'production' && found.DEMO_PASSWORD === defaultDemo.password) {
       problems.push('DEMO_PASSWORD: expected a password of your own in production; this is the default one')
     }
-    if (found.TOKEN_SNAPSHOT_FILE !== undefined && !/^(memory:)?$/.test(env['TOKEN_STORE_URL'] ?? '')) {
+    const { TOKEN_STORE_URL: tokenStoreUrl } = found
+    if (found.TOKEN_SNAPSHOT_FILE !== undefined && tokenStoreUrl !== undefined && !isMemoryUrl(tokenStoreUrl)) {
       problems.push('TOKEN_SNAPSHOT_FILE: expected with TOKEN_STORE_URL=memory: only; other stores outlive a restart')
     }
     const isProduction = found.NODE_ENV === 'production'
@@ -222,7 +226,7 @@ export function readAuthConfig(environment: Environment) {
       problems.push('TOKEN_KEYS: expected a JWK Set with TOKEN_FORMAT=jwt (npm run token-keys); it is missing')
     }
     for (const name of ['TOKEN_STORE_URL', 'USER_STORE_URL'] as const) {
-      if ((found.AUTH_WORKERS ?? 1) === 1 || found[name] !== 'memory:') continue
+      if ((found.AUTH_WORKERS ?? 1) === 1 || !isMemoryUrl(found[name] ?? '')) continue
       problems.push(
         `AUTH_WORKERS: expected 1 with ${name}=memory:; each process would know only what it was told itself`,
       )

@@ -64,6 +64,24 @@ export function watched<Store extends object>(store: Store, dependency: Dependen
   return heard(store, () => failure => (failure === null ? answered() : failed(failure.cause)))
 }
 
+const askEveryMs = 1000
+
+/** Whether what `ask` asks answers. Asked once a second at most, whoever wants to know: anybody may. Never rejects. */
+export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): () => Promise<boolean> {
+  let askedAt = -Infinity
+  let answers = Promise.resolve(true)
+  return () => {
+    if (monotonicNow() - askedAt >= askEveryMs) {
+      askedAt = monotonicNow()
+      answers = ask().then(
+        () => true,
+        () => false,
+      )
+    }
+    return answers
+  }
+}
+
 /** Of nodemailer, where it could not speak with the server; what a server says of one mail is no outage. */
 const unreachable = /^(ESOCKET|EDNS|ETLS|ECONNECTION|ETIMEDOUT|EAUTH)$/
 

@@ -389,13 +389,17 @@ const internalOperations: Operations = {
   ...consoleOperations,
   'GET /metrics': healthOperations['GET /metrics'],
   'GET /health': healthOperations['GET /health'],
+  'GET /ready': healthOperations['GET /ready'],
 }
 
-/** Of both listeners. `internalUrl`: where the internal one is for those who may reach it. */
-export function describeAuth(internalUrl: string) {
+/**
+ * Of both listeners. `internalUrl`: where the internal one is for those who may reach it. `publicUrl`: where the public one
+ * is, seen from where this document is.
+ */
+export function describeAuth(internalUrl: string, publicUrl = '.') {
   return describeApi(
     [
-      { operations: publicOperations, server: { url: '.', description: 'the public listener of Auth' } },
+      { operations: publicOperations, server: { url: publicUrl, description: 'the public listener of Auth' } },
       { operations: internalOperations, server: { url: internalUrl, description: 'its internal listener' } },
     ],
     {

@@ -6,6 +6,7 @@ import {
   maxTokensPerCall,
   maxVerdictBytes,
   parseVerdicts,
+  readyPath,
   type ValidateTokenRequest,
   type Verdict,
   validateTokenPath,
@@ -79,6 +80,9 @@ interface Call {
   abort: AbortController
 }
 
+const askReadyEveryMs = 1000 // whoever wants to know: anybody may
+const maxReadyBytes = 4096
+
 const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all is cheaper than one each
 
 export function openAuthClient({
@@ -109,6 +113,8 @@ export function openAuthClient({
   let sendScheduled = false
   let callCount = 0
   let failedRequests = 0
+  let readyAskedAt = -Infinity
+  let readyStatus: Promise<number | null> = Promise.resolve(null)
 
   // A request joins the call that leaves at the end of this turn of the event loop: with it goes all that the same turn
   // read from the sockets, and one that came alone leaves alone, at once.
@@ -254,6 +260,21 @@ export function openAuthClient({
     return (await judge(token, caller)).verdict
   }
 
+  /** The status of Auth's own answer; null where there is none. */
+  function askWhetherReady(): Promise<number | null> {
+    if (monotonicNow() - readyAskedAt < askReadyEveryMs) return readyStatus
+    readyAskedAt = monotonicNow()
+    const abort = new AbortController()
+    const late = setTimeout(() => abort.abort(new Error(`Auth did not answer within ${deadlineMs} ms`)), deadlineMs)
+    readyStatus = exchange(pool, { method: 'GET', path: readyPath }, maxReadyBytes, abort.signal)
+      .then(
+        ({ status }) => status,
+        () => null,
+      )
+      .finally(() => clearTimeout(late))
+    return readyStatus
+  }
+
   return {
     judge,
     validate,
@@ -263,11 +284,12 @@ export function openAuthClient({
 
     /** Null where Auth gives verdicts, else a sentence. */
     async whyNotReady(caller: Caller): Promise<string | null> {
-      // No token of ours looks like this: Auth answers without asking its store.
-      return validate('ready', caller).then(
-        () => null,
-        () => 'Auth gives no verdicts.',
-      )
+      // No token of ours looks like this: the verdict shows that Auth takes the key. A well-formed one would touch the store,
+      // too, and stand in the security log as somebody's guess each time.
+      const verdict = await validate('ready', caller).catch(() => null)
+      const status = verdict && (await askWhetherReady())
+      if (status === 200) return null
+      return status === 503 ? 'Auth gives no verdicts: its token store gives no answer.' : 'Auth gives no verdicts.'
     },
 
     /** Waits for the calls in flight. */

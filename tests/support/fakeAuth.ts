@@ -111,6 +111,10 @@ export async function startFakeAuth() {
 
   function receive(socket: Socket, requestLine: string, headers: Record<string, string>, body: string): void {
     const requestId = headers['x-request-id'] ?? ''
+    if (requestLine.startsWith('GET /ready ')) {
+      socket.write(composeAnswer(requestId, [], { body: { status: 'ready' } })) // nobody's behaviour is about it
+      return
+    }
     const { tokens } = JSON.parse(body) as { tokens: string[] }
     const compose = (changes: Changes = {}) => composeAnswer(requestId, tokens.map(judge), changes)
     const call: AuthCall = {

@@ -21,7 +21,7 @@ const folderOf: Record<string, string> = {
 const types: Record<string, string> = { '.css': 'text/css', '.js': 'text/javascript', '.html': 'text/html' }
 
 /**
- * `ownDocument`: the description of Auth. `businessUrl`: where these pages find that of Business; null where they do not, `self`
+ * `ownDocument`: the description of Auth as it is to be read below /docs/. `businessUrl`: where these pages find that of Business; null where they do not, `self`
  * where they are served from there.
  */
 export function docsRoutes(ownDocument: Record<string, unknown>, businessUrl: string | null) {

@@ -4,7 +4,6 @@ import type { JwtFormat } from '../tokens/jwt.ts'
 
 export function jwksRoute({ publicKeys }: JwtFormat): Handler {
   return function jwks(ctx) {
-    ctx.set('Cache-Control', 'public, max-age=300') // nothing in it is secret, and verifiers ask often
     ctx.body = { keys: publicKeys }
   }
 }

@@ -2,48 +2,63 @@
 import type { SharedCounters } from '../../../shared/limits.ts'
 import type { TokenStore, UserStore } from './ports.ts'
 
-interface Adapter {
+interface TokenAdapter {
   /** `warn` hears what the operator should know of a store that can be used. */
-  openTokenStore?(url: string, warn: (warning: string) => void): Promise<TokenStore>
-  openUserStore?(url: string): Promise<UserStore>
+  openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore>
   /** Of stores that have a schema: the steps that were taken and those that opening it would take. Changes nothing. */
   listMigrations?(url: string): Promise<Migrations>
 }
+
+interface Adapter extends TokenAdapter {
+  openUserStore(url: string): Promise<UserStore>
+}
+
+type Adapters<A> = Record<string, () => Promise<A>>
 
 export interface Migrations {
   applied: string[]
   pending: string[]
 }
 
-const adapters: Record<string, () => Promise<Adapter>> = {
+const adapters: Adapters<Adapter> = {
   memory: () => import('./memory.ts'),
   sqlite: () => import('./sql.ts'),
   postgres: () => import('./sql.ts'),
+}
+
+const tokenAdapters: Adapters<TokenAdapter> = {
+  ...adapters,
   redis: () => import('./redis.ts'),
   rediss: () => import('./redis.ts'),
   'redis-cluster': () => import('./redis.ts'),
 }
 
-export const storeSchemes: readonly string[] = Object.keys(adapters)
+export type StoreSetting = 'TOKEN_STORE_URL' | 'USER_STORE_URL'
 
-/** Whether there is an adapter for it; what stands behind the scheme is the adapter's affair. */
-export function isStoreUrl(url: string): boolean {
-  return storeSchemes.includes(schemeOf(url))
+export const storeSchemes: Record<StoreSetting, readonly string[]> = {
+  TOKEN_STORE_URL: Object.keys(tokenAdapters),
+  USER_STORE_URL: Object.keys(adapters),
 }
 
-type StoreSetting = 'TOKEN_STORE_URL' | 'USER_STORE_URL'
+/** Whether there is an adapter for it; what stands behind the scheme is the adapter's affair. */
+export function isStoreUrl(setting: StoreSetting, url: string): boolean {
+  return storeSchemes[setting].includes(schemeOf(url))
+}
+
+/** Whether it lives and dies with the process, and is that process's alone. */
+export function isMemoryUrl(url: string): boolean {
+  return schemeOf(url) === 'memory'
+}
 
 /** Resolves when the store can be used; rejects with a sentence for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void = () => {}): Promise<TokenStore> {
-  const { openTokenStore: open } = await adapterFor('TOKEN_STORE_URL', url)
-  if (open === undefined) throw new Error(`TOKEN_STORE_URL: ${schemeOf(url)}: stores users only`)
+  const { openTokenStore: open } = await adapterFor(tokenAdapters, 'TOKEN_STORE_URL', url)
   return named('TOKEN_STORE_URL', open(url, warn))
 }
 
 /** Resolves when the store can be used; rejects with a sentence for the operator. */
 export async function openUserStore(url: string): Promise<UserStore> {
-  const { openUserStore: open } = await adapterFor('USER_STORE_URL', url)
-  if (open === undefined) throw new Error(`USER_STORE_URL: ${schemeOf(url)}: stores tokens only`)
+  const { openUserStore: open } = await adapterFor(adapters, 'USER_STORE_URL', url)
   return named('USER_STORE_URL', open(url))
 }
 
@@ -56,13 +71,13 @@ export async function openSharedCounters(url: string): Promise<SharedCounters | 
 
 /** Null for a store without a schema. Rejects with a sentence for the operator. */
 export async function listMigrations(setting: StoreSetting, url: string): Promise<Migrations | null> {
-  const { listMigrations: list } = await adapterFor(setting, url)
+  const { listMigrations: list } = await adapterFor(tokenAdapters, setting, url)
   return list === undefined ? null : named(setting, list(url))
 }
 
-async function adapterFor(setting: StoreSetting, url: string): Promise<Adapter> {
-  const load = adapters[schemeOf(url)]
-  const known = storeSchemes.map(scheme => `${scheme}:`).join(', ')
+async function adapterFor<A>(adapters: Adapters<A>, setting: StoreSetting, url: string): Promise<A> {
+  const load = isStoreUrl(setting, url) ? adapters[schemeOf(url)] : undefined
+  const known = storeSchemes[setting].map(scheme => `${scheme}:`).join(', ')
   // Not the URL itself: it may hold a password.
   if (load === undefined) throw new Error(`${setting}: expected one of ${known}; got ${schemeOf(url)}:`)
   return load()

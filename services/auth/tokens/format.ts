@@ -46,6 +46,11 @@ export function isTokenId(text: string): boolean {
   return idShape.test(text)
 }
 
+/** Of a token that nobody has, another each time. */
+export function drawUnknownRef(now: number): TokenRef {
+  return refOf(drawSecret(drawTokenId(null, now)))
+}
+
 /** To the second; epoch milliseconds. */
 export function issuedAtOf(id: string): number {
   let seconds = 0

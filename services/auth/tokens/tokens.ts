@@ -2,7 +2,7 @@
 // is reckoned.
 import { AppError, orUnavailable } from '../../../shared/errors.ts'
 import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
-import { drawTokenId, issuedAtOf, opaqueFormat, type TokenFormat, tagOf } from './format.ts'
+import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat, tagOf } from './format.ts'
 
 export type { TokenKind, TokenRecord }
 
@@ -280,6 +280,11 @@ export function createTokens({
     /** How many tokens there are of each kind, as of the last sweep or later. */
     census(): Promise<Record<TokenKind, number>> {
       return ask(store.census())
+    },
+
+    /** Rejects where the store gives no answer. Tells nobody of a refusal. */
+    async reachStore(): Promise<void> {
+      await ask(store.look([drawUnknownRef(now())], now(), null))
     },
 
     /** The user's live sessions, the oldest first. */
