@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type AuthConfig, readAuthConfig } from '../services/auth/config.ts'
+import { listenerNameOf } from '../services/auth/dialects/index.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
 import { type BusinessConfig, readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError, type Environment } from '../shared/config.ts'
@@ -110,6 +111,7 @@ if (onTerminal) {
       businessUrl: shownAt,
       authUrl: isSingle ? shownAt : `${auth['auth']}`,
       internalUrl: `${auth['authInternal']}`,
+      dialects: authConfig.dialects.map(({ name }) => `${auth[listenerNameOf(name)]}   ${name}`),
       consoleUrl: isSingle ? `${shownAt}/console` : consoleUrl,
     }),
   )
@@ -287,10 +289,12 @@ interface Shown {
   businessUrl: string
   authUrl: string
   internalUrl: string
+  /** A line for each. */
+  dialects: string[]
   consoleUrl: string
 }
 
-function banner({ businessUrl, authUrl, internalUrl, consoleUrl }: Shown): string {
+function banner({ businessUrl, authUrl, internalUrl, dialects, consoleUrl }: Shown): string {
   // Somebody's real password is not for the screen.
   const shown = env['NODE_ENV'] === 'production' ? null : authConfig.demoUser
   const { username, password } = shown ?? { username: '<username>', password: '<password>' }
@@ -301,7 +305,7 @@ Latchkey is running. Open ${consoleUrl}
   Business   ${businessUrl}
   Auth       ${authUrl}
   internal   ${internalUrl}   for holders of a key, see .env; the operator's view is at /console there
-${shown ? `  demo user  ${username} / ${password}\n` : ''}
+${dialects.map((line, i) => `  ${(i === 0 ? 'dialects' : '').padEnd(10)} ${line}\n`).join('')}${shown ? `  demo user  ${username} / ${password}\n` : ''}
 Log in, get data, log out:
 
   TOKEN=$(curl -s ${authUrl}/login -H 'content-type: application/json' -d '${body}' | cut -d'"' -f4)

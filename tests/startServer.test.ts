@@ -196,6 +196,7 @@ describe('./startServer', () => {
       AUTH_INTERNAL_PORT: '0',
       BUSINESS_PORT: '0',
       BUSINESS_INTERNAL_PORT: '0',
+      DIALECTS: 'token-provider:0,flask-jwt:0',
     }
     const terminal = spawn('script', ['-qec', './startServer', '/dev/null'], {
       cwd: folder,
@@ -210,6 +211,11 @@ describe('./startServer', () => {
     const [, consoleUrl = ''] = /^Latchkey is running\. Open (\S+)$/m.exec(screen) ?? []
     expect(consoleUrl).to.match(/^http:\/\/localhost:[1-9]\d*\/console$/)
     expect((await fetch(consoleUrl, { headers: { connection: 'close' } })).status).to.equal(200)
+    for (const dialect of ['token-provider', 'flask-jwt']) {
+      const [, address = ''] = new RegExp(`^ +(?:dialects )? +(\\S+) +${dialect}$`, 'm').exec(screen) ?? []
+      expect(address, dialect).to.match(/^http:\/\/127\.0\.0\.1:[1-9]\d*$/)
+      expect((await fetch(`${address}/nothing-here`, { headers: { connection: 'close' } })).status).to.equal(404)
+    }
     expect(screen).to.include('demo@example.com / postman')
     expect(screen).to.include('logs/latchkey.log')
     const lines = screen.split('\n').filter(line => /^ {2}(TOKEN=|curl)/.test(line))
