@@ -827,7 +827,7 @@ describe('HTTP', () => {
     it('is not there on the public listener, nor are public routes on the internal one', async () => {
       const headers = { ...json, authorization: `Bearer ${serviceKey}` }
       expectProblem(await ask(`${auth.url}/validateToken`, { headers, body: '{"token":"a"}' }), 404, /nothing/)
-      for (const path of ['/login', '/logout', '/ready']) {
+      for (const path of ['/login', '/logout', '/sessions']) {
         expectProblem(await ask(`${auth.internalUrl}${path}`, { headers, body: '{}' }), 404, /nothing/)
       }
     })
