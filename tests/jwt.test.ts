@@ -15,6 +15,7 @@ import {
   startBusiness,
   validate,
 } from './support/servers.ts'
+import { freshPlace } from './support/stores.ts'
 
 type Auth = Awaited<ReturnType<typeof startAuth>>
 type Key = JWK & { alg: string; kid: string }
@@ -24,10 +25,12 @@ const edKey = makeTokenKey('EdDSA') as Key
 const hsKey = makeTokenKey('HS256') as Key
 const PUBLIC_URL = 'https://auth.example.com'
 
-const start = (...keys: Key[]) =>
+const start = (...keys: Key[]) => startOn({}, ...keys)
+
+const startOn = (stores: Record<string, string>, ...keys: Key[]) =>
   startAuth({
     now: clock.now,
-    env: { TOKEN_FORMAT: 'jwt', TOKEN_KEYS: JSON.stringify({ keys }), TOKEN_AUDIENCE: 'orders', PUBLIC_URL },
+    env: { TOKEN_FORMAT: 'jwt', TOKEN_KEYS: JSON.stringify({ keys }), TOKEN_AUDIENCE: 'orders', PUBLIC_URL, ...stores },
   })
 
 const isLive = async (auth: Auth, token: string) =>
@@ -103,15 +106,21 @@ describe('tokens that are JWTs', () => {
 
   it('are signed with the first key, and those of a later one are good until it is removed', async () => {
     const newKey = makeTokenKey('EdDSA') as Key
-    const before = await start(edKey)
-    const token = await logIn(before.url)
-    // One store for the three would take a database: that the format takes it is what a rotation needs.
-    const { openJwtFormat } = await import('../services/auth/tokens/jwt.ts')
-    const options = { issuer: PUBLIC_URL, audience: 'orders' }
-    const during = await openJwtFormat({ keys: [newKey, edKey], ...options })
-    const after = await openJwtFormat({ keys: [newKey], ...options })
-    expect(during.parse(token)).to.include({ id: decodeJwt(token).jti })
-    expect(after.parse(token)).to.equal(null)
+    const { url, remove } = await freshPlace('sqlite')
+    const stores = { USER_STORE_URL: url, TOKEN_STORE_URL: url }
+    const token = await logIn((await startOn(stores, edKey)).url)
+
+    const during = await startOn(stores, newKey, edKey)
+    const next = await logIn(during.url)
+    expect([token, next].map(jwt => decodeProtectedHeader(jwt).kid)).to.deep.equal([edKey.kid, newKey.kid])
+    expect([await isLive(during, token), await isLive(during, next)]).to.deep.equal([true, true])
+    const { keys } = (await (await fetch(`${during.url}/.well-known/jwks.json`)).json()) as { keys: JWK[] }
+    expect(keys.map(({ kid }) => kid)).to.deep.equal([newKey.kid, edKey.kid])
+
+    const after = await startOn(stores, newKey)
+    expect([await isLive(after, token), await isLive(after, next)]).to.deep.equal([false, true])
+    await closeServers()
+    await remove()
   })
 
   it('are refused in every forged form, without a fault', async () => {
