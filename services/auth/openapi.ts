@@ -94,9 +94,15 @@ const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
 const tooManyMails = 'Too many mails were asked for, to this account or from this address.'
 const noKey = 'Another key than this route takes, or none.'
-const wrongPassword =
-  'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).'
-const twoTokens = 'Two tokens, or a body that is not what is expected; `detail` says what is.'
+/** Of a route that takes a session. */
+const ofSession = { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens }
+/** Of one that takes the password besides. */
+const ofProof = {
+  400: 'Two tokens, or a body that is not what is expected; `detail` says what is.',
+  401: 'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).',
+  409: 'Another request changed it at this moment.',
+  429: tooManyAttempts,
+}
 
 const pageOperation = {
   tag: 'Documents',
@@ -145,7 +151,7 @@ const publicOperations: Operations = {
     tag: 'Sessions',
     lock: 'bearer',
     answers: { 200: { description: 'The same session', body: session } },
-    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens },
+    problems: ofSession,
   },
   'POST /revoke': {
     summary: 'RFC 7009: whoever holds a token may end it',
@@ -160,21 +166,21 @@ const publicOperations: Operations = {
     tag: 'Sessions',
     lock: 'bearer',
     answers: { 200: { description: 'Without secrets', body: sessions } },
-    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens },
+    problems: ofSession,
   },
   'DELETE /sessions/:id': {
     summary: 'Ends one of my sessions',
     tag: 'Sessions',
     lock: 'bearer',
     answers: { 204: { description: 'It has ended' } },
-    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens, 404: 'I have no session of this id.' },
+    problems: { ...ofSession, 404: 'I have no session of this id.' },
   },
   'DELETE /sessions': {
     summary: 'Ends all of my sessions, this one and my other tokens too',
     tag: 'Sessions',
     lock: 'bearer',
     answers: { 204: { description: 'They have ended' } },
-    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens, 404: 'There is no such user any more.' },
+    problems: { ...ofSession, 404: 'There is no such user any more.' },
   },
   'POST /users': {
     summary: 'Registers a user',
@@ -196,7 +202,7 @@ const publicOperations: Operations = {
     tag: 'Account',
     lock: 'bearer',
     answers: { 200: { description: 'The user', body: user } },
-    problems: { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens, 404: 'There is no such user any more.' },
+    problems: { ...ofSession, 404: 'There is no such user any more.' },
   },
   'PATCH /users/me': {
     summary: 'Changes my password and ends my other sessions',
@@ -204,12 +210,7 @@ const publicOperations: Operations = {
     lock: 'bearer',
     body: changeSchema,
     answers: { 200: { description: 'The user', body: user } },
-    problems: {
-      400: twoTokens,
-      401: wrongPassword,
-      409: 'Another request changed it at this moment.',
-      429: tooManyAttempts,
-    },
+    problems: ofProof,
   },
   'DELETE /users/me': {
     summary: 'Deletes my account and ends my sessions',
@@ -217,12 +218,7 @@ const publicOperations: Operations = {
     lock: 'bearer',
     body: proofSchema,
     answers: { 204: { description: 'It is gone' } },
-    problems: {
-      400: twoTokens,
-      401: wrongPassword,
-      409: 'Another request changed it at this moment.',
-      429: tooManyAttempts,
-    },
+    problems: ofProof,
   },
   'POST /users/confirm': {
     summary: 'Confirms an address by the token of a mail',
