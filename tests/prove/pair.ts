@@ -79,7 +79,7 @@ process.on('exit', () => {
   for (const removeFolder of folders) removeFolder()
 })
 
-const smallDisk = '8m'
+const smallDisk = '64m' // room for the tokens of some minutes, and soon full
 
 export async function startPair({ storeName, root = process.cwd(), env = {}, fakeClock = false }: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
