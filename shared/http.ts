@@ -26,7 +26,10 @@ interface RequestState {
 export type Handler = RouterMiddleware<RequestState>
 export type Context = Parameters<Handler>[0]
 
-/** `METHOD /path` -> what runs for it, in order; `ANY` is every method, `{*name}` the rest of a path. The list is the surface of a listener: nothing else answers. */
+/**
+ * `METHOD /path` -> what runs for it, in order; `ANY` is every method, `{*name}` the rest of a path. The list is the surface
+ * of a listener: nothing else answers.
+ */
 export type Routes = Record<string, Handler[]>
 
 export const accessLogModes = ['all', 'errors', 'off'] as const

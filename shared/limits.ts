@@ -115,7 +115,7 @@ export function tooManyRequests(ms: number): AppError {
 }
 
 /** Of the request that brought an invalid token. */
-export interface InvalidCaller {
+interface InvalidCaller {
   requestId: string
   address: string
 }

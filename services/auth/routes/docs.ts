@@ -21,8 +21,8 @@ const folderOf: Record<string, string> = {
 const types: Record<string, string> = { '.css': 'text/css', '.js': 'text/javascript', '.html': 'text/html' }
 
 /**
- * `ownDocument`: the description of Auth as it is to be read below /docs/. `businessUrl`: where these pages find that of Business; null where they do not, `self`
- * where they are served from there.
+ * `ownDocument`: the description of Auth as it is to be read below /docs/. `businessUrl`: where these pages find that of
+ * Business; null where they do not, `self` where they are served from there.
  */
 export function docsRoutes(ownDocument: Record<string, unknown>, businessUrl: string | null) {
   const business = businessUrl === 'self' ? 'openapi.json' : `${businessUrl}/openapi.json`
