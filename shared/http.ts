@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, METHODS, type ServerResponse, STATUS_CODES } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, Server as NetServer, type Socket } from 'node:net'
+import { Stream } from 'node:stream'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import cors from '@koa/cors'
 import Router, { type RouterMiddleware } from '@koa/router'
@@ -214,6 +215,7 @@ export function createListener(
     } catch (error) {
       answerWithProblem(ctx, error)
     }
+    if (ctx.body instanceof Stream) ctx.body.on('error', ignore) // Koa listens only once it sends it
     if (lastAnswers) res.setHeader('Connection', 'close')
     const durationMs = monotonicNow() - startedAt
     metrics?.observeRequest(name, ctx.method, routeOf(ctx), ctx.status, durationMs)
@@ -259,19 +261,24 @@ export function createListener(
 
   const answerByKoa = app.callback()
   const unanswered = new WeakMap<Socket, number>()
+  const underWay = new WeakMap<Socket, ServerResponse>()
 
   function answer(req: IncomingMessage, res: ServerResponse): void {
     const { socket } = req
     const count = (unanswered.get(socket) ?? 0) + 1
     if (count > maxUnanswered) return void socket.destroy()
     unanswered.set(socket, count)
+    if (count === 1) underWay.set(socket, res)
     res.once('close', () => {
       const left = (unanswered.get(socket) as number) - 1
       // Idle connections are the many: they keep no entry.
       if (left > 0) unanswered.set(socket, left)
-      else unanswered.delete(socket)
+      else {
+        unanswered.delete(socket)
+        underWay.delete(socket)
+      }
     })
-    void answerByKoa(req, res)
+    answerByKoa(req, res).catch(() => socket.destroy()) // an error while an error was answered
   }
 
   const options = {
@@ -295,7 +302,9 @@ export function createListener(
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
   })
-  server.on('clientError', answerMalformedHttp)
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
+    answerMalformedHttp(error, socket, underWay.get(socket) ?? null),
+  )
 
   return {
     listen: (port, host) =>
@@ -426,10 +435,15 @@ function refuseOddRequests(req: IncomingMessage): void {
   if (hosts === 0 && req.httpVersionMinor > 0) throw new AppError('invalid_request', 'A Host header is expected.')
 }
 
-/** The answer to bytes that are not HTTP, which no middleware ever sees. The error itself is not logged: it holds them. */
-function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket): void {
-  // The others are of the socket and of TLS: nobody would read an answer.
-  if (!socket.writable || !/^(HPE|ERR_HTTP)_/.test(error.code ?? '')) return void socket.destroy()
+/**
+ * The answer to bytes that are not HTTP, which no middleware ever sees; `underWay` is that to the request before them on
+ * the same connection. The error itself is not logged: it holds the bytes.
+ */
+function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket, underWay: ServerResponse | null): void {
+  // Other errors are those of the socket and of TLS: no client would read an answer. In the middle of another answer it
+  // would be taken for a part of that.
+  const isReadable = socket.writable && /^(HPE|ERR_HTTP)_/.test(error.code ?? '') && !underWay?.headersSent
+  if (!isReadable) return void socket.destroy()
   const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
   const requestId = randomUUID()
   const detail = 'The request is not well-formed HTTP/1.1, is too slow, or its headers are too large.'
@@ -443,4 +457,8 @@ function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket): void
     'Connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  // What is still done for the request before learns that it is for nothing.
+  if (underWay !== null) socket.destroySoon()
 }
+
+function ignore(): void {}

@@ -1,0 +1,50 @@
+// Auth and Business as ./startServer starts them, in either layout, and what must not be seen of them whatever they are sent.
+import type { LogLine } from './servers.ts'
+import { type Run, runStartServer } from './startServer.ts'
+
+export const layouts = ['separate ports', 'single address'] as const
+export type Layout = (typeof layouts)[number]
+
+export interface RealPair {
+  run: Run
+  /** The addresses of all listeners, dialects included. */
+  urls: { business: string; auth: string; authInternal: string; businessInternal: string; dialects: string[] }
+  /** A process that ended or was started again, and errors that were not handled. */
+  problems(): string[]
+  stop(): Promise<void>
+}
+
+/** Either layout chooses its ports by itself. */
+export async function startRealPair(layout: Layout, env: Record<string, string> = {}): Promise<RealPair> {
+  const run = runStartServer({ env: { ...(layout === 'single address' && { PORT: '0' }), ...env } })
+  const urls = (await run.ready) as RealPair['urls']
+  const lines = () =>
+    run
+      .stdout()
+      .split('\n')
+      .filter(line => line.startsWith('{') && line.endsWith('}'))
+      .map(line => JSON.parse(line) as LogLine)
+  const dialects = lines().filter(({ event }) => event === 'dialect opened')
+  return {
+    run,
+    urls: { ...urls, dialects: dialects.map(({ address }) => String(address)) },
+    problems() {
+      const starts = lines().filter(({ event }) => event === 'listening')
+      return [
+        ...(run.process.exitCode === null ? [] : [`./startServer ended with ${run.process.exitCode}`]),
+        ...(starts.length === 2 ? [] : [`${starts.length} processes have started to listen`]),
+        ...lines()
+          .filter(({ level, event }) => level === 'error' || event === 'closing')
+          .map(line => JSON.stringify(line)),
+        ...run
+          .stderr()
+          .split('\n')
+          .filter(line => line !== '' && !/^Warning: Node.js/.test(line)),
+      ]
+    },
+    async stop() {
+      run.process.kill('SIGTERM')
+      await run.ended
+    },
+  }
+}
