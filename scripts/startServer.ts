@@ -1,5 +1,5 @@
-// Starts Auth and Business, waits until both are ready, tells where they are, and stays: stops both when told to, and
-// when one of them dies. Knows the services by their paths and settings only.
+// Starts Auth and Business, waits until both are ready, prints where they are, and stays: starts one that dies again, and stops
+// both when it is told to or when one cannot be kept running. Knows the services by their paths and settings only.
 import { once } from 'node:events'
 import { mkdirSync, openSync, renameSync } from 'node:fs'
 import http from 'node:http'
@@ -9,19 +9,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type AuthConfig, readAuthConfig } from '../services/auth/config.ts'
 import { listenerNameOf } from '../services/auth/dialects/index.ts'
-import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
+import { isMemoryUrl, listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
 import { type BusinessConfig, readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError, type Environment } from '../shared/config.ts'
 import { openLog } from '../shared/log.ts'
 import { flushOutput, openOutput } from '../shared/logOutput.ts'
 import { completeEnvironment } from './environment.ts'
 import { layOut, storesOfHeroku } from './layout.ts'
-import { startWorkers, type Workers } from './workers.ts'
+import { startWorkers, type Workers, type WorkersOptions } from './workers.ts'
 
 const usage = `Usage: ./startServer [--check-config | --migrate]
 
-Starts Auth and Business and stays with them until Ctrl-C or SIGTERM. With WEB_CONCURRENCY and AUTH_WORKERS it starts
-several of each; SIGHUP replaces those one by one, without losing a request. With PORT both have one address: Business
+Starts Auth and Business and stays with them until Ctrl-C or SIGTERM. A service that dies is started again at the same
+address; one that dies again and again soon after its start ends both, with exit code 1. With WEB_CONCURRENCY and
+AUTH_WORKERS it starts several of each; SIGHUP replaces those one by one, without losing a request. With PORT both have one address: Business
 listens there and passes the public routes of Auth on, which stays on 127.0.0.1.
 
   --check-config   say what is wrong with the settings and the stores, list the migrations, start nothing
@@ -81,12 +82,13 @@ process.on('SIGHUP', () => {
 const common = {
   output,
   onStop: (reason: string) => void stop(reason, 0),
+  onRestart: reportRestart,
   onEnd(how: string) {
     console.error(`${how}; stopping the rest.`)
     void stop(how, 1)
   },
 } as const
-const { addresses: auth } = await startService('Auth', authConfig.workers, ['AUTH_PORT', 'AUTH_INTERNAL_PORT'], {
+const { addresses: auth } = await startService('Auth', authConfig.workers, {
   ...pagesFindBusiness(businessConfig),
   ...authEnv,
 })
@@ -97,12 +99,7 @@ const ownAddress = {
   ...businessEnv,
   ...(isSingle && { AUTH_PUBLIC_URL: auth['auth'] }),
 }
-const { addresses: business } = await startService(
-  'Business',
-  businessConfig.workers,
-  ['BUSINESS_PORT', 'BUSINESS_INTERNAL_PORT'],
-  ownAddress,
-)
+const { addresses: business } = await startService('Business', businessConfig.workers, ownAddress)
 await waitUntilReady(`${business['business']}/ready`)
 const shownAt = `${business['business']}`.replace('//0.0.0.0:', '//localhost:')
 if (onTerminal) {
@@ -234,11 +231,25 @@ function pagesMayCall(): Environment {
   return isDevelopment && !isSingle ? { CORS_ORIGINS: new URL(consoleUrl).origin } : {}
 }
 
-async function startService(name: string, count: number, ports: string[], env: Environment): Promise<Workers> {
+async function startService(name: 'Auth' | 'Business', count: number, env: Environment): Promise<Workers> {
   const path = `services/${name.toLowerCase()}/main.ts`
-  const service = await startWorkers({ name, path, count, ports, env, ...common })
+  const service = await startWorkers({ name, path, count, env, ...common })
   services.unshift(service)
   return service
+}
+
+function reportRestart({ name, how, pauseMs }: Parameters<WorkersOptions['onRestart']>[0]): void {
+  const lost = name === 'Auth' ? lostWithAuth() : ''
+  console.error(`${how}; starting another${pauseMs > 0 ? ` in ${pauseMs / 1000} s` : ''}.${lost && ` ${lost}`}`)
+  if (!onTerminal) log.warn('service_ended', { name, reason: how, restartInMs: pauseMs, ...(lost && { lost }) })
+}
+
+function lostWithAuth(): string {
+  const lost = [
+    isMemoryUrl(authConfig.tokenStoreUrl) ? 'all tokens' : '',
+    isMemoryUrl(authConfig.userStoreUrl) ? 'users who registered' : '',
+  ].filter(Boolean)
+  return lost.length > 0 ? `What it kept in memory is lost: ${lost.join(', and ')}.` : ''
 }
 
 /** Of the services that have several processes: one alone has nobody to stand in for it. */

@@ -1,5 +1,5 @@
-// The processes of one service: one, or several that share its ports. Hides how they share them, that one of several that
-// dies is replaced, and that a replacement is ready before the old one is told to stop.
+// The processes of one service: one, or several that share its ports. Hides how they share them, that one that dies is
+// replaced, and that a planned replacement is ready before the old one is told to stop.
 import { type ChildProcess, spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import { once } from 'node:events'
@@ -7,97 +7,131 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import type { Environment } from '../shared/config.ts'
 import type { ServiceMessage } from '../shared/service.ts'
+import { fillPorts } from './ports.ts'
 
 export interface WorkersOptions {
   /** `Auth`, `Business`. */
   name: string
-  /** Of its main.ts. */
+  /** Path of its main.ts. */
   path: string
   env: Environment
-  /** The settings of its ports; of 0, the system chooses. */
-  ports: string[]
   count: number
   /** For stdout: `inherit` or a file. */
   output: 'inherit' | number
-  /** A worker wants all to stop: it has got a signal. */
+  restarts?: RestartLimits
+  /** A worker got a signal: all are to stop. */
   onStop(reason: string): void
-  /** A worker has ended by itself, and there is none in its place. */
+  /** A worker has ended by itself, and another starts in `pauseMs`. */
+  onRestart(death: { name: string; how: string; pauseMs: number }): void
+  /** No worker is left, and no other is started. */
   onEnd(how: string): void
 }
 
+export interface RestartLimits {
+  /** A worker that dies sooner after its start has died quickly. */
+  minLifeMs: number
+  /** Before the restart after the first quick death. It doubles with each further one in a row. */
+  firstPauseMs: number
+  /** A store that comes back is noticed within this time. */
+  maxPauseMs: number
+  /** So many in a row, and for each worker, are the end, unless another worker serves. */
+  maxQuickDeaths: number
+}
+
+/** Half a minute until the end: long enough for a store that restarts, short enough for a platform to take over. */
+const usualRestarts: RestartLimits = { minLifeMs: 5000, firstPauseMs: 250, maxPauseMs: 30_000, maxQuickDeaths: 8 }
+const killAfterMs = 27_000 // longer than a service takes to close by itself
+
 export type Workers = Awaited<ReturnType<typeof startWorkers>>
 
-const killAfterMs = 27_000 // longer than a service takes to close by itself
-const leastLifeMs = 5000 // a worker that dies sooner may die again at once
-const longestPauseMs = 30_000 // how long a store may be back before all of them are
-
-interface Started {
+interface Worker {
   child: ChildProcess
-  /** Of the service. */
-  addresses: Record<string, string>
+  /** When it said that it listens; null while it starts. */
+  listensSince: number | null
+  /** Its end is planned: no other is started for it. */
+  isMeantToEnd: boolean
 }
 
 /** Resolves when all of them listen. */
-export async function startWorkers({ name, path, env, ports, count, output, onStop, onEnd }: WorkersOptions) {
-  const running = new Set<ChildProcess>()
-  const listening = new Set<ChildProcess>()
-  const meantToEnd = new Set<ChildProcess>()
+export async function startWorkers({
+  name,
+  path,
+  env,
+  count,
+  output,
+  restarts = usualRestarts,
+  onStop,
+  onRestart,
+  onEnd,
+}: WorkersOptions) {
+  const workers = new Set<Worker>()
   let areAllStarted = false
-  let failures = 0 // one after the other
+  let quickDeaths = 0 // in a row
   let stopping = false
-  const shared = count > 1 ? { ...env, ...(await choosePorts(env, ports)) } : env
+  // Processes that share a port must agree on it; one alone keeps the ports that the system gave it at its first start.
+  let ownEnv = count > 1 ? await fillPorts(env, choosePort) : env
 
   function spawnOne(): ChildProcess {
     const stdio = ['ignore' as const, output, 'inherit' as const, 'ipc' as const]
-    if (count === 1) return spawn(process.execPath, [path], { env: shared, stdio })
+    if (count === 1) return spawn(process.execPath, [path], { env: ownEnv, stdio })
     // Connections are accepted here and handed out in turn: while a worker is replaced none waits in a queue that is gone.
     cluster.setupPrimary({ exec: path, args: [], stdio })
-    return cluster.fork(shared).process
+    return cluster.fork(ownEnv).process
   }
 
-  /** Resolves once this worker listens; rejects with a sentence where it ends before, and never settles where it is told to. */
-  function start(): Promise<Started> {
-    const child = spawnOne()
-    running.add(child)
+  /** Resolves to its addresses once it listens; rejects with a sentence if it ends before, and never settles if that is planned. */
+  function start(): Promise<Record<string, string>> {
+    const worker: Worker = { child: spawnOne(), listensSince: null, isMeantToEnd: false }
+    workers.add(worker)
     return new Promise((resolve, reject) => {
-      let listensSince = Infinity
-      child.on('message', (message: ServiceMessage) => {
+      worker.child.on('message', (message: ServiceMessage) => {
         if (message.type === 'stop') return onStop(message.reason)
-        listensSince = performance.now()
-        listening.add(child)
-        resolve({ child, addresses: message.addresses })
+        worker.listensSince = performance.now()
+        resolve(message.addresses)
       })
-      child.once('exit', (code, signal) => {
-        running.delete(child)
-        const listened = listening.delete(child)
-        if (meantToEnd.delete(child) || stopping) return
-        const how = `${name} ended (${signal ?? `exit code ${code}`})`
-        if (listened) startAnother(how, performance.now() - listensSince)
-        else reject(new Error(how))
+      const ended = (how: string) => {
+        if (!workers.delete(worker) || worker.isMeantToEnd || stopping) return
+        if (worker.listensSince === null) reject(new Error(`${name} ${how}`))
+        else startAnother(`${name} ${how}`, performance.now() - worker.listensSince)
+      }
+      worker.child.once('exit', (code, signal) => ended(`ended (${signal ?? `exit code ${code}`})`))
+      worker.child.on('error', error => {
+        // Without a process there is no exit. A later error is of a message to one that is gone.
+        if (worker.child.pid === undefined) ended(`could not be started (${error.message})`)
       })
     })
   }
 
-  /** In place of one that has ended by itself. Soon dead ones must not keep the machine from those that still serve. */
+  const isAnyListening = () => [...workers].some(({ listensSince }) => listensSince !== null)
+
+  /**
+   * In place of one that has ended by itself. Quick deaths are restarted with growing pauses, so that they do not keep the
+   * machine from the workers that serve, or from the store that they wait for.
+   */
   function startAnother(how: string, livedMs: number): void {
-    failures = livedMs < leastLifeMs ? failures + 1 : 0
-    const isHopeless = !areAllStarted || (failures > 0 && listening.size === 0)
-    if (count === 1 || isHopeless) {
+    const { minLifeMs, firstPauseMs, maxPauseMs, maxQuickDeaths } = restarts
+    quickDeaths = livedMs < minLifeMs ? quickDeaths + 1 : 0
+    if (!areAllStarted) {
       onEnd(how)
       return
     }
-    const pauseMs = failures === 0 ? 0 : Math.min(1000 * 2 ** (failures - 1), longestPauseMs)
-    console.error(`${how}; starting another${pauseMs > 0 ? ` in ${pauseMs / 1000} s` : ''}.`)
+    if (quickDeaths >= maxQuickDeaths * count && !isAnyListening()) {
+      onEnd(`${how}, ${quickDeaths} times in a row soon after its start`)
+      return
+    }
+    const pauseMs = quickDeaths === 0 ? 0 : Math.min(firstPauseMs * 2 ** (quickDeaths - 1), maxPauseMs)
+    onRestart({ name, how, pauseMs })
     setTimeout(() => {
       if (!stopping) start().catch((error: Error) => startAnother(error.message, 0))
     }, pauseMs)
   }
 
-  /** Resolves to false where it did not end well: what it was to keep is lost. */
-  async function end(child: ChildProcess, reason: string): Promise<boolean> {
+  /** Resolves to false if it did not end well: what it was to keep is lost. */
+  async function end(worker: Worker, reason: string): Promise<boolean> {
+    const { child } = worker
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode === 0
-    meantToEnd.add(child)
-    const hasServed = listening.has(child) // one that was still starting has nothing to keep
+    worker.isMeantToEnd = true
+    const hasServed = worker.listensSince !== null // one that was still starting has nothing to keep
     const tell = () => child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
     tell()
     // While it starts it does not listen to this process, either.
@@ -113,25 +147,28 @@ export async function startWorkers({ name, path, env, ports, count, output, onSt
     return new Promise<never>(() => {})
   })
   areAllStarted = true
+  const addresses = started[0] as Record<string, string>
+  ownEnv = await fillPorts(ownEnv, listener => (addresses[listener] ? new URL(addresses[listener]).port : '0'))
 
   return {
-    addresses: started[0]?.addresses as Record<string, string>,
+    addresses,
 
     /**
      * One after the other: a new one is ready before an old one stops. One that is alone stays: it has the ports. Resolves to
-     * null, or to a sentence where a new one did not start: the old ones from there on stay.
+     * null, or to a sentence if a new one did not start: the old ones from there on stay.
      */
     async replaceAll(reason: string): Promise<string | null> {
       if (count === 1) return null
-      for (const old of [...running]) {
+      for (const old of [...workers]) {
         if (stopping) return null
-        if (!running.has(old)) continue // it ended by itself, and has another in its place
-        meantToEnd.add(old) // the new one takes its place, also where it ends before
+        if (!workers.has(old)) continue // it ended by itself, and has another in its place
+        old.isMeantToEnd = true // the new one takes its place, even if the old one ends before
         try {
           await start()
         } catch (error) {
           const { message } = error as Error
-          if (!meantToEnd.delete(old)) startAnother(message, 0)
+          old.isMeantToEnd = false
+          if (!workers.has(old)) startAnother(message, 0)
           return message
         }
         await end(old, reason)
@@ -141,26 +178,21 @@ export async function startWorkers({ name, path, env, ports, count, output, onSt
 
     async stop(reason: string): Promise<boolean> {
       stopping = true
-      // The last one after the others: whom those send away finds it listening. Two that stop at the same moment would send
-      // clients to each other.
-      const [last, ...others] = [...running]
-      const ended = await Promise.all(others.map(child => end(child, reason)))
+      // The last one after the others: the clients that those send away find it listening. Two that stop at the same moment
+      // would send clients to each other.
+      const [last, ...others] = [...workers]
+      const ended = await Promise.all(others.map(worker => end(worker, reason)))
       if (last) ended.push(await end(last, reason))
       return ended.every(Boolean)
     },
   }
 }
 
-/** In place of 0: processes that share a port must be told which. */
-async function choosePorts(env: Environment, settings: string[]): Promise<Environment> {
-  const chosen: Environment = {}
-  for (const setting of settings) {
-    if (env[setting] !== '0') continue
-    const server = createServer().listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    chosen[setting] = String((server.address() as AddressInfo).port)
-    server.close()
-    await once(server, 'close')
-  }
-  return chosen
+async function choosePort(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return String(port)
 }

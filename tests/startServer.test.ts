@@ -100,19 +100,6 @@ describe('./startServer', () => {
     expect(stdout()).to.equal('The configuration is usable.\n')
   })
 
-  for (const victim of ['auth', 'business']) {
-    it(`stops the other when ${victim} dies, and ends with 1`, async () => {
-      const run = runStartServer()
-      await run.ready
-      const children = childrenOf(run.process.pid as number)
-      expect(children).to.have.length(2)
-      process.kill(children.find(({ command }) => command.includes(victim))?.pid as number, 'SIGKILL')
-      expect(await run.ended).to.equal(1)
-      expect(run.stderr().toLowerCase()).to.include(`${victim} ended (sigkill)`)
-      for (const { pid } of children) expect(isAlive(pid)).to.equal(false)
-    })
-  }
-
   it('leaves nothing running when it is killed itself', async () => {
     const run = runStartServer()
     await run.ready
