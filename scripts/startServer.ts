@@ -16,6 +16,7 @@ import { openLog } from '../shared/log.ts'
 import { flushOutput, openOutput } from '../shared/logOutput.ts'
 import { completeEnvironment } from './environment.ts'
 import { layOut, storesOfHeroku } from './layout.ts'
+import { warningAboutNode } from './nodeVersion.ts'
 import { startWorkers, type Workers, type WorkersOptions } from './workers.ts'
 
 const usage = `Usage: ./startServer [--check-config | --migrate]
@@ -32,8 +33,6 @@ listens there and passes the public routes of Auth on, which stays on 127.0.0.1.
 Settings are environment variables; the README lists them. Outside production a file .env is read too, and the keys
 that are missing are made and kept there. On a terminal the log goes to logs/latchkey.log, otherwise to stdout.`
 
-// The security releases of November 2026. An older Node of the same line works, and has known holes.
-const safeNodeVersions: Record<number, string> = { 22: '22.23.5', 24: '24.22.3', 26: '26.13.1' }
 const logFile = 'logs/latchkey.log'
 const readyWithinMs = 5000
 
@@ -63,7 +62,8 @@ if (options.migrate) {
   await migrate(authConfig)
   process.exit(0)
 }
-warnOfOldNode()
+const nodeWarning = warningAboutNode(process.versions.node, process.execPath)
+if (nodeWarning !== null) console.error(nodeWarning)
 
 const output = onTerminal ? openLogFile() : 'inherit'
 const ownOutput = openOutput(process.stdout)
@@ -189,17 +189,6 @@ async function migrate({ userStoreUrl, tokenStoreUrl }: AuthConfig): Promise<voi
     } catch (error) {
       refuse([(error as Error).message])
     }
-  }
-}
-
-function warnOfOldNode(): void {
-  const numbers = (version: string) => version.split('.').map(Number) as [number, number, number]
-  const [major, minor, patch] = numbers(process.versions.node)
-  const safe = safeNodeVersions[major]
-  if (safe === undefined) return
-  const [, safeMinor, safePatch] = numbers(safe)
-  if (minor < safeMinor || (minor === safeMinor && patch < safePatch)) {
-    console.error(`Warning: Node.js ${process.versions.node} has known security holes; ${safe} or newer does not.`)
   }
 }
 

@@ -1,11 +1,12 @@
-// The packages of the lock file against the versions below which holes are known.
+// The packages of the lock file, and the Node.js that scripts/runtime.sh fetches, against the versions below which holes are known.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
+import { safeNodeVersions, warningAboutNode } from '../scripts/nodeVersion.ts'
 
 // Least version per release line, from the advisories published up to 20 November 2026; a line that is not listed is
 // refused, since nobody has looked at it.
 const floors: Record<string, string[]> = {
-  node: ['22.23.5', '24.22.3', '26.13.1'], // CVE-2026-126051; as in scripts/startServer.ts
+  node: Object.values(safeNodeVersions), // CVE-2026-126051
   koa: ['3.1.2'], // CVE-2026-27959
   'path-to-regexp': ['8.4.0'], // CVE-2026-4926, CVE-2026-4923
   qs: ['6.14.2'], // CVE-2025-15284, CVE-2026-2391
@@ -26,13 +27,14 @@ const floors: Record<string, string[]> = {
 
 // Below their floors all the same: exactly these, so that each goes as soon as it can.
 const exceptions = [
-  // 20 November 2026: of line 24 the registry has none newer of this package. It runs the tests, and ./startServer where
-  // no other Node is there, which warns of it; images and Heroku bring their own.
-  'node_modules/node 24.21.0',
+  // 20 November 2026: the registry has no newer one of line 24 for both architectures. It runs the tests, and ./startServer if
+  // the system's own Node.js is too old; images and Heroku bring their own.
+  'scripts/runtime.sh: node 24.21.0',
 ]
 
 interface Package {
   version: string
+  hasInstallScript?: boolean
   dev?: boolean
   resolved?: string
   integrity?: string
@@ -41,6 +43,8 @@ interface Package {
 
 const lock = JSON.parse(readFileSync('package-lock.json', 'utf8')) as { packages: Record<string, Package> }
 const packages = Object.entries(lock.packages).filter(([path]) => path !== '')
+const runtime = readFileSync('scripts/runtime.sh', 'utf8')
+const pinnedNode = /^pinned_version=(\S+)$/m.exec(runtime)?.[1] ?? ''
 const nameOf = (path: string) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)
 
 function isAtLeast(version: string, floor: string): boolean {
@@ -55,12 +59,24 @@ function isSafe(version: string, lines: string[]): boolean {
 
 describe('the lock file', () => {
   it('has no package below its floor but those that are excepted', () => {
-    const below = packages.filter(([path, { version }]) => !isSafe(version, floors[nameOf(path)] ?? [version]))
-    expect(below.map(([path, { version }]) => `${path} ${version}`)).to.deep.equal(exceptions)
+    const below = packages
+      .filter(([path, { version }]) => !isSafe(version, floors[nameOf(path)] ?? [version]))
+      .map(([path, { version }]) => `${path} ${version}`)
+    if (!isSafe(pinnedNode, floors['node'] as string[])) below.push(`scripts/runtime.sh: node ${pinnedNode}`)
+    expect(below).to.deep.equal(exceptions)
+  })
+
+  it('has no package that runs a script at its installation, unless that is switched off', () => {
+    const { allowScripts = {} } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+      allowScripts?: Record<string, boolean>
+    }
+    const running = packages.filter(([, { hasInstallScript }]) => hasInstallScript).map(([path]) => nameOf(path))
+    expect(running.filter(name => allowScripts[name] !== false)).to.deep.equal([])
+    expect(Object.values(allowScripts)).to.not.include(true)
   })
 
   it('holds every package of the table', () => {
-    const held = new Set(packages.map(([path]) => nameOf(path)))
+    const held = new Set([...packages.map(([path]) => nameOf(path)), 'node'])
     expect(Object.keys(floors).filter(name => !held.has(name))).to.deep.equal([])
   })
 
@@ -78,5 +94,26 @@ describe('the lock file', () => {
 
   it('pins every package by its content', () => {
     expect(packages.filter(([, { integrity }]) => !integrity).map(([path]) => path)).to.deep.equal([])
+  })
+})
+
+describe('the Node.js that runs ./startServer', () => {
+  const own = '/usr/bin/node'
+
+  for (const [version, newer] of [
+    ['22.19.0', '22.23.5'],
+    ['24.21.0', '24.22.3'],
+    ['26.13.0', '26.13.1'],
+  ] as const) {
+    it(`is warned about as ${version}, with what to install`, () => {
+      const warning = `Warning: Node.js ${version} has known security holes. Update it to ${newer} or newer: https://nodejs.org`
+      expect(warningAboutNode(version, own)).to.equal(warning)
+    })
+  }
+
+  it('is not warned about if it is new, of another line, or not the user’s own', () => {
+    for (const version of ['22.23.5', '24.22.3', '24.23.0', '28.0.0'])
+      expect(warningAboutNode(version, own)).to.equal(null)
+    expect(warningAboutNode(pinnedNode, `/home/a/latchkey/.node/${pinnedNode}/node`)).to.equal(null)
   })
 })
