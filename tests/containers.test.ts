@@ -15,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { request } from 'node:https'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -25,7 +26,7 @@ import { businessSettings } from '../services/business/config.ts'
 import { metaOf } from '../shared/config.ts'
 import { freePort, freePorts } from './support/freePort.ts'
 import { hasRedis } from './support/redis.ts'
-import { ask, closeServers, startAuth, startBusiness } from './support/servers.ts'
+import { adminKey, ask, closeServers, serviceKey, startAuth, startBusiness } from './support/servers.ts'
 import { until } from './support/until.ts'
 
 interface ComposeService {
@@ -80,6 +81,10 @@ const networksOf = ({ networks = [] }: ComposeService) => (Array.isArray(network
 
 const command = (name: string) => JSON.parse(/^CMD (\[.*\])$/m.exec(stage(name))?.[1] ?? '[]') as string[]
 
+/** What the health check of the image runs. */
+const healthcheckOf = (name: string) =>
+  JSON.parse(/^HEALTHCHECK [^[]*(\[.*\])/m.exec(stage(name))?.[1] ?? '[]') as string[]
+
 /** As Compose fills it in where only `env` is set. */
 function filledIn(text: string, env: Record<string, string> = {}): string {
   return text
@@ -97,20 +102,22 @@ describe('docker-compose.yml', () => {
     expect(String(output).trim()).to.equal('')
   })
 
-  it('publishes the two public listeners and the page of the mails, on loopback, and nothing else', () => {
+  it('publishes the public listeners, the console and the page of the mails if chosen, on loopback, and nothing else', () => {
     const published = services.flatMap(([name, { ports = [] }]) => ports.map(port => `${name} ${filledIn(port)}`))
     expect(published).to.have.members([
       'business 127.0.0.1:3000:3000',
       'auth 127.0.0.1:3001:3001',
+      'console 127.0.0.1:3101:3101',
       'mailpit 127.0.0.1:8025:8025',
     ])
   })
 
-  it('keeps the stores where nobody but Auth is, and the internal listener where nobody but Business is', () => {
+  it('keeps the stores where only Auth is, and the internal listener where only Business and the way to the console are', () => {
     const on = (network: string) =>
       services.filter(([, found]) => networksOf(found).includes(network)).map(([name]) => name)
     expect(on('stores')).to.have.members(['auth', 'redis', 'postgres'])
-    expect(on('internal')).to.have.members(['auth', 'business'])
+    expect(on('internal')).to.have.members(['auth', 'business', 'console'])
+    expect(on('console')).to.have.members(['console'])
     expect(on('mail')).to.have.members(['auth', 'mailpit'])
     expect(on('edge')).to.have.members(['auth', 'business'])
     for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
@@ -134,7 +141,7 @@ describe('docker-compose.yml', () => {
       expect(found.tmpfs).to.include('/tmp')
       expect(found.cap_drop).to.deep.equal(['ALL'])
       expect(found.security_opt).to.deep.equal(['no-new-privileges:true'])
-      if (build) expect(stage(build.target)).to.match(/^USER node$/m)
+      if (build) expect(stage(build.target)).to.match(/^USER 1000:1000$/m)
       else expect(user).to.match(/^(redis|postgres|1000:1000)$/)
       if (image) expect(image).to.match(/:v?\d/) // not `latest`
     })
@@ -185,7 +192,7 @@ describe('docker-compose.yml', () => {
     expect(service('business').depends_on).to.deep.include({ auth: { condition: 'service_healthy' } })
     expect(
       services.filter(([, { profiles }]) => profiles).map(([name, { profiles }]) => `${name} ${profiles}`),
-    ).to.have.members(['postgres postgres', 'mailpit mail'])
+    ).to.have.members(['postgres postgres', 'mailpit mail', 'console console'])
   })
 
   it('has a Redis that forgets nothing, and asks each whether it is well without curl', () => {
@@ -194,22 +201,28 @@ describe('docker-compose.yml', () => {
     expect(service('redis').healthcheck?.test.join(' ')).to.include('redis-cli ping')
     for (const [name, { build, healthcheck }] of services) {
       if (name === 'keys') continue
-      if (build) expect(stage(build.target), name).to.match(/^HEALTHCHECK /m)
-      else expect(healthcheck?.test.join(' '), name).to.not.match(/curl|wget/)
+      const test =
+        healthcheck?.test.join(' ') ?? (build && /^HEALTHCHECK [^[]*(\[.*\])/m.exec(stage(build.target))?.[1])
+      expect(test, name)
+        .to.be.a('string')
+        .and.to.not.match(/curl|wget/)
     }
   })
 })
 
 describe('the Dockerfile', () => {
   for (const target of ['auth', 'business']) {
-    it(`has ${target}: not root, no shell, a health check that asks a real route`, () => {
+    it(`has ${target}: not root, by number, no shell, a health check that asks a real route`, () => {
       const text = stage(target)
-      expect(text).to.match(/^USER node$/m)
+      expect(text).to.match(/^USER 1000:1000$/m)
       expect(command(target)[0]).to.equal('node')
       expect(existsSync(command(target)[1] as string)).to.equal(true)
-      const [, port, path] = /fetch\('http:\/\/127\.0\.0\.1:(\d+)(\/\w+)'\)/.exec(text) ?? []
+      expect(healthcheckOf(target)).to.deep.equal(['node', 'scripts/healthcheck.ts', target])
+      const port = /usual: '(\d+)'/.exec(
+        readFileSync('scripts/healthcheck.ts', 'utf8').split(`${target}: {`)[1] ?? '',
+      )?.[1]
       expect(text).to.match(new RegExp(`^EXPOSE ${port}\\b`, 'm'))
-      expect(readFileSync(`services/${target}/app.ts`, 'utf8')).to.include(`'GET ${path}'`)
+      expect(readFileSync(`services/${target}/app.ts`, 'utf8')).to.include(`'GET /health'`)
     })
   }
 
@@ -222,12 +235,12 @@ describe('the Dockerfile', () => {
   })
 
   it('gives the folders of all volumes to the user that writes there', () => {
-    const [, made = '', given = ''] = /^RUN mkdir -p (.*) && chown -R node:node (.*)$/m.exec(stage('base')) ?? []
+    const [, made = '', given = ''] = /^RUN mkdir -p (.*) && chown -R 1000:1000 (.*)$/m.exec(stage('base')) ?? []
     const folders = own.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[1] as string))
     expect(made.split(' ')).to.have.members([...new Set(folders)])
     for (const folder of folders)
       expect(given.split(' ').some(parent => `${folder}/`.startsWith(`${parent}/`))).to.equal(true)
-    expect(stage('base').indexOf('RUN mkdir')).to.be.below(stage('base').indexOf('USER node'))
+    expect(stage('base').indexOf('RUN mkdir')).to.be.below(stage('base').indexOf('USER 1000:1000'))
   })
 
   it('copies what is there and what .dockerignore lets through, and holds no secret', () => {
@@ -397,14 +410,82 @@ describe('the containers, without an engine', () => {
     const again = await logIn(login.password)
     expect((await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, again.body.token)).status).to.equal(200)
 
-    // What the health check of the image runs, with the port of this test.
-    const check = /HEALTHCHECK [^[]*(\[.*\])/s.exec(stage('business'))?.[1]?.split('\n')[0] as string
-    const [, ...asks] = (JSON.parse(check) as string[]).map(text => text.replace(':3000', `:${BUSINESS_PORT}`))
-    expect(spawnSync(process.execPath, asks).status).to.equal(0)
+    const check = () => runHealthcheck('business', { BUSINESS_PORT })
+    expect(check().status).to.equal(0)
     business.kill('SIGTERM')
     await once(business, 'exit')
-    expect(spawnSync(process.execPath, asks).status).to.equal(1)
+    expect(check().status).to.equal(1)
     expect(await end()).to.deep.equal([0, 0, 0])
+  })
+
+  /** As the engine does: in the container, with its environment. */
+  function runHealthcheck(name: string, env: Record<string, string>) {
+    const [, ...args] = healthcheckOf(name)
+    const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', ...env }
+    return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
+  }
+
+  it('are healthy while they answer, over TLS, on other ports, and without what they depend on', async () => {
+    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
+    const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a']
+    const made = ['req', '-x509', ...kind, '-days', '2', '-keyout', key, '-out', certificate]
+    execFileSync('openssl', made, { stdio: 'ignore' })
+    chmodSync(key, 0o644)
+    const keys = { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, NODE_ENV: 'production' }
+    for (const tls of [{}, { TLS_CERT_FILE: certificate, TLS_KEY_FILE: key }] as Record<string, string>[]) {
+      const { AUTH_PORT, BUSINESS_PORT, ...internal } = await freePorts()
+      const ports = { AUTH_PORT, BUSINESS_PORT }
+      // No Auth is there for this Business: it is not ready, and well.
+      const common = {
+        ...keys,
+        ...ports,
+        ...internal,
+        ...tls,
+        HOST: '0.0.0.0',
+        AUTH_INTERNAL_URL: 'http://127.0.0.1:9',
+      }
+      const check = (name: string) => runHealthcheck(name, { ...ports, ...tls })
+      for (const name of ['auth', 'business']) {
+        expect(check(name).status, name).to.equal(1)
+        start(command(name), { ...common, USER_STORE_URL: 'memory:', TOKEN_STORE_URL: 'memory:' })
+      }
+      await until(() => check('auth').status === 0)
+      await until(() => check('business').status === 0)
+      expect(await end()).to.deep.equal([0, 0])
+    }
+  })
+
+  it('are not healthy while they hang', async () => {
+    // The kernel takes its connections, and no answer comes.
+    const server = createServer(() => {}).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const { status, stderr } = runHealthcheck('auth', { AUTH_PORT: String(port) })
+    server.close()
+    expect([status, stderr]).to.deep.equal([1, `auth at 127.0.0.1 port ${port}: no answer within 1500 ms\n`])
+  })
+
+  it('show the operator’s console to this machine through the container of the profile console, and still ask for a key', async () => {
+    const auth = await startAuth({ env: { NODE_ENV: 'production' } })
+    const [program = '', script = '', port = '', target = ''] = service('console').command as string[]
+    expect([port, target]).to.deep.equal(['3101', 'auth-internal:3101'])
+    expect(service('auth').environment?.['INTERNAL_HOST']).to.equal('auth-internal')
+    const own = String(await freePort())
+    start([program, script, own, target.replace('auth-internal:3101', new URL(auth.internalUrl).host)])
+    const url = `http://127.0.0.1:${own}`
+    await answersAt(`${url}/health`)
+    const [, node, ...test] = service('console').healthcheck?.test ?? []
+    expect([node, ...test]).to.deep.equal(['node', 'scripts/healthcheck.ts', 'authInternal'])
+    // Not spawnSync: Auth is in this process.
+    const check = () => once(spawn(process.execPath, test, { cwd: image, env: { AUTH_INTERNAL_PORT: own } }), 'exit')
+    expect(await check()).to.deep.equal([0, null])
+    const page = await fetch(`${url}/console`, { headers: { connection: 'close' } })
+    expect([page.status, page.headers.get('content-type')]).to.deep.equal([200, 'text/html; charset=utf-8'])
+    expect((await ask('GET', `${url}/tokens`, null)).status).to.equal(401)
+    expect((await ask('GET', `${url}/tokens`, adminKey)).status).to.equal(200)
+    await closeServers()
+    expect(await check()).to.deep.equal([1, null])
+    expect(await end()).to.deep.equal([0])
   })
 })
 
