@@ -36,6 +36,7 @@ import {
   startAuth,
   startBusiness,
 } from './support/servers.ts'
+import { freshPlace, type Place } from './support/stores.ts'
 import { createWideThrottles, wideInvalidTokens } from './support/throttles.ts'
 import { until } from './support/until.ts'
 
@@ -183,8 +184,10 @@ describe('mail', function () {
 
   const listeners: Listener[] = []
   const mailers: Mailer[] = []
+  const places: Place[] = []
   after(async () => {
     await closeServers()
+    for (const place of places) await place.remove()
     await Promise.all(listeners.map(listener => listener.close({ lameDuckMs: 0, drainMs: 0 })))
     await closeMailServers()
     await Promise.all(mailers.map(mailer => mailer.close()))
@@ -386,19 +389,73 @@ describe('mail', function () {
       expect(await auth.isSession(session)).to.equal(true)
     })
 
-    it('is sent anew to who registers again before: the old link is dead, the last password is the one', async () => {
-      const [username, first, second] = [freshAddress(), freshPassword(), freshPassword()]
-      expect(await auth.register(username, first)).to.deep.equal(accepted)
-      const old = await server.next(username)
-      expect(await auth.register(username, second)).to.deep.equal(accepted)
-      const last = await server.next(username)
-      expect(last.token).to.not.equal(old.token)
-      expect(await auth.confirm(old.token)).to.include({ status: 401 })
-      expect(await auth.logIn(username, second)).to.include({ status: 401 })
-      expect(await auth.confirm(last.token)).to.include({ status: 204 })
-      expect(await auth.logIn(username, first)).to.include({ status: 401 })
-      expect(await auth.logIn(username, second)).to.include({ status: 200 })
+    it('activates no password if the address is registered again first: the mailbox chooses one', async () => {
+      for (const order of [['stranger', 'owner'] as const, ['owner', 'stranger'] as const]) {
+        const username = freshAddress()
+        const typed = { owner: freshPassword(), stranger: freshPassword() }
+        for (const who of order) expect(await auth.register(username, typed[who])).to.deep.equal(accepted)
+        const [first, last] = [await server.next(username), await server.next(username)]
+        const statusesOf = async (...passwords: string[]) =>
+          Promise.all(passwords.map(async password => (await auth.logIn(username, password)).status))
+
+        expect(await auth.confirm(first.token), order.join()).to.include({ status: 401 })
+        expect(await auth.confirm(last.token), 'it does not confirm by itself').to.include({ status: 401 })
+        expect(await statusesOf(typed.owner, typed.stranger), order.join()).to.deep.equal([401, 401])
+
+        const chosen = freshPassword()
+        expect(await auth.reset(last.token, chosen)).to.include({ status: 204 })
+        expect(await statusesOf(typed.owner, typed.stranger, chosen), order.join()).to.deep.equal([401, 401, 200])
+      }
     })
+
+    it('activates the password of its own registration, if there was one only', async () => {
+      const [username, password] = [freshAddress(), freshPassword()]
+      await auth.register(username, password)
+      expect(await auth.confirm((await server.next(username)).token)).to.include({ status: 204 })
+      expect(await auth.logIn(username, password)).to.include({ status: 200 })
+    })
+
+    it('asks for a password again on demand, if the address was registered more than once', async () => {
+      const username = freshAddress()
+      for (const password of [freshPassword(), freshPassword()]) {
+        await auth.register(username, password)
+        await server.next(username)
+      }
+      expect(await auth.resend(username)).to.deep.equal(accepted)
+      const { token, link } = await server.next(username)
+      expect(link).to.include('#reset=')
+      const chosen = freshPassword()
+      expect(await auth.reset(token, chosen)).to.include({ status: 204 })
+      expect(await auth.logIn(username, chosen)).to.include({ status: 200 })
+    })
+
+    for (const scheme of ['sqlite', 'postgres', 'redis'] as const) {
+      it(`activates no password if two Auths register the address, with ${scheme}`, async () => {
+        const [userPlace, tokenPlace] = [
+          await freshPlace(scheme === 'redis' ? 'sqlite' : scheme),
+          await freshPlace(scheme),
+        ]
+        places.push(userPlace, tokenPlace)
+        const env = {
+          SMTP_URL: server.url,
+          EMAIL_CONFIRMATION: 'required',
+          USER_STORE_URL: userPlace.url,
+          TOKEN_STORE_URL: tokenPlace.url,
+        }
+        const [here, there] = [await startMailingAuth(env), await startMailingAuth(env)]
+        const [username, owner, stranger] = [freshAddress(), freshPassword(), freshPassword()]
+        await here.register(username, owner)
+        const first = await server.next(username)
+        await there.register(username, stranger)
+        const last = await server.next(username)
+        expect(await here.confirm(first.token)).to.include({ status: 401 })
+        expect(await here.confirm(last.token)).to.include({ status: 401 })
+        const chosen = freshPassword()
+        expect(await here.reset(last.token, chosen)).to.include({ status: 204 })
+        const statuses = [owner, stranger, chosen].map(async password => (await there.logIn(username, password)).status)
+        expect(await Promise.all(statuses)).to.deep.equal([401, 401, 200])
+      })
+    }
 
     it('never leaves the password of who registers again on an account that is confirmed meanwhile', async () => {
       const outcomes: Record<string, object> = {}
@@ -425,8 +482,8 @@ describe('mail', function () {
       const ownersStill = { subject: 'You have an account already', statuses: [200, 401] }
       expect(outcomes).to.deep.equal({
         'confirm before findById': ownersStill,
-        // Too late: the address is to be confirmed once more, by the new link.
-        'confirm before update': { subject: 'Confirm your address', statuses: [401, 401] },
+        // Too late: the link asks for a password of the owner of the mailbox.
+        'confirm before update': { subject: 'Choose a password', statuses: [401, 401] },
         'reset before findById': ownersStill,
         'reset before update': ownersStill,
       })
@@ -453,20 +510,23 @@ describe('mail', function () {
       expect(mailsTo(unknown)).to.have.length(0)
     })
 
-    it('of one who registers several times at once leaves exactly one link good', async () => {
+    it('of one who registers several times at once leaves exactly one link good, and no password', async () => {
       const username = freshAddress()
       const attempts = Array.from({ length: 5 }, freshPassword)
       await Promise.all(attempts.map(password => auth.register(username, password)))
       await auth.forgot(freshAddress('unknown')) // a turn later all that those had to do is done, but for the mails
       const good = await until(async () => {
         const good: string[] = []
-        for (const { token } of mailsTo(username)) if (await isGoodFor('confirm', token)) good.push(token)
+        for (const { token } of mailsTo(username)) if (await isGoodFor('reset', token)) good.push(token)
         return good.length > 0 ? good : null
       })
       expect(good).to.have.length(1)
-      expect(await auth.confirm(good[0] as string)).to.include({ status: 204 })
-      const statuses = await Promise.all(attempts.map(async password => (await auth.logIn(username, password)).status))
-      expect(statuses.toSorted()).to.deep.equal([200, 401, 401, 401, 401])
+      for (const { token } of mailsTo(username)) expect(await isGoodFor('confirm', token)).to.equal(false)
+      const chosen = freshPassword()
+      expect(await auth.reset(good[0] as string, chosen)).to.include({ status: 204 })
+      const passwords = [...attempts, chosen]
+      const statuses = await Promise.all(passwords.map(async password => (await auth.logIn(username, password)).status))
+      expect(statuses).to.deep.equal([401, 401, 401, 401, 401, 200])
     })
   })
 
@@ -1178,15 +1238,15 @@ describe('mail', function () {
     })
 
     it('after the answer to who registers again leaves him able to do so once more', async () => {
-      const { add, register, confirm, logIn, broken, event } = await openAccounts(server.url)
+      const { add, register, reset, logIn, broken, event } = await openAccounts(server.url)
       const [username, password] = [freshAddress(), freshPassword()]
       await add(username, { confirmed: false })
       broken.add('endUser')
       expect(await register(username, freshPassword())).to.deep.equal(accepted)
       await event('link not sent')
       broken.clear()
-      expect(await register(username, password)).to.deep.equal(accepted)
-      expect(await confirm((await server.next(username)).token)).to.include({ status: 204 })
+      expect(await register(username, freshPassword())).to.deep.equal(accepted)
+      expect(await reset((await server.next(username)).token, password)).to.include({ status: 204 })
       expect(await logIn(username, password)).to.include({ status: 200 })
     })
 

@@ -2,7 +2,7 @@
 // purpose, and that everything that depends on whether an account exists happens after the answer.
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { Mail, Mailer } from './mail.ts'
-import { type Credentials, isAddress, type UserRecord, type Users } from './users.ts'
+import { type Credentials, isAddress, noPassword, type UserRecord, type Users } from './users.ts'
 
 export type LinkEvent = { type: 'link not sent'; userId: string | null; cause: unknown }
 
@@ -59,6 +59,18 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
       text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
     }))
 
+  /**
+   * For an unconfirmed user. If the address was registered more than once, nothing tells which of the passwords was typed
+   * by the owner of the mailbox: then the link asks for one.
+   */
+  const sendFirstLink = (user: UserRecord) =>
+    user.passwordHash === noPassword
+      ? sendLink(user, 'reset', link => ({
+          subject: 'Choose a password',
+          text: `This address was registered more than once before it was confirmed, so none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you have not registered, do nothing: the account stays closed.\n`,
+        }))
+      : sendConfirmation(user)
+
   /** Tells the user that his password is another one now. */
   function tellOfChange(user: UserRecord): void {
     send(user, {
@@ -76,8 +88,9 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
 
   return {
     /**
-     * Registers a user who has yet to confirm the address, and answers the same for one that is there. What
-     * was chosen has been asked for its rules before.
+     * Registers a user who has yet to confirm the address, and answers the same for one that is there. A second
+     * registration before that leaves no password: the link in its mail sets one. The caller has checked the credentials
+     * against the rules.
      */
     async register(credentials: Credentials, signal: AbortSignal): Promise<void> {
       const { username } = credentials
@@ -88,8 +101,8 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
         if (registered) return sendConfirmation(registered)
         const known = await users.findByUsername(username)
         if (known === null) return
-        const restarted = known.confirmedAt === null ? await users.restart(known.id, passwordHash) : null
-        if (restarted) await sendConfirmation(restarted)
+        const withdrawn = known.confirmedAt === null ? await users.withdrawPassword(known.id) : null
+        if (withdrawn) await sendFirstLink(withdrawn)
         else {
           send(known, {
             subject: 'You have an account already',
@@ -99,10 +112,10 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
       })
     },
 
-    /** The link again, where there is an address to confirm. Answers the same where there is none. */
+    /** Sends the link again if the address is still to be confirmed. Answers the same if it is not. */
     async resend(username: string): Promise<void> {
       const user = await users.findByUsername(username)
-      if (user?.confirmedAt === null) afterTheAnswer(user.id, () => sendConfirmation(user))
+      if (user?.confirmedAt === null) afterTheAnswer(user.id, () => sendFirstLink(user))
     },
 
     /** A link to choose a new password, where there is such a user. Answers the same where there is none. */

@@ -47,6 +47,8 @@ export type Users = ReturnType<typeof createUsers>
 const longestUsername = 256 // code points, once normalised
 const largestUsername = 640 // bytes as JSON: a verdict, of 1024 at most, says a user's id and four numbers besides
 const unfinishedPerRound = 1000
+/** In place of a hash: no password matches it, and verifying one takes as long as for any other user. */
+export const noPassword = ''
 /** How long a change may be between its halves: more than the deadlines of two stores. */
 export const underWayMs = 2000
 
@@ -183,7 +185,7 @@ export function createUsers({
     findByUsername,
     insert,
 
-    /** To be stored; for `insert` and `restart`. */
+    /** To be stored; for `insert`. */
     hash: passwords.hash,
 
     /** Throws what is wrong with a username or a password that somebody has chosen, as `invalid_request`. */
@@ -285,11 +287,12 @@ export function createUsers({
     },
 
     /**
-     * A new start for a username whose address was never confirmed: whoever confirms it has the last password. Null where
-     * it is confirmed by now. A confirmation that comes while this is being written is void: it was of another password.
+     * For a user who has not confirmed the address: takes the password away and ends every link, so that only a link that
+     * is sent from now on can set one. Null if the address is confirmed by now. A confirmation that arrives during this
+     * write is void, because it was of the password that is gone.
      */
-    restart: (id: string, passwordHash: string) =>
-      raise(id, { passwordHash, confirmedAt: null }, user => user.confirmedAt === null),
+    withdrawPassword: (id: string) =>
+      raise(id, { passwordHash: noPassword, confirmedAt: null }, user => user.confirmedAt === null),
 
     /** Ends every token of the user, then forgets him. False where there is no such user. */
     async remove(id: string): Promise<boolean> {
