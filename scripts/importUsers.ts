@@ -2,7 +2,8 @@
 // row, and how many are on their way at a time.
 import { randomBytes } from 'node:crypto'
 import { isBcryptHash } from '../services/auth/users/passwords.ts'
-import { normalise, type Users } from '../services/auth/users/users.ts'
+import { normalise } from '../services/auth/users/usernames.ts'
+import type { Users } from '../services/auth/users/users.ts'
 import { AppError } from '../shared/errors.ts'
 
 export interface ImportOptions {

@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto'
 import { AppError } from '../../../shared/errors.ts'
 import { type Counter, networkOf, type OpenCounter, tooManyRequests } from '../../../shared/limits.ts'
-import { normalise } from '../users/users.ts'
+import { normalise } from '../users/usernames.ts'
 
 /**
  * Who is limited is told by the address only: what was typed as a username may be a password. `account locked`: from now on

@@ -3,7 +3,7 @@ import type { Handler, Routes } from '../../../shared/http.ts'
 import { goneSignal } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
-import { isAddress } from '../users/users.ts'
+import { isAddress } from '../users/usernames.ts'
 import type { DialectParts } from './index.ts'
 import {
   answer,

@@ -4,7 +4,7 @@ import { bodyReader } from '../../../shared/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http.ts'
 import { goneSignal } from '../routes/credentials.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
-import { normalise } from '../users/users.ts'
+import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './index.ts'
 import {
   answer,
@@ -86,7 +86,7 @@ export function flaskJwt({
     const session = secret && (await lookAt(secret))
     if (!session) return refuse(ctx)
     const { username, password } = await readCredentials(ctx)
-    if (username !== null && normalise(username) !== session.username) {
+    if (username !== null && normalise(username) !== normalise(session.username ?? '')) {
       return answer(ctx, 400, { error: 'The username cannot be changed' })
     }
     const issued = password === null ? await tokens.renew(secret) : await changePassword(ctx, session, password)

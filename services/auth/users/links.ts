@@ -2,7 +2,8 @@
 // purpose, and that everything that depends on whether an account exists happens after the answer.
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { Mail, Mailer } from './mail.ts'
-import { type Credentials, isAddress, noPassword, type UserRecord, type Users } from './users.ts'
+import { isAddress } from './usernames.ts'
+import { type Credentials, noPassword, type UserRecord, type Users } from './users.ts'
 
 export type LinkEvent = { type: 'link not sent'; userId: string | null; cause: unknown }
 

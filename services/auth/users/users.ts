@@ -2,11 +2,11 @@
 // users cost a hash too, and how a change reaches the tokens: the user is written first, then the tokens below end.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { z } from 'zod'
 import { AppError, orUnavailable } from '../../../shared/errors.ts'
 import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
 import { type PasswordRules, whyNotPassword } from './passwordRules.ts'
 import type { Passwords } from './passwords.ts'
+import { namesToLookUp, normalise, whyNotUsername } from './usernames.ts'
 
 export type { UserRecord }
 
@@ -44,8 +44,6 @@ export interface UsersOptions {
 
 export type Users = ReturnType<typeof createUsers>
 
-const longestUsername = 256 // code points, once normalised
-const largestUsername = 640 // bytes as JSON: a verdict, of 1024 at most, says a user's id and four numbers besides
 const unfinishedPerRound = 1000
 /** In place of a hash: no password matches it, and verifying one takes as long as for any other user. */
 export const noPassword = ''
@@ -74,10 +72,17 @@ export function createUsers({
     return user?.deletedAt === null ? user : null
   }
 
+  /** Also a user who is being deleted. */
+  async function stored(username: string): Promise<UserRecord | null> {
+    for (const name of namesToLookUp(username)) {
+      const user = await ask(store.findByUsername(name))
+      if (user !== null) return user
+    }
+    return null
+  }
+
   async function findByUsername(username: string): Promise<UserRecord | null> {
-    const normalised = normalise(username)
-    // What nobody can be called is not asked for: some databases cannot even be asked.
-    const user = whyNotUsername(normalised) === null ? await ask(store.findByUsername(normalised)) : null
+    const user = await stored(username)
     return user?.deletedAt === null ? user : null
   }
 
@@ -175,7 +180,9 @@ export function createUsers({
       disabledAt: null,
       deletedAt: null,
     }
-    if (!(await ask(store.insert(user)))) return null
+    // An earlier version may have stored this name in another form, which the store does not take for the same.
+    const isTaken = namesToLookUp(username).length > 1 && (await stored(username)) !== null
+    if (isTaken || !(await ask(store.insert(user)))) return null
     observe({ type: 'user registered', userId: id })
     return user
   }
@@ -190,10 +197,9 @@ export function createUsers({
 
     /** Throws what is wrong with a username or a password that somebody has chosen, as `invalid_request`. */
     requireGoodCredentials({ username, password }: Credentials): void {
-      const normalised = normalise(username)
-      const problem = whyNotUsername(normalised) ?? (addressesOnly ? whyNotAddress(normalised) : null)
+      const problem = whyNotUsername(username, { addressesOnly })
       if (problem !== null) throw new AppError('invalid_request', `username: ${problem}`)
-      requireGoodPassword(password, normalised)
+      requireGoodPassword(password, normalise(username))
     },
 
     /** Null for every user who may not log in and for a wrong password, after the same time. `signal`: the caller went away. */
@@ -335,33 +341,6 @@ export function createUsers({
       }
     },
   }
-}
-
-/** NFKC, then lower case: what looks the same and what differs in capitals only is one username. */
-export function normalise(username: string): string {
-  return username.normalize('NFKC').toLowerCase()
-}
-
-/** Of a normalised username: what is wrong with it. */
-function whyNotUsername(username: string): string | null {
-  const length = [...username].length
-  if (length < 1 || length > longestUsername) return `expected 1 to ${longestUsername} characters`
-  const bytes = Buffer.byteLength(JSON.stringify(username))
-  if (bytes > largestUsername) return `expected at most ${largestUsername} bytes as JSON`
-  if (/\p{Cc}|\p{Cs}|\p{Cn}|\p{Zl}|\p{Zp}/u.test(username)) return 'expected no control characters'
-  if (username.trim() !== username) return 'expected no blanks at its ends'
-  return null
-}
-
-const mailbox = z.email().max(254) // RFC 5321 section 4.5.3.1.3, less the angle brackets
-
-/** One mailbox, without quotes, comments or a list: what was checked is what a mail goes to. */
-export function isAddress(username: string): boolean {
-  return mailbox.safeParse(username).success
-}
-
-function whyNotAddress(username: string): string | null {
-  return isAddress(username) ? null : 'expected an e-mail address'
 }
 
 function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
