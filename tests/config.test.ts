@@ -29,8 +29,10 @@ describe('the configuration', () => {
       port: 3001,
       internalHost: '127.0.0.1',
       internalPort: 3101,
-      serviceKeys: [SERVICE_KEY],
+      serviceKey: SERVICE_KEY,
+      previousServiceKey: null,
       adminKey: ADMIN_KEY,
+      previousAdminKey: null,
       workers: 1,
       limitsPerAccount: { freeFailures: 5, mailsPerHour: 5 },
       limitsPerAddress: { failures: 30, registrations: 30, mails: 30, guestTokens: 120, invalidTokens: 100 },
@@ -196,6 +198,11 @@ describe('the configuration', () => {
     [{ ADMIN_KEY: 'short' }, 'ADMIN_KEY'],
     [{ ADMIN_KEY: SERVICE_KEY }, 'ADMIN_KEY'],
     [{ SERVICE_KEY_PREVIOUS: ADMIN_KEY }, 'ADMIN_KEY'],
+    [{ ADMIN_KEY_PREVIOUS: 'short' }, 'ADMIN_KEY_PREVIOUS'],
+    [{ ADMIN_KEY_PREVIOUS: 'changeme-changeme-0123456789-abcdef' }, 'ADMIN_KEY_PREVIOUS'],
+    [{ ADMIN_KEY_PREVIOUS: ADMIN_KEY }, 'ADMIN_KEY_PREVIOUS'],
+    [{ ADMIN_KEY_PREVIOUS: SERVICE_KEY }, 'ADMIN_KEY_PREVIOUS'],
+    [{ SERVICE_KEY_PREVIOUS: `${SERVICE_KEY}-old`, ADMIN_KEY_PREVIOUS: `${SERVICE_KEY}-old` }, 'ADMIN_KEY_PREVIOUS'],
     [{ TOKEN_STORE_URL: 'sqlite:x.db', TOKEN_SNAPSHOT_FILE: '/tmp/x' }, 'TOKEN_SNAPSHOT_FILE'],
     [{ NODE_ENV: 'staging' }, 'NODE_ENV'],
     [{ ACCESS_LOG: 'some' }, 'ACCESS_LOG'],
@@ -276,11 +283,12 @@ describe('the configuration', () => {
       ...keys,
       SERVICE_KEY: 'hunter2',
       SERVICE_KEY_PREVIOUS: 'hunter3',
+      ADMIN_KEY_PREVIOUS: 'hunter6',
       AUTH_PORT: 'abc',
       USER_STORE_URL: 'mysql://root:hunter4@db',
       SMTP_URL: 'http://me:hunter5@mail',
     })
-    expect(problems).to.have.length(5)
+    expect(problems).to.have.length(6)
     expect(problems.join('\n')).to.not.include('hunter')
   })
 

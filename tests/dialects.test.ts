@@ -1053,7 +1053,7 @@ describe('the dialects', function () {
         links: createLinks({ users, tokens, mailer: null, publicUrl: 'https://a.example', ...common }),
         format: opaqueFormat,
         sweeper: { sweep: async () => 0 },
-        secret: adminKey,
+        secrets: [adminKey],
         requireAdminKey: () => {},
         registration: 'open',
         emailConfirmation: 'off',

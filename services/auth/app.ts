@@ -28,7 +28,7 @@ import { linkRoutes } from './routes/links.ts'
 import { loginRoute } from './routes/login.ts'
 import { logoutRoute } from './routes/logout.ts'
 import { renewRoute } from './routes/renew.ts'
-import { adminKeyRequirement, keyRequirement } from './routes/requireKey.ts'
+import { adminKeyRequirement, keyRequirement, rotatedKeys } from './routes/requireKey.ts'
 import { sessionRequirement } from './routes/requireSession.ts'
 import { revokeRoute } from './routes/revoke.ts'
 import { sessionRoutes } from './routes/sessions.ts'
@@ -112,8 +112,10 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
     return reasons.filter(reason => reason !== null).join(' ') || null
   })
-  const requireServiceKey = keyRequirement('SERVICE_KEY', [...config.serviceKeys, config.adminKey], observe)
-  const requireAdminKey = adminKeyRequirement(config.adminKey, observe)
+  const serviceKeys = rotatedKeys('SERVICE_KEY', config.serviceKey, config.previousServiceKey)
+  const adminKeys = rotatedKeys('ADMIN_KEY', config.adminKey, config.previousAdminKey)
+  const requireServiceKey = keyRequirement('SERVICE_KEY', { ...serviceKeys, ...adminKeys }, observe)
+  const requireAdminKey = adminKeyRequirement(adminKeys, observe)
   const requireSession = sessionRequirement(tokens, invalidTokens)
   const sessions = sessionRoutes(users, tokens)
   const operator = tokenRoutes({ users, tokens, sweeper, absoluteTtlMs })
@@ -197,7 +199,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       tokens,
       format,
       openTokens,
-      secret: config.adminKey,
+      secrets: Object.values(adminKeys),
       requireAdminKey,
       registration,
       emailConfirmation,

@@ -64,6 +64,7 @@ export const authSettings = {
   AUTH_WORKERS: count(1, 'how many processes of Auth `./startServer` runs; more than one needs stores that they share'),
   SERVICE_KEY_PREVIOUS: optionalKey('accepted beside SERVICE_KEY while keys are rotated'),
   ADMIN_KEY: key('what an operator shows to Auth; opens what SERVICE_KEY opens too'),
+  ADMIN_KEY_PREVIOUS: optionalKey('accepted beside ADMIN_KEY while it is rotated'),
   TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token that is not validated for so long is dead'),
   TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'absolute end: no token lives longer, however busy'),
   TOKEN_FORMAT: z.enum(['opaque', 'jwt']).default('opaque').meta({
@@ -188,6 +189,14 @@ export function readAuthConfig(environment: Environment) {
       problems.push('ADMIN_KEY: expected another key than SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same')
     }
     if (
+      found.ADMIN_KEY_PREVIOUS !== undefined &&
+      [...serviceKeys, found.ADMIN_KEY].includes(found.ADMIN_KEY_PREVIOUS)
+    ) {
+      problems.push(
+        'ADMIN_KEY_PREVIOUS: expected another key than ADMIN_KEY, SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same',
+      )
+    }
+    if (
       found.NODE_ENV === 'production' &&
       (found.DEMO_USERNAME === undefined) !== (found.DEMO_PASSWORD === undefined)
     ) {
@@ -247,8 +256,10 @@ export function readAuthConfig(environment: Environment) {
     port: settings.AUTH_PORT,
     internalHost: settings.INTERNAL_HOST,
     internalPort: settings.AUTH_INTERNAL_PORT,
-    serviceKeys: [settings.SERVICE_KEY, settings.SERVICE_KEY_PREVIOUS].filter(key => key !== undefined),
+    serviceKey: settings.SERVICE_KEY,
+    previousServiceKey: settings.SERVICE_KEY_PREVIOUS ?? null,
     adminKey: settings.ADMIN_KEY,
+    previousAdminKey: settings.ADMIN_KEY_PREVIOUS ?? null,
     workers: settings.AUTH_WORKERS,
     limitsPerAccount: accountLimits,
     limitsPerAddress: {

@@ -41,6 +41,8 @@ function lineFor(event: AuthEvent): Line | null {
         : { level: 'info', name: 'token refused' }
     case 'swept':
       return event.removed > 0 ? { level: 'info', name: 'tokens swept', isSecurity: false } : null
+    case 'key_used':
+      return null // one per call to the internal listener: counted, not logged
     case 'sweep failed':
       return { level: 'error', isSecurity: false }
     case 'mail sent':

@@ -26,6 +26,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const swept = counter('tokens_swept', 'Dead tokens removed by the sweeper')
   const limited = counter('limited', 'Requests answered 429, by what there was too much of', ['what'])
   const mails = counter('mails', 'Mails by outcome', ['outcome'])
+  const keyUses = counter('key_uses', 'Calls to the internal listener, by the setting that holds their key', ['key'])
   const sweeps = new Histogram({
     name: 'latchkey_sweep_duration_seconds',
     help: 'Sweeps from end to end, pauses between slices included',
@@ -55,6 +56,8 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
         return sweeps.observe(event.durationMs / 1000)
       case 'limited':
         return limited.inc({ what: event.what })
+      case 'key_used':
+        return keyUses.inc({ key: event.key })
       case 'mail sent':
         return mails.inc({ outcome: 'sent' })
       case 'mail lost':

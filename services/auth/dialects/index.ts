@@ -24,8 +24,11 @@ export interface DialectParts {
   format: TokenFormat
   /** Tokens with another wire format, in the same store. */
   openTokens(format: TokenFormat): Tokens
-  /** 32 secret bytes that are the same in every process of Auth, and other ones for each dialect. */
-  key: Buffer
+  /**
+   * Each is 32 secret bytes that are the same in every process of Auth and differ between dialects. The first makes new
+   * secrets; the second, while ADMIN_KEY is rotated, opens those made with the previous one.
+   */
+  keys: [Buffer, ...Buffer[]]
   requireAdminKey: Handler
   registration: 'open' | 'closed'
   emailConfirmation: 'required' | 'off'
@@ -49,13 +52,13 @@ export type DialectName = keyof typeof dialects
 
 export const dialectNames = Object.keys(dialects) as DialectName[]
 
-/** `secret`: what `key` is derived from. */
+/** `secrets`: what `keys` are derived from, in this order. */
 export async function openDialect(
   name: DialectName,
-  { secret, ...parts }: Omit<DialectParts, 'key'> & { secret: string },
+  { secrets, ...parts }: Omit<DialectParts, 'keys'> & { secrets: readonly string[] },
 ): Promise<Routes> {
-  const key = Buffer.from(hkdfSync('sha256', secret, '', `latchkey dialect ${name}`, 32))
-  return (await dialects[name]())({ ...parts, key })
+  const keys = secrets.map(secret => Buffer.from(hkdfSync('sha256', secret, '', `latchkey dialect ${name}`, 32)))
+  return (await dialects[name]())({ ...parts, keys: keys as DialectParts['keys'] })
 }
 
 /** What the log and the list of addresses call its listener: `tokenProvider`. */

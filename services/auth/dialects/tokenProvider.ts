@@ -1,4 +1,4 @@
-// The wire format of flask-lightweight-token-service: anybody is given a UUID, and anybody asks whether one is still good.
+// The wire format of flask-lightweight-token-service: any client gets a UUID, and any client asks whether one is still good.
 // Hides how a UUID, which has room for one of the two, is both the name of a token and its secret.
 import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto'
 import type { Handler, Routes } from '../../../shared/http.ts'
@@ -14,10 +14,10 @@ export function tokenProvider({
   openTokens,
   throttles,
   invalidTokens,
-  key,
+  keys,
   ttlMs,
-}: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'key' | 'ttlMs'>): Routes {
-  const tokens = openTokens(uuidFormat(key))
+}: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'keys' | 'ttlMs'>): Routes {
+  const tokens = openTokens(uuidFormat(keys))
 
   const generate: Handler = async ctx => {
     ctx.body = { token: await issueToGuest(ctx, { tokens, throttles, purpose, ttlMs }) }
@@ -46,13 +46,13 @@ const idLength = 14 // characters, and bytes
 const triesAtOnce = 256 // by the byte that numbers them; 98 times of 100 they are enough
 
 /**
- * A version 4 UUID that is the token's id and two more bytes, encrypted as one block. Whoever does not have the key can
- * neither read the id in it nor make it from the id: to him it is 122 random bits.
+ * A version 4 UUID that is the token's id and two more bytes, encrypted as one block. Without the key the id can neither be
+ * read from it nor turned into it: it looks like 122 random bits. New ones are made with the first key, and read with any.
  */
-function uuidFormat(key: Buffer): TokenFormat {
+function uuidFormat(keys: DialectParts['keys']): TokenFormat {
   // One block is one message here: ECB is the bare permutation. No block is encrypted twice, since no id is drawn twice.
-  const cipher = createCipheriv('aes-256-ecb', key, null).setAutoPadding(false)
-  const decipher = createDecipheriv('aes-256-ecb', key, null).setAutoPadding(false)
+  const cipher = createCipheriv('aes-256-ecb', keys[0], null).setAutoPadding(false)
+  const deciphers = keys.map(key => createDecipheriv('aes-256-ecb', key, null).setAutoPadding(false))
 
   return {
     async draw({ id }) {
@@ -72,9 +72,11 @@ function uuidFormat(key: Buffer): TokenFormat {
     parse(secret) {
       if (!uuid.test(secret)) return null
       const text = secret.toLowerCase()
-      const block = decipher.update(Buffer.from(text.replaceAll('-', ''), 'hex'))
-      const id = block.toString('latin1', 0, idLength)
-      return isTokenId(id) ? { id, hash: hash('sha256', text, 'base64url') } : null
+      const encrypted = Buffer.from(text.replaceAll('-', ''), 'hex')
+      const ids = deciphers.map(decipher => decipher.update(encrypted).toString('latin1', 0, idLength))
+      // With a wrong key the bytes are random, and once in 4e8 times they look like an id. The hash decides.
+      const id = ids.find(isTokenId)
+      return id === undefined ? null : { id, hash: hash('sha256', text, 'base64url') }
     },
   }
 }

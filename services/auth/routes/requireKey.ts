@@ -1,4 +1,4 @@
-// The locks of the internal listener: a key, compared in constant time, before anything else of a request is read.
+// The keys of the internal listener, checked in constant time before anything else of a request is read.
 import { hash, timingSafeEqual } from 'node:crypto'
 import { readBearerToken } from '../../../shared/bearer.ts'
 import { AppError, statusOf } from '../../../shared/errors.ts'
@@ -8,25 +8,35 @@ import type { Context, Handler } from '../../../shared/http.ts'
 export type KeyEvent =
   | { type: 'key refused'; key: string; reason: 'missing' | 'wrong' }
   | { type: 'admin acted'; action: string; status: number }
+  /** `key` is the setting that holds the key. */
+  | { type: 'key_used'; key: string }
 
 type Observe = (event: KeyEvent) => void
 
-/** `name`: of the setting that holds the key. Several are accepted at once, so that they can be rotated. */
-export function keyRequirement(name: string, keys: string[], observe: Observe): Handler {
-  const digests = keys.map(digestOf)
+/** The keys that open something, by the settings that hold them. */
+type AcceptedKeys = Record<string, string>
+
+/** `previous`, if there is one, is accepted as well until everything that uses the key has `current`. */
+export function rotatedKeys(setting: string, current: string, previous: string | null): AcceptedKeys {
+  return { [setting]: current, ...(previous !== null && { [`${setting}_PREVIOUS`]: previous }) }
+}
+
+/** `name`: the setting that a refused caller is told to use. The log names the one that was used. */
+export function keyRequirement(name: string, keys: AcceptedKeys, observe: Observe): Handler {
+  const digests = Object.entries(keys).map(([setting, key]) => ({ setting, digest: digestOf(key) }))
 
   return function requireKey(ctx, next) {
     const given = digestOf(readKey(ctx))
-    let known = false
-    // All of them, always: which key matched shall not show in the time either.
-    for (const digest of digests) known = timingSafeEqual(digest, given) || known
-    if (!known) {
+    // Always compares all keys, so that the time does not show which one matched.
+    const [used] = digests.filter(({ digest }) => timingSafeEqual(digest, given))
+    if (used === undefined) {
       observe({ type: 'key refused', key: name, reason: 'wrong' })
       throw new AppError('invalid_token', `A key is needed here: Authorization: Bearer <${name}>.`, {
         headers: { 'WWW-Authenticate': 'Bearer realm="latchkey-internal", error="invalid_token"' },
       })
     }
-    ctx.state['by'] = name
+    ctx.state['by'] = used.setting
+    observe({ type: 'key_used', key: used.setting })
     return next()
   }
 
@@ -40,9 +50,9 @@ export function keyRequirement(name: string, keys: string[], observe: Observe): 
   }
 }
 
-/** Everything that is asked with the key of an operator is told, and how it was answered. */
-export function adminKeyRequirement(key: string, observe: Observe): Handler {
-  const requireKey = keyRequirement('ADMIN_KEY', [key], observe)
+/** Emits an event for each request with an operator's key, with the status of the answer. */
+export function adminKeyRequirement(keys: AcceptedKeys, observe: Observe): Handler {
+  const requireKey = keyRequirement('ADMIN_KEY', keys, observe)
 
   return function requireAdminKey(ctx, next) {
     return requireKey(ctx, async () => {
