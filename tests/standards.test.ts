@@ -195,11 +195,16 @@ describe('the standards', () => {
       for (const sent of headers) expect((await ask(sent)).status).to.equal(401)
     })
 
-    it('tells of a guest no user, and writes a username that is not ASCII so that a header can carry it', async () => {
+    it('says "-" of a guest, which is the name of no user, and writes a username that is not ASCII so that a header can carry it', async () => {
       const guest = await issue({ kind: 'sliding', ttlSeconds: 60 })
-      // There, and empty: some proxies would leave what a client has sent under these names where there are none.
+      // Not empty: some proxies leave what a client has sent under these names if the answer has nothing there.
       const { headers } = await ask({ token: guest })
-      expect([headers.get('x-auth-user-id'), headers.get('x-auth-user')]).to.deep.equal(['', ''])
+      expect([headers.get('x-auth-user-id'), headers.get('x-auth-user')]).to.deep.equal(['-', '-'])
+      const dash = { username: '-', password: 'CANARY horse battery' }
+      expect((await post(`${auth.url}/users`, dash)).status).to.equal(201)
+      const ofDash = await ask({ token: await logIn(auth.url, dash) })
+      expect(ofDash.headers.get('x-auth-user')).to.equal('%2D')
+      expect(ofDash.headers.get('x-auth-user-id')).to.match(/^[\w-]{30,}$/)
       const credentials = { username: '☃ 50%é', password: 'CANARY horse battery' }
       expect((await post(`${auth.url}/users`, credentials)).status).to.equal(201)
       const answer = await ask({ token: await logIn(auth.url, credentials) })

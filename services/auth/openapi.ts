@@ -88,7 +88,7 @@ const tokenPage = z.strictObject({
 })
 
 const noToken = 'No token, or one that opens nothing: unknown, expired, revoked; which is not told.'
-const mayPass = 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is'
+const mayPass = 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is, and are "-" for a guest'
 const tooManyTokens = 'The same, from an address that has sent too many such tokens.'
 const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
@@ -310,7 +310,7 @@ const internalOperations: Operations = {
     problems: { 401: noKey },
   },
   'ANY /forwardAuth': {
-    summary: 'For proxies: judges the bearer token of the request that is passed on',
+    summary: 'For proxies: validates the bearer token of the request that is passed on',
     tag: 'For services',
     lock: 'bearer',
     answers: { 204: { description: mayPass } },
