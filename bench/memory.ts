@@ -42,6 +42,7 @@ function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRe
     username: `${userId}@example.com`,
     credentialVersion: 1,
     createdAt,
+    loginId: id,
     lastUsedAt: createdAt,
     expiresAt,
     absoluteExpiresAt: now + 12 * hour,

@@ -48,6 +48,7 @@ function tokenOf(userId: string, username: string): { ref: TokenRef; token: Toke
   const common = {
     id,
     userId,
+    loginId: id,
     username,
     kind: 'sliding',
     purpose: null,

@@ -717,6 +717,45 @@ describe('the dialects', function () {
       expect((await call('DELETE', '/user', again)).status).to.equal(200)
     })
 
+    it('changes no password and deletes no account for a session that no log-in of the last five minutes led to', async () => {
+      const credentials = { email: freshAddress(), password: phrase }
+      expect((await ask('POST', `${opened.flaskAuth}/registration`, null, credentials)).status).to.equal(200)
+      const { body } = await ask('POST', `${opened.flaskAuth}/login`, null, credentials)
+      const refresh = async () =>
+        String(
+          (await ask('POST', `${opened.flaskAuth}/token/refresh`, String(body['refresh_token']))).body['access_token'],
+        )
+      clock.advance(5 * minute)
+      const refreshed = await refresh()
+      expect(await dataStatus(refreshed)).to.equal(200)
+      const { body: user } = await ask('GET', `${opened.auth}/users/me`, refreshed)
+      const terms = { kind: 'sliding', ttlSeconds: 600, userId: user['id'] }
+      const issued = await ask('POST', `${opened.authInternal}/tokens`, adminKey, terms)
+      for (const token of [refreshed, String(issued.body['token'])]) {
+        expect(said(await call('PUT', '/user', token, { password: otherPhrase }))).to.deep.equal(dead)
+        expect(said(await call('DELETE', '/user', token))).to.deep.equal(dead)
+        const renewed = String((await call('GET', '/user', token)).body['token'])
+        expect(said(await call('PUT', '/user', renewed, { password: otherPhrase }))).to.deep.equal(dead)
+        expect(said(await call('DELETE', '/user', renewed))).to.deep.equal(dead)
+      }
+      expect((await ask('POST', `${opened.flaskAuth}/login`, null, credentials)).status).to.equal(200)
+    })
+
+    it('counts the five minutes from the log-in, however new the session is', async () => {
+      const credentials = { email: freshAddress(), password: phrase }
+      await ask('POST', `${opened.flaskAuth}/registration`, null, credentials)
+      const { body } = await ask('POST', `${opened.flaskAuth}/login`, null, credentials)
+      clock.advance(5 * minute - 1000) // of the log-in the second is kept
+      const { body: answer } = await ask('POST', `${opened.flaskAuth}/token/refresh`, String(body['refresh_token']))
+      const changed = await call('PUT', '/user', String(answer['access_token']), { password: otherPhrase })
+      expect(changed.status).to.equal(200)
+      clock.advance(1000)
+      const next = String(changed.body['token'])
+      expect(said(await call('PUT', '/user', next, { password: wrongPhrase }))).to.deep.equal(dead)
+      expect(said(await call('DELETE', '/user', next))).to.deep.equal(dead)
+      expect(await dataStatus(next)).to.equal(200)
+    })
+
     it('lets a token live 35 minutes, at the log-in and after each use', async () => {
       const unused = await loggedIn()
       const used = await loggedIn()

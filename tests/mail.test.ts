@@ -855,7 +855,7 @@ describe('mail', function () {
         })
         const owner = { id: `hostile-${i}`, username, credentialVersion: 1 }
         const ttl = { ttlMs: 60_000, absoluteTtlMs: 60_000 }
-        const issued = await tokens.issue({ kind: 'single-use', purpose: 'reset', owner, ...ttl })
+        const issued = await tokens.issue({ kind: 'single-use', purpose: 'reset', owner, login: null, ...ttl })
         given.push(issued?.secret as string)
         expect(await forgot(username), JSON.stringify(username)).to.deep.equal(accepted)
         expect(await resend(username), JSON.stringify(username)).to.deep.equal(accepted)

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import type { TokenRecord, TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import { type TokenRecord, type TokenRef, type TokenStore, usualLogin } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf, tagOf } from '../services/auth/tokens/format.ts'
 import { type Line, startLine } from './support/line.ts'
 import {
@@ -52,6 +52,7 @@ function newToken({ id: ownId, ...members }: Partial<TokenRecord> = {}): Made {
     username: userId === null ? null : 'somebody@example.com',
     credentialVersion: userId === null ? 0 : 1,
     createdAt: start,
+    loginId: null,
     lastUsedAt: start,
     expiresAt: start + 10 * minute,
     absoluteExpiresAt: start + 60 * minute,
@@ -59,6 +60,7 @@ function newToken({ id: ownId, ...members }: Partial<TokenRecord> = {}): Made {
     refreshCount: 0,
     ...members,
   }
+  if (members.loginId === undefined) token.loginId = usualLogin(token)
   return { secret, ref: refOf(secret), token }
 }
 
@@ -678,6 +680,16 @@ describe('tokens in Redis:', () => {
         const kept = { ...token, credentialVersion: 2, refreshCount: 1 }
         expect(await store.delete(ref, start)).to.deep.equal(kept)
         expect(await store.insert(ref, token, unlimited, start)).to.equal('ended')
+      }
+    })
+
+    it('keep the log-in beside a count of uses that is full', async () => {
+      const most = 2 ** 31 - 1
+      for (const members of [{}, { loginId: `${tagOf('ann')}0000000000` }, { loginId: null }]) {
+        const { ref, token } = await inserted(store, { userId: 'ann', refreshCount: most - 1, ...members })
+        for (let i = 0; i < 3; i++) {
+          expect(await touch(store, ref)).to.deep.equal({ ...token, refreshCount: most })
+        }
       }
     })
 

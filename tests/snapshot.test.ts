@@ -79,6 +79,7 @@ describe('a snapshot of the memory store', () => {
       username: userId && `${userId}@example.com`,
       credentialVersion: userId === null ? 0 : 1,
       createdAt,
+      loginId: userId === null ? null : id,
       lastUsedAt: createdAt,
       expiresAt: createdAt + minute,
       absoluteExpiresAt: createdAt + 10 * minute,
@@ -172,6 +173,29 @@ describe('a snapshot of the memory store', () => {
     expect(await look(again.store, newRef)).to.include({ expiresAt: clock.now() + 1, refreshCount: 1 })
     expect(await look(again.store, renewed.ref)).to.equal(null)
     expect(await look(again.store, consumed.ref)).to.equal(null)
+  })
+
+  it('keeps the log-in that led to a token', async () => {
+    const { store } = await open()
+    const made = []
+    for (const members of [{}, { loginId: drawTokenId('anna', clock.now()) }, { loginId: null }])
+      made.push(await insert(store, 'anna', members))
+    await store.close()
+    const again = await open()
+    for (const { ref, token } of made) expect(await look(again.store, ref)).to.deep.equal(token)
+  })
+
+  it('of the version before is read: of its tokens it is not known that anybody logged in', async () => {
+    const { ref, token } = newToken('anna', { loginId: null })
+    const { kind, purpose, userId, username, credentialVersion, ttlMs } = token
+    const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount } = token
+    const terms = JSON.stringify({ kind, purpose, userId, username, credentialVersion, ttlMs })
+    const numbers = [0, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount]
+    const text = `latchkey tokens 1\n${terms}\n${[ref.id, ref.hash.slice(0, 20), ...numbers].join(' ')}\n`
+    writeFileSync(file, `${text}end ${createHash('sha256').update(text).digest('hex')}\n`)
+    const { store, restored } = await open()
+    expect(restored).to.deep.equal({ tokens: 1, dropped: 0 })
+    expect(await look(store, ref)).to.deep.equal(token)
   })
 
   it('brings back nothing that was ended, one by one or all of a user at once', async () => {
@@ -386,8 +410,8 @@ describe('a snapshot of the memory store', () => {
       ['is one line break', () => '\n', /first line/],
       [
         'is of another version',
-        whole => whole.replace('tokens 1', 'tokens 2'),
-        /first line is not "latchkey tokens 1"/,
+        whole => whole.replace('tokens 2', 'tokens 3'),
+        /first line is not "latchkey tokens 2"/,
       ],
       ['is JSON', () => JSON.stringify({ tokens: [] }), /first line/],
       ['is noise', () => randomBytes(100_000), /first line/],
@@ -399,8 +423,8 @@ describe('a snapshot of the memory store', () => {
       ['has no checksum', whole => whole.replace(/end .*\n/, ''), /too early/],
       ['lacks a line', whole => whole.replace(/^[0-9A-Za-z]{14} .*\n/m, ''), /checksum/],
       ['begins with a byte order mark', whole => `\ufeff${whole}`, /first line/],
-      ['signs a line that is no token', () => signed('latchkey tokens 1\nnonsense\n'), /line 2 is not a token/],
-      ['signs terms that are no JSON', () => signed('latchkey tokens 1\n{nonsense\n'), /line 2|JSON/],
+      ['signs a line that is no token', () => signed('latchkey tokens 2\nnonsense\n'), /line 2 is not a token/],
+      ['signs terms that are no JSON', () => signed('latchkey tokens 2\n{nonsense\n'), /line 2|JSON/],
       [
         'signs a token without terms',
         whole => signed(whole.replace(/^\{.*\n/gm, '').replace(/end .*\n/, '')),

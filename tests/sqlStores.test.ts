@@ -23,7 +23,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
 import { migrationsFor } from '../services/auth/stores/migrations.ts'
-import type { TokenRecord, TokenRef, TokenStore, UserRecord, UserStore } from '../services/auth/stores/ports.ts'
+import {
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+  type UserRecord,
+  type UserStore,
+  usualLogin,
+} from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf, tagOf } from '../services/auth/tokens/format.ts'
 import { binaries, type Cluster, startCluster } from './support/postgres.ts'
 import { slackMs } from './support/slack.ts'
@@ -57,6 +64,7 @@ function newToken(members: Partial<TokenRecord> = {}): { ref: TokenRef; token: T
     username: 'somebody@example.com',
     credentialVersion: 1,
     createdAt: start,
+    loginId: null,
     lastUsedAt: start,
     expiresAt: start + minute,
     absoluteExpiresAt: start + 10 * minute,
@@ -64,6 +72,7 @@ function newToken(members: Partial<TokenRecord> = {}): { ref: TokenRef; token: T
     refreshCount: 0,
     ...members,
   }
+  if (members.loginId === undefined) token.loginId = usualLogin(token)
   return { ref: refOf(drawSecret(id)), token }
 }
 

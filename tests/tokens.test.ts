@@ -38,7 +38,15 @@ describe('tokens', () => {
 
   const logIn = async () => (await tokens.issueSession(owner)) as IssuedToken
   const issue = async (terms: Partial<TokenTerms>) =>
-    (await tokens.issue({ kind: 'fixed', purpose: null, owner, ttlMs, absoluteTtlMs, ...terms })) as IssuedToken
+    (await tokens.issue({
+      kind: 'fixed',
+      purpose: null,
+      owner,
+      login: null,
+      ttlMs,
+      absoluteTtlMs,
+      ...terms,
+    })) as IssuedToken
   const isLive = async (secret: string) => (await tokens.validate([secret], session))[0] !== null
   const lastReason = async () => {
     await new Promise(setImmediate)

@@ -1,7 +1,13 @@
 // What every TokenStore must do. Names no store; a fault found in one gets its case here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { TokenLimits, TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import {
+  type TokenLimits,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+  usualLogin,
+} from '../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 const minute = 60_000
@@ -15,7 +21,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
 
   function newToken(members: Partial<TokenRecord> = {}): TokenRecord {
     const userId = members.userId === undefined ? randomUUID() : members.userId
-    return {
+    const token: TokenRecord = {
       id: drawTokenId(userId, start),
       kind: 'sliding',
       purpose: null,
@@ -28,8 +34,11 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       absoluteExpiresAt: start + 10 * minute,
       ttlMs: minute,
       refreshCount: 0,
+      loginId: null,
       ...members,
     }
+    if (members.loginId === undefined) token.loginId = usualLogin(token)
+    return token
   }
 
   async function insert(token: TokenRecord, { limits = unlimited, now = start } = {}) {
@@ -76,6 +85,32 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const { ref, token } = await inserted()
       expect((await insert(newToken({ id: token.id }))).outcome).to.equal('taken')
       expect(await touch(ref, start)).to.include({ userId: token.userId })
+    })
+
+    it('keeps the log-in that led to the token, be it its own, that of another token or none', async () => {
+      const userId = randomUUID()
+      for (const members of [{}, { kind: 'fixed' }, { purpose: 'refresh' }] as const) {
+        for (const login of ['own', 'other', 'none']) {
+          const id = drawTokenId(userId, start)
+          const loginId = login === 'own' ? id : login === 'other' ? drawTokenId(userId, start) : null
+          const { ref, token } = await inserted({ id, userId, loginId, ...members })
+          const { purpose } = token
+          expect(await look(ref, start, purpose)).to.deep.equal(token)
+          const touched = { ...token, refreshCount: 1 }
+          expect(await touch(ref, start, purpose)).to.deep.equal(touched)
+          expect(await getStore().findByUser(id.slice(0, 4), userId, start)).to.deep.equal([touched])
+          expect(await getStore().delete(ref, start)).to.deep.equal(touched)
+        }
+      }
+    })
+
+    it('gives no token the log-in of one that is gone', async () => {
+      for (let i = 0; i < 3; i++) {
+        const { ref } = await inserted({ loginId: null })
+        await getStore().delete(ref, start)
+        const next = await inserted()
+        expect(await look(next.ref, start)).to.include({ loginId: next.ref.id })
+      }
     })
 
     it('takes user ids and purposes like __proto__ and constructor for ordinary ones', async () => {
@@ -238,6 +273,14 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await getStore().renew(ref, hash, now)).to.deep.equal(expected)
       expect(await touch(ref, now)).to.equal(null)
       expect(await touch({ id: ref.id, hash }, now)).to.include({ id: token.id, refreshCount: 2 })
+    })
+
+    it('is no log-in: the one that led to the session stays', async () => {
+      const userId = randomUUID()
+      for (const loginId of [drawTokenId(userId, start - minute), null]) {
+        const { ref } = await inserted({ userId, loginId })
+        expect(await getStore().renew(ref, newHash(), start + 1000)).to.include({ loginId })
+      }
     })
 
     it('lets one of many win: no two new secrets of one session', async () => {

@@ -103,6 +103,7 @@ const newToken = fc.record({
   kind: fc.constantFrom('sliding', 'sliding', 'fixed', 'single-use'),
   version: fc.integer({ min: 1, max: 3 }),
   absoluteTtlMs: fc.constantFrom(0, 30, 200),
+  login: fc.constantFrom('own', 'own', 'other', 'none'),
 })
 
 const insertTaken = command(
@@ -112,7 +113,7 @@ const insertTaken = command(
     const userId = run.userIds[user] as string | null
     const holder = run.model.live(run.now).find(token => token.userId === userId)
     if (holder === undefined) return
-    const { absoluteTtlMs: _, ...rest } = terms
+    const { absoluteTtlMs: _, login: __, ...rest } = terms
     const token: TokenRecord = { ...holder, ...rest, credentialVersion: userId === null ? 0 : version }
     const outcome = await store.insert({ id: holder.id, hash: newHash() }, token, limits, run.now)
     const { may } = run.model.roomFor(token, run.now)
@@ -120,7 +121,7 @@ const insertTaken = command(
   },
 )
 
-const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, ...terms }, run, store) => {
+const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, login, ...terms }, run, store) => {
   const now = ++run.now // so that no two are of the same age
   const userId = run.userIds[user] as string | null
   const id = drawTokenId(userId, now)
@@ -131,6 +132,7 @@ const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs
     username: userId && `${userId}@example.com`,
     credentialVersion: userId === null ? 0 : version,
     createdAt: now,
+    loginId: userId === null || login === 'none' ? null : login === 'own' ? id : drawTokenId(userId, now),
     lastUsedAt: now,
     expiresAt: now + terms.ttlMs,
     absoluteExpiresAt: now + terms.ttlMs + absoluteTtlMs,

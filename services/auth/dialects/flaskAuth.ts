@@ -33,9 +33,9 @@ export function flaskAuth({
   ttlMs,
   now,
 }: DialectParts): Routes {
-  /** A session that ends after `ttlMs`, however busy it is. */
-  const issueAccess = (owner: TokenOwner) =>
-    tokens.issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs: ttlMs })
+  /** A session that ends after `ttlMs`, however busy it is, of the same log-in as the refresh token. */
+  const issueAccess = (owner: TokenOwner, refresh: TokenRecord) =>
+    tokens.issue({ kind: 'sliding', purpose: null, owner, login: refresh, ttlMs, absoluteTtlMs: ttlMs })
 
   /** One for each user: with one for each log-in, who never logs out would be at the limit, where only sessions make room. */
   const issueRefresh = (owner: TokenOwner) =>
@@ -43,6 +43,7 @@ export function flaskAuth({
       kind: 'fixed',
       purpose: refreshPurpose,
       owner,
+      login: 'now',
       ttlMs: refreshTtlMs,
       absoluteTtlMs: refreshTtlMs,
     })
@@ -84,7 +85,7 @@ export function flaskAuth({
     const prove = () => users.verify({ username: email, password }, goneSignal(ctx))
     const user = await throttles.attempt(claim, prove)
     const refresh = user && (await issueRefresh(user))
-    const access = refresh && (await issueAccess(user))
+    const access = refresh && (await issueAccess(user, refresh.token))
     // One answer, whether there is no such user, his address is not confirmed, or the password is wrong.
     if (!access) return answer(ctx, 401, { message: 'Wrong credentials' })
     const message = `Logged in as ${user.username}`
@@ -137,8 +138,9 @@ export function flaskAuth({
   }
 
   const refresh: Handler = async ctx => {
-    const { userId: id, username, credentialVersion } = ctx.state['token'] as TokenRecord & TokenOwner
-    const issued = await issueAccess({ id: id as string, username, credentialVersion })
+    const token = ctx.state['token'] as TokenRecord & TokenOwner
+    const { userId: id, username, credentialVersion } = token
+    const issued = await issueAccess({ id: id as string, username, credentialVersion }, token)
     if (issued) ctx.body = { access_token: issued.secret }
     else answer(ctx, 401, { msg: 'Token has been revoked' })
   }

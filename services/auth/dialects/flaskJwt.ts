@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http.ts'
 import { goneSignal } from '../routes/credentials.ts'
-import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
+import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
 import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './index.ts'
 import {
@@ -18,8 +18,8 @@ import {
 } from './requests.ts'
 
 const shortestUsername = 4 // characters
-// The service asks for no password before it changes one or deletes an account. A log-in so short ago stands in for it,
-// so that a session that was stolen is not worth the account.
+// The service asks for no password before it changes one or deletes an account. A recent log-in stands in for it, so that
+// a stolen session, or whatever a stolen token can be exchanged for, is not worth the account.
 const freshForMs = 5 * 60_000
 
 const missingToken = { message: 'Token is missing' }
@@ -40,8 +40,9 @@ export function flaskJwt({
   absoluteTtlMs,
   now,
 }: DialectParts): Routes {
-  const issueSession = (owner: TokenOwner) =>
-    tokens.issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs: Math.max(ttlMs, absoluteTtlMs) })
+  const life = { ttlMs, absoluteTtlMs: Math.max(ttlMs, absoluteTtlMs) }
+  const issueSession = (owner: TokenOwner, login: 'now' | TokenRecord) =>
+    tokens.issue({ kind: 'sliding', purpose: null, owner, login, ...life })
 
   const create: Handler = async ctx => {
     requireOpenRegistration(registration)
@@ -67,7 +68,7 @@ export function flaskJwt({
     if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
     const claim = { account: username, address: ctx.state.address }
     const user = await throttles.attempt(claim, () => users.verify({ username, password }, goneSignal(ctx)))
-    const issued = user && (await issueSession(user))
+    const issued = user && (await issueSession(user, 'now'))
     if (issued) ctx.body = { token: issued.secret, access_token: issued.secret }
     else answer(ctx, 401, { error: 'Invalid credentials' })
   }
@@ -110,7 +111,7 @@ export function flaskJwt({
     }
     const user = await users.find(id)
     if (user) links.tellOfChange(user)
-    return user && issueSession(user)
+    return user && issueSession(user, session)
   }
 
   const remove: Handler = async ctx => {
@@ -153,7 +154,7 @@ export function flaskJwt({
     return token?.userId && token.kind === 'sliding' ? (token as Session) : null
   }
 
-  const isFresh = ({ createdAt }: Pick<Session, 'createdAt'>) => now() < createdAt + freshForMs
+  const isFresh = (session: Session) => now() < (provedAt(session) ?? -Infinity) + freshForMs
   const tooShort = { error: `Password must be at least ${minLength} characters long` }
   const isTooShort = (password: string) => [...password.normalize('NFKC')].length < minLength
 

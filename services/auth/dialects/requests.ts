@@ -58,7 +58,8 @@ export async function issueToGuest(
   { tokens, throttles, purpose, ttlMs }: { tokens: Tokens; throttles: Throttles; purpose: string; ttlMs: number },
 ): Promise<string> {
   await throttles.mayIssueToGuest(ctx.state.address)
-  const issued = await tokens.issue({ kind: 'fixed', purpose, owner: null, ttlMs, absoluteTtlMs: ttlMs })
+  const life = { ttlMs, absoluteTtlMs: ttlMs }
+  const issued = await tokens.issue({ kind: 'fixed', purpose, owner: null, login: null, ...life })
   return (issued as IssuedToken).secret // null is for owners whose credentials have changed
 }
 

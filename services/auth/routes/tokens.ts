@@ -58,7 +58,8 @@ export function tokenRoutes({ users, tokens, sweeper, absoluteTtlMs }: TokenRout
     if (userId !== undefined && owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
     const ttlMs = ttlSeconds * 1000
     const absolute = absoluteTtlSeconds === undefined ? Math.max(ttlMs, absoluteTtlMs) : absoluteTtlSeconds * 1000
-    const issued = await tokens.issue({ kind, purpose, owner, ttlMs, absoluteTtlMs: absolute })
+    const life = { ttlMs, absoluteTtlMs: absolute }
+    const issued = await tokens.issue({ kind, purpose, owner, login: null, ...life })
     if (issued === null)
       throw new AppError('conflict', 'The sessions of this user were ended at this moment; try again.')
     const { id, username, expiresAt, absoluteExpiresAt, createdAt } = issued.token
@@ -83,7 +84,7 @@ export function tokenRoutes({ users, tokens, sweeper, absoluteTtlMs }: TokenRout
       userId === undefined ? await tokens.page(after, limit) : { tokens: await tokens.tokensOf(userId), next: null }
     ctx.body = {
       counts: await tokens.census(),
-      tokens: page.tokens.map(({ credentialVersion, ttlMs, ...shown }) => shown),
+      tokens: page.tokens.map(({ credentialVersion, loginId, ttlMs, ...shown }) => shown),
       next: page.next,
     }
   }

@@ -1,15 +1,16 @@
 // Tokens and users in this process, gone with it. Every method is one synchronous step, hence atomic. Hides who holds what;
 // the table of the tokens is memoryTable.ts.
 import { createTokenTable, none, placeOf } from './memoryTable.ts'
-import type {
-  EndReason,
-  Refusal,
-  TokenKind,
-  TokenRecord,
-  TokenRef,
-  TokenStore,
-  UserRecord,
-  UserStore,
+import {
+  type EndReason,
+  type Refusal,
+  type TokenKind,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+  type UserRecord,
+  type UserStore,
+  usualLogin,
 } from './ports.ts'
 
 interface User {
@@ -56,6 +57,8 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   const holders: (Holder | null)[] = []
   const freeHolders: number[] = []
   const ends = new Map<string, Refusal>()
+  /** By slot: the `loginId` of the few tokens for which it is not the usual one. */
+  const logins = new Map<number, string | null>()
   let sweepAt = 0
   const counts: Record<TokenKind, number> = { sliding: 0, fixed: 0, 'single-use': 0 }
   const gate = createGate()
@@ -89,14 +92,17 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     const page = pageOf(slot)
     const i = placeOf(slot)
     const { user, kind, purpose, credentialVersion, ttlMs } = holderOf(slot)
+    const id = table.idOf(slot)
+    const ownLogin = logins.get(slot)
     return {
-      id: table.idOf(slot),
+      id,
       kind,
       purpose,
       userId: user.id,
       username: user.username,
       credentialVersion,
       createdAt: page.createdAt[i] as number,
+      loginId: ownLogin === undefined ? usualLogin({ id, kind, purpose, userId: user.id }) : ownLogin,
       lastUsedAt: page.lastUsedAt[i] as number,
       expiresAt: page.expiresAt[i] as number,
       absoluteExpiresAt: page.absoluteExpiresAt[i] as number,
@@ -113,6 +119,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     page.expiresAt[i] = token.expiresAt
     page.absoluteExpiresAt[i] = token.absoluteExpiresAt
     page.refreshCount[i] = token.refreshCount
+    if (token.loginId !== usualLogin(token)) logins.set(slot, token.loginId)
   }
 
   function userOf(userId: string | null): User {
@@ -193,6 +200,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
 
   function remove(slot: number): void {
     leave(slot)
+    logins.delete(slot)
     table.free(slot)
   }
 

@@ -24,8 +24,11 @@ export interface RestoredStore {
   restored: { tokens: number; dropped: number } | null
 }
 
-const firstLine = 'latchkey tokens 1'
+const firstLine = 'latchkey tokens 2'
+/** Of the version before, which does not name the log-ins: its users log in again for what needs a recent one. */
+const olderFirstLine = 'latchkey tokens 1'
 const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and what the store keeps of a hash
+const loginShape = /^([0-9A-Za-z]{14}|-)$/
 const unlimited = { perUser: Infinity, total: Infinity }
 
 type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'credentialVersion' | 'ttlMs'>
@@ -92,8 +95,12 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
     const terms: Terms[] = []
     let lineNumber = 0
     let ended = false
+    let isOlder = false
     for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
-      if (++lineNumber === 1 && line !== firstLine) throw new Error(`its first line is not "${firstLine}"`)
+      if (++lineNumber === 1) {
+        if (line !== firstLine && line !== olderFirstLine) throw new Error(`its first line is not "${firstLine}"`)
+        isOlder = line === olderFirstLine
+      }
       if (ended) throw new Error(`something follows its last line`)
       if (line.startsWith('end ')) {
         if (line !== `end ${checksum.digest('hex')}`) throw new Error('its checksum is wrong')
@@ -102,7 +109,7 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
       }
       checksum.update(`${line}\n`)
       if (line.startsWith('{')) terms.push(parseTerms(line, lineNumber))
-      else if (lineNumber > 1) await take(...parseToken(line, terms, lineNumber))
+      else if (lineNumber > 1) await take(...parseToken(isOlder ? `${line} -` : line, terms, lineNumber))
     }
     if (!ended) throw new Error('it ends too early')
   }
@@ -136,8 +143,9 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
         known.set(terms, number)
         chunk += `${terms}\n`
       }
-      const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount } = token
-      const members = [ref.id, ref.hash, number, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount]
+      const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount, loginId } = token
+      const numbers = [number, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount]
+      const members = [ref.id, ref.hash, ...numbers, loginId ?? '-']
       chunk += `${members.join(' ')}\n`
       if (chunk.length > 1 << 16) await flush()
     }
@@ -161,14 +169,16 @@ function parseTerms(line: string, lineNumber: number): Terms {
 }
 
 function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef, TokenRecord] {
-  const [id = '', hash = '', number, ...rest] = line.split(' ')
+  const [id = '', hash = '', number, ...members] = line.split(' ')
   const own = terms[Number(number)]
-  const numbers = rest.map(Number)
+  const login = members.at(-1) as string
+  const numbers = members.slice(0, -1).map(Number)
   if (
     own === undefined ||
     !shape.test(`${id} ${hash}`) ||
     numbers.length !== 5 ||
-    !numbers.every(Number.isSafeInteger)
+    !numbers.every(Number.isSafeInteger) ||
+    !loginShape.test(login)
   ) {
     throw new Error(`line ${lineNumber} is not a token`)
   }
@@ -181,7 +191,16 @@ function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef
   ]
   return [
     { id, hash },
-    { ...own, id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount },
+    {
+      ...own,
+      id,
+      createdAt,
+      loginId: login === '-' ? null : login,
+      lastUsedAt,
+      expiresAt,
+      absoluteExpiresAt,
+      refreshCount,
+    },
   ]
 }
 

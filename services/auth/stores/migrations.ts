@@ -66,5 +66,12 @@ export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
           .execute()
       },
     },
+
+    '0003_token_logins': {
+      async up(db: Kysely<unknown>) {
+        // Null for the tokens that are there: their users log in again for what needs a recent log-in.
+        await db.schema.alterTable('latchkey_tokens').addColumn('login_id', 'text').execute()
+      },
+    },
   }
 }

@@ -28,6 +28,11 @@ export interface TokenRecord {
   /** The user's `credentialVersion` when the token was issued; 0 for a guest. */
   credentialVersion: number
   createdAt: number
+  /**
+   * Names the log-in that led to this token: the id of the token that it issued first. A session's own id if a log-in
+   * opened it, another token's id if this one came with that or was exchanged for it, null if no log-in led to it.
+   */
+  loginId: string | null
   /** Of the last touch; `createdAt` before the first. */
   lastUsedAt: number
   /** Dead from this instant on: live is `now < expiresAt`, everywhere. Never after `absoluteExpiresAt`. */
@@ -37,6 +42,16 @@ export interface TokenRecord {
   ttlMs: number
   /** How often it was touched. */
   refreshCount: number
+}
+
+/** The `loginId` that most tokens have. A store need not keep it: a log-in opened the session, or there was none. */
+export function usualLogin({
+  id,
+  kind,
+  purpose,
+  userId,
+}: Pick<TokenRecord, 'id' | 'kind' | 'purpose' | 'userId'>): string | null {
+  return kind === 'sliding' && purpose === null && userId !== null ? id : null
 }
 
 export interface TokenLimits {

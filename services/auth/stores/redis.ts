@@ -1,6 +1,14 @@
 // Tokens in Redis or Valkey, one server or a cluster, through node-redis. Hides what a key holds (redisScripts.ts), who is
 // asked in a cluster, and how a server that is gone, hung or not the master any more becomes an error within a second.
-import type { EndReason, InsertOutcome, Refusal, TokenRecord, TokenRef, TokenStore } from './ports.ts'
+import {
+  type EndReason,
+  type InsertOutcome,
+  type Refusal,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+  usualLogin,
+} from './ports.ts'
 import {
   deleteScript,
   endUserScript,
@@ -9,6 +17,7 @@ import {
   insertScript,
   kinds,
   listScript,
+  noLogin,
   pageScript,
   renewScript,
   sweepScript,
@@ -37,6 +46,7 @@ type Answer = [
   purpose: string,
   userId: string | null,
   username: string | null,
+  loginId: string | null,
 ]
 
 /** Resolves when Redis answers and is set up so that it forgets nothing; rejects with a sentence for the operator. */
@@ -107,7 +117,16 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const limits = [Math.min(perUser, Number.MAX_SAFE_INTEGER), Math.min(total, Number.MAX_SAFE_INTEGER) - atMost]
         const what = [restOf(id), short(hash), kinds.indexOf(kind) + 1, purpose ?? '', userId ?? '', username ?? '']
         const when = [createdAt, lastUsedAt, expiresAt, token.absoluteExpiresAt, token.ttlMs, token.refreshCount]
-        const args = [now, graceMs, ...limits, ...what, credentialVersion, ...when]
+        const isUsual = token.loginId === usualLogin(token)
+        const args = [
+          now,
+          graceMs,
+          ...limits,
+          ...what,
+          credentialVersion,
+          ...when,
+          isUsual ? '' : token.loginId === null ? noLogin : restOf(token.loginId),
+        ]
         const outcome = (await redis.call(insertScript, [keyOf(tagOf(id))], args)) as InsertOutcome | [string]
         if (typeof outcome === 'string') return outcome
         const [evicted] = outcome
@@ -256,17 +275,32 @@ function short(hash: string): Buffer {
 }
 
 function recordOf(tag: string, answer: Answer): TokenRecord {
-  const [rest, kind, credentialVersion, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, ttlMs, refreshCount] =
-    answer
-  const [, , , , , , , , , purpose, userId, username] = answer
+  const [
+    rest,
+    kindNumber,
+    credentialVersion,
+    createdAt,
+    lastUsedAt,
+    expiresAt,
+    absoluteExpiresAt,
+    ttlMs,
+    refreshCount,
+  ] = answer
+  const [, , , , , , , , , purposeOrNone, userId, username, ownLogin] = answer
+  const kind = kinds[kindNumber - 1] as TokenRecord['kind']
+  const purpose = purposeOrNone === '' ? null : purposeOrNone
+  const id = tag + rest
+  const loginOf = (stored: string | null) =>
+    stored === null ? usualLogin({ id, kind, purpose, userId }) : stored === noLogin ? null : tag + stored
   return {
-    id: tag + rest,
-    kind: kinds[kind - 1] as TokenRecord['kind'],
-    purpose: purpose === '' ? null : purpose,
+    id,
+    kind,
+    purpose,
     userId,
     username,
     credentialVersion,
     createdAt,
+    loginId: loginOf(ownLogin),
     lastUsedAt,
     expiresAt,
     absoluteExpiresAt,

@@ -15,20 +15,32 @@ export const kinds = ['sliding', 'fixed', 'single-use'] as const
 /** Bytes of a token's SHA-256 that are kept: 120 bits, and a packed token stays below the 64 of a small hash's entry. */
 export const hashBytes = 15
 
+/** In the place of a login, for a token that no log-in led to. */
+export const noLogin = '----------'
+
 const library = `
-local sliding, singleUse = 1, 3
--- kind, number of the user (0: guest), version, created, used, expires, absolute, ttl, uses, hash; then the purpose
+local sliding, singleUse, ownLogin = 1, 3, 2^31
+-- kind, number of the user (0: guest), version, created, used, expires, absolute, ttl, uses, hash; then the purpose.
+-- The highest bit of uses says that ten characters come before the purpose: the login, as the rest of an id. Most tokens
+-- have the usual one, and none here. An older version takes it for a part of the purpose and refuses the token.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 
 local function load(value)
   local kind, user, version, created, used, expires, absolute, ttl, count, hash, at = struct.unpack(format, value)
+  local login = false
+  if count >= ownLogin then
+    count = count - ownLogin
+    login, at = struct.unpack('c10', value, at)
+  end
   return {kind = kind, user = user, version = version, created = created, used = used, expires = expires,
-    absolute = absolute, ttl = ttl, count = count, hash = hash, purpose = string.sub(value, at)}
+    absolute = absolute, ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at)}
 end
 
 local function save(key, rest, t)
-  local packed = struct.pack(format, t.kind, t.user, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.hash)
-  redis.call('HSET', key, rest, packed .. t.purpose)
+  local count = t.count
+  if t.login then count = count + ownLogin end
+  local packed = struct.pack(format, t.kind, t.user, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, count, t.hash)
+  redis.call('HSET', key, rest, packed .. (t.login or '') .. t.purpose)
 end
 
 -- The key outlives everything in it, by Redis's own clock, and then goes by itself.
@@ -81,7 +93,7 @@ end
 local function use(key, rest, t, now, grace)
   if t.kind == sliding then t.expires = math.min(now + t.ttl, t.absolute) end
   t.used = now
-  t.count = t.count + 1
+  t.count = math.min(t.count + 1, ownLogin - 1)
   if t.kind == singleUse then
     drop(key, rest)
   else
@@ -91,7 +103,7 @@ local function use(key, rest, t, now, grace)
 end
 
 local function answer(rest, t, id, name)
-  return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name}
+  return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name, t.login}
 end
 
 -- field, value of everything in the key: tokens under 'tokens', floors by the user's number under 'floors'
@@ -130,7 +142,7 @@ end
 return answers
 `)
 
-/** args: now, grace, perUser, room, rest, hash, kind, purpose, userId, username, version, created, used, expires, absolute, ttl, uses. */
+/** args: now, grace, perUser, room, rest, hash, kind, purpose, userId, username, version, created, used, expires, absolute, ttl, uses, login or ''. */
 export const insertScript = script(`
 local key, now, grace, perUser, room = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local rest, userId, username, version = ARGV[5], ARGV[9], ARGV[10], tonumber(ARGV[11])
@@ -162,7 +174,7 @@ if not evicted and room < 1 then return 'full' end
 -- The first write adds something: where memory is full, this is where it ends, and nothing has changed.
 save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
   used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
-  count = tonumber(ARGV[17]), hash = ARGV[6], purpose = ARGV[8]})
+  count = tonumber(ARGV[17]), hash = ARGV[6], login = ARGV[18] ~= '' and ARGV[18], purpose = ARGV[8]})
 if number > 0 then redis.call('HSET', key, 'u' .. number, userId, 'n' .. number, username) end
 if evicted then redis.call('HDEL', key, evicted) end
 keep(key, tonumber(ARGV[14]) - now + grace)

@@ -29,7 +29,7 @@ type TokenRow = TokenRecord & {
 
 const recordColumns = sql.raw(
   `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
-   created_at as "createdAt", last_used_at as "lastUsedAt", expires_at as "expiresAt",
+   created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", expires_at as "expiresAt",
    absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount"`,
 )
 const rowColumns = sql`${recordColumns}, hash, end_reason as "endReason", ended_at as "endedAt", renewed_at as "renewedAt"`
@@ -113,11 +113,11 @@ export async function openTokenStore(url: string): Promise<TokenStore> {
           const evicted = oldest === undefined ? 0 : 1
           if (atMost - evicted >= total) return 'full'
           const { numAffectedRows } = await sql`insert into latchkey_tokens
-            (id, hash, kind, purpose, user_id, username, credential_version, created_at, last_used_at, expires_at,
-              absolute_expires_at, ttl_ms, refresh_count, sweep_at)
+            (id, hash, kind, purpose, user_id, username, credential_version, created_at, login_id, last_used_at,
+              expires_at, absolute_expires_at, ttl_ms, refresh_count, sweep_at)
             values (${ref.id}, ${ref.hash}, ${token.kind}, ${token.purpose}, ${userId}, ${token.username},
-              ${token.credentialVersion}, ${token.createdAt}, ${token.lastUsedAt}, ${token.expiresAt},
-              ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.expiresAt})
+              ${token.credentialVersion}, ${token.createdAt}, ${token.loginId}, ${token.lastUsedAt},
+              ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.expiresAt})
             on conflict (id) do nothing`.execute(tx)
           if (numAffectedRows !== 1n) return 'taken'
           // Last: nobody loses a session for a token that is refused.

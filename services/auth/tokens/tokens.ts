@@ -48,6 +48,8 @@ export interface TokenTerms {
   purpose: string | null
   /** Null: a guest. */
   owner: TokenOwner | null
+  /** What led to it: a log-in just now, whatever led to another token, or nothing that proves who holds it. */
+  login: 'now' | Pick<TokenRecord, 'loginId'> | null
   /** Idle time of a sliding token, whole life of the others. */
   ttlMs: number
   /** However busy a sliding token is. */
@@ -100,7 +102,7 @@ export function createTokens({
 
   /** Null where the owner's credentials have changed since they were verified: the log-in that proved them came too late. */
   async function issue(terms: TokenTerms): Promise<IssuedToken | null> {
-    const { kind, purpose, owner, ttlMs, absoluteTtlMs } = terms
+    const { kind, purpose, owner, login, ttlMs, absoluteTtlMs } = terms
     const createdAt = now()
     const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
     const id = drawTokenId(owner?.id ?? null, createdAt)
@@ -112,6 +114,7 @@ export function createTokens({
       username: owner?.username ?? null,
       credentialVersion: owner?.credentialVersion ?? 0,
       createdAt,
+      loginId: login === 'now' ? id : (login?.loginId ?? null),
       lastUsedAt: createdAt,
       expiresAt: Math.min(createdAt + ttlMs, absoluteExpiresAt),
       absoluteExpiresAt,
@@ -194,9 +197,9 @@ export function createTokens({
       return issued
     },
 
-    /** For a user who has just proved who he is. Null as `issue`. */
+    /** For a user who has just logged in. Null as `issue`. */
     issueSession(owner: TokenOwner): Promise<IssuedToken | null> {
-      return issue({ kind: 'sliding', purpose: null, owner, ttlMs, absoluteTtlMs })
+      return issue({ kind: 'sliding', purpose: null, owner, login: 'now', ttlMs, absoluteTtlMs })
     },
 
     /** The tokens that are admitted, each extended or consumed by this; null for every other, whatever the reason. In order. */
@@ -292,6 +295,12 @@ export function createTokens({
       return (await ask(store.findByUser(tagOf(userId), userId, now()))).filter(isSession)
     },
   }
+}
+
+/** When the user proved who they are, by the log-in that led to this token; null if none did. Never later than it was. */
+export function provedAt({ id, loginId, createdAt }: TokenRecord): number | null {
+  if (loginId === null) return null
+  return loginId === id ? createdAt : issuedAtOf(loginId)
 }
 
 /** A sliding token that a user got by logging in. */

@@ -44,7 +44,8 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
   async function sendLink(user: UserRecord, purpose: Purpose, mail: (link: string) => Omit<Mail, 'userId' | 'to'>) {
     // Before the links that he has end for this one: an operator's may be the only one for who has no address.
     if (!isAddress(user.username)) return
-    const terms = { kind: 'single-use', purpose, owner: user, ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs } as const
+    const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
+    const terms = { kind: 'single-use', purpose, owner: user, login: null, ...life } as const
     const issued = await tokens.issueOnly(terms)
     // Behind the #: it reaches no server, no log and no Referer before somebody presses the button on that page.
     if (issued) send(user, mail(`${publicUrl}/account#${purpose}=${issued.secret}`))
