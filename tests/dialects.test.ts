@@ -900,21 +900,97 @@ describe('the dialects', function () {
       expect((await call('POST', '/token/refresh', refresh)).status).to.equal(200)
     })
 
-    it('revokes an access token and a refresh token, each for itself', async () => {
-      const { access, refresh } = await loggedIn()
-      expect(said(await call('POST', '/logout/access', access))).to.deep.equal({
-        status: 200,
-        body: { message: 'Access token has been revoked' },
-      })
-      const revoked = msg(401, 'Token has been revoked')
-      expect(said(await call('GET', '/secret', access))).to.deep.equal(revoked)
-      expect(said(await call('POST', '/logout/access', access))).to.deep.equal(revoked)
-      expect((await call('POST', '/token/refresh', refresh)).status).to.equal(200)
-      expect(said(await call('POST', '/logout/refresh', refresh))).to.deep.equal({
-        status: 200,
-        body: { message: 'Refresh token has been revoked' },
-      })
-      expect(said(await call('POST', '/token/refresh', refresh))).to.deep.equal(revoked)
+    const refreshed = async (refresh: string) =>
+      String((await call('POST', '/token/refresh', refresh)).body['access_token'])
+    const secretStatus = async (access: string) => (await call('GET', '/secret', access)).status
+    const revoked = msg(401, 'Token has been revoked')
+
+    it('ends with one log-out all that the log-in led to, and with either of its two tokens', async () => {
+      for (const which of ['access', 'refresh', 'refreshed'] as const) {
+        const { access, refresh } = await loggedIn()
+        const all = { access, refresh, refreshed: await refreshed(refresh) }
+        const kind = which === 'refresh' ? 'refresh' : 'access'
+        expect(said(await call('POST', `/logout/${kind}`, all[which]))).to.deep.equal({
+          status: 200,
+          body: { message: `${kind === 'refresh' ? 'Refresh' : 'Access'} token has been revoked` },
+        })
+        for (const token of [access, all.refreshed]) {
+          expect(said(await call('GET', '/secret', token))).to.deep.equal(revoked)
+          expect(said(await call('POST', '/logout/access', token))).to.deep.equal(revoked)
+          expect(await dataStatus(token)).to.equal(401)
+        }
+        expect(said(await call('POST', '/token/refresh', refresh))).to.deep.equal(revoked)
+        expect(said(await call('POST', '/logout/refresh', refresh))).to.deep.equal(revoked)
+      }
+    })
+
+    it('ends a refresh token with its session on every route of Auth that ends one', async () => {
+      const routes: [string, (token: string, id: string) => Promise<Answer>][] = [
+        ['POST /logout', token => ask('POST', `${opened.auth}/logout`, token)],
+        ['POST /revoke', token => ask('POST', `${opened.auth}/revoke`, null, { token })],
+        ['DELETE /sessions/:id', (token, id) => ask('DELETE', `${opened.auth}/sessions/${id}`, token)],
+        ['DELETE /sessions', token => ask('DELETE', `${opened.auth}/sessions`, token)],
+        ['DELETE /tokens/:id', (_, id) => ask('DELETE', `${opened.authInternal}/tokens/${id}`, adminKey)],
+      ]
+      for (const [route, end] of routes) {
+        const { access, refresh } = await loggedIn()
+        const { body } = await ask('GET', `${opened.auth}/sessions`, access)
+        expect((await end(access, (body['sessions'] as { id: string }[])[0]?.id as string)).status, route).to.be.oneOf([
+          200, 204,
+        ])
+        expect(said(await call('POST', '/token/refresh', refresh)), route).to.deep.equal(revoked)
+      }
+    })
+
+    it('ends with a log-out nothing of another log-in', async () => {
+      const credentials = await registered()
+      const session = await logIn(opened.auth, { username: credentials.email, password: credentials.password })
+      secrets.add(session)
+      const { access, refresh } = await loggedIn(credentials)
+      const other = await loggedIn()
+      expect((await call('POST', '/logout/access', access)).status).to.equal(200)
+      expect(await secretStatus(session)).to.equal(200)
+      expect(await secretStatus(other.access)).to.equal(200)
+      expect((await call('POST', '/token/refresh', other.refresh)).status).to.equal(200)
+      expect((await call('POST', '/token/refresh', refresh)).status).to.equal(401)
+      const again = await loggedIn(credentials)
+      expect((await ask('POST', `${opened.auth}/logout`, session)).status).to.equal(204)
+      expect(await secretStatus(again.access)).to.equal(200)
+      expect((await call('POST', '/token/refresh', again.refresh)).status).to.equal(200)
+    })
+
+    it('ends the sessions of a refresh token with it when a new log-in takes its place', async () => {
+      const credentials = await registered()
+      const first = await loggedIn(credentials)
+      const stolen = await refreshed(first.refresh)
+      const second = await loggedIn(credentials)
+      for (const token of [first.access, stolen]) expect(await secretStatus(token)).to.equal(401)
+      expect((await call('POST', '/token/refresh', first.refresh)).status).to.equal(401)
+      expect(await secretStatus(second.access)).to.equal(200)
+    })
+
+    it('leaves no session to a refresh that races the log-out', async () => {
+      for (let i = 0; i < 5; i++) {
+        const { access, refresh } = await loggedIn()
+        const [ended, ...answers] = await Promise.all([
+          call('POST', i % 2 ? '/logout/refresh' : '/logout/access', i % 2 ? refresh : access),
+          ...Array.from({ length: 10 }, () => call('POST', '/token/refresh', refresh)),
+        ])
+        expect(ended?.status).to.equal(200)
+        const made = answers.filter(({ status }) => status === 200).map(({ body }) => String(body['access_token']))
+        for (const token of made) expect(await secretStatus(token)).to.equal(401)
+        expect((await call('POST', '/token/refresh', refresh)).status).to.equal(401)
+      }
+    })
+
+    it('lets no session outlive the refresh token that it was made with', async () => {
+      const { refresh } = await loggedIn()
+      clock.advance(30 * 24 * 60 * minute - 5 * minute)
+      const last = await refreshed(refresh)
+      clock.advance(5 * minute - 1)
+      expect(await secretStatus(last)).to.equal(200)
+      clock.advance(1)
+      expect(await secretStatus(last)).to.equal(401)
     })
 
     it('lets an access token live 15 minutes, however much it is used, and a refresh token 30 days', async () => {

@@ -33,11 +33,20 @@ export function flaskAuth({
   ttlMs,
   now,
 }: DialectParts): Routes {
-  /** A session that ends after `ttlMs`, however busy it is, of the same log-in as the refresh token. */
-  const issueAccess = (owner: TokenOwner, refresh: TokenRecord) =>
-    tokens.issue({ kind: 'sliding', purpose: null, owner, login: refresh, ttlMs, absoluteTtlMs: ttlMs })
+  /** A session that ends after `ttlMs`, however busy it is, and no later than the refresh token of the same log-in. */
+  const issueAccess = (owner: TokenOwner, refresh: TokenRecord) => {
+    const lifeMs = Math.max(1, Math.min(ttlMs, refresh.expiresAt - now()))
+    return tokens.issue({
+      kind: 'sliding',
+      purpose: null,
+      owner,
+      login: refresh,
+      ttlMs: lifeMs,
+      absoluteTtlMs: lifeMs,
+    })
+  }
 
-  /** One for each user: with one for each log-in, who never logs out would be at the limit, where only sessions make room. */
+  /** One per user: with one per log-in, a user who never logs out would reach the limit, where only sessions make room. */
   const issueRefresh = (owner: TokenOwner) =>
     tokens.issueOnly({
       kind: 'fixed',
@@ -139,16 +148,23 @@ export function flaskAuth({
 
   const refresh: Handler = async ctx => {
     const token = ctx.state['token'] as TokenRecord & TokenOwner
+    const secret = ctx.state['secret'] as string
     const { userId: id, username, credentialVersion } = token
     const issued = await issueAccess({ id: id as string, username, credentialVersion }, token)
-    if (issued) ctx.body = { access_token: issued.secret }
-    else answer(ctx, 401, { msg: 'Token has been revoked' })
+    const [stillLive] = await tokens.validate([secret], { purpose: refreshPurpose, touch: false })
+    if (issued && stillLive) {
+      ctx.body = { access_token: issued.secret }
+      return
+    }
+    // A log-out that ended the refresh token meanwhile may not have seen this session.
+    if (issued) await tokens.end(issued.token)
+    answer(ctx, 401, { msg: 'Token has been revoked' })
   }
 
   const logOut =
     (kind: string): Handler =>
     async ctx => {
-      await tokens.revoke(ctx.state['secret'] as string)
+      await tokens.end(ctx.state['token'] as TokenRecord)
       ctx.body = { message: `${kind} token has been revoked` }
     }
 

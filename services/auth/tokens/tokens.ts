@@ -179,21 +179,57 @@ export function createTokens({
     return null
   }
 
+  /** All tokens of the user that came from the same log-in, in rounds: the first may have been exchanged meanwhile. */
+  async function endRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
+    const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
+    for (;;) {
+      const own = await ask(store.findByUser(tagOf(userId as string), userId as string, now()))
+      const relatives = own.filter(isRelative)
+      if (relatives.length === 0) return
+      for (const relative of relatives) {
+        const ended = await ask(store.deleteById(relative.id, now()))
+        if (ended) tell('revoked', ended)
+      }
+    }
+  }
+
+  /**
+   * Ends a live token by `remove`, and with it every other that its log-in led to: sessions with the refresh token that
+   * they were made with, and the refresh token with any of them.
+   */
+  async function endLogin(
+    token: TokenRecord,
+    remove: () => Promise<TokenRecord | null> = () => store.deleteById(token.id, now()),
+  ): Promise<TokenRecord | null> {
+    // The token itself last: if the store fails before that, the client still holds it and can try again.
+    if (hasRelatives(token)) await endRelatives(token)
+    const ended = await ask(remove())
+    if (ended) tell('revoked', ended)
+    // A refresh token made sessions until it was gone.
+    if (hasRelatives(token) && !isSession(token)) await endRelatives(token)
+    return ended
+  }
+
+  /** By `remove` alone, if the token is not known before. */
+  async function endUnseen(remove: Promise<TokenRecord | null>): Promise<boolean> {
+    const ended = await ask(remove)
+    if (ended) tell('revoked', ended)
+    if (ended && hasRelatives(ended)) await endRelatives(ended)
+    return ended !== null
+  }
+
   return {
     issue,
 
     /**
-     * The same, and the user's older tokens of this purpose end: of several that are issued at the same time the last one
-     * stays. Null as `issue`.
+     * The same, and the user's older tokens of this purpose end, with all that they were exchanged for: of several that
+     * are issued at the same time the last one stays. Null as `issue`.
      */
     async issueOnly(terms: TokenTerms & { purpose: string; owner: TokenOwner }): Promise<IssuedToken | null> {
       const issued = await issue(terms)
       const { id } = terms.owner
       const own = await ask(store.findByUser(tagOf(id), id, now()))
-      for (const older of own.filter(({ purpose }) => purpose === terms.purpose).slice(0, -1)) {
-        const token = await ask(store.deleteById(older.id, now()))
-        if (token) tell('revoked', token)
-      }
+      for (const older of own.filter(({ purpose }) => purpose === terms.purpose).slice(0, -1)) await endLogin(older)
       return issued
     },
 
@@ -229,8 +265,8 @@ export function createTokens({
     },
 
     /**
-     * Ends the session of this secret; true also where it was dead already. False for a live token that is no session,
-     * which stays. Holds once resolved; where it rejects, the session must be taken for live.
+     * Ends the session of this secret, and all that its log-in led to; true also if it was dead already. False for a live
+     * token that is no session, which stays. Holds once resolved; if it rejects, the session must be taken for live.
      */
     async endSession(secret: string): Promise<boolean> {
       const ref = format.parse(secret)
@@ -238,27 +274,27 @@ export function createTokens({
       const [seen] = await ask(store.look([ref], now(), null))
       if (!seen) return (await ask(store.explain(ref, now(), null))).reason !== 'other purpose'
       if (!isSession(seen)) return false
-      const token = await ask(store.delete(ref, now()))
-      if (token) tell('revoked', token)
+      await endLogin(seen, () => store.delete(ref, now()))
       return true
     },
 
-    /** Ends the token of this secret, whatever it is for; nothing where there is none. Holds once resolved. */
-    async revoke(secret: string): Promise<void> {
-      const ref = format.parse(secret)
-      const token = ref && (await ask(store.delete(ref, now())))
-      if (token) tell('revoked', token)
+    /** Ends the token, and all that its log-in led to. Holds once resolved. */
+    async end(token: TokenRecord): Promise<void> {
+      await endLogin(token)
     },
 
-    /** False where there is no such token, or, where `userId` is given, it is not one of this user's sessions. */
+    /** The same for the token of this secret, whatever it is for; nothing if there is none. */
+    async revoke(secret: string): Promise<void> {
+      const ref = format.parse(secret)
+      if (ref) await endUnseen(store.delete(ref, now()))
+    },
+
+    /** The same by the id. False if there is no such token or, with a `userId`, it is not one of this user's sessions. */
     async revokeById(id: string, userId?: string): Promise<boolean> {
-      if (userId !== undefined) {
-        const own = await ask(store.findByUser(tagOf(userId), userId, now()))
-        if (!own.some(token => token.id === id && isSession(token))) return false
-      }
-      const token = await ask(store.deleteById(id, now()))
-      if (token) tell('revoked', token)
-      return token !== null
+      if (userId === undefined) return endUnseen(store.deleteById(id, now()))
+      const own = await ask(store.findByUser(tagOf(userId), userId, now()))
+      const session = own.find(token => token.id === id && isSession(token))
+      return session !== undefined && (await endLogin(session)) !== null
     },
 
     /**
@@ -306,6 +342,11 @@ export function provedAt({ id, loginId, createdAt }: TokenRecord): number | null
 /** A sliding token that a user got by logging in. */
 function isSession({ kind, purpose, userId }: TokenRecord): boolean {
   return kind === 'sliding' && purpose === null && userId !== null
+}
+
+/** Whether other tokens may have come from the same log-in: not if the log-in opened this session and nothing else. */
+function hasRelatives(token: TokenRecord): boolean {
+  return token.loginId !== null && !(isSession(token) && token.loginId === token.id)
 }
 
 function reasonOf(
