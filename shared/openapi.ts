@@ -132,12 +132,12 @@ export function describeApi(listeners: ApiListener[], { title, description }: Ap
   }
 }
 
-/** `GET /openapi.json`. */
+/** `GET /openapi.json`. All requests share the bytes of one answer. */
 export function openApiRoute(document: Record<string, unknown>): Handler {
-  const text = JSON.stringify(document)
+  const bytes = Buffer.from(JSON.stringify(document))
   return function openApi(ctx) {
     ctx.type = 'application/json'
-    ctx.body = text
+    ctx.body = bytes
   }
 }
 

@@ -13,7 +13,7 @@ interface Import {
 }
 
 const files = globSync('{shared,services}/**/*.{ts,js}')
-  .filter(file => !file.includes('/pages/'))
+  .filter(file => !/\/pages\/.*\.js$/.test(file))
   .map(file => file.replaceAll('\\', '/'))
 const sources = new Map(files.map(file => [file, readFileSync(file, 'utf8')]))
 

@@ -23,7 +23,7 @@ describe('the pages of the console', () => {
       expect(page).to.equal(null) // it is no JSON
       const answer = await fetch(`${base}/console`)
       expect(answer.headers.get('content-type')).to.equal('text/html; charset=utf-8')
-      expect(answer.headers.get('cache-control')).to.equal('no-store')
+      expect(answer.headers.get('cache-control')).to.equal('no-cache')
       expect(answer.headers.get('x-content-type-options')).to.equal('nosniff')
       expect(answer.headers.get('content-security-policy')).to.equal(
         `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src ${connections}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,

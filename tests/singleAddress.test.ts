@@ -4,7 +4,9 @@ import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { brotliDecompressSync } from 'node:zlib'
 import { expect } from 'chai'
+import { request } from 'undici'
 import { layOut, storesOfHeroku } from '../scripts/layout.ts'
 import { openBusiness } from '../services/business/app.ts'
 import { readBusinessConfig } from '../services/business/config.ts'
@@ -113,6 +115,31 @@ describe('at a single address', () => {
       expect((await fetch(`${single.url}/${path}`)).status, path).to.equal(200)
     }
     expect(await (await fetch(`${single.url}/docs/swagger-ui-bundle.js`)).text()).to.have.length.above(1_000_000)
+  })
+
+  it('a static file arrives compressed, with its ETag, and not again where the client has it', async () => {
+    for (const path of ['/docs/swagger-ui-bundle.js', '/console', '/account']) {
+      const get = async (headers: Record<string, string>, method: 'GET' | 'HEAD' = 'GET') => {
+        const answer = await request(`${single.url}${path}`, { method, headers })
+        return { ...answer, bytes: Buffer.from(await answer.body.arrayBuffer()) }
+      }
+      const full = await get({ 'accept-encoding': 'br' })
+      const plain = await get({})
+      expect(brotliDecompressSync(full.bytes).equals(plain.bytes), path).to.equal(true)
+      expect(full.headers).to.include({
+        'content-encoding': 'br',
+        vary: 'Accept-Encoding',
+        'cache-control': 'no-cache',
+      })
+      expect(Number(full.headers['content-length'])).to.equal(full.bytes.length)
+      const etag = full.headers['etag'] as string
+      expect(etag).to.match(/^"[\w-]+-br"$/)
+      const head = await get({ 'accept-encoding': 'br' }, 'HEAD')
+      expect([head.statusCode, head.bytes.length, head.headers['etag']]).to.deep.equal([200, 0, etag])
+      expect(head.headers['content-length']).to.equal(full.headers['content-length'])
+      const again = await get({ 'accept-encoding': 'br', 'if-none-match': etag })
+      expect([again.statusCode, again.bytes.length, again.headers['etag']]).to.deep.equal([304, 0, etag])
+    }
   })
 
   it('the console is there, with all that it loads, and calls nobody else', async () => {

@@ -104,10 +104,12 @@ const ofProof = {
   429: tooManyAttempts,
 }
 
+const notModified = { description: 'The client has this already: its ETag was in If-None-Match' }
+
 const pageOperation = {
   tag: 'Documents',
   lock: 'open',
-  answers: { 200: { description: 'A page', types: ['text/html'] } },
+  answers: { 200: { description: 'A page', types: ['text/html'] }, 304: notModified },
 } as const
 
 /** On both listeners: the page for everybody, and the operator's. */
@@ -124,6 +126,7 @@ const consoleOperations: Operations = {
         description: 'A script, a style sheet, its settings',
         types: ['text/javascript', 'text/css', 'image/svg+xml', 'application/json'],
       },
+      304: notModified,
     },
     problems: { 404: 'There is no such file.' },
   },
@@ -253,10 +256,9 @@ const publicOperations: Operations = {
     problems: { 401: 'Unknown, used, too old, or replaced by a newer one.', 429: tooManyTokens },
   },
   'GET /account': {
+    ...pageOperation,
     summary: 'The page that links in mails open',
     tag: 'Account',
-    lock: 'open',
-    answers: { 200: { description: 'A page', types: ['text/html'] } },
   },
   'GET /.well-known/jwks.json': {
     summary: 'The public keys of the tokens (RFC 7517), with TOKEN_FORMAT=jwt',
@@ -277,6 +279,7 @@ const publicOperations: Operations = {
         description: 'A script, a style sheet, the description of Auth',
         types: ['text/javascript', 'text/css', 'application/json'],
       },
+      304: notModified,
     },
     problems: { 404: 'There is no such file.' },
   },

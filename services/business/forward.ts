@@ -85,7 +85,7 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
       if (value !== undefined && !notPassedBack.test(name)) res.setHeader(name, value)
     }
     ctx.status = answer.statusCode
-    if (method === 'HEAD' || answer.statusCode === 204) await answer.body.dump()
+    if (method === 'HEAD' || answer.statusCode === 204 || answer.statusCode === 304) await answer.body.dump()
     else ctx.body = answer.body
   }
 

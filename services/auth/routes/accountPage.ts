@@ -1,7 +1,7 @@
 // GET /account: the page that links in mails open. It holds no secret and does nothing by itself: the token is behind the #
-// of the link, which browsers keep to themselves, and is sent only when somebody presses the button.
+// of the link, which browsers keep to themselves, and is sent only when the user presses the button.
 import { hash } from 'node:crypto'
-import type { Handler } from '../../../shared/http.ts'
+import { staticText } from '../pages/static.ts'
 
 const style = `
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -80,8 +80,4 @@ const policy = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-export const accountPage: Handler = ctx => {
-  ctx.type = 'text/html; charset=utf-8'
-  ctx.set('Content-Security-Policy', policy)
-  ctx.body = page
-}
+export const accountPage = staticText(page, '.html', { 'Content-Security-Policy': policy })

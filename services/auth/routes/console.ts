@@ -1,30 +1,23 @@
-// GET /console and the files that it loads, on both listeners: tokens watched live, and the view of the operator, which holds
-// no key itself. Nothing is asked of any other host, but of Business where that has an address of its own.
+// GET /console and the files that it loads, on both listeners: tokens watched live, and the operator's view, which holds no
+// key itself. The pages call no other host, except Business if that has an address of its own.
 import { readdirSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { dirname, extname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AppError } from '../../../shared/errors.ts'
-import type { Context, Handler } from '../../../shared/http.ts'
+import type { Handler } from '../../../shared/http.ts'
+import { staticFile } from '../pages/static.ts'
 
 const own = join(import.meta.dirname, '../console')
 const packageOf = (name: string) => dirname(createRequire(import.meta.url).resolve(`${name}/package.json`))
 
-const files: Record<string, string> = {
-  'preact.js': join(packageOf('preact'), 'dist/preact.mjs'),
-  'htm.js': join(dirname(createRequire(import.meta.url).resolve('htm')), 'htm.module.js'),
+const files: Record<string, Handler> = {
+  'preact.js': staticFile(join(packageOf('preact'), 'dist/preact.mjs')),
+  'htm.js': staticFile(join(dirname(createRequire(import.meta.url).resolve('htm')), 'htm.module.js')),
   ...Object.fromEntries(
     readdirSync(own)
       .filter(name => /\.(js|css|svg)$/.test(name))
-      .map(name => [name, join(own, name)]),
+      .map(name => [name, staticFile(join(own, name))]),
   ),
-}
-const types: Record<string, string> = {
-  '.css': 'text/css',
-  '.html': 'text/html',
-  '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
-  '.svg': 'image/svg+xml',
 }
 
 export interface ConsoleOptions {
@@ -43,35 +36,30 @@ export interface ConsoleOptions {
 
 export function consoleRoutes({ businessUrl, publicUrl, now, ...shown }: ConsoleOptions) {
   const isElsewhere = businessUrl !== null && businessUrl !== 'self'
-  const page =
-    (file: string, connections: string): Handler =>
-    async ctx => {
-      ctx.set(
-        'Content-Security-Policy',
-        [
-          "default-src 'none'",
-          "script-src 'self'",
-          "style-src 'self'",
-          "img-src 'self'",
-          `connect-src ${connections}`,
-          "base-uri 'none'",
-          "form-action 'none'",
-          "frame-ancestors 'none'",
-        ].join('; '),
-      )
-      await send(ctx, join(own, file))
-    }
+  const page = (file: string, connections: string) =>
+    staticFile(join(own, file), {
+      'Content-Security-Policy': [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        `connect-src ${connections}`,
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+      ].join('; '),
+    })
 
-  const asset: Handler = async ctx => {
+  const asset: Handler = (ctx, next) => {
     const { file = '' } = ctx.params
     if (file === 'settings.json') {
-      // With the time here: the rings drain by this clock, whatever that of the reader's machine says.
+      // With the server's time: the rings drain by this clock, not by that of the reader's machine.
       ctx.body = { ...shown, businessUrl: businessUrl === 'self' ? '' : businessUrl, publicUrl, now: now() }
       return
     }
-    const path = Object.hasOwn(files, file) ? files[file] : undefined
-    if (path === undefined) throw new AppError('not_found', 'There is nothing at this path.')
-    await send(ctx, path)
+    const send = Object.hasOwn(files, file) ? files[file] : undefined
+    if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
+    return send(ctx, next)
   }
 
   return {
@@ -79,9 +67,4 @@ export function consoleRoutes({ businessUrl, publicUrl, now, ...shown }: Console
     operator: page('operator.html', "'self'"),
     asset,
   }
-}
-
-async function send(ctx: Context, path: string): Promise<void> {
-  ctx.body = await readFile(path, 'utf8')
-  ctx.type = `${types[extname(path)]}; charset=utf-8`
 }

@@ -1,24 +1,19 @@
-// GET /docs and /redoc, and the files that they load: the description of both services for people. Nothing is asked of any
-// other host.
-import { readFile } from 'node:fs/promises'
+// GET /docs and /redoc, and the files that they load: the description of both services for people. The pages load nothing
+// from any other host.
 import { createRequire } from 'node:module'
-import { dirname, extname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AppError } from '../../../shared/errors.ts'
-import type { Context, Handler } from '../../../shared/http.ts'
+import type { Handler } from '../../../shared/http.ts'
+import { openApiRoute } from '../../../shared/openapi.ts'
+import { staticFile, staticText } from '../pages/static.ts'
 
 const swaggerFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
 const own = join(import.meta.dirname, '../pages')
 
-const folderOf: Record<string, string> = {
-  'swagger-ui.css': swaggerFolder,
-  'swagger-ui-bundle.js': swaggerFolder,
-  'swagger-ui-standalone-preset.js': swaggerFolder,
-  'docs.js': own,
-  'redoc.standalone.js': own,
-  'redoc.css': own,
-  'redoc.js': own,
+const files: Record<string, Handler> = {
+  ...filesOf(swaggerFolder, ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
+  ...filesOf(own, ['docs.js', 'redoc.standalone.js', 'redoc.css', 'redoc.js']),
 }
-const types: Record<string, string> = { '.css': 'text/css', '.js': 'text/javascript', '.html': 'text/html' }
 
 /**
  * `ownDocument`: the description of Auth as it is to be read below /docs/. `businessUrl`: where these pages find that of
@@ -44,33 +39,23 @@ export function docsRoutes(ownDocument: Record<string, unknown>, businessUrl: st
     "frame-ancestors 'none'",
   ].join('; ')
 
-  const page =
-    (file: string): Handler =>
-    async ctx => {
-      ctx.set('Content-Security-Policy', policy)
-      await send(ctx, join(own, file))
-    }
+  const assets: Record<string, Handler> = {
+    ...files,
+    'documents.js': staticText(`const latchkeyDocuments = ${JSON.stringify(documents)}\n`, '.js'),
+    'openapi.json': openApiRoute(ownDocument),
+  }
+  const page = (file: string) => staticFile(join(own, file), { 'Content-Security-Policy': policy })
 
-  const asset: Handler = async ctx => {
+  const asset: Handler = (ctx, next) => {
     const { file = '' } = ctx.params
-    if (file === 'documents.js') {
-      ctx.type = 'text/javascript'
-      ctx.body = `const latchkeyDocuments = ${JSON.stringify(documents)}\n`
-      return
-    }
-    if (file === 'openapi.json') {
-      ctx.body = ownDocument
-      return
-    }
-    const folder = Object.hasOwn(folderOf, file) ? folderOf[file] : undefined
-    if (folder === undefined) throw new AppError('not_found', 'There is nothing at this path.')
-    await send(ctx, join(folder, file))
+    const send = Object.hasOwn(assets, file) ? assets[file] : undefined
+    if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
+    return send(ctx, next)
   }
 
   return { swaggerUi: page('docs.html'), redoc: page('redoc.html'), asset }
 }
 
-async function send(ctx: Context, path: string): Promise<void> {
-  ctx.body = await readFile(path, 'utf8')
-  ctx.type = `${types[extname(path)]}; charset=utf-8`
+function filesOf(folder: string, names: string[]): Record<string, Handler> {
+  return Object.fromEntries(names.map(name => [name, staticFile(join(folder, name))]))
 }

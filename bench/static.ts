@@ -1,0 +1,114 @@
+// npm run bench:static: what readers of a large static file do to the latency of /data. Calm and busy rounds alternate in one
+// run; ends with the ratio of their p99.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { parseArgs } from 'node:util'
+import { drive, type LoadResult, loadTool, median } from './load.ts'
+import { describeMachine, logIn, start, startAuth, stopAll } from './processes.ts'
+
+const usage = `Usage: npm run bench:static [-- options]
+
+Measures GET /data with and without clients that read a static file of Auth without pause, and prints both p99 and
+their ratio. Starts its own Auth and Business, and writes no file.
+
+  --readers <n>      clients that read the file, each on its own connection (60)
+  --file <path>      what they read (/docs/swagger-ui-bundle.js)
+  --connections <n>  connections that ask for /data (64)
+  --rounds <n>       calm and busy rounds (5)
+  --seconds <n>      length of a round (4)
+  --single           both services at one address: Business passes the file on
+  --help             this`
+
+function readOptions() {
+  try {
+    return parseArgs({
+      options: {
+        readers: { type: 'string', default: '60' },
+        file: { type: 'string', default: '/docs/swagger-ui-bundle.js' },
+        connections: { type: 'string', default: '64' },
+        rounds: { type: 'string', default: '5' },
+        seconds: { type: 'string', default: '4' },
+        single: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${usage}`)
+    process.exit(2)
+  }
+}
+
+const { help, single, file, ...numbers } = readOptions()
+if (help) {
+  console.log(usage)
+  process.exit(0)
+}
+const [readers, connections, rounds, seconds] = [
+  numbers.readers,
+  numbers.connections,
+  numbers.rounds,
+  numbers.seconds,
+].map(Number) as [number, number, number, number]
+if (![readers, connections, rounds, seconds].every(value => Number.isInteger(value) && value > 0)) {
+  console.error(`--readers, --connections, --rounds and --seconds: expected whole numbers above 0\n\n${usage}`)
+  process.exit(2)
+}
+
+// Readers that are stopped in the middle of an answer are warned of in the log.
+const quiet = { LOG_LEVEL: 'error' }
+const auth = await startAuth({ ...quiet, TRUSTED_PROXIES: single ? '1' : '0' })
+const authUrl = `${auth.addresses['auth']}`
+const tokens: string[] = []
+for (let i = 0; i < connections; i++) tokens.push(await logIn(authUrl))
+const business = await start('services/business/main.ts', {
+  ...quiet,
+  AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
+  BUSINESS_PORT: '0',
+  BUSINESS_INTERNAL_PORT: '0',
+  ...(single && { AUTH_PUBLIC_URL: authUrl }),
+})
+const businessUrl = `${business.addresses['business']}`
+const load = { url: `${businessUrl}/data`, connections, seconds, tokens }
+
+async function driveBusy(): Promise<LoadResult & { filesPerSecond: number }> {
+  const child = fork('bench/staticReaders.ts', [`${single ? businessUrl : authUrl}${file}`, `${readers}`])
+  const countAnswers = async () => {
+    child.send('count')
+    const [{ answers }] = (await once(child, 'message')) as [{ answers: number }]
+    return answers
+  }
+  await new Promise(resolve => setTimeout(resolve, 500))
+  const [before, startedAt] = [await countAnswers(), performance.now()]
+  const result = await drive(load)
+  const filesPerSecond = ((await countAnswers()) - before) / ((performance.now() - startedAt) / 1000)
+  child.kill('SIGKILL')
+  return { ...result, filesPerSecond }
+}
+
+await drive({ ...load, seconds: 2 }) // warm-up
+const calm: LoadResult[] = []
+const busy: Awaited<ReturnType<typeof driveBusy>>[] = []
+for (let round = 0; round < rounds; round++) {
+  process.stderr.write(`\r${round + 1}/${rounds}`)
+  calm.push(await drive(load))
+  busy.push(await driveBusy())
+}
+process.stderr.write('\r\x1b[K')
+stopAll()
+
+const row = (name: string, results: LoadResult[]) => {
+  const of = (member: keyof LoadResult) => median(results.map(result => result[member]))
+  return `| ${name} | ${Math.round(of('perSecond'))} | ${of('p50').toFixed(1)} | ${of('p99').toFixed(1)} | ${of('errors')} |`
+}
+const p99 = (results: LoadResult[]) => median(results.map(result => result.p99))
+console.log(`${describeMachine()}, all processes and ${loadTool} on the same cores
+${readers} readers of ${file}, ${single ? 'one address' : 'two addresses'}, ${connections} connections, median of ${rounds} rounds of ${seconds} s
+
+| GET /data | requests/s | p50 ms | p99 ms | errors |
+|---|--:|--:|--:|--:|
+${row('calm', calm)}
+${row('with readers', busy)}
+
+files read per second: ${median(busy.map(({ filesPerSecond }) => filesPerSecond)).toFixed(1)}
+p99 with readers / p99 calm: ${(p99(busy) / p99(calm)).toFixed(2)}`)
+process.exit(0)
