@@ -160,7 +160,10 @@ export const commonSettings = {
     100,
     'invalid tokens from one address in a minute; further ones are 429, valid ones never',
   ),
-  MAX_CONNECTIONS: count(10_000, 'connections that each listener of each process holds; one more is closed at once'),
+  MAX_CONNECTIONS: count(
+    10_000,
+    'connections that each listener of each process holds; one more costs the network with the most its longest idle one',
+  ),
   SECURITY_LOG_FILE: z.string().optional().meta({
     description:
       'what has `"channel":"security"` in the log goes to this file, too; it links to the newest of a series',

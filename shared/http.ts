@@ -10,7 +10,8 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import cors from '@koa/cors'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
-import { addressGate, clientAddress, peerAddress, proxyTest, type TrustedProxies } from './address.ts'
+import { addressGate, clientAddress, proxyTest, type TrustedProxies } from './address.ts'
+import { createConnections } from './connections.ts'
 import { AppError, type ErrorCode, statusOf } from './errors.ts'
 import { describeError, type Log, seldom } from './log.ts'
 import type { Metrics } from './metrics.ts'
@@ -79,8 +80,10 @@ export interface ListenerOptions {
   edge?: Edge
   /** With it the listener speaks TLS and nothing else. PEM. */
   tls?: { cert: string; key: string } | null
-  /** One more is closed at once. */
+  /** One more costs the network with the most connections its longest idle one. */
   maxConnections?: number
+  /** Of memory for answers that clients have not read; beyond it the network that it holds the most for loses one. */
+  maxUnreadBytes?: number
   patience?: Patience
 }
 
@@ -126,9 +129,12 @@ const corsOptions = {
   keepHeadersOnError: false, // answerWithProblem keeps them
 }
 
-// Requests on one connection at a time. Few clients send a second before the first is answered; one that sends thousands
-// and reads none would hold all of them in memory, a hundred times what it sent.
-const maxUnanswered = 64
+const pieceBytes = 64 * 1024 // of an answer: the next piece follows once the client has read this one
+
+/** What logs and metrics say in place of a status if the client went away before it was answered, as nginx does. */
+const clientGone = 499
+
+const lingerMs = 1000 // after an answer that ends a connection
 
 const stopAcceptingMs = 50
 const acceptWithinMs = 1000 // those who have connected already
@@ -152,7 +158,8 @@ export function createListener(
     metrics,
     edge,
     tls,
-    maxConnections,
+    maxConnections = Infinity,
+    maxUnreadBytes = 64 * 1024 * 1024,
     patience = defaultPatience,
   }: ListenerOptions,
 ): Listener {
@@ -169,14 +176,17 @@ export function createListener(
     fields => log.warn('address refused', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
-  const logDrop = seldom(
+  const logFull = seldom(
     fields => log.warn('too many connections', { channel: 'security', listener: name, ...fields }),
+    monotonicNow,
+  )
+  const logCut = seldom(
+    fields => log.warn('connection_cut', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
   const logFailure = seldom(fields => log.error('listener failed', { listener: name, ...fields }), monotonicNow)
   let closed: Promise<void> | null = null
   let lastAnswers = false
-  const sockets = new Set<Socket>()
 
   // What answerEveryRequest cannot see: an answer that breaks off. The client of most has gone away.
   app.on('error', (error: NodeJS.ErrnoException) => {
@@ -194,7 +204,7 @@ export function createListener(
     const given = req.headers['x-request-id']
     const requestId = typeof given === 'string' && requestIdFormat.test(given) ? given : randomUUID()
     ctx.state.requestId = requestId
-    const peer = peerAddress(req.socket)
+    const peer = connections.peerOf(req.socket)
     ctx.state.address = clientAddress(peer, req.headers['x-forwarded-for'] as string | undefined, isTrustedProxy)
     const isProxied = isTrustedProxy(peer, 0)
     const forwardedProto = isProxied ? lastOf(req.headers['x-forwarded-proto']) : null
@@ -218,15 +228,21 @@ export function createListener(
     if (ctx.body instanceof Stream) ctx.body.on('error', ignore) // Koa listens only once it sends it
     if (lastAnswers) res.setHeader('Connection', 'close')
     const durationMs = monotonicNow() - startedAt
-    metrics?.observeRequest(name, ctx.method, routeOf(ctx), ctx.status, durationMs)
-    if (accessLog === 'all' || (accessLog === 'errors' && ctx.status >= 500)) {
+    // A fault of ours stays one, with or without a client.
+    const status = res.destroyed && ctx.status !== 500 ? clientGone : ctx.status
+    metrics?.observeRequest(name, ctx.method, routeOf(ctx), status, durationMs)
+    if (Buffer.isBuffer(ctx.body) && ctx.body.length > pieceBytes && ctx.method !== 'HEAD') {
+      ctx.respond = false
+      sendInPieces(res, ctx.body)
+    }
+    if (accessLog === 'all' || (accessLog === 'errors' && status >= 500)) {
       // Without the query and without what looks like a secret: neither belongs there, but people put them there.
       log.info('request', {
         listener: name,
         requestId,
         method: ctx.method,
         path: ctx.path.replace(/[\w%:-]{20,}/g, '…'),
-        status: ctx.status,
+        status,
         address: ctx.state.address,
         durationMs: Math.round(durationMs * 100) / 100,
         ...(ctx.state.traceparent && { traceId: ctx.state.traceparent.slice(3, 35) }),
@@ -259,27 +275,13 @@ export function createListener(
     ctx.type = 'application/problem+json'
   }
 
-  const answerByKoa = app.callback()
-  const unanswered = new WeakMap<Socket, number>()
-  const underWay = new WeakMap<Socket, ServerResponse>()
-
-  function answer(req: IncomingMessage, res: ServerResponse): void {
-    const { socket } = req
-    const count = (unanswered.get(socket) ?? 0) + 1
-    if (count > maxUnanswered) return void socket.destroy()
-    unanswered.set(socket, count)
-    if (count === 1) underWay.set(socket, res)
-    res.once('close', () => {
-      const left = (unanswered.get(socket) as number) - 1
-      // Idle connections are the many: they keep no entry.
-      if (left > 0) unanswered.set(socket, left)
-      else {
-        unanswered.delete(socket)
-        underWay.delete(socket)
-      }
-    })
-    answerByKoa(req, res).catch(() => socket.destroy()) // an error while an error was answered
-  }
+  const connections = createConnections({
+    handle: app.callback(),
+    maxConnections,
+    maxUnreadBytes,
+    onFull: logFull,
+    onCut: logCut,
+  })
 
   const options = {
     headersTimeout: patience.headersMs,
@@ -290,20 +292,16 @@ export function createListener(
     requireHostHeader: false, // refuseOddRequests does, with an answer like every other
   }
   const server = tls
-    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: patience.headersMs }, answer)
-    : createServer(options, answer)
+    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: patience.headersMs })
+    : createServer(options)
   server.timeout = patience.stalledMs
-  if (maxConnections !== undefined) server.maxConnections = maxConnections
-  // Among several processes it would go from one to the next, and round and round where all are full.
-  Object.assign(server, { dropMaxConnection: true }) // which its types do not know
-  server.on('drop', () => logDrop({ maxConnections }))
-  server.on('checkExpectation', answer) // not Node's own 417, which is bare; RFC 9110 section 10.1.1 leaves it to us
-  server.on('connection', socket => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
+  server.on('request', connections.receive)
+  // In place of Node's own 417, which has no body; RFC 9110 section 10.1.1 leaves it to us.
+  server.on('checkExpectation', connections.receive)
+  server.on('connection', connections.accept)
+  server.on('secureConnection', connections.secure)
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
-    answerMalformedHttp(error, socket, underWay.get(socket) ?? null),
+    answerMalformedHttp(error, socket, connections.abandon(socket)),
   )
 
   return {
@@ -368,7 +366,7 @@ export function createListener(
     for (let waitedMs = 0; waitedMs < atMostMs && emptyMs < emptyForMs; waitedMs += stepMs) {
       await sleep(stepMs)
       // Between two connections of a client that makes one per request there is none: only a while without any counts.
-      emptyMs = sockets.size === 0 ? emptyMs + stepMs : 0
+      emptyMs = connections.size() === 0 ? emptyMs + stepMs : 0
     }
   }
 }
@@ -457,8 +455,23 @@ function answerMalformedHttp(error: NodeJS.ErrnoException, socket: Socket, under
     'Connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-  // What is still done for the request before learns that it is for nothing.
-  if (underWay !== null) socket.destroySoon()
+  // Not at once, or a client that is still sending is reset before it has read this (RFC 9112 section 9.6). Then what is
+  // done for the request before learns that no client waits for it.
+  setTimeout(() => socket.destroy(), lingerMs).unref()
 }
 
 function ignore(): void {}
+
+/** So that a client that does not read holds one piece, and not a copy of all of it in the TLS layer. */
+function sendInPieces(res: ServerResponse, body: Buffer): void {
+  let sent = 0
+  function send(): void {
+    while (sent < body.length && !res.destroyed) {
+      const piece = body.subarray(sent, sent + pieceBytes)
+      sent += piece.length
+      if (!res.write(piece) && sent < body.length) return void res.once('drain', send)
+    }
+    if (!res.destroyed) res.end()
+  }
+  send()
+}

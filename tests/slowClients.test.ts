@@ -2,18 +2,22 @@
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
 import { expect } from 'chai'
 import { z } from 'zod'
 import { bodyReader } from '../shared/body.ts'
 import { createListener, health, type Listener, type ListenerOptions } from '../shared/http.ts'
+import { makeCertificate } from './support/certificate.ts'
 import { cpuMs, endProcesses, residentBytes, type ServiceProcess, startProcess } from './support/processes.ts'
 import { parseAnswer } from './support/raw.ts'
 import { collectLog } from './support/servers.ts'
 import { slackMs } from './support/slack.ts'
+import { cleanUp, runStartServer } from './support/startServer.ts'
+import { until } from './support/until.ts'
 
 const patience = { headersMs: 300, requestMs: 500, checkEveryMs: 50, stalledMs: 400 }
 const idleConnections = 10_000
@@ -180,6 +184,30 @@ describe('a slow client', () => {
     expect(performance.now() - startedAt).to.be.within(patience.stalledMs - 60, 2 * patience.stalledMs + slackMs)
   })
 
+  it('that does not read is cut before those of other networks, where too much is held for answers', async () => {
+    const strict = await listen({ maxUnreadBytes: 4 * 1024 * 1024, patience: { ...patience, stalledMs: 60_000 } })
+    const { hostname, port } = new URL(strict)
+    async function openDeaf(localAddress: string): Promise<Socket> {
+      const socket = connect({ host: hostname, port: Number(port), localAddress }).on('error', () => {})
+      sockets.add(socket)
+      await once(socket, 'connect')
+      socket.pause().write('GET /much HTTP/1.1\r\nHost: a\r\n\r\n')
+      return socket
+    }
+    const slow = await openDeaf('127.0.0.2') // the oldest
+    for (let i = 0; i < 40; i++) await openDeaf('127.0.0.1')
+    await until(() => lines.some(({ event }) => event === 'connection_cut'))
+    const cut = lines.find(({ event }) => event === 'connection_cut')
+    expect(cut).to.include({ level: 'warn', listener: 'test', reason: 'unread_answers', network: '127.0.0.1' })
+    let read = 0
+    slow.on('data', chunk => {
+      read += chunk.length
+    })
+    slow.resume()
+    await until(() => read > 64 * 1024 * 1024)
+    expect(await medianTime(strict)).to.be.below(100)
+  })
+
   it('that sends many requests and waits for none is answered 64 at most, and cut beyond', async () => {
     const most = await open(url)
     most.write(getHealth.repeat(64))
@@ -210,10 +238,24 @@ describe('a slow client', () => {
 })
 
 describe('many clients', () => {
+  const silent: Server[] = []
+
   afterEach(async () => {
     destroyAll()
     await endProcesses()
+    for (const server of silent.splice(0)) server.close()
   })
+
+  /** Takes connections and answers nothing. */
+  async function startSilentServer(): Promise<string> {
+    const server = createServer(socket => void sockets.add(socket.on('error', () => {}).resume())).listen(
+      0,
+      '127.0.0.1',
+    )
+    silent.push(server)
+    await once(server, 'listening')
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  }
 
   const isLinux = process.platform === 'linux'
   const start = (env: Record<string, string> = {}, descriptors?: number): Promise<ServiceProcess> =>
@@ -259,27 +301,91 @@ describe('many clients', () => {
     expect(bytes).to.be.below(250e6)
   })
 
-  it('beyond MAX_CONNECTIONS are closed at once, and those inside are served', async () => {
-    const { addresses, lines } = await start({ MAX_CONNECTIONS: '50' })
+  /** From one of the addresses of this machine. */
+  async function openFrom(address: string, url: string): Promise<Socket> {
+    const { hostname, port } = new URL(url)
+    const socket = connect({ host: hostname, port: Number(port), localAddress: address }).on('error', () => {})
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    await Promise.race([once(socket, 'connect'), once(socket, 'close')])
+    return socket
+  }
+
+  async function statusOf(socket: Socket): Promise<number> {
+    socket.write(getHealth)
+    const [answer] = await Promise.race([once(socket, 'data'), once(socket, 'close').then(() => [''])])
+    return parseAnswer(String(answer)).status
+  }
+
+  const closed = (socket: Socket) => (socket.destroyed ? Promise.resolve() : once(socket, 'close').then(() => {}))
+
+  for (const isTls of [false, true]) {
+    it(`beyond MAX_CONNECTIONS cost their own network its longest idle connection, and no other: ${isTls ? 'TLS' : 'plain'}`, async () => {
+      const certificate = makeCertificate()
+      const tls = { TLS_CERT_FILE: certificate.certFile, TLS_KEY_FILE: certificate.keyFile }
+      const { addresses, lines } = await start({ MAX_CONNECTIONS: '20', ...(isTls && tls) })
+      certificate.remove()
+      const { hostname, port } = new URL(addresses['business'] as string)
+      const openOne = async (address: string): Promise<Socket> => {
+        const options = { host: hostname, port: Number(port), localAddress: address, rejectUnauthorized: false }
+        const socket = isTls ? connectTls(options) : connect(options)
+        sockets.add(socket.on('error', () => {}))
+        await Promise.race([once(socket, isTls ? 'secureConnect' : 'connect'), closed(socket)])
+        return socket
+      }
+      const others = await Promise.all(['127.0.0.2', '127.0.0.3'].map(openOne))
+      for (const other of others) expect(await statusOf(other)).to.equal(200)
+      const many: Socket[] = []
+      while (many.length < 18) many.push(await openOne('127.0.0.1'))
+      for (const socket of many) expect(await statusOf(socket)).to.equal(200)
+      expect(await statusOf(many[0] as Socket)).to.equal(200) // now the second is the longest idle one
+      // Both of its own network and of another.
+      for (const [i, address] of ['127.0.0.1', '127.0.0.4', '127.0.0.1'].entries()) {
+        const newcomer = await openOne(address)
+        await closed(many[1 + i] as Socket)
+        expect(await statusOf(newcomer)).to.equal(200)
+      }
+      for (const socket of [...others, many[0] as Socket, ...many.slice(4)])
+        expect(await statusOf(socket)).to.equal(200)
+      const told = lines.filter(({ event }) => event === 'too many connections')
+      expect(told[0]).to.include({ level: 'warn', listener: 'business', maxConnections: 20, network: '127.0.0.1' })
+      expect(told.length).to.be.at.most(3)
+    })
+  }
+
+  it('that hold all connections with slow bodies make room for another network', async () => {
+    const { addresses } = await start({ MAX_CONNECTIONS: '20', AUTH_PUBLIC_URL: nowhere })
     const url = addresses['business'] as string
-    const inside = await openIdle(url, 50)
-    const outside = await Promise.all(Array.from({ length: 100 }, () => open(url)))
-    const ends = await Promise.all(outside.map(socket => (socket.destroyed ? { ms: 0, text: '' } : endOf(socket))))
-    for (const { ms, text } of ends) {
-      expect(ms).to.be.below(1000)
-      expect(text).to.equal('')
-    }
-    for (const socket of inside) {
-      socket.write(getHealth)
-      const [answer] = await once(socket, 'data')
-      expect(parseAnswer(String(answer)).status).to.equal(200)
-    }
+    const slow = 'POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{'
+    const hog = await Promise.all(Array.from({ length: 20 }, () => openFrom('127.0.0.1', url)))
+    for (const socket of hog) socket.resume().write(slow)
+    await sleep(100)
+    const newcomer = await openFrom('127.0.0.2', url)
+    expect(await statusOf(newcomer)).to.equal(200)
+    expect(hog.filter(socket => socket.destroyed)).to.have.length(1)
+  })
+
+  it('beyond MAX_CONNECTIONS of each worker leave room for another network', async () => {
+    const run = runStartServer({ env: { MAX_CONNECTIONS: '10', WEB_CONCURRENCY: '2' } })
+    const { business } = await run.ready
+    for (let i = 0; i < 60; i++) await openFrom('127.0.0.1', business)
+    await sleep(100)
+    expect([...sockets].filter(socket => !socket.destroyed).length).to.be.at.most(20)
+    for (let i = 0; i < 4; i++) expect(await statusOf(await openFrom('127.0.0.2', business))).to.equal(200)
+    await cleanUp()
+  })
+
+  it('that wait for answers keep their connections: the newcomer is refused', async () => {
+    const { addresses, lines } = await start({ MAX_CONNECTIONS: '10', AUTH_INTERNAL_URL: await startSilentServer() })
+    const url = addresses['business'] as string
+    const waiting = await Promise.all(Array.from({ length: 10 }, () => openFrom('127.0.0.1', url)))
+    const answers = waiting.map(socket => once(socket, 'data'))
+    for (const socket of waiting) socket.write('GET /data HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n\r\n')
+    await sleep(100)
+    await closed(await openFrom('127.0.0.2', url))
+    for (const [answer] of await Promise.all(answers)) expect(parseAnswer(String(answer)).status).to.equal(503)
     const told = lines.filter(({ event }) => event === 'too many connections')
-    expect(told[0]).to.include({ level: 'warn', listener: 'business', maxConnections: 50 })
-    expect(told.length).to.be.at.most(2)
-    inside[0]?.destroy()
-    await sleep(50)
-    expect(await timeOf(url)).to.be.below(1000)
+    expect(told[0]).to.include({ isNewcomerRefused: true, network: '127.0.0.1', connections: 10 })
   })
 
   it('beyond the file descriptors of the process neither end it nor make it spin', async function () {

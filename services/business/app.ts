@@ -52,7 +52,15 @@ export async function openBusiness(
       ],
       ...forward?.routes,
     },
-    { name: 'business', portSetting: forward ? 'PORT (or BUSINESS_PORT)' : 'BUSINESS_PORT', ...shared, edge, tls },
+    {
+      name: 'business',
+      portSetting: forward ? 'PORT (or BUSINESS_PORT)' : 'BUSINESS_PORT',
+      ...shared,
+      edge,
+      tls,
+      // Half of what Auth has: Auth sees one network only, and would cut answers of every client.
+      maxUnreadBytes: 32 * 1024 * 1024,
+    },
   )
 
   const internalListener = createListener(
