@@ -1,4 +1,5 @@
 // /metrics of both services: what is counted when something happens, and that the names and types are Prometheus's.
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import {
@@ -12,6 +13,7 @@ import {
   startBusiness,
   validate,
 } from './support/servers.ts'
+import { until } from './support/until.ts'
 
 /** `name{labels}` -> value; labels in the order of their names. */
 async function read(url: string): Promise<Map<string, number>> {
@@ -65,6 +67,34 @@ describe('the metrics', () => {
     expect(by('latchkey_logins_total{outcome="unknown user"}')).to.equal(1)
     expect(by('latchkey_tokens_issued_total{kind="sliding"}')).to.equal(1)
     expect(by('latchkey_tokens_issued_total{kind="fixed"}')).to.equal(1)
+  })
+
+  it('count a client that went away before it was answered as 499, and no 503, in the access log too', async () => {
+    const inner = await startAuth({ env: { ACCESS_LOG: 'errors', PASSWORD_HASH_COST: '10', TRUSTED_PROXIES: '1' } })
+    const outer = await startBusiness(inner.internalUrl, { ACCESS_LOG: 'errors', AUTH_PUBLIC_URL: inner.url })
+    for (const { url, internalUrl, lines } of [inner, outer]) {
+      const { hostname, port } = new URL(url)
+      const body = JSON.stringify({ ...demo, username: 'gone@example.com' })
+      const type = `Content-Type: application/json\r\nContent-Length: ${body.length}`
+      for (let i = 0; i < 20; i++) {
+        const socket = connect({ host: hostname, port: Number(port) }).on('error', () => {})
+        socket.write(`POST /login HTTP/1.1\r\nHost: a\r\n${type}\r\n\r\n${body}`)
+        setTimeout(() => socket.destroy(), 20)
+      }
+      const statuses = async () => {
+        const counts = new Map<string, number>()
+        for (const [name, count] of await read(internalUrl)) {
+          if (!name.startsWith('latchkey_http_request_duration_seconds_count') || !name.includes('/login')) continue
+          counts.set(/status="(\d+)"/.exec(name)?.[1] ?? '', count)
+        }
+        return counts
+      }
+      await until(async () => [...(await statuses()).values()].reduce((sum, count) => sum + count, 0) >= 20)
+      const counts = await statuses()
+      expect(counts.get('499')).to.be.above(10)
+      expect([...counts.keys()].filter(status => status.startsWith('5'))).to.deep.equal([])
+      expect(lines.filter(({ event }) => event === 'request' || event === 'request failed')).to.deep.equal([])
+    }
   })
 
   it('count validations by verdict and reason, and sweeps', async () => {
