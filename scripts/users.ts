@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util'
 import { readAuthConfig } from '../services/auth/config.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
 import { createTokens, type Tokens } from '../services/auth/tokens/tokens.ts'
-import { openPasswords } from '../services/auth/users/passwords.ts'
+import { localClient, openPasswords } from '../services/auth/users/passwords.ts'
 import { createUsers, type UserRecord, type Users, underWayMs } from '../services/auth/users/users.ts'
 import { readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError } from '../shared/config.ts'
@@ -96,7 +96,7 @@ async function add(username: string): Promise<void> {
   const users = await openUsers({ mayMakeStore: true })
   const password = isTTY ? await askForPassword() : await readPassword()
   users.requireGoodCredentials({ username, password })
-  const user = await users.insert({ username, passwordHash: await users.hash(password) })
+  const user = await users.insert({ username, passwordHash: await users.hash({ username, password }, localClient) })
   if (user === null) throw new AppError('conflict', 'This username is taken.')
   console.log(user.id)
 }
@@ -221,7 +221,7 @@ function isMemory(url: string): boolean {
 async function openUsers({ mayMakeStore = false } = {}): Promise<Users> {
   const { userStoreUrl, passwordRules: rules, passwordHashCost: cost, addressesOnly } = config
   const store = keep(await openUserStore(mayMakeStore ? userStoreUrl : await urlIfMade(userStoreUrl)))
-  const passwords = keep(await openPasswords({ cost, workers: 1, maxQueue: 1 }))
+  const passwords = keep(await openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
   return createUsers({ store, passwords, rules, addressesOnly, endTokens, now: Date.now, observe: () => {} })
 
   async function endTokens(...of: Parameters<Tokens['endUser']>): Promise<void> {

@@ -1131,7 +1131,7 @@ describe('the dialects', function () {
       const { openDialect } = await import('../services/auth/dialects/index.ts')
       const { createListener } = await import('../shared/http.ts')
       const { collectLog } = await import('./support/servers.ts')
-      const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 32 })
+      const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 32, maxPerAccount: 1000 })
       let hashes = 0
       const counted: typeof passwords = {
         ...passwords,

@@ -179,7 +179,7 @@ describe('mail', function () {
     server = await openMailServer()
     auth = await startMailingAuth({ SMTP_URL: server.url, EMAIL_CONFIRMATION: 'required' }, clock.now)
     // Cost 4 is bcrypt's least: what is tested on these is not how long it takes.
-    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000 })
+    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000, maxPerAccount: 1000 })
   })
 
   const listeners: Listener[] = []
@@ -298,7 +298,7 @@ describe('mail', function () {
 
       /** A user as he was before mails were sent: nobody has asked what he is called. */
       async add(username: string, { confirmed = true, disabled = false } = {}): Promise<string> {
-        const passwordHash = await passwords.hash('CANARY-PW-before')
+        const passwordHash = await passwords.hash('CANARY-PW-before', { address: '192.0.2.1', account: username })
         const user = await users.insert({ username, passwordHash }, { confirmed })
         if (user === null) throw new Error(`${username} is taken`)
         if (disabled) await users.disable(user.id)
@@ -469,7 +469,7 @@ describe('mail', function () {
           const meanwhile = async (...args: unknown[]) => {
             Object.assign(userStore, { [moment]: before })
             if (act === 'confirm') expect(await users.confirm(id, 1)).to.equal(true)
-            else await users.resetPassword({ id, credentialVersion: 1 }, chosen, new AbortController().signal)
+            else await users.resetPassword({ id, credentialVersion: 1 }, chosen, { address: '192.0.2.1' })
             return before(...args)
           }
           Object.assign(userStore, { [moment]: meanwhile })
@@ -819,7 +819,7 @@ describe('mail', function () {
       const bare = (address: string) => address.replace(/[\s\0"\\<>]/g, '').toLowerCase()
       const ascii = hostileUsernames.filter(username => !/[\x80-\u2000]/.test(username))
       for (const [i, to] of ascii.entries()) {
-        mailer.send({ userId: `${i}`, to, subject: 'a subject', text: 'a text' })
+        mailer.send({ userId: `${i}`, address: '192.0.2.1', to, subject: 'a subject', text: 'a text' })
         await until(() => told.length === i + 1)
         const lines = own.recipientLines.splice(0)
         expect(lines, JSON.stringify(to)).to.have.length.at.most(1)
@@ -1048,7 +1048,11 @@ describe('mail', function () {
   })
 
   describe('that waits', () => {
-    const mail = (userId: string) => ({ userId, to: freshAddress(), subject: 'a subject', text: 'a text' })
+    let clients = 0
+    const mail = (userId: string) => {
+      const address = `198.51.${clients >> 8}.${clients++ & 255}`
+      return { userId, address, to: freshAddress(), subject: 'a subject', text: 'a text' }
+    }
     const open = (url: string) => {
       const events: MailEvent[] = []
       const mailer = openSmtpMailer({ url, from: sender, observe: event => events.push(event) })
@@ -1066,6 +1070,30 @@ describe('mail', function () {
       await mailer.close()
       expect(new Set(events.map(event => event.userId)).size).to.equal(1100)
       expect(events).to.have.length(1100)
+    })
+
+    it('is at most ten for one user, and a hundred for one network: one more is lost at once, and told', async () => {
+      const { mailer, events } = open(await refusingUrl())
+      const lost = () => events.splice(0).map(({ userId }) => userId)
+      for (let i = 0; i < 12; i++) mailer.send(mail('busy'))
+      expect(lost()).to.deep.equal(['busy', 'busy'])
+      const from = (address: string, userId: string) => mailer.send({ ...mail(userId), address })
+      for (let i = 0; i < 102; i++) from(`2001:db8::${i.toString(16)}`, `user-${i}`)
+      expect(lost()).to.deep.equal(['user-100', 'user-101'])
+      from('192.0.2.1', 'user-102')
+      expect(lost()).to.deep.equal([])
+      await mailer.close()
+    })
+
+    it('is sent in turn with those of other networks, not behind all that one network asked for', async () => {
+      const slow = await openMailServer({ delayMs: 20 })
+      const { mailer, events } = open(slow.url)
+      for (let i = 0; i < 30; i++) mailer.send({ ...mail(`user-${i}`), address: '203.0.113.66' })
+      mailer.send({ ...mail('victim'), address: '192.0.2.1' })
+      await until(() => events.length === 31)
+      const at = events.findIndex(({ userId }) => userId === 'victim')
+      expect(at).to.be.below(6) // two are under way, and two turns later it is sent
+      expect(events.every(({ type }) => type === 'mail sent')).to.equal(true)
     })
 
     it('is told as lost within 3.5 s where the server hangs when all ends, however many there are', async () => {

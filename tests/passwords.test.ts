@@ -10,20 +10,22 @@ import { openPasswords, type Passwords } from '../services/auth/users/passwords.
 import { createUsers, type UserEvent } from '../services/auth/users/users.ts'
 import type { AppError } from '../shared/errors.ts'
 
-const never = new AbortController().signal
+const client = { address: '192.0.2.1' }
+const owner = { ...client, account: 'somebody' }
 
 describe('passwords', () => {
   let passwords: Passwords
   before(async () => {
     // Cost 4 is bcrypt's least: what is tested here is not how long it takes.
-    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000 })
+    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000, maxPerAccount: 1000 })
   })
   after(() => passwords.close())
 
-  const matches = async (password: string, other: string) => passwords.verify(other, await passwords.hash(password))
+  const matches = async (password: string, other: string) =>
+    passwords.verify(other, await passwords.hash(password, owner), owner)
 
   it('are stored with their scheme and salted: never the same twice', async () => {
-    const [first, second] = [await passwords.hash('postman'), await passwords.hash('postman')]
+    const [first, second] = [await passwords.hash('postman', owner), await passwords.hash('postman', owner)]
     expect(first).to.match(/^hmac-sha256\+bcrypt:\$2b\$04\$/)
     expect(first).to.not.equal(second)
   })
@@ -96,14 +98,14 @@ describe('passwords', () => {
 
   it('match no row that is empty, malformed, of another scheme, or would take years or nothing', async () => {
     const bare = bcrypt.hashSync('postman', 4)
-    const ours = await passwords.hash('postman')
+    const ours = await passwords.hash('postman', owner)
     const rows = [null, '', 'postman', `${bare}x`, ` ${bare}`, `$2x${bare.slice(3)}`, `${ours}x`, ours.slice(0, -1)]
     for (const cost of ['00', '03', '17', '31', '99']) {
       rows.push(bare.replace('$04$', `$${cost}$`), ours.replace('$04$', `$${cost}$`))
     }
-    for (const row of rows) expect(await passwords.verify('postman', row), `${row}`).to.equal(false)
-    expect(await passwords.verify('', null)).to.equal(false)
-    expect(await passwords.verify('', '')).to.equal(false)
+    for (const row of rows) expect(await passwords.verify('postman', row, owner), `${row}`).to.equal(false)
+    expect(await passwords.verify('', null, owner)).to.equal(false)
+    expect(await passwords.verify('', '', owner)).to.equal(false)
   })
 
   describe('stored by others as bare bcrypt hashes', () => {
@@ -112,11 +114,11 @@ describe('passwords', () => {
     it('match, and are outdated whatever their cost', async () => {
       for (const minor of ['a', 'b', 'y']) {
         const stored = bareOf('postman', minor)
-        expect(await passwords.verify('postman', stored), stored).to.equal(true)
-        expect(await passwords.verify('postmen', stored), stored).to.equal(false)
+        expect(await passwords.verify('postman', stored, owner), stored).to.equal(true)
+        expect(await passwords.verify('postmen', stored, owner), stored).to.equal(false)
         for (const row of [stored, stored.replace('$04$', '$12$')]) expect(passwords.isOutdated(row)).to.equal(true)
       }
-      expect(passwords.isOutdated(await passwords.hash('postman'))).to.equal(false)
+      expect(passwords.isOutdated(await passwords.hash('postman', owner))).to.equal(false)
       for (const row of ['', 'postman', bareOf('postman').replace('$04$', '$31$')]) {
         expect(passwords.isOutdated(row)).to.equal(false)
       }
@@ -124,13 +126,13 @@ describe('passwords', () => {
 
     it('match as they were typed: who made them knew of no composition', async () => {
       const stored = bareOf('cafe\u0301')
-      expect(await passwords.verify('cafe\u0301', stored)).to.equal(true)
-      expect(await passwords.verify('caf\u00e9', stored)).to.equal(false)
+      expect(await passwords.verify('cafe\u0301', stored, owner)).to.equal(true)
+      expect(await passwords.verify('caf\u00e9', stored, owner)).to.equal(false)
     })
 
     it('match nothing of more than 72 bytes and nothing with a NUL, which bcrypt alone would take for another', async () => {
       const long = 'x'.repeat(72)
-      expect(await passwords.verify(long, bareOf(long))).to.equal(true)
+      expect(await passwords.verify(long, bareOf(long), owner)).to.equal(true)
       for (const [password, stored] of [
         [`${long}x`, bareOf(long)],
         [`${long}x`, bareOf(`${long}x`)],
@@ -139,16 +141,16 @@ describe('passwords', () => {
         ['abc\0', bareOf('abc\0')],
         ['\0', bareOf('')],
       ] as const) {
-        expect(await passwords.verify(password, stored), JSON.stringify(password)).to.equal(false)
+        expect(await passwords.verify(password, stored, owner), JSON.stringify(password)).to.equal(false)
       }
     })
   })
 
   it('cost the same whether there is such a user or not, or a row that is none', async () => {
-    const stored = await passwords.hash('postman')
+    const stored = await passwords.hash('postman', owner)
     const time = async (row: string | null) => {
       const startedAt = performance.now()
-      await passwords.verify('wrong', row)
+      await passwords.verify('wrong', row, owner)
       return performance.now() - startedAt
     }
     const rounds: { known: number; unknown: number; malformed: number }[] = []
@@ -176,8 +178,8 @@ describe('the threads that hash', () => {
         return { isMain: Number(thread) === process.pid, nice: Number(fields[16]) }
       })
     const before = nices().filter(({ nice }) => nice === 5).length
-    const passwords = await openPasswords({ cost: 4, workers: 2, maxQueue: 10 })
-    await Promise.all(Array.from({ length: 8 }, () => passwords.hash('postman')))
+    const passwords = await openPasswords({ cost: 4, workers: 2, maxQueue: 10, maxPerAccount: 1000 })
+    await Promise.all(Array.from({ length: 8 }, () => passwords.hash('postman', owner)))
     expect(nices().filter(({ nice }) => nice === 5).length).to.equal(before + 2)
     expect(nices().find(({ isMain }) => isMain)?.nice).to.equal(getPriority())
     await passwords.close()
@@ -186,10 +188,10 @@ describe('the threads that hash', () => {
 
 describe('the hash queue', () => {
   it('refuses at once what does not fit, and goes on with what did', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3 })
+    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, () =>
-        passwords.hash('postman').then(
+        passwords.hash('postman', owner).then(
           () => 'hashed',
           (error: AppError) => `${error.code} ${error.headers['Retry-After']}`,
         ),
@@ -200,16 +202,52 @@ describe('the hash queue', () => {
     await passwords.close()
   })
 
+  it('takes the work of a client from another network, and refuses the newest of the network that filled it', async () => {
+    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 100 })
+    const order: string[] = []
+    const ask = (address: string, account: string) =>
+      passwords.hash('postman', { address, account }).then(
+        () => order.push(account),
+        (error: AppError) => order.push(`${account} ${error.code}`),
+      )
+    await Promise.all([
+      ...['a1', 'a2', 'a3', 'a4'].map(account => ask('2001:db8::1', account)),
+      ask('192.0.2.1', 'b'),
+      ask('2001:db8::2', 'a5'), // of the same /64
+    ])
+    expect(order.slice(0, 2)).to.have.members(['a4 unavailable', 'a5 unavailable'])
+    expect(order.slice(2)).to.have.members(['a1', 'a2', 'a3', 'b'])
+    expect(order.indexOf('b')).to.be.below(order.indexOf('a3'))
+    await passwords.close()
+  })
+
+  it('takes so many jobs of one account and no more, whatever networks they come from', async () => {
+    const passwords = await openPasswords({ cost: 8, workers: 2, maxQueue: 100, maxPerAccount: 3 })
+    const outcomes = await Promise.all(
+      Array.from({ length: 10 }, (_, i) =>
+        passwords
+          .verify('postman', null, { address: `192.0.2.${i}`, account: 'somebody' })
+          .catch((error: AppError) => `${error.code} ${error.headers['Retry-After']}`),
+      ),
+    )
+    expect(outcomes.filter(outcome => outcome === false)).to.have.length(3)
+    expect(outcomes.filter(outcome => outcome === 'unavailable 2')).to.have.length(7)
+    expect(await passwords.verify('postman', null, owner)).to.equal(false)
+    await passwords.close()
+  })
+
   it('is left by a client that goes away', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3 })
+    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const gone = new AbortController()
-    const first = passwords.hash('first')
-    const left = passwords.verify('second', null, gone.signal).catch((error: AppError) => error.code)
+    const first = passwords.hash('first', owner)
+    const left = passwords
+      .verify('second', null, { ...owner, signal: gone.signal })
+      .catch((error: AppError) => error.code)
     expect(passwords.queued()).to.equal(1)
     gone.abort()
     expect(passwords.queued()).to.equal(0)
     expect(await left).to.equal('unavailable')
-    const late = passwords.hash('third', gone.signal).catch((error: AppError) => error.code)
+    const late = passwords.hash('third', { ...owner, signal: gone.signal }).catch((error: AppError) => error.code)
     expect(passwords.queued()).to.equal(0) // gone before it came
     expect(await late).to.equal('unavailable')
     expect(await first).to.be.a('string')
@@ -217,30 +255,30 @@ describe('the hash queue', () => {
   })
 
   it('never holds up the thread that validates', async () => {
-    const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10 })
+    const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
     let turns = 0
     const timer = setInterval(() => turns++, 1)
-    await passwords.hash('postman')
+    await passwords.hash('postman', owner)
     clearInterval(timer)
     expect(turns).to.be.above(5) // on the main thread it would be 0: a hash of cost 10 is one piece of 50 ms
     await passwords.close()
   })
 
   it('rejects what waits when it is closed', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3 })
+    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = ['first', 'second'].map(password =>
-      passwords.hash(password).catch((error: AppError) => error.code),
+      passwords.hash(password, owner).catch((error: AppError) => error.code),
     )
     await passwords.close()
     expect(await Promise.all(outcomes)).to.deep.equal(['unavailable', 'unavailable'])
-    expect(await passwords.hash('third').catch((error: AppError) => error.code)).to.equal('unavailable')
+    expect(await passwords.hash('third', owner).catch((error: AppError) => error.code)).to.equal('unavailable')
   })
 })
 
 describe('users', () => {
   async function openUsers() {
     const events: UserEvent[] = []
-    const real = await openPasswords({ cost: 4, workers: 1, maxQueue: 100 })
+    const real = await openPasswords({ cost: 4, workers: 1, maxQueue: 100, maxPerAccount: 1000 })
     let hashes = 0
     const counting: Passwords = {
       ...real,
@@ -271,20 +309,20 @@ describe('users', () => {
       now: () => 5,
       observe: event => events.push(event),
     })
-    await users.insert({ username: 'Somebody@Example.com', passwordHash: await real.hash('postman') })
+    await users.insert({ username: 'Somebody@Example.com', passwordHash: await real.hash('postman', owner) })
     return { users, events, asked, hashes: () => hashes, close: real.close }
   }
 
   it('are verified by their password, and both kinds of no cost exactly one hash', async () => {
     const { users, events, hashes, close } = await openUsers()
-    expect(await users.verify({ username: 'somebody@example.com', password: 'postman' }, never)).to.include({
+    expect(await users.verify({ username: 'somebody@example.com', password: 'postman' }, client)).to.include({
       username: 'somebody@example.com',
       credentialVersion: 1,
       createdAt: 5,
     })
-    expect(await users.verify({ username: 'somebody@example.com', password: 'wrong' }, never)).to.equal(null)
+    expect(await users.verify({ username: 'somebody@example.com', password: 'wrong' }, client)).to.equal(null)
     expect(hashes()).to.equal(2)
-    expect(await users.verify({ username: 'nobody@example.com', password: 'postman' }, never)).to.equal(null)
+    expect(await users.verify({ username: 'nobody@example.com', password: 'postman' }, client)).to.equal(null)
     expect(hashes()).to.equal(3)
     expect(events.map(event => ('reason' in event ? event.reason : event.type))).to.deep.equal([
       'user registered',
@@ -297,7 +335,7 @@ describe('users', () => {
 
   it('who may not log in are refused like any other, after exactly one hash', async () => {
     const { users, events, hashes, close } = await openUsers()
-    const passwordHash = await users.hash('postman')
+    const passwordHash = await users.hash({ username: 'somebody', password: 'postman' }, client)
     const insert = async (username: string) => (await users.insert({ username, passwordHash }))?.id as string
     await users.disable(await insert('disabled'))
     await users.remove(await insert('deleted'))
@@ -316,7 +354,7 @@ describe('users', () => {
       ['x'.repeat(100_000), 'unknown user'],
     ] as const) {
       const before = hashes()
-      expect(await users.verify({ username, password: 'postman' }, never), username).to.equal(null)
+      expect(await users.verify({ username, password: 'postman' }, client), username).to.equal(null)
       expect(hashes() - before, username).to.equal(1)
       expect(events.at(-1)).to.include({ type: 'login failed', reason })
     }
@@ -336,7 +374,7 @@ describe('users', () => {
       'x'.repeat(257),
       '\ufdfa'.repeat(100),
     ]) {
-      expect(await users.verify({ username, password: 'postman' }, never)).to.equal(null)
+      expect(await users.verify({ username, password: 'postman' }, client)).to.equal(null)
       expect(await users.findByUsername(username)).to.equal(null)
     }
     expect(asked).to.deep.equal([])
@@ -347,14 +385,14 @@ describe('users', () => {
 
   it('have one username, in whatever case and composition it is typed', async () => {
     const { users, close } = await openUsers()
-    expect(await users.verify({ username: 'SOMEBODY@EXAMPLE.COM', password: 'postman' }, never)).to.not.equal(null)
+    expect(await users.verify({ username: 'SOMEBODY@EXAMPLE.COM', password: 'postman' }, client)).to.not.equal(null)
     expect(await users.insert({ username: 'sOmebody@example.com', passwordHash: 'other' })).to.equal(null)
     await close()
   })
 
   it('never tell what was typed as a username: it may be a password', async () => {
     const { users, events, close } = await openUsers()
-    await users.verify({ username: 'hunter2-by-mistake', password: 'x' }, never)
+    await users.verify({ username: 'hunter2-by-mistake', password: 'x' }, client)
     expect(JSON.stringify(events)).to.not.include('hunter2')
     await close()
   })

@@ -6,7 +6,7 @@ import { sessionRoutes } from '../services/auth/routes/sessions.ts'
 import { openTokenStore, openUserStore } from '../services/auth/stores/memory.ts'
 import { drawSecret, drawTokenId } from '../services/auth/tokens/format.ts'
 import { createTokens, type IssuedToken, type TokenOwner } from '../services/auth/tokens/tokens.ts'
-import { openPasswords } from '../services/auth/users/passwords.ts'
+import { localClient, openPasswords } from '../services/auth/users/passwords.ts'
 import { createUsers } from '../services/auth/users/users.ts'
 import { createListener } from '../shared/http.ts'
 import type { Admission, TokenKind, Verdict } from '../shared/validateToken.ts'
@@ -913,7 +913,7 @@ describe('sessions of two users', () => {
   before(async () => {
     const limits = { perUser: 3, total: 100 }
     const observe = () => {}
-    const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10 })
+    const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
     const users = createUsers({
       store: await openUserStore(),
       passwords,
@@ -926,7 +926,12 @@ describe('sessions of two users', () => {
     tokens = createTokens({ store: await openTokenStore(), now: clock.now, ttlMs, absoluteTtlMs, limits, observe })
     owners = []
     for (const username of ['anna@example.com', 'bert@example.com']) {
-      owners.push((await users.insert({ username, passwordHash: await users.hash('correct horse') })) as TokenOwner)
+      owners.push(
+        (await users.insert({
+          username,
+          passwordHash: await users.hash({ username, password: 'correct horse' }, localClient),
+        })) as TokenOwner,
+      )
     }
     const requireSession = sessionRequirement(tokens, wideInvalidTokens())
     const sessions = sessionRoutes(users, tokens)

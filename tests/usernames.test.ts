@@ -106,8 +106,8 @@ describe('usernames', () => {
       it(`still log in as they were typed: ${what}`, async () => {
         const place = await freshPlace('sqlite')
         const store = await openUserStore(place.url)
-        const hasher = await openPasswords({ cost: 4, workers: 1, maxQueue: 1 })
-        const passwordHash = await hasher.hash(password)
+        const hasher = await openPasswords({ cost: 4, workers: 1, maxQueue: 1, maxPerAccount: 1 })
+        const passwordHash = await hasher.hash(password, { address: 'local', account: stored })
         const versions = { credentialVersion: 1, endedVersion: 1, createdAt: 1, confirmedAt: 1 }
         await store.insert({
           id: 'old',
@@ -132,7 +132,7 @@ describe('usernames', () => {
 
     it('are found before the account that has the final form', async () => {
       const store = await openUserStore('memory:')
-      const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 4 })
+      const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 4, maxPerAccount: 4 })
       const rules = { minLength: 15 }
       const endTokens = async () => {}
       const users = createUsers({

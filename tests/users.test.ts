@@ -29,7 +29,8 @@ import { freshPlace, type Place, schemesHere } from './support/stores.ts'
 import { until } from './support/until.ts'
 
 const schemes = await schemesHere(['memory', 'sqlite', 'postgres'])
-const never = new AbortController().signal
+const client = { address: '192.0.2.1' }
+const owner = { ...client, account: 'somebody' }
 
 const phrases = {
   first: 'CANARY tandem over the hill',
@@ -876,7 +877,7 @@ describe('a stored hash', () => {
   before(async () => {
     place = await freshPlace('sqlite')
     store = await openUserStore(place.url)
-    cheap = await openPasswords({ cost: 4, workers: 1, maxQueue: 10 })
+    cheap = await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
   })
   after(async () => {
     await closeServers()
@@ -905,8 +906,8 @@ describe('a stored hash', () => {
   const hashOf = async ({ id }: UserRecord) => (await store.findById(id))?.passwordHash as string
 
   it('of a smaller cost is renewed at the next log-in: all that log in meanwhile do, and no session ends', async () => {
-    const ten = await openPasswords({ cost: 10, workers: 1, maxQueue: 10 })
-    const user = await plant(await ten.hash(phrases.first))
+    const ten = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    const user = await plant(await ten.hash(phrases.first, owner))
     await ten.close()
     const client = await start({ PASSWORD_HASH_COST: '11' })
     const credentials = { username: user.username, password: phrases.first }
@@ -960,7 +961,7 @@ describe('a stored hash', () => {
     it('that is empty, malformed, or costs too little or too much is 401 in bounded time', async () => {
       const plain = 'stored as it was typed' // without the mark of secrets, for a row has it
       const bare = bcrypt.hashSync(plain, 4)
-      const ours = await cheap.hash(plain)
+      const ours = await cheap.hash(plain, owner)
       const rows = ['', plain, `${bare}x`, ours.slice(0, -1), `$2x${bare.slice(3)}`, 'hmac-sha256+bcrypt:']
       const costs = ['03', '17', '31', '-1']
       const others = costs.flatMap(cost => [bare, ours].map(hash => hash.replace('$04$', `$${cost}$`)))
@@ -1104,7 +1105,7 @@ describe('a change that is cut short', () => {
   })
   let passwords: Passwords
   before(async () => {
-    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 100 })
+    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 100, maxPerAccount: 1000 })
   })
   after(async () => {
     await closeServers()
@@ -1176,7 +1177,7 @@ describe('a change that is cut short', () => {
     const users = createUsers(options)
     const user = (await users.insert({
       username: credentials.username,
-      passwordHash: await passwords.hash(credentials.password),
+      passwordHash: await passwords.hash(credentials.password, owner),
     })) as UserRecord
     const issue = async () => {
       const { secret, token } = (await tokens.issueSession(user)) as NonNullable<
@@ -1201,7 +1202,7 @@ describe('a change that is cut short', () => {
         job = next
       },
       isLive: async ({ secret }) => (await tokens.validate([secret], { purpose: null, touch: false }))[0] !== null,
-      logsIn: async password => (await users.verify({ ...credentials, password }, never)) !== null,
+      logsIn: async password => (await users.verify({ ...credentials, password }, client)) !== null,
     }
   }
 
@@ -1218,8 +1219,8 @@ describe('a change that is cut short', () => {
         at = await openUseCases(scheme)
       })
 
-      const changePassword = () => at.users.changePassword(at.user.id, change, at.current.id, never)
-      const remove = () => at.users.removeOwn(at.user.id, credentials.password, never)
+      const changePassword = () => at.users.changePassword(at.user.id, change, at.current.id, client)
+      const remove = () => at.users.removeOwn(at.user.id, credentials.password, client)
       const told = (type: UserEvent['type']) => at.events.filter(event => event.type === type).length
       const live = async () => [await at.isLive(at.current), await at.isLive(at.other)]
 
@@ -1253,14 +1254,14 @@ describe('a change that is cut short', () => {
         at.fail(1)
         expect(await codeOf(changePassword())).to.equal('unavailable')
         const guess = { currentPassword: phrases.first, password: phrases.wrong }
-        expect(await at.users.changePassword(at.user.id, guess, at.other.id, never)).to.equal(null)
+        expect(await at.users.changePassword(at.user.id, guess, at.other.id, client)).to.equal(null)
         expect(await at.logsIn(phrases.second)).to.equal(true)
         expect(await at.store.findUnfinished(10)).to.have.length(1)
       })
 
       it('of a password by a link rejects with unavailable, and the same call completes it', async () => {
         at.fail(1)
-        const reset = () => at.users.resetPassword(at.user, phrases.second, never)
+        const reset = () => at.users.resetPassword(at.user, phrases.second, client)
         expect(await codeOf(reset())).to.equal('unavailable')
         expect(await reset()).to.equal(true)
         expect(await live()).to.deep.equal([false, false])
@@ -1275,7 +1276,7 @@ describe('a change that is cut short', () => {
         expect(await at.logsIn(phrases.first)).to.equal(false)
         expect(await at.users.find(at.user.id)).to.equal(null)
         expect(await live()).to.deep.equal([true, true])
-        expect(await at.users.removeOwn(at.user.id, phrases.wrong, never)).to.equal(false)
+        expect(await at.users.removeOwn(at.user.id, phrases.wrong, client)).to.equal(false)
         expect(await remove()).to.equal(true)
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findById(at.user.id)).to.equal(null)
@@ -1327,7 +1328,7 @@ describe('a change that is cut short', () => {
           const session = await at.tokens.issueSession(user)
           at.fail(1)
           expect(await codeOf(at.users.disable(user.id))).to.equal('unavailable')
-          await at.users.changePassword(user.id, ask, session?.token.id as string, never)
+          await at.users.changePassword(user.id, ask, session?.token.id as string, client)
           await at.users.finishAll()
           expect(await at.isLive(session as { secret: string })).to.equal(false)
           await at.users.enable(user.id)
@@ -1379,15 +1380,15 @@ describe('a change that is cut short', () => {
   it('is a conflict for who proved himself by the old password and comes after it, to change or to delete', async () => {
     const another = { currentPassword: phrases.first, password: phrases.third }
     for (const act of [
-      (users: Users, { id }: UserRecord, keep: string) => users.changePassword(id, another, keep, never),
-      (users: Users, { id }: UserRecord) => users.removeOwn(id, phrases.first, never),
+      (users: Users, { id }: UserRecord, keep: string) => users.changePassword(id, another, keep, client),
+      (users: Users, { id }: UserRecord) => users.removeOwn(id, phrases.first, client),
     ]) {
       const at = await openUseCases('memory')
       const slow: Passwords = {
         ...passwords,
         async verify(...args) {
           const matches = await passwords.verify(...args)
-          await at.users.changePassword(at.user.id, change, at.current.id, never)
+          await at.users.changePassword(at.user.id, change, at.current.id, client)
           return matches
         },
       }
@@ -1405,7 +1406,7 @@ describe('a change that is cut short', () => {
     it(`never gives a session to a log-in that was verified before it and asks after it, at ${scheme}:`, async () => {
       const at = await openUseCases(scheme)
       for (const act of [
-        () => at.users.changePassword(at.user.id, change, at.current.id, never),
+        () => at.users.changePassword(at.user.id, change, at.current.id, client),
         () => at.users.endSessions(at.user.id),
         () => at.users.disable(at.user.id),
         () => at.users.remove(at.user.id),
@@ -1424,7 +1425,7 @@ describe('a change that is cut short', () => {
         let changed = false
         const issued: string[] = []
         const logIn = async () => {
-          const user = await at.users.verify({ ...credentials, password: current }, never)
+          const user = await at.users.verify({ ...credentials, password: current }, client)
           const session = user && (await at.tokens.issueSession(user))
           if (session) issued.push(session.secret)
           else lost.refused++
@@ -1437,7 +1438,7 @@ describe('a change that is cut short', () => {
         await new Promise(setImmediate)
         const password = `${phrases.second} ${round}`
         const wanted = { currentPassword: current, password }
-        const changePassword = () => codeOf(at.users.changePassword(at.user.id, wanted, at.current.id, never))
+        const changePassword = () => codeOf(at.users.changePassword(at.user.id, wanted, at.current.id, client))
         let outcome = await changePassword()
         while (outcome === 'unavailable') outcome = await changePassword()
         expect(outcome).to.equal('resolved')
@@ -1467,7 +1468,7 @@ describe('a change that is cut short', () => {
       const { createUsers } = await load('users/users.ts')
       const users = createUsers({
         store: await openUserStore(url),
-        passwords: await openPasswords({ cost: 4, workers: 1, maxQueue: 10 }),
+        passwords: await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 }),
         rules: { minLength: 15 },
         addressesOnly: false,
         endTokens: () => {
@@ -1477,9 +1478,9 @@ describe('a change that is cut short', () => {
         now: Date.now,
         observe() {},
       })
-      const { signal } = new AbortController()
-      if (act === 'change') await users.changePassword(id, { currentPassword, password }, keep, signal)
-      else await users.removeOwn(id, currentPassword, signal)
+      const client = { address: '192.0.2.1' }
+      if (act === 'change') await users.changePassword(id, { currentPassword, password }, keep, client)
+      else await users.removeOwn(id, currentPassword, client)
     `
 
     for (const act of ['change', 'remove']) {

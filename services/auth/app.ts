@@ -42,7 +42,7 @@ import { createSweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens } from './tokens/tokens.ts'
 import { createLinks } from './users/links.ts'
 import { type Mailer, openSmtpMailer } from './users/mail.ts'
-import { openPasswords } from './users/passwords.ts'
+import { localClient, openPasswords } from './users/passwords.ts'
 import { type Credentials, createUsers } from './users/users.ts'
 
 export interface AuthSurroundings {
@@ -71,7 +71,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const watch = { monotonicNow, observe }
   const userStore = watched(timed(await openUserStore(config.userStoreUrl), 'users', registry), 'user store', watch)
   const maxQueue = hashWorkers * queuedHashesPerWorker
-  const passwords = await openPasswords({ cost: config.passwordHashCost, workers: hashWorkers, maxQueue })
+  const passwords = await openPasswords({
+    cost: config.passwordHashCost,
+    workers: hashWorkers,
+    maxQueue,
+    maxPerAccount: config.limitsPerAccount.hashes,
+  })
   const { passwordRules: rules, addressesOnly, hasMail, publicUrl } = config
   const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
   const users = createUsers({ store: userStore, passwords, rules, addressesOnly, endTokens, now, observe })
@@ -229,7 +234,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
 
   async function addDemoUser({ username, password }: Credentials): Promise<void> {
     if ((await users.findByUsername(username)) !== null) return
-    const passwordHash = await users.hash(password)
+    const passwordHash = await users.hash({ username, password }, localClient)
     // Above the floor that an earlier user of this id has left where tokens outlive the process. A snapshot keeps none.
     const credentialVersion = config.snapshotFile === null ? Math.floor(now() / 1000) : 1
     await users.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })

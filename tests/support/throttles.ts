@@ -4,7 +4,7 @@ import { limitInvalidTokens, memoryCounters } from '../../shared/limits.ts'
 
 const many = 1_000_000
 
-export const wideAccountLimits = { freeFailures: many, mailsPerHour: many }
+export const wideAccountLimits = { freeFailures: many, mailsPerHour: many, hashes: many }
 const monotonicNow = () => performance.now()
 
 /** Settings to the same end. */

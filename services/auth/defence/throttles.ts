@@ -32,11 +32,11 @@ export interface AddressLimits {
   guestTokens: number
 }
 
-/** Of one account; not a setting: whoever needs other ones has another reason than the users' safety. */
-export const accountLimits = { freeFailures: 5, mailsPerHour: 5 }
+/** Of one account. No setting: other numbers would not be for the users' safety. `hashes`: that may wait or run at a time. */
+export const accountLimits = { freeFailures: 5, mailsPerHour: 5, hashes: 16 }
 
 export interface ThrottlesOptions {
-  perAccount: typeof accountLimits
+  perAccount: Pick<typeof accountLimits, 'freeFailures' | 'mailsPerHour'>
   perAddress: AddressLimits
   openCounter: OpenCounter
   observe: (event: LimitEvent) => void

@@ -1,6 +1,6 @@
 // The wire format of simple-flask-auth-app: accounts by e-mail address, short access tokens and one long refresh token.
 import type { Handler, Routes } from '../../../shared/http.ts'
-import { goneSignal } from '../routes/credentials.ts'
+import { clientOf } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { isAddress } from '../users/usernames.ts'
@@ -91,7 +91,7 @@ export function flaskAuth({
     const { email, password } = await readCredentials(ctx)
     if (email === null || password === null) return answer(ctx, 400, blank(email === null ? 'email' : 'password'))
     const claim = { account: email, address: ctx.state.address }
-    const prove = () => users.verify({ username: email, password }, goneSignal(ctx))
+    const prove = () => users.verify({ username: email, password }, clientOf(ctx))
     const user = await throttles.attempt(claim, prove)
     const refresh = user && (await issueRefresh(user))
     const access = refresh && (await issueAccess(user, refresh.token))

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http.ts'
-import { goneSignal } from '../routes/credentials.ts'
+import { clientOf } from '../routes/credentials.ts'
 import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
 import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './index.ts'
@@ -67,7 +67,7 @@ export function flaskJwt({
     const { username, password } = await readCredentials(ctx)
     if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
     const claim = { account: username, address: ctx.state.address }
-    const user = await throttles.attempt(claim, () => users.verify({ username, password }, goneSignal(ctx)))
+    const user = await throttles.attempt(claim, () => users.verify({ username, password }, clientOf(ctx)))
     const issued = user && (await issueSession(user, 'now'))
     if (issued) ctx.body = { token: issued.secret, access_token: issued.secret }
     else answer(ctx, 401, { error: 'Invalid credentials' })
@@ -103,14 +103,15 @@ export function flaskJwt({
       return null
     }
     const { userId: id, credentialVersion } = session
+    const client = clientOf(ctx)
     try {
-      if (!(await users.resetPassword({ id, credentialVersion }, password, goneSignal(ctx)))) return null
+      if (!(await users.resetPassword({ id, credentialVersion }, password, client))) return null
     } catch (error) {
       answer(ctx, 400, { error: `password: ${badChoice(error).problem}` })
       return null
     }
     const user = await users.find(id)
-    if (user) links.tellOfChange(user)
+    if (user) links.tellOfChange(user, client)
     return user && issueSession(user, session)
   }
 

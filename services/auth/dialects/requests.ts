@@ -7,7 +7,7 @@ import { AppError } from '../../../shared/errors.ts'
 import type { Context } from '../../../shared/http.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
-import { goneSignal, text } from '../routes/credentials.ts'
+import { clientOf, text } from '../routes/credentials.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Credentials } from '../users/users.ts'
 import type { DialectParts } from './index.ts'
@@ -82,15 +82,15 @@ export async function register(
   credentials: Credentials,
 ): Promise<boolean> {
   const { address } = ctx.state
-  const signal = goneSignal(ctx)
+  const client = clientOf(ctx)
   users.requireGoodCredentials(credentials)
   await throttles.mayRegister(address)
   if (emailConfirmation === 'required') {
     await throttles.mayMail(credentials.username, address)
-    await links.register(credentials, signal)
+    await links.register(credentials, client)
     return true
   }
-  const passwordHash = await users.hash(credentials.password, signal)
+  const passwordHash = await users.hash(credentials, client)
   return (await users.insert({ username: credentials.username, passwordHash })) !== null
 }
 

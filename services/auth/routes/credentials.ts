@@ -1,7 +1,8 @@
-// What the routes that take a password have in common: its form, a client that goes away meanwhile, and the refusal.
+// What the routes that take a password have in common: its form, the client that waits, and the refusal.
 import { z } from 'zod'
 import { AppError } from '../../../shared/errors.ts'
 import type { Context } from '../../../shared/http.ts'
+import type { Client } from '../users/passwords.ts'
 
 /** 1 to 256 characters of valid Unicode: cheap to refuse before anything is hashed. */
 export const text = (name: string) =>
@@ -14,11 +15,11 @@ export const text = (name: string) =>
 
 export const credentialsSchema = z.strictObject({ username: text('username'), password: text('password') })
 
-/** Aborts when the client closes before it was answered. */
-export function goneSignal({ res }: Context): AbortSignal {
+/** Its signal aborts when the client closes before it was answered. */
+export function clientOf({ res, state }: Context): Client {
   const gone = new AbortController()
   res.once('close', () => res.writableFinished || gone.abort())
-  return gone.signal
+  return { address: state.address, signal: gone.signal }
 }
 
 export function invalidCredentials(detail: string): AppError {

@@ -6,7 +6,8 @@ import type { Handler } from '../../../shared/http.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
-import { goneSignal, text } from './credentials.ts'
+import type { Client } from '../users/passwords.ts'
+import { clientOf, text } from './credentials.ts'
 import { accepted } from './users.ts'
 
 const token = z.string('expected the token of a link, as a string').max(2048, 'expected the token of a link')
@@ -38,19 +39,19 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
 
   /** `send` answers the same whether there is such a user or not. */
   const mailing =
-    (send: (username: string) => Promise<void>): Handler =>
+    (send: (username: string, client: Client) => Promise<void>): Handler =>
     async ctx => {
       requireMail()
       const { username } = await readUsername(ctx)
       await throttles.mayMail(username, ctx.state.address)
-      await send(username)
+      await send(username, { address: ctx.state.address })
       ctx.status = 202
       ctx.body = accepted
     }
 
   const reset: Handler = async ctx => {
     const { token, password } = await readReset(ctx)
-    const user = await links.reset(token, password, goneSignal(ctx))
+    const user = await links.reset(token, password, clientOf(ctx))
     if (user === null) throw await invalidTokens.refusal(ctx.state)
     await throttles.welcome(user.username, ctx.state.address)
     ctx.status = 204

@@ -4,7 +4,7 @@ import type { Handler } from '../../../shared/http.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'
-import { credentialsSchema, goneSignal, invalidCredentials } from './credentials.ts'
+import { clientOf, credentialsSchema, invalidCredentials } from './credentials.ts'
 
 const readCredentials = bodyReader(credentialsSchema, { form: true })
 
@@ -12,7 +12,7 @@ export function loginRoute(users: Users, tokens: Tokens, throttles: Throttles): 
   return async function login(ctx) {
     const credentials = await readCredentials(ctx)
     const claim = { account: credentials.username, address: ctx.state.address }
-    const user = await throttles.attempt(claim, () => users.verify(credentials, goneSignal(ctx)))
+    const user = await throttles.attempt(claim, () => users.verify(credentials, clientOf(ctx)))
     const issued = user && (await tokens.issueSession(user))
     if (!issued) {
       throw invalidCredentials('The username or the password is wrong.')

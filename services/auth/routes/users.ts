@@ -6,7 +6,7 @@ import type { Context, Handler } from '../../../shared/http.ts'
 import type { Claim, Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
 import type { UserRecord, Users } from '../users/users.ts'
-import { credentialsSchema, goneSignal, invalidCredentials, text } from './credentials.ts'
+import { clientOf, credentialsSchema, invalidCredentials, text } from './credentials.ts'
 import { sessionOf } from './requireSession.ts'
 
 export const changeSchema = z.strictObject({ currentPassword: text('password'), password: text('password') })
@@ -33,12 +33,12 @@ export function userRoutes({ users, links, throttles, registration, emailConfirm
     await throttles.mayRegister(address)
     if (emailConfirmation === 'required') {
       await throttles.mayMail(credentials.username, address)
-      await links.register(credentials, goneSignal(ctx))
+      await links.register(credentials, clientOf(ctx))
       ctx.status = 202
       ctx.body = accepted
       return
     }
-    const passwordHash = await users.hash(credentials.password, goneSignal(ctx))
+    const passwordHash = await users.hash(credentials, clientOf(ctx))
     const user = await users.insert({ username: credentials.username, passwordHash })
     if (user === null) throw new AppError('conflict', 'This username is taken.')
     ctx.status = 201
@@ -54,17 +54,18 @@ export function userRoutes({ users, links, throttles, registration, emailConfirm
   const changePassword: Handler = async ctx => {
     const { id, userId } = sessionOf(ctx)
     const change = await readChange(ctx)
-    const proveAndChange = () => users.changePassword(userId, change, id, goneSignal(ctx))
-    const user = await throttles.attempt(claimOf(ctx), proveAndChange)
+    const client = clientOf(ctx)
+    const user = await throttles.attempt(claimOf(ctx), () => users.changePassword(userId, change, id, client))
     if (user === null) throw wrongPassword()
-    links.tellOfChange(user)
+    links.tellOfChange(user, client)
     ctx.body = publicUser(user)
   }
 
   const remove: Handler = async ctx => {
     const { currentPassword } = await readProof(ctx)
     const { userId } = sessionOf(ctx)
-    const proveAndRemove = async () => (await users.removeOwn(userId, currentPassword, goneSignal(ctx))) || null
+    const client = clientOf(ctx)
+    const proveAndRemove = async () => (await users.removeOwn(userId, currentPassword, client)) || null
     if ((await throttles.attempt(claimOf(ctx), proveAndRemove)) === null) throw wrongPassword()
     ctx.status = 204
   }

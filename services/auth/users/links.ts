@@ -2,6 +2,7 @@
 // purpose, and that everything that depends on whether an account exists happens after the answer.
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { Mail, Mailer } from './mail.ts'
+import type { Client } from './passwords.ts'
 import { isAddress } from './usernames.ts'
 import { type Credentials, noPassword, type UserRecord, type Users } from './users.ts'
 
@@ -20,6 +21,7 @@ export interface LinksOptions {
 export type Links = ReturnType<typeof createLinks>
 
 type Purpose = 'confirm' | 'reset'
+type Content = Pick<Mail, 'subject' | 'text'>
 
 const linkTtlMs = 30 * 60_000
 const mostInBackground = 100
@@ -41,22 +43,22 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
     )
   }
 
-  async function sendLink(user: UserRecord, purpose: Purpose, mail: (link: string) => Omit<Mail, 'userId' | 'to'>) {
+  async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => Content) {
     // Before the links that he has end for this one: an operator's may be the only one for who has no address.
     if (!isAddress(user.username)) return
     const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
     const terms = { kind: 'single-use', purpose, owner: user, login: null, ...life } as const
     const issued = await tokens.issueOnly(terms)
     // Behind the #: it reaches no server, no log and no Referer before somebody presses the button on that page.
-    if (issued) send(user, mail(`${publicUrl}/account#${purpose}=${issued.secret}`))
+    if (issued) send(user, client, mail(`${publicUrl}/account#${purpose}=${issued.secret}`))
   }
 
-  function send({ id, username }: UserRecord, mail: Omit<Mail, 'userId' | 'to'>): void {
-    if (isAddress(username)) mailer?.send({ userId: id, to: username, ...mail })
+  function send({ id, username }: UserRecord, { address }: Client, content: Content): void {
+    if (isAddress(username)) mailer?.send({ userId: id, address, to: username, ...content })
   }
 
-  const sendConfirmation = (user: UserRecord) =>
-    sendLink(user, 'confirm', link => ({
+  const sendConfirmation = (user: UserRecord, client: Client) =>
+    sendLink(user, 'confirm', client, link => ({
       subject: 'Confirm your address',
       text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
     }))
@@ -65,17 +67,17 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
    * For an unconfirmed user. If the address was registered more than once, nothing tells which of the passwords was typed
    * by the owner of the mailbox: then the link asks for one.
    */
-  const sendFirstLink = (user: UserRecord) =>
+  const sendFirstLink = (user: UserRecord, client: Client) =>
     user.passwordHash === noPassword
-      ? sendLink(user, 'reset', link => ({
+      ? sendLink(user, 'reset', client, link => ({
           subject: 'Choose a password',
           text: `This address was registered more than once before it was confirmed, so none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you have not registered, do nothing: the account stays closed.\n`,
         }))
-      : sendConfirmation(user)
+      : sendConfirmation(user, client)
 
-  /** Tells the user that his password is another one now. */
-  function tellOfChange(user: UserRecord): void {
-    send(user, {
+  /** Tells the user by mail that the password has changed. */
+  function tellOfChange(user: UserRecord, client: Client): void {
+    send(user, client, {
       subject: 'Your password was changed',
       text: 'The password of your account was changed just now, and your other sessions were ended.\nIf it was not you, ask for a new password at once.\n',
     })
@@ -94,19 +96,19 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
      * registration before that leaves no password: the link in its mail sets one. The caller has checked the credentials
      * against the rules.
      */
-    async register(credentials: Credentials, signal: AbortSignal): Promise<void> {
+    async register(credentials: Credentials, client: Client): Promise<void> {
       const { username } = credentials
       await users.findByUsername(username) // could the store be asked? That it is 503 otherwise tells of no account
-      const passwordHash = await users.hash(credentials.password, signal)
+      const passwordHash = await users.hash(credentials, client)
       afterTheAnswer(null, async () => {
         const registered = await users.insert({ username, passwordHash }, { confirmed: false })
-        if (registered) return sendConfirmation(registered)
+        if (registered) return sendConfirmation(registered, client)
         const known = await users.findByUsername(username)
         if (known === null) return
         const withdrawn = known.confirmedAt === null ? await users.withdrawPassword(known.id) : null
-        if (withdrawn) await sendFirstLink(withdrawn)
+        if (withdrawn) await sendFirstLink(withdrawn, client)
         else {
-          send(known, {
+          send(known, client, {
             subject: 'You have an account already',
             text: `Somebody, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n`,
           })
@@ -115,17 +117,17 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
     },
 
     /** Sends the link again if the address is still to be confirmed. Answers the same if it is not. */
-    async resend(username: string): Promise<void> {
+    async resend(username: string, client: Client): Promise<void> {
       const user = await users.findByUsername(username)
-      if (user?.confirmedAt === null) afterTheAnswer(user.id, () => sendFirstLink(user))
+      if (user?.confirmedAt === null) afterTheAnswer(user.id, () => sendFirstLink(user, client))
     },
 
     /** A link to choose a new password, where there is such a user. Answers the same where there is none. */
-    async forgot(username: string): Promise<void> {
+    async forgot(username: string, client: Client): Promise<void> {
       const user = await users.findByUsername(username)
       if (user === null || user.disabledAt !== null) return
       afterTheAnswer(user.id, () =>
-        sendLink(user, 'reset', link => ({
+        sendLink(user, 'reset', client, link => ({
           subject: 'Choose a new password',
           text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: your password stays as it is.\n`,
         })),
@@ -147,17 +149,17 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
      * Whose password it is now; null for a token that resets nothing. The token is not touched: it ends with all others of the user, in the step
      * that makes the new password the only one. Throws what is wrong with the password; then the token is still good.
      */
-    async reset(secret: string, password: string, signal: AbortSignal): Promise<UserRecord | null> {
+    async reset(secret: string, password: string, client: Client): Promise<UserRecord | null> {
       const holder = await holderOf(secret, 'reset')
       if (holder === null) return null
       const { user, token } = holder
       const done = await users.resetPassword(
         { id: user.id, credentialVersion: token.credentialVersion },
         password,
-        signal,
+        client,
       )
       if (!done) return null
-      tellOfChange(user)
+      tellOfChange(user, client)
       return user
     },
   }

@@ -1,12 +1,16 @@
-// Sends mails through an SMTP server, in the background: a bounded queue, a few tries for each. Hides nodemailer and its
-// traps, and what servers say: that repeats addresses and links.
+// Sends mails through an SMTP server, in the background: a fair, bounded queue and a few tries for each. Hides nodemailer and
+// its traps, and what servers say: that repeats addresses and links.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createTransport } from 'nodemailer'
+import { networkOf } from '../../../shared/limits.ts'
+import { createFairQueue, type Party } from './fairQueue.ts'
 
 export interface Mail {
-  /** The user it is for; what is told of a mail, its address is not. */
+  /** The user it is for: events name the user, never the mailbox. */
   userId: string
+  /** Of the client whose request made the mail: networks take turns. */
+  address: string
   /** One mailbox, checked: nothing is parsed out of it here. */
   to: string
   subject: string
@@ -36,7 +40,10 @@ export interface SmtpMailerOptions {
   observe: (event: MailEvent) => void
 }
 
-const mostWaiting = 1000 // one more is lost: a mail server that is down for an hour must not cost memory
+// Mails under way, retries included. One more is lost: a mail server that is down for an hour must not cost memory.
+const maxUnderWay = 1000
+const maxUnderWayOfNetwork = 100
+const maxUnderWayOfAccount = 10 // each change of a password sends one, and changes are not limited
 const atOnce = 2 // connections
 const closeWithinMs = 3000
 
@@ -60,24 +67,51 @@ export function openSmtpMailer({
   })
   const closing = new AbortController()
   const givenUp = new AbortController()
-  const underWay = new Set<Promise<void>>()
-  const turns: (() => void)[] = []
+  const underWay = new Map<Promise<void>, Party>()
+  const turns = createFairQueue<Party & { begin: () => void }>({
+    maxWaiting: maxUnderWay,
+    maxPerAccount: maxUnderWayOfAccount,
+  })
   let free = atOnce
 
-  /** Waits here and not in nodemailer's own queue, where the time of a try would already run. */
-  async function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (free > 0) free--
-    else await new Promise<void>(resolve => turns.push(resolve))
-    try {
-      return await work()
-    } finally {
-      const next = turns.shift()
-      if (next) next()
-      else free++
+  function beginNext(): void {
+    while (free > 0) {
+      const next = turns.next()
+      if (next === null) return
+      free--
+      next.begin()
     }
   }
 
-  async function deliver({ userId, to, subject, text }: Mail): Promise<void> {
+  /** Waits here and not in nodemailer's own queue, where the time of a try would already run. */
+  async function inTurn<T>(party: Party, work: () => Promise<T>): Promise<T> {
+    const { promise: turn, resolve: begin } = Promise.withResolvers<void>()
+    const job = { ...party, begin }
+    turns.add(job) // refuses none: what is under way is bounded already
+    beginNext()
+    await turn
+    try {
+      return await work()
+    } finally {
+      turns.done(job)
+      free++
+      beginNext()
+    }
+  }
+
+  /** Null if the mail may be sent. */
+  function whyNotSend({ network, account }: Party): string | null {
+    if (closing.signal.aborted) return 'the mailer is closed'
+    if (underWay.size >= maxUnderWay) return 'too many mails wait'
+    const parties = [...underWay.values()]
+    if (parties.filter(party => party.account === account).length >= maxUnderWayOfAccount) {
+      return 'too many mails to this user wait'
+    }
+    const ofNetwork = parties.filter(party => party.network === network).length
+    return ofNetwork >= maxUnderWayOfNetwork ? 'too many mails of this network wait' : null
+  }
+
+  async function deliver({ userId, to, subject, text }: Mail, party: Party): Promise<void> {
     // The same in each try: of a mail that the server took without being able to say so, mailboxes show one.
     const messageId = `<${randomUUID()}@${from.slice(from.lastIndexOf('@') + 1)}>`
     // As an object, in the envelope too: of a string nodemailer makes a list, and throws comments and quotes away.
@@ -85,7 +119,7 @@ export function openSmtpMailer({
     const message = { from, to: mailbox, envelope: { from, to: [mailbox] }, subject, text, messageId }
     for (let tries = 1; ; tries++) {
       try {
-        await inTurn(() => {
+        await inTurn(party, () => {
           // socketTimeout is for a silent server only.
           const signal = AbortSignal.any([givenUp.signal, AbortSignal.timeout(tryWithinMs)])
           return transport.sendMail({ ...message, signal })
@@ -103,19 +137,18 @@ export function openSmtpMailer({
 
   return {
     send(mail) {
-      const why = closing.signal.aborted ? 'the mailer is closed' : 'too many mails wait'
-      if (underWay.size >= mostWaiting || closing.signal.aborted) {
-        return observe({ type: 'mail lost', userId: mail.userId, tries: 0, cause: new Error(why) })
-      }
-      const delivery = deliver(mail).finally(() => underWay.delete(delivery))
-      underWay.add(delivery)
+      const party = { network: networkOf(mail.address), account: mail.userId }
+      const why = whyNotSend(party)
+      if (why !== null) return observe({ type: 'mail lost', userId: mail.userId, tries: 0, cause: new Error(why) })
+      const delivery = deliver(mail, party).finally(() => underWay.delete(delivery))
+      underWay.set(delivery, party)
     },
 
     async close() {
       closing.abort()
-      await Promise.race([Promise.all(underWay), sleep(closeWithinMs, undefined, { ref: false })])
+      await Promise.race([Promise.all(underWay.keys()), sleep(closeWithinMs, undefined, { ref: false })])
       givenUp.abort()
-      await Promise.all(underWay)
+      await Promise.all(underWay.keys())
       transport.close()
     },
   }

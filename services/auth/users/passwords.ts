@@ -1,7 +1,9 @@
-// Hashes and verifies passwords in worker threads behind a bounded queue. Hides the scheme and its traps.
+// Hashes and verifies passwords in worker threads behind a fair, bounded queue. Hides the scheme and its traps.
 import { createHmac } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
 import { AppError } from '../../../shared/errors.ts'
+import { networkOf } from '../../../shared/limits.ts'
+import { createFairQueue, type Party } from './fairQueue.ts'
 import type { HashResult, HashTask } from './hashWorker.ts'
 
 export interface PasswordsOptions {
@@ -9,18 +11,35 @@ export interface PasswordsOptions {
   cost: number
   /** Threads that hash, beside the one that validates. */
   workers: number
-  /** How many may wait for a worker; one more is refused at once. */
+  /** How many may wait for a worker. For one more, the newest job of the largest party is refused at once. */
   maxQueue: number
+  /** How many jobs of one account may wait or run. */
+  maxPerAccount: number
 }
 
+/** The client that waits for work on passwords: its network takes turns with the others. */
+export interface Client {
+  address: string
+  /** Aborts when the client goes away. */
+  signal?: AbortSignal
+}
+
+/** A client and the account whose password it is, normalised; there need not be such an account. */
+export interface HashOwner extends Client {
+  account: string
+}
+
+/** What no client waits for: commands, and the demo user. */
+export const localClient: Client = { address: 'local' }
+
 export interface Passwords {
-  /** To be stored. Rejects with `unavailable` where the queue is full or the caller's `signal` aborts in it. */
-  hash(password: string, signal?: AbortSignal): Promise<string>
+  /** To be stored. Rejects with `unavailable` if the queue refuses it, or the client goes away while it waits. */
+  hash(password: string, owner: HashOwner): Promise<string>
   /**
    * Whether `stored` was made from this password. Costs exactly one hash whatever `stored` is: null (there is no such
    * user) and what is no hash are false after the same time. Rejects as `hash` does.
    */
-  verify(password: string, stored: string | null, signal?: AbortSignal): Promise<boolean>
+  verify(password: string, stored: string | null, owner: HashOwner): Promise<boolean>
   /** Whether a new hash of the same password would be stronger: another scheme, or a smaller cost than is set now. */
   isOutdated(stored: string): boolean
   /** How many wait for a worker. */
@@ -28,7 +47,7 @@ export interface Passwords {
   close(): Promise<void>
 }
 
-interface Job {
+interface Job extends Party {
   task: HashTask
   resolve(result: HashResult): void
   reject(error: Error): void
@@ -41,10 +60,10 @@ const highestCost = 16 // a row that says 31 would keep a worker busy for years
 const bcryptBytes = 72 // of a password: what comes behind them bcrypt does not look at
 
 /** Resolves once a worker has made the hash that unknown users are compared with. */
-export async function openPasswords({ cost, workers, maxQueue }: PasswordsOptions): Promise<Passwords> {
+export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: PasswordsOptions): Promise<Passwords> {
   const idle: Worker[] = []
   const all = new Set<Worker>()
-  const waiting: Job[] = []
+  const queue = createFairQueue<Job>({ maxWaiting: maxQueue, maxPerAccount })
   const current = new Map<Worker, Job>()
   let closed = false
 
@@ -52,16 +71,14 @@ export async function openPasswords({ cost, workers, maxQueue }: PasswordsOption
     const worker = new Worker(new URL('./hashWorker.ts', import.meta.url))
     all.add(worker)
     worker.on('message', (result: HashResult) => {
-      current.get(worker)?.resolve(result)
-      current.delete(worker)
+      finish(worker)?.resolve(result)
       idle.push(worker)
       assign()
     })
-    worker.on('error', cause => current.get(worker)?.reject(new AppError('internal', 'Hashing failed.', { cause })))
+    worker.on('error', cause => finish(worker)?.reject(new AppError('internal', 'Hashing failed.', { cause })))
     worker.on('exit', () => {
       all.delete(worker)
-      current.get(worker)?.reject(new AppError('unavailable', 'Hashing was interrupted.'))
-      current.delete(worker)
+      finish(worker)?.reject(new AppError('unavailable', 'Hashing was interrupted.'))
       if (idle.includes(worker)) idle.splice(idle.indexOf(worker), 1)
       if (!closed) startWorker()
     })
@@ -69,60 +86,62 @@ export async function openPasswords({ cost, workers, maxQueue }: PasswordsOption
     assign()
   }
 
+  /** The job that the worker had. */
+  function finish(worker: Worker): Job | undefined {
+    const job = current.get(worker)
+    current.delete(worker)
+    if (job) queue.done(job)
+    return job
+  }
+
   function assign(): void {
-    while (idle.length > 0 && waiting.length > 0) {
+    while (idle.length > 0) {
+      const job = queue.next()
+      if (job === null) return
       const worker = idle.pop() as Worker
-      const job = waiting.shift() as Job
       current.set(worker, job)
       worker.postMessage(job.task)
     }
   }
 
-  function run(task: HashTask, signal?: AbortSignal): Promise<HashResult> {
+  function run(task: HashTask, { address, account, signal }: HashOwner): Promise<HashResult> {
     if (closed) return Promise.reject(new AppError('unavailable', 'The service is closing.'))
     if (signal?.aborted) return Promise.reject(gone())
-    if (idle.length === 0 && waiting.length >= maxQueue) {
-      const headers = { 'Retry-After': '2' }
-      return Promise.reject(new AppError('unavailable', 'Too many log-ins wait already; try again.', { headers }))
-    }
     return new Promise((resolve, reject) => {
-      const job: Job = { task, resolve, reject }
-      waiting.push(job)
-      // Only out of the queue: a hash that has begun is not worth a worker's restart.
-      signal?.addEventListener('abort', () => {
-        const at = waiting.indexOf(job)
-        if (at < 0) return
-        waiting.splice(at, 1)
-        reject(gone())
-      })
+      const job: Job = { task, network: networkOf(address), account, resolve, reject }
+      queue.add(job)?.reject(tooMany())
+      // Only a job that waits is taken out: a hash that has begun is not worth a worker's restart.
+      signal?.addEventListener('abort', () => queue.remove(job) && reject(gone()))
       assign()
     })
   }
 
-  async function hash(password: string, signal?: AbortSignal): Promise<string> {
-    return scheme + (await run({ digest: digestOf(password), cost }, signal))
+  async function hash(password: string, owner: HashOwner): Promise<string> {
+    return scheme + (await run({ digest: digestOf(password), cost }, owner))
   }
 
   for (let i = 0; i < workers; i++) startWorker()
-  const nobody = parseStored(await hash('')) as StoredHash
+  const decoy = parseStored(await hash('', { ...localClient, account: '' })) as StoredHash
 
   return {
     hash,
-    async verify(password, stored, signal) {
+    async verify(password, stored, owner) {
       const known = stored === null ? null : parseStored(stored)
       const bare = known?.isBare === true
-      const task = { digest: bare ? password : digestOf(password), hash: (known ?? nobody).bcryptHash }
-      const matches = await run(task, signal)
+      const task = { digest: bare ? password : digestOf(password), hash: (known ?? decoy).bcryptHash }
+      const matches = await run(task, owner)
       return matches === true && known !== null && !(bare && isAmbiguous(password))
     },
     isOutdated(stored) {
       const known = parseStored(stored)
       return known !== null && (known.isBare || known.cost < cost)
     },
-    queued: () => waiting.length,
+    queued: queue.waiting,
     async close() {
       closed = true
-      for (const job of waiting.splice(0)) job.reject(new AppError('unavailable', 'The service is closing.'))
+      for (let job = queue.next(); job !== null; job = queue.next()) {
+        job.reject(new AppError('unavailable', 'The service is closing.'))
+      }
       await Promise.all([...all].map(worker => worker.terminate()))
     },
   }
@@ -136,6 +155,11 @@ export async function openPasswords({ cost, workers, maxQueue }: PasswordsOption
  */
 function digestOf(password: string): string {
   return createHmac('sha256', 'latchkey password').update(password.normalize('NFKC')).digest('base64')
+}
+
+function tooMany(): AppError {
+  const headers = { 'Retry-After': '2' }
+  return new AppError('unavailable', 'Too many log-ins wait already; try again.', { headers })
 }
 
 function gone(): AppError {

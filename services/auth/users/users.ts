@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, orUnavailable } from '../../../shared/errors.ts'
 import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
 import { type PasswordRules, whyNotPassword } from './passwordRules.ts'
-import type { Passwords } from './passwords.ts'
+import type { Client, HashOwner, Passwords } from './passwords.ts'
 import { namesToLookUp, normalise, whyNotUsername } from './usernames.ts'
 
 export type { UserRecord }
@@ -127,10 +127,10 @@ export function createUsers({
     user: UserRecord,
     password: string,
     { proof, keep }: { proof: 'password' | 'reset token'; keep: string | null },
-    signal: AbortSignal,
+    client: Client,
   ) {
     const { id, credentialVersion: version } = user
-    const passwordHash = await passwords.hash(password, signal)
+    const passwordHash = await passwords.hash(password, ownerOf(user, client))
     // Whoever may set it has proved himself: by the old password, or at the address.
     const confirmedAt = user.confirmedAt ?? now()
     const changes = { passwordHash, confirmedAt, credentialVersion: version + 1 }
@@ -142,14 +142,15 @@ export function createUsers({
   }
 
   /** Where a change was written and its tokens were not ended yet: that this is the same change, asked for again. */
-  async function isSameChange(user: UserRecord, password: string, signal: AbortSignal): Promise<boolean> {
-    return isUnfinished(user) && (await passwords.verify(password, user.passwordHash, signal))
+  async function isSameChange(user: UserRecord, password: string, client: Client): Promise<boolean> {
+    return isUnfinished(user) && (await passwords.verify(password, user.passwordHash, ownerOf(user, client)))
   }
 
-  /** Tries again at each log-in where it cannot be done now. */
-  async function rehash(user: UserRecord, password: string): Promise<void> {
+  /** If this fails, the next log-in tries again. It goes on when the client has gone away. */
+  async function rehash(user: UserRecord, password: string, { address }: Client): Promise<void> {
     try {
-      await store.update(user.id, user.credentialVersion, { passwordHash: await passwords.hash(password) })
+      const passwordHash = await passwords.hash(password, ownerOf(user, { address }))
+      await store.update(user.id, user.credentialVersion, { passwordHash })
     } catch {
       // The queue is full or the store is away: the old hash does.
     }
@@ -193,7 +194,8 @@ export function createUsers({
     insert,
 
     /** To be stored; for `insert`. */
-    hash: passwords.hash,
+    hash: ({ username, password }: Credentials, client: Client) =>
+      passwords.hash(password, ownerOf({ username }, client)),
 
     /** Throws what is wrong with a username or a password that somebody has chosen, as `invalid_request`. */
     requireGoodCredentials({ username, password }: Credentials): void {
@@ -202,17 +204,17 @@ export function createUsers({
       requireGoodPassword(password, normalise(username))
     },
 
-    /** Null for every user who may not log in and for a wrong password, after the same time. `signal`: the caller went away. */
-    async verify({ username, password }: Credentials, signal: AbortSignal): Promise<UserRecord | null> {
+    /** Null for every user who may not log in and for a wrong password, after the same work. */
+    async verify({ username, password }: Credentials, client: Client): Promise<UserRecord | null> {
       const user = await findByUsername(username)
-      const matches = await passwords.verify(password, user?.passwordHash ?? null, signal)
+      const matches = await passwords.verify(password, user?.passwordHash ?? null, ownerOf({ username }, client))
       const reason = whyNotLogIn(user, matches)
       if (user === null || reason !== null) {
         observe({ type: 'login failed', userId: user?.id ?? null, reason: reason ?? 'unknown user' })
         return null
       }
       observe({ type: 'login succeeded', userId: user.id })
-      if (passwords.isOutdated(user.passwordHash)) void rehash(user, password)
+      if (passwords.isOutdated(user.passwordHash)) void rehash(user, password, client)
       return user
     },
 
@@ -224,20 +226,20 @@ export function createUsers({
       id: string,
       { currentPassword, password }: { currentPassword: string; password: string },
       keep: string,
-      signal: AbortSignal,
+      client: Client,
     ): Promise<UserRecord | null> {
       const user = await find(id)
       if (user === null) return null
       requireGoodPassword(password, user.username)
-      if (!(await passwords.verify(currentPassword, user.passwordHash, signal))) {
-        if (await isSameChange(user, password, signal)) {
+      if (!(await passwords.verify(currentPassword, user.passwordHash, ownerOf(user, client)))) {
+        if (await isSameChange(user, password, client)) {
           await finish(user, null) // it may be an end of all sessions that is unfinished, and not this change
           return user
         }
         observe({ type: 'password refused', userId: id })
         return null
       }
-      const changed = await replacePassword(user, password, { proof: 'password', keep }, signal)
+      const changed = await replacePassword(user, password, { proof: 'password', keep }, client)
       if (changed === null) throw changedMeanwhile()
       return changed
     },
@@ -249,15 +251,15 @@ export function createUsers({
     async resetPassword(
       { id, credentialVersion }: { id: string; credentialVersion: number },
       password: string,
-      signal: AbortSignal,
+      client: Client,
     ): Promise<boolean> {
       const user = await find(id)
       if (user === null) return false
       requireGoodPassword(password, user.username)
       if (user.credentialVersion === credentialVersion) {
-        return (await replacePassword(user, password, { proof: 'reset token', keep: null }, signal)) !== null
+        return (await replacePassword(user, password, { proof: 'reset token', keep: null }, client)) !== null
       }
-      if (!(await isSameChange(user, password, signal))) return false
+      if (!(await isSameChange(user, password, client))) return false
       await finish(user, null)
       return true
     },
@@ -306,9 +308,10 @@ export function createUsers({
     },
 
     /** False where `currentPassword` is wrong. Where it rejects with `unavailable`, the same call completes it. */
-    async removeOwn(id: string, currentPassword: string, signal: AbortSignal): Promise<boolean> {
+    async removeOwn(id: string, currentPassword: string, client: Client): Promise<boolean> {
       const user = await ask(store.findById(id))
-      const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, signal)
+      const owner = ownerOf({ username: user?.username ?? id }, client)
+      const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, owner)
       if (user === null || !matches) {
         observe({ type: 'password refused', userId: id })
         return false
@@ -341,6 +344,11 @@ export function createUsers({
       }
     },
   }
+}
+
+/** Work on the password of this username belongs to its account, whether there is one or not. */
+function ownerOf({ username }: Pick<UserRecord, 'username'>, client: Client): HashOwner {
+  return { ...client, account: normalise(username) }
 }
 
 function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
