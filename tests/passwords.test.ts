@@ -146,6 +146,51 @@ describe('passwords', () => {
     })
   })
 
+  describe('cost one hash of the cost that is set', () => {
+    const cost = 8
+    let passwords: Passwords
+    before(async () => {
+      passwords = await openPasswords({ cost, workers: 1, maxQueue: 10, maxPerAccount: 10 })
+    })
+    after(() => passwords.close())
+
+    const workOf = async (password: string, row: string | null) => {
+      const before = passwords.hashes()
+      const matches = await passwords.verify(password, row, owner)
+      return { matches, hashes: passwords.hashes() - before }
+    }
+
+    const digested = async (cost: number) => {
+      const { hash, close } = await openPasswords({ cost, workers: 1, maxQueue: 10, maxPerAccount: 10 })
+      const stored = await hash('postman', owner)
+      await close()
+      return stored
+    }
+    const rows: [string, () => Promise<string | null> | string | null][] = [
+      ['no user', () => null],
+      ['an empty row', () => ''],
+      ['a malformed row', () => '$2b$31$'],
+      ['a hash that is cut off', async () => (await digested(4)).slice(0, -1)],
+      ...[4, 5, 7, 8].map((cost): [string, () => Promise<string>] => [`a hash of cost ${cost}`, () => digested(cost)]),
+      ...[4, 5, 7, 8].map((cost): [string, () => string] => [
+        `a bare bcrypt hash of cost ${cost}`,
+        () => bcrypt.hashSync('postman', cost),
+      ]),
+    ]
+    for (const [what, make] of rows) {
+      it(`against ${what}`, async () => {
+        const row = await make()
+        expect(await workOf('wrong', row)).to.deep.equal({ matches: false, hashes: 1 })
+        const isGood = /^a (bare bcrypt )?hash of/.test(what)
+        expect(await workOf('postman', row)).to.deep.equal({ matches: isGood, hashes: 1 })
+      })
+    }
+
+    it('but more against a hash of a higher cost, which cannot be had for less', async () => {
+      expect(await workOf('wrong', bcrypt.hashSync('postman', cost + 1))).to.deep.equal({ matches: false, hashes: 2 })
+    })
+  })
+
   it('cost the same whether there is such a user or not, or a row that is none', async () => {
     const stored = await passwords.hash('postman', owner)
     const time = async (row: string | null) => {

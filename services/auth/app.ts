@@ -104,7 +104,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const invalidTokens = limitInvalidTokens({ limit: config.limitsPerAddress.invalidTokens, monotonicNow, observe })
   const mailer = openMailer()
   const links = createLinks({ users, tokens, mailer, publicUrl, observe })
-  showFigures(registry, { queuedHashes: passwords.queued, census: tokens.census })
+  showFigures(registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, census: tokens.census })
   await users.finishAll()
   let finishing: NodeJS.Timeout | undefined
 

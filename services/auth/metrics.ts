@@ -7,6 +7,8 @@ import type { AuthEvent } from './events.ts'
 export interface AuthFigures {
   /** Hashes that wait for a worker. */
   queuedHashes(): number
+  /** Hashes computed so far, by their work. */
+  hashes(): number
   /** Tokens in the store by kind, as far as it knows without looking at each. */
   census(): Promise<Record<TokenKind, number>>
 }
@@ -66,13 +68,22 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   }
 }
 
-export function showFigures(registry: Registry, { queuedHashes, census }: AuthFigures): void {
+export function showFigures(registry: Registry, { queuedHashes, hashes, census }: AuthFigures): void {
   new Gauge({
     name: 'latchkey_hash_queue_length',
     help: 'Password hashes that wait for a worker',
     registers: [registry],
     collect() {
       this.set(queuedHashes())
+    },
+  })
+  new Counter({
+    name: 'latchkey_hashes_total',
+    help: 'Work done on passwords, in hashes of PASSWORD_HASH_COST',
+    registers: [registry],
+    collect() {
+      this.reset()
+      this.inc(hashes())
     },
   })
   new Gauge({

@@ -3,16 +3,34 @@ import { setPriority } from 'node:os'
 import { parentPort } from 'node:worker_threads'
 import bcrypt from 'bcryptjs'
 
-/** `hash` is absent where one is to be made, at `cost`; else the answer says whether it is that of `digest`. */
-export type HashTask = { digest: string } & ({ cost: number } | { hash: string })
-export type HashResult = string | boolean
+/** Hash `digest` at `cost`; or, with `hash`, compare it with that and spend as much as a hash of `cost`, if not more. */
+export interface HashTask {
+  digest: string
+  cost: number
+  hash?: string
+}
 
-// Where there are fewer cores than threads that could use them the others go first. On Linux 0 is this thread, elsewhere the
-// whole process.
+export interface HashResult {
+  /** The hash, or whether the two match. */
+  value: string | boolean
+  /** What bcrypt was asked to do: 2^cost for each of its hashes. */
+  work: number
+}
+
+// Without enough cores for all threads the others go first. On Linux 0 is this thread, elsewhere the whole process.
 if (process.platform === 'linux') setPriority(0, 5)
 
-parentPort?.on('message', (task: HashTask) => {
-  const result: HashResult =
-    'cost' in task ? bcrypt.hashSync(task.digest, task.cost) : bcrypt.compareSync(task.digest, task.hash)
-  parentPort?.postMessage(result)
-})
+parentPort?.on('message', (task: HashTask) => parentPort?.postMessage(run(task)))
+
+function run({ digest, cost, hash }: HashTask): HashResult {
+  if (hash === undefined) return { value: bcrypt.hashSync(digest, cost), work: 2 ** cost }
+  const value = bcrypt.compareSync(digest, hash)
+  const storedCost = bcrypt.getRounds(hash)
+  let work = 2 ** storedCost
+  // One hash of each cost in between is exactly what is missing: 2^a + 2^a + 2^(a+1) + … + 2^(b-1) = 2^b.
+  for (let missing = storedCost; missing < cost; missing++) {
+    bcrypt.hashSync(digest, missing)
+    work += 2 ** missing
+  }
+  return { value, work }
+}

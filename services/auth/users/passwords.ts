@@ -36,20 +36,22 @@ export interface Passwords {
   /** To be stored. Rejects with `unavailable` if the queue refuses it, or the client goes away while it waits. */
   hash(password: string, owner: HashOwner): Promise<string>
   /**
-   * Whether `stored` was made from this password. Costs exactly one hash whatever `stored` is: null (there is no such
-   * user) and what is no hash are false after the same time. Rejects as `hash` does.
+   * Whether `stored` was made from this password. Costs as much as one hash whatever `stored` is: null (there is no such
+   * user), a hash of a lower cost, or no hash at all. A hash of a higher cost takes longer. Rejects as `hash` does.
    */
   verify(password: string, stored: string | null, owner: HashOwner): Promise<boolean>
   /** Whether a new hash of the same password would be stronger: another scheme, or a smaller cost than is set now. */
   isOutdated(stored: string): boolean
   /** How many wait for a worker. */
   queued(): number
+  /** The work that was done so far, in hashes of the cost that is set. */
+  hashes(): number
   close(): Promise<void>
 }
 
 interface Job extends Party {
   task: HashTask
-  resolve(result: HashResult): void
+  resolve(value: HashResult['value']): void
   reject(error: Error): void
 }
 
@@ -65,13 +67,15 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
   const all = new Set<Worker>()
   const queue = createFairQueue<Job>({ maxWaiting: maxQueue, maxPerAccount })
   const current = new Map<Worker, Job>()
+  let work = 0
   let closed = false
 
   function startWorker(): void {
     const worker = new Worker(new URL('./hashWorker.ts', import.meta.url))
     all.add(worker)
     worker.on('message', (result: HashResult) => {
-      finish(worker)?.resolve(result)
+      work += result.work
+      finish(worker)?.resolve(result.value)
       idle.push(worker)
       assign()
     })
@@ -104,7 +108,7 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
     }
   }
 
-  function run(task: HashTask, { address, account, signal }: HashOwner): Promise<HashResult> {
+  function run(task: HashTask, { address, account, signal }: HashOwner): Promise<HashResult['value']> {
     if (closed) return Promise.reject(new AppError('unavailable', 'The service is closing.'))
     if (signal?.aborted) return Promise.reject(gone())
     return new Promise((resolve, reject) => {
@@ -128,7 +132,7 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
     async verify(password, stored, owner) {
       const known = stored === null ? null : parseStored(stored)
       const bare = known?.isBare === true
-      const task = { digest: bare ? password : digestOf(password), hash: (known ?? decoy).bcryptHash }
+      const task = { digest: bare ? password : digestOf(password), cost, hash: (known ?? decoy).bcryptHash }
       const matches = await run(task, owner)
       return matches === true && known !== null && !(bare && isAmbiguous(password))
     },
@@ -137,6 +141,7 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
       return known !== null && (known.isBare || known.cost < cost)
     },
     queued: queue.waiting,
+    hashes: () => work / 2 ** cost,
     async close() {
       closed = true
       for (let job = queue.next(); job !== null; job = queue.next()) {
