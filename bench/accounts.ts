@@ -68,7 +68,10 @@ try {
       results[scheme] ??= { logins: [], registrations: [] }
       const demo = { username: 'demo@example.com', password: 'postman' }
       results[scheme].logins.push(await measureRequests(url, '/login', 200, () => demo))
-      const someone = (n: number) => ({ username: `user-${n}@example.com`, password: `correct horse battery ${n}` })
+      const someone = (n: number) => ({
+        username: `user-${n}@example.com`,
+        password: `walrus tundra gherkin plinth ${n}`,
+      })
       results[scheme].registrations.push(await measureRequests(url, '/users', 201, someone))
       stopAll()
       await place.remove()

@@ -349,7 +349,7 @@ describe('the containers, without an engine', () => {
     const options = {
       cwd: image,
       env: authEnv,
-      input: 'CANARY engine no. 2\n',
+      input: 'CANARY gherkin plinth no. 2\n',
       encoding: 'utf8' as const,
       ...nobody,
     }
@@ -363,7 +363,7 @@ describe('the containers, without an engine', () => {
       env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL }),
     )
     await answersAt(`http://127.0.0.1:${BUSINESS_PORT}/ready`)
-    const login = { username: 'ada@example.com', password: 'CANARY engine no. 2' }
+    const login = { username: 'ada@example.com', password: 'CANARY gherkin plinth no. 2' }
     const { body } = await ask<{ token: string }>('POST', `http://127.0.0.1:${AUTH_PORT}/login`, null, login)
     const data = await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, body.token)
     expect(data.body).to.deep.equal({ data: 'Hello, ada@example.com!' })
@@ -390,7 +390,7 @@ describe('the containers, without an engine', () => {
     restored.close()
 
     // Restored as it says there, after a crash that leaves what was written since beside the database.
-    const newPassword = 'CANARY engine no. 3'
+    const newPassword = 'CANARY gherkin plinth no. 3'
     const change = { currentPassword: login.password, password: newPassword }
     const changed = await ask('PATCH', `http://127.0.0.1:${AUTH_PORT}/users/me`, body.token, change)
     expect(changed.status).to.equal(200)

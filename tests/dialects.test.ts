@@ -31,7 +31,7 @@ const all = 'token-provider:0,token-manager:0,flask-jwt:0,flask-auth:0'
 const minute = 60_000
 const badHeader = 'Invalid request. Your Request must have Authorization layer in a specific format. (Check the docs)'
 const uuidV4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
-const phrases = ['CANARY tandem over the hill', 'nine CANARY crayons, one mug', 'a CANARY that hums in the dark']
+const phrases = ['CANARY tandem over the hillock', 'nine CANARY crayons, one mug', 'a CANARY that hums in the dark']
 const [phrase, otherPhrase, wrongPhrase] = phrases as [string, string, string]
 
 let count = 0

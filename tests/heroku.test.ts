@@ -21,7 +21,7 @@ import { until } from './support/until.ts'
 
 const procfile = readFileSync('Procfile', 'utf8')
 const commandOf = (type: string) => new RegExp(`^${type}: (.*)$`, 'm').exec(procfile)?.[1] as string
-const user = { username: 'ada@example.com', password: 'CANARY engine no. 2' }
+const user = { username: 'ada@example.com', password: 'CANARY gherkin plinth no. 2' }
 /** What the router saw, whatever the client says. */
 const clientAddress = '203.0.113.9'
 

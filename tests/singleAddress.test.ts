@@ -94,7 +94,7 @@ describe('at a single address', () => {
 
   it('a whole session works: register, log in, get data, renew, list, end', async () => {
     const { url } = single
-    const credentials = { username: 'ada@example.com', password: 'CANARY engine no. 2' }
+    const credentials = { username: 'ada@example.com', password: 'CANARY gherkin plinth no. 2' }
     expect((await ask('POST', `${url}/users`, null, credentials)).status).to.equal(201)
     const token = await logIn(url, credentials)
     expect((await ask('GET', `${url}/data`, token)).body).to.deep.equal({ data: 'Hello, ada@example.com!' })

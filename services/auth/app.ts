@@ -42,6 +42,7 @@ import { createSweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens } from './tokens/tokens.ts'
 import { createLinks } from './users/links.ts'
 import { type Mailer, openSmtpMailer } from './users/mail.ts'
+import { loadDictionary } from './users/passwordStrength.ts'
 import { localClient, openPasswords } from './users/passwords.ts'
 import { type Credentials, createUsers } from './users/users.ts'
 
@@ -71,12 +72,14 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const watch = { monotonicNow, observe }
   const userStore = watched(timed(await openUserStore(config.userStoreUrl), 'users', registry), 'user store', watch)
   const maxQueue = hashWorkers * queuedHashesPerWorker
-  const passwords = await openPasswords({
+  const opening = openPasswords({
     cost: config.passwordHashCost,
     workers: hashWorkers,
     maxQueue,
     maxPerAccount: config.limitsPerAccount.hashes,
   })
+  loadDictionary() // on this thread, while a worker makes its first hash
+  const passwords = await opening
   const { passwordRules: rules, addressesOnly, hasMail, publicUrl } = config
   const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
   const users = createUsers({ store: userStore, passwords, rules, addressesOnly, endTokens, now, observe })

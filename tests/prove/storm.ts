@@ -61,7 +61,7 @@ export async function measureStorm(
 
   /** Somebody else each time, whom nobody knows: a wrong password of each, and a hash. */
   let strangers = 0
-  const stranger = () => ({ username: `stranger-${strangers++}@example.com`, password: 'correct horse battery' })
+  const stranger = () => ({ username: `stranger-${strangers++}@example.com`, password: 'walrus tundra gherkin plinth' })
 
   try {
     const { token } = JSON.parse((await logIn()).text) as { token: string }

@@ -61,6 +61,12 @@ export function createUsers({
   wait = sleep,
 }: UsersOptions) {
   /** Throws what is wrong as `invalid_request`. */
+  function requireGoodUsername(username: string): void {
+    const problem = whyNotUsername(username, { addressesOnly })
+    if (problem !== null) throw new AppError('invalid_request', `username: ${problem}`)
+  }
+
+  /** Throws what is wrong as `invalid_request`. */
   function requireGoodPassword(password: string, username: string): void {
     const problem = whyNotPassword(password, username, rules)
     if (problem !== null) throw new AppError('invalid_request', `password: ${problem}`)
@@ -197,10 +203,11 @@ export function createUsers({
     hash: ({ username, password }: Credentials, client: Client) =>
       passwords.hash(password, ownerOf({ username }, client)),
 
-    /** Throws what is wrong with a username or a password that somebody has chosen, as `invalid_request`. */
+    requireGoodUsername,
+
+    /** Throws what is wrong with a username or a password that is being chosen, as `invalid_request`. */
     requireGoodCredentials({ username, password }: Credentials): void {
-      const problem = whyNotUsername(username, { addressesOnly })
-      if (problem !== null) throw new AppError('invalid_request', `username: ${problem}`)
+      requireGoodUsername(username)
       requireGoodPassword(password, normalise(username))
     },
 

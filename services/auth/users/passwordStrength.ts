@@ -1,0 +1,254 @@
+// How many guesses a password withstands. Hides the dictionaries and the model: the cheapest way to write the password as
+// words, repetitions, paths over a keyboard, dates and single characters. zxcvbn's own estimator blocks the thread for
+// hundreds of milliseconds and takes five common words for a strong password; its dictionaries are used here.
+import { createRequire } from 'node:module'
+
+const maxRankOfNames = 10_000
+const leastSaving = 3 // bits; a word that saves less, like most of two or three letters, is in every random string
+const maxAppended = 4 // signs after a word
+const pathMemory = 8 // steps
+const shortestPath = 4 // keys; three are a neighbour's neighbour in every random string
+const firstKeyBits = 5
+const hopelessBits = 64 // no password of this many is refused
+const noKey = -1
+/** Phrases that guides, films and books have made famous; no package has them. */
+const famousPhrases = [
+  'correct horse battery staple',
+  'to be or not to be that is the question',
+  'the quick brown fox jumps over the lazy dog',
+  'may the force be with you',
+  'lorem ipsum dolor sit amet',
+  'all your base are belong to us',
+  'it was the best of times it was the worst of times',
+  'in the beginning was the word',
+  'we the people of the united states',
+  'four score and seven years ago',
+  'call me ishmael',
+  'our father who art in heaven',
+  'you shall not pass',
+  'twinkle twinkle little star',
+  'once upon a time in a galaxy far far away',
+  'a long time ago in a galaxy far far away',
+  'supercalifragilisticexpialidocious',
+].map(phrase => phrase.replaceAll(' ', ''))
+const phraseBits = Math.log2(famousPhrases.length) + 2
+
+/** A row of a keyboard a line. Shifted keys are the keys below them; what is no key ends a path. */
+const layouts = [
+  ['`1234567890-=', ' qwertyuiop[]', " asdfghjkl;'\\", ' zxcvbnm,./'],
+  ['^1234567890', ' qwertzuiopü', ' asdfghjklöä', ' yxcvbnm,.-'],
+  ['²1234567890', ' azertyuiop^$', ' qsdfghjklmù', ' wxcvbn,;:'],
+  ['`1234567890[]', " ',.pyfgcrl/=", ' aoeuidhtns-', ' ;qjkxbmwvz'],
+  ['789', '456', '123', '0'],
+  ['abcdefghijklmnopqrstuvwxyz'],
+].map(coordinatesOf)
+const shifted = new Map([...'~!@#$%^&*()_+{}|:"<>?'].map((key, i) => [key, "`1234567890-=[]\\;',./"[i] as string]))
+
+/** What people write for a letter: pairs of a sign and its letter. Some signs stand for two. */
+const substitutions = ['4a@a8b(c3e€e6g9g1i!i|i0o$s5s7t+t2z', '4a@a8b<c3e€e9q1l!l|l0o$s5s7l+t2r'].map(
+  pairs => new Map(Array.from({ length: pairs.length / 2 }, (_, i) => [pairs.charAt(2 * i), pairs.charAt(2 * i + 1)])),
+)
+
+interface Dictionary {
+  /** Bits: the logarithm of its rank. */
+  bitsOf: Map<string, number>
+  longest: number
+  /** The characters that a word begins with. */
+  initials: Set<string>
+}
+
+let dictionary: Dictionary | null = null
+
+/** Loads the dictionaries, which takes about 0.1 s once; otherwise the first password pays for it. */
+export function loadDictionary(): Dictionary {
+  if (dictionary !== null) return dictionary
+  // Not imported: an `import` would cost every process this time at its start, also those that judge no password.
+  const require = createRequire(import.meta.url)
+  const { dictionary: common } = require('@zxcvbn-ts/language-common') as typeof import('@zxcvbn-ts/language-common')
+  const { dictionary: english } = require('@zxcvbn-ts/language-en') as typeof import('@zxcvbn-ts/language-en')
+  const bitsOf = new Map<string, number>()
+  const add = (word: string, bits: number) => {
+    const known = bitsOf.get(word)
+    if (known === undefined || bits < known) bitsOf.set(word, bits)
+  }
+  const addRanked = (words: readonly string[]) => {
+    for (const [rank, word] of words.entries()) add(word.toLowerCase(), Math.log2(rank + 2))
+  }
+  addRanked(common['passwords-common'])
+  addRanked(english['commonWords-en'] as string[])
+  addRanked(english['firstnames-en'] as string[])
+  addRanked((english['lastnames-en'] as string[]).slice(0, maxRankOfNames))
+  const dice = common['diceware-common'] // in the order of the alphabet: each is as likely as any
+  for (const word of dice) add(word, Math.log2(dice.length))
+  const words = [...bitsOf.keys()]
+  const longest = words.reduce((length, word) => Math.max(length, word.length), 0)
+  dictionary = { bitsOf, longest, initials: new Set(words.map(word => word.charAt(0))) }
+  return dictionary
+}
+
+/** Whether it is a common password or a word, as it stands. */
+export function isInDictionary(text: string): boolean {
+  return loadDictionary().bitsOf.has(text)
+}
+
+/**
+ * The logarithm of the guesses that find `text`, in lower case, for an attacker who knows `context`: words about the user.
+ */
+export function guessBits(text: string, context: string[]): number {
+  const { length } = text
+  const bits = new Float64Array(length + 1).fill(Infinity)
+  bits[0] = 0
+  const words = wordsIn(text, context)
+  const reach = (to: number, cost: number) => {
+    if (cost < (bits[to] as number)) bits[to] = cost
+  }
+  const copies = longestCopies(text)
+  const phrasesAt = phrasesIn(text)
+  const paths = layouts.map(layout => placesOf(layout, text))
+  for (let from = 0; from < length; from++) {
+    const before = bits[from] as number
+    reach(from + 1, before + characterBits(text.charCodeAt(from)))
+    for (const [to, cost] of words(from)) {
+      reach(to, before + cost)
+      // A separator, or what people append: almost nothing for the first sign, a little for each that follows.
+      for (let n = 1; n <= maxAppended && isSign(text, to + n - 1); n++) reach(to + n, before + cost + 1.5 * n - 1.2)
+    }
+    for (let n = 3; n <= (copies[from] as number); n++) reach(from + n, before + 4)
+    for (const places of paths) {
+      if (places[from] !== noKey) followPath(places, from, (to, cost) => reach(to, before + cost))
+    }
+    for (const [length, cost] of datesAt(text, from)) reach(from + length, before + cost)
+    for (const to of phrasesAt(from)) reach(to, before + phraseBits)
+  }
+  return bits[length] as number
+}
+
+const [digitBits, letterBits, signBits, otherBits] = [Math.log2(10), Math.log2(26), 5, 7]
+
+/** Of a random character of its kind. */
+function characterBits(code: number): number {
+  if (code >= 97 && code <= 122) return letterBits
+  if (code >= 48 && code <= 57) return digitBits
+  return code < 128 ? signBits : otherBits
+}
+
+/** An ASCII character that is neither a letter nor a digit. No regular expression: Unicode's classes are slow to compile. */
+function isSign(text: string, at: number): boolean {
+  return at < text.length && characterBits(text.charCodeAt(at)) === signBits
+}
+
+/** The ends of the famous phrases that begin at an index, whatever signs are between their letters. */
+function phrasesIn(text: string): (from: number) => number[] {
+  const places = [...Array(text.length).keys()].filter(at => !isSign(text, at))
+  const letters = places.map(at => text[at]).join('')
+  return from => {
+    const at = places.indexOf(from)
+    const found = at < 0 ? [] : famousPhrases.filter(phrase => letters.startsWith(phrase, at))
+    return found.map(phrase => (places[at + phrase.length - 1] as number) + 1)
+  }
+}
+
+/** The words that begin at an index: where each ends, and what it costs; also with substitutions, and backwards. */
+function wordsIn(text: string, context: string[]) {
+  const { bitsOf, longest, initials } = loadDictionary()
+  const known = new Map(context.map(word => [word, 1]))
+  const maxLength = Math.max(longest, ...context.map(word => word.length))
+  const backwards = [...text].reverse().join('')
+  const replaced = substitutions.map(signs => text.replace(/./gsu, sign => signs.get(sign) ?? sign))
+  const variants = [{ variant: text, bits: 0 }]
+  for (const variant of new Set(replaced)) if (variant !== text) variants.push({ variant, bits: 1 })
+
+  const beginsContext = (variant: string, at: number) => context.some(word => variant[at] === word[0])
+
+  return function* words(from: number): Generator<[to: number, bits: number]> {
+    const begins = variants.filter(({ variant }) => initials.has(variant.charAt(from)) || beginsContext(variant, from))
+    let random = 0
+    for (let to = from + 1; to <= Math.min(text.length, from + maxLength); to++) {
+      random += characterBits(text.charCodeAt(to - 1))
+      let least = Infinity
+      for (const { variant, bits } of begins) {
+        const word = variant.slice(from, to)
+        const found = known.get(word) ?? bitsOf.get(word)
+        if (found !== undefined) least = Math.min(least, found + bits)
+      }
+      const isMirrored = initials.has(text.charAt(to - 1))
+      const found = isMirrored ? bitsOf.get(backwards.slice(text.length - to, text.length - from)) : undefined
+      if (found !== undefined) least = Math.min(least, found + 2)
+      if (least < random - leastSaving) yield [to, least]
+    }
+  }
+}
+
+/** For each index the length of the longest text there that also begins earlier; the two may overlap. */
+function longestCopies(text: string): Uint16Array {
+  const longest = new Uint16Array(text.length)
+  let next = new Uint16Array(text.length + 1)
+  for (let at = text.length - 1; at > 0; at--) {
+    const here = new Uint16Array(text.length + 1)
+    for (let earlier = 0; earlier < at; earlier++) {
+      if (text[earlier] !== text[at]) continue
+      const n = 1 + (next[earlier + 1] as number)
+      here[earlier] = n
+      if (n > (longest[at] as number)) longest[at] = n
+    }
+    next = here
+  }
+  return longest
+}
+
+/**
+ * A path over the keys that begins at `from`; `places` says where each character is. A step that repeats an earlier one, so
+ * that the path goes straight on or in a pattern, costs almost nothing; a step to a neighbour a little; a jump more than a
+ * random letter.
+ */
+function followPath(places: Int16Array, from: number, reach: (to: number, bits: number) => void): void {
+  const stepTo = (i: number) => (places[i] as number) - (places[i - 1] as number)
+  let period = 0
+  let bits = firstKeyBits
+  for (let i = from + 1; i < places.length && bits < hopelessBits; i++) {
+    if (places[i] === noKey) return
+    const step = stepTo(i)
+    if (period > 0 && stepTo(i - period) === step) bits += 0.2
+    else {
+      period = 0
+      for (let back = 1; back <= Math.min(pathMemory, i - from - 1); back++) {
+        if (stepTo(i - back) !== step) continue
+        period = back
+        break
+      }
+      bits += isNear(step) ? 2.5 : period > 0 ? 3.3 : 6
+    }
+    if (i >= from + shortestPath - 1) reach(i + 1, bits)
+  }
+}
+
+/** Key -> 100 times its row and its column. */
+type Layout = Map<string, number>
+
+function coordinatesOf(rows: string[]): Layout {
+  const places = rows.flatMap((keys, row) => [...keys].map((key, column) => [key, row * 100 + column] as const))
+  return new Map(places.filter(([key]) => key !== ' '))
+}
+
+function placesOf(layout: Layout, text: string): Int16Array {
+  return Int16Array.from({ length: text.length }, (_, i) => {
+    const key = text[i] as string
+    return layout.get(key) ?? layout.get(shifted.get(key) ?? '') ?? noKey
+  })
+}
+
+function isNear(step: number): boolean {
+  const distance = Math.abs(step)
+  return distance <= 1 || (distance >= 99 && distance <= 101)
+}
+
+/** Years and days of the last century and this: where each ends, and what it costs. */
+function* datesAt(text: string, from: number): Generator<[length: number, bits: number]> {
+  const part = text.slice(from, from + 10)
+  const year = /^(19\d\d|20[0-3]\d)/.exec(part)
+  if (year) yield [4, 6]
+  const day =
+    /^(\d{1,2}[-/. ]?\d{1,2}[-/. ]?(19\d\d|20[0-3]\d))/.exec(part) ??
+    /^((19\d\d|20[0-3]\d)[-/. ]?\d{1,2}[-/. ]?\d{1,2})/.exec(part)
+  if (day?.[0]) yield [day[0].length, 15]
+}
