@@ -264,7 +264,7 @@ describe('mail', function () {
     const users = createUsers({ store: userStore, passwords, rules, addressesOnly: true, endTokens, now, observe })
     const limits = { perUser: 100, total: 100_000 }
     const tokens = createTokens({ store: tokenStore, now, ttlMs: 30_000, absoluteTtlMs: 60_000, limits, observe })
-    const mailer = openSmtpMailer({ url, from: sender, retryAfterMs: [20, 20], observe, ...options })
+    const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryAfterMs: [20, 20], observe, ...options })
     mailers.push(mailer)
     const links = createLinks({ users, tokens, mailer, publicUrl, observe })
     const throttles = createWideThrottles()
@@ -814,7 +814,7 @@ describe('mail', function () {
       const own = await startMailServer()
       const told: MailEvent[] = []
       const observe = (event: MailEvent) => told.push(event)
-      const mailer = openSmtpMailer({ url: own.url, from: sender, retryAfterMs: [], observe })
+      const mailer = openSmtpMailer({ url: own.url, from: sender, tls: 'required', retryAfterMs: [], observe })
       mailers.push(mailer)
       const bare = (address: string) => address.replace(/[\s\0"\\<>]/g, '').toLowerCase()
       const ascii = hostileUsernames.filter(username => !/[\x80-\u2000]/.test(username))
@@ -1014,6 +1014,41 @@ describe('mail', function () {
       })
     }
 
+    describe('and is on another machine', () => {
+      // The name of every address of this machine: it is reached over loopback, and is no name of loopback.
+      const elsewhere = (url: string, login = '') => url.replace('127.0.0.1', `${login}0.0.0.0`)
+
+      it('gets no mail in the clear, unless SMTP_TLS is optional', async () => {
+        for (const tls of ['required', 'optional'] as const) {
+          const plain = await openMailServer()
+          const { add, forgot, event } = await openAccounts(elsewhere(plain.url), { tls })
+          const username = freshAddress()
+          await add(username)
+          await forgot(username)
+          if (tls === 'optional') {
+            await event('mail sent')
+            expect((await plain.next(username)).token).to.match(/^lk_/)
+          } else {
+            const { cause } = await event('mail lost')
+            expect(cause.message).to.include('TLS')
+            expect(plain.mails).to.have.length(0)
+          }
+        }
+      })
+
+      it('gets no password in the clear, whatever SMTP_TLS says', async () => {
+        const login = { user: 'me', password: 'CANARY-smtp' }
+        const plain = await openMailServer({ login })
+        const url = elsewhere(plain.url, `${login.user}:${login.password}@`)
+        const { add, forgot, event } = await openAccounts(url, { tls: 'optional' })
+        const username = freshAddress()
+        await add(username)
+        await forgot(username)
+        await event('mail lost')
+        expect(plain.mails).to.have.length(0)
+      })
+    })
+
     it('wants a name and a password gets those of SMTP_URL, whatever characters they are of', async () => {
       const login = { user: 'mail@users.example', password: 'CANARY-PW/%:@ü' }
       const asking = await openMailServer({ login })
@@ -1055,7 +1090,7 @@ describe('mail', function () {
     }
     const open = (url: string) => {
       const events: MailEvent[] = []
-      const mailer = openSmtpMailer({ url, from: sender, observe: event => events.push(event) })
+      const mailer = openSmtpMailer({ url, from: sender, tls: 'required', observe: event => events.push(event) })
       mailers.push(mailer)
       return { mailer, events, ofType: (type: string) => events.filter(event => event.type === type) }
     }

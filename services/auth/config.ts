@@ -135,6 +135,11 @@ export const authSettings = {
       expected: 'an smtp:// or smtps:// URL',
       secret: true,
     }),
+  SMTP_TLS: z.enum(['required', 'optional']).default('required').meta({
+    description:
+      '`optional`: mails, without a password, may go to a server that has no TLS; links in them are secrets. Loopback needs none',
+    expected: 'required or optional',
+  }),
   MAIL_FROM: z
     .email()
     .optional()
@@ -283,7 +288,10 @@ export function readAuthConfig(environment: Environment) {
     registration,
     passwordRules: { minLength: settings.PASSWORD_MIN_LENGTH },
     passwordHashCost: settings.PASSWORD_HASH_COST,
-    smtp: settings.SMTP_URL && settings.MAIL_FROM ? { url: settings.SMTP_URL, from: settings.MAIL_FROM } : null,
+    smtp:
+      settings.SMTP_URL && settings.MAIL_FROM
+        ? { url: settings.SMTP_URL, from: settings.MAIL_FROM, tls: settings.SMTP_TLS }
+        : null,
     /** Whether mails can go anywhere: to a server, or to the log of a developer. */
     hasMail: settings.SMTP_URL !== undefined || !production,
     /** Usernames are e-mail addresses. */

@@ -33,6 +33,8 @@ export interface SmtpMailerOptions {
   url: string
   /** One mailbox. */
   from: string
+  /** `optional`: mails may go in the clear to a server without TLS. A password never does, and loopback needs no TLS. */
+  tls: 'required' | 'optional'
   /** How long to wait before each further try. */
   retryAfterMs?: number[]
   /** A try that takes longer has failed, however much the server still has to say. */
@@ -50,6 +52,7 @@ const closeWithinMs = 3000
 export function openSmtpMailer({
   url,
   from,
+  tls,
   retryAfterMs = [1000, 10_000, 60_000],
   tryWithinMs = 60_000,
   observe,
@@ -61,7 +64,7 @@ export function openSmtpMailer({
     connectionTimeout: 10_000,
     greetingTimeout: 10_000,
     socketTimeout: 20_000,
-    requireTLS: hasPassword(url), // it must not travel in the clear where somebody strips STARTTLS
+    requireTLS: needsTls(url, tls), // otherwise a machine in between can strip STARTTLS and read along
     disableFileAccess: true,
     disableUrlAccess: true,
   })
@@ -171,13 +174,17 @@ const ownWords = ['ESOCKET', 'EDNS', 'ETLS', 'ECONNECTION', 'ETIMEDOUT', 'EABORT
 /** For the log: of what the server said the codes only (RFC 5321 section 4.2, RFC 3463 section 2). */
 function withoutWords(error: unknown): Error {
   const { code = 'unknown', message, response } = error as SendingError
+  if (code === 'ETLS' && response !== undefined)
+    return Object.assign(new Error('the mail server does not speak TLS; see SMTP_TLS'), { code })
   const codes = /^\d{3}([ -]\d\.\d{1,3}\.\d{1,3})?\b/.exec(response ?? '')?.[0]
   if (codes !== undefined) return Object.assign(new Error(`the mail server answered ${codes}`), { code })
   const isOwn = response === undefined && ownWords.includes(code)
   return Object.assign(new Error(isOwn ? message : 'the mail server cannot be spoken with'), { code })
 }
 
-function hasPassword(url: string): boolean {
+/** The links in mails are secrets, as is the password. */
+function needsTls(url: string, tls: SmtpMailerOptions['tls']): boolean {
   const { password, hostname } = new URL(url)
-  return password !== '' && !/^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)
+  const isLoopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)
+  return !isLoopback && (tls === 'required' || password !== '')
 }
