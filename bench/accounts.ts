@@ -1,18 +1,29 @@
 // npm run bench:accounts: log-ins per second against bcrypt's own speed on one core, and registrations per second on each
-// store, one after the other in one run. Ends with a table and bench/results/accounts.json.
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+// store, one after the other in one run. Ends with a table; --save keeps it in bench/results/.
 import bcrypt from 'bcryptjs'
 import { Pool } from 'undici'
+import { readArguments, readCount } from '../scripts/arguments.ts'
 import { freshPlace } from '../tests/support/stores.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'
+import { createProgress, saveResults } from './progress.ts'
 
-const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '3' }, seconds: { type: 'string', default: '5' } },
+const usage = `Usage: npm run bench:accounts -- [options]
+
+Measures log-ins and registrations per second with users and tokens in memory, SQLite and PostgreSQL, beside bcrypt's own
+speed on one core. PostgreSQL is the one of the tests, TEST_POSTGRES_URL or 127.0.0.1:5432.
+
+  --rounds N    rounds, of which the median counts (3)
+  --seconds N   for each measurement (5)
+  --save        replace bench/results/accounts.json, which the README quotes`
+
+const options = readArguments(usage, {
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '5' },
+  save: { type: 'boolean', default: false },
 })
-const rounds = Number(options.rounds)
-const seconds = Number(options.seconds)
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
 const clients = 8
 const schemes = ['memory', 'sqlite', 'postgres']
 
@@ -53,13 +64,15 @@ async function measureRequests(
   return perSecond
 }
 
+const progress = createProgress(rounds * (1 + schemes.length), 2 * seconds)
 try {
   const results: Record<string, { logins: number[]; registrations: number[] }> = {}
   const bcryptAlone: number[] = []
   for (let round = 0; round < rounds; round++) {
+    progress.step(`round ${round + 1} of ${rounds}: bcrypt alone`)
     bcryptAlone.push(measureBcrypt())
     for (const scheme of schemes) {
-      process.stderr.write(`\rround ${round + 1} of ${rounds}: ${scheme}          `)
+      progress.step(`round ${round + 1} of ${rounds}: ${scheme}`)
       const place = await freshPlace(scheme)
       const stores = { USER_STORE_URL: place.url, TOKEN_STORE_URL: place.url }
       const limits = { LOGIN_LIMIT_PER_ADDRESS: '1000000', REGISTRATION_LIMIT_PER_ADDRESS: '1000000' }
@@ -77,7 +90,7 @@ try {
       await place.remove()
     }
   }
-  process.stderr.write('\r\x1b[K')
+  progress.end()
   const bcryptPerSecond = median(bcryptAlone)
   const table = Object.entries(results).map(([store, { logins, registrations }]) => ({
     store,
@@ -89,7 +102,6 @@ try {
   console.log(
     `bcryptjs alone, one thread, cost 10: ${bcryptPerSecond.toFixed(1)} per second; Auth hashes on one thread here`,
   )
-  mkdirSync('bench/results', { recursive: true })
   const report = {
     machine: describeMachine(),
     date: new Date().toISOString(),
@@ -98,7 +110,7 @@ try {
     bcryptPerSecond,
     stores: table,
   }
-  writeFileSync('bench/results/accounts.json', `${JSON.stringify(report, null, 2)}\n`)
+  saveResults(options.save, { 'accounts.json': `${JSON.stringify(report, null, 2)}\n` })
 } finally {
   stopAll()
 }

@@ -1,26 +1,35 @@
 // npm run bench: /data on the real two processes against the same server with other checks, side by side and interleaved
-// in one run. Ends with a table, bench/results/data.json and bench/results/data.svg.
+// in one run. Ends with a table; --save keeps it in bench/results/.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { readArguments, readCount, readCounts, refuseUsage } from '../scripts/arguments.ts'
 import { barChart } from './chart.ts'
 import { signTokens } from './jwt.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'
 import { cpuMicros, describeMachine, logIn, type Running, start, startAuth, stopAll } from './processes.ts'
+import { createProgress, saveResults } from './progress.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '3' },
-    connections: { type: 'string', default: '1,64,256,1000' },
-    /** Rows whose name contains this. */
-    only: { type: 'string', default: '' },
-  },
+const usage = `Usage: npm run bench -- [options]
+
+Compares requests per second of /data: Latchkey, the same server with other checks (none, JWTs verified locally, one call
+to Auth for each request), and the same checks in bare Koa. Needs nothing but this repository; uses wrk if it is installed.
+
+  --rounds N           rounds, of which the median counts (3)
+  --seconds N          for each measurement (3)
+  --connections LIST   how many connections, a table for each (1,64,256,1000)
+  --only TEXT          only the rows with this text in their name
+  --save               replace bench/results/data.json and data.svg, which the README quotes`
+
+const options = readArguments(usage, {
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '3' },
+  connections: { type: 'string', default: '1,64,256,1000' },
+  only: { type: 'string', default: '' },
+  save: { type: 'boolean', default: false },
 })
-const rounds = Number(options.rounds)
-const seconds = Number(options.seconds)
-const connectionCounts = options.connections.split(',').map(Number)
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
+const connectionCounts = readCounts(usage, 'connections', options.connections)
 const tokenCount = 64
 
 interface Row {
@@ -131,18 +140,25 @@ function table(connections: number, results: Map<string, Measurement>): string {
   return lines.join('\n')
 }
 
+createProgress(0, 0).say('Starting the servers')
 const rows = await openRows()
-const total = rounds * connectionCounts.length * rows.length
-let step = 0
+if (rows.length === 0) {
+  stopAll()
+  refuseUsage(usage, `--only: no row has ${JSON.stringify(options.only)} in its name.`)
+}
+const progress = createProgress((1 + rounds * connectionCounts.length) * rows.length, seconds)
 const results: Record<string, Record<string, Measurement>> = {}
 const tables: string[] = []
 
-for (const row of rows) await measure(row, 64, 1) // warm-up
+for (const row of rows) {
+  progress.step(`warm-up: ${row.name}`)
+  await measure(row, 64, 1)
+}
 for (const connections of connectionCounts) {
   const measured = new Map<string, Measurement[]>(rows.map(({ name }) => [name, []]))
   for (let round = 0; round < rounds; round++) {
     for (const row of rows) {
-      process.stderr.write(`\r${++step}/${total} ${connections} connections, round ${round + 1}: ${row.name}\x1b[K`)
+      progress.step(`${connections} connections, round ${round + 1} of ${rounds}: ${row.name}`)
       measured.get(row.name)?.push(await measure(row, connections, seconds))
     }
   }
@@ -150,7 +166,7 @@ for (const connections of connectionCounts) {
   results[connections] = Object.fromEntries(medians)
   tables.push(table(connections, medians))
 }
-process.stderr.write('\r\x1b[K')
+progress.end()
 stopAll()
 
 const machine = describeMachine()
@@ -159,18 +175,13 @@ const command = `npm run bench -- --rounds ${rounds} --seconds ${seconds} --conn
 console.log(
   `${machine}, all processes and ${loadTool} on the same cores, ${date}\n${command}\n\n${tables.join('\n\n')}`,
 )
-mkdirSync('bench/results', { recursive: true })
-writeFileSync(
-  'bench/results/data.json',
-  `${JSON.stringify({ machine, date, command, loadTool, rounds, seconds, tokenCount, results }, null, 2)}\n`,
-)
 const shown = results[64] ?? Object.values(results)[0] ?? {}
 const bars = Object.entries(shown).map(([label, { perSecond }]) => ({
   label,
   value: perSecond,
   ours: label === 'Latchkey',
 }))
-writeFileSync(
-  'bench/results/data.svg',
-  barChart('GET /data, requests per second, 64 connections', `${machine}, ${date}`, bars),
-)
+saveResults(options.save, {
+  'data.json': `${JSON.stringify({ machine, date, command, loadTool, rounds, seconds, tokenCount, results }, null, 2)}\n`,
+  'data.svg': barChart('GET /data, requests per second, 64 connections', `${machine}, ${date}`, bars),
+})

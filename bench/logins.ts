@@ -1,16 +1,25 @@
 // npm run bench:logins: how long a validation takes while clients log in without pause, against the same without them.
 // Validations come at a steady rate, calm and storm in turn, all in one run.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
+import { readArguments, readCount } from '../scripts/arguments.ts'
 import { median } from './load.ts'
 import { describeMachine, logIn, serviceKey, startAuth, stopAll } from './processes.ts'
+import { createProgress } from './progress.ts'
 
-const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '6' } },
+const usage = `Usage: npm run bench:logins -- [options]
+
+Measures how long a verdict takes while 16 clients log in without pause, against the same without them.
+
+  --rounds N    rounds, of which the median counts (5)
+  --seconds N   for each measurement (6)`
+
+const options = readArguments(usage, {
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '6' },
 })
-const rounds = Number(options.rounds)
-const seconds = Number(options.seconds)
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
 const clients = 16
 const perSecond = 200
 
@@ -20,6 +29,8 @@ interface Latencies {
   max: number
 }
 
+const progress = createProgress(1 + 2 * rounds, seconds)
+progress.say('Starting Auth')
 const auth = await startAuth()
 const token = await logIn(`${auth.addresses['auth']}`)
 const internal = new Pool(`${auth.addresses['authInternal']}`, { connections: 8 })
@@ -68,13 +79,14 @@ async function logInWithoutPause(): Promise<void> {
   }
 }
 
-await measure() // warm-up
+progress.step('warm-up')
+await measure()
 const calm: Latencies[] = []
 const storm: Latencies[] = []
 for (let round = 1; round <= rounds; round++) {
-  process.stderr.write(`\rround ${round} of ${rounds}, calm \x1b[K`)
+  progress.step(`round ${round} of ${rounds}, calm`)
   calm.push(await measure())
-  process.stderr.write(`\rround ${round} of ${rounds}, storm\x1b[K`)
+  progress.step(`round ${round} of ${rounds}, storm`)
   storming = true
   const storms = Array.from({ length: clients }, logInWithoutPause)
   await sleep(500)
@@ -82,7 +94,7 @@ for (let round = 1; round <= rounds; round++) {
   storming = false
   await Promise.all(storms)
 }
-process.stderr.write('\r\x1b[K')
+progress.end()
 stopAll()
 
 const line = (name: string, rows: Latencies[]) => {

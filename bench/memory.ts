@@ -2,25 +2,34 @@
 // a process of its own, so that nothing of one is in the other.
 import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
+import { readArguments, readCount, readCounts } from '../scripts/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/memory.ts'
 import { openSnapshotStore } from '../services/auth/stores/memorySnapshot.ts'
 import type { TokenRecord, TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
 import { drawTokenId } from '../services/auth/tokens/format.ts'
 import { createSweeper } from '../services/auth/tokens/sweeper.ts'
 import { describeMachine } from './processes.ts'
+import { createProgress, saveResults } from './progress.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    counts: { type: 'string', default: '1000000,10000000' },
-    measure: { type: 'string' },
-    count: { type: 'string' },
-  },
+const usage = `Usage: npm run bench:memory -- [options]
+
+Fills the memory store with live tokens and measures bytes per token, touches, a sweep and a snapshot, beside a Map of
+objects. Ten million take about 4 GB of memory and some minutes.
+
+  --counts LIST   how many tokens, a column for each (1000000,10000000)
+  --save          replace bench/results/memory.json, which the README quotes`
+
+const options = readArguments(usage, {
+  counts: { type: 'string', default: '1000000,10000000' },
+  save: { type: 'boolean', default: false },
+  // One measurement, in a process of its own: how this calls itself.
+  measure: { type: 'string' },
+  count: { type: 'string', default: '1' },
 })
 const tokensPerUser = 100 // the default limit; with fewer, the strings of more users are added
 const unlimited = { perUser: Infinity, total: Infinity }
@@ -175,13 +184,14 @@ const measurements: Record<string, (count: number) => Promise<Figures>> = {
 
 if (options.measure) {
   const measure = measurements[options.measure] as (count: number) => Promise<Figures>
-  process.stdout.write(JSON.stringify(await measure(Number(options.count))))
+  process.stdout.write(JSON.stringify(await measure(readCount(usage, 'count', options.count))))
 } else {
-  const counts = options.counts.split(',').map(Number)
+  const counts = readCounts(usage, 'counts', options.counts)
+  const progress = createProgress(counts.length * Object.keys(measurements).length, 30)
   const results: Record<string, Record<string, Figures>> = {}
   for (const count of counts) {
     for (const name of Object.keys(measurements)) {
-      process.stderr.write(`\r${count.toLocaleString('en')} tokens: ${name}\x1b[K`)
+      progress.step(`${count.toLocaleString('en')} tokens: ${name}`)
       const args = [
         '--expose-gc',
         '--max-old-space-size=16000',
@@ -199,7 +209,7 @@ if (options.measure) {
       results[count] = { ...results[count], [name]: JSON.parse(stdout) as Figures }
     }
   }
-  process.stderr.write('\r\x1b[K')
+  progress.end()
   const machine = describeMachine()
   const date = new Date().toISOString().slice(0, 10)
   const columns = counts.map(count => `${count / 1e6} million`)
@@ -214,6 +224,5 @@ if (options.measure) {
     }
   }
   console.log(`${machine}, ${date}\nnpm run bench:memory\n\n${lines.join('\n')}`)
-  mkdirSync('bench/results', { recursive: true })
-  writeFileSync('bench/results/memory.json', `${JSON.stringify({ machine, date, results }, null, 2)}\n`)
+  saveResults(options.save, { 'memory.json': `${JSON.stringify({ machine, date, results }, null, 2)}\n` })
 }

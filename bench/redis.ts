@@ -3,18 +3,31 @@
 import { spawn } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { createClient } from '@redis/client'
+import { readArguments, readCount } from '../scripts/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
 import type { TokenRecord, TokenRef } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
 import { describeMachine } from './processes.ts'
+import { createProgress, saveResults } from './progress.ts'
 
-const { values: options } = parseArgs({ options: { tokens: { type: 'string', default: '200000' } } })
-const tokenCount = Number(options.tokens)
+const usage = `Usage: npm run bench:redis -- [options]
+
+Measures the memory of a live token in Redis, beside a session as JSON, and the commands and bytes of a validation. Starts a
+redis-server of its own.
+
+  --tokens N   how many tokens (200000)
+  --save       replace bench/results/redis.json, which the README quotes`
+
+const options = readArguments(usage, {
+  tokens: { type: 'string', default: '200000' },
+  save: { type: 'boolean', default: false },
+})
+const tokenCount = readCount(usage, 'tokens', options.tokens)
+const progress = createProgress(6, 15)
+progress.say('Starting Redis')
 const hour = 3_600_000
 
 async function freePort(): Promise<number> {
@@ -97,7 +110,10 @@ const insertJson = (userId: string, username: string) => {
 
 const sizes = []
 for (const perUser of [1, 10]) {
-  const [ours, json] = [await fill(perUser, insertOurs), await fill(perUser, insertJson)]
+  progress.step(`memory, ${perUser} tokens for each user`)
+  const ours = await fill(perUser, insertOurs)
+  progress.step(`memory, ${perUser} JSON sessions for each user`)
+  const json = await fill(perUser, insertJson)
   sizes.push({
     tokensPerUser: perUser,
     bytesPerToken: ours,
@@ -105,6 +121,7 @@ for (const perUser of [1, 10]) {
     ratio: Number((ours / json).toFixed(2)),
   })
 }
+progress.end()
 console.table(sizes)
 
 await client.flushAll()
@@ -116,6 +133,7 @@ for (let i = 0; i < 1000; i++) {
 }
 const costs = []
 for (const batch of [1, 64]) {
+  progress.step(`validations in batches of ${batch}`)
   const callsBefore = scriptCallsIn(await client.info('commandstats'))
   const before = await client.info('stats')
   const rounds = 6400 / batch
@@ -134,8 +152,8 @@ for (const batch of [1, 64]) {
     bytesOutPerValidation: per('total_net_output_bytes'),
   })
 }
+progress.end()
 console.table(costs)
-mkdirSync('bench/results', { recursive: true })
 const report = {
   machine: describeMachine(),
   date: new Date().toISOString(),
@@ -143,7 +161,7 @@ const report = {
   memory: sizes,
   validations: costs,
 }
-writeFileSync('bench/results/redis.json', `${JSON.stringify(report, null, 2)}\n`)
+saveResults(options.save, { 'redis.json': `${JSON.stringify(report, null, 2)}\n` })
 await store.close()
 client.destroy()
 redisServer.kill('SIGKILL')

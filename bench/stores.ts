@@ -1,25 +1,39 @@
 // npm run bench:stores: /data with the tokens in each store, batched and with one call per request, side by side and
-// interleaved in one run, beside the same chassis verifying JWTs. Ends with a table and bench/results/stores.json.
+// interleaved in one run, beside the same chassis verifying JWTs. Ends with a table; --save keeps it
+// in bench/results/.
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { readArguments, readCount, refuseUsage } from '../scripts/arguments.ts'
 import { freshPlace, type Place } from '../tests/support/stores.ts'
 import { signTokens } from './jwt.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'
 import { describeMachine, logIn, type Running, start, startAuth, stopAll } from './processes.ts'
+import { createProgress, saveResults } from './progress.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '3' },
-    connections: { type: 'string', default: '64' },
-    stores: { type: 'string', default: 'memory,sqlite,postgres,redis' },
-  },
+const known = ['memory', 'sqlite', 'postgres', 'redis']
+const usage = `Usage: npm run bench:stores -- [options]
+
+Measures requests per second of /data with the tokens in each store, batched and with one call to Auth for each request.
+PostgreSQL and Redis are those of the tests: TEST_POSTGRES_URL and TEST_REDIS_URL, or 127.0.0.1.
+
+  --rounds N        rounds, of which the median counts (3)
+  --seconds N       for each measurement (3)
+  --connections N   how many connections (64)
+  --stores LIST     some of ${known.join(', ')} (all)
+  --save            replace bench/results/stores.json, which the README quotes`
+
+const options = readArguments(usage, {
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '3' },
+  connections: { type: 'string', default: '64' },
+  stores: { type: 'string', default: known.join(',') },
+  save: { type: 'boolean', default: false },
 })
-const rounds = Number(options.rounds)
-const seconds = Number(options.seconds)
-const connections = Number(options.connections)
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
+const connections = readCount(usage, 'connections', options.connections)
 const schemes = options.stores.split(',')
+const unknown = schemes.filter(scheme => !known.includes(scheme))
+if (unknown.length > 0) refuseUsage(usage, `--stores: there is no store ${unknown.join(', ')}.`)
 const tokenCount = 64
 
 interface Row {
@@ -69,17 +83,22 @@ async function measure(row: Row, seconds: number): Promise<LoadResult> {
   return result
 }
 
+const progress = createProgress((1 + rounds) * (2 * schemes.length + 1), seconds)
 try {
+  progress.say('Starting the servers')
   for (const scheme of schemes) await addStore(scheme)
   await addJwt()
-  for (const row of rows) await measure(row, 1) // warm
+  for (const row of rows) {
+    progress.step(`warm-up: ${row.store}, ${row.name}`)
+    await measure(row, 1)
+  }
   for (let round = 0; round < rounds; round++) {
     for (const row of rows) {
-      process.stderr.write(`\rround ${round + 1} of ${rounds}: ${row.store}, ${row.name}          `)
+      progress.step(`round ${round + 1} of ${rounds}: ${row.store}, ${row.name}`)
       row.results.push(await measure(row, seconds))
     }
   }
-  process.stderr.write('\r\x1b[K')
+  progress.end()
   const of = (row: Row | undefined, value: 'perSecond' | 'p50' | 'p99') =>
     median((row?.results ?? []).map(result => result[value]))
   const find = (store: string, name: string) => rows.find(row => row.store === store && row.name === name)
@@ -106,9 +125,8 @@ try {
   }
   console.table(table)
   console.log(`jose HS256 in the same chassis: ${Math.round(jwt)} requests/s`)
-  mkdirSync('bench/results', { recursive: true })
   const report = { ...about, joseHs256PerSecond: Math.round(jwt), stores: table }
-  writeFileSync('bench/results/stores.json', `${JSON.stringify(report, null, 2)}\n`)
+  saveResults(options.save, { 'stores.json': `${JSON.stringify(report, null, 2)}\n` })
 } finally {
   stopAll()
   for (const place of places) await place.remove().catch(() => {})

@@ -2,8 +2,19 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { refuseUsage } from './arguments.ts'
 
-const folder = process.argv[2] ?? '/keys'
+const usage = `Usage: node scripts/containerKeys.ts [folder]
+
+Makes the secrets of docker-compose.yml that are missing, each in a file of its own below the folder (/keys).`
+
+const [folder = '/keys', ...others] = process.argv.slice(2)
+if (folder === '--help') {
+  console.log(usage)
+  process.exit(0)
+}
+if (folder.startsWith('-') || others.length > 0) refuseUsage(usage, `Unexpected argument '${others[0] ?? folder}'.`)
+
 const secret = () => randomBytes(32).toString('hex')
 
 make('service/key', secret, 0o400)

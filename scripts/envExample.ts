@@ -1,10 +1,12 @@
 // npm run env-example: .env.example from the settings of both services. A test says when the file is behind them.
+import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
 import { authSettings } from '../services/auth/config.ts'
 import { clearSetting, lifeSettings } from '../services/auth/dialects/settings.ts'
 import { businessSettings } from '../services/business/config.ts'
 import { commonSettings, metaOf } from '../shared/config.ts'
+import { readArguments } from './arguments.ts'
 
 const head = `# Every setting of Latchkey, each with its default. Copy what you want to change into .env, which ./startServer reads
 # outside production; elsewhere these are environment variables. What is a secret may come as NAME_FILE, the path of a file
@@ -57,4 +59,7 @@ function wrap(text: string): string[] {
   return lines
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.stdout.write(makeEnvExample())
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  readArguments('Usage: npm run env-example\n\nWrites .env.example from the settings of both services.', {})
+  writeFileSync('.env.example', makeEnvExample())
+}

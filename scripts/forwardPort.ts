@@ -2,8 +2,11 @@
 // reached from the machine.
 import { connect, createServer, type Socket } from 'node:net'
 import { pipeline } from 'node:stream'
+import { refuseUsage } from './arguments.ts'
 
-const usage = 'Usage: node scripts/forwardPort.ts <port> <host>:<port>'
+const usage = `Usage: node scripts/forwardPort.ts <port> <host>:<port>
+
+Listens on the port, on all addresses, and passes each connection on to the host.`
 
 const [from = '', to = '', ...others] = process.argv.slice(2)
 if (from === '--help') {
@@ -12,8 +15,10 @@ if (from === '--help') {
 }
 const [, host, port] = /^(.+):(\d+)$/.exec(to) ?? []
 if (!/^\d+$/.test(from) || host === undefined || others.length > 0) {
-  console.error(usage)
-  process.exit(2)
+  refuseUsage(
+    usage,
+    `Expected a port and a host with its port; got ${JSON.stringify(process.argv.slice(2).join(' '))}.`,
+  )
 }
 
 const open = new Set<Socket>()

@@ -2,6 +2,7 @@
 // store is no reason to restart. Reads the settings by hand, because it runs every ten seconds.
 import http from 'node:http'
 import https from 'node:https'
+import { refuseUsage } from './arguments.ts'
 
 const usage = `Usage: node scripts/healthcheck.ts auth | business | authInternal
 
@@ -26,8 +27,7 @@ if (name === '--help') {
   process.exit(0)
 }
 if (listener === undefined || others.length > 0) {
-  console.error(usage)
-  process.exit(2)
+  refuseUsage(usage, `There is no listener ${JSON.stringify([name, ...others].join(' '))}.`)
 }
 
 const setting = (name: string) => process.env[name]?.trim() || undefined

@@ -3,7 +3,8 @@ import { execFile } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
+import { readArguments } from './arguments.ts'
 import { type Mutant, mutants } from './mutantList.ts'
 
 const usage = `Usage: npm run mutants -- [--only <text>]
@@ -16,13 +17,7 @@ N caught, N survived. Fails where one survived, or where the code that it change
 const copied = ['services', 'shared', 'tests', 'scripts', 'package.json', 'tsconfig.json', '.mocharc.json']
 const mostMs = 60_000 // for the tests of one fault: some of them make a loop endless
 
-const { values: options } = parseArgs({ options: { only: { type: 'string' }, help: { type: 'boolean' } } })
-if (options.help) {
-  console.log(usage)
-  process.exit(0)
-}
-
-const only = options.only ?? ''
+const { only } = readArguments(usage, { only: { type: 'string', default: '' } })
 const chosen = mutants.filter(({ name, file }) => name.includes(only) || file.includes(only))
 if (chosen.length === 0) {
   console.log(`No fault has ${JSON.stringify(only)} in its name or file.`)

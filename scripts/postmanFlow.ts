@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
+import { readArguments } from './arguments.ts'
 
 interface Item {
   id: string
@@ -152,6 +153,10 @@ function idOf(text: string): string {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  readArguments(
+    'Usage: scripts/node scripts/postmanFlow.ts\n\nWrites the files of Postman’s flow in postman/ from the collection.',
+    {},
+  )
   const files = makeFlowFiles()
   for (const path of ['collections', 'environments', 'flows'])
     rmSync(`postman/${path}`, { recursive: true, force: true })

@@ -3,11 +3,18 @@ import { spawnSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { readArguments } from './arguments.ts'
 
-const usage = `Usage: ./runTests [mocha arguments]
+const usage = `Usage: ./runTests [files] [options]
 
 Checks format, lint and types, runs every test, and ends with one line: N passed, N failed, N skipped.
 With arguments only the tests they choose run, without coverage: ./runTests tests/tokens.test.ts, ./runTests -g slides
+
+  -g, --grep TEXT      only tests whose title matches this regular expression
+  -f, --fgrep TEXT     only tests whose title contains this text
+  -i, --invert         all but those
+  -b, --bail           stop at the first failure
+  -t, --timeout MS     for each test (60000)
 
 With CI=1 a skipped test is a failure.`
 
@@ -28,10 +35,17 @@ const slowest = [
 ].map(name => `tests/${name}.test.ts`)
 
 const args = process.argv.slice(2)
-if (args.includes('--help')) {
-  console.log(usage)
-  process.exit(0)
-}
+readArguments(
+  usage,
+  {
+    grep: { type: 'string', short: 'g' },
+    fgrep: { type: 'string', short: 'f' },
+    invert: { type: 'boolean', short: 'i' },
+    bail: { type: 'boolean', short: 'b' },
+    timeout: { type: 'string', short: 't' },
+  },
+  { allowPositionals: true },
+)
 
 const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
 const countsFile = join(scratch, 'counts.json')

@@ -6,6 +6,12 @@ import type { Browser, Page } from 'playwright-core'
 import { hasBrowser, openBrowser } from '../tests/support/browser.ts'
 import { adminKey, ask, logIn } from '../tests/support/servers.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../tests/support/startServer.ts'
+import { readArguments } from './arguments.ts'
+
+const usage = `Usage: npm run screenshots
+
+Replaces the pictures in docs/ that the README shows. Needs Chromium and the ports 13000, 13001, 13100 and 13101.`
+readArguments(usage, {})
 
 if (!hasBrowser) {
   console.error('Chromium is needed: apt-get install chromium')

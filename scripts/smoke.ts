@@ -1,5 +1,5 @@
 // npm run smoke: whether a deployment keeps the contract, asked from outside. See --help
-import { parseArgs } from 'node:util'
+import { readArguments, refuseUsage } from './arguments.ts'
 import { type Outcome, runChecks, type Target } from './smokeChecks.ts'
 
 const usage = `Usage: npm run -s smoke -- --auth URL --business URL [options]
@@ -33,24 +33,30 @@ console.log(`\n${counts.passed} passed, ${counts.failed} failed`)
 process.exitCode = counts.failed === 0 ? 0 : 1
 
 function readTarget(): Target {
-  const options = parse()
-  if (options.help) {
-    console.log(usage)
-    process.exit(0)
-  }
+  const text = { type: 'string' } as const
+  const options = readArguments(usage, {
+    auth: text,
+    business: text,
+    internal: text,
+    username: text,
+    password: text,
+    'service-key': text,
+    'internal-ports': { ...text, default: '3100,3101' },
+    'allow-http': { type: 'boolean', default: false },
+  })
   const { auth, business, internal } = options
-  if (auth === undefined || business === undefined) return refuse('--auth and --business are needed.')
+  if (auth === undefined || business === undefined) return refuseUsage(usage, '--auth and --business are needed.')
   const username = options.username ?? process.env['SMOKE_USERNAME']
   const password = options.password ?? process.env['SMOKE_PASSWORD']
   if ((username === undefined) !== (password === undefined))
-    refuse('A username needs its password, and a password its username.')
+    refuseUsage(usage, 'A username needs its password, and a password its username.')
   const serviceKey = options['service-key'] ?? process.env['SERVICE_KEY'] ?? null
   if (options['service-key'] !== undefined && internal === undefined) {
-    refuse('--service-key is for the internal listener: say where it is with --internal.')
+    refuseUsage(usage, '--service-key is for the internal listener: say where it is with --internal.')
   }
   const ports = options['internal-ports'].split(',').map(Number)
   if (ports.some(port => !Number.isInteger(port) || port < 1 || port > 65_535)) {
-    refuse('--internal-ports: expected ports from 1 to 65535, separated by commas.')
+    refuseUsage(usage, '--internal-ports: expected ports from 1 to 65535, separated by commas.')
   }
   return {
     auth: originOf('--auth', auth),
@@ -63,37 +69,10 @@ function readTarget(): Target {
   }
 }
 
-function parse() {
-  const text = { type: 'string' } as const
-  try {
-    const { values } = parseArgs({
-      options: {
-        auth: text,
-        business: text,
-        internal: text,
-        username: text,
-        password: text,
-        'service-key': text,
-        'internal-ports': { ...text, default: '3100,3101' },
-        'allow-http': { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    })
-    return values
-  } catch (error) {
-    return refuse((error as Error).message)
-  }
-}
-
 function originOf(option: string, text: string): string {
   const url = URL.parse(text)
   if (url === null || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search || url.username) {
-    return refuse(`${option}: expected an address such as https://auth.example.com, without a path.`)
+    return refuseUsage(usage, `${option}: expected an address such as https://auth.example.com, without a path.`)
   }
   return url.origin
-}
-
-function refuse(problem: string): never {
-  console.error(`${problem}\n\n${usage}`)
-  process.exit(2)
 }

@@ -6,7 +6,6 @@ import http from 'node:http'
 import https from 'node:https'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { type AuthConfig, readAuthConfig } from '../services/auth/config.ts'
 import { listenerNameOf } from '../services/auth/dialects/index.ts'
 import { isMemoryUrl, listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
@@ -14,6 +13,7 @@ import { type BusinessConfig, readBusinessConfig } from '../services/business/co
 import { ConfigError, type Environment } from '../shared/config.ts'
 import { openLog } from '../shared/log.ts'
 import { flushOutput, openOutput } from '../shared/logOutput.ts'
+import { readArguments } from './arguments.ts'
 import { completeEnvironment } from './environment.ts'
 import { layOut, storesOfHeroku } from './layout.ts'
 import { warningAboutNode } from './nodeVersion.ts'
@@ -36,11 +36,8 @@ that are missing are made and kept there. On a terminal the log goes to logs/lat
 const logFile = 'logs/latchkey.log'
 const readyWithinMs = 5000
 
-const { values: options } = parseArguments()
-if (options.help) {
-  console.log(usage)
-  process.exit(0)
-}
+const flag = { type: 'boolean' } as const
+const options = readArguments(usage, { 'check-config': flag, migrate: flag })
 
 const onTerminal = process.stdout.isTTY
 const storesFrom: Record<string, string> = {}
@@ -113,16 +110,6 @@ if (onTerminal) {
     }),
   )
 } else log.info('ready', { ...business, ...auth })
-
-function parseArguments() {
-  try {
-    const flag = { type: 'boolean' } as const
-    return parseArgs({ options: { help: flag, 'check-config': flag, migrate: flag } })
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${usage}`)
-    process.exit(2)
-  }
-}
 
 /** Ends the process with every problem of both services, or returns their settings. */
 function checkConfig() {

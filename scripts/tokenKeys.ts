@@ -2,7 +2,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { readArguments, refuseUsage } from './arguments.ts'
 
 const usage = `Usage: npm run -s token-keys -- [--algorithm EdDSA|HS256] [--add-to file] > keys.json
 
@@ -18,16 +18,12 @@ export function makeTokenKey(alg: string): Record<string, unknown> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({
-    options: {
-      algorithm: { type: 'string', default: 'EdDSA' },
-      'add-to': { type: 'string' },
-      help: { type: 'boolean' },
-    },
+  const values = readArguments(usage, {
+    algorithm: { type: 'string', default: 'EdDSA' },
+    'add-to': { type: 'string' },
   })
-  if (values.help || !['EdDSA', 'HS256'].includes(values.algorithm)) {
-    console.error(usage)
-    process.exit(values.help ? 0 : 2)
+  if (!['EdDSA', 'HS256'].includes(values.algorithm)) {
+    refuseUsage(usage, `--algorithm: expected EdDSA or HS256; got ${JSON.stringify(values.algorithm)}.`)
   }
   const older = values['add-to'] === undefined ? [] : JSON.parse(readFileSync(values['add-to'], 'utf8')).keys
   console.log(JSON.stringify({ keys: [makeTokenKey(values.algorithm), ...older] }))

@@ -1,7 +1,7 @@
 // npm run prove: tries to break every promise of the pair, on every store, and writes down what came of it.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
-import { parseArgs } from 'node:util'
+import { readArguments } from '../../scripts/arguments.ts'
 import { createRandom } from '../support/random.ts'
 import { drive, type FaultResult } from './drive.ts'
 import { faultKinds } from './faults.ts'
@@ -45,11 +45,19 @@ where a promise is broken; the history is kept then.
 
 const text = { type: 'string' } as const
 const flag = { type: 'boolean' } as const
-const options = parseArguments()
-if (options.help) {
-  console.log(usage)
-  process.exit(0)
-}
+const options = readArguments(usage, {
+  short: flag,
+  mutants: flag,
+  seconds: text,
+  'soak-minutes': { type: 'string', default: '30' },
+  store: text,
+  parts: text,
+  faults: text,
+  seed: text,
+  keep: text,
+  check: text,
+  report: text,
+})
 // So that what was started ends with this.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 const seed = Number(options.seed ?? Math.floor(Math.random() * 1e6))
@@ -249,28 +257,4 @@ function refuseUnknown(option: 'store' | 'parts' | 'faults', known: readonly str
   if (unknown.length === 0) return
   console.error(`--${option}: expected some of ${known.join(', ')}; got ${unknown.join(', ')}`)
   process.exit(2)
-}
-
-function parseArguments() {
-  try {
-    return parseArgs({
-      options: {
-        short: flag,
-        mutants: flag,
-        help: flag,
-        seconds: text,
-        'soak-minutes': { type: 'string', default: '30' },
-        store: text,
-        parts: text,
-        faults: text,
-        seed: text,
-        keep: text,
-        check: text,
-        report: text,
-      },
-    }).values
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${usage}`)
-    process.exit(2)
-  }
 }

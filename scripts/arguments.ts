@@ -1,0 +1,44 @@
+// The arguments of commands and tools: --help is answered, and wrong usage ends with a sentence and exit code 2.
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+
+type Options = NonNullable<ParseArgsConfig['options']>
+type Values<T extends Options> = ReturnType<typeof parseArgs<{ options: T }>>['values']
+
+/** The values of `options`, which need not name --help. Ends the process on --help and on what it does not know. */
+export function readArguments<const T extends Options>(
+  usage: string,
+  options: T,
+  { allowPositionals = false } = {},
+): Values<T> {
+  let values: Values<T> & { help?: boolean }
+  try {
+    const known = { ...options, help: { type: 'boolean' } } as const
+    values = parseArgs({ options: known, allowPositionals }).values as Values<T> & { help?: boolean }
+  } catch (error) {
+    // What follows the first sentence is about arguments that begin with a dash.
+    return refuseUsage(usage, (error as Error).message.replace(/\. .*/s, '.'))
+  }
+  if (values.help) {
+    console.log(usage)
+    process.exit(0)
+  }
+  return values
+}
+
+/** Numbers in an argument, separated by commas. */
+export function readCounts(usage: string, option: string, text: string): number[] {
+  const counts = text.split(',').map(Number)
+  if (counts.every(count => Number.isSafeInteger(count) && count > 0)) return counts
+  return refuseUsage(usage, `--${option}: expected whole numbers above 0; got ${JSON.stringify(text)}.`)
+}
+
+export function readCount(usage: string, option: string, text: string): number {
+  const [count, ...others] = readCounts(usage, option, text)
+  if (count !== undefined && others.length === 0) return count
+  return refuseUsage(usage, `--${option}: expected one whole number above 0; got ${JSON.stringify(text)}.`)
+}
+
+export function refuseUsage(usage: string, problem: string): never {
+  console.error(`${problem}\n\n${usage}`)
+  process.exit(2)
+}
