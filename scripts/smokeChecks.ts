@@ -577,6 +577,7 @@ export async function runChecks(
     for (const origin of publicOrigins) {
       await check(`${origin}/openapi.json tells nothing that is secret`, async () => {
         const answer = await ask('GET', `${origin}/openapi.json`)
+        if (answer.status === 404) return 'it is switched off (API_DOCS), or not there'
         expectStatus(answer, 200, 'the description is missing')
         if (!String(answer.body['openapi']).startsWith('3.')) throw new Fault('it is no OpenAPI document')
         expectNoSecret('/openapi.json', answer.text)

@@ -156,6 +156,11 @@ export const commonSettings = {
       expected: 'origins such as https://app.example.com, http://localhost:5173',
       fallback: 'none; in development `./startServer` lets the console call Business',
     }),
+  API_DOCS: z.enum(['on', 'off']).default('on').meta({
+    description:
+      'whether the public listeners describe their routes at `/openapi.json`, `/docs` and `/redoc`; the internal ones always do',
+    expected: 'on or off',
+  }),
   INVALID_TOKEN_LIMIT_PER_ADDRESS: count(
     100,
     'invalid tokens from one address in a minute; further ones are 429, valid ones never',
@@ -223,6 +228,7 @@ export function listenerSettings(settings: CommonSettings) {
     tls: keyPair(settings.TLS_CERT_FILE, settings.TLS_KEY_FILE),
     internalTls: keyPair(settings.INTERNAL_TLS_CERT_FILE, settings.INTERNAL_TLS_KEY_FILE),
     maxConnections: settings.MAX_CONNECTIONS,
+    hasApiDocs: settings.API_DOCS === 'on',
   }
 }
 

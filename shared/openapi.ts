@@ -24,15 +24,11 @@ export interface Operation {
 /** `METHOD /path` -> its description; the same names as in the list of routes, `ANY` too. */
 export type Operations = Record<string, Operation>
 
-/** One of a service's listeners: what answers there, and where it is. */
-export interface ApiListener {
-  operations: Operations
-  server: { url: string; description: string }
-}
-
 export interface ApiInfo {
   title: string
   description: string
+  /** Where the listener is, relative to where its document is read: `.` beside it, `..` one level below. */
+  server: string
 }
 
 /** Of every error body: RFC 9457, with `error` and `requestId`. */
@@ -75,6 +71,9 @@ export const healthOperations = {
   },
 } as const satisfies Operations
 
+/** For the documents of a public listener. */
+export const docsAreOff = { 404: 'API_DOCS is off.' }
+
 const securitySchemes = {
   bearer: { type: 'http', scheme: 'bearer', description: 'A session: the token of a log-in' },
   tokenHeader: { type: 'apiKey', in: 'header', name: 'token', description: 'The same token in a header of its own' },
@@ -110,25 +109,27 @@ const faults = {
   503: 'Could not: closing, too busy, or something behind it gives no answer. `Retry-After` says when to try again.',
 }
 
-export function describeApi(listeners: ApiListener[], { title, description }: ApiInfo): Record<string, unknown> {
+/** The document of one listener. */
+export function describeApi(operations: Operations, { title, description, server }: ApiInfo): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {}
-  for (const { operations, server } of listeners) {
-    for (const [route, operation] of Object.entries(operations)) {
-      const [method, path] = route.split(' ') as [string, string]
-      const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
-      const known = paths[template] ?? { servers: [] }
-      paths[template] = known
-      const servers = known['servers'] as ApiListener['server'][]
-      if (!servers.includes(server)) servers.push(server)
-      const description = describeOperation(operation, template)
-      for (const name of method === 'ANY' ? anyMethod : [method]) known[name.toLowerCase()] = description
-    }
+  for (const [route, operation] of Object.entries(operations)) {
+    const [method, path] = route.split(' ') as [string, string]
+    const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
+    const known = paths[template] ?? {}
+    paths[template] = known
+    const described = describeOperation(operation, template)
+    for (const name of method === 'ANY' ? anyMethod : [method]) known[name.toLowerCase()] = described
   }
+  const locks = new Set(Object.values(operations).flatMap(({ lock }) => security[lock].flatMap(Object.keys)))
   return {
     openapi: '3.1.1',
     info: { title, description, version: '1', license: { name: 'MIT', identifier: 'MIT' } },
+    servers: [{ url: server, description: 'where this document comes from' }],
     paths,
-    components: { schemas: { Problem: schemaOf(problemSchema, 'output') }, securitySchemes },
+    components: {
+      schemas: { Problem: schemaOf(problemSchema, 'output') },
+      securitySchemes: Object.fromEntries(Object.entries(securitySchemes).filter(([name]) => locks.has(name))),
+    },
   }
 }
 

@@ -71,6 +71,7 @@ describe('the configuration', () => {
       tls: null,
       internalTls: null,
       maxConnections: 10_000,
+      hasApiDocs: true,
     })
     expect(readBusinessConfig({ SERVICE_KEY })).to.deep.equal({
       host: '127.0.0.1',
@@ -95,6 +96,7 @@ describe('the configuration', () => {
       tls: null,
       internalTls: null,
       maxConnections: 10_000,
+      hasApiDocs: true,
     })
   })
 

@@ -4,51 +4,97 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from './support/browser.ts'
-import { closeServers, startAuth, startBusiness } from './support/servers.ts'
+import { adminKey, closeServers, startAuth, startBusiness } from './support/servers.ts'
 
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
 
-/** `METHOD /path` -> is it there, from the source: the visible list of routes. */
-function routesOf(service: string): string[] {
-  const source = readFileSync(`services/${service}/app.ts`, 'utf8')
-  const routes = [...source.matchAll(/'(GET|POST|PUT|PATCH|DELETE|ANY) (\/[\w/:.{*}-]*)': \[/g)]
-  return routes.flatMap(([, method = '', path = '']) =>
-    (method === 'ANY' ? anyMethod : [method]).map(name => `${name} ${path.replace(/\{\*(\w+)\}/, ':$1')}`),
-  )
+/** `METHOD /path` of each listener, from the source: the visible lists, the public one first. */
+function routesOf(service: string): [string[], string[]] {
+  const lists = readFileSync(`services/${service}/app.ts`, 'utf8').split('createListener(\n').slice(1)
+  return lists.map(source => {
+    const routes = [...source.matchAll(/'(GET|POST|PUT|PATCH|DELETE|ANY) (\/[\w/:.{*}-]*)': \[/g)]
+    return routes.flatMap(([, method = '', path = '']) =>
+      (method === 'ANY' ? anyMethod : [method]).map(name => `${name} ${path.replace(/\{\*(\w+)\}/, ':$1')}`),
+    )
+  }) as [string[], string[]]
 }
+
+interface Document {
+  servers: { url: string }[]
+  paths: Record<string, Record<string, object>>
+  components: { securitySchemes: Record<string, object> }
+}
+
+const operationsOf = ({ paths }: Document) =>
+  Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map(method => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
+  )
 
 describe('the OpenAPI documents', () => {
   let auth: Awaited<ReturnType<typeof startAuth>>
   let business: Awaited<ReturnType<typeof startBusiness>>
-  const documents: Record<string, { paths: Record<string, Record<string, unknown>> }> = {}
+  const documents: Record<string, Document> = {}
 
   before(async () => {
     auth = await startAuth({ env: { CONSOLE_BUSINESS_URL: 'http://localhost:3000' } })
     business = await startBusiness(auth.internalUrl)
-    for (const [name, { url }] of Object.entries({ auth, business })) {
-      const answer = await fetch(`${url}/openapi.json`)
-      documents[name] = (await answer.json()) as (typeof documents)[string]
+    for (const [name, { url, internalUrl }] of Object.entries({ auth, business })) {
+      documents[name] = (await (await fetch(`${url}/openapi.json`)).json()) as Document
+      documents[`${name}Internal`] = (await (await fetch(`${internalUrl}/openapi.json`)).json()) as Document
     }
   })
   after(closeServers)
 
   for (const service of ['auth', 'business']) {
-    it(`describe every route of ${service} and no other`, () => {
-      const described = Object.entries(documents[service]?.paths ?? {}).flatMap(([path, methods]) =>
-        Object.keys(methods)
-          .filter(name => name !== 'servers')
-          .map(method => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
-      )
-      expect(described).to.have.members([...new Set(routesOf(service))])
-    })
+    for (const [i, listener] of ['', 'Internal'].entries()) {
+      it(`describe every route of the listener ${service}${listener} and no other`, () => {
+        const expected = [...new Set(routesOf(service)[i])]
+        expect(expected).to.have.length.above(2)
+        expect(operationsOf(documents[`${service}${listener}`] as Document)).to.have.members(expected)
+      })
+    }
   }
 
+  it('tell the public nothing of the internal listeners', () => {
+    const both = ['/health', '/ready', '/openapi.json', '/docs', '/docs/:file', '/console', '/console/:file']
+    for (const service of ['auth', 'business']) {
+      const text = JSON.stringify(documents[service])
+      const internalOnly = (routesOf(service)[1] as string[])
+        .map(route => route.split(' ')[1] as string)
+        .filter(path => !both.includes(path))
+      expect(internalOnly).to.include('/metrics')
+      for (const path of internalOnly) expect(text).to.not.include(`"${path.replace(/:(\w+)/, '{$1}')}"`)
+      expect(text).to.not.match(/internal listener|SERVICE_KEY|ADMIN_KEY|127\.0\.0\.1|localhost/i)
+    }
+    expect(Object.keys(documents['auth']?.components.securitySchemes ?? {})).to.have.members(['bearer', 'tokenHeader'])
+  })
+
+  it('are off in public with API_DOCS=off, pages and links too, and stay on the internal listeners', async () => {
+    const env = { API_DOCS: 'off' }
+    const quietAuth = await startAuth({ env })
+    const quietBusiness = await startBusiness(quietAuth.internalUrl, env)
+    for (const path of ['/openapi.json', '/docs', '/docs/openapi.json', '/docs/swagger-ui.css', '/redoc']) {
+      expect((await fetch(quietAuth.url + path)).status, path).to.equal(404)
+    }
+    expect((await fetch(`${quietBusiness.url}/openapi.json`)).status).to.equal(404)
+    for (const { internalUrl } of [quietAuth, quietBusiness]) {
+      expect((await fetch(`${internalUrl}/openapi.json`)).status).to.equal(200)
+    }
+    expect((await fetch(`${quietAuth.internalUrl}/docs`)).status).to.equal(200)
+    for (const [url, hasApiDocs] of [
+      [quietAuth.url, false],
+      [auth.url, true],
+    ] as const) {
+      expect(await (await fetch(`${url}/console/settings.json`)).json()).to.include({ hasApiDocs })
+    }
+  })
+
   it('have schemas that a validator takes', () => {
-    for (const document of Object.values(documents)) {
+    for (const [name, document] of Object.entries(documents)) {
       const ajv = new Ajv2020({ strict: false })
       ajv.addSchema(document, 'document')
       const schemas = [...JSON.stringify(document).matchAll(/"schema":\{/g)]
-      expect(schemas).to.have.length.above(10)
+      expect(schemas, name).to.have.length.above(5)
       for (const methods of Object.values(document.paths)) {
         for (const operation of Object.values(methods) as {
           requestBody?: { content: Record<string, { schema: object }> }
@@ -60,7 +106,7 @@ describe('the OpenAPI documents', () => {
   })
 
   it('say of a request what the route refuses', async () => {
-    const body = documents['auth']?.paths['/login']?.['post'] as {
+    const body = documents['auth']?.paths['/login']?.['post'] as unknown as {
       requestBody: { content: { 'application/json': { schema: object } } }
     }
     const validate = new Ajv2020({ strict: false }).compile(body.requestBody.content['application/json'].schema)
@@ -106,22 +152,18 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('are the same at /docs/openapi.json, where the pages find it behind any proxy, and name the same addresses', async () => {
-    type Document = { paths: Record<string, { servers: { url: string }[] }> }
-    const withAddresses = async (url: string): Promise<Document> => {
-      const document = (await (await fetch(url)).json()) as Document
-      for (const { servers } of Object.values(document.paths)) {
-        for (const server of servers) server.url = new URL(server.url, url).href // OpenAPI 3.1.1, section 4.6
+  it('are the same at /docs/openapi.json, where the pages find it behind any proxy, and name the same address', async () => {
+    for (const url of [auth.url, auth.internalUrl]) {
+      const read = async (path: string): Promise<Document> => {
+        const document = (await (await fetch(url + path)).json()) as Document
+        // OpenAPI 3.1.1, section 4.6
+        for (const server of document.servers) server.url = new URL(server.url, url + path).href
+        return document
       }
-      return document
+      const document = await read('/openapi.json')
+      expect(document.servers.map(server => server.url)).to.deep.equal([`${url}/`])
+      expect(await read('/docs/openapi.json')).to.deep.equal(document)
     }
-    for (const at of ['', '/docs']) {
-      const { paths } = await withAddresses(`${auth.url}${at}/openapi.json`)
-      expect(paths['/login']?.servers.map(({ url }) => url)).to.deep.equal([`${auth.url}/`])
-    }
-    expect(await withAddresses(`${auth.url}/docs/openapi.json`)).to.deep.equal(
-      await withAddresses(`${auth.url}/openapi.json`),
-    )
   })
 
   it('are served with no other file of the packages', async () => {
@@ -136,6 +178,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
   let context: BrowserContext
   let page: Page
   let origin: string
+  let internalOrigin: string
   let messages: string[]
   let requested: string[]
 
@@ -144,7 +187,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
       tellThatBrowserIsMissing('/docs and /redoc in a browser')
       this.skip()
     }
-    ;({ url: origin } = await startAuth())
+    ;({ url: origin, internalUrl: internalOrigin } = await startAuth())
     browser = await openBrowser()
   })
   after(async () => {
@@ -173,7 +216,8 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     // Browsers ask for the icon by themselves.
     const unexpected = messages.filter(text => !/\/favicon\.ico:|cdn\.redoc\.ly.* violates .*"img-src /.test(text))
     expect(unexpected, 'on the console of the browser').to.deep.equal([])
-    const outside = requested.filter(url => !/^(data|blob):/.test(url) && new URL(url).origin !== origin)
+    const own = [origin, internalOrigin]
+    const outside = requested.filter(url => !/^(data|blob):/.test(url) && !own.includes(new URL(url).origin))
     expect(outside, 'requests to others').to.deep.equal([])
   })
 
@@ -185,6 +229,23 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     await health.getByRole('button', { name: 'Execute' }).click()
     await health.locator('.live-responses-table .response-col_status').getByText('200').waitFor()
     expect(requested.at(-1)).to.equal(`${origin}/health`)
+  })
+
+  it('show an operator the internal routes, and call one with the key that was typed in', async () => {
+    await page.goto(`${internalOrigin}/console`)
+    await page.getByRole('link', { name: 'API' }).click()
+    await page.getByRole('heading', { name: /Latchkey Auth, internal listener/ }).waitFor()
+    await page.getByRole('button', { name: 'Authorize' }).first().click()
+    const lock = page.locator('.auth-container', { has: page.getByText('adminKey') })
+    await lock.locator('input').fill(adminKey)
+    await lock.getByRole('button', { name: 'Apply credentials' }).click()
+    await lock.getByRole('button', { name: 'Close' }).click()
+    const users = page.locator('.opblock', { has: page.locator('[data-path="/admin/users"]') }).first()
+    await users.locator('.opblock-summary-control').click()
+    await users.getByRole('button', { name: 'Try it out' }).click()
+    await users.getByRole('button', { name: 'Execute' }).click()
+    await users.locator('.live-responses-table .response-col_status').getByText('200').waitFor()
+    expect(requested.every(url => /^(data|blob):/.test(url) || url.startsWith(internalOrigin))).to.equal(true)
   })
 
   it('render the description for reading', async () => {

@@ -15,7 +15,7 @@ import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { createEventStream } from './eventStream.ts'
 import { type AuthEvent, logEvents } from './events.ts'
 import { countEvents, showFigures, timed } from './metrics.ts'
-import { describeAuth } from './openapi.ts'
+import { describeAuth, describeAuthInternal } from './openapi.ts'
 import { accountPage } from './routes/accountPage.ts'
 import { adminUserRoutes } from './routes/adminUsers.ts'
 import { consoleRoutes } from './routes/console.ts'
@@ -132,11 +132,10 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
   const accounts = adminUserRoutes(users)
   const { accessLog, maxConnections, edge, tls, internalTls } = config
-  const internalUrl = `${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`
-  const description = describeAuth(internalUrl)
-  const docs = docsRoutes(describeAuth(internalUrl, '..'), config.businessUrl)
-  const { businessUrl, shownDemoUser, isRegistrationSimple } = config
-  const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, ttlMs, now })
+  const docs = docsRoutes('Auth', describeAuth('..'), config.businessUrl)
+  const internalDocs = docsRoutes('Auth, internal', describeAuthInternal('..'), null)
+  const { businessUrl, shownDemoUser, isRegistrationSimple, hasApiDocs } = config
+  const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, hasApiDocs, ttlMs, now })
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections, around: asCaller }
 
   const publicListener = createListener(
@@ -157,10 +156,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       'POST /password/forgot': [mailed.forgot],
       'POST /password/reset': [mailed.reset],
       'GET /account': [accountPage],
-      'GET /openapi.json': [openApiRoute(description)],
-      'GET /docs': [docs.swaggerUi],
-      'GET /redoc': [docs.redoc],
-      'GET /docs/:file': [docs.asset],
+      ...(hasApiDocs && {
+        'GET /openapi.json': [openApiRoute(describeAuth())],
+        'GET /docs': [docs.swaggerUi],
+        'GET /redoc': [docs.redoc],
+        'GET /docs/:file': [docs.asset],
+      }),
       'GET /console': [pages.console],
       'GET /console/:file': [pages.asset],
       ...(jwt && { 'GET /.well-known/jwks.json': [jwksRoute(jwt)] }),
@@ -180,6 +181,9 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       'GET /events': [requireAdminKey, eventsRoute(stream)],
       'GET /console': [pages.operator],
       'GET /console/:file': [pages.asset],
+      'GET /openapi.json': [openApiRoute(describeAuthInternal())],
+      'GET /docs': [internalDocs.swaggerUi],
+      'GET /docs/:file': [internalDocs.asset],
       'GET /metrics': [metrics.show],
       'GET /tokens': [requireAdminKey, operator.list],
       'POST /tokens': [requireAdminKey, operator.issue],

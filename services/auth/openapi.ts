@@ -1,6 +1,6 @@
 // The description of Auth's routes: the schemas that check their requests, and what they answer.
 import { z } from 'zod'
-import { describeApi, healthOperations, type Operations } from '../../shared/openapi.ts'
+import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/openapi.ts'
 import { tokenKinds, validateTokenSchema } from '../../shared/validateToken.ts'
 import { userQuerySchema } from './routes/adminUsers.ts'
 import { credentialsSchema } from './routes/credentials.ts'
@@ -112,19 +112,27 @@ const pageOperation = {
   answers: { 200: { description: 'A page', types: ['text/html'] }, 304: notModified },
 } as const
 
-/** On both listeners: the page for everybody, and the operator's. */
-const consoleOperations: Operations = {
-  'GET /console': {
-    ...pageOperation,
-    summary: 'Tokens, watched while they live and die; on the internal listener the view of the operator',
-  },
+/** What the console and the documents load; on both listeners. */
+const assetOperations: Operations = {
   'GET /console/:file': {
     ...pageOperation,
-    summary: 'What it loads',
+    summary: 'What /console loads',
     answers: {
       200: {
         description: 'A script, a style sheet, its settings',
         types: ['text/javascript', 'text/css', 'image/svg+xml', 'application/json'],
+      },
+      304: notModified,
+    },
+    problems: { 404: 'There is no such file.' },
+  },
+  'GET /docs/:file': {
+    ...pageOperation,
+    summary: 'What the pages of this description load',
+    answers: {
+      200: {
+        description: 'A script, a style sheet, this description',
+        types: ['text/javascript', 'text/css', 'application/json'],
       },
       304: notModified,
     },
@@ -269,22 +277,11 @@ const publicOperations: Operations = {
     },
     problems: { 404: 'TOKEN_FORMAT is opaque.' },
   },
-  'GET /openapi.json': healthOperations['GET /openapi.json'],
-  'GET /docs': { ...pageOperation, summary: 'This description in Swagger UI' },
-  'GET /docs/:file': {
-    ...pageOperation,
-    summary: 'What these two pages load',
-    answers: {
-      200: {
-        description: 'A script, a style sheet, the description of Auth',
-        types: ['text/javascript', 'text/css', 'application/json'],
-      },
-      304: notModified,
-    },
-    problems: { 404: 'There is no such file.' },
-  },
-  'GET /redoc': { ...pageOperation, summary: 'This description in ReDoc' },
-  ...consoleOperations,
+  'GET /openapi.json': { ...healthOperations['GET /openapi.json'], problems: docsAreOff },
+  'GET /docs': { ...pageOperation, summary: 'This description in Swagger UI', problems: docsAreOff },
+  'GET /redoc': { ...pageOperation, summary: 'This description in ReDoc', problems: docsAreOff },
+  'GET /console': { ...pageOperation, summary: 'Tokens, watched while they live and die' },
+  ...assetOperations,
   'GET /health': healthOperations['GET /health'],
   'GET /ready': healthOperations['GET /ready'],
 }
@@ -385,25 +382,29 @@ const internalOperations: Operations = {
     answers: { 200: { description: 'A stream that ends when Auth does', types: ['text/event-stream'] } },
     problems: { 400: 'Two keys.', 401: noKey },
   },
-  ...consoleOperations,
+  'GET /console': { ...pageOperation, summary: "The operator's view" },
+  'GET /openapi.json': healthOperations['GET /openapi.json'],
+  'GET /docs': { ...pageOperation, summary: 'This description in Swagger UI' },
+  ...assetOperations,
   'GET /metrics': healthOperations['GET /metrics'],
   'GET /health': healthOperations['GET /health'],
   'GET /ready': healthOperations['GET /ready'],
 }
 
-/**
- * Of both listeners. `internalUrl`: where the internal one is for those who may reach it. `publicUrl`: where the public one
- * is, seen from where this document is.
- */
-export function describeAuth(internalUrl: string, publicUrl = '.') {
-  return describeApi(
-    [
-      { operations: publicOperations, server: { url: publicUrl, description: 'the public listener of Auth' } },
-      { operations: internalOperations, server: { url: internalUrl, description: 'its internal listener' } },
-    ],
-    {
-      title: 'Latchkey Auth',
-      description: 'Users, and tokens that slide while they are used and can be ended at once.',
-    },
-  )
+/** Of the public listener. `server`: as in `ApiInfo`. */
+export function describeAuth(server = '.') {
+  return describeApi(publicOperations, {
+    title: 'Latchkey Auth',
+    description: 'Users, and tokens that slide while they are used and can be ended at once.',
+    server,
+  })
+}
+
+/** Of the internal listener, which the public never reaches. */
+export function describeAuthInternal(server = '.') {
+  return describeApi(internalOperations, {
+    title: 'Latchkey Auth, internal listener',
+    description: 'For services, with SERVICE_KEY, and for operators, with ADMIN_KEY.',
+    server,
+  })
 }

@@ -10,7 +10,7 @@ import type { BusinessConfig } from './config.ts'
 import { data } from './data.ts'
 import { openForward } from './forward.ts'
 import { countCalls, countLimited } from './metrics.ts'
-import { describeBusiness } from './openapi.ts'
+import { describeBusiness, describeBusinessInternal } from './openapi.ts'
 import { tokenRequirement } from './requireToken.ts'
 
 export interface BusinessSurroundings {
@@ -47,9 +47,7 @@ export async function openBusiness(
       'GET /data': [requireToken, data],
       'GET /health': [health],
       'GET /ready': [ready],
-      'GET /openapi.json': [
-        openApiRoute(describeBusiness(`${internalTls ? 'https' : 'http'}://127.0.0.1:${config.internalPort}`)),
-      ],
+      ...(config.hasApiDocs && { 'GET /openapi.json': [openApiRoute(describeBusiness())] }),
       ...forward?.routes,
     },
     {
@@ -67,6 +65,7 @@ export async function openBusiness(
     {
       'GET /metrics': [metrics.show],
       'GET /health': [health],
+      'GET /openapi.json': [openApiRoute(describeBusinessInternal())],
     },
     { name: 'businessInternal', portSetting: 'BUSINESS_INTERNAL_PORT', ...shared, tls: internalTls },
   )

@@ -1,6 +1,6 @@
-// The description of Business's routes. Who replaces data.ts describes here what is served instead.
+// The description of Business's routes. If you replace data.ts, describe here what is served instead.
 import { z } from 'zod'
-import { describeApi, healthOperations, type Operations } from '../../shared/openapi.ts'
+import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/openapi.ts'
 
 const publicOperations: Operations = {
   'GET /data': {
@@ -16,21 +16,29 @@ const publicOperations: Operations = {
   },
   'GET /health': healthOperations['GET /health'],
   'GET /ready': healthOperations['GET /ready'],
-  'GET /openapi.json': healthOperations['GET /openapi.json'],
+  'GET /openapi.json': { ...healthOperations['GET /openapi.json'], problems: docsAreOff },
 }
 
 const internalOperations: Operations = {
   'GET /metrics': healthOperations['GET /metrics'],
   'GET /health': healthOperations['GET /health'],
+  'GET /openapi.json': healthOperations['GET /openapi.json'],
 }
 
-/** Of both listeners. `internalUrl`: where the internal one is for those who may reach it. */
-export function describeBusiness(internalUrl: string) {
-  return describeApi(
-    [
-      { operations: publicOperations, server: { url: '.', description: 'the public listener of Business' } },
-      { operations: internalOperations, server: { url: internalUrl, description: 'its internal listener' } },
-    ],
-    { title: 'Latchkey Business', description: 'Data for those whose token Auth finds good.' },
-  )
+/** Of the public listener. */
+export function describeBusiness() {
+  return describeApi(publicOperations, {
+    title: 'Latchkey Business',
+    description: 'Data for those whose token Auth finds good.',
+    server: '.',
+  })
+}
+
+/** Of the internal listener, which the public never reaches. */
+export function describeBusinessInternal() {
+  return describeApi(internalOperations, {
+    title: 'Latchkey Business, internal listener',
+    description: 'Figures and health, without a key.',
+    server: '.',
+  })
 }

@@ -12,7 +12,7 @@ interface Operation {
 }
 
 interface Document {
-  paths: Record<string, { servers: { url: string }[] } & Record<string, Operation>>
+  paths: Record<string, Record<string, Operation>>
   components: { schemas: { Problem: object } }
 }
 
@@ -28,14 +28,13 @@ const withoutOperation = [400, 403, 404, 405]
 const refusesOutsider =
   /"status":403,"detail":"Requests (from this address are not admitted|are to be sent over https[^"]*)\."/
 
-/** `isInternal`: the listener of the two whose server is not the one that the document came from. */
-export function checkAnswers(url: string, document: unknown, { isInternal }: { isInternal: boolean }): void {
+/** Holds every answer of the listener at `url` against its document from now on. */
+export function checkAnswers(url: string, document: unknown): void {
   const { paths } = document as Document
   const operations = new Map<string, Operation>()
-  for (const [template, { servers, ...methods }] of Object.entries(paths)) {
-    if (!servers.some(server => (server.url !== '.') === isInternal)) continue
+  for (const [template, methods] of Object.entries(paths)) {
     for (const [method, operation] of Object.entries(methods)) {
-      operations.set(`${method.toUpperCase()} ${template}`, operation as Operation)
+      operations.set(`${method.toUpperCase()} ${template}`, operation)
     }
   }
   known.set(Number(new URL(url).port), operations)

@@ -4,10 +4,10 @@ import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../scripts
 import { openAuth } from '../../services/auth/app.ts'
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { dialectNames } from '../../services/auth/dialects/index.ts'
-import { describeAuth } from '../../services/auth/openapi.ts'
+import { describeAuth, describeAuthInternal } from '../../services/auth/openapi.ts'
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
-import { describeBusiness } from '../../services/business/openapi.ts'
+import { describeBusiness, describeBusinessInternal } from '../../services/business/openapi.ts'
 import { adminKey, collectLog, demo, type LogLine, post, serviceKey } from './servers.ts'
 import { wideAccountLimits } from './throttles.ts'
 
@@ -15,7 +15,7 @@ import { wideAccountLimits } from './throttles.ts'
 const isNoMail = ({ event }: LogLine) => event !== 'mail'
 
 interface Document {
-  paths: Record<string, { servers: { url: string }[] } & Record<string, Operation>>
+  paths: Record<string, Record<string, Operation>>
 }
 
 interface Operation {
@@ -23,10 +23,8 @@ interface Operation {
   requestBody?: { content: Record<string, { schema: Schema }> }
 }
 
-/** Those of the listener: of the two of a service, the internal one is not where the document comes from. */
-function operationsOf(document: unknown, { isInternal }: { isInternal: boolean }): FuzzOperation[] {
-  return Object.entries((document as Document).paths).flatMap(([path, { servers, ...methods }]) => {
-    if (!servers.some(({ url }) => (url !== '.') === isInternal)) return []
+function operationsOf(document: unknown): FuzzOperation[] {
+  return Object.entries((document as Document).paths).flatMap(([path, methods]) => {
     return Object.entries(methods).map(([method, { parameters = [], requestBody }]) => {
       const bodies = Object.entries(requestBody?.content ?? {}).map(([type, { schema }]) => [type, schema])
       const query = parameters.filter(parameter => parameter.in === 'query').map(({ name }) => name)
@@ -100,13 +98,12 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
     tokens.push(token)
     return { ...credentials, tokens: [token, serviceKey, adminKey] }
   }
-  const [ofAuth, ofBusiness] = [describeAuth('internal'), describeBusiness('internal')]
   return {
     targets: [
-      { url: authUrl, operations: operationsOf(ofAuth, { isInternal: false }) },
-      { url: authInternal, operations: operationsOf(ofAuth, { isInternal: true }) },
-      { url: businessUrl, operations: operationsOf(ofBusiness, { isInternal: false }) },
-      { url: businessInternal, operations: operationsOf(ofBusiness, { isInternal: true }) },
+      { url: authUrl, operations: operationsOf(describeAuth()) },
+      { url: authInternal, operations: operationsOf(describeAuthInternal()) },
+      { url: businessUrl, operations: operationsOf(describeBusiness()) },
+      { url: businessInternal, operations: operationsOf(describeBusinessInternal()) },
       ...authLog.lines
         .filter(({ event }) => event === 'dialect opened')
         .map(({ address, routes }) => ({ url: String(address), operations: operationsOfRoutes(routes as string[]) })),

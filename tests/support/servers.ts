@@ -2,10 +2,10 @@
 import { Writable } from 'node:stream'
 import { openAuth } from '../../services/auth/app.ts'
 import { type AuthConfig, readAuthConfig } from '../../services/auth/config.ts'
-import { describeAuth } from '../../services/auth/openapi.ts'
+import { describeAuth, describeAuthInternal } from '../../services/auth/openapi.ts'
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
-import { describeBusiness } from '../../services/business/openapi.ts'
+import { describeBusiness, describeBusinessInternal } from '../../services/business/openapi.ts'
 import type { Environment } from '../../shared/config.ts'
 import { openLog } from '../../shared/log.ts'
 import type { Service } from '../../shared/service.ts'
@@ -100,8 +100,8 @@ export async function openTestAuth({
 export async function startAuth(options: AuthOptions = {}) {
   const { lines, service } = await openTestAuth(options)
   const { auth, authInternal } = await service.listen()
-  checkAnswers(auth as string, describeAuth('internal'), { isInternal: false })
-  checkAnswers(authInternal as string, describeAuth('internal'), { isInternal: true })
+  checkAnswers(auth as string, describeAuth())
+  checkAnswers(authInternal as string, describeAuthInternal())
   return { url: auth as string, internalUrl: authInternal as string, lines, service }
 }
 
@@ -111,8 +111,8 @@ export async function startBusiness(authUrl: string, env: Environment = {}, mono
   const service = await openBusiness(config, { log, monotonicNow })
   opened.push(service)
   const { business, businessInternal } = await service.listen()
-  checkAnswers(business as string, describeBusiness('internal'), { isInternal: false })
-  checkAnswers(businessInternal as string, describeBusiness('internal'), { isInternal: true })
+  checkAnswers(business as string, describeBusiness())
+  checkAnswers(businessInternal as string, describeBusinessInternal())
   return { url: business as string, internalUrl: businessInternal as string, lines, service }
 }
 

@@ -54,7 +54,7 @@ function page() {
         <h1>Latchkey</h1>
         <p>A token lives ${Math.round(ttlMs / 1000)} seconds unless it is used. Every request asks Auth; nothing is cached.</p>
       </div>
-      <nav aria-label="Documents"><a href="docs">API</a> <a href="redoc">Reference</a></nav>
+      ${settings.hasApiDocs && html`<nav aria-label="Documents"><a href="docs">API</a> <a href="redoc">Reference</a></nav>`}
     </header>
     <main id="main" tabindex="-1">
       ${

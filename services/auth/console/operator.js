@@ -228,6 +228,7 @@ function page() {
         <h1>Latchkey, the operator’s view</h1>
         <p>What Auth knows of its tokens, as it happens. Ids only: no secret is ever shown twice.</p>
       </div>
+      <nav aria-label="Documents"><a href="docs">API</a></nav>
     </header>
     <main id="main" tabindex="-1">
       ${

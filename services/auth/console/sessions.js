@@ -11,6 +11,7 @@ import { announce, counted } from './ui.js'
  * @property {string} publicUrl
  * @property {{ username: string, password: string } | null} shownDemoUser
  * @property {boolean} isRegistrationSimple
+ * @property {boolean} hasApiDocs
  * @property {number} ttlMs
  * @property {number} now
  */

@@ -29,6 +29,8 @@ export interface ConsoleOptions {
   shownDemoUser: { username: string; password: string } | null
   /** Whoever registers may log in at once. */
   isRegistrationSimple: boolean
+  /** Whether the page may link to /docs and /redoc. */
+  hasApiDocs: boolean
   ttlMs: number
   /** Epoch milliseconds. */
   now: () => number

@@ -1,5 +1,5 @@
-// GET /docs and /redoc, and the files that they load: the description of both services for people. The pages load nothing
-// from any other host.
+// GET /docs and /redoc, and the files that they load: the description of a listener for people, and of Business beside it.
+// The pages load nothing from any other host.
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { AppError } from '../../../shared/errors.ts'
@@ -16,13 +16,13 @@ const files: Record<string, Handler> = {
 }
 
 /**
- * `ownDocument`: the description of Auth as it is to be read below /docs/. `businessUrl`: where these pages find that of
- * Business; null where they do not, `self` where they are served from there.
+ * `ownDocument`: the description of the listener, called `name`, as it is read below /docs/. `businessUrl`: where these pages
+ * find that of Business; null if they do not show it, `self` if both have one address.
  */
-export function docsRoutes(ownDocument: Record<string, unknown>, businessUrl: string | null) {
+export function docsRoutes(name: string, ownDocument: Record<string, unknown>, businessUrl: string | null) {
   const business = businessUrl === 'self' ? 'openapi.json' : `${businessUrl}/openapi.json`
   const documents = [
-    { name: 'Auth', url: 'docs/openapi.json' },
+    { name, url: 'docs/openapi.json' },
     ...(businessUrl === null ? [] : [{ name: 'Business', url: business }]),
   ]
   const origin = businessUrl === null || businessUrl === 'self' ? '' : ` ${businessUrl}`
