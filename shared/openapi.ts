@@ -3,8 +3,8 @@ import { z } from 'zod'
 import { statusOf } from './errors.ts'
 import type { Handler } from './http.ts'
 
-/** What opens a route: nothing, a user's session, or a key. */
-type Lock = 'open' | 'bearer' | 'serviceKey' | 'adminKey'
+/** What opens a route: nothing, a user's session, or a key. `client`: the service key, as a bearer token or in HTTP Basic. */
+type Lock = 'open' | 'bearer' | 'serviceKey' | 'client' | 'adminKey'
 
 export interface Operation {
   summary: string
@@ -78,6 +78,11 @@ const securitySchemes = {
   bearer: { type: 'http', scheme: 'bearer', description: 'A session: the token of a log-in' },
   tokenHeader: { type: 'apiKey', in: 'header', name: 'token', description: 'The same token in a header of its own' },
   serviceKey: { type: 'http', scheme: 'bearer', description: 'SERVICE_KEY, or ADMIN_KEY, which opens everything' },
+  clientBasic: {
+    type: 'http',
+    scheme: 'basic',
+    description: 'Any client id, and SERVICE_KEY as the password (RFC 6749, section 2.3.1)',
+  },
   adminKey: { type: 'http', scheme: 'bearer', description: 'ADMIN_KEY' },
 }
 
@@ -85,6 +90,7 @@ const security: Record<Lock, Record<string, string[]>[]> = {
   open: [],
   bearer: [{ bearer: [] }, { tokenHeader: [] }],
   serviceKey: [{ serviceKey: [] }],
+  client: [{ serviceKey: [] }, { clientBasic: [] }],
   adminKey: [{ adminKey: [] }],
 }
 

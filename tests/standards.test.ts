@@ -109,6 +109,103 @@ describe('the standards', () => {
       expect((await introspect(`token=${token}`, adminKey)).status).to.equal(200)
     })
 
+    describe('with HTTP Basic (section 2.1; RFC 6749, section 2.3.1)', () => {
+      const basicOf = (user: string, password: string) =>
+        `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
+      const ask = async (headers: [string, string][], path = '/introspect') => {
+        const head = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+        const body = 'token=x'
+        const type = 'Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n'
+        const length = `Content-Length: ${body.length}\r\n`
+        return sendRaw(auth.internalUrl, `POST ${path} HTTP/1.1\r\nHost: a\r\n${head}${type}${length}\r\n${body}`)
+      }
+      const encode = (text: string) => text.replace(/./gs, char => `%${char.charCodeAt(0).toString(16)}`)
+
+      for (const [what, header] of [
+        ['any client id and the service key', basicOf('my-service', serviceKey)],
+        ['the scheme in another case', basicOf('x', serviceKey).replace('Basic', 'bAsIc')],
+        ['both form-urlencoded', basicOf('my%20service%3A', encode(serviceKey))],
+        ['a client id with a space as +', basicOf('my+service', serviceKey)],
+        ['the admin key', basicOf('x', adminKey)],
+      ] as const) {
+        it(`takes ${what}`, async () => {
+          const { status, body } = await ask([['Authorization', header]])
+          expect([status, JSON.parse(body)]).to.deep.equal([200, { active: false }])
+        })
+      }
+
+      it('takes the previous key, and a key with + in it, encoded or as it is', async () => {
+        const previous = 'CANARY+previous+service+key/0123456789=='
+        const { internalUrl } = await startAuth({ env: { SERVICE_KEY_PREVIOUS: previous } })
+        for (const password of [previous, encodeURIComponent(previous)]) {
+          const headers = { authorization: basicOf('x', password), 'content-type': 'application/x-www-form-urlencoded' }
+          const answer = await fetch(`${internalUrl}/introspect`, { method: 'POST', headers, body: 'token=x' })
+          expect(answer.status, password).to.equal(200)
+        }
+      })
+
+      for (const [what, header] of [
+        ['a wrong key', basicOf('x', serviceKey.slice(1))],
+        ['no client id', basicOf('', serviceKey)],
+        ['no password', basicOf('x', '')],
+        ['the key as the client id', basicOf(serviceKey, 'x')],
+        ['no colon', `Basic ${Buffer.from(serviceKey).toString('base64')}`],
+        ['what is not base64', `Basic x:${serviceKey}`],
+        ['a percent sign that encodes nothing', basicOf('x', `${serviceKey}%`)],
+        ['bytes that are not UTF-8', `Basic ${Buffer.from([120, 58, 255, 254]).toString('base64')}`],
+        ['nothing behind the scheme', 'Basic'],
+        ['blanks behind the scheme', 'Basic   '],
+      ] as const) {
+        it(`refuses ${what}: 401, and says which schemes work`, async () => {
+          const { status, headers, body } = await ask([['Authorization', header]])
+          expect(status).to.equal(401)
+          const challenge = headers.get('www-authenticate')
+          expect(challenge).to.equal(
+            'Bearer realm="latchkey-internal", error="invalid_token", Basic realm="latchkey-internal", charset="UTF-8"',
+          )
+          expect(JSON.parse(body)).to.include({
+            error: 'invalid_token',
+            detail:
+              'A key is needed here: Authorization: Bearer <SERVICE_KEY>, or Basic with any client id as the user name and SERVICE_KEY as the password.',
+          })
+        })
+      }
+
+      it('refuses two keys, of whatever schemes: 400', async () => {
+        const [basic, bearer] = [basicOf('x', serviceKey), `Bearer ${serviceKey}`]
+        for (const headers of [
+          ['Authorization', basic, 'Authorization', basic],
+          ['Authorization', basic, 'Authorization', bearer],
+          ['Authorization', bearer, 'Authorization', basic],
+          ['Authorization', basic, 'token', serviceKey],
+        ] as const) {
+          const [first, second, third, fourth] = headers
+          const { status, body } = await ask([
+            [first, second],
+            [third, fourth],
+          ])
+          expect([status, JSON.parse(body).error]).to.deep.equal([400, 'invalid_request'])
+        }
+      })
+
+      it('logs a wrong key as one, and names no key', async () => {
+        const before = auth.lines.length
+        await ask([['Authorization', basicOf('x', 'CANARY wrong')]])
+        const found = auth.lines.slice(before).filter(({ event }) => event === 'key refused')
+        expect(found.map(({ key, reason }) => [key, reason])).to.deep.equal([['SERVICE_KEY', 'wrong']])
+      })
+
+      it('takes no Basic where Business or an operator asks, and suggests none there', async () => {
+        for (const path of ['/validateToken', '/tokens']) {
+          const { status, headers, body } = await ask([['Authorization', basicOf('x', adminKey)]], path)
+          expect([status, headers.get('www-authenticate')]).to.deep.equal([401, 'Bearer realm="latchkey-internal"'])
+          expect(JSON.parse(body).detail).to.match(
+            /^A key is needed here: Authorization: Bearer <(SERVICE|ADMIN)_KEY>\.$/,
+          )
+        }
+      })
+    })
+
     it('takes JSON too, ignores what it does not know, and wants a token', async () => {
       const token = await logIn(auth.url)
       const answer = await introspect(JSON.stringify({ token, resource: 'x' }), serviceKey, 'application/json')

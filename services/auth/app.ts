@@ -120,9 +120,11 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
     return reasons.filter(reason => reason !== null).join(' ') || null
   })
-  const serviceKeys = rotatedKeys('SERVICE_KEY', config.serviceKey, config.previousServiceKey)
   const adminKeys = rotatedKeys('ADMIN_KEY', config.adminKey, config.previousAdminKey)
-  const requireServiceKey = keyRequirement('SERVICE_KEY', { ...serviceKeys, ...adminKeys }, observe)
+  const serviceKeys = rotatedKeys('SERVICE_KEY', config.serviceKey, config.previousServiceKey)
+  const serviceKey = { name: 'SERVICE_KEY', keys: { ...serviceKeys, ...adminKeys }, observe }
+  const requireServiceKey = keyRequirement(serviceKey)
+  const requireClient = keyRequirement({ ...serviceKey, takesBasic: true })
   const requireAdminKey = adminKeyRequirement(adminKeys, observe)
   const requireSession = sessionRequirement(tokens, invalidTokens)
   const sessions = sessionRoutes(users, tokens)
@@ -174,7 +176,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const internalListener = createListener(
     {
       'POST /validateToken': [requireServiceKey, validateTokenRoute(tokens)],
-      'POST /introspect': [requireServiceKey, introspectRoute(tokens, publicUrl)],
+      'POST /introspect': [requireClient, introspectRoute(tokens, publicUrl)],
       'ANY /forwardAuth': [forwardAuthRoute(tokens, 204)],
       // Envoy puts its prefix before the path of the request.
       'ANY /forwardAuth/{*path}': [forwardAuthRoute(tokens, 200)],

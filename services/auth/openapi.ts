@@ -303,7 +303,7 @@ const internalOperations: Operations = {
   'POST /introspect': {
     summary: 'RFC 7662: looks at a token and extends nothing',
     tag: 'For services',
-    lock: 'serviceKey',
+    lock: 'client',
     body: introspectSchema,
     form: true,
     answers: { 200: { description: 'Active, or not', body: introspectionSchema } },
