@@ -81,11 +81,13 @@ describe('the limits', () => {
     let events: LimitEvent[]
     let throttles: Throttles
     let proofs = 0
+    let spent = 0
     let at = 1
 
     beforeEach(() => {
       events = []
       proofs = 0
+      spent = 0
       throttles = createThrottles({
         perAccount: accountLimits,
         perAddress: { failures: 30, mails: 30, registrations: 30, guestTokens: 30 },
@@ -94,21 +96,28 @@ describe('the limits', () => {
       })
     })
 
-    /** Seconds to wait; 0 where it was judged. */
-    async function fail(account: string, from: string, session?: string): Promise<number> {
-      const claim = { account, address: from, ...(session !== undefined && { session }) }
+    const spend = async () => {
+      spent++
+    }
+
+    /** Seconds to wait; 0 if it was judged. */
+    async function fail(account: string, from: string, where: 'at log-in' | 'in a session' = 'at log-in') {
+      const claim = { account, address: from }
+      const prove = async () => {
+        proofs++
+        return null
+      }
       try {
-        await throttles.attempt(claim, async () => {
-          proofs++
-          return null
-        })
+        if (where === 'at log-in') await throttles.attempt(claim, { prove, spend })
+        else await throttles.attemptInSession(claim, prove)
         return 0
       } catch (error) {
         return Number((error as AppError).headers['Retry-After'])
       }
     }
 
-    const succeed = (account: string, from: string) => throttles.attempt({ account, address: from }, async () => true)
+    const succeed = (account: string, from: string) =>
+      throttles.attempt({ account, address: from }, { prove: async () => true, spend })
 
     const days = 86_400_000
 
@@ -222,9 +231,10 @@ describe('the limits', () => {
     it('do not count what was not judged, and let the next one be judged at once', async () => {
       for (let i = 0; i < 5; i++) await fail('a', address(i))
       at += 5000
-      const broken = throttles.attempt({ account: 'a', address: address(1) }, async () => {
+      const prove = async () => {
         throw new Error('the queue is full')
-      })
+      }
+      const broken = throttles.attempt({ account: 'a', address: address(1) }, { prove, spend })
       expect(await broken.catch((error: Error) => error.message)).to.equal('the queue is full')
       expect(await succeed('a', address(1))).to.equal(true)
     })
@@ -238,11 +248,15 @@ describe('the limits', () => {
         underWay--
         return answer
       }
-      const all = await times(60, i => throttles.attempt({ account: 'a', address: address(i) }, slowly(true)))
+      const all = await times(60, i =>
+        throttles.attempt({ account: 'a', address: address(i) }, { prove: slowly(true), spend }),
+      )
       expect(all.every(Boolean)).to.equal(true)
       expect(most).to.equal(5)
       const other = await times(60, i =>
-        throttles.attempt({ account: 'b', address: address(i) }, slowly(null)).catch((error: AppError) => error.code),
+        throttles
+          .attempt({ account: 'b', address: address(i) }, { prove: slowly(null), spend })
+          .catch((error: AppError) => error.code),
       )
       // Five that begin together, and as many as begin before the fifth is counted.
       expect(other.filter(answer => answer === null).length).to.be.within(5, 9)
@@ -259,7 +273,9 @@ describe('the limits', () => {
         return null
       }
       const all = await times(100, i =>
-        throttles.attempt({ account: `u${i}`, address: address(1) }, slowly).catch((error: AppError) => error.code),
+        throttles
+          .attempt({ account: `u${i}`, address: address(1) }, { prove: slowly, spend })
+          .catch((error: AppError) => error.code),
       )
       expect(most).to.equal(6)
       expect(all.filter(answer => answer === null).length).to.be.within(30, 35)
@@ -269,7 +285,9 @@ describe('the limits', () => {
     it('let who has logged in from an address wait for nobody else there', async () => {
       await succeed('home', address(1))
       const { promise: end, resolve } = Promise.withResolvers<null>()
-      const others = times(20, i => throttles.attempt({ account: `u${i}`, address: address(1) }, () => end))
+      const others = times(20, i =>
+        throttles.attempt({ account: `u${i}`, address: address(1) }, { prove: () => end, spend }),
+      )
       expect(await succeed('home', address(1))).to.equal(true)
       resolve(null)
       await others
@@ -292,11 +310,97 @@ describe('the limits', () => {
       expect(events).to.deep.equal([{ type: 'account locked' }, limited, limited])
     })
 
-    it('keep a user who guesses in his session apart from those who try to log in', async () => {
+    it('count what fails within sessions apart from what fails at log-in', async () => {
       for (let i = 0; i < 9; i++) await fail('a', address(i))
-      for (let i = 0; i < 5; i++) expect(await fail('a', address(50), 'session 1')).to.equal(0)
-      expect(await fail('a', address(51), 'session 1')).to.equal(5)
-      expect(await fail('a', address(51), 'session 2')).to.equal(0)
+      for (let i = 0; i < 5; i++) expect(await fail('a', address(50), 'in a session')).to.equal(0)
+      expect(await fail('a', address(51), 'in a session')).to.equal(5)
+      await succeed('b', address(52))
+      for (let i = 0; i < 9; i++) await fail('b', address(53), 'in a session')
+      expect(await succeed('b', address(54))).to.equal(true)
+    })
+
+    it('count what fails within all sessions of a user together, and for the address', async () => {
+      for (let i = 0; i < 150; i++) await fail('a', address(i), 'in a session')
+      expect(proofs).to.equal(5)
+      for (let i = 0; i < 30; i++) await fail(`u${i}`, address(200), 'in a session')
+      expect(await fail('v', address(200))).to.equal(60)
+      expect(spent).to.equal(1)
+    })
+
+    it('let who has a session elsewhere keep no user from giving the password where they have logged in', async () => {
+      await succeed('a', '192.0.2.1')
+      while (proofs < 40) at += (await fail('a', address(1), 'in a session')) * 1000
+      const wait = await fail('a', address(2), 'in a session')
+      expect(wait * 1000).to.be.above(580 * days)
+      const prove = () => throttles.attemptInSession({ account: 'a', address: '192.0.2.1' }, async () => true)
+      expect(await prove()).to.equal(true)
+      at += days
+      // From elsewhere it is a guess a day again, and as many as ever after a log-in there.
+      expect(await fail('a', address(2), 'in a session')).to.equal(0)
+      expect(await fail('a', address(2), 'in a session')).to.equal(86_400)
+      await succeed('a', address(2))
+      for (let i = 0; i < 5; i++) expect(await fail('a', address(2), 'in a session')).to.equal(0)
+      expect(await fail('a', address(2), 'in a session')).to.equal(5)
+    })
+
+    it('judge at most ten guesses at an account that is known at an address, and at its limit', async () => {
+      await succeed('a', address(1))
+      let judged = 0
+      for (let minute = 0; minute < 60; minute++) {
+        for (let i = 0; i < 30; i++) await fail(`u${minute} ${i}`, address(1))
+        const [proofsBefore, spentBefore] = [proofs, spent]
+        expect(await fail('a', address(1))).to.equal(60)
+        judged += proofs - proofsBefore
+        expect(proofs - proofsBefore + spent - spentBefore).to.equal(1)
+        at += 60_000
+      }
+      expect(judged).to.equal(10)
+      // Below the limit none of them counts.
+      for (let i = 0; i < 5; i++) expect(await fail('a', address(1))).to.equal(0)
+      expect(await fail('a', address(1))).to.equal(5)
+    })
+
+    it('answer and count the same for an account that is known and one that is not, when the limit is reached meanwhile', async () => {
+      await succeed('known', address(1))
+      const attempt = (account: string, prove: () => Promise<null>) =>
+        throttles.attempt({ account, address: address(1) }, { prove, spend }).then(
+          () => 401,
+          ({ code }: AppError) => code,
+        )
+      for (let minute = 0; minute < 6; minute++) {
+        const { promise: end, resolve } = Promise.withResolvers<null>()
+        const others = times(40, i => attempt(`u${minute} ${i}`, () => end))
+        const guesses = ['known', 'unknown'].map(account => attempt(account, async () => null))
+        await new Promise(setImmediate)
+        resolve(null)
+        expect(await Promise.all(guesses)).to.deep.equal(['too_many_requests', 'too_many_requests'])
+        await others
+        at += 60_000
+      }
+      for (const account of ['known', 'unknown']) expect(await fail(account, address(1))).to.equal(0)
+    })
+
+    it('refuse an account that is known like one that is not while more wait than may, and judge it ten times at most', async () => {
+      await succeed('known', address(1))
+      const { promise: end, resolve } = Promise.withResolvers<null>()
+      const others = times(106, i =>
+        throttles.attempt({ account: `u${i}`, address: address(1) }, { prove: () => end, spend }).catch(() => null),
+      )
+      await new Promise(setImmediate)
+      const before = proofs
+      for (const account of ['unknown', ...Array<string>(20).fill('known')]) {
+        expect(await fail(account, address(1))).to.equal(2)
+      }
+      expect(proofs - before).to.equal(5) // then it waits
+      expect(await succeed('known', address(2))).to.equal(true)
+      resolve(null)
+      await others
+    })
+
+    it('forget what failed within sessions when a mail has shown whose account it is', async () => {
+      for (let i = 0; i < 9; i++) await fail('a', address(1), 'in a session')
+      await throttles.welcome('a', address(2))
+      expect(await fail('a', address(1), 'in a session')).to.equal(0)
     })
   })
 
@@ -680,7 +784,7 @@ describe('the counters', () => {
       const invalidTokens = limitInvalidTokens({ limit: many, monotonicNow: () => 1, observe() {} })
       const addressOf = i => (i >> 16).toString(16) + ':' + (i & 65535).toString(16) + ':1:1::1'
       const work = [
-        i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, async () => null),
+        i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, { prove: async () => null, spend: async () => {} }),
         i => throttles.mayMail('user' + i, addressOf(i)),
         i => invalidTokens.refusal({ requestId: '', address: addressOf(i) }),
         i => throttles.mayRegister(addressOf(i)),

@@ -1,6 +1,6 @@
 // The wire format of simple-flask-auth-app: accounts by e-mail address, short access tokens and one long refresh token.
 import type { Handler, Routes } from '../../../shared/http.ts'
-import { clientOf } from '../routes/credentials.ts'
+import { verifyLogin } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { isAddress } from '../users/usernames.ts'
@@ -90,9 +90,7 @@ export function flaskAuth({
   const logIn: Handler = async ctx => {
     const { email, password } = await readCredentials(ctx)
     if (email === null || password === null) return answer(ctx, 400, blank(email === null ? 'email' : 'password'))
-    const claim = { account: email, address: ctx.state.address }
-    const prove = () => users.verify({ username: email, password }, clientOf(ctx))
-    const user = await throttles.attempt(claim, prove)
+    const user = await verifyLogin(ctx, { users, throttles }, { username: email, password })
     const refresh = user && (await issueRefresh(user))
     const access = refresh && (await issueAccess(user, refresh.token))
     // One answer, whether there is no such user, his address is not confirmed, or the password is wrong.

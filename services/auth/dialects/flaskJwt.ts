@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http.ts'
-import { clientOf } from '../routes/credentials.ts'
+import { clientOf, verifyLogin } from '../routes/credentials.ts'
 import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
 import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './index.ts'
@@ -66,8 +66,7 @@ export function flaskJwt({
   const logIn: Handler = async ctx => {
     const { username, password } = await readCredentials(ctx)
     if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
-    const claim = { account: username, address: ctx.state.address }
-    const user = await throttles.attempt(claim, () => users.verify({ username, password }, clientOf(ctx)))
+    const user = await verifyLogin(ctx, { users, throttles }, { username, password })
     const issued = user && (await issueSession(user, 'now'))
     if (issued) ctx.body = { token: issued.secret, access_token: issued.secret }
     else answer(ctx, 401, { error: 'Invalid credentials' })

@@ -4,15 +4,13 @@ import type { Handler } from '../../../shared/http.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'
-import { clientOf, credentialsSchema, invalidCredentials } from './credentials.ts'
+import { credentialsSchema, invalidCredentials, verifyLogin } from './credentials.ts'
 
 const readCredentials = bodyReader(credentialsSchema, { form: true })
 
 export function loginRoute(users: Users, tokens: Tokens, throttles: Throttles): Handler {
   return async function login(ctx) {
-    const credentials = await readCredentials(ctx)
-    const claim = { account: credentials.username, address: ctx.state.address }
-    const user = await throttles.attempt(claim, () => users.verify(credentials, clientOf(ctx)))
+    const user = await verifyLogin(ctx, { users, throttles }, await readCredentials(ctx))
     const issued = user && (await tokens.issueSession(user))
     if (!issued) {
       throw invalidCredentials('The username or the password is wrong.')

@@ -2,8 +2,8 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/body.ts'
 import { AppError } from '../../../shared/errors.ts'
-import type { Context, Handler } from '../../../shared/http.ts'
-import type { Claim, Throttles } from '../defence/throttles.ts'
+import type { Handler } from '../../../shared/http.ts'
+import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { clientOf, credentialsSchema, invalidCredentials, text } from './credentials.ts'
@@ -52,10 +52,11 @@ export function userRoutes({ users, links, throttles, registration, emailConfirm
   }
 
   const changePassword: Handler = async ctx => {
-    const { id, userId } = sessionOf(ctx)
+    const { id, userId, username } = sessionOf(ctx)
     const change = await readChange(ctx)
     const client = clientOf(ctx)
-    const user = await throttles.attempt(claimOf(ctx), () => users.changePassword(userId, change, id, client))
+    const claim = { account: username, address: client.address }
+    const user = await throttles.attemptInSession(claim, () => users.changePassword(userId, change, id, client))
     if (user === null) throw wrongPassword()
     links.tellOfChange(user, client)
     ctx.body = publicUser(user)
@@ -63,10 +64,11 @@ export function userRoutes({ users, links, throttles, registration, emailConfirm
 
   const remove: Handler = async ctx => {
     const { currentPassword } = await readProof(ctx)
-    const { userId } = sessionOf(ctx)
+    const { userId, username } = sessionOf(ctx)
     const client = clientOf(ctx)
+    const claim = { account: username, address: client.address }
     const proveAndRemove = async () => (await users.removeOwn(userId, currentPassword, client)) || null
-    if ((await throttles.attempt(claimOf(ctx), proveAndRemove)) === null) throw wrongPassword()
+    if ((await throttles.attemptInSession(claim, proveAndRemove)) === null) throw wrongPassword()
     ctx.status = 204
   }
 
@@ -75,11 +77,6 @@ export function userRoutes({ users, links, throttles, registration, emailConfirm
 
 /** The same for every address, whether there is an account or not. */
 export const accepted = { status: 'accepted' }
-
-function claimOf(ctx: Context): Claim {
-  const { id, username } = sessionOf(ctx)
-  return { account: username, address: ctx.state.address, session: id }
-}
 
 /** What users see of themselves. */
 function publicUser({ id, username, createdAt }: UserRecord) {

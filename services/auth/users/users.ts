@@ -225,6 +225,12 @@ export function createUsers({
       return user
     },
 
+    /** The work of `verify` without its answer, for a caller that is refused whatever the password is. */
+    async spend({ username, password }: Credentials, client: Client): Promise<void> {
+      await findByUsername(username)
+      await passwords.verify(password, null, ownerOf({ username }, client))
+    },
+
     /**
      * Ends every token of the user but the one of the id `keep`. Null where `currentPassword` is wrong. Where it rejects
      * with `unavailable` the password may be the new one already; the same call completes it, and ends that one too.
