@@ -518,14 +518,19 @@ describe('tokens in Redis:', () => {
       }
       const bytes = Buffer.concat(files.map(file => readFileSync(file)))
       expect(bytes.includes(made[0]?.token.id.slice(4) as string)).to.equal(true)
+      let longer = 0
       for (const { secret, ref } of made) {
         const digest = Buffer.from(ref.hash, 'base64url')
         expect(digest.equals(hash('sha256', secret, 'buffer'))).to.equal(true)
+        expect(bytes.includes(digest.subarray(0, 15)), 'the 120 bits').to.equal(true)
+        if (bytes.includes(digest.subarray(0, 16))) longer++
         const parts = [secret.slice(0, 30), secret.slice(17, 33), secret.slice(-16)]
-        const digests = [digest.subarray(0, 16), digest.subarray(16), digest.toString('hex').slice(0, 32), ref.hash]
+        const digests = [digest.subarray(16), digest.toString('hex').slice(0, 32), ref.hash]
         for (const part of [...parts, ...digests]) expect(bytes.includes(part), String(part)).to.equal(false)
         expect(await touch(store, { id: ref.id, hash: Buffer.alloc(32).toString('base64url') })).to.equal(null)
       }
+      // The byte behind the 15 equals the digest's 16th by chance once in 256: a few tokens may look as if it were stored.
+      expect(longer, `of ${made.length} have 16 bytes`).to.be.below(made.length / 2)
     })
 
     for (const others of ['q:', 'p:end', 'p', 'p:p:', '']) {
@@ -1122,21 +1127,26 @@ describe('tokens in Redis:', () => {
       expect(work.rejected()).to.equal(0)
     })
 
-    it('may have a new master that cannot be reached: the others and their slots are found all the same', async () => {
+    it('may have a new master that cannot be reached: the others and their slots are found all the same', async function () {
+      this.timeout(180_000) // a busy machine needs half a minute to set this up
       const [first, second, third] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
       const [away, moved] = [firstSlotOf(0) + 3, firstSlotOf(1) + 3]
-      const [lost, found] = await Promise.all([away, moved].map(slot => inserted(store, { id: idsIn(slot)(0) })))
+      // Tried again: on a busy machine the first may miss the deadline of the store, and a connection its own.
+      const insertedIn = (slot: number) =>
+        until(() => inserted(store, { id: idsIn(slot)(0) }).catch(() => null), 60_000)
+      const [lost, found] = await Promise.all([insertedIn(away), insertedIn(moved)])
       const fourth = await cluster.addNode()
       fourth.line.target = 1
       await moveSlot(away, first, fourth)
-      await expectAllToReject({ touch: () => touch(store, (lost as Made).ref) })
+      await expectAllToReject({ touch: () => touch(store, lost.ref) })
       await moveSlot(moved, second, third)
-      await until(() => touch(store, (found as Made).ref).then(Boolean, () => false), 3000)
+      // Without a mend in this process it is never found: node-redis waits for the master that is away.
+      await until(() => touch(store, found.ref).then(Boolean, () => false))
       fourth.line.target = fourth.port
-      await until(() => touch(store, (lost as Made).ref).then(Boolean, () => false), 3000)
+      await until(() => touch(store, lost.ref).then(Boolean, () => false))
       await moveSlot(away, fourth, first)
       await moveSlot(moved, third, second)
-      await expectRecovery(everyCall(store), 2000 + slackMs)
+      await expectRecovery(everyCall(store), 20_000)
       await cluster.removeNode(fourth)
     })
 
@@ -1418,11 +1428,15 @@ describe('tokens in Redis:', () => {
       const store = await open()
       await inserted(store)
       server.hang()
-      const pending = expectAllToReject(crowdOf(everyCall(store)))
-      const startedAt = performance.now()
+      const pending = Promise.allSettled(Object.values(crowdOf(everyCall(store))).map(call => call()))
       await store.close()
-      await pending
-      expect(performance.now() - startedAt).to.be.below(200)
+      for (const outcome of await pending) {
+        // By the end of the connection. The deadline of the call would have rejected it too, but only later.
+        const why = outcome.status === 'rejected' && outcome.reason instanceof Error && outcome.reason.message
+        expect(why)
+          .to.be.a('string')
+          .and.not.match(/did not answer within/)
+      }
       server.resume()
       await expectAllToReject(everyCall(store))
     })

@@ -15,7 +15,6 @@ import { makeCertificate } from './support/certificate.ts'
 import { cpuMs, endProcesses, residentBytes, type ServiceProcess, startProcess } from './support/processes.ts'
 import { parseAnswer } from './support/raw.ts'
 import { collectLog } from './support/servers.ts'
-import { slackMs } from './support/slack.ts'
 import { cleanUp, runStartServer } from './support/startServer.ts'
 import { until } from './support/until.ts'
 
@@ -26,6 +25,9 @@ const getHealth = 'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'
 const readBody = bodyReader(z.looseObject({}))
 // What Node chooses by itself on a machine or in a container of that size; with more it lets more garbage lie.
 const asWith512MB = { NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=256' }
+// How much later than its limit a busy machine may cut a connection. Without the limit, or if each byte pushed it back, the
+// connection would stay open for 60 s and more.
+const busyMachineMs = 10_000
 const never = new Promise<never>(() => {})
 
 const sockets = new Set<Socket>()
@@ -39,9 +41,19 @@ async function open(url: string): Promise<Socket> {
   return socket
 }
 
-/** Milliseconds until the server closes, and what it said. `drip` is sent a byte at a time. */
-async function endOf(socket: Socket, drip = '', everyMs = 20): Promise<{ ms: number; text: string }> {
-  const startedAt = performance.now()
+interface Drip {
+  /** Sent a byte at a time. */
+  drip?: string
+  everyMs?: number
+  /** Before the server could see the connection or the request. */
+  startedAt?: number
+}
+
+/** Milliseconds from `startedAt` until the server closes, and what it sent. */
+async function endOf(
+  socket: Socket,
+  { drip = '', everyMs = 20, startedAt = performance.now() }: Drip = {},
+): Promise<{ ms: number; text: string }> {
   let text = ''
   let sent = 0
   socket.on('data', chunk => {
@@ -122,11 +134,14 @@ describe('a slow client', () => {
   after(() => Promise.all(listeners.map(listener => listener.close({ lameDuckMs: 0, drainMs: 0 }))))
 
   const cutAfter = (least: number, ms: number) =>
-    expect(ms).to.be.within(least - 60, least + patience.checkEveryMs + slackMs)
+    expect(ms).to.be.within(least - 60, least + patience.checkEveryMs + busyMachineMs)
 
   it('that drips its headers is answered 408 and cut, while others are served', async () => {
     const drip = `GET /health HTTP/1.1\r\nHost: a\r\n${'X-A: b\r\n'.repeat(1000)}`
-    const ends = Array.from({ length: 100 }, async () => endOf(await open(url), drip))
+    const ends = Array.from({ length: 100 }, async () => {
+      const startedAt = performance.now()
+      return endOf(await open(url), { drip, startedAt })
+    })
     await sleep(100)
     expect(await medianTime(url)).to.be.below(100)
     for (const { ms, text } of await Promise.all(ends)) {
@@ -137,7 +152,8 @@ describe('a slow client', () => {
   })
 
   it('that sends nothing is cut', async () => {
-    cutAfter(patience.headersMs, (await endOf(await open(url))).ms)
+    const startedAt = performance.now()
+    cutAfter(patience.headersMs, (await endOf(await open(url), { startedAt })).ms)
   })
 
   it('that drips the headers of a second request is cut as at its first', async () => {
@@ -145,7 +161,7 @@ describe('a slow client', () => {
     socket.write(getHealth)
     await once(socket, 'data')
     await sleep(200)
-    const { ms, text } = await endOf(socket, getHealth.repeat(2).slice(0, -4), 60)
+    const { ms, text } = await endOf(socket, { drip: getHealth.repeat(2).slice(0, -4), everyMs: 60 })
     cutAfter(patience.headersMs, ms)
     expect(parseAnswer(text).status).to.equal(408)
   })
@@ -157,9 +173,10 @@ describe('a slow client', () => {
     it(`that drips its ${what} is cut, while others are served`, async () => {
       const head = `POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n${headers}\r\n\r\n`
       const ends = Array.from({ length: 100 }, async () => {
+        const startedAt = performance.now()
         const socket = await open(url)
         socket.write(head)
-        return endOf(socket, drip)
+        return endOf(socket, { drip, startedAt })
       })
       await sleep(100)
       expect(await medianTime(url)).to.be.below(100)
@@ -168,10 +185,11 @@ describe('a slow client', () => {
   }
 
   it('that announces a body and sends none of it is cut', async () => {
+    const startedAt = performance.now()
     const socket = await open(url)
     socket.write('POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n')
-    const { ms } = await endOf(socket)
-    expect(ms).to.be.below(patience.requestMs + patience.checkEveryMs + slackMs)
+    const { ms } = await endOf(socket, { startedAt })
+    cutAfter(patience.requestMs, ms)
   })
 
   it('that does not read its answer is cut', async () => {
@@ -180,8 +198,8 @@ describe('a slow client', () => {
     const startedAt = performance.now()
     socket.write('GET /much HTTP/1.1\r\nHost: a\r\n\r\n')
     await muchClosed.promise
-    // Twice: the kernel's buffers fill first, and that counts as progress.
-    expect(performance.now() - startedAt).to.be.within(patience.stalledMs - 60, 2 * patience.stalledMs + slackMs)
+    // Later than `stalledMs`: the kernel's buffers fill first, in steps on a busy machine, and each step counts as progress.
+    cutAfter(patience.stalledMs, performance.now() - startedAt)
   })
 
   it('that does not read is cut before those of other networks, where too much is held for answers', async () => {
@@ -218,7 +236,8 @@ describe('a slow client', () => {
     while (text.split('HTTP/1.1 200').length <= 64) await sleep(10)
     const more = await open(url)
     more.write(getHealth.repeat(65))
-    expect((await endOf(more)).ms).to.be.below(200)
+    const { text: answers } = await endOf(more)
+    expect(answers.split('HTTP/1.1 200').length - 1).to.be.at.most(64)
   })
 
   it('that does not finish its TLS handshake is cut', async () => {
@@ -230,9 +249,10 @@ describe('a slow client', () => {
     rmSync(folder, { recursive: true })
     const tlsUrl = await listen({ tls })
     for (const bytes of ['', '\x16\x03\x01\x02\x00\x01']) {
+      const startedAt = performance.now()
       const socket = await open(tlsUrl)
       socket.write(bytes)
-      cutAfter(patience.headersMs, (await endOf(socket)).ms)
+      cutAfter(patience.headersMs, (await endOf(socket, { startedAt })).ms)
     }
   })
 })
