@@ -8,10 +8,14 @@ import { openAuthClient } from '../services/business/authClient.ts'
 import { invalidToken, readBearerToken } from '../shared/bearer.ts'
 import { createListener, type Handler } from '../shared/http.ts'
 import { openLog } from '../shared/log.ts'
+import { openOutput } from '../shared/logOutput.ts'
 
 const { VARIANT = '', CHASSIS, AUTH_INTERNAL_URL = '', SERVICE_KEY = '' } = process.env
 const { JWT_SECRET = '', JWT_PUBLIC_KEY = '' } = process.env
-const log = openLog({ service: 'bench', level: 'warn', stream: process.stdout })
+// `all` is written to stdout as the services write it.
+const accessLog = process.env['ACCESS_LOG'] === 'all' ? 'all' : 'errors'
+const level = accessLog === 'all' ? 'info' : 'warn'
+const log = openLog({ service: 'bench', level, stream: openOutput(process.stdout) })
 const monotonicNow = () => performance.now()
 
 /** Resolves to whose token it is; rejects where it opens nothing. */
@@ -81,6 +85,6 @@ function listenInChassis(): Promise<string> {
     ctx.body = { data: `Hello, ${ctx.state['username']}!` }
   }
   const handlers = [requireToken, data]
-  const options = { name: 'bench', portSetting: 'PORT', log, accessLog: 'errors' as const, monotonicNow }
+  const options = { name: 'bench', portSetting: 'PORT', log, accessLog, monotonicNow } as const
   return createListener({ 'GET /data': handlers }, options).listen(0, '127.0.0.1')
 }

@@ -237,7 +237,7 @@ export function createListener(
     }
     if (accessLog === 'all' || (accessLog === 'errors' && status >= 500)) {
       // Without the query and without what looks like a secret: neither belongs there, but people put them there.
-      log.info('request', {
+      log.batched('request', {
         listener: name,
         requestId,
         method: ctx.method,

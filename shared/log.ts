@@ -12,7 +12,15 @@ export type LogLevel = (typeof logLevels)[number]
  */
 export type LogFields = Record<string, unknown>
 
-export type Log = Record<LogLevel, (event: string, fields?: LogFields) => void>
+export interface Log extends Record<LogLevel, LogEvent> {
+  /**
+   * As `info`, for what is logged with every request: the lines of one turn of the event loop are one write, which costs as
+   * much as one line does otherwise. What is logged meanwhile is written after them.
+   */
+  batched: LogEvent
+}
+
+type LogEvent = (event: string, fields?: LogFields) => void
 
 export interface LogOptions {
   service: string
@@ -28,6 +36,7 @@ const unescaped = /[\x7f-\x9f\u2028\u2029]/g // JSON allows them; terminals and 
 const maxCauses = 5 // an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
 const mostWaiting = 4 * 1024 * 1024 // bytes; some ten thousand lines
+const fixedFields = ['time', 'level', 'service', 'event'] // that no field of an event replaces
 
 /**
  * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. Once 4 MB
@@ -48,28 +57,28 @@ export function openLog({
     const isWritten = rankOf(own) <= rankOf(level)
     if (!isWritten && !writeSecurity) return () => {}
     return (event: string, fields?: LogFields) => {
-      if (isWritten) write(own, event, fields)
-      if (writeSecurity && fields?.['channel'] === 'security') writeSecurity(own, event, fields)
+      if (isWritten) write.now(own, event, fields)
+      if (writeSecurity && fields?.['channel'] === 'security') writeSecurity.now(own, event, fields)
     }
   }
-  return { error: logAt('error'), warn: logAt('warn'), info: logAt('info'), debug: logAt('debug') }
+  const { info, ...others } = { error: logAt('error'), warn: logAt('warn'), info: logAt('info'), debug: logAt('debug') }
+  const batched = rankOf('info') <= rankOf(level) ? write.batched : () => {}
+  return { ...others, info, batched }
 }
 
-type Write = (level: LogLevel, event: string, fields?: LogFields) => void
+interface Writer {
+  now(level: LogLevel, event: string, fields?: LogFields): void
+  batched: LogEvent
+}
 
-function openWriter(service: string, stream: Writable, complain: (sentence: string) => void): Write {
+function openWriter(service: string, stream: Writable, complain: (sentence: string) => void): Writer {
   let dropped = 0
   let ended = false
+  let batch = '' // lines that were logged in this turn
   const logger = createLogger({
     level: 'debug',
-    format: {
-      transform: info => {
-        const fixed = { time: new Date().toISOString(), level: info.level, service, event: info.message }
-        const line = JSON.stringify({ ...fixed, ...(info['fields'] as LogFields), ...fixed }, safeValue)
-        return Object.assign(info, { [Symbol.for('message')]: line.replace(unescaped, escapeCharacter) })
-      },
-    },
-    transports: [new transports.Stream({ stream })],
+    format: { transform: info => Object.assign(info, { [Symbol.for('message')]: info.message }) },
+    transports: [new transports.Stream({ stream, eol: '' })],
   })
   // A reader that went away (EPIPE) must not take the service with it.
   stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -80,16 +89,57 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
   stream.on('drain', () => {
     const count = dropped
     dropped = 0
-    if (count > 0) logger.log('warn', 'log lines dropped', { fields: { count } })
+    if (count > 0) now('warn', 'log lines dropped', { count })
   })
-  return (level, event, fields) => {
-    if (ended) return
-    if (dropped > 0 || stream.writableLength >= mostWaiting) {
-      if (dropped++ === 0) complain(`The log of ${service} is not read as fast as it grows: lines are dropped.`)
-      return
-    }
-    logger.log(level, event, { fields })
+
+  /** False where the line is dropped. */
+  function hasRoom(): boolean {
+    if (ended) return false
+    if (dropped === 0 && stream.writableLength + batch.length < mostWaiting) return true
+    if (dropped++ === 0) complain(`The log of ${service} is not read as fast as it grows: lines are dropped.`)
+    return false
   }
+
+  function flush(): void {
+    const text = batch
+    batch = ''
+    if (text !== '' && !ended) logger.log('info', text)
+  }
+
+  function now(level: LogLevel, event: string, fields?: LogFields): void {
+    flush()
+    if (hasRoom()) logger.log(level, `${lineOf(service, level, event, fields)}\n`)
+  }
+
+  return {
+    now,
+    batched(event, fields) {
+      if (!hasRoom()) return
+      if (batch === '') setImmediate(flush)
+      batch += `${lineOf(service, 'info', event, fields)}\n`
+    },
+  }
+}
+
+/** Not JSON.stringify for the whole of it: with a replacer, which errors and long strings need, that takes four times as long. */
+function lineOf(service: string, level: LogLevel, event: string, fields: LogFields = {}): string {
+  let line = `{"time":"${new Date().toISOString()}","level":"${level}","service":${quote(service)},"event":${quote(event)}`
+  for (const name of Object.keys(fields)) {
+    if (fixedFields.includes(name)) continue
+    const value = fields[name]
+    const text =
+      typeof value === 'string'
+        ? quote(value)
+        : typeof value === 'number' && Number.isFinite(value)
+          ? String(value)
+          : JSON.stringify({ value }, safeValue).slice('{"value":'.length, -1)
+    if (text !== '') line += `,${quote(name)}:${text}` // '' where JSON has no such value
+  }
+  return `${line}}`.replace(unescaped, escapeCharacter)
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > maxStringLength ? `${text.slice(0, maxStringLength)}…` : text)
 }
 
 /** Where stderr has no reader either, nobody can be told. */
