@@ -202,9 +202,15 @@ function urlOfConsole(): string {
   return `${authConfig.port === 0 ? publicUrl.replace(/:0$/, `:${new URL(`${auth['auth']}`).port}`) : publicUrl}/console`
 }
 
-/** In development Business answers the pages of Auth, and of nobody else, unless CORS_ORIGINS says whom. */
+/**
+ * In development pages of Auth may call Business, whichever name of this machine they were opened at, and no other pages may,
+ * unless CORS_ORIGINS is set.
+ */
 function pagesMayCall(): Environment {
-  return isDevelopment && !isSingle ? { CORS_ORIGINS: new URL(consoleUrl).origin } : {}
+  if (!isDevelopment || isSingle) return {}
+  const { protocol, port } = new URL(`${auth['auth']}`)
+  const addresses = [consoleUrl, `${protocol}//localhost:${port}`, `${protocol}//127.0.0.1:${port}`]
+  return { CORS_ORIGINS: [...new Set(addresses.map(address => new URL(address).origin))].join(',') }
 }
 
 async function startService(name: 'Auth' | 'Business', count: number, env: Environment): Promise<Workers> {

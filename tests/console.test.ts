@@ -279,13 +279,63 @@ describe('the console in a browser', () => {
       await page.getByRole('alert').getByText('wrong').waitFor()
     })
 
-    it('says where to open it where it came from another origin, which Business does not answer', async () => {
+    it('gets data at 127.0.0.1 as well as at localhost', async () => {
       const other = await open(context, `${addresses.auth}/console`)
       await button('Use the demo user', other).click()
       await button('Get data', other).click()
-      await other.locator('.said').getByText(`Open ${consoleUrl}.`).waitFor()
-      messages = messages.filter(text => !/CORS policy|ERR_FAILED/.test(text))
+      await other.locator('.said').getByText('Hello, demo@example.com!').waitFor()
       requested.delete(addresses.auth)
+    })
+
+    it('says where to open it if it came from an origin that Business does not answer', async () => {
+      const origin = new URL(consoleUrl.replace('localhost', 'console.localhost')).origin // loopback in every browser
+      const other = await open(context, `${origin}/console`)
+      await button('Use the demo user', other).click()
+      await button('Get data', other).click()
+      await other.locator('.said').getByText(`its CORS_ORIGINS lack ${origin}. Open ${consoleUrl}.`).waitFor()
+      messages = messages.filter(text => !/CORS policy|ERR_FAILED/.test(text))
+      requested.delete(origin)
+    })
+
+    it('lights the steps that a request took, and no others', async () => {
+      const lit = async () => (await page.locator('.steps .lit span').allInnerTexts()).join(', ')
+      const answer = (path: string, status: number) =>
+        page.route(`**${path}`, route =>
+          status === 0
+            ? route.abort()
+            : route.fulfill({ status, contentType: 'application/problem+json', body: '{"detail":"as planned"}' }),
+        )
+      const whole = 'client → Business, Business → Auth, Auth → Business, Business → client'
+      await logInHere()
+      expect(await lit()).to.equal('client → Auth, Auth → client')
+      for (const [status, said, expected] of [
+        [503, '503', 'client → Business, Business → client'],
+        [403, '403', 'client → Business, Business → client'],
+        [0, 'no answer', 'client → Business'],
+        [429, '429', whole],
+        [401, '401', whole],
+      ] as const) {
+        await answer('/data', status)
+        await button('Get data').first().click()
+        await page.locator('.timing').getByText(`Get data: ${said} after`).waitFor()
+        expect(await lit(), `Get data: ${said}`).to.equal(expected)
+        await page.unroute('**/data')
+      }
+      for (const [status, said] of [
+        [401, '401'],
+        [429, '429'],
+        [503, '503'],
+        [0, 'no answer'],
+      ] as const) {
+        await answer('/login', status)
+        await page.getByLabel('Username').fill(demo.username)
+        await page.getByLabel('Password').fill('wrong')
+        await page.keyboard.press('Enter')
+        await page.locator('.timing').getByText(`Log in ${demo.username}: ${said} after`).waitFor()
+        expect(await lit(), `log-in: ${said}`).to.equal('client → Auth')
+        await page.unroute('**/login')
+      }
+      messages = messages.filter(text => !/status of 4|status of 503|ERR_FAILED|CORS policy/.test(text))
     })
 
     it('is used by the keyboard alone, and keeps nothing in the browser', async () => {

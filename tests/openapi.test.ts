@@ -229,6 +229,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     await health.getByRole('button', { name: 'Execute' }).click()
     await health.locator('.live-responses-table .response-col_status').getByText('200').waitFor()
     expect(requested.at(-1)).to.equal(`${origin}/health`)
+    expect(await page.evaluate('getComputedStyle(document.body).margin')).to.equal('0px')
   })
 
   it('show an operator the internal routes, and call one with the key that was typed in', async () => {

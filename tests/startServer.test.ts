@@ -141,7 +141,7 @@ describe('./startServer', () => {
     })
   }
 
-  it('in development lets the console call Business, and the pages of nobody else', async () => {
+  it('in development lets the console call Business, at localhost and at 127.0.0.1, and no other page', async () => {
     const ports = await freePorts()
     const { AUTH_PORT, BUSINESS_PORT } = ports
     const folder = copyOfProject()
@@ -153,7 +153,10 @@ describe('./startServer', () => {
     )
     for (const [origin, allowed] of [
       [`http://localhost:${AUTH_PORT}`, `http://localhost:${AUTH_PORT}`],
-      [`http://127.0.0.1:${AUTH_PORT}`, null],
+      [`http://127.0.0.1:${AUTH_PORT}`, `http://127.0.0.1:${AUTH_PORT}`],
+      [`http://127.0.0.1:${Number(AUTH_PORT) + 1}`, null],
+      [`https://localhost:${AUTH_PORT}`, null],
+      [`http://[::1]:${AUTH_PORT}`, null],
       ['http://evil.example', null],
     ] as const) {
       // The second is what /docs of Auth loads.

@@ -26,12 +26,9 @@ document.addEventListener('visibilitychange', () => {
 /** @param {string} url */
 function whyNoAnswer(url) {
   const isOfBusiness = businessUrl !== null && businessUrl !== '' && url.startsWith(businessUrl)
-  if (isOfBusiness && location.origin !== new URL(publicUrl).origin) {
-    return `Business answers pages from ${new URL(publicUrl).origin}, and this one came from ${location.origin}. Open ${publicUrl}/console.`
-  }
-  return isOfBusiness
-    ? `Nothing was heard from ${businessUrl}: it is not there, or its CORS_ORIGINS lack ${location.origin}.`
-    : 'Nothing was heard from Auth.'
+  if (!isOfBusiness) return 'No answer from Auth.'
+  const why = `No answer from ${businessUrl}: it is not running, or its CORS_ORIGINS lack ${location.origin}.`
+  return location.origin === new URL(publicUrl).origin ? why : `${why} Open ${publicUrl}/console.`
 }
 
 const exchanges = createExchanges({ onChange: () => draw(), whyNoAnswer })

@@ -1,4 +1,4 @@
-// The six steps, lit as requests pass, with the time that each took; and the calls of a burst, each with its requests.
+// The six steps, lit as requests take them, with the time that a request took; and the calls of a burst with their requests.
 import { saidOfBurst } from './sessions.js'
 import { counted, html, shownMs } from './ui.js'
 
@@ -12,7 +12,7 @@ const steps = [
   { what: 'the token', from: [104, 158], to: [290, 240], mark: [216, 194] },
   { what: 'is it good?', from: [322, 218], to: [322, 82], mark: [322, 150] },
   { what: 'a verdict', from: [358, 82], to: [358, 218], mark: [358, 150] },
-  { what: 'data, or 401', from: [290, 264], to: [104, 182], mark: [178, 228] },
+  { what: 'data, or a refusal', from: [290, 264], to: [104, 182], mark: [178, 228] },
 ]
 const between = [
   'client → Auth',
@@ -75,18 +75,28 @@ function node(name, x, y, width, height) {
 }
 
 /**
- * Step -> its place in the order of lighting. While a request is under way only its first step is lit.
+ * Step -> its place in the order of lighting.
  * @param {Exchange | null} shown
  */
 function litSteps(shown) {
   /** @type {Map<number, number>} */
   const lit = new Map()
-  const first = shown?.asked.flow
-  if (!first) return lit
-  const isOver = shown.durationMs !== null
-  const all = first === 1 ? [1, 2] : [3, 4, 5, 6]
-  for (const [order, step] of (isOver ? all : all.slice(0, 1)).entries()) lit.set(step, order)
+  for (const [order, step] of (shown ? stepsTaken(shown) : []).entries()) lit.set(step, order)
   return lit
+}
+
+/**
+ * The steps that this request has certainly taken, in order. A request that is under way or got no answer was sent, and no
+ * more is known of it.
+ * @param {Exchange} exchange
+ */
+function stepsTaken({ asked, durationMs, status }) {
+  if (!asked.flow) return []
+  if (durationMs === null || status === 0) return [asked.flow]
+  if (asked.flow === 1) return status === 200 ? [1, 2] : [1]
+  // Business had a verdict before it answered with data, with 401, or with 429 for too many dead tokens. Any other answer may
+  // have come without asking Auth, or without hearing from it.
+  return [200, 401, 429].includes(status) ? [3, 4, 5, 6] : [3, 6]
 }
 
 /** @param {Exchange} exchange */

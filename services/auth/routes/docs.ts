@@ -11,7 +11,8 @@ const swaggerFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui
 const own = join(import.meta.dirname, '../pages')
 
 const files: Record<string, Handler> = {
-  ...filesOf(swaggerFolder, ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
+  // index.css takes the browser's margin away from the page.
+  ...filesOf(swaggerFolder, ['index.css', 'swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
   ...filesOf(own, ['docs.js', 'redoc.standalone.js', 'redoc.css', 'redoc.js']),
 }
 
