@@ -160,7 +160,7 @@ async function measureSweep(count: number): Promise<Figures> {
 
 async function measureSnapshot(count: number): Promise<Figures> {
   const file = join(tmpdir(), `latchkey-bench-${process.pid}`)
-  const open = () => openSnapshotStore({ file, versionOf: async () => 1, now: () => now })
+  const open = () => openSnapshotStore({ file, key: 'bench', versionOf: async () => 1, now: () => now })
   const { store } = await open()
   await fill(store, count, () => now + hour)
   let startedAt = performance.now()

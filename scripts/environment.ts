@@ -1,6 +1,6 @@
 // The environment of a development machine: `.env`, and the keys that are missing, made once and kept there.
 import { randomBytes } from 'node:crypto'
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import type { Environment } from '../shared/config.ts'
 import { makeTokenKey } from './tokenKeys.ts'
@@ -24,13 +24,23 @@ export function completeEnvironment(env: Environment, tell: (message: string) =>
   const lines = missing.map(key => `${key}=${makers[key]?.()}`).join('\n')
   try {
     if (text === null) writeFileSync(file, `${lines}\n`, { flag: 'wx', mode: 0o600 })
-    else appendFileSync(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${lines}\n`)
+    else {
+      if (closeToOthers(file)) tell(`${file} could be read by other users; its mode is 600 now.`)
+      appendFileSync(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${lines}\n`)
+    }
     tell(`Made ${missing.join(' and ')} and kept ${missing.length === 1 ? 'it' : 'them'} in ${file}.`)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     tell(`Made ${missing.join(' and ')} for this run only: ${file} cannot be written (${code}).`)
   }
   return { ...complete, ...parseEnv(lines) }
+}
+
+/** Before a key is in it. Returns whether it was open; throws if its mode cannot be changed. */
+function closeToOthers(path: string): boolean {
+  const isOpen = process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0
+  if (isOpen) chmodSync(path, 0o600)
+  return isOpen
 }
 
 function readIfThere(path: string): string | null {

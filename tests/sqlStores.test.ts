@@ -1065,6 +1065,31 @@ describe('a SQLite file', () => {
     ])
   })
 
+  it('that every user of the machine may read is closed to them at the start, with the files beside it', async () => {
+    const stores = await open()
+    await insertedToken(stores)
+    const names = readdirSync(folder)
+    expect(names).to.have.length(3)
+    for (const mode of [0o644, 0o666, 0o604]) {
+      for (const name of names) chmodSync(join(folder, name), mode)
+      const warnings: string[] = []
+      const again = await openUserStore(`sqlite:${path()}`, warning => warnings.push(warning))
+      await again.close()
+      for (const name of names) expect(statSync(join(folder, name)).mode & 0o777, name).to.equal(0o600)
+      expect(warnings).to.have.length(1)
+      expect(warnings[0]).to.include(path()).and.include('mode is 600 now')
+    }
+  })
+
+  it('that a group may read stays as it is', async () => {
+    await insertedToken(await open())
+    chmodSync(path(), 0o640)
+    const warnings: string[] = []
+    await (await openUserStore(`sqlite:${path()}`, warning => warnings.push(warning))).close()
+    expect(statSync(path()).mode & 0o777).to.equal(0o640)
+    expect(warnings).to.deep.equal([])
+  })
+
   describe('that another process writes to', () => {
     let other: DatabaseSync
     let stores: Stores

@@ -1,7 +1,7 @@
 // ./startServer: what it makes, says, refuses, and how it ends.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -50,6 +50,18 @@ describe('./startServer', () => {
     expect(readFileSync(join(folder, '.env'), 'utf8')).to.equal(made)
     second.process.kill('SIGTERM')
     await second.ended
+  })
+
+  it('closes a .env that others may read before it adds keys, and says so', async () => {
+    const folder = copyOfProject()
+    const file = join(folder, '.env')
+    writeFileSync(file, 'LOG_LEVEL=warn\n')
+    chmodSync(file, 0o644)
+    const { ended, stderr } = runStartServer({ folder, env: development, args: ['--check-config'] })
+    expect(await ended).to.equal(0)
+    expect(readFileSync(file, 'utf8')).to.match(/^LOG_LEVEL=warn\nSERVICE_KEY=[0-9a-f]{64}\nADMIN_KEY=[0-9a-f]{64}\n$/)
+    expect(statSync(file).mode & 0o777).to.equal(0o600)
+    expect(stderr()).to.include('.env could be read by other users; its mode is 600 now.')
   })
 
   it('adds the key to a .env that lacks it, and the environment beats the file', async () => {

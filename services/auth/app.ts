@@ -70,7 +70,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   }
 
   const watch = { monotonicNow, observe }
-  const userStore = watched(timed(await openUserStore(config.userStoreUrl), 'users', registry), 'user store', watch)
+  const warn = (warning: string) => log.warn(warning)
+  const userStore = watched(
+    timed(await openUserStore(config.userStoreUrl, warn), 'users', registry),
+    'user store',
+    watch,
+  )
   const maxQueue = hashWorkers * queuedHashesPerWorker
   const opening = openPasswords({
     cost: config.passwordHashCost,
@@ -233,10 +238,11 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   }
 
   async function openStoreOfTokens(): Promise<TokenStore> {
-    if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl, warning => log.warn(warning))
+    if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl, warn)
     const { openSnapshotStore } = await import('./stores/memorySnapshot.ts')
     const versionOf = async (id: string) => (await users.find(id))?.credentialVersion ?? null
-    const { store, restored } = await openSnapshotStore({ file: config.snapshotFile, versionOf, now })
+    const { snapshotFile: file, adminKey: key } = config
+    const { store, restored } = await openSnapshotStore({ file, key, versionOf, now })
     if (restored) log.info('tokens restored', restored)
     return store
   }

@@ -3,14 +3,14 @@ import type { SharedCounters } from '../../../shared/limits.ts'
 import type { TokenStore, UserStore } from './ports.ts'
 
 interface TokenAdapter {
-  /** `warn` hears what the operator should know of a store that can be used. */
+  /** `warn`: for what the operator should know of a store that can be used. */
   openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore>
   /** Of stores that have a schema: the steps that were taken and those that opening it would take. Changes nothing. */
   listMigrations?(url: string): Promise<Migrations>
 }
 
 interface Adapter extends TokenAdapter {
-  openUserStore(url: string): Promise<UserStore>
+  openUserStore(url: string, warn: (warning: string) => void): Promise<UserStore>
 }
 
 type Adapters<A> = Record<string, () => Promise<A>>
@@ -57,9 +57,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 }
 
 /** Resolves when the store can be used; rejects with a sentence for the operator. */
-export async function openUserStore(url: string): Promise<UserStore> {
+export async function openUserStore(url: string, warn: (warning: string) => void = () => {}): Promise<UserStore> {
   const { openUserStore: open } = await adapterFor(adapters, 'USER_STORE_URL', url)
-  return named('USER_STORE_URL', open(url))
+  return named('USER_STORE_URL', open(url, warn))
 }
 
 /** Null for a store in which processes do not count together. For the URL of a token store that is open. */

@@ -1,9 +1,9 @@
 // A memory store that outlives a planned restart: written to a file when it is closed, read and removed when it is opened.
 // One line for what tokens have in common, one for each token: hashes, never secrets.
-import { createHash } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { open, rename, rm, stat } from 'node:fs/promises'
+import { createWriteStream } from 'node:fs'
+import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
@@ -13,6 +13,8 @@ import type { TokenRecord, TokenRef, TokenStore } from './ports.ts'
 
 export interface SnapshotOptions {
   file: string
+  /** A secret of the operator. A snapshot that was written without it is not believed. */
+  key: string
   /** The user's `credentialVersion`; null for an unknown user, whose tokens are dropped. */
   versionOf: (userId: string) => Promise<number | null>
   now: () => number
@@ -25,8 +27,6 @@ export interface RestoredStore {
 }
 
 const firstLine = 'latchkey tokens 2'
-/** Of the version before, which does not name the log-ins: its users log in again for what needs a recent one. */
-const olderFirstLine = 'latchkey tokens 1'
 const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and what the store keeps of a hash
 const loginShape = /^([0-9A-Za-z]{14}|-)$/
 const unlimited = { perUser: Infinity, total: Infinity }
@@ -37,7 +37,7 @@ type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'cre
  * Resolves when the file is gone: an old snapshot can never bring a revoked token back. Rejects with a sentence for the
  * operator where the file is not a whole snapshot; it is set aside then, and nothing of it was loaded.
  */
-export async function openSnapshotStore({ file, versionOf, now }: SnapshotOptions): Promise<RestoredStore> {
+export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotOptions): Promise<RestoredStore> {
   const store = await openTokenStore()
   const restored = await restore()
   let closing: Promise<void> | null = null
@@ -53,12 +53,21 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
   }
 
   async function restore(): Promise<RestoredStore['restored']> {
-    const found = await stat(file).catch((error: NodeJS.ErrnoException) =>
+    const snapshot = await open(file, 'r').catch((error: NodeJS.ErrnoException) =>
       error.code === 'ENOENT' ? null : failWith('cannot be read')(error),
     )
-    if (found === null) return null
+    if (snapshot === null) return null
     try {
-      await readTokens(() => {}) // to its end, before anything is believed
+      return await restoreFrom(snapshot)
+    } finally {
+      await snapshot.close()
+    }
+  }
+
+  async function restoreFrom(snapshot: FileHandle): Promise<RestoredStore['restored']> {
+    try {
+      await requireOwnFile(snapshot)
+      await readTokens(snapshot, () => {}) // to its end, before anything is believed
     } catch (cause) {
       const aside = `${file}.refused-${now()}`
       const why = (cause as Error).message
@@ -70,7 +79,7 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
     const known = new Map<string, number | null>()
     const counts = { tokens: 0, dropped: 0 }
     const at = now()
-    await readTokens(async (ref, token) => {
+    await readTokens(snapshot, async (ref, token) => {
       const { userId } = token
       if (userId !== null && !known.has(userId)) known.set(userId, await versionOf(userId))
       const credentialVersion = userId === null ? 0 : (known.get(userId) ?? Infinity)
@@ -90,26 +99,29 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
     }
   }
 
-  async function readTokens(take: (ref: TokenRef, token: TokenRecord) => Promise<void> | void): Promise<void> {
-    const checksum = createHash('sha256')
+  async function readTokens(
+    snapshot: FileHandle,
+    take: (ref: TokenRef, token: TokenRecord) => Promise<void> | void,
+  ): Promise<void> {
+    const checksum = createChecksum(key)
     const terms: Terms[] = []
     let lineNumber = 0
     let ended = false
-    let isOlder = false
-    for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
-      if (++lineNumber === 1) {
-        if (line !== firstLine && line !== olderFirstLine) throw new Error(`its first line is not "${firstLine}"`)
-        isOlder = line === olderFirstLine
-      }
+    for await (const line of createInterface({
+      input: snapshot.createReadStream({ start: 0, autoClose: false }),
+      crlfDelay: Infinity,
+    })) {
+      if (++lineNumber === 1 && line !== firstLine) throw new Error(`its first line is not "${firstLine}"`)
       if (ended) throw new Error(`something follows its last line`)
       if (line.startsWith('end ')) {
-        if (line !== `end ${checksum.digest('hex')}`) throw new Error('its checksum is wrong')
+        if (line !== `end ${checksum.digest('hex')}`)
+          throw new Error('its checksum is wrong, or it was written with another ADMIN_KEY')
         ended = true
         continue
       }
       checksum.update(`${line}\n`)
       if (line.startsWith('{')) terms.push(parseTerms(line, lineNumber))
-      else if (lineNumber > 1) await take(...parseToken(isOlder ? `${line} -` : line, terms, lineNumber))
+      else if (lineNumber > 1) await take(...parseToken(line, terms, lineNumber))
     }
     if (!ended) throw new Error('it ends too early')
   }
@@ -119,7 +131,7 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
     // A start that failed has nothing to keep, and must not put that in the place of what the process before kept.
     if (store.entries().next().done) return
     const partial = `${file}.partial`
-    const checksum = createHash('sha256')
+    const checksum = createChecksum(key)
     await rm(partial, { force: true })
     const stream = createWriteStream(partial, { flags: 'wx', mode: 0o600, highWaterMark: 1 << 20 })
     const done = finished(stream)
@@ -157,6 +169,19 @@ export async function openSnapshotStore({ file, versionOf, now }: SnapshotOption
     await rename(partial, file)
     await flushFolder(file)
   }
+}
+
+/** Authenticates the content. The key is of this use only, so that the mark helps with nothing else. */
+function createChecksum(key: string) {
+  return createHmac('sha256', `latchkey snapshot ${key}`)
+}
+
+/** Windows has neither owners nor modes of this kind. */
+async function requireOwnFile(snapshot: FileHandle): Promise<void> {
+  if (process.geteuid === undefined) return
+  const { uid, mode } = await snapshot.stat()
+  if (uid !== process.geteuid()) throw new Error(`it belongs to another user (${uid})`)
+  if (mode & 0o022) throw new Error(`others may write to it (mode ${(mode & 0o777).toString(8)})`)
 }
 
 function parseTerms(line: string, lineNumber: number): Terms {

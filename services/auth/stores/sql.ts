@@ -38,10 +38,10 @@ const rowColumns = sql`${recordColumns}, hash, end_reason as "endReason", ended_
 const copy = (row: TokenRecord): TokenRecord => ({ ...row })
 
 /** Resolves when the schema is up to date; rejects with a sentence for the operator. */
-export async function openTokenStore(url: string): Promise<TokenStore> {
+export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
   let atMost = 0 // tokens, as far as this process knows
   let countedAt: number | null = null
-  const database = await openDatabase(url, countTokens)
+  const database = await openDatabase(url, warn, countTokens)
   const { db, dialect, lock, run } = database
 
   async function countTokens(db: Kysely<Tables>): Promise<void> {
@@ -357,8 +357,8 @@ function userRow(members: UserChanges): Partial<Tables['latchkey_users']> {
 }
 
 /** Resolves when the schema is up to date; rejects with a sentence for the operator. */
-export async function openUserStore(url: string): Promise<UserStore> {
-  const database = await openDatabase(url)
+export async function openUserStore(url: string, warn: (warning: string) => void): Promise<UserStore> {
+  const database = await openDatabase(url, warn)
   const { db, run } = database
   const users = () => db.selectFrom('latchkey_users').select(userColumns)
   const one = async (query: { executeTakeFirst(): Promise<object | undefined> }) => {

@@ -1,6 +1,6 @@
 // A SQLite file or a PostgreSQL database, opened and brought up to date. Hides drivers, pools, deadlines, and what is tried
 // again; what differs between the two is here and nowhere else.
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -62,9 +62,11 @@ const migrateWithinMs = 10 * 60_000 // an index over a million rows takes its ti
  */
 export async function openDatabase(
   url: string,
+  warn: (warning: string) => void,
   prepare: (db: Kysely<Tables>) => Promise<void> = async () => {},
 ): Promise<SqlDatabase> {
   const dialect = dialectOf(url)
+  if (dialect === 'sqlite') closeToOthers(pathOf(url), warn)
   const database = createDatabase(dialect, connect(url, dialect, deadlineMs, 'checked'))
   const { db, run, close } = database
   try {
@@ -201,6 +203,33 @@ class TransactionalSqliteAdapter extends SqliteAdapter {
 class TransactionalSqliteDialect extends SqliteDialect {
   override createAdapter(): SqliteAdapter {
     return new TransactionalSqliteAdapter()
+  }
+}
+
+/**
+ * Password hashes are in the file. If every user of the machine may read or write it, which is what a umask leaves and no
+ * operator's choice, only its owner may from now on; rights of its group alone stay. A file that this user cannot change is
+ * used all the same, because some shared volumes show every file as open to all.
+ */
+function closeToOthers(path: string, warn: (warning: string) => void): void {
+  if (process.platform === 'win32') return
+  const open = [path, `${path}-wal`, `${path}-shm`].filter(isOpenToAll)
+  if (open.length === 0) return
+  try {
+    for (const file of open) chmodSync(file, 0o600)
+    warn(`the file ${path} could be used by every user of this machine; its mode is 600 now`)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    warn(`the file ${path} can be used by every user of this machine, and its mode cannot be changed (${code})`)
+  }
+}
+
+function isOpenToAll(file: string): boolean {
+  try {
+    const { mode } = statSync(file)
+    return (mode & 0o007) !== 0
+  } catch {
+    return false // it is not there, or opening it says what is wrong
   }
 }
 
