@@ -4,6 +4,7 @@ import { hash } from 'node:crypto'
 import { AppError } from '../../../shared/errors.ts'
 import { type Counter, networkOf, type OpenCounter, tooManyRequests } from '../../../shared/limits.ts'
 import { normalise } from '../users/usernames.ts'
+import { createTurns } from './turns.ts'
 
 /**
  * Who is limited is told by the address only: what was typed as a username may be a password. `account locked`: from now on
@@ -350,31 +351,4 @@ function keysOf({ account: typed, address }: Claim): Keys {
 /** Of fixed length, whatever was typed, and not to be read in Redis. */
 function keyOf(...parts: string[]): string {
   return hash('sha256', parts.join('\0'), 'base64url')
-}
-
-/** Works of the same key begin in turn, `width` at a time. If too many wait, the next one is refused with `whenFull`. */
-function createTurns(width: number, mostWaiting: number) {
-  const lines = new Map<string, { underWay: number; waiting: (() => void)[] }>()
-
-  function isFull(key: string): boolean {
-    const line = lines.get(key)
-    return line !== undefined && line.underWay >= width && line.waiting.length >= mostWaiting
-  }
-
-  async function inTurn<T>(key: string, whenFull: () => Promise<AppError>, work: () => Promise<T>): Promise<T> {
-    if (isFull(key)) throw await whenFull()
-    const line = lines.get(key) ?? { underWay: 0, waiting: [] }
-    lines.set(key, line)
-    if (line.underWay < width) line.underWay++
-    else await new Promise<void>(resolve => line.waiting.push(resolve))
-    try {
-      return await work()
-    } finally {
-      const next = line.waiting.shift()
-      if (next) next()
-      else if (--line.underWay === 0) lines.delete(key)
-    }
-  }
-
-  return Object.assign(inTurn, { isFull })
 }
