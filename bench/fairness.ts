@@ -1,0 +1,161 @@
+// npm run bench:fairness: how long the log-in of one user takes while another network keeps Auth busy. See --help
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { Pool } from 'undici'
+import { openPasswords } from '../services/auth/users/passwords.ts'
+import { median } from './load.ts'
+import { describeMachine, startAuth, stopAll } from './processes.ts'
+
+const usage = `Usage: npm run -s bench:fairness -- [options]
+
+Starts Auth, and under each attack logs one user in again and again from an address of its own. Prints how long that
+takes, and how many of the log-ins were refused, against the same without an attack. Then it compares failed log-ins of
+users whose hash has a lower cost than PASSWORD_HASH_COST with those of unknown users.
+
+  --seconds N   of each measurement, 10 unless told
+  --clients N   of each attack, 64 unless told
+  --help        this`
+
+const { values: options } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '10' },
+    clients: { type: 'string', default: '64' },
+    help: { type: 'boolean', default: false },
+  },
+})
+if (options.help) {
+  console.log(usage)
+  process.exit(0)
+}
+const seconds = Number(options.seconds)
+const clients = Number(options.clients)
+if (!(seconds > 0 && clients > 0)) {
+  console.error(`--seconds and --clients: expected numbers above 0.\n\n${usage}`)
+  process.exit(2)
+}
+
+const password = 'a bright new phrase 77'
+const attacker = '203.0.113.66'
+const victimAddress = '192.0.2.1'
+const auth = await startAuth({ TRUSTED_PROXIES: '1', REGISTRATION_LIMIT_PER_ADDRESS: '1000', LOG_LEVEL: 'error' })
+const pool = new Pool(`${auth.addresses['auth']}`, { connections: clients + 8 })
+
+async function ask(method: 'POST' | 'PATCH', path: string, from: string, body: unknown, bearer = '') {
+  const headers: Record<string, string> = { 'content-type': 'application/json', 'x-forwarded-for': from }
+  if (bearer !== '') headers['authorization'] = `Bearer ${bearer}`
+  const answer = await pool.request({ method, path, headers, body: JSON.stringify(body) })
+  const text = await answer.body.text()
+  return { status: answer.statusCode, body: JSON.parse(text) as Record<string, string> }
+}
+
+const register = (username: string) => ask('POST', '/users', attacker, { username, password })
+const logIn = (username: string, from: string, typed = password) =>
+  ask('POST', '/login', from, { username, password: typed })
+
+interface Attack {
+  name: string
+  /** One request of client `i`. */
+  send: (i: number) => Promise<unknown>
+}
+
+async function prepareAttacks(): Promise<Attack[]> {
+  for (let i = 0; i < 12; i++) {
+    await register(`own ${i}`)
+    await logIn(`own ${i}`, attacker)
+  }
+  await register('sessions')
+  const tokens: string[] = []
+  for (let i = 0; i < 20; i++) tokens.push((await logIn('sessions', attacker)).body['token'] as string)
+  const guess = { currentPassword: 'wrong', password: `${password} more` }
+  let made = 0
+  return [
+    { name: 'one address, 12 accounts of its own', send: i => logIn(`own ${i % 12}`, attacker) },
+    {
+      name: 'one account, 20 sessions, wrong current password',
+      send: i => ask('PATCH', '/users/me', attacker, guess, tokens[i % 20]),
+    },
+    { name: 'one address logs in with one account', send: () => logIn('demo@example.com', attacker, 'postman') },
+    { name: 'one address guesses with made-up names', send: () => logIn(`made up ${made++}`, attacker, 'wrong') },
+  ]
+}
+
+interface Measured {
+  p50: number
+  max: number
+  count: number
+  refused: number
+  /** Requests of the attack that were answered in a second. */
+  perSecond: number
+}
+
+async function measure(attack: Attack | null): Promise<Measured> {
+  let isOver = false
+  let sent = 0
+  const attacks = Array.from({ length: attack ? clients : 0 }, async (_, i) => {
+    for (; !isOver; sent++) await attack?.send(i)
+  })
+  await sleep(1000)
+  const latencies: number[] = []
+  let refused = 0
+  const startedAt = performance.now()
+  while (performance.now() - startedAt < seconds * 1000) {
+    const askedAt = performance.now()
+    const { status } = await logIn('victim', victimAddress)
+    latencies.push(performance.now() - askedAt)
+    if (status !== 200) refused++
+    await sleep(100)
+  }
+  const perSecond = sent / (seconds + 1)
+  isOver = true
+  await Promise.all(attacks)
+  return { p50: median(latencies), max: Math.max(...latencies), count: latencies.length, refused, perSecond }
+}
+
+/** Median times of a failed log-in, in turn: of an unknown user, and of one whose hash has a lower cost. */
+async function compareCosts(cost: number, storedCost: number): Promise<[number, number]> {
+  const limits = { workers: 1, maxQueue: 10, maxPerAccount: 10 }
+  const owner = { address: victimAddress, account: 'somebody' }
+  const [older, passwords] = [
+    await openPasswords({ cost: storedCost, ...limits }),
+    await openPasswords({ cost, ...limits }),
+  ]
+  const stored = await older.hash(password, owner)
+  await older.close()
+  const time = async (row: string | null) => {
+    const startedAt = performance.now()
+    await passwords.verify('wrong', row, owner)
+    return performance.now() - startedAt
+  }
+  const [unknown, existing]: [number[], number[]] = [[], []]
+  for (let i = 0; i < 21; i++) {
+    unknown.push(await time(null))
+    existing.push(await time(stored))
+  }
+  await passwords.close()
+  return [median(unknown), median(existing)]
+}
+
+await register('victim')
+await logIn('victim', victimAddress)
+const attacks = await prepareAttacks()
+const rows: string[] = []
+for (const attack of [null, ...attacks]) {
+  const { p50, max, count, refused, perSecond } = await measure(attack)
+  const name = attack?.name ?? 'calm'
+  rows.push(`| ${name} | ${p50.toFixed(0)} | ${max.toFixed(0)} | ${refused} of ${count} | ${perSecond.toFixed(0)} |`)
+  process.stderr.write(`${name}: done\n`)
+}
+await pool.close()
+stopAll()
+console.log(`${describeMachine()}, ${new Date().toISOString().slice(0, 10)}
+npm run bench:fairness -- --seconds ${seconds} --clients ${clients}
+
+| ${clients} clients without pause from another network | log-in p50 ms | max ms | refused | requests/s of the attack |
+|---|--:|--:|--:|--:|
+${rows.join('\n')}
+`)
+const [unknown, existing] = await compareCosts(12, 10)
+console.log(
+  `A failed log-in at cost 12: ${unknown.toFixed(0)} ms for an unknown user, ${existing.toFixed(0)} ms for a hash of cost 10.`,
+)
+process.exit()
