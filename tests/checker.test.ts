@@ -104,6 +104,7 @@ function expectBrokenByLast(rule: Rule, lines: Line[], changes: Partial<HistoryH
 /** What a model can do wrong, and the rule that finds it. */
 const flaws = {
   'forgets to end a session that logs out': 'ended token',
+  'ends with a log-out the secret alone': 'ended token',
   'remembers a verdict for a second': 'ended token',
   'renews without ending the old secret': 'ended token',
   'changes a password and leaves the sessions': 'ended token',
@@ -205,6 +206,8 @@ function record({ seed, operations: count, clients, users: userCount, shareUnkno
   )
   const userOf = (name: string) => users.get(name) as ModelUser
   const tokens = new Map<string, ModelToken>()
+  /** Of every secret, those that are dead included. */
+  const sessions = new Map<string, string>()
   const cache = new Map<string, { untilMs: number; user: string | null }>()
   let drawn = 0
 
@@ -251,6 +254,7 @@ function record({ seed, operations: count, clients, users: userCount, shareUnkno
     const name = `t${++drawn}`
     const absoluteExpiresAt = serverNow() + absoluteTtlMs
     const expiresAt = Math.min(serverNow() + ttlMs, absoluteExpiresAt)
+    sessions.set(name, name)
     tokens.set(name, { ...token, session: name, createdAt: serverNow(), expiresAt, absoluteExpiresAt })
     return name
   }
@@ -309,7 +313,11 @@ function record({ seed, operations: count, clients, users: userCount, shareUnkno
     yield
     const token = tokens.get(name)
     if (token && isLive(token) && !isSession(token)) return dead
-    if (flaw !== 'forgets to end a session that logs out') tokens.delete(name)
+    const session = sessions.get(name)
+    for (const [secret, other] of tokens) {
+      if (other.session !== session || flaw === 'forgets to end a session that logs out') continue
+      if (secret === name || flaw !== 'ends with a log-out the secret alone') tokens.delete(secret)
+    }
     yield
     return { status: 204 }
   }
@@ -322,6 +330,7 @@ function record({ seed, operations: count, clients, users: userCount, shareUnkno
     if (!old) return dead
     const newToken = `t${++drawn}`
     const expiresAt = Math.min(serverNow() + old.ttlMs, old.absoluteExpiresAt)
+    sessions.set(newToken, old.session)
     tokens.set(newToken, { ...old, expiresAt })
     if (flaw !== 'renews without ending the old secret') tokens.delete(name)
     yield
@@ -580,6 +589,12 @@ describe('checkHistory', () => {
       expectBrokenByLast('ended token', [t1, renew('t1', 't2', [20, 30]), data('t2', [31, 35]), data('t1', [36, 40])])
     })
 
+    it('refutes a session that outlives a log-out with a secret that it had before', () => {
+      const renewed = [t1, renew('t1', 't2', [20, 30]), renew('t2', 't3', [40, 50])]
+      expectBrokenByLast('ended token', [...renewed, logout('t1', [60, 70]), data('t3', [71, 80])])
+      expectBrokenByLast('ended token', [...renewed, logout('t2', [35, 70]), data('t3', [71, 80])])
+    })
+
     it('refutes a session that was ended by its id, also by its next secret', () => {
       const ended = line('endSession', [40, 50], { token: null, target: 't1' })
       expectBrokenByLast('ended token', [t1, renew('t1', 't2', [20, 30]), ended, data('t2', [51, 60])])
@@ -792,6 +807,33 @@ describe('checkHistory', () => {
   it('a token that was refused does not come back', () => {
     expectFine([t1, data('t1', [20, 30], no), data('t1', [25, 35]), logout('t1', [22, 28], lost)])
     expectBrokenByLast('revived', [t1, logout('t1', [20, 28], lost), data('t1', [30, 35], no), data('t1', [36, 40])])
+  })
+
+  describe('a session may end when a secret comes back that was renewed away', () => {
+    const long = { tokenTtlMs: 60_000, tokenAbsoluteTtlMs: 120_000 }
+    const renewed = [t1, renew('t1', 't2', [20, 30])]
+    const gone = data('t2', [20_000, 20_010], no)
+
+    it('passes its loss after a use more than ten seconds after the renewal, by whatever outcome', () => {
+      for (const members of [no, lost]) expectFine([...renewed, data('t1', [10_020, 10_040], members), gone], long)
+      expectFine(
+        [...renewed, renew('t2', 't3', [40, 50]), data('t1', [10_060, 10_070], no), { ...gone, token: 't3' }],
+        long,
+      )
+    })
+
+    it('refutes its loss after a use within ten seconds, a look, or none', () => {
+      expectBrokenByLast('lost session', [...renewed, gone], long)
+      expectBrokenByLast('lost session', [...renewed, data('t1', [9_900, 9_980], no), gone], long)
+      const look = line('validate', [15_000, 15_010], { token: 't1', touch: false, ...no })
+      expectBrokenByLast('lost session', [...renewed, look, gone], long)
+    })
+
+    it('refutes its loss before that use, and after the use of a secret that is still good', () => {
+      const reuse = data('t1', [15_000, 15_010], no)
+      expectBrokenByLast('lost session', [...renewed, reuse, data('t2', [14_000, 14_900], no)], long)
+      expectBrokenByLast('lost session', [...renewed, data('t2', [15_000, 15_010]), gone], long)
+    })
   })
 
   describe('a single-use token is admitted once', () => {

@@ -642,6 +642,15 @@ describe('the dialects', function () {
       expect(said(await call('POST', '/logout', token))).to.deep.equal(again)
     })
 
+    it('ends a session with /logout by a token that was used up: another client had used it', async () => {
+      const own = await loggedIn()
+      const stolen = String((await call('GET', '/user', own)).body['token'])
+      const next = String((await call('POST', '/validate_token', stolen)).body['token'])
+      expect(await dataStatus(next)).to.equal(200)
+      expect((await call('POST', '/logout', own)).status).to.equal(401)
+      expect(await dataStatus(next)).to.equal(401)
+    })
+
     it('says 401 where neither the header nor the body has a token', async () => {
       const missing = { status: 401, body: { error: 'Authorization header missing or invalid' } }
       for (const path of ['/validate_token', '/logout']) {

@@ -1,11 +1,13 @@
 // tokens/format.ts: the secret's shape.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
+import type { TokenRecord } from '../services/auth/stores/ports.ts'
 import {
   drawSecret,
   drawTokenId,
   issuedAtOf,
   isTokenId,
+  opaqueFormat,
   parseSecret,
   refOf,
   tagOf,
@@ -60,6 +62,25 @@ describe('the format of a token', () => {
     const expected = (secrets.length * 43) / 62
     const chiSquare = [...alphabet].reduce((sum, c) => sum + ((counts.get(c) ?? 0) - expected) ** 2 / expected, 0)
     expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above that once in a million runs
+  })
+
+  it('keeps its lineage through renewals, shares it with no other, and gets 130 new random bits each time', async () => {
+    const { draw, lineageOf } = opaqueFormat
+    const token = { id } as TokenRecord
+    const first = await draw(token, null)
+    const secrets = [first]
+    for (let i = 0; i < 50; i++) secrets.push(await draw(token, secrets.at(-1) as string))
+    for (const secret of secrets) {
+      expect(parseSecret(secret)?.id).to.equal(id)
+      expect(lineageOf(secret)).to.equal(lineageOf(first))
+    }
+    expect(new Set(secrets.map(secret => secret.slice(38, 60))).size).to.equal(secrets.length)
+    const others = await Promise.all(Array.from({ length: 50 }, () => draw(token, null)))
+    const lineages = [first, ...others].map(lineageOf)
+    expect(new Set(lineages).size).to.equal(lineages.length)
+    expect(Buffer.from(lineageOf(first), 'base64url')).to.have.length(32)
+    const otherId = drawTokenId('a user', now + 1000)
+    expect(lineageOf(first.replace(id, otherId))).to.not.equal(lineageOf(first))
   })
 
   it('gives all tokens of a user one tag, and guests any', () => {

@@ -95,6 +95,32 @@ describe('tokens that are JWTs', () => {
     expect(await data(idle)).to.equal(401)
   })
 
+  it('end their session with any secret that it had before, and with none that it never had', async () => {
+    const auth = await start(edKey)
+    const renew = async (token: string) => {
+      const answer = await post(`${auth.url}/renew`, {}, { authorization: `Bearer ${token}` })
+      return ((await answer.json()) as { token: string }).token
+    }
+    const logOut = (token: string) => post(`${auth.url}/logout`, {}, { authorization: `Bearer ${token}` })
+    const first = await logIn(auth.url)
+    const last = await renew(await renew(first))
+    const claim = (name: string, value: unknown) => (claims: Record<string, unknown>) => {
+      claims[name] = value
+    }
+    const strange = [
+      rewrite(first, 1, claim('nonce', 'AAAAAAAAAAAAAAAA')),
+      rewrite(last, 1, claim('lineage', 'AAAAAAAAAAAAAAAA')),
+      rewrite(last, 1, claim('lineage', undefined)),
+      rewrite(first, 1, claim('nonce', { toString: 'x' })),
+    ]
+    for (const token of strange) {
+      expect((await logOut(token)).status).to.equal(204)
+      expect(await isLive(auth, last)).to.equal(true)
+    }
+    expect((await logOut(first)).status).to.equal(204)
+    expect(await isLive(auth, last)).to.equal(false)
+  })
+
   it('verify with the published keys, among which is nothing private', async () => {
     const auth = await start(edKey, hsKey)
     const answer = await fetch(`${auth.url}/.well-known/jwks.json`)

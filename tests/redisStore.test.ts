@@ -29,6 +29,7 @@ import { freshPlace, type Place } from './support/stores.ts'
 import { until } from './support/until.ts'
 
 const garbage = Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')
+const lineage = Buffer.alloc(32, 7).toString('base64url') // of all renewals here
 const minute = 60_000
 const day = 24 * 60 * minute
 const start = Date.now()
@@ -103,7 +104,7 @@ async function sweepRound(store: TokenStore, now: number, limit = 1000): Promise
 const careful = (store: TokenStore): Calls => ({
   touch: () => store.touch([newToken().ref], start, null),
   look: () => store.look([newToken().ref], start, null),
-  renew: () => store.renew(newToken().ref, newHash(), start),
+  renew: () => store.renew(newToken().ref, newHash(), lineage, start),
   delete: () => store.delete(newToken().ref, start),
   deleteById: () => store.deleteById(newToken().token.id, start),
   endUser: () => endUser(store, randomUUID(), 2),
@@ -198,7 +199,7 @@ function startWork(store: TokenStore, workers = 16, idOf: (turn: number) => stri
     }
     if (what === 5) {
       const renewed = { id: ref.id, hash: newHash() }
-      const answer = await timed('renew', store.renew(ref, renewed.hash, start)).catch(error => {
+      const answer = await timed('renew', store.renew(ref, renewed.hash, lineage, start)).catch(error => {
         doubtful.push([ref, renewed])
         throw error
       })
@@ -364,7 +365,7 @@ describe('tokens in Redis:', () => {
         for (let i = 0; i < 20; i++) {
           const { ref } = await inserted(one)
           const hashes = [newHash(), newHash()] as const
-          const answers = await both(2, (store, i) => store.renew(ref, hashes[i] as string, start))
+          const answers = await both(2, (store, i) => store.renew(ref, hashes[i] as string, lineage, start))
           expect(answers.filter(token => token !== null)).to.have.lengthOf(1)
           const refs = [ref, ...hashes.map(hash => ({ ...ref, hash }))]
           const found = await other.look(refs, start, null)
@@ -488,7 +489,7 @@ describe('tokens in Redis:', () => {
       }
       await touch(store, first.ref)
       await touch(store, others.consumed.ref)
-      await store.renew(second.ref, newHash(), start)
+      await store.renew(second.ref, newHash(), lineage, start)
       await store.delete(third.ref, start)
       await endUser(store, randomUUID(), 7)
       await store.endUser(tagOf(userId), userId, 2, first.ref.id)
@@ -561,7 +562,7 @@ describe('tokens in Redis:', () => {
       expect(await ttl()).to.be.within(10.5 * minute, 11 * minute)
       await inserted(store, { userId, expiresAt: start + 20 * minute })
       expect(await ttl()).to.be.within(20.5 * minute, 21 * minute)
-      await store.renew(ref, newHash(), start + 50 * minute)
+      await store.renew(ref, newHash(), lineage, start + 50 * minute)
       await inserted(store, { userId, expiresAt: start + minute })
       await store.delete(ref, start)
       expect(await ttl()).to.be.within(20.5 * minute, 21 * minute)
@@ -974,7 +975,7 @@ describe('tokens in Redis:', () => {
       }
       expect(await keysOf(server)).to.deep.equal(keys)
       expect(await touch(store, ref)).to.include({ refreshCount: 1 })
-      expect(await store.renew(renewed?.ref as TokenRef, newHash(), start)).to.include({ refreshCount: 1 })
+      expect(await store.renew(renewed?.ref as TokenRef, newHash(), lineage, start)).to.include({ refreshCount: 1 })
       expect(await store.delete(deleted?.ref as TokenRef, start)).to.include({ id: deleted?.ref.id })
       expect(await store.deleteById(byId?.ref.id as string, start)).to.include({ id: byId?.ref.id })
       expect(await touch(store, consumed.ref)).to.not.equal(null)

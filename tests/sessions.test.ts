@@ -22,6 +22,7 @@ import {
   startAuth,
 } from './support/servers.ts'
 import { wideInvalidTokens } from './support/throttles.ts'
+import { until } from './support/until.ts'
 
 const ttlMs = 30_000
 const absoluteTtlMs = 43_200_000
@@ -186,7 +187,6 @@ describe('sessions', () => {
       expectInvalidToken(await ask('GET', `${auth.url}/sessions`, old))
       expectInvalidToken(await renew(old))
       expect(await client.validate({ token: old })).to.deep.equal({ authenticated: false })
-      expect((await client.post('/logout', old)).status).to.equal(204) // dead already, so it is where it wants to be
       expect(await client.validate({ token: body['token'] })).to.include({ authenticated: true })
     })
 
@@ -224,6 +224,110 @@ describe('sessions', () => {
       clock.advance(ttlMs)
       expectInvalidToken(await renew(token))
       expect(await client.isLive(token)).to.equal(false)
+    })
+  })
+
+  describe('a secret that was renewed away', () => {
+    const renew = async (token: string) => (await client.post('/renew', token)).body['token'] as string
+    const graceMs = 10_000
+    const long = async () =>
+      (await client.issue({ kind: 'sliding', ttlSeconds: 60, absoluteTtlSeconds: 600, userId })).token
+    const reuses = () => auth.lines.filter(({ event }) => event === 'renewed_secret_reused')
+    /** The session ends right after the answer that refuses the earlier secret. */
+    const dies = (token: string) => until(async () => !(await client.isLive(token)))
+
+    for (const [route, end] of [
+      ['POST /logout', token => client.post('/logout', token)],
+      ['POST /revoke', token => client.post('/revoke', null, { token })],
+    ] as [string, (token: string) => Promise<Answer>][]) {
+      it(`ends the session with ${route}, however often it was renewed and however long ago`, async () => {
+        for (const [renewals, ageMs] of [
+          [1, 0],
+          [2, 0],
+          [5, 0],
+          [1, 30_000],
+          [3, 30_000],
+        ] as const) {
+          const own = await long()
+          let stolen = own
+          for (let i = 0; i < renewals; i++) stolen = await renew(stolen)
+          clock.advance(ageMs)
+          expect(await client.isLive(stolen)).to.equal(true)
+          expect((await end(own)).status).to.be.oneOf([200, 204])
+          expect(await client.isLive(stolen)).to.equal(false)
+          expectInvalidToken(await client.post('/renew', stolen))
+        }
+      })
+
+      it(`loses every race of a renewal against ${route}`, async () => {
+        for (let i = 0; i < 10; i++) {
+          const own = await openSession()
+          const [renewed] = await Promise.all([client.post('/renew', own), end(own)])
+          const next = renewed.body['token']
+          if (renewed.status === 200) expect(await client.isLive(next as string)).to.equal(false)
+          expect(await client.isLive(own)).to.equal(false)
+        }
+      })
+    }
+
+    const uses: [string, (token: string) => Promise<unknown>][] = [
+      ['POST /validateToken', token => client.validate({ token })],
+      ['GET /sessions', token => ask('GET', `${auth.url}/sessions`, token)],
+      ['POST /renew', token => client.post('/renew', token)],
+      ['/forwardAuth', token => ask('GET', `${auth.internalUrl}/forwardAuth`, token)],
+    ]
+    for (const [route, use] of uses) {
+      it(`ends the session at ${route}, when it comes more than ten seconds after the renewal, and is reported`, async () => {
+        const first = await long()
+        const second = await renew(first)
+        const last = await renew(second)
+        const { tokenId } = await admissionOf(client, last)
+        clock.advance(graceMs)
+        const before = reuses().length
+        await use(first)
+        await dies(last)
+        expect(reuses().slice(before)).to.have.length(1)
+        expect(reuses().at(-1)).to.include({ level: 'warn', channel: 'security', tokenId, userId })
+      })
+
+      it(`is only refused at ${route} within ten seconds: a request in flight logs no client out`, async () => {
+        const first = await long()
+        const last = await renew(first)
+        clock.advance(graceMs - 1)
+        const before = reuses().length
+        for (let i = 0; i < 3; i++) await use(first)
+        await client.validate({ token: first }) // a use that is refused later than those before
+        expect(await client.isLive(last)).to.equal(true)
+        expect(reuses()).to.have.length(before)
+      })
+    }
+
+    it('changes nothing where it is only looked at', async () => {
+      const first = await long()
+      const last = await renew(first)
+      clock.advance(30_000)
+      expect(await client.isLive(first)).to.equal(false)
+      expect((await ask('POST', `${auth.internalUrl}/introspect`, serviceKey, { token: first })).body).to.deep.equal({
+        active: false,
+      })
+      expect(await client.isLive(last)).to.equal(true)
+    })
+
+    it('ends nothing for a secret that the session never had', async () => {
+      const first = await long()
+      const last = await renew(first)
+      clock.advance(30_000)
+      const { tokenId } = await admissionOf(client, last)
+      const guess = drawSecret(tokenId)
+      await client.validate({ token: guess })
+      await client.post('/logout', guess)
+      await client.post('/revoke', null, { token: guess })
+      expect(await client.isLive(last)).to.equal(true)
+    })
+
+    it('is counted', async () => {
+      const text = await (await fetch(`${auth.internalUrl}/metrics`)).text()
+      expect(text).to.match(/^latchkey_renewed_secrets_reused_total [1-9]/m)
     })
   })
 

@@ -30,6 +30,7 @@ import { cleanUp, runStartServer } from './support/startServer.ts'
 import { until } from './support/until.ts'
 
 const unlimited = { perUser: Infinity, total: Infinity }
+const lineage = Buffer.alloc(32, 7).toString('base64url') // of all renewals here
 const minute = 60_000
 const kinds: TokenKind[] = ['sliding', 'fixed', 'single-use']
 
@@ -171,7 +172,7 @@ describe('a snapshot of the memory store', () => {
     clock.advance(minute - 1)
     const newRef = refOf(drawSecret(renewed.ref.id))
     await store.touch([slid.ref, consumed.ref], clock.now(), null)
-    await store.renew(renewed.ref, newRef.hash, clock.now())
+    await store.renew(renewed.ref, newRef.hash, lineage, clock.now())
     clock.advance(minute - 1)
     await store.close()
 
@@ -190,6 +191,21 @@ describe('a snapshot of the memory store', () => {
     await store.close()
     const again = await open()
     for (const { ref, token } of made) expect(await look(again.store, ref)).to.deep.equal(token)
+  })
+
+  it('keeps what tells an earlier secret of a session', async () => {
+    const { store } = await open()
+    const [renewed, never] = [await insert(store, 'anna'), await insert(store, 'anna')]
+    const hash = refOf(drawSecret(renewed.ref.id)).hash
+    await store.renew(renewed.ref, hash, lineage, clock.now())
+    await store.close()
+    const { store: again } = await open()
+    const { id } = renewed.ref
+    expect(await again.deleteRenewed(never.ref.id, lineage, clock.now(), clock.now())).to.equal(null)
+    expect(await again.deleteRenewed(id, lineage, clock.now() - 1, clock.now())).to.equal(null)
+    expect(await again.explain(renewed.ref, clock.now(), null)).to.deep.equal({ reason: 'renewed', at: clock.now() })
+    expect(await again.deleteRenewed(id, lineage, clock.now(), clock.now())).to.include({ id })
+    expect(await look(again, { id, hash })).to.equal(null)
   })
 
   it('brings back nothing that was ended, one by one or all of a user at once', async () => {
@@ -621,7 +637,8 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     auth = await startAuth({ env, now: clock.now })
     expect(await verdicts()).to.deep.equal(before)
     for (const token of [endedWithAll, endedFixed, old, loggedOut, revoked, consumed]) {
-      expect(await validate({ token })).to.deep.equal({ authenticated: false })
+      // A use of the old secret, so long after the renewal, would end the session.
+      expect(await validate({ token, touch: token !== old })).to.deep.equal({ authenticated: false })
     }
     const listed = (await ask('GET', `${auth.url}/sessions`, slid)).body['sessions'] as { id: string }[]
     expect(listed.map(({ id }) => id)).to.deep.equal([slid.slice(3, 17), old.slice(3, 17)])

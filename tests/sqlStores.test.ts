@@ -38,6 +38,7 @@ import { expectAllToReject, expectRecovery } from './support/storeFaults.ts'
 import { freshPlace, type Place, query } from './support/stores.ts'
 import { until } from './support/until.ts'
 
+const lineage = Buffer.alloc(32, 7).toString('base64url') // of all renewals here
 const minute = 60_000
 const start = 1_800_000_000_000
 const unlimited = { perUser: Infinity, total: Infinity }
@@ -110,7 +111,7 @@ async function insertedUser({ users }: Pick<Stores, 'users'>, members: Partial<U
 const writes = ({ tokens, users }: Stores) => ({
   insert: () => insertedToken({ tokens }),
   touch: () => tokens.touch([newToken().ref], start, null),
-  renew: () => tokens.renew(newToken().ref, newHash(), start),
+  renew: () => tokens.renew(newToken().ref, newHash(), lineage, start),
   delete: () => tokens.delete(newToken().ref, start),
   deleteById: () => tokens.deleteById(newToken().token.id, start),
   endUser: () => tokens.endUser('tag_', randomUUID(), 2, null),
@@ -179,7 +180,7 @@ function startWork(stores: Stores) {
     if (what === 2) await timed('endUser', tokens.endUser(tagOf(userId), userId, 2, null))
     if (what === 3) {
       const renewed = { id: ref.id, hash: newHash() }
-      const record = await timed('renew', tokens.renew(ref, renewed.hash, start)).catch(error => {
+      const record = await timed('renew', tokens.renew(ref, renewed.hash, lineage, start)).catch(error => {
         doubtfulTokens.push([ref, renewed])
         throw error
       })
@@ -651,7 +652,7 @@ describe('PostgreSQL of its own:', () => {
       const others = await counted(async tokens => {
         const { ref, token } = await insertedToken({ tokens })
         const userId = token.userId as string
-        await tokens.renew(ref, newHash(), start)
+        await tokens.renew(ref, newHash(), lineage, start)
         await tokens.explain(ref, start, null)
         await tokens.endUser(tagOf(userId), userId, 2, ref.id)
         await tokens.deleteById(ref.id, start)
@@ -739,7 +740,7 @@ describe('PostgreSQL of its own:', () => {
         const { ref, token } = victims[i] as (typeof victims)[0]
         const userId = token.userId as string
         const what = random(5)
-        if (what === 0) await tokens.renew(ref, newHash(), start)
+        if (what === 0) await tokens.renew(ref, newHash(), lineage, start)
         if (what === 1) await tokens.deleteById(ref.id, start)
         if (what === 2) {
           const version = (versions.get(userId) ?? 0) + 1
@@ -871,7 +872,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
           const ref = drawRef(token.id)
           await stores.tokens.insert(ref, token, unlimited, start)
           if (what === 'touch') await stores.tokens.touch([ref], start, null)
-          if (what === 'renew') await stores.tokens.renew(ref, drawRef(token.id).hash, start)
+          if (what === 'renew') await stores.tokens.renew(ref, drawRef(token.id).hash, lineage, start)
           if (what === 'delete') await stores.tokens.delete(ref, start)
           if (what === 'end')
             await stores.tokens.endUser(tagOf(token.userId as string), token.userId as string, 2, null)
@@ -926,7 +927,7 @@ for (const scheme of ['sqlite', 'postgres']) {
       for (let i = 0; i < 10; i++) {
         const { ref } = await insertedToken(one)
         const hashes = [newHash(), newHash()] as const
-        const answers = await both(2, ({ tokens }, i) => tokens.renew(ref, hashes[i] as string, start))
+        const answers = await both(2, ({ tokens }, i) => tokens.renew(ref, hashes[i] as string, lineage, start))
         expect(answers.filter(token => token !== null)).to.have.lengthOf(1)
         const refs = [ref, ...hashes.map(hash => ({ ...ref, hash }))]
         const found = await other.tokens.look(refs, start, null)
@@ -1214,7 +1215,7 @@ describe('a SQLite file', () => {
         writes: {
           insert: () => insertedToken(stores),
           touch: () => stores.tokens.touch([touched], start + 1, null),
-          renew: () => stores.tokens.renew(renewed, newHash(), start),
+          renew: () => stores.tokens.renew(renewed, newHash(), lineage, start),
           delete: () => stores.tokens.delete(deleted, start),
           deleteById: () => stores.tokens.deleteById(deletedById.id, start),
           endUser: () => stores.tokens.endUser(tagOf(endedUser), endedUser, 2, ended.id),

@@ -51,6 +51,7 @@ function lineFor(event: AuthEvent): Line | null {
     case 'link not sent':
       return { level: 'warn', isSecurity: false }
     case 'account locked':
+    case 'renewed_secret_reused':
     case 'key refused':
     case 'dependency failed':
       return { level: 'warn' }

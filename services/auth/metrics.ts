@@ -21,6 +21,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const issued = counter('tokens_issued', 'Tokens issued, by kind', ['kind'])
   const revoked = counter('tokens_revoked', 'Tokens ended one by one')
   const renewed = counter('tokens_renewed', 'Sessions that got a new secret')
+  const reused = counter('renewed_secrets_reused', 'Sessions ended because a secret that was renewed away came back')
   const validations = counter('validations', 'Tokens judged, by verdict and, where it was a refusal, its reason', [
     'verdict',
     'reason',
@@ -53,6 +54,8 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
         return revoked.inc()
       case 'renewed':
         return renewed.inc()
+      case 'renewed_secret_reused':
+        return reused.inc()
       case 'swept':
         swept.inc(event.removed)
         return sweeps.observe(event.durationMs / 1000)

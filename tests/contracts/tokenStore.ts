@@ -17,6 +17,7 @@ const start = Date.now() + 60 * minute
 const unlimited: TokenLimits = { perUser: Infinity, total: Infinity }
 
 export function tokenStoreContract(getStore: () => TokenStore): void {
+  const lineage = Buffer.alloc(32, 7).toString('base64url') // of all renewals but those that are about it
   const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url')
 
   function newToken(members: Partial<TokenRecord> = {}): TokenRecord {
@@ -270,7 +271,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const hash = newHash()
       const now = start + 1000
       const expected = { ...token, expiresAt: now + minute, lastUsedAt: now, refreshCount: 1 }
-      expect(await getStore().renew(ref, hash, now)).to.deep.equal(expected)
+      expect(await getStore().renew(ref, hash, lineage, now)).to.deep.equal(expected)
       expect(await touch(ref, now)).to.equal(null)
       expect(await touch({ id: ref.id, hash }, now)).to.include({ id: token.id, refreshCount: 2 })
     })
@@ -279,14 +280,14 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const userId = randomUUID()
       for (const loginId of [drawTokenId(userId, start - minute), null]) {
         const { ref } = await inserted({ userId, loginId })
-        expect(await getStore().renew(ref, newHash(), start + 1000)).to.include({ loginId })
+        expect(await getStore().renew(ref, newHash(), lineage, start + 1000)).to.include({ loginId })
       }
     })
 
     it('lets one of many win: no two new secrets of one session', async () => {
       const { ref } = await inserted()
       const hashes = Array.from({ length: 20 }, newHash)
-      const answers = await Promise.all(hashes.map(hash => getStore().renew(ref, hash, start)))
+      const answers = await Promise.all(hashes.map(hash => getStore().renew(ref, hash, lineage, start)))
       expect(answers.filter(Boolean)).to.have.length(1)
       const found = await getStore().look(
         hashes.map(hash => ({ id: ref.id, hash })),
@@ -298,14 +299,14 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
 
     it('is null for what is dead, deleted, of another kind or bound to a purpose, and changes none of them', async () => {
       const dead = await inserted()
-      expect(await getStore().renew(dead.ref, newHash(), start + minute)).to.equal(null)
+      expect(await getStore().renew(dead.ref, newHash(), lineage, start + minute)).to.equal(null)
       const gone = await inserted()
       await getStore().delete(gone.ref, start)
-      expect(await getStore().renew(gone.ref, newHash(), start)).to.equal(null)
+      expect(await getStore().renew(gone.ref, newHash(), lineage, start)).to.equal(null)
       for (const members of [{ kind: 'fixed' }, { kind: 'single-use' }, { purpose: 'reset' }] as const) {
         const { ref } = await inserted(members)
         const { purpose = null } = members as { purpose?: string }
-        expect(await getStore().renew(ref, newHash(), start)).to.equal(null)
+        expect(await getStore().renew(ref, newHash(), lineage, start)).to.equal(null)
         expect(await look(ref, start, purpose)).to.include({ refreshCount: 0 })
       }
     })
@@ -313,7 +314,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     it('never revives: of a renewal and a deletion at the same time the deletion holds', async () => {
       const { ref } = await inserted()
       const hash = newHash()
-      await Promise.all([getStore().renew(ref, hash, start), getStore().deleteById(ref.id, start)])
+      await Promise.all([getStore().renew(ref, hash, lineage, start), getStore().deleteById(ref.id, start)])
       expect(await touch(ref, start)).to.equal(null)
       expect(await touch({ id: ref.id, hash }, start)).to.equal(null)
     })
@@ -345,6 +346,87 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start)).to.equal(null)
       await Promise.all(racing)
       expect(await touch(ref, start)).to.equal(null)
+    })
+  })
+
+  describe('deleteRenewed', () => {
+    const renewed = async (own = newHash(), members: Partial<TokenRecord> = {}) => {
+      const { ref, token } = await inserted(members)
+      const hash = newHash()
+      expect(await getStore().renew(ref, hash, own, start)).to.not.equal(null)
+      return { own, id: token.id, first: ref, current: { id: ref.id, hash }, token }
+    }
+
+    it('removes a token that was renewed under the lineage, answers with it once, and no later touch finds it', async () => {
+      const { own, id, first, current, token } = await renewed()
+      expect(await getStore().deleteRenewed(id, own, start, start)).to.include({
+        id,
+        userId: token.userId,
+        refreshCount: 1,
+      })
+      expect(await getStore().deleteRenewed(id, own, start, start)).to.equal(null)
+      for (const ref of [first, current]) expect(await touch(ref, start)).to.equal(null)
+      expect(await getStore().findByUser(id.slice(0, 4), token.userId as string, start)).to.deep.equal([])
+      expect(await getStore().explain(current, start, null)).to.deep.equal({ reason: 'revoked', at: start })
+    })
+
+    it('finds it after any number of renewals', async () => {
+      const { own, id, current } = await renewed()
+      let ref = current
+      for (let i = 1; i <= 20; i++) {
+        const hash = newHash()
+        await getStore().renew(ref, hash, own, start + i)
+        ref = { id, hash }
+      }
+      expect(await touch(ref, start + 20)).to.not.equal(null)
+      expect(await getStore().deleteRenewed(id, own, start + 20, start + 20)).to.include({ id })
+      expect(await touch(ref, start + 20)).to.equal(null)
+    })
+
+    it('removes nothing under another lineage, by its id alone, or of a token that was never renewed', async () => {
+      const { own, id, current } = await renewed()
+      const never = await inserted()
+      const others = Array.from(
+        { length: 20 },
+        (_, i) => own.slice(0, i) + (own[i] === 'x' ? 'y' : 'x') + own.slice(i + 1),
+      )
+      for (const other of [...others, newHash(), current.hash]) {
+        expect(await getStore().deleteRenewed(id, other, start, start)).to.equal(null)
+      }
+      expect(await getStore().deleteRenewed(never.ref.id, own, start, start)).to.equal(null)
+      expect(await getStore().deleteRenewed(never.ref.id, never.ref.hash, start, start)).to.equal(null)
+      expect(await getStore().deleteRenewed(unknownRef().id, own, start, start)).to.equal(null)
+      for (const ref of [current, never.ref]) expect(await touch(ref, start)).to.not.equal(null)
+    })
+
+    it('removes nothing that was renewed again later than it says', async () => {
+      const { own, id, current } = await renewed()
+      const last = { id, hash: newHash() }
+      await getStore().renew(current, last.hash, own, start + 5000)
+      expect(await getStore().deleteRenewed(id, own, start + 4999, start + 9000)).to.equal(null)
+      expect(await touch(last, start + 9000)).to.not.equal(null)
+      expect(await getStore().deleteRenewed(id, own, start + 5000, start + 9000)).to.include({ id })
+    })
+
+    it('leaves the room of one token to the next, and nothing of its renewals', async () => {
+      const { own, id } = await renewed()
+      await getStore().deleteById(id, start)
+      const userId = randomUUID()
+      const next = await Promise.all(Array.from({ length: 5 }, () => inserted({ userId })))
+      for (const { ref } of next) expect(await getStore().deleteRenewed(ref.id, own, start, start)).to.equal(null)
+    })
+
+    it('wins over every renewal that races it', async () => {
+      for (let i = 0; i < 20; i++) {
+        const { own, id, current } = await renewed()
+        const hash = newHash()
+        const [, ended] = await Promise.all([
+          getStore().renew(current, hash, own, start),
+          getStore().deleteRenewed(id, own, start, start),
+        ])
+        expect(ended).to.include({ id })
+        for (const ref of [current, { id, hash }]) expect(await touch(ref, start)).to.equal(null)
+      }
     })
   })
 
@@ -533,7 +615,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       ])
       await getStore().delete(revoked.ref, start + 1)
       await getStore().deleteById(byId.ref.id, start + 2)
-      await getStore().renew(renewed.ref, newHash(), start + 3)
+      await getStore().renew(renewed.ref, newHash(), lineage, start + 3)
       await touch(consumed.ref, start + 4)
       await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2, null)
       expect(await why(unknownRef(), start)).to.deep.equal({ reason: 'unknown' })
@@ -684,9 +766,10 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
         () => store.insert(unknownRef(), newToken(), unlimited, start),
         () => store.touch([unknownRef()], start, null),
         () => store.look([unknownRef()], start, null),
-        () => store.renew(unknownRef(), newHash(), start),
+        () => store.renew(unknownRef(), newHash(), lineage, start),
         () => store.delete(unknownRef(), start),
         () => store.deleteById('Test0000000000', start),
+        () => store.deleteRenewed('Test0000000000', lineage, start, start),
         () => store.endUser('Test', randomUUID(), 1, null),
         () => store.findByUser('Test', randomUUID(), start),
         () => store.explain(unknownRef(), start, null),

@@ -15,6 +15,7 @@ const limits: TokenLimits = { perUser: 2, total: 5 } // small: they are reached 
 function createModel() {
   const tokens = new Map<string, { hash: string; token: TokenRecord }>()
   const floors = new Map<string | null, number>()
+  const renewals = new Map<string, { lineage: string; at: number }>()
   const isEnded = (token: TokenRecord) => token.credentialVersion < (floors.get(token.userId) ?? 0)
   const isLive = (token: TokenRecord, now: number) => now < token.expiresAt && !isEnded(token)
   const live = (now: number) => [...tokens.values()].map(({ token }) => token).filter(token => isLive(token, now))
@@ -36,10 +37,11 @@ function createModel() {
     return { ...token }
   }
 
-  function renew(ref: TokenRef, hash: string, now: number): TokenRecord | null {
+  function renew(ref: TokenRef, hash: string, lineage: string, now: number): TokenRecord | null {
     const token = look(ref, now, null)
     if (token?.kind !== 'sliding') return null
     tokens.set(ref.id, { hash, token })
+    renewals.set(ref.id, { lineage, at: now })
     return touch({ ...ref, hash }, now, null)
   }
 
@@ -61,7 +63,7 @@ function createModel() {
     return { may: tokens.size >= limits.total ? ['inserted', 'full'] : ['inserted'] }
   }
 
-  return { tokens, floors, isLive, live, findByUser, look, touch, renew, endUser, roomFor }
+  return { tokens, floors, renewals, isLive, live, findByUser, look, touch, renew, endUser, roomFor }
 }
 
 /** One run: the model, the clock, and every reference there ever was, old hashes included. */
@@ -161,11 +163,14 @@ const look = command('look', batch, async ({ picks, purpose }, run, store) => {
   expect(answers).to.deep.equal(refs.map(ref => run.model.look(ref, run.now, purpose)))
 })
 
-const renew = command('renew', recent, async (one, run, store) => {
+const lineages = [newHash(), newHash()] as [string, string]
+const ofLineage = fc.record({ one: recent, lineage: fc.constantFrom(lineages[0], lineages[0], lineages[1]) })
+
+const renew = command('renew', ofLineage, async ({ one, lineage }, run, store) => {
   const ref = pick(run, one)
   const hash = newHash()
-  const answer = await store.renew(ref, hash, run.now)
-  expect(answer).to.deep.equal(run.model.renew(ref, hash, run.now))
+  const answer = await store.renew(ref, hash, lineage, run.now)
+  expect(answer).to.deep.equal(run.model.renew(ref, hash, lineage, run.now))
   if (answer) run.refs.push({ ...ref, hash })
 })
 
@@ -180,6 +185,16 @@ function expectDeleted(answer: TokenRecord | null, ref: TokenRef, { model, now }
 const remove = command('delete', recent, async (one, run, store) => {
   const ref = pick(run, one)
   expectDeleted(await store.delete(ref, run.now), ref, run)
+})
+
+const renewedMs = fc.record({ of: ofLineage, msAgo: fc.constantFrom(0, 0, 1, 20) })
+const removeRenewed = command('deleteRenewed', renewedMs, async ({ of: { one, lineage }, msAgo }, run, store) => {
+  const { id } = pick(run, one)
+  const renewal = run.model.renewals.get(id)
+  const answer = await store.deleteRenewed(id, lineage, run.now - msAgo, run.now)
+  const { hash = '' } = run.model.tokens.get(id) ?? {}
+  if (renewal?.lineage === lineage && renewal.at <= run.now - msAgo) expectDeleted(answer, { id, hash }, run)
+  else expect(answer).to.equal(null)
 })
 
 const removeById = command('deleteById', recent, async (one, run, store) => {
@@ -240,7 +255,19 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
   describe('whatever is done to it', () => {
     it('does what the model does', async () => {
       const often = [insert, insert, touch, touch, advanceToAnEnd]
-      const other = [insertTaken, look, renew, remove, removeById, endUser, findByUser, slice, sweep, advance]
+      const other = [
+        insertTaken,
+        look,
+        renew,
+        remove,
+        removeById,
+        removeRenewed,
+        endUser,
+        findByUser,
+        slice,
+        sweep,
+        advance,
+      ]
       const commands = fc.commands([...often, insert, ...other], { maxCommands: 60, size: 'max' })
       await fc.assert(
         fc.asyncProperty(commands, async commands => {

@@ -45,6 +45,7 @@ export function checkHistory({ header, operations, faults }: History): Violation
     judgePasswords(user, faults, refute)
     prepareEnds(user, world.tokens, header)
   }
+  for (const token of world.tokens.values()) addReuses(token, clock)
   for (const token of world.tokens.values()) checkToken(token, { world, header, faults, clock, refute })
   for (const operation of operations) checkOwner(operation, world, refute)
   return violations
@@ -68,8 +69,10 @@ interface Session {
   purpose: string | null
   ttlMs: number
   absoluteTtlMs: number
-  /** By the id, which outlives renewals; not those that were refused. */
-  ends: OperationOf<'endSession'>[]
+  /** By the id or by a log-out with any of its secrets, which all end it; not those that were refused. */
+  ends: (OperationOf<'endSession'> | OperationOf<'logout'>)[]
+  /** Uses of secrets that were renewed away long before, each of which may have ended it at any time since. */
+  reuses: Operation[]
 }
 
 /** One secret. A session has several, one after the other, if it is renewed. */
@@ -78,7 +81,7 @@ interface Token {
   session: Session
   birth: Birth
   uses: Use[]
-  /** What may have ended this secret alone: log-outs, renewals, consumptions; not those that were refused. */
+  /** What may have ended this secret alone: renewals and consumptions; not those that were refused. */
   ends: Operation[]
 }
 
@@ -153,6 +156,8 @@ interface World {
   users: Map<string, User>
   tokens: Map<string, Token>
 }
+
+const reuseGraceMs = 10_000 // after a renewal, in which the old secret is only refused
 
 const mostReplacements = 4 // whoever was kept by more than these is not looked for any further
 
@@ -245,12 +250,13 @@ function createSession(
       ttlMs: tokenTtlMs,
       absoluteTtlMs,
       ends: [],
+      reuses: [],
     }
   }
   const { kind, purpose, ttlMs } = birth
   const isForAccount = kind === 'sliding' && purpose === null && user !== null
   const absoluteTtlMs = kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : ttlMs
-  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [] }
+  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [], reuses: [] }
 }
 
 function addToUser(operation: Operation, userOf: (name: string) => User, tokens: Map<string, Token>): void {
@@ -288,7 +294,8 @@ function addToToken(operation: Operation, token: Token): void {
 
   if (outcome === 'refused') return
   const isConsumption = session.kind === 'single-use' && canTouch
-  if (op === 'logout' || op === 'renew' || isConsumption) token.ends.push(operation)
+  if (op === 'logout') session.ends.push(operation)
+  if (op === 'renew' || isConsumption) token.ends.push(operation)
 }
 
 function isWhatItIsFor(operation: Operation, { isForAccount, purpose }: Session): boolean {
@@ -714,6 +721,20 @@ function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
   }
 }
 
+/** Where the clock of Auth was put forward meanwhile, less time of ours is enough. */
+function addReuses({ session, uses, ends }: Token, clock: Clock): void {
+  const renewals = ends.filter(({ op }) => op === 'renew')
+  for (const { operation } of uses) {
+    const { op, beginMs, endMs } = operation
+    if (op === 'logout' || (op === 'validate' && !operation.touch)) continue
+    const isLate = renewals.some(renewal => {
+      const leastMs = reuseGraceMs - clock.forward(renewal.beginMs, endMs) - clock.toleranceMs
+      return renewal !== operation && beginMs >= renewal.beginMs && endMs - renewal.beginMs >= leastMs
+    })
+    if (isLate) session.reuses.push(operation)
+  }
+}
+
 function checkToken(token: Token, context: Context): void {
   const { clock, refute } = context
   const { name, session, birth } = token
@@ -767,7 +788,7 @@ function checkPurpose({ name, session, uses }: Token, refute: Refute): void {
 
 function checkConsumption({ name, birth, ends, session }: Token, refute: Refute): void {
   if (session.kind !== 'single-use') return
-  const [first, ...others] = ends.filter(({ op, outcome }) => op !== 'logout' && outcome === 'ok').sort(byBegin)
+  const [first, ...others] = ends.filter(({ outcome }) => outcome === 'ok').sort(byBegin)
   for (const other of others) {
     const sentence = `${name} is for a single use, and was admitted by ${told(first as Operation)} and by ${told(other)}`
     refute('single use', sentence, [birth, first as Operation, other])
@@ -823,7 +844,7 @@ function lifeOf(token: Token, clock: Clock) {
       const leastMs = slides ? Math.min(idleMs, absoluteMs) : absoluteMs
       if (endMs >= leastMs - clock.toleranceMs) return null
       const isEnd = (end: Operation) => end !== refusal && end.beginMs <= endMs
-      if (token.ends.some(isEnd) || session.ends.some(isEnd)) return null
+      if ([...token.ends, ...session.ends, ...session.reuses].some(isEnd)) return null
       if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return null
       if (canHaveEndedWithOthers(session, endMs, world.tokens)) return null
       if (canBeEvicted(session, endMs, header.tokenLimitPerUser, clock)) return null

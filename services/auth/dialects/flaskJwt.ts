@@ -132,8 +132,10 @@ export function flaskJwt({
   const logOut: Handler = async ctx => {
     const secret = await readEitherToken(ctx)
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
-    if (!(await lookAt(secret))) return refuseEither(ctx)
+    const isLive = await lookAt(secret)
+    // Also with a secret that was used up: if another client used it, that one is logged out.
     await tokens.endSession(secret)
+    if (!isLive) return refuseEither(ctx)
     ctx.body = { message: 'Logged out successfully' }
   }
 
@@ -150,8 +152,7 @@ export function flaskJwt({
 
   /** Extends and consumes nothing. */
   async function lookAt(secret: string): Promise<Session | null> {
-    const [token] = await tokens.validate([secret], { purpose: null, touch: false })
-    return token?.userId && token.kind === 'sliding' ? (token as Session) : null
+    return (await tokens.lookAtSession(secret)) as Session | null
   }
 
   const isFresh = (session: Session) => now() < (provedAt(session) ?? -Infinity) + freshForMs

@@ -75,6 +75,7 @@ const numberedFormat: TokenFormat = {
     const ref = rest === undefined ? null : parseSecret(`lk_${rest}`)
     return ref && { id: ref.id, hash: hash('sha256', secret, 'base64url') }
   },
+  lineageOf: secret => hash('sha256', secret, 'base64url'), // these are never renewed
 }
 
 const page = `<!doctype html>

@@ -78,6 +78,8 @@ function uuidFormat(keys: DialectParts['keys']): TokenFormat {
       const id = ids.find(isTokenId)
       return id === undefined ? null : { id, hash: hash('sha256', text, 'base64url') }
     },
+
+    lineageOf: secret => hash('sha256', secret, 'base64url'), // these are never renewed
   }
 }
 

@@ -1,6 +1,6 @@
 // Tokens and users in this process, gone with it. Every method is one synchronous step, hence atomic. Hides who holds what;
 // the table of the tokens is memoryTable.ts.
-import { createTokenTable, none, placeOf } from './memoryTable.ts'
+import { createTokenTable, hashLength, none, placeOf } from './memoryTable.ts'
 import {
   type EndReason,
   type Refusal,
@@ -37,6 +37,12 @@ interface Holder extends Terms {
   ended: boolean
 }
 
+/** What all secrets of a token have in common, cut as hashes are, and when it got the last of them. */
+export interface Renewal {
+  lineage: string
+  renewedAt: number
+}
+
 const guestHoldersKept = 16 // a search through all that guests ever had would make each insert slower than the last
 const rememberedEnds = 10_000 // for `explain`; the oldest is forgotten first
 const rememberedPerSlice = 50 // of what a sweep removes: the operator asks about one, not about a million
@@ -46,7 +52,9 @@ export interface MemoryTokenStore extends TokenStore {
    * Every token that was not ended, each user's in the order in which they were issued; also those that have expired.
    * The hashes are cut to what the store keeps of them.
    */
-  entries(): Generator<{ ref: TokenRef; token: TokenRecord }>
+  entries(): Generator<{ ref: TokenRef; token: TokenRecord; renewal: Renewal | null }>
+  /** Of a token that was just inserted. */
+  markRenewed(id: string, renewal: Renewal): void
 }
 
 export async function openTokenStore(): Promise<MemoryTokenStore> {
@@ -59,6 +67,8 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   const ends = new Map<string, Refusal>()
   /** By slot: the `loginId` of the few tokens for which it is not the usual one. */
   const logins = new Map<number, string | null>()
+  /** By slot: of the tokens that were renewed. */
+  const renewals = new Map<number, Renewal>()
   let sweepAt = 0
   const counts: Record<TokenKind, number> = { sliding: 0, fixed: 0, 'single-use': 0 }
   const gate = createGate()
@@ -201,6 +211,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   function remove(slot: number): void {
     leave(slot)
     logins.delete(slot)
+    renewals.delete(slot)
     table.free(slot)
   }
 
@@ -274,13 +285,13 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       })
     },
 
-    async renew(ref, newHash, now) {
+    async renew(ref, newHash, lineage, now) {
       gate.check()
       const slot = admit(ref, now, null)
       if (slot === none || !isSession(holderOf(slot))) return null
       table.setHash(slot, newHash)
       use(slot, now)
-      remember(ref.id, { reason: 'renewed', at: now })
+      renewals.set(slot, { lineage: lineage.slice(0, hashLength), renewedAt: now })
       return read(slot)
     },
 
@@ -288,6 +299,14 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       gate.check()
       const slot = find(ref)
       return slot === none ? null : end(slot, 'revoked', now)
+    },
+
+    async deleteRenewed(id, lineage, renewedUntil, now) {
+      gate.check()
+      const slot = table.find(id)
+      const renewal = renewals.get(slot)
+      if (renewal === undefined || renewal.renewedAt > renewedUntil) return null
+      return renewal.lineage === lineage.slice(0, hashLength) ? end(slot, 'revoked', now) : null
     },
 
     async deleteById(id, now) {
@@ -321,6 +340,8 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     async explain(ref, now, purpose): Promise<Refusal> {
       gate.check()
       const slot = find(ref)
+      const renewal = slot === none && renewals.get(table.find(ref.id))
+      if (renewal) return { reason: 'renewed', at: renewal.renewedAt }
       if (slot === none) return ends.get(ref.id) ?? { reason: 'unknown' }
       if (isDead(slot, now)) return causeOf(slot)
       return { reason: holderOf(slot).purpose === purpose ? 'unknown' : 'other purpose' }
@@ -361,9 +382,14 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
         for (let slot = user.oldest; slot !== none; slot = pageOf(slot).newer[placeOf(slot)] as number) {
           if (holderOf(slot).ended) continue
           const token = read(slot)
-          yield { ref: { id: token.id, hash: table.hashOf(slot) }, token }
+          const renewal = renewals.get(slot) ?? null
+          yield { ref: { id: token.id, hash: table.hashOf(slot) }, token, renewal }
         }
       }
+    },
+
+    markRenewed(id, renewal) {
+      renewals.set(table.find(id), renewal)
     },
 
     close: gate.close,

@@ -8,7 +8,7 @@ import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
 import { tokenKinds } from '../../../shared/validateToken.ts'
-import { openTokenStore } from './memory.ts'
+import { openTokenStore, type Renewal } from './memory.ts'
 import type { TokenRecord, TokenRef, TokenStore } from './ports.ts'
 
 export interface SnapshotOptions {
@@ -29,7 +29,14 @@ export interface RestoredStore {
 const firstLine = 'latchkey tokens 2'
 const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and what the store keeps of a hash
 const loginShape = /^([0-9A-Za-z]{14}|-)$/
+const renewalShape = /^([\w-]{20} \d{1,15}|- -)$/
 const unlimited = { perUser: Infinity, total: Infinity }
+
+interface Line {
+  ref: TokenRef
+  token: TokenRecord
+  renewal: Renewal | null
+}
 
 type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'credentialVersion' | 'ttlMs'>
 
@@ -79,13 +86,14 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     const known = new Map<string, number | null>()
     const counts = { tokens: 0, dropped: 0 }
     const at = now()
-    await readTokens(snapshot, async (ref, token) => {
+    await readTokens(snapshot, async ({ ref, token, renewal }) => {
       const { userId } = token
       if (userId !== null && !known.has(userId)) known.set(userId, await versionOf(userId))
       const credentialVersion = userId === null ? 0 : (known.get(userId) ?? Infinity)
       const isWanted = token.expiresAt > at && token.credentialVersion >= credentialVersion
       // The user's own version: users in memory start again at 1, and what ends their tokens next is 2.
       if (isWanted) await store.insert(ref, { ...token, credentialVersion }, unlimited, at)
+      if (isWanted && renewal) store.markRenewed(ref.id, renewal)
       counts[isWanted ? 'tokens' : 'dropped']++
     })
     await rm(file).catch(failWith('cannot be removed'))
@@ -99,10 +107,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     }
   }
 
-  async function readTokens(
-    snapshot: FileHandle,
-    take: (ref: TokenRef, token: TokenRecord) => Promise<void> | void,
-  ): Promise<void> {
+  async function readTokens(snapshot: FileHandle, take: (line: Line) => Promise<void> | void): Promise<void> {
     const checksum = createChecksum(key)
     const terms: Terms[] = []
     let lineNumber = 0
@@ -121,7 +126,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       }
       checksum.update(`${line}\n`)
       if (line.startsWith('{')) terms.push(parseTerms(line, lineNumber))
-      else if (lineNumber > 1) await take(...parseToken(line, terms, lineNumber))
+      else if (lineNumber > 1) await take(parseToken(line, terms, lineNumber))
     }
     if (!ended) throw new Error('it ends too early')
   }
@@ -144,7 +149,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     }
     chunk += `${firstLine}\n`
     const known = new Map<string, number>()
-    for (const { ref, token } of store.entries()) {
+    for (const { ref, token, renewal } of store.entries()) {
       if (token.expiresAt <= now()) continue
       const { kind, purpose, userId, username, credentialVersion, ttlMs } = token
       const shared = { kind, purpose, userId, username, credentialVersion, ttlMs } satisfies Terms
@@ -157,7 +162,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       }
       const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount, loginId } = token
       const numbers = [number, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount]
-      const members = [ref.id, ref.hash, ...numbers, loginId ?? '-']
+      const members = [ref.id, ref.hash, ...numbers, loginId ?? '-', renewal?.lineage ?? '-', renewal?.renewedAt ?? '-']
       chunk += `${members.join(' ')}\n`
       if (chunk.length > 1 << 16) await flush()
     }
@@ -193,17 +198,19 @@ function parseTerms(line: string, lineNumber: number): Terms {
   return terms
 }
 
-function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef, TokenRecord] {
+function parseToken(line: string, terms: Terms[], lineNumber: number): Line {
   const [id = '', hash = '', number, ...members] = line.split(' ')
   const own = terms[Number(number)]
-  const login = members.at(-1) as string
-  const numbers = members.slice(0, -1).map(Number)
+  const numbers = members.slice(0, 5).map(Number)
+  const [login = '', lineage = '', renewedAt = '', ...more] = members.slice(5)
+  const renewal = lineage === '-' ? null : { lineage, renewedAt: Number(renewedAt) }
   if (
     own === undefined ||
     !shape.test(`${id} ${hash}`) ||
-    numbers.length !== 5 ||
     !numbers.every(Number.isSafeInteger) ||
-    !loginShape.test(login)
+    !loginShape.test(login) ||
+    !renewalShape.test(`${lineage} ${renewedAt}`) ||
+    more.length > 0
   ) {
     throw new Error(`line ${lineNumber} is not a token`)
   }
@@ -214,19 +221,9 @@ function parseToken(line: string, terms: Terms[], lineNumber: number): [TokenRef
     number,
     number,
   ]
-  return [
-    { id, hash },
-    {
-      ...own,
-      id,
-      createdAt,
-      loginId: login === '-' ? null : login,
-      lastUsedAt,
-      expiresAt,
-      absoluteExpiresAt,
-      refreshCount,
-    },
-  ]
+  const loginId = login === '-' ? null : login
+  const token = { ...own, id, createdAt, loginId, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }
+  return { ref: { id, hash }, token, renewal }
 }
 
 /** That a name is there or gone is on the disk only once its folder is. */

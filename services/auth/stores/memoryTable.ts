@@ -31,6 +31,9 @@ const createPage = () => ({
 
 type Page = ReturnType<typeof createPage>
 
+/** Characters of a hash, in base64url, of which the store keeps 120 bits. */
+export const hashLength = 20
+
 /** No slot. */
 export const none = -1
 
@@ -119,7 +122,7 @@ export function createTokenTable() {
       return writeBase62(tag[i] as number, 4) + writeBase62(time[i] as number, 5) + writeBase62(random[i] as number, 5)
     },
 
-    /** What is kept of the hash: its first 20 characters. */
+    /** What is kept of the hash: its first `hashLength` characters. */
     hashOf(slot: number): string {
       const { hash: column } = pageOf(slot)
       return [0, 1, 2, 3].map(part => writeBase64(column[4 * placeOf(slot) + part] as number)).join('')

@@ -73,5 +73,11 @@ export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
         await db.schema.alterTable('latchkey_tokens').addColumn('login_id', 'text').execute()
       },
     },
+
+    '0004_token_lineages': {
+      async up(db: Kysely<unknown>) {
+        await db.schema.alterTable('latchkey_tokens').addColumn('lineage', 'text').execute()
+      },
+    },
   }
 }

@@ -94,12 +94,19 @@ export interface TokenStore {
 
   /**
    * Gives a live sliding token a new secret in one step: the old hash opens nothing from then on. It is extended as by a
-   * touch. Null where `touch` would answer null, and for other kinds.
+   * touch. `lineage` is a hash that all its secrets have in common, and is kept for `deleteRenewed`. Null if `touch` would
+   * answer null, and for other kinds.
    */
-  renew(ref: TokenRef, newHash: string, now: number): Promise<TokenRecord | null>
+  renew(ref: TokenRef, newHash: string, lineage: string, now: number): Promise<TokenRecord | null>
 
   /** The token that was removed, whatever its purpose; null where there is none. Holds once resolved: no touch finds it. */
   delete(ref: TokenRef, now: number): Promise<TokenRecord | null>
+
+  /**
+   * The same by an earlier secret: removes the token of this id if it was renewed under this lineage, the last time no
+   * later than `renewedUntil`.
+   */
+  deleteRenewed(id: string, lineage: string, renewedUntil: number, now: number): Promise<TokenRecord | null>
 
   /** The same by the public name alone: for those who may end what they do not hold. */
   deleteById(id: string, now: number): Promise<TokenRecord | null>

@@ -10,6 +10,7 @@ import {
   usualLogin,
 } from './ports.ts'
 import {
+  deleteRenewedScript,
   deleteScript,
   endUserScript,
   explainScript,
@@ -102,8 +103,13 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     return answers
   }
 
-  async function end(id: string, hash: Buffer | '', now: number): Promise<TokenRecord | null> {
-    const answer = (await redis.call(deleteScript, [keyOf(tagOf(id))], [restOf(id), hash])) as Answer | null
+  async function end(
+    id: string,
+    script: typeof deleteScript,
+    args: (Buffer | string | number)[],
+    now: number,
+  ): Promise<TokenRecord | null> {
+    const answer = (await redis.call(script, [keyOf(tagOf(id))], [restOf(id), ...args])) as Answer | null
     if (answer === null) return null
     count(-1)
     remember(id, 'revoked', now)
@@ -150,19 +156,20 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     look: (refs, now, purpose) => run(() => admit(refs, now, purpose, 'look')),
 
-    renew({ id, hash }, newHash, now) {
+    renew({ id, hash }, newHash, lineage, now) {
       return run(async () => {
-        const args = [now, graceMs, restOf(id), short(hash), short(newHash)]
+        const args = [now, graceMs, restOf(id), short(hash), short(newHash), short(lineage)]
         const answer = (await redis.call(renewScript, [keyOf(tagOf(id))], args)) as Answer | null
-        if (answer === null) return null
-        remember(id, 'renewed', now)
-        return recordOf(tagOf(id), answer)
+        return answer && recordOf(tagOf(id), answer)
       })
     },
 
-    delete: ({ id, hash }, now) => run(() => end(id, short(hash), now)),
+    delete: ({ id, hash }, now) => run(() => end(id, deleteScript, [short(hash)], now)),
 
-    deleteById: (id, now) => run(() => end(id, '', now)),
+    deleteRenewed: (id, lineage, renewedUntil, now) =>
+      run(() => end(id, deleteRenewedScript, [short(lineage), renewedUntil], now)),
+
+    deleteById: (id, now) => run(() => end(id, deleteScript, [''], now)),
 
     endUser(tag, userId, version, keep) {
       const kept = keep !== null && tagOf(keep) === tag ? restOf(keep) : ''
@@ -188,8 +195,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
           const [reason, at] = remembered.split(':') as ['ended' | 'expired' | EndReason, string]
           return reason === 'ended' ? { reason } : { reason, at: Number(at) }
         }
-        const [isEnded, expiresAt, own] = found as [number, number, string]
-        if (isEnded) return { reason: 'ended' }
+        const [first, expiresAt, own] = found as [number, number?, string?]
+        if (expiresAt === undefined) return { reason: 'renewed', at: first }
+        if (first === 1) return { reason: 'ended' }
         if (expiresAt <= now) return { reason: 'expired', at: expiresAt }
         return { reason: own === (purpose ?? '') ? 'unknown' : 'other purpose' }
       })

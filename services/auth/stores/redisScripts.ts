@@ -1,5 +1,6 @@
 // The steps that Redis takes as one. A key holds everything of one routing tag, `<prefix>{<tag>}`, a hash with the fields
 //   <ten characters, the rest of the id>   a token, packed as `format` says
+//   r<the same>                            of a token that was renewed: its lineage, and when it was the last time
 //   u<n>, n<n>, f<n>                       a user of this tag: id, name and floor
 // Every script touches no key but those it is given, and all of those that one call is given may be on one node.
 import { hash } from 'node:crypto'
@@ -84,9 +85,16 @@ local function admit(key, rest, hash, now, purpose)
   return t
 end
 
+-- Lineage and instant of the last renewal; nothing of a token that was never renewed.
+local function renewalOf(key, rest)
+  local value = redis.call('HGET', key, 'r' .. rest)
+  if not value then return nil end
+  return struct.unpack('>c${hashBytes}I6', value)
+end
+
 -- With its last token goes a user who has no floor.
 local function drop(key, rest)
-  redis.call('HDEL', key, rest)
+  redis.call('HDEL', key, rest, 'r' .. rest)
   if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
 end
 
@@ -176,12 +184,12 @@ save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, cre
   used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
   count = tonumber(ARGV[17]), hash = ARGV[6], login = ARGV[18] ~= '' and ARGV[18], purpose = ARGV[8]})
 if number > 0 then redis.call('HSET', key, 'u' .. number, userId, 'n' .. number, username) end
-if evicted then redis.call('HDEL', key, evicted) end
+if evicted then redis.call('HDEL', key, evicted, 'r' .. evicted) end
 keep(key, tonumber(ARGV[14]) - now + grace)
 return {evicted or ''}
 `)
 
-/** args: now, grace, rest, hash, new hash. */
+/** args: now, grace, rest, hash, new hash, lineage. */
 export const renewScript = script(`
 local key, now, rest = KEYS[1], tonumber(ARGV[1]), ARGV[3]
 claim()
@@ -189,6 +197,7 @@ local t = admit(key, rest, ARGV[4], now, '')
 if not t or t.kind ~= sliding then return false end
 t.hash = ARGV[5]
 use(key, rest, t, now, tonumber(ARGV[2]))
+redis.call('HSET', key, 'r' .. rest, struct.pack('>c${hashBytes}I6', ARGV[6], now))
 return answer(rest, t, userAt(key, t.user))
 `)
 
@@ -200,6 +209,19 @@ local value = redis.call('HGET', key, rest)
 if not value then return false end
 local t = load(value)
 if hash ~= '' and t.hash ~= hash then return false end
+local gone = answer(rest, t, userAt(key, t.user))
+drop(key, rest)
+return gone
+`)
+
+/** args: rest, lineage, the latest instant of the last renewal. */
+export const deleteRenewedScript = script(`
+local key, rest = KEYS[1], ARGV[1]
+claim()
+local value = redis.call('HGET', key, rest)
+local lineage, renewedAt = renewalOf(key, rest)
+if not value or lineage ~= ARGV[2] or renewedAt > tonumber(ARGV[3]) then return false end
+local t = load(value)
 local gone = answer(rest, t, userAt(key, t.user))
 drop(key, rest)
 return gone
@@ -239,12 +261,15 @@ end
 return live
 `)
 
-/** args: rest, hash. Answers with: is it below the floor, when it expires, its purpose; or false. */
+/** args: rest, hash. Answers with: is it below the floor, when it expires, its purpose, or when it was renewed; or false. */
 export const explainScript = script(`
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if not value then return false end
 local t = load(value)
-if t.hash ~= ARGV[2] then return false end
+if t.hash ~= ARGV[2] then
+  local lineage, renewedAt = renewalOf(KEYS[1], ARGV[1])
+  return lineage and {renewedAt}
+end
 return {t.version < floorOf(KEYS[1], t.user) and 1 or 0, t.expires, t.purpose}
 `)
 
@@ -280,7 +305,7 @@ for i, key in ipairs(KEYS) do
           break
         end
         gone = gone + 1
-        redis.call('HDEL', key, one.rest)
+        redis.call('HDEL', key, one.rest, 'r' .. one.rest)
         removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0}
       else
         kept[one.t.kind] = kept[one.t.kind] + 1

@@ -173,14 +173,14 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       })
     },
 
-    renew(ref, newHash, now) {
+    renew(ref, newHash, lineage, now) {
       return run(async () => {
         const { rows } = await sql<TokenRecord>`with asked as (${askedFor(mentionsOf([ref]))}),
           admitted as (
             select t.id as admitted_id from ${admissible(now, null)} and t.kind = 'sliding' ${lock('for update of t')}
           )
           update latchkey_tokens set
-            hash = ${newHash}, renewed_at = ${now}, last_used_at = ${now}, refresh_count = refresh_count + 1,
+            hash = ${newHash}, lineage = ${lineage}, renewed_at = ${now}, last_used_at = ${now}, refresh_count = refresh_count + 1,
             expires_at = case when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end
           from admitted where id = admitted_id and end_reason is null and hash = ${ref.hash}
           returning ${recordColumns}`.execute(db)
@@ -189,6 +189,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     },
 
     delete: ({ id, hash }, now) => run(() => end(sql`id = ${id} and hash = ${hash}`, 'revoked', now)),
+
+    deleteRenewed: (id, lineage, renewedUntil, now) =>
+      run(() => end(sql`id = ${id} and lineage = ${lineage} and renewed_at <= ${renewedUntil}`, 'revoked', now)),
 
     deleteById: (id, now) => run(() => end(sql`id = ${id}`, 'revoked', now)),
 

@@ -40,11 +40,12 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
   return {
     publicKeys,
 
-    draw({ id, userId, username, createdAt, absoluteExpiresAt }) {
-      // The nonce makes of each renewal another secret: all else of it is the same.
+    draw({ id, userId, username, createdAt, absoluteExpiresAt }, renewed) {
+      // The nonce makes each renewal another secret. All else stays, the nonce of the first as the lineage.
       const nonce = randomBytes(12).toString('base64url')
+      const lineage = renewed === null ? {} : { lineage: lineagePartOf(renewed) }
       const issuedAt = Math.floor(createdAt / 1000)
-      const claims = { client_id: clientId, nonce, ...(username !== null && { username }) }
+      const claims = { client_id: clientId, nonce, ...lineage, ...(username !== null && { username }) }
       return new SignJWT(claims)
         .setProtectedHeader({ alg, typ: 'at+jwt', kid })
         .setIssuer(issuer)
@@ -66,7 +67,18 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
       if (typ !== 'at+jwt' || typeof kid !== 'string' || alg === undefined || algorithmOf.get(kid) !== alg) return null
       return typeof jti === 'string' && isTokenId(jti) ? { id: jti, hash: hash('sha256', secret, 'base64url') } : null
     },
+
+    lineageOf(secret) {
+      return hash('sha256', `lineage:${lineagePartOf(secret)}`, 'base64url')
+    },
   }
+}
+
+/** 96 random bits, which a JWT shares with those that it was renewed from and to. Empty if it is none of ours. */
+function lineagePartOf(secret: string): string {
+  const { nonce, lineage } = membersOf(secret.split('.')[1] ?? '')
+  const part = lineage ?? nonce
+  return typeof part === 'string' ? part : ''
 }
 
 /** Of one part of a JWT; nothing where it is no JSON object. */

@@ -24,6 +24,8 @@ export type TokenEvent =
       kind: TokenKind
       expiresAt: number
     }
+  /** A secret that was renewed away came back too late to have been in flight: one of two holders is a thief. */
+  | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
   /** Every token of the user but the one of the id `keep`; null: every one. */
   | { type: 'sessions ended'; userId: string; keep: string | null }
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
@@ -85,7 +87,8 @@ export interface ValidateOptions {
 
 export type Tokens = ReturnType<typeof createTokens>
 
-const mostExplanations = 100 // at a time: who scans for tokens shall not make the store explain each
+const mostExplanations = 100 // at a time: a scan for tokens must not make the store explain each
+const reuseGraceMs = 10_000 // after a renewal, in which requests with the old secret may still arrive
 
 /** Every function rejects with `unavailable` where the store could not be asked. */
 export function createTokens({
@@ -121,7 +124,7 @@ export function createTokens({
       ttlMs,
       refreshCount: 0,
     }
-    const secret = await format.draw(token)
+    const secret = await format.draw(token, null)
     const outcome = await ask(store.insert(refOf(secret), token, limits, createdAt))
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
@@ -133,19 +136,24 @@ export function createTokens({
   /** Of a secret that is well-formed. */
   const refOf = (secret: string): TokenRef => format.parse(secret) as TokenRef
 
-  async function validate(secrets: string[], { purpose, touch }: ValidateOptions): Promise<(TokenRecord | null)[]> {
+  /** `isUse`: an earlier secret of a session among them may end it. */
+  async function validate(
+    secrets: string[],
+    { purpose, touch }: ValidateOptions,
+    isUse = touch,
+  ): Promise<(TokenRecord | null)[]> {
     const refs = secrets.map(secret => format.parse(secret))
     const wellFormed = refs.filter(ref => ref !== null)
     const at = now()
     const found = wellFormed.length === 0 ? [] : await ask(store[touch ? 'touch' : 'look'](wellFormed, at, purpose))
     let next = 0
-    return refs.map(ref => {
+    return refs.map((ref, i) => {
       if (ref === null) {
         observe({ type: 'refused', tokenId: null, reason: 'malformed' })
         return null
       }
       const token = found[next++] ?? null
-      if (token === null) tellWhy(ref, at, purpose)
+      if (token === null) tellWhy(secrets[i] as string, ref, at, purpose, isUse)
       else if (touch) tell('slid', token)
       return token
     })
@@ -155,8 +163,8 @@ export function createTokens({
     observe({ type, tokenId: id, userId, kind, expiresAt })
   }
 
-  /** Nobody waits for it: the verdict has been given. */
-  function tellWhy(ref: { id: string; hash: string }, at: number, purpose: string | null): void {
+  /** Runs after the verdict: no request waits for it. A use of a secret that was renewed away long ago ends the session. */
+  function tellWhy(secret: string, ref: TokenRef, at: number, purpose: string | null, isUse: boolean): void {
     const notLookedUp = () => observe({ type: 'refused', tokenId: ref.id, reason: 'not looked up' })
     if (explanations >= mostExplanations) {
       notLookedUp()
@@ -167,13 +175,29 @@ export function createTokens({
       .explain(ref, at, purpose)
       .then(refusal => {
         observe({ type: 'refused', tokenId: ref.id, ...reasonOf(ref.id, refusal, at, startedAt) })
+        return isUse && refusal.reason === 'renewed' ? endReused(secret, ref.id, at) : undefined
       }, notLookedUp)
       .finally(() => explanations--)
   }
 
-  /** The live session of this secret as it is; null for every other token. */
+  /** RFC 9700, section 4.14.2. If the store is away, which its watcher reports, the next use tries again. */
+  async function endReused(secret: string, id: string, at: number): Promise<void> {
+    const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
+    if (ended === null) return
+    observe({ type: 'renewed_secret_reused', tokenId: id, userId: ended.userId })
+    tell('revoked', ended)
+    if (hasRelatives(ended)) await endRelatives(ended).catch(() => {})
+  }
+
+  /** Removes the token of this secret, be it the current one or one that was renewed away. */
+  async function remove(secret: string, ref: TokenRef): Promise<TokenRecord | null> {
+    const at = now()
+    // The order matters: a renewal in between makes the secret an earlier one, and never the other way round.
+    return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, format.lineageOf(secret), at, at))
+  }
+
   async function lookAtSession(secret: string): Promise<TokenRecord | null> {
-    const [seen] = await validate([secret], { purpose: null, touch: false })
+    const [seen] = await validate([secret], { purpose: null, touch: false }, true)
     if (!seen || isSession(seen)) return seen ?? null
     observe({ type: 'refused', tokenId: seen.id, reason: 'not a session' })
     return null
@@ -239,7 +263,10 @@ export function createTokens({
     },
 
     /** The tokens that are admitted, each extended or consumed by this; null for every other, whatever the reason. In order. */
-    validate,
+    validate: (secrets: string[], options: ValidateOptions) => validate(secrets, options),
+
+    /** The live session of this secret, neither extended nor consumed; null for every other token. */
+    lookAtSession,
 
     /** The session of this secret, extended; null for every other token, which is then neither extended nor consumed. */
     async useSession(secret: string): Promise<TokenRecord | null> {
@@ -253,11 +280,11 @@ export function createTokens({
       const session = await lookAtSession(secret)
       if (!session) return null
       const ref = refOf(secret)
-      const newSecret = await format.draw(session)
+      const newSecret = await format.draw(session, secret)
       const at = now()
-      const token = await ask(store.renew(ref, refOf(newSecret).hash, at))
+      const token = await ask(store.renew(ref, refOf(newSecret).hash, format.lineageOf(secret), at))
       if (token === null) {
-        tellWhy(ref, at, null)
+        tellWhy(secret, ref, at, null, true)
         return null
       }
       tell('renewed', token)
@@ -265,16 +292,20 @@ export function createTokens({
     },
 
     /**
-     * Ends the session of this secret, and all that its log-in led to; true also if it was dead already. False for a live
-     * token that is no session, which stays. Holds once resolved; if it rejects, the session must be taken for live.
+     * Ends the session of this secret, which may have been renewed away, and all that its log-in led to; true also if it
+     * was dead already. False for a live token that is no session, which stays. Holds once resolved; if it rejects, the session must be taken for live.
      */
     async endSession(secret: string): Promise<boolean> {
       const ref = format.parse(secret)
       if (ref === null) return true
       const [seen] = await ask(store.look([ref], now(), null))
-      if (!seen) return (await ask(store.explain(ref, now(), null))).reason !== 'other purpose'
+      if (!seen) {
+        const { reason } = await ask(store.explain(ref, now(), null))
+        if (reason === 'renewed') await endUnseen(remove(secret, ref))
+        return reason !== 'other purpose'
+      }
       if (!isSession(seen)) return false
-      await endLogin(seen, () => store.delete(ref, now()))
+      await endLogin(seen, () => remove(secret, ref))
       return true
     },
 
@@ -286,7 +317,7 @@ export function createTokens({
     /** The same for the token of this secret, whatever it is for; nothing if there is none. */
     async revoke(secret: string): Promise<void> {
       const ref = format.parse(secret)
-      if (ref) await endUnseen(store.delete(ref, now()))
+      if (ref) await endUnseen(remove(secret, ref))
     },
 
     /** The same by the id. False if there is no such token or, with a `userId`, it is not one of this user's sessions. */
