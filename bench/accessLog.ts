@@ -3,19 +3,30 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { readArguments, readCount } from '../scripts/arguments.ts'
 import type { ServiceMessage } from '../shared/service.ts'
 import { drive, median } from './load.ts'
 import { cpuMicros, describeMachine, serviceKey } from './processes.ts'
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '2' },
-    connections: { type: 'string', default: '64' },
-    against: { type: 'string', default: '' },
-  },
+const usage = `Usage: npm run bench:log -- [options]
+
+Measures what ACCESS_LOG=all costs against ACCESS_LOG=errors, with rounds interleaved. No tokens are checked, so that the
+log weighs most.
+
+  --rounds N        how many rounds, of which the median counts (5)
+  --seconds N       length of a round (2)
+  --connections N   clients (64)
+  --against FOLDER  measure another checkout beside this one; its bench/server.ts must know ACCESS_LOG`
+
+const options = readArguments(usage, {
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '2' },
+  connections: { type: 'string', default: '64' },
+  against: { type: 'string', default: '' },
 })
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
+const connections = readCount(usage, 'connections', options.connections)
 const folders = [process.cwd(), ...(options.against === '' ? [] : [options.against])]
 
 interface Row {
@@ -47,7 +58,7 @@ async function open(folder: string, accessLog: string): Promise<Row> {
 async function measure(row: Row, seconds: number): Promise<void> {
   const running = { process: row.child, addresses: {} }
   const before = cpuMicros(running)
-  const load = { url: row.url, connections: Number(options.connections), seconds, tokens: ['a'] }
+  const load = { url: row.url, connections, seconds, tokens: ['a'] }
   const { requests, perSecond } = await drive(load)
   row.requests += requests
   row.perSecond.push(perSecond)
@@ -60,8 +71,8 @@ for (const row of rows) {
   await measure(row, 1)
   Object.assign(row, { bytes: 0, requests: 0, perSecond: [], cpu: [] })
 }
-for (let round = 0; round < Number(options.rounds); round++) {
-  for (const row of rows) await measure(row, Number(options.seconds))
+for (let round = 0; round < rounds; round++) {
+  for (const row of rows) await measure(row, seconds)
 }
 console.log(describeMachine())
 for (const [i, { name, bytes, requests, perSecond, cpu }] of rows.entries()) {

@@ -1,7 +1,7 @@
 // npm run bench:fairness: how long the log-in of one user takes while another network keeps Auth busy. See --help
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
+import { readArguments, readCount } from '../scripts/arguments.ts'
 import { openPasswords } from '../services/auth/users/passwords.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'
@@ -16,23 +16,12 @@ users whose hash has a lower cost than PASSWORD_HASH_COST with those of unknown 
   --clients N   of each attack, 64 unless told
   --help        this`
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '10' },
-    clients: { type: 'string', default: '64' },
-    help: { type: 'boolean', default: false },
-  },
+const options = readArguments(usage, {
+  seconds: { type: 'string', default: '10' },
+  clients: { type: 'string', default: '64' },
 })
-if (options.help) {
-  console.log(usage)
-  process.exit(0)
-}
-const seconds = Number(options.seconds)
-const clients = Number(options.clients)
-if (!(seconds > 0 && clients > 0)) {
-  console.error(`--seconds and --clients: expected numbers above 0.\n\n${usage}`)
-  process.exit(2)
-}
+const seconds = readCount(usage, 'seconds', options.seconds)
+const clients = readCount(usage, 'clients', options.clients)
 
 const password = 'a bright new phrase 77'
 const attacker = '203.0.113.66'

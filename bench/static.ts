@@ -2,7 +2,7 @@
 // run; ends with the ratio of their p99.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { parseArgs } from 'node:util'
+import { readArguments, readCount } from '../scripts/arguments.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'
 import { describeMachine, logIn, start, startAuth, stopAll } from './processes.ts'
 
@@ -19,40 +19,19 @@ their ratio. Starts its own Auth and Business, and writes no file.
   --single           both services at one address: Business passes the file on
   --help             this`
 
-function readOptions() {
-  try {
-    return parseArgs({
-      options: {
-        readers: { type: 'string', default: '60' },
-        file: { type: 'string', default: '/docs/swagger-ui-bundle.js' },
-        connections: { type: 'string', default: '64' },
-        rounds: { type: 'string', default: '5' },
-        seconds: { type: 'string', default: '4' },
-        single: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    }).values
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${usage}`)
-    process.exit(2)
-  }
-}
-
-const { help, single, file, ...numbers } = readOptions()
-if (help) {
-  console.log(usage)
-  process.exit(0)
-}
-const [readers, connections, rounds, seconds] = [
-  numbers.readers,
-  numbers.connections,
-  numbers.rounds,
-  numbers.seconds,
-].map(Number) as [number, number, number, number]
-if (![readers, connections, rounds, seconds].every(value => Number.isInteger(value) && value > 0)) {
-  console.error(`--readers, --connections, --rounds and --seconds: expected whole numbers above 0\n\n${usage}`)
-  process.exit(2)
-}
+const options = readArguments(usage, {
+  readers: { type: 'string', default: '60' },
+  file: { type: 'string', default: '/docs/swagger-ui-bundle.js' },
+  connections: { type: 'string', default: '64' },
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '4' },
+  single: { type: 'boolean', default: false },
+})
+const { single, file } = options
+const readers = readCount(usage, 'readers', options.readers)
+const connections = readCount(usage, 'connections', options.connections)
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
 
 // Readers that are stopped in the middle of an answer are warned of in the log.
 const quiet = { LOG_LEVEL: 'error' }

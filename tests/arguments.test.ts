@@ -17,7 +17,6 @@ const commands: Record<string, string> = {
   'scripts/forwardPort.ts': 'scripts/node scripts/forwardPort.ts',
   'scripts/postmanFlow.ts': 'scripts/node scripts/postmanFlow.ts',
 }
-delete commands['npm run fuzz'] // reads its arguments by itself
 
 /** As npm does: the arguments come behind the command. */
 async function run(command: string, ...args: string[]) {
