@@ -30,6 +30,12 @@ const internalRoutes = [
   'POST /tokens',
   'DELETE /tokens/expired',
   'GET /admin/users',
+  'POST /admin/users',
+  'GET /admin/users/nobody',
+  'PATCH /admin/users/nobody',
+  'DELETE /admin/users/nobody',
+  'POST /admin/users/nobody/unlock',
+  'POST /admin/users/nobody/reset',
   'GET /events',
 ]
 const demo = { username: 'demo@example.com', password: 'postman' }

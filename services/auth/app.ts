@@ -137,7 +137,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const { registration, emailConfirmation } = config
   const account = userRoutes({ users, links, throttles, registration, emailConfirmation })
   const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
-  const accounts = adminUserRoutes(users)
+  const accounts = adminUserRoutes({ users, links, throttles })
   const { accessLog, maxConnections, edge, tls, internalTls } = config
   const docs = docsRoutes('Auth', describeAuth('..'), config.businessUrl)
   const internalDocs = docsRoutes('Auth, internal', describeAuthInternal('..'), null)
@@ -197,7 +197,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       'DELETE /tokens/expired': [requireAdminKey, operator.sweep],
       'DELETE /tokens/:id': [requireAdminKey, operator.end],
       'GET /admin/users': [requireAdminKey, accounts.list],
+      'POST /admin/users': [requireAdminKey, accounts.create],
+      'GET /admin/users/:id': [requireAdminKey, accounts.show],
+      'PATCH /admin/users/:id': [requireAdminKey, accounts.change],
       'DELETE /admin/users/:id': [requireAdminKey, accounts.remove],
+      'POST /admin/users/:id/unlock': [requireAdminKey, accounts.unlock],
+      'POST /admin/users/:id/reset': [requireAdminKey, accounts.reset],
       'DELETE /admin/users/:id/sessions': [requireAdminKey, sessions.endAnybodys],
       'GET /health': [health],
       'GET /ready': [readiness(whyNoVerdicts)],

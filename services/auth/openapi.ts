@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/openapi.ts'
 import { tokenKinds, validateTokenSchema } from '../../shared/validateToken.ts'
-import { userQuerySchema } from './routes/adminUsers.ts'
+import { newUserSchema, userChangeSchema, userQuerySchema } from './routes/adminUsers.ts'
 import { credentialsSchema } from './routes/credentials.ts'
 import { introspectionSchema, introspectSchema } from './routes/introspect.ts'
 import { linkSchema, resetSchema, usernameSchema } from './routes/links.ts'
@@ -37,8 +37,10 @@ const sessions = z.strictObject({
 
 const user = z.strictObject({ id: z.string(), username: z.string(), createdAt: at })
 
+const adminUser = user.extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })
+
 const userPage = z.strictObject({
-  users: z.array(user.extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })),
+  users: z.array(adminUser),
   next: z.string().nullable(),
 })
 
@@ -354,12 +356,63 @@ const internalOperations: Operations = {
     problems: { 400: 'Two keys.', 401: noKey },
   },
   'GET /admin/users': {
-    summary: 'A page of the users, without hashes, or one by the username',
+    summary:
+      'A page of the users, without hashes; all, those whose username begins with `search`, or one by `username`',
     tag: 'For the operator',
     lock: 'adminKey',
     query: userQuerySchema,
     answers: { 200: { description: 'A page', body: userPage } },
     problems: { 401: noKey },
+  },
+  'POST /admin/users': {
+    summary: 'Creates a user, with a password, or with a link by mail to choose one',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    body: newUserSchema,
+    answers: { 201: { description: 'The user', body: adminUser } },
+    problems: { 401: noKey, 409: 'The username is taken.' },
+  },
+  'GET /admin/users/:id': {
+    summary: 'One user, without the hash',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 200: { description: 'The user', body: adminUser } },
+    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+  },
+  'PATCH /admin/users/:id': {
+    summary: 'Disables a user, which ends every token, or enables the user again',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    body: userChangeSchema,
+    answers: { 200: { description: 'The user', body: adminUser } },
+    problems: { 401: noKey, 404: 'There is no such user.' },
+  },
+  'POST /admin/users/:id/unlock': {
+    summary: 'Forgets the wrong passwords that keep a user from logging in at new addresses',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: { 204: { description: 'They are forgotten' } },
+    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+  },
+  'POST /admin/users/:id/reset': {
+    summary: 'A link to choose a new password: by mail, or in the answer if no mail can go to this user',
+    tag: 'For the operator',
+    lock: 'adminKey',
+    answers: {
+      200: {
+        description: 'The link was sent, or is here',
+        body: z.union([
+          z.strictObject({ sent: z.literal(true) }),
+          z.strictObject({ sent: z.literal(false), link: z.string(), expiresAt: at }),
+        ]),
+      },
+    },
+    problems: {
+      400: 'Two keys.',
+      401: noKey,
+      404: 'There is no such user.',
+      409: 'The user was changed at this moment.',
+    },
   },
   'DELETE /admin/users/:id': {
     summary: 'Ends every token of a user, then forgets him',

@@ -93,6 +93,30 @@ export function userStoreContract(getStore: () => UserStore): void {
     expect(pages.every(page => page.length <= 3)).to.equal(true)
   })
 
+  it('finds the users whose username begins with a text, page by page and byte by byte', async () => {
+    const stem = randomUUID()
+    const names = ['', 'a', 'ab', 'ab%', 'ab_c', 'b', 'é', 'zé', '🦊'].map(end => stem + end)
+    for (const username of names) await getStore().insert(newUser({ username }))
+    const found = async (prefix: string) => {
+      const pages: UserRecord[] = []
+      for (let page: UserRecord[] = [], after: string | null = null; ; after = page.at(-1)?.id ?? null) {
+        page = await getStore().search(prefix, after, 2)
+        pages.push(...page)
+        if (page.length < 2) break
+      }
+      expect(pages.map(({ id }) => id)).to.deep.equal(pages.map(({ id }) => id).toSorted())
+      return pages.map(({ username }) => username.slice(stem.length)).toSorted()
+    }
+    expect(await found(stem)).to.deep.equal(names.map(name => name.slice(stem.length)).toSorted())
+    expect(await found(`${stem}ab`)).to.deep.equal(['ab', 'ab%', 'ab_c'])
+    expect(await found(`${stem}ab%`)).to.deep.equal(['ab%'])
+    expect(await found(`${stem}_`)).to.deep.equal([])
+    expect(await found(`${stem}A`)).to.deep.equal([])
+    expect(await found(`${stem}🦊`)).to.deep.equal(['🦊'])
+    expect(await getStore().search(`${stem}\0`, null, 2)).to.deep.equal([])
+    expect((await getStore().search('', null, 3)).length).to.equal(3)
+  })
+
   it('finds those whose tokens are still to be ended, and no others', async () => {
     const [done, unfinished] = [newUser({ credentialVersion: 4, endedVersion: 4 }), newUser({ credentialVersion: 2 })]
     for (const user of [done, unfinished]) await getStore().insert(user)
@@ -158,6 +182,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       () => store.update('somebody', 1, { confirmedAt: 1 }),
       () => store.delete('somebody'),
       () => store.list(null, 1),
+      () => store.search('some', null, 1),
       () => store.findUnfinished(1),
     ]) {
       const outcome = await call().then(

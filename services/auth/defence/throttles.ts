@@ -324,6 +324,15 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
       await Promise.all([known.put(pair, 1), forget([all, pair, atLimit, session.account, session.pair])])
     },
 
+    /**
+     * For the operator: forgets the failures that keep the user from logging in at new addresses, and from changing the
+     * password within a session. Those at an address where the user has logged in before are counted by themselves, and stay.
+     */
+    async unlock(account: string): Promise<void> {
+      const { account: all, session } = keysOf({ account, address: '' })
+      await forget([all, session.account])
+    },
+
     /** Throws 429 where too many mails were asked for, whether there is such an account or not. */
     async mayMail(account: string, address: string): Promise<void> {
       await take(mailsOfAddress, networkOf(address), perAddress.mails, 'mails of an address', address)

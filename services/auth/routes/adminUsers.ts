@@ -1,38 +1,106 @@
-// GET /admin/users and DELETE /admin/users/:id: the operator's view of the users.
+// /admin/users: the operator finds, creates, disables, unlocks, resets and deletes users.
 import { z } from 'zod'
+import { bodyReader } from '../../../shared/body.ts'
 import { AppError } from '../../../shared/errors.ts'
-import type { Handler } from '../../../shared/http.ts'
-import type { UserRecord, Users } from '../users/users.ts'
+import type { Context, Handler } from '../../../shared/http.ts'
+import type { Throttles } from '../defence/throttles.ts'
+import type { Links } from '../users/links.ts'
+import { noPassword, type UserRecord, type Users } from '../users/users.ts'
+import { clientOf, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 
-export const userQuerySchema = z.strictObject({
-  limit: pageSize,
-  after: z.string().max(256).optional(),
-  username: z.string().max(256).optional(),
-})
-const userQueryExpected = `${pageSizeExpected}, after (an id), username, each at most once`
+export const userQuerySchema = z
+  .strictObject({
+    limit: pageSize,
+    after: z.string().max(256).optional(),
+    username: z.string().max(256).optional(),
+    search: z.string().max(256).optional(),
+  })
+  .refine(({ username, search }) => username === undefined || search === undefined)
+const userQueryExpected = `${pageSizeExpected}, after (an id), and username or search (how usernames begin), each at most once`
 
-export function adminUserRoutes(users: Users) {
+export const newUserSchema = z.strictObject({ username: text('username'), password: text('password').optional() })
+export const userChangeSchema = z.strictObject({ disabled: z.boolean('expected disabled, true or false') })
+
+const readNewUser = bodyReader(newUserSchema)
+const readChange = bodyReader(userChangeSchema)
+
+export interface AdminUserRoutesOptions {
+  users: Users
+  links: Links
+  throttles: Pick<Throttles, 'unlock'>
+}
+
+export function adminUserRoutes({ users, links, throttles }: AdminUserRoutesOptions) {
+  async function userOf(ctx: Context): Promise<UserRecord> {
+    const user = await users.find(String(ctx.params['id']))
+    if (user === null) throw noSuchUser()
+    return user
+  }
+
   const list: Handler = async ctx => {
-    const { limit, after = null, username } = readQuery(ctx, userQuerySchema, userQueryExpected)
+    const { limit, after = null, username, search } = readQuery(ctx, userQuerySchema, userQueryExpected)
     if (username !== undefined) {
       const user = await users.findByUsername(username)
       ctx.body = { users: user ? [adminUser(user)] : [], next: null }
       return
     }
-    const page = await users.list(after, limit)
+    const page = await (search === undefined ? users.list(after, limit) : users.search(search, after, limit))
     ctx.body = { users: page.map(adminUser), next: page.length === limit ? (page.at(-1) as UserRecord).id : null }
   }
 
+  const create: Handler = async ctx => {
+    const { username, password } = await readNewUser(ctx)
+    if (password !== undefined) users.requireGoodCredentials({ username, password })
+    else {
+      users.requireGoodUsername(username)
+      if (!links.canMail(username)) {
+        throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
+      }
+    }
+    const passwordHash = password === undefined ? noPassword : await users.hash({ username, password }, clientOf(ctx))
+    const user = await users.insert({ username, passwordHash }, { confirmed: password !== undefined })
+    if (user === null) throw new AppError('conflict', 'This username is taken.')
+    if (password === undefined) await links.offerReset(user, clientOf(ctx))
+    ctx.status = 201
+    ctx.body = adminUser(user)
+  }
+
+  const show: Handler = async ctx => {
+    ctx.body = adminUser(await userOf(ctx))
+  }
+
+  const change: Handler = async ctx => {
+    const { disabled } = await readChange(ctx)
+    const { id } = await userOf(ctx)
+    if (!(await (disabled ? users.disable(id) : users.enable(id)))) throw noSuchUser()
+    ctx.body = adminUser(await userOf(ctx))
+  }
+
   const remove: Handler = async ctx => {
-    if (!(await users.remove(String(ctx.params['id'])))) throw new AppError('not_found', 'There is no such user.')
+    if (!(await users.remove(String(ctx.params['id'])))) throw noSuchUser()
     ctx.status = 204
   }
 
-  return { list, remove }
+  const unlock: Handler = async ctx => {
+    await throttles.unlock((await userOf(ctx)).username)
+    ctx.status = 204
+  }
+
+  const reset: Handler = async ctx => {
+    const offer = await links.offerReset(await userOf(ctx), clientOf(ctx))
+    if (offer === null) throw new AppError('conflict', 'The account was changed at this moment by another request.')
+    ctx.body = offer
+  }
+
+  return { list, create, show, change, remove, unlock, reset }
 }
 
 /** Everything but the hash. */
 function adminUser({ id, username, createdAt, confirmedAt, disabledAt, deletedAt }: UserRecord) {
   return { id, username, createdAt, confirmedAt, disabledAt, deletedAt }
+}
+
+function noSuchUser(): AppError {
+  return new AppError('not_found', 'There is no such user.')
 }

@@ -450,6 +450,15 @@ export async function openUserStore(): Promise<UserStore> {
       return ids.slice(0, limit).map(id => ({ ...(byId.get(id) as UserRecord) }))
     },
 
+    async search(prefix, afterId, limit) {
+      gate.check()
+      const found = [...byId.values()].filter(({ id, username }) => {
+        return username.startsWith(prefix) && (afterId === null || id > afterId)
+      })
+      found.sort((a, b) => (a.id < b.id ? -1 : 1))
+      return found.slice(0, limit).map(user => ({ ...user }))
+    },
+
     async findUnfinished(limit) {
       gate.check()
       const unfinished = [...byId.values()].filter(user => user.endedVersion < user.credentialVersion)

@@ -190,6 +190,9 @@ export interface UserStore {
   /** At most `limit` users in the order of their ids, those after `afterId`; null begins with the first. */
   list(afterId: string | null, limit: number): Promise<UserRecord[]>
 
+  /** As `list`, of the users whose username begins with `prefix`, which is normalised. */
+  search(prefix: string, afterId: string | null, limit: number): Promise<UserRecord[]>
+
   /** At most `limit` users whose `endedVersion` is below their `credentialVersion`. */
   findUnfinished(limit: number): Promise<UserRecord[]>
 

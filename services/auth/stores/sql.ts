@@ -340,6 +340,8 @@ function inOrder(
   })
 }
 
+const lastCodePoint = '\u{10ffff}' // no character, so no username has it
+
 const userColumns = [
   'id',
   'username',
@@ -411,6 +413,20 @@ export async function openUserStore(url: string, warn: (warning: string) => void
       return run(async () => {
         if (afterId !== null && !isStorable(afterId)) return []
         const query = users().orderBy('id').limit(limit)
+        const rows = await (afterId === null ? query : query.where('id', '>', afterId)).execute()
+        return rows.map(row => ({ ...row }))
+      })
+    },
+
+    search(prefix, afterId, limit) {
+      return run(async () => {
+        if (!isStorable(prefix + (afterId ?? ''))) return []
+        // By bytes, as SQLite compares anyway: in the collation of a database a prefix is no range.
+        const username = database.dialect === 'postgres' ? sql`username collate "C"` : sql`username`
+        const query = users()
+          .where(sql<boolean>`${username} >= ${prefix} and ${username} < ${prefix + lastCodePoint}`)
+          .orderBy('id')
+          .limit(limit)
         const rows = await (afterId === null ? query : query.where('id', '>', afterId)).execute()
         return rows.map(row => ({ ...row }))
       })

@@ -43,14 +43,19 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
     )
   }
 
-  async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => Content) {
-    // Before the links that he has end for this one: an operator's may be the only one for who has no address.
-    if (!isAddress(user.username)) return
+  /** The older links of this purpose end. Null if the user's credentials changed at this moment. */
+  async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
     const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
-    const terms = { kind: 'single-use', purpose, owner: user, login: null, ...life } as const
-    const issued = await tokens.issueOnly(terms)
-    // Behind the #: it reaches no server, no log and no Referer before somebody presses the button on that page.
-    if (issued) send(user, client, mail(`${publicUrl}/account#${purpose}=${issued.secret}`))
+    const issued = await tokens.issueOnly({ kind: 'single-use', purpose, owner: user, login: null, ...life })
+    // Behind the #, so that it reaches no server, log or Referer before the button on that page is pressed.
+    return issued && { link: `${publicUrl}/account#${purpose}=${issued.secret}`, expiresAt: issued.token.expiresAt }
+  }
+
+  async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => Content) {
+    // Checked first, because a new link ends the older ones: one from an operator may be all that this user has.
+    if (!isAddress(user.username)) return
+    const issued = await issueLink(user, purpose)
+    if (issued) send(user, client, mail(issued.link))
   }
 
   function send({ id, username }: UserRecord, { address }: Client, content: Content): void {
@@ -63,17 +68,18 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
       text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
     }))
 
+  /** For a user without a password. */
+  const choosePassword = (link: string) => ({
+    subject: 'Choose a password',
+    text: `There is an account with this address that has no password: an operator made it, or the address was registered more than once before it was confirmed, and then none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you do not expect this, do nothing: the account stays closed.\n`,
+  })
+
   /**
    * For an unconfirmed user. If the address was registered more than once, nothing tells which of the passwords was typed
    * by the owner of the mailbox: then the link asks for one.
    */
   const sendFirstLink = (user: UserRecord, client: Client) =>
-    user.passwordHash === noPassword
-      ? sendLink(user, 'reset', client, link => ({
-          subject: 'Choose a password',
-          text: `This address was registered more than once before it was confirmed, so none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you have not registered, do nothing: the account stays closed.\n`,
-        }))
-      : sendConfirmation(user, client)
+    user.passwordHash === noPassword ? sendLink(user, 'reset', client, choosePassword) : sendConfirmation(user, client)
 
   /** Tells the user by mail that the password has changed. */
   function tellOfChange(user: UserRecord, client: Client): void {
@@ -135,6 +141,28 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
     },
 
     tellOfChange,
+
+    /** Whether a mail can go to a user of this name. */
+    canMail: (username: string) => mailer !== null && isAddress(username),
+
+    /**
+     * For the operator: a link to choose a password, by mail, or as the answer if no mail can go to this user. Null if the
+     * user's credentials changed at this moment.
+     */
+    async offerReset(
+      user: UserRecord,
+      client: Client,
+    ): Promise<{ sent: true } | { sent: false; link: string; expiresAt: number } | null> {
+      const issued = await issueLink(user, 'reset')
+      if (issued === null) return null
+      if (mailer === null || !isAddress(user.username)) return { sent: false, ...issued }
+      const fromOperator = {
+        subject: 'Choose a new password',
+        text: `An operator has asked you to choose a new password. To do so, open\n\n${issued.link}\n\nwithin 30 minutes. Until then your password stays as it is.\n`,
+      }
+      send(user, client, user.passwordHash === noPassword ? choosePassword(issued.link) : fromOperator)
+      return { sent: true }
+    },
 
     /** False for a token that confirms nothing: unknown, used, expired, replaced by a newer one. */
     async confirm(secret: string): Promise<boolean> {

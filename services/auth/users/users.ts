@@ -341,6 +341,11 @@ export function createUsers({
       return ask(store.list(afterId, limit))
     },
 
+    /** As `list`, of the users whose username begins with `prefix`. */
+    search(prefix: string, afterId: string | null, limit: number): Promise<UserRecord[]> {
+      return ask(store.search(normalise(prefix), afterId, limit))
+    },
+
     /**
      * Takes up every change whose tokens are still to be ended: the process or the token store was gone in between. Not
      * one that may be under way, here or in another process: that knows of a token to keep, and this does not.
