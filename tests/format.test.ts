@@ -1,5 +1,6 @@
 // tokens/format.ts: the secret's shape.
 import { readFileSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
 import { expect } from 'chai'
 import type { TokenRecord } from '../services/auth/stores/ports.ts'
 import {
@@ -52,6 +53,20 @@ describe('the format of a token', () => {
     for (const other of [...others, secret.toUpperCase(), secret.repeat(40)]) expect(parseSecret(other)).to.equal(null)
   })
 
+  it('is refused with a right checksum when its prefix, its length or a character is none of ours', () => {
+    const seal = (text: string) => {
+      let digits = ''
+      for (let rest = crc32(text); digits.length < 6; rest = Math.floor(rest / 62))
+        digits = alphabet[rest % 62] + digits
+      return text + digits
+    }
+    const body = drawSecret(id).slice(0, -6)
+    expect(parseSecret(seal(body))).to.not.equal(null)
+    for (const other of [`LK_${body.slice(3)}`, `${body}0`, body.slice(0, -1), `${body.slice(0, -1)}-`, '']) {
+      expect(parseSecret(seal(other)), other).to.equal(null)
+    }
+  })
+
   it('has no two secrets alike and uses every character as often', () => {
     const secrets = Array.from({ length: 20_000 }, () => drawSecret(id))
     expect(new Set(secrets).size).to.equal(secrets.length)
@@ -87,6 +102,8 @@ describe('the format of a token', () => {
     expect(tagOf('a user'))
       .to.equal(tagOf('a user'))
       .and.to.match(/^[0-9A-Za-z]{4}$/)
+    // Stores keep tokens under it: a new version of Latchkey must find those of the last one.
+    expect(tagOf('a user')).to.equal('P9tP')
     expect(drawTokenId('a user', now)).to.match(new RegExp(`^${tagOf('a user')}[0-9A-Za-z]{10}$`))
     expect(new Set(Array.from({ length: 1000 }, (_, i) => tagOf(`user ${i}`))).size).to.be.above(990)
     expect(new Set(Array.from({ length: 1000 }, () => drawTokenId(null, now).slice(0, 4))).size).to.be.above(990)

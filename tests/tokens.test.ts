@@ -108,6 +108,7 @@ describe('tokens', () => {
     expect(await tokens.endSession(secret)).to.equal(true)
     expect(await isLive(secret)).to.equal(false)
     expect(await tokens.endSession(secret)).to.equal(true)
+    expect(events.filter(({ type }) => type === 'revoked')).to.have.length(1)
   })
 
   it('are ended by their id by anybody who may; by a user only where they are his own sessions', async () => {
@@ -219,6 +220,71 @@ describe('tokens', () => {
     }
   })
 
+  it('of one purpose end when the user gets another of that purpose; all other tokens stay', async () => {
+    const reset = { kind: 'single-use', purpose: 'reset', owner, ttlMs, absoluteTtlMs } as const
+    const isLiveReset = async ({ secret }: IssuedToken) =>
+      (await tokens.validate([secret], { purpose: 'reset', touch: false }))[0] !== null
+    const login = await logIn()
+    const confirm = await issue({ kind: 'fixed', purpose: 'confirm' })
+    const strangers = await issue({ ...reset, owner: { ...owner, id: 'user-2' } })
+    const [first, second] = [await issue(reset), (await tokens.issueOnly(reset)) as IssuedToken]
+    expect([await isLiveReset(first), await isLiveReset(second), await isLiveReset(strangers)]).to.deep.equal([
+      false,
+      true,
+      true,
+    ])
+    expect((await tokens.tokensOf(owner.id)).map(({ id }) => id)).to.deep.equal(
+      [login, confirm, second].map(({ token }) => token.id),
+    )
+    expect(events.flatMap(event => (event.type === 'revoked' ? [event.tokenId] : []))).to.deep.equal([first.token.id])
+  })
+
+  it('are revoked by their secret, of whatever kind and purpose; a secret without a token revokes nothing', async () => {
+    const [own, bound] = [await logIn(), await issue({ purpose: 'reset' })]
+    const kept = await logIn()
+    const unknown = drawSecret(drawTokenId(owner.id, clock.now()))
+    for (const secret of ['junk', unknown, own.secret, own.secret, bound.secret]) await tokens.revoke(secret)
+    expect(await tokens.tokensOf(owner.id)).to.deep.equal([kept.token])
+    const revoked = events.flatMap(event => (event.type === 'revoked' ? [event.tokenId] : []))
+    expect(revoked).to.deep.equal([own.token.id, bound.token.id])
+  })
+
+  it('that are sessions are extended by their use', async () => {
+    const { secret, token } = await logIn()
+    clock.advance(1000)
+    expect(await tokens.useSession(secret)).to.deep.equal({
+      ...token,
+      lastUsedAt: clock.now(),
+      expiresAt: clock.now() + ttlMs,
+      refreshCount: 1,
+    })
+  })
+
+  it('that are no sessions are neither listed as sessions nor ended as one by the user', async () => {
+    const own = await logIn()
+    const others = [await issue({ kind: 'fixed' }), await issue({ kind: 'sliding', purpose: 'reset' })]
+    expect(await tokens.sessionsOf(owner.id)).to.deep.equal([own.token])
+    for (const { token } of others) expect(await tokens.revokeById(token.id, owner.id)).to.equal(false)
+    expect(await tokens.tokensOf(owner.id)).to.deep.equal([own, ...others].map(({ token }) => token))
+  })
+
+  it('that do not exist are not revoked: the answer says so, and no event says otherwise', async () => {
+    expect(await tokens.revokeById(drawTokenId(owner.id, clock.now()))).to.equal(false)
+    expect(events).to.deep.equal([])
+  })
+
+  it('are counted by kind, and the store can be reached without an event', async () => {
+    await logIn()
+    await issue({ kind: 'fixed' })
+    events.length = 0
+    expect(await tokens.census()).to.deep.equal({ sliding: 1, fixed: 1, 'single-use': 0 })
+    await tokens.reachStore()
+    await new Promise(setImmediate)
+    expect(events).to.deep.equal([])
+    await store.close()
+    expect(await tokens.reachStore().catch((error: AppError) => error.code)).to.equal('unavailable')
+  })
+
   it('tell what happened by their ids, never by their secrets', async () => {
     const { secret, token } = await logIn()
     await tokens.validate([secret, 'junk'], session)
@@ -302,6 +368,24 @@ describe('tokens', () => {
       expect(await refuse(bound.secret)).to.deep.equal({ reason: 'other purpose' })
     })
 
+    it('malformed, or not a session where one is required', async () => {
+      await tokens.validate(['junk'], session)
+      expect(await lastReason()).to.deep.equal({ reason: 'malformed' })
+      await tokens.useSession((await issue({ kind: 'fixed' })).secret)
+      expect(await lastReason()).to.deep.equal({ reason: 'not a session' })
+    })
+
+    it('revoked, also where that happens in the middle of a renewal', async () => {
+      const { secret, token } = await logIn()
+      const { renew } = store
+      store.renew = async (...args) => {
+        await store.deleteById(token.id, clock.now())
+        return renew(...args)
+      }
+      expect(await tokens.renew(secret)).to.equal(null)
+      expect(await lastReason()).to.deep.equal({ reason: 'revoked', secondsAgo: 0 })
+    })
+
     it('but no more than 100 at a time: a scan must not cost the store twice', async () => {
       const unknown = Array.from({ length: 150 }, () => drawSecret(drawTokenId(null, clock.now())))
       await tokens.validate(unknown, session)
@@ -309,6 +393,8 @@ describe('tokens', () => {
       const reasons = events.map(event => (event.type === 'refused' ? event.reason : ''))
       expect(reasons.filter(reason => reason === 'not looked up')).to.have.length(50)
       expect(reasons.filter(reason => reason === 'never existed')).to.have.length(100)
+      const next = drawSecret(drawTokenId(null, clock.now()))
+      expect(await refuse(next), 'one after them').to.deep.equal({ reason: 'never existed' })
     })
   })
 })
