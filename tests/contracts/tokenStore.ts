@@ -715,7 +715,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   })
 
   describe('list', () => {
-    it('shows every live token, page by page, and none that is dead or ended', async () => {
+    it('shows every live token, page by page, and none that is dead, ended or deleted', async () => {
       await sweepAll(start + 20 * minute)
       const userId = randomUUID()
       const live = await Promise.all(Array.from({ length: 17 }, () => inserted()))
@@ -724,7 +724,9 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
         await inserted({ kind: 'single-use', purpose: 'reset' }),
       )
       await inserted({ expiresAt: start + 1 })
+      const { ref: deleted } = await inserted()
       const { ref: ended } = await inserted({ userId })
+      await getStore().delete(deleted, start)
       await getStore().endUser(ended.id.slice(0, 4), userId, 2, null)
       const found = new Map<string, TokenRecord>()
       let cursor: string | null = null
@@ -754,6 +756,16 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await getStore().delete(ref, start)
       await sweepAll(start + 1)
       expect(await getStore().census()).to.deep.equal({ sliding: 3, fixed: 2, 'single-use': 1 })
+    })
+
+    it('counts a session once that was kept when the others of its user ended', async () => {
+      await sweepAll(start + 20 * minute)
+      const userId = randomUUID()
+      const { token } = await inserted({ userId })
+      await inserted({ userId })
+      await getStore().endUser(token.id.slice(0, 4), userId, 2, token.id)
+      await sweepAll(start)
+      expect(await getStore().census()).to.deep.equal({ sliding: 1, fixed: 0, 'single-use': 0 })
     })
   })
 
