@@ -1,7 +1,9 @@
 // stores/memoryIndex.ts: finds what was added and not removed since, however it grew and whatever collides.
 import { expect } from 'chai'
 import fc from 'fast-check'
+import { openTokenStore } from '../services/auth/stores/memory.ts'
 import { createSlotIndex } from '../services/auth/stores/memoryIndex.ts'
+import type { TokenRecord } from '../services/auth/stores/ports.ts'
 
 const notFound = -1
 
@@ -47,6 +49,52 @@ describe('the index of the memory store', () => {
       index.remove(1, slot)
       expect(index.find(1, found => found === slot)).to.equal(notFound)
     }
+  })
+})
+
+describe('the memory store', () => {
+  const unlimited = { perUser: Infinity, total: Infinity }
+  const hash = 'A'.repeat(43)
+  const guest: Omit<TokenRecord, 'id'> = {
+    kind: 'fixed',
+    purpose: null,
+    userId: null,
+    username: null,
+    credentialVersion: 0,
+    createdAt: 0,
+    lastUsedAt: 0,
+    expiresAt: 1000,
+    absoluteExpiresAt: 1000,
+    ttlMs: 1000,
+    refreshCount: 0,
+  }
+
+  it('tells ids apart that differ in one part only: the user, the second or the random end', async () => {
+    const store = await openTokenStore()
+    const parts = Array.from({ length: 30 }, (_, i) => String(i))
+    // So many that the index often meets one of them on its way to another.
+    const ids = parts.flatMap(tag =>
+      parts.flatMap(time => parts.map(end => tag.padStart(4, '0') + time.padStart(5, '0') + end.padStart(5, '0'))),
+    )
+    let taken = 0
+    for (const id of ids) {
+      if ((await store.insert({ id, hash }, { ...guest, id }, unlimited, 0)) !== 'inserted') taken++
+    }
+    expect(taken).to.equal(0)
+    await store.close()
+  })
+
+  it('remembers the last 10 000 ends, to explain them', async () => {
+    const store = await openTokenStore()
+    const ids = Array.from({ length: 10_001 }, (_, i) => `user00abc${String(i).padStart(5, '0')}`)
+    for (const id of ids) {
+      await store.insert({ id, hash }, { ...guest, id }, unlimited, 0)
+      await store.delete({ id, hash }, 0)
+    }
+    const whyNot = async (id: string) => (await store.explain({ id, hash }, 0, null)).reason
+    const [oldest = '', next = ''] = ids
+    expect([await whyNot(oldest), await whyNot(next)]).to.deep.equal(['unknown', 'revoked'])
+    await store.close()
   })
 })
 
