@@ -8,8 +8,8 @@ type Lock = 'open' | 'bearer' | 'serviceKey' | 'client' | 'adminKey'
 
 export interface Operation {
   summary: string
-  /** The listener's document groups by it. */
-  tag: string
+  /** A name in `tagDescriptions`; the listener's document groups by it. */
+  tag: Tag
   lock: Lock
   body?: z.ZodType
   /** The body may be a form, too. */
@@ -20,6 +20,18 @@ export interface Operation {
   /** Status of 400 and above -> when. Its body is a problem document. */
   problems?: Record<number, string>
 }
+
+const tagDescriptions = {
+  Sessions: 'Log in, renew and end sessions',
+  Account: 'Register, and change what belongs to a user',
+  Standards: 'Routes that an RFC defines',
+  'For services': 'Is this token good? With the service key',
+  'For the operator': 'Tokens, users and events, with the admin key',
+  Data: 'What tokens are for',
+  Documents: 'Pages, and what they load',
+  Health: 'For balancers, probes and Prometheus',
+}
+type Tag = keyof typeof tagDescriptions
 
 /** `METHOD /path` -> its description; the same names as in the list of routes, `ANY` too. */
 export type Operations = Record<string, Operation>
@@ -41,7 +53,7 @@ export const problemSchema = z
     error: z.enum(Object.keys(statusOf)),
     requestId: z.string(),
   })
-  .meta({ description: 'RFC 9457; `error` is the code to switch on, `detail` is for people' })
+  .meta({ id: 'Problem', description: 'RFC 9457; `error` is the code to switch on, `detail` is for people' })
 
 /** What every service has. */
 export const healthOperations = {
@@ -94,10 +106,13 @@ const security: Record<Lock, Record<string, string[]>[]> = {
   adminKey: [{ adminKey: [] }],
 }
 
-const problemAnswer = (description: string) => ({
-  description,
-  content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
-})
+const lockDescriptions: Record<Lock, string> = {
+  open: 'Needs no token and no key.',
+  bearer: 'Needs the token of a session, once: in `Authorization: Bearer` or in the header `token`.',
+  serviceKey: 'Needs `SERVICE_KEY` or `ADMIN_KEY` in `Authorization: Bearer`.',
+  client: 'Needs `SERVICE_KEY` or `ADMIN_KEY`, in `Authorization: Bearer` or as the password of HTTP Basic.',
+  adminKey: 'Needs `ADMIN_KEY` in `Authorization: Bearer`.',
+}
 
 /** All that OpenAPI has a name for. */
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
@@ -109,8 +124,9 @@ const bodyProblems = {
   415: 'Another content type, charset or encoding than this route takes.',
 }
 
-/** Of every route: faults of ours. */
-const faults = {
+/** What every route may answer. */
+const commonProblems = {
+  400: 'The request is malformed; `detail` says what is expected.',
   500: 'A fault of ours; the log has it under the `requestId`.',
   503: 'Could not: closing, too busy, or something behind it gives no answer. `Retry-After` says when to try again.',
 }
@@ -118,25 +134,42 @@ const faults = {
 /** The document of one listener. */
 export function describeApi(operations: Operations, { title, description, server }: ApiInfo): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {}
+  const schemas: Record<string, object> = {}
   for (const [route, operation] of Object.entries(operations)) {
     const [method, path] = route.split(' ') as [string, string]
     const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
     const known = paths[template] ?? {}
     paths[template] = known
-    const described = describeOperation(operation, template)
-    for (const name of method === 'ANY' ? anyMethod : [method]) known[name.toLowerCase()] = described
+    const described = describeOperation(operation, template, schemas)
+    for (const name of (method === 'ANY' ? anyMethod : [method]).map(name => name.toLowerCase())) {
+      known[name] = { operationId: operationIdOf(name, template), ...described }
+    }
   }
   const locks = new Set(Object.values(operations).flatMap(({ lock }) => security[lock].flatMap(Object.keys)))
+  const tags = new Set(Object.values(operations).map(({ tag }) => tag))
   return {
     openapi: '3.1.1',
-    info: { title, description, version: '1', license: { name: 'MIT', identifier: 'MIT' } },
+    info: {
+      title,
+      description,
+      version: '1',
+      contact: { name: 'The operator of this installation' },
+      license: { name: 'MIT', identifier: 'MIT' },
+    },
     servers: [{ url: server, description: 'where this document comes from' }],
+    tags: [...tags].map(name => ({ name, description: tagDescriptions[name] })),
     paths,
     components: {
-      schemas: { Problem: schemaOf(problemSchema, 'output') },
+      schemas,
       securitySchemes: Object.fromEntries(Object.entries(securitySchemes).filter(([name]) => locks.has(name))),
     },
   }
+}
+
+/** `get` and `/users/me` make `getUsersMe`: unique, and the same in every version. */
+function operationIdOf(method: string, template: string): string {
+  const words = template.match(/[A-Za-z]+/g) ?? []
+  return `${method}${words.map(word => word.charAt(0).toUpperCase() + word.slice(1)).join('')}`
 }
 
 /** `GET /openapi.json`. All requests share the bytes of one answer. */
@@ -148,7 +181,11 @@ export function openApiRoute(document: Record<string, unknown>): Handler {
   }
 }
 
-function describeOperation({ summary, tag, lock, body, form, query, answers, problems }: Operation, template: string) {
+/** Adds the schemas that have a name to `schemas`. */
+function describeOperation(operation: Operation, template: string, schemas: Record<string, object>) {
+  const { summary, tag, lock, body, form, query, answers, problems } = operation
+  const inputOf = (schema: z.ZodType) => schemaOf(schema, 'input', schemas)
+  const outputOf = (schema: z.ZodType) => schemaOf(schema, 'output', schemas)
   const parameters = [
     ...[...template.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
       name,
@@ -160,7 +197,7 @@ function describeOperation({ summary, tag, lock, body, form, query, answers, pro
       name,
       in: 'query',
       required: false,
-      schema: schemaOf(schema as z.ZodType, 'input'),
+      schema: inputOf(schema as z.ZodType),
     })),
   ]
   const content = (schema: object) => ({
@@ -168,24 +205,25 @@ function describeOperation({ summary, tag, lock, body, form, query, answers, pro
     ...(form && { 'application/x-www-form-urlencoded': { schema } }),
   })
   const refusals = {
+    ...commonProblems,
     ...(query && { 400: 'The query is not what is expected.' }),
     ...(body && bodyProblems),
-    ...faults,
     ...problems,
   }
   return {
     summary,
+    description: lockDescriptions[lock],
     tags: [tag],
     security: security[lock],
     ...(parameters.length > 0 && { parameters }),
-    ...(body && { requestBody: { required: true, content: content(schemaOf(body, 'input')) } }),
+    ...(body && { requestBody: { required: true, content: content(inputOf(body)) } }),
     responses: {
       ...Object.fromEntries(
         Object.entries(answers).map(([status, { description, body, types }]) => [
           status,
           {
             description,
-            ...(body && { content: { 'application/json': { schema: schemaOf(body, 'output') } } }),
+            ...(body && { content: { 'application/json': { schema: outputOf(body) } } }),
             ...(types && {
               content: Object.fromEntries(
                 types.map(type => [type, { schema: type === 'application/json' ? {} : { type: 'string' } }]),
@@ -194,12 +232,35 @@ function describeOperation({ summary, tag, lock, body, form, query, answers, pro
           },
         ]),
       ),
-      ...Object.fromEntries(Object.entries(refusals).map(([status, when]) => [status, problemAnswer(when)])),
+      ...Object.fromEntries(
+        Object.entries(refusals).map(([status, description]) => [
+          status,
+          { description, content: { 'application/problem+json': { schema: outputOf(problemSchema) } } },
+        ]),
+      ),
     },
   }
 }
 
-function schemaOf(schema: z.ZodType, io: 'input' | 'output'): object {
-  const { $schema, ...rest } = z.toJSONSchema(schema, { target: 'draft-2020-12', io, unrepresentable: 'any' })
-  return rest
+/** Schemas whose `meta` has an `id` go into `schemas` under that name and become references. */
+function schemaOf(schema: z.ZodType, io: 'input' | 'output', schemas: Record<string, object>): object {
+  const made = z.toJSONSchema(schema, {
+    target: 'draft-2020-12',
+    io,
+    unrepresentable: 'any',
+    override({ jsonSchema }) {
+      // What every integer in JSON is within.
+      if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum
+      if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
+    },
+  })
+  const { $schema, $defs, id, ...rest } = JSON.parse(
+    JSON.stringify(made).replaceAll('"#/$defs/', '"#/components/schemas/'),
+  ) as Record<string, unknown>
+  for (const [name, { id: _id, ...definition }] of Object.entries(($defs ?? {}) as Record<string, { id?: unknown }>)) {
+    schemas[name] = definition
+  }
+  if (typeof id !== 'string') return rest
+  schemas[id] = rest
+  return { $ref: `#/components/schemas/${id}` }
 }

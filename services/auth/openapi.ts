@@ -20,71 +20,83 @@ const session = z.strictObject({
   expiresAt: at,
   absoluteExpiresAt: at,
 })
+const newSession = session.meta({ id: 'NewSession' })
 
 const sessions = z.strictObject({
   sessions: z.array(
-    z.strictObject({
-      id: tokenId,
-      createdAt: at,
-      lastUsedAt: at,
-      expiresAt: at,
-      absoluteExpiresAt: at,
-      refreshCount: z.int(),
-      current: z.boolean(),
-    }),
+    z
+      .strictObject({
+        id: tokenId,
+        createdAt: at,
+        lastUsedAt: at,
+        expiresAt: at,
+        absoluteExpiresAt: at,
+        refreshCount: z.int(),
+        current: z.boolean(),
+      })
+      .meta({ id: 'Session' }),
   ),
 })
 
-const user = z.strictObject({ id: z.string(), username: z.string(), createdAt: at })
+const userFields = z.strictObject({ id: z.string(), username: z.string(), createdAt: at })
+const user = userFields.meta({ id: 'User' })
 
-const adminUser = user.extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })
+const adminUser = userFields
+  .extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })
+  .meta({ id: 'UserRecord' })
 
 const userPage = z.strictObject({
   users: z.array(adminUser),
   next: z.string().nullable(),
 })
 
-const accepted = z.strictObject({ status: z.literal('accepted') })
+const accepted = z.strictObject({ status: z.literal('accepted') }).meta({ id: 'Accepted' })
 
-const verdict = z.union([
-  z.strictObject({ authenticated: z.literal(false) }),
-  z.strictObject({
-    authenticated: z.literal(true),
-    tokenId,
-    kind,
-    username: z.string().nullable(),
-    userId: z.string().nullable(),
-    createdAt: at,
-    expiresAt: at,
-    absoluteExpiresAt: at,
-    refreshCount: z.int(),
-  }),
-])
-
-const issuedToken = session.extend({
-  tokenId,
-  kind,
-  purpose: z.string().nullable(),
-  userId: z.string().nullable(),
-  username: z.string().nullable(),
-  createdAt: at,
-})
-
-const tokenPage = z.strictObject({
-  counts: z.strictObject({ sliding: z.int(), fixed: z.int(), 'single-use': z.int() }),
-  tokens: z.array(
+const verdict = z
+  .union([
+    z.strictObject({ authenticated: z.literal(false) }),
     z.strictObject({
-      id: tokenId,
+      authenticated: z.literal(true),
+      tokenId,
       kind,
-      purpose: z.string().nullable(),
-      userId: z.string().nullable(),
       username: z.string().nullable(),
+      userId: z.string().nullable(),
       createdAt: at,
-      lastUsedAt: at,
       expiresAt: at,
       absoluteExpiresAt: at,
       refreshCount: z.int(),
     }),
+  ])
+  .meta({ id: 'Verdict' })
+
+const issuedToken = session
+  .extend({
+    tokenId,
+    kind,
+    purpose: z.string().nullable(),
+    userId: z.string().nullable(),
+    username: z.string().nullable(),
+    createdAt: at,
+  })
+  .meta({ id: 'IssuedToken' })
+
+const tokenPage = z.strictObject({
+  counts: z.strictObject({ sliding: z.int(), fixed: z.int(), 'single-use': z.int() }),
+  tokens: z.array(
+    z
+      .strictObject({
+        id: tokenId,
+        kind,
+        purpose: z.string().nullable(),
+        userId: z.string().nullable(),
+        username: z.string().nullable(),
+        createdAt: at,
+        lastUsedAt: at,
+        expiresAt: at,
+        absoluteExpiresAt: at,
+        refreshCount: z.int(),
+      })
+      .meta({ id: 'Token' }),
   ),
   next: z.string().nullable(),
 })
@@ -149,7 +161,7 @@ const publicOperations: Operations = {
     lock: 'open',
     body: credentialsSchema,
     form: true,
-    answers: { 200: { description: 'A session', body: session } },
+    answers: { 200: { description: 'A session', body: newSession } },
     problems: { 401: 'The username or the password is wrong; which is not told.', 429: tooManyAttempts },
   },
   'POST /logout': {
@@ -163,7 +175,7 @@ const publicOperations: Operations = {
     summary: 'A new secret for the same session; the old one is dead in the same step',
     tag: 'Sessions',
     lock: 'bearer',
-    answers: { 200: { description: 'The same session', body: session } },
+    answers: { 200: { description: 'The same session', body: newSession } },
     problems: ofSession,
   },
   'POST /revoke': {

@@ -3,6 +3,7 @@
 import { subscribe } from 'node:diagnostics_channel'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { searchForSecrets } from './canaries.ts'
@@ -13,33 +14,53 @@ interface Operation {
 
 interface Document {
   paths: Record<string, Record<string, Operation>>
-  components: { schemas: { Problem: object } }
 }
 
-/** Port -> the operations that answer there: `METHOD template`. */
-const known = new Map<number, Map<string, Operation>>()
+const problemRef = { $ref: '#/components/schemas/Problem' }
+
+interface Listener {
+  /** `METHOD template` -> what answers there. */
+  operations: Map<string, Operation>
+  /** References lead into the document of this listener. */
+  validatorOf(schema: object): ValidateFunction
+}
+
+/** By their documents: compiling the schemas of each Auth that a test starts would take most of the time. */
+const listeners = new Map<string, Listener>()
+/** By port. */
+const known = new Map<number, Listener>()
 const violations: string[] = []
 
-const ajv = new Ajv2020({ strict: false, allErrors: true })
-addFormats.default(ajv)
-const validators = new WeakMap<object, ReturnType<Ajv2020['compile']>>()
 // What a path or a method without an operation is answered: not of the document, hence only its problem is checked.
 const withoutOperation = [400, 403, 404, 405]
 const refusesOutsider =
   /"status":403,"detail":"Requests (from this address are not admitted|are to be sent over https[^"]*)\."/
 
 /** Holds every answer of the listener at `url` against its document from now on. */
-export function checkAnswers(url: string, document: unknown): void {
-  const { paths } = document as Document
-  const operations = new Map<string, Operation>()
-  for (const [template, methods] of Object.entries(paths)) {
-    for (const [method, operation] of Object.entries(methods)) {
-      operations.set(`${method.toUpperCase()} ${template}`, operation)
-    }
+export function checkAnswers(url: string, document: object): void {
+  const text = JSON.stringify(document)
+  const listener = listeners.get(text) ?? readListener(document as Document)
+  listeners.set(text, listener)
+  known.set(Number(new URL(url).port), listener)
+}
+
+function readListener(document: Document): Listener {
+  const operations = new Map(
+    Object.entries(document.paths).flatMap(([template, methods]) =>
+      Object.entries(methods).map(([method, operation]) => [`${method.toUpperCase()} ${template}`, operation] as const),
+    ),
+  )
+  const ajv = new Ajv2020({ strict: false, allErrors: true })
+  addFormats.default(ajv)
+  ajv.addSchema(document, 'document')
+  const validators = new Map<object, ValidateFunction>()
+  const validatorOf = (schema: object) => {
+    const validate =
+      validators.get(schema) ?? ajv.compile(JSON.parse(JSON.stringify(schema).replaceAll('"#/', '"document#/')))
+    validators.set(schema, validate)
+    return validate
   }
-  known.set(Number(new URL(url).port), operations)
-  ajv.removeSchema('Problem')
-  ajv.addSchema((document as Document).components.schemas.Problem, 'Problem')
+  return { operations, validatorOf }
 }
 
 subscribe('http.server.request.start', message => {
@@ -48,7 +69,7 @@ subscribe('http.server.request.start', message => {
     response: ServerResponse
     server: Server
   }
-  const operations = known.get((server.address() as AddressInfo | null)?.port ?? -1)
+  const listener = known.get((server.address() as AddressInfo | null)?.port ?? -1)
   const chunks: Buffer[] = []
   const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse
   response.end = ((...args: unknown[]) => {
@@ -61,7 +82,7 @@ subscribe('http.server.request.start', message => {
       const headers = JSON.stringify(response.getHeaders())
       searchForSecrets(headers + body, `${request.method} ${request.url}, answered ${response.statusCode},`)
     }
-    const problem = operations && problemOf(operations, request, response, body)
+    const problem = listener && problemOf(listener, request, response, body)
     if (problem) violations.push(`${request.method} ${request.url} answered ${response.statusCode}: ${problem}`)
     return end(...args)
   }) as ServerResponse['end']
@@ -74,7 +95,7 @@ globalThis.afterEach?.('every answer is as its OpenAPI document says', () => {
 })
 
 function problemOf(
-  operations: Map<string, Operation>,
+  { operations, validatorOf }: Listener,
   { method = '', url = '' }: IncomingMessage,
   response: ServerResponse,
   body: string,
@@ -88,20 +109,22 @@ function problemOf(
     if (method === 'OPTIONS' && status === 200) return response.hasHeader('Allow') ? null : 'it has no Allow'
     if (method === 'OPTIONS' && status === 204 && response.hasHeader('Access-Control-Allow-Origin')) return null
     if (!withoutOperation.includes(status)) return 'there is no such operation'
-    return method === 'HEAD' ? null : mismatch({ $ref: 'Problem' }, body)
+    return method === 'HEAD' ? null : mismatch(validatorOf(problemRef), body)
   }
   const answer = operation.responses[status]
-  // Before its route is known a request is refused that is odd (two Host headers, another version) or comes from outside.
+  // A request from outside is refused before its route is known.
   if (answer === undefined) {
-    return status === 400 || refusesOutsider.test(body)
-      ? mismatch({ $ref: 'Problem' }, body)
-      : 'this status is not described'
+    return refusesOutsider.test(body) ? mismatch(validatorOf(problemRef), body) : 'this status is not described'
   }
   if (answer.content === undefined) return body === '' ? null : 'it has a body, and none is described'
   const described = answer.content[type]
   if (described === undefined) return `its type is ${type || 'none'}, not ${Object.keys(answer.content).join(' or ')}`
   if (method === 'HEAD' || !/json/.test(type)) return null
-  return mismatch(described.schema, body)
+  return mismatch(validatorOf(described.schema), body)
+}
+
+function errorsText({ errors }: ValidateFunction): string {
+  return (errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`).join(', ')
 }
 
 /** OpenAPI has no name for the methods of WebDAV and others: what takes them takes TRACE, too. */
@@ -129,18 +152,12 @@ function find(operations: Map<string, Operation>, method: string, path: string):
   return undefined
 }
 
-function mismatch(schema: object, body: string): string | null {
-  const resolved = '$ref' in schema ? { $ref: 'Problem' } : schema
-  let validate = validators.get(schema)
-  if (validate === undefined) {
-    validate = ajv.compile(resolved)
-    validators.set(schema, validate)
-  }
+function mismatch(validate: ValidateFunction, body: string): string | null {
   let value: unknown
   try {
     value = JSON.parse(body)
   } catch {
     return `its body is not JSON: ${body.slice(0, 100)}`
   }
-  return validate(value) ? null : `${ajv.errorsText(validate.errors)} in ${body.slice(0, 300)}`
+  return validate(value) ? null : `${errorsText(validate)} in ${body.slice(0, 300)}`
 }
