@@ -67,6 +67,7 @@ describe('the memory store', () => {
     absoluteExpiresAt: 1000,
     ttlMs: 1000,
     refreshCount: 0,
+    loginId: null,
   }
 
   it('tells ids apart that differ in one part only: the user, the second or the random end', async () => {

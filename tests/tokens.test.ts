@@ -221,7 +221,7 @@ describe('tokens', () => {
   })
 
   it('of one purpose end when the user gets another of that purpose; all other tokens stay', async () => {
-    const reset = { kind: 'single-use', purpose: 'reset', owner, ttlMs, absoluteTtlMs } as const
+    const reset = { kind: 'single-use', purpose: 'reset', owner, login: null, ttlMs, absoluteTtlMs } as const
     const isLiveReset = async ({ secret }: IssuedToken) =>
       (await tokens.validate([secret], { purpose: 'reset', touch: false }))[0] !== null
     const login = await logIn()
