@@ -226,6 +226,15 @@ describe('the house', () => {
     expect([...sources].filter(([, source]) => !source.startsWith('// ')).map(([file]) => file)).to.deep.equal([])
   })
 
+  it('installs no package in production that runs a script, or reports to its makers, when it is installed', () => {
+    type Lock = { packages: Record<string, { name?: string; dev?: true; hasInstallScript?: true }> }
+    const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as Lock
+    const shipped = Object.entries(packages).filter(([, { dev }]) => !dev)
+    expect(shipped).to.have.length.above(50)
+    expect(shipped.filter(([, { hasInstallScript }]) => hasInstallScript).map(([path]) => path)).to.deep.equal([])
+    expect(shipped.filter(([path, { name }]) => /scarf/.test(name ?? path)).map(([path]) => path)).to.deep.equal([])
+  })
+
   it('is as the faults expect that npm run mutants plants: the text of each is there once', () => {
     const timesIn = ({ file, find }: (typeof mutants)[0]) => readFileSync(file, 'utf8').split(find).length - 1
     expect(mutants.filter(mutant => timesIn(mutant) !== 1).map(({ name }) => name)).to.deep.equal([])
