@@ -511,7 +511,8 @@ describe('tokens in Redis:', () => {
     })
 
     it('keep nothing of a secret that could be read: no secret, and of no hash more than 120 bits', async () => {
-      const made = await doEverything()
+      // Tried again: on a busy machine a call may miss the deadline of the store.
+      const made = await until(() => doEverything().catch(() => null))
       await server.command('save')
       const files = [join(server.folder, 'dump.rdb')]
       for (const name of readdirSync(join(server.folder, 'appendonlydir'))) {
@@ -528,8 +529,10 @@ describe('tokens in Redis:', () => {
         const parts = [secret.slice(0, 30), secret.slice(17, 33), secret.slice(-16)]
         const digests = [digest.subarray(16), digest.toString('hex').slice(0, 32), ref.hash]
         for (const part of [...parts, ...digests]) expect(bytes.includes(part), String(part)).to.equal(false)
-        expect(await touch(store, { id: ref.id, hash: Buffer.alloc(32).toString('base64url') })).to.equal(null)
       }
+      const wrong = made.map(({ ref }) => ({ id: ref.id, hash: Buffer.alloc(32).toString('base64url') }))
+      const found = await until(() => store.touch(wrong, start, null).catch(() => null))
+      expect(found).to.deep.equal(wrong.map(() => null))
       // The byte behind the 15 equals the digest's 16th by chance once in 256: a few tokens may look as if it were stored.
       expect(longer, `of ${made.length} have 16 bytes`).to.be.below(made.length / 2)
     })
