@@ -9,7 +9,8 @@ import { describeMachine, startAuth, stopAll } from './processes.ts'
 const usage = `Usage: npm run -s bench:fairness -- [options]
 
 Starts Auth, and under each attack logs one user in again and again from an address of its own. Prints how long that
-takes, and how many of the log-ins were refused, against the same without an attack. Then it compares failed log-ins of
+takes, how many hashes were computed meanwhile (its own included), and how many of the log-ins were refused, against the
+same without an attack. Then it compares failed log-ins of
 users whose hash has a lower cost than PASSWORD_HASH_COST with those of unknown users.
 
   --seconds N   of each measurement, 10 unless told
@@ -71,10 +72,17 @@ async function prepareAttacks(): Promise<Attack[]> {
 interface Measured {
   p50: number
   max: number
+  /** Hashes computed from the request to the answer: the largest number, which does not depend on the machine. */
+  maxHashes: number
   count: number
   refused: number
   /** Requests of the attack that were answered in a second. */
   perSecond: number
+}
+
+async function hashesSoFar(): Promise<number> {
+  const metrics = await (await fetch(`${auth.addresses['authInternal']}/metrics`)).text()
+  return Number(/^latchkey_hashes_total (\d+)/m.exec(metrics)?.[1])
 }
 
 async function measure(attack: Attack | null): Promise<Measured> {
@@ -86,18 +94,21 @@ async function measure(attack: Attack | null): Promise<Measured> {
   await sleep(1000)
   const latencies: number[] = []
   let refused = 0
+  let maxHashes = 0
   const startedAt = performance.now()
   while (performance.now() - startedAt < seconds * 1000) {
+    const before = await hashesSoFar()
     const askedAt = performance.now()
     const { status } = await logIn('victim', victimAddress)
     latencies.push(performance.now() - askedAt)
+    maxHashes = Math.max(maxHashes, (await hashesSoFar()) - before)
     if (status !== 200) refused++
     await sleep(100)
   }
   const perSecond = sent / (seconds + 1)
   isOver = true
   await Promise.all(attacks)
-  return { p50: median(latencies), max: Math.max(...latencies), count: latencies.length, refused, perSecond }
+  return { p50: median(latencies), max: Math.max(...latencies), maxHashes, count: latencies.length, refused, perSecond }
 }
 
 /** Median times of a failed log-in, in turn: of an unknown user, and of one whose hash has a lower cost. */
@@ -129,9 +140,11 @@ await logIn('victim', victimAddress)
 const attacks = await prepareAttacks()
 const rows: string[] = []
 for (const attack of [null, ...attacks]) {
-  const { p50, max, count, refused, perSecond } = await measure(attack)
+  const { p50, max, maxHashes, count, refused, perSecond } = await measure(attack)
   const name = attack?.name ?? 'calm'
-  rows.push(`| ${name} | ${p50.toFixed(0)} | ${max.toFixed(0)} | ${refused} of ${count} | ${perSecond.toFixed(0)} |`)
+  rows.push(
+    `| ${name} | ${p50.toFixed(0)} | ${max.toFixed(0)} | ${maxHashes.toFixed(0)} | ${refused} of ${count} | ${perSecond.toFixed(0)} |`,
+  )
   process.stderr.write(`${name}: done\n`)
 }
 await pool.close()
@@ -139,8 +152,8 @@ stopAll()
 console.log(`${describeMachine()}, ${new Date().toISOString().slice(0, 10)}
 npm run bench:fairness -- --seconds ${seconds} --clients ${clients}
 
-| ${clients} clients without pause from another network | log-in p50 ms | max ms | refused | requests/s of the attack |
-|---|--:|--:|--:|--:|
+| ${clients} clients without pause from another network | log-in p50 ms | max ms | max hashes | refused | requests/s of the attack |
+|---|--:|--:|--:|--:|--:|
 ${rows.join('\n')}
 `)
 const [unknown, existing] = await compareCosts(12, 10)
