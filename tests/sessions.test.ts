@@ -21,6 +21,7 @@ import {
   serviceKey,
   startAuth,
 } from './support/servers.ts'
+import { freshPlace, schemesHere } from './support/stores.ts'
 import { wideInvalidTokens } from './support/throttles.ts'
 import { until } from './support/until.ts'
 
@@ -1095,6 +1096,42 @@ describe('sessions of two users', () => {
     for (let i = 0; i < 10; i++) expect(await tokens.issueSession(owner)).to.not.equal(null)
     expect(await isLive(bert)).to.equal(true)
   })
+})
+
+describe('ids that no store could have', () => {
+  afterEach(closeServers)
+
+  const ids = ['%00', 'a%00b', '%EF%BF%BD', '%ED%A0%80', '%F0%9F%94%91']
+  for (const scheme of ['memory', 'sqlite', 'postgres', 'redis']) {
+    it(`are nobody's at ${scheme}, and no fault`, async function () {
+      if ((await schemesHere([scheme])).length === 0) return this.skip()
+      const place = await freshPlace(scheme)
+      const users = scheme === 'redis' ? 'memory:' : place.url
+      const { internalUrl, lines, service } = await startAuth({
+        env: { TOKEN_STORE_URL: place.url, USER_STORE_URL: users },
+      })
+      const operate = async (method: string, path: string, body?: unknown) =>
+        (await ask(method, internalUrl + path, adminKey, body)).status
+      for (const id of ids) {
+        expect(await operate('GET', `/tokens?userId=${id}`), `/tokens?userId=${id}`).to.be.oneOf([200, 400])
+        expect(await operate('GET', `/admin/users?after=${id}`)).to.be.oneOf([200, 400])
+        expect(await operate('DELETE', `/admin/users/${id}`)).to.be.oneOf([400, 404])
+        expect(await operate('DELETE', `/admin/users/${id}/sessions`)).to.be.oneOf([400, 404])
+        expect(await operate('DELETE', `/tokens/${id}`)).to.be.oneOf([400, 404])
+      }
+      for (const userId of ['\0', 'a\0b', '\ud800', 'a\udc00', '\ufffd']) {
+        expect(await operate('POST', '/tokens', { kind: 'fixed', ttlSeconds: 1, userId })).to.equal(400)
+        for (const token of [`lk_${userId}`, userId]) {
+          const { status } = await ask('POST', `${internalUrl}/validateToken`, serviceKey, { token })
+          expect(status).to.be.oneOf([200, 400])
+        }
+      }
+      expect(lines.filter(({ level }) => level === 'error')).to.deep.equal([])
+      expect(lines.filter(({ event }) => /failed|dependency/.test(event))).to.deep.equal([])
+      await service.close()
+      await place.remove()
+    })
+  }
 })
 
 describe('GET /tokens', () => {

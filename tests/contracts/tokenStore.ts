@@ -527,6 +527,11 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await find(randomUUID(), start)).to.deep.equal([])
     })
 
+    it('lists none for an id that no store could have, such as one with a NUL or half a surrogate pair', async () => {
+      await inserted({ userId: '\ufffd' })
+      for (const userId of ['\0', 'a\0b', '', '\ud800', 'a\udc00']) expect(await find(userId, start)).to.deep.equal([])
+    })
+
     it('lists none that was deleted, consumed or ended', async () => {
       const userId = randomUUID()
       const [deleted, consumed] = [await inserted({ userId }), await inserted({ userId, kind: 'single-use' })]

@@ -128,7 +128,7 @@ export function userStoreContract(getStore: () => UserStore): void {
   })
 
   it('answers null for names and ids that no store could have, such as those with a NUL', async () => {
-    for (const text of ['a\0b', '\0', '']) {
+    for (const text of ['a\0b', '\0', '', '\ud800', 'a\udc00']) {
       expect(await getStore().findByUsername(text)).to.equal(null)
       expect(await getStore().findById(text)).to.equal(null)
       expect(await getStore().update(text, 1, { confirmedAt: 1 })).to.equal(null)

@@ -178,6 +178,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     findByUser(tag, userId, now) {
       return run(async () => {
+        if (!userId.isWellFormed()) return [] // half a surrogate pair would be sent as U+FFFD
         const answers = (await redis.call(listScript, [keyOf(tag)], [userId, now])) as Answer[]
         const tokens = answers.map(answer => recordOf(tag, answer))
         return tokens.sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1))

@@ -224,6 +224,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     findByUser(_tag, userId, now) {
       return run(async () => {
+        if (!isStorable(userId)) return []
         const { rows } = await sql<TokenRecord>`select ${recordColumns} from latchkey_tokens
           where user_id = ${userId} and end_reason is null and expires_at > ${now}
             and credential_version >= coalesce((select version from latchkey_floors where user_id = ${userId}), 0)
@@ -308,6 +309,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   }
 }
 
+/** Whether a user id or a name can be in a database: PostgreSQL rejects U+0000, and half a surrogate pair is sent as U+FFFD. */
+function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed()
+}
+
 /** A ref of a batch, and how often it is there. */
 type Mention = TokenRef & { times: number }
 
@@ -370,9 +376,6 @@ export async function openUserStore(url: string, warn: (warning: string) => void
     const row = await query.executeTakeFirst()
     return row === undefined ? null : ({ ...row } as UserRecord)
   }
-  // PostgreSQL's text has no U+0000, and asking for it is an error.
-  const isStorable = (text: string) => !text.includes('\0')
-
   return {
     insert(user) {
       return run(async () => {
