@@ -17,6 +17,7 @@ import {
   createClock,
   demo,
   logIn,
+  openTestAuth,
   post,
   serviceKey,
   startAuth,
@@ -978,6 +979,21 @@ describe('the limits of tokens', () => {
     const live: boolean[] = []
     for (const token of [session, fixed.token, second, third]) live.push(await client.isLive(token))
     expect(live).to.deep.equal([false, true, true, true])
+  })
+
+  it('TOKEN_LIMIT: guests have half of it, and never keep a user out', async () => {
+    const env = { TOKEN_LIMIT: '5', DIALECTS: 'token-provider:0' }
+    const { service } = await openTestAuth({ env, now: clock.now })
+    const { auth, authInternal, tokenProvider } = (await service.listen()) as Record<string, string>
+    const body = { kind: 'fixed', ttlSeconds: 60 }
+    const statuses = []
+    for (let i = 0; i < 3; i++) {
+      statuses.push((await ask('POST', `${tokenProvider}/generate_token`, null, {})).status)
+      statuses.push((await ask('POST', `${authInternal}/tokens`, adminKey, body)).status)
+    }
+    expect(statuses).to.deep.equal([200, 201, 200, 503, 503, 503])
+    for (let i = 0; i < 2; i++) await logIn(auth as string)
+    expect((await ask('POST', `${auth}/login`, null, demo)).status).to.equal(503)
   })
 
   it('TOKEN_LIMIT: beyond it log-ins and POST /tokens are 503 with Retry-After, all else goes on', async () => {

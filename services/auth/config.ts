@@ -90,7 +90,7 @@ export const authSettings = {
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens of one user; for one more the oldest session ends'),
   TOKEN_LIMIT: count(
     10_000_000,
-    'tokens in all; beyond it a log-in is answered 503 (in Redis from the first sweep on)',
+    'tokens in all, at most half of them without a user; beyond it a log-in is answered 503 (in Redis from the first sweep on)',
   ),
   LOGIN_LIMIT_PER_ADDRESS: count(
     30,

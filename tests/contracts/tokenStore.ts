@@ -604,6 +604,57 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
   })
 
+  describe('the share of the guests', () => {
+    const total = 10
+    const fill = async (count: number, now: number, members: Partial<TokenRecord>) => {
+      const outcomes: string[] = []
+      for (let i = 0; i < count; i++) {
+        const { outcome } = await insert(newToken(members), { limits: { ...unlimited, total }, now })
+        outcomes.push(outcome)
+      }
+      return outcomes.filter(outcome => outcome === 'inserted').length
+    }
+
+    beforeEach(async () => {
+      await sweepAll(start + 20 * minute)
+    })
+
+    it('is half of the total: users have room when guests have none', async () => {
+      for (const kind of ['fixed', 'single-use', 'sliding'] as const) {
+        expect(await fill(2, start, { userId: null, kind, purpose: 'dialog' })).to.equal(kind === 'sliding' ? 1 : 2)
+      }
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+      expect(await fill(7, start, {})).to.equal(5)
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+    })
+
+    it('is no more than is left: users may have all of it', async () => {
+      expect(await fill(9, start, {})).to.equal(9)
+      expect(await fill(3, start, { userId: null })).to.equal(1)
+    })
+
+    it('is given back by guests that are ended, consumed or swept, and by nothing of a user', async () => {
+      const guests = [
+        await inserted({ userId: null }),
+        await inserted({ userId: null }),
+        await inserted({ userId: null, kind: 'single-use' }),
+        await inserted({ userId: null, expiresAt: start + 1 }),
+        await inserted({ userId: null }),
+      ] as const
+      const users = [await inserted(), await inserted({ kind: 'single-use' }), await inserted({ expiresAt: start + 1 })]
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+      await getStore().delete((users[0] as (typeof guests)[0]).ref, start)
+      await touch((users[1] as (typeof guests)[0]).ref, start)
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+      await getStore().delete(guests[0].ref, start)
+      await getStore().deleteById(guests[1].ref.id, start)
+      await touch(guests[2].ref, start)
+      await sweepAll(start + 1)
+      expect(await fill(6, start + 1, { userId: null })).to.equal(4)
+      expect(await fill(9, start + 1, {})).to.equal(5)
+    })
+  })
+
   describe('explain', () => {
     const why = (ref: TokenRef, now: number, purpose: string | null = null) => getStore().explain(ref, now, purpose)
 

@@ -59,8 +59,11 @@ function createModel() {
       const oldest = own.find(({ kind, purpose }) => kind === 'sliding' && purpose === null)
       return oldest ? { may: ['inserted'], evicted: oldest.id } : { may: ['full'] }
     }
-    if (live(now).length >= limits.total) return { may: ['full'] }
-    return { may: tokens.size >= limits.total ? ['inserted', 'full'] : ['inserted'] }
+    const guests = [...tokens.values()].filter(({ token }) => token.userId === null)
+    const mostGuests = token.userId === null ? Math.ceil(limits.total / 2) : Infinity
+    if (live(now).length >= limits.total || findByUser(null, now).length >= mostGuests) return { may: ['full'] }
+    const isCrowded = tokens.size >= limits.total || guests.length >= mostGuests
+    return { may: isCrowded ? ['inserted', 'full'] : ['inserted'] }
   }
 
   return { tokens, floors, renewals, isLive, live, findByUser, look, touch, renew, endUser, roomFor }

@@ -3,6 +3,7 @@
 import { createTokenTable, hashLength, none, placeOf } from './memoryTable.ts'
 import {
   type EndReason,
+  guestLimit,
   type Refusal,
   type TokenKind,
   type TokenRecord,
@@ -260,6 +261,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       const known = token.userId === null ? guests : users.get(token.userId)
       if (known && token.credentialVersion < known.floor) return 'ended'
       if (table.find(ref.id) !== none) return 'taken'
+      if (known === guests && guests.tokens >= guestLimit(total)) return 'full'
       if ((known && !makeRoom(known, perUser, now)) || table.count() >= total) return 'full'
       const slot = table.take(ref)
       write(slot, token)

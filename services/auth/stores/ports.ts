@@ -57,8 +57,13 @@ export function usualLogin({
 export interface TokenLimits {
   /** Live tokens of one user: to make room for one more, the user's oldest session ends. */
   perUser: number
-  /** Tokens in the store, the dead that are not swept yet included. */
+  /** Tokens in the store, the dead that are not swept yet included; guests have `guestLimit` of them. */
   total: number
+}
+
+/** How many of all tokens may be without a user: who issues them to all comers must not keep users from logging in. */
+export function guestLimit(total: number): number {
+  return Math.ceil(total / 2)
 }
 
 /** `ended`: the user's credentials have changed since. `taken`: the id is. `full`: a limit stands in the way. */

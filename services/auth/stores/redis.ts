@@ -2,6 +2,7 @@
 // asked in a cluster, and how a server that is gone, hung or not the master any more becomes an error within a second.
 import {
   type EndReason,
+  guestLimit,
   type InsertOutcome,
   type Refusal,
   type TokenRecord,
@@ -55,21 +56,24 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   const redis = await openRedis(url, warn)
   const { prefix, run } = redis
   const keyOf = (tag: string) => `${prefix}{${tag}}`
-  let atMost = 0 // tokens, as far as this process knows; of others' it learns at the end of a round of sweeping
+  // Tokens, as far as this process knows; of others' it learns at the end of a round of sweeping.
+  const atMost = { all: 0, guests: 0 }
   /** Of a sweep: keys that were found and are to be looked at, tokens it left, and those added and removed meanwhile. */
   const newRound = () => ({
     scan: redis.scan(`${prefix}{????}`),
     isAtEnd: false,
     pending: [] as string[],
     left: [0, 0, 0] as [number, number, number], // by kind
+    leftGuests: 0,
     changes: 0,
   })
   let round = newRound()
   let counted: [number, number, number] = [0, 0, 0] // of the last sweep
   let stride = 1 // keys at a time: as many as hold the tokens that may be looked at
 
-  function count(change: 1 | -1): void {
-    atMost += change
+  function count(change: 1 | -1, userId: string | null): void {
+    atMost.all += change
+    if (userId === null) atMost.guests += change
     round.changes++
   }
 
@@ -111,16 +115,19 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   ): Promise<TokenRecord | null> {
     const answer = (await redis.call(script, [keyOf(tagOf(id))], [restOf(id), ...args])) as Answer | null
     if (answer === null) return null
-    count(-1)
+    const token = recordOf(tagOf(id), answer)
+    count(-1, token.userId)
     remember(id, 'revoked', now)
-    return recordOf(tagOf(id), answer)
+    return token
   }
 
   return {
     insert({ id, hash }, token, { perUser, total }, now) {
       return run(async (): Promise<InsertOutcome> => {
         const { kind, purpose, userId, username, credentialVersion, createdAt, lastUsedAt, expiresAt } = token
-        const limits = [Math.min(perUser, Number.MAX_SAFE_INTEGER), Math.min(total, Number.MAX_SAFE_INTEGER) - atMost]
+        const room = Math.min(total, Number.MAX_SAFE_INTEGER) - atMost.all
+        const guestRoom = userId === null ? guestLimit(total) - atMost.guests : Number.POSITIVE_INFINITY
+        const limits = [Math.min(perUser, Number.MAX_SAFE_INTEGER), Math.min(room, guestRoom)]
         const what = [restOf(id), short(hash), kinds.indexOf(kind) + 1, purpose ?? '', userId ?? '', username ?? '']
         const when = [createdAt, lastUsedAt, expiresAt, token.absoluteExpiresAt, token.ttlMs, token.refreshCount]
         const isUsual = token.loginId === usualLogin(token)
@@ -136,7 +143,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const outcome = (await redis.call(insertScript, [keyOf(tagOf(id))], args)) as InsertOutcome | [string]
         if (typeof outcome === 'string') return outcome
         const [evicted] = outcome
-        if (evicted === '') count(1)
+        if (evicted === '') count(1, userId)
         else remember(tagOf(id) + evicted, 'evicted', now)
         return 'inserted'
       })
@@ -147,7 +154,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const tokens = await admit(refs, now, purpose, 'touch')
         for (const token of tokens) {
           if (token?.kind !== 'single-use') continue
-          count(-1)
+          count(-1, token.userId)
           remember(token.id, 'consumed', now)
         }
         return tokens
@@ -217,20 +224,23 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const keys = current.pending.splice(0, Math.min(stride, limit))
         const groups = redis.together(keys)
         let removed = 0
+        let removedGuests = 0
         let unfinished = 0
         const sweep = async (places: number[]) => {
           const swept = places.map(place => keys[place] as string)
           const args = [now, Math.floor(limit / groups.length)]
           const answer = (await redis.call(sweepScript, swept, args)) as [
             number[],
-            [number, number, number],
-            [number, string, number][],
+            [number, number, number, number],
+            [number, string, number, 0 | 1][],
           ]
           const [more, left, gone] = answer
           current.pending.push(...more.map(i => swept[i - 1] as string))
           for (const kind of [0, 1, 2] as const) current.left[kind] += left[kind]
+          current.leftGuests += left[3]
           unfinished += more.length
           removed += gone.length
+          removedGuests += gone.filter(([, , , isGuest]) => isGuest).length
           for (const [i, rest, expiredAt] of gone.slice(0, rememberedPerSlice)) {
             const tag = (swept[i - 1] as string).slice(prefix.length + 1, -1)
             remember(tag + rest, expiredAt > 0 ? 'expired' : 'ended', expiredAt)
@@ -238,11 +248,14 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         }
         await Promise.all(groups.map(sweep))
         stride = unfinished > 0 ? Math.max(keys.length - unfinished, 1) : Math.min(stride * 2, limit)
-        atMost -= removed
+        atMost.all -= removed
+        atMost.guests -= removedGuests
         const done = current.isAtEnd && current.pending.length === 0
         // What this process did meanwhile explains as much; what is more was done by others.
         const inAll = current.left[0] + current.left[1] + current.left[2]
-        if (done && Math.abs(inAll - atMost) > current.changes + tolerated) atMost = inAll
+        const isOff = (counted: number, known: number) => Math.abs(counted - known) > current.changes + tolerated
+        if (done && isOff(inAll, atMost.all)) atMost.all = inAll
+        if (done && isOff(current.leftGuests, atMost.guests)) atMost.guests = current.leftGuests
         if (done) counted = current.left
         return { removed, done }
       }

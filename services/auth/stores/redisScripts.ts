@@ -288,15 +288,15 @@ end
 return found
 `)
 
-/** args: now, most tokens to look at, unless it is one key that has more, and to remove. Answers with: the keys that are not done, how many tokens of each kind are left in those that are, and what was removed. */
+/** args: now, most tokens to look at, unless it is one key that has more, and to remove. Answers with: the keys that are not done, how many tokens of each kind, and of guests, are left in those that are, and what was removed. */
 export const sweepScript = script(`
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local unfinished, left, removed, looked = {}, {0, 0, 0}, {}, 0
+local unfinished, left, removed, looked = {}, {0, 0, 0, 0}, {}, 0
 for i, key in ipairs(KEYS) do
   local isDone = looked < most
   if isDone then
     local tokens, floors = readAll(key)
-    local gone, kept = 0, {0, 0, 0}
+    local gone, kept = 0, {0, 0, 0, 0}
     looked = looked + #tokens
     for _, one in ipairs(tokens) do
       if isDead(one.t, floors, now) then
@@ -306,13 +306,14 @@ for i, key in ipairs(KEYS) do
         end
         gone = gone + 1
         redis.call('HDEL', key, one.rest, 'r' .. one.rest)
-        removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0}
+        removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0, one.t.user == 0 and 1 or 0}
       else
         kept[one.t.kind] = kept[one.t.kind] + 1
+        if one.t.user == 0 then kept[4] = kept[4] + 1 end
       end
     end
     if isDone then
-      for kind = 1, 3 do left[kind] = left[kind] + kept[kind] end
+      for count = 1, 4 do left[count] = left[count] + kept[count] end
     end
     -- Users without a token and without a floor are nobody's business.
     if #tokens == gone and next(floors) == nil then redis.call('DEL', key) end

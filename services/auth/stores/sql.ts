@@ -1,16 +1,17 @@
 // Tokens and users in SQLite or PostgreSQL, through Kysely. Every method is one statement or one transaction. Ended tokens
 // stay as tombstones for a while, so that any process can tell what became of them.
 import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
-import type {
-  EndReason,
-  Refusal,
-  TokenKind,
-  TokenRecord,
-  TokenRef,
-  TokenStore,
-  UserChanges,
-  UserRecord,
-  UserStore,
+import {
+  type EndReason,
+  guestLimit,
+  type Refusal,
+  type TokenKind,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+  type UserChanges,
+  type UserRecord,
+  type UserStore,
 } from './ports.ts'
 import { openDatabase, type Tables } from './sqlDatabase.ts'
 
@@ -39,14 +40,21 @@ const copy = (row: TokenRecord): TokenRecord => ({ ...row })
 
 /** Resolves when the schema is up to date; rejects with a sentence for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
-  let atMost = 0 // tokens, as far as this process knows
+  let atMost = { all: 0, guests: 0 } // tokens, as far as this process knows
   let countedAt: number | null = null
   const database = await openDatabase(url, warn, countTokens)
   const { db, dialect, lock, run } = database
 
   async function countTokens(db: Kysely<Tables>): Promise<void> {
-    const query = sql<{ n: number }>`select count(*) as n from latchkey_tokens where end_reason is null`
-    atMost = Number((await query.execute(db)).rows[0]?.n)
+    const query = sql<{ n: number; users: number }>`select count(*) as n, count(user_id) as users
+      from latchkey_tokens where end_reason is null`
+    const [{ n, users } = { n: 0, users: 0 }] = (await query.execute(db)).rows
+    atMost = { all: Number(n), guests: Number(n) - Number(users) }
+  }
+
+  function uncount(removed: Pick<TokenRecord, 'userId'>[]): void {
+    atMost.all -= removed.length
+    atMost.guests -= removed.filter(({ userId }) => userId === null).length
   }
 
   /** The mentioned refs as a table `asked (id, hash, times)`: the same parameters, hence one statement for every batch. */
@@ -77,7 +85,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     const { rows } = await sql<TokenRecord>`update latchkey_tokens
       set end_reason = ${reason}, ended_at = ${now}, sweep_at = ${now + rememberedMs}
       where end_reason is null and ${which} returning ${recordColumns}`.execute(db)
-    atMost -= rows.length
+    uncount(rows)
     return rows[0] === undefined ? null : copy(rows[0])
   }
 
@@ -111,7 +119,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
             }
           }
           const evicted = oldest === undefined ? 0 : 1
-          if (atMost - evicted >= total) return 'full'
+          if (atMost.all - evicted >= total) return 'full'
+          if (userId === null && atMost.guests >= guestLimit(total)) return 'full'
           const { numAffectedRows } = await sql`insert into latchkey_tokens
             (id, hash, kind, purpose, user_id, username, credential_version, created_at, login_id, last_used_at,
               expires_at, absolute_expires_at, ttl_ms, refresh_count, sweep_at)
@@ -131,7 +140,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
           return evicted
         })
         if (typeof outcome === 'string') return outcome
-        atMost += 1 - outcome
+        atMost.all += 1 - outcome
+        if (userId === null) atMost.guests++
         return 'inserted'
       })
     },
@@ -154,7 +164,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
             ended_at = case when kind = 'single-use' then cast(${now} as bigint) end,
             sweep_at = case when kind = 'single-use' then ${now + rememberedMs} else sweep_at end
           from admitted where id = admitted_id and end_reason is null returning ${recordColumns}, hash`.execute(db)
-        atMost -= rows.filter(({ kind }) => kind === 'single-use').length
+        uncount(rows.filter(({ kind }) => kind === 'single-use'))
         return inOrder(refs, mentions, rows)
       })
     },
@@ -255,7 +265,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       const { looked, removed, forgotten } = await run(() =>
         db.transaction().execute(async tx => {
           // Those whose time had come when it was set; one that was touched since is looked at again when that is up.
-          const { rows } = await sql<{ ended: number }>`with due as (
+          const { rows } = await sql<{ ended: number; userId: string | null }>`with due as (
               select t.id as due_id, case when t.credential_version < coalesce(f.version, 0) then 1 else 0 end as is_below
               from latchkey_tokens as t left join latchkey_floors as f on f.user_id = t.user_id
               where t.end_reason is null and t.sweep_at <= ${now} order by t.sweep_at limit ${limit}
@@ -266,23 +276,23 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
               ended_at = case when expires_at <= ${now} then expires_at when is_below = 1 then expires_at end,
               sweep_at = case when expires_at <= ${now} or is_below = 1 then ${now + rememberedMs} else expires_at end
             from due where id = due_id and end_reason is null
-            returning case when end_reason is null then 0 else 1 end as ended`.execute(tx)
+            returning case when end_reason is null then 0 else 1 end as ended, user_id as "userId"`.execute(tx)
           const { numAffectedRows } = await sql`delete from latchkey_tokens where id in (
               select t.id from latchkey_tokens as t where t.end_reason is not null and t.sweep_at <= ${now}
               limit ${limit} ${lock('for update of t skip locked')}
             )`.execute(tx)
-          const removed = rows.filter(({ ended }) => ended).length
+          const removed = rows.filter(({ ended }) => ended)
           return { looked: rows.length, removed, forgotten: numAffectedRows ?? 0n }
         }),
       )
-      atMost -= removed
+      uncount(removed)
       const done = looked < limit && forgotten < limit
       if (done && (countedAt === null || Math.abs(now - countedAt) >= recountMs)) {
         countedAt = now
         // What was removed is, even if counting so many takes too long: then this goes on with what it knows.
         await run(() => countTokens(db)).catch(() => {})
       }
-      return { removed, done }
+      return { removed: removed.length, done }
     },
 
     list(cursor, limit, now) {
