@@ -1,5 +1,5 @@
-// npm run users: the operator adds, lists, disables, deletes and imports users in the stores that are configured, whether
-// Auth runs or not. Hides where the sessions are that end with them: in a store, or in the memory of a running Auth.
+// npm run users: the operator's command for users. Hides where the users are, and the sessions that end with them: in a
+// store, which is opened here, or in the memory of a running Auth, which is asked.
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -11,12 +11,13 @@ import { readAuthConfig } from '../services/auth/config.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../services/auth/stores/index.ts'
 import { createTokens, type Tokens } from '../services/auth/tokens/tokens.ts'
 import { localClient, openPasswords } from '../services/auth/users/passwords.ts'
-import { createUsers, type UserRecord, type Users, underWayMs } from '../services/auth/users/users.ts'
+import { type Credentials, createUsers, type Users, underWayMs } from '../services/auth/users/users.ts'
 import { readBusinessConfig } from '../services/business/config.ts'
 import { ConfigError } from '../shared/config.ts'
 import { AppError } from '../shared/errors.ts'
 import { type ImportCounts, importUsers, readLines, textOf } from './importUsers.ts'
 import { storesOfHeroku } from './layout.ts'
+import { AuthIsAway, createOperatorClient, type OperatorClient, type ShownUser } from './operatorClient.ts'
 
 const usage = `Usage: npm run users -- <command>
 
@@ -26,9 +27,13 @@ const usage = `Usage: npm run users -- <command>
   enable <username>                   may log in again
   delete <username> [--yes]           ends every session and forgets the user; --yes does not ask first
   sessions <username> [--end]         shows the live sessions, or ends them all
+  unlock <username>                   may try passwords again from anywhere; needs a running Auth
+  reset <username>                    mails a link to choose a new password, or prints it; needs a running Auth
   import <file|-> [--dry-run]         lines username:hash, as htpasswd -B makes them; --dry-run only checks
 
-In the stores of USER_STORE_URL and TOKEN_STORE_URL, read as ./startServer reads them.`
+In the stores of USER_STORE_URL and TOKEN_STORE_URL, read as ./startServer reads them. With USER_STORE_URL=memory:, which is
+the default, through a running Auth: at AUTH_INTERNAL_URL, with ADMIN_KEY.
+Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
 const commands: Record<string, { takes: string | null; options: string[]; run(argument: string): Promise<void> }> = {
   add: { takes: '<username>', options: ['password-stdin'], run: add },
@@ -37,17 +42,30 @@ const commands: Record<string, { takes: string | null; options: string[]; run(ar
   enable: { takes: '<username>', options: [], run: enable },
   delete: { takes: '<username>', options: ['yes'], run: remove },
   sessions: { takes: '<username>', options: ['end'], run: sessions },
+  unlock: { takes: '<username>', options: [], run: unlock },
+  reset: { takes: '<username>', options: [], run: reset },
   import: { takes: '<file|->', options: ['dry-run'], run: importFile },
 }
 
 const usersPerPage = 200
-const authAnswersWithinMs = 5000
 const progressEveryMs = 100 // on a terminal
 const progressEveryRows = 10_000 // elsewhere
 const interruptedCode = 130 // what a shell makes of Ctrl-C
 
-/** The sessions are in the memory of an Auth that is not there. A change is made all the same: Auth does the rest. */
-const authIsAway = new AppError('unavailable', 'Auth is not there.')
+/** What the commands do with users, wherever these are. False: there is no such user any more. */
+interface Accounts {
+  add(credentials: Credentials): Promise<ShownUser>
+  find(username: string): Promise<ShownUser | null>
+  /** By their ids, at most `limit`, after `afterId`. */
+  list(afterId: string | null, limit: number): Promise<ShownUser[]>
+  disable(id: string): Promise<boolean>
+  enable(id: string): Promise<boolean>
+  remove(id: string): Promise<boolean>
+  endSessions(id: string): Promise<boolean>
+}
+
+/** The sessions are in the memory of an Auth that cannot be asked. The change is made, and Auth completes it by itself. */
+class LeftToAuth extends Error {}
 
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
   if (code !== 'EPIPE') process.exitCode ||= 1 // `| head` has seen enough
@@ -93,63 +111,60 @@ function refuse(problem: string): never {
 async function add(username: string): Promise<void> {
   const { isTTY } = process.stdin
   if (!isTTY && !options['password-stdin']) refuse('Without a terminal add needs --password-stdin.')
-  const users = await openUsers({ mayMakeStore: true })
+  const accounts = await openAccounts({ mayMakeStore: true })
   const password = isTTY ? await askForPassword() : await readPassword()
-  users.requireGoodCredentials({ username, password })
-  const user = await users.insert({ username, passwordHash: await users.hash({ username, password }, localClient) })
-  if (user === null) throw new AppError('conflict', 'This username is taken.')
-  console.log(user.id)
+  console.log((await accounts.add({ username, password })).id)
 }
 
 async function list(): Promise<void> {
-  const users = await openUsers()
+  const accounts = await openAccounts()
   if (!options['json']) console.log(columns(['ID', 36], ['CREATED', 24], ['STATE', 13], ['USERNAME', 0]))
   for (let after: string | null = null; ; ) {
-    const page: UserRecord[] = await users.list(after, usersPerPage)
+    const page: ShownUser[] = await accounts.list(after, usersPerPage)
     const text = page.map(options['json'] ? jsonLine : tableLine).join('')
     if (!process.stdout.write(text)) await once(process.stdout, 'drain')
     if (page.length < usersPerPage) return
-    after = (page.at(-1) as UserRecord).id
+    after = (page.at(-1) as ShownUser).id
   }
 }
 
-function jsonLine(user: UserRecord): string {
+function jsonLine(user: ShownUser): string {
   const { id, username, createdAt } = user
   return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user) }))}\n`
 }
 
-/** The username last: nobody knows how wide the next one is. */
-function tableLine(user: UserRecord): string {
+/** The username last, because it may be of any width. */
+function tableLine(user: ShownUser): string {
   return `${columns([user.id, 36], [instant(user.createdAt), 24], [stateOf(user), 13], [user.username, 0])}\n`
 }
 
 async function disable(username: string): Promise<void> {
-  const { users, user } = await find(username)
-  await finished(users.disable(user.id))
+  const { accounts, user } = await find(username)
+  await finished(accounts.disable(user.id))
   console.log(`${shown(user.username)} may not log in from now on.`)
 }
 
 async function enable(username: string): Promise<void> {
-  const { users, user } = await find(username)
-  await finished(users.enable(user.id))
+  const { accounts, user } = await find(username)
+  await finished(accounts.enable(user.id))
   console.log(`${shown(user.username)} may log in again.`)
 }
 
 async function remove(username: string): Promise<void> {
   const { isTTY } = process.stdin
   if (!isTTY && !options['yes']) refuse('Without a terminal delete needs --yes.')
-  const { users, user } = await find(username)
+  const { accounts, user } = await find(username)
   if (!options['yes'] && (await ask(`Delete ${shown(user.username)} for ever? [y/N] `)).toLowerCase() !== 'y') {
     throw new Error('Nothing was deleted.')
   }
-  await finished(users.remove(user.id), ' The name is free once Auth has done that, or has started.')
+  await finished(accounts.remove(user.id), ' The name is free once Auth has done that, or has started.')
   console.log(`${shown(user.username)} is deleted.`)
 }
 
 async function sessions(username: string): Promise<void> {
-  const { users, user } = await find(username)
+  const { accounts, user } = await find(username)
   if (options['end']) {
-    await finished(users.endSessions(user.id))
+    await finished(accounts.endSessions(user.id))
     console.log(`Every session of ${shown(user.username)} has ended.`)
     return
   }
@@ -164,7 +179,31 @@ async function sessions(username: string): Promise<void> {
   }
 }
 
+async function unlock(username: string): Promise<void> {
+  const { operator, user } = await findThroughAuth(username)
+  if (!(await operator.unlock(user.id))) throw deletedMeanwhile()
+  console.log(`${shown(user.username)} may try passwords again.`)
+}
+
+async function reset(username: string): Promise<void> {
+  const { operator, user } = await findThroughAuth(username)
+  const offer = await operator.reset(user.id)
+  if (offer === null) throw deletedMeanwhile()
+  if (offer.sent) console.log(`A link to choose a new password goes to ${shown(user.username)}.`)
+  else {
+    console.error(
+      `No mail can go to ${shown(user.username)}. Hand this link over; it is good once, until ${instant(offer.expiresAt)}:`,
+    )
+    console.log(shown(offer.link))
+  }
+}
+
 async function importFile(file: string): Promise<void> {
+  if (isMemory(config.userStoreUrl)) {
+    throw new Error(
+      'USER_STORE_URL: users in memory are gone with the process of Auth. To import, set it to sqlite:path or postgres://…, there and here.',
+    )
+  }
   const dryRun = options['dry-run'] === true
   const interrupt = new AbortController()
   // Once: the second Ctrl-C ends the process as ever.
@@ -189,7 +228,7 @@ async function importFile(file: string): Promise<void> {
   }
 }
 
-/** Ends the process where the settings are unusable. Null where there is no ADMIN_KEY. */
+/** Ends the process if the settings are unusable. `adminKey` is null if there is none. */
 function readConfig() {
   try {
     const { env } = process
@@ -199,9 +238,9 @@ function readConfig() {
     const unused = Object.fromEntries(missing.map(key => [key, randomBytes(32).toString('hex')]))
     const stores = storesOfHeroku(env, () => {})
     const config = readAuthConfig({ ...stores, ...unused, TOKEN_FORMAT: 'opaque' }) // nothing is signed here
-    if (isMemory(config.userStoreUrl)) {
+    if (isMemory(config.userStoreUrl) && missing.includes('ADMIN_KEY')) {
       throw new Error(
-        'USER_STORE_URL: users in memory live and die with the process of Auth. Set it to sqlite:path or postgres://…, there and here.',
+        'USER_STORE_URL: users in memory are reached through a running Auth, and ADMIN_KEY is not set. Start ./startServer in this folder, or set USER_STORE_URL to sqlite:path or postgres://…, there and here.',
       )
     }
     const defaultUrl = `http://127.0.0.1:${config.internalPort}`
@@ -217,26 +256,81 @@ function isMemory(url: string): boolean {
   return url.startsWith('memory:')
 }
 
-/** `mayMakeStore`: otherwise nothing is left behind where there is no store yet; there is nobody to be found. */
-async function openUsers({ mayMakeStore = false } = {}): Promise<Users> {
+async function openAccounts({ mayMakeStore = false } = {}): Promise<Accounts> {
+  if (isMemory(config.userStoreUrl)) return inMemoryOf(operatorOf())
+  const users = await openUsers({ mayMakeStore })
+  return {
+    ...users,
+    find: users.findByUsername,
+    async add({ username, password }) {
+      users.requireGoodCredentials({ username, password })
+      const user = await users.insert({ username, passwordHash: await users.hash({ username, password }, localClient) })
+      if (user === null) throw new AppError('conflict', 'This username is taken.')
+      return user
+    },
+  }
+}
+
+/** The same, with a sentence about the store when nothing listens: the operator may not know where the users are. */
+function inMemoryOf(operator: OperatorClient): Accounts {
+  const explained = <Args extends unknown[], T>(call: (...args: Args) => Promise<T>) => {
+    return (...args: Args) =>
+      call(...args).catch(error => {
+        if (!(error instanceof AuthIsAway)) throw error
+        throw new Error(
+          `USER_STORE_URL: users are in the memory of Auth, and nothing listens at ${authUrl}. Start ./startServer first, or set USER_STORE_URL to sqlite:path or postgres://…, there and here.`,
+        )
+      })
+  }
+  return {
+    add: explained(operator.add),
+    find: explained(operator.find),
+    list: explained(operator.list),
+    disable: explained(operator.disable),
+    enable: explained(operator.enable),
+    remove: explained(operator.remove),
+    endSessions: explained(operator.endSessions),
+  }
+}
+
+function operatorOf(): OperatorClient {
+  if (adminKey === null) throw new Error('ADMIN_KEY is not set; a running Auth is asked with it.')
+  return createOperatorClient({ url: authUrl, key: adminKey })
+}
+
+/** For what only a running Auth can do. */
+async function findThroughAuth(username: string): Promise<{ operator: OperatorClient; user: ShownUser }> {
+  const operator = operatorOf()
+  const user = await operator.find(username)
+  if (user === null) throw noSuchUser(username)
+  return { operator, user }
+}
+
+/** Without `mayMakeStore` nothing is created: if there is no store yet, it is taken for an empty one. */
+async function openUsers({ mayMakeStore }: { mayMakeStore: boolean }): Promise<Users> {
   const { userStoreUrl, passwordRules: rules, passwordHashCost: cost, addressesOnly } = config
   const store = keep(await openUserStore(mayMakeStore ? userStoreUrl : await urlIfMade(userStoreUrl)))
   const passwords = keep(await openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
   return createUsers({ store, passwords, rules, addressesOnly, endTokens, now: Date.now, observe: () => {} })
 
   async function endTokens(...of: Parameters<Tokens['endUser']>): Promise<void> {
+    const [userId] = of
     try {
       if (!isMemory(config.tokenStoreUrl)) return await (await openTokens()).endUser(...of)
-      const known = await tellAuth(of[0])
-      // Auth may have taken up the deletion by itself meanwhile.
-      if (!known && (await store.findById(of[0])))
-        throw new Error(`Auth at ${authUrl} has other users: is its USER_STORE_URL the same?`)
+      if (adminKey === null) throw new LeftToAuth('ADMIN_KEY is not set')
+      if (await createOperatorClient({ url: authUrl, key: adminKey }).endSessions(userId)) return
     } catch (error) {
-      if (error === authIsAway) throw error
+      if (error instanceof AuthIsAway) throw new LeftToAuth(`nothing listens at ${authUrl}`)
+      if (error instanceof LeftToAuth) throw error
       throw new Error(
         `${sentence(error)}\nThe user is changed; the sessions are not ended yet: Auth tries again by itself.`,
       )
     }
+    // Auth does not know the user. It may have completed a deletion by itself meanwhile.
+    if ((await store.findById(userId)) === null) return
+    throw new Error(
+      `The user is changed in the store of USER_STORE_URL, but Auth at ${authUrl} has another one and ended no sessions. Set USER_STORE_URL or AUTH_INTERNAL_URL to those of the Auth that this user belongs to; that Auth ends the sessions by itself.`,
+    )
   }
 }
 
@@ -254,41 +348,30 @@ async function openTokens(): Promise<Tokens> {
   return createTokens({ store, now: Date.now, ttlMs, absoluteTtlMs, limits, observe: () => {} })
 }
 
-/** Auth ends the sessions that are in its memory. False where it does not know this user. */
-async function tellAuth(userId: string): Promise<boolean> {
-  if (adminKey === null) throw authIsAway
-  const answer = await fetch(`${authUrl}/admin/users/${encodeURIComponent(userId)}/sessions`, {
-    method: 'DELETE',
-    headers: { authorization: `Bearer ${adminKey}`, connection: 'close' },
-    redirect: 'error',
-    signal: AbortSignal.timeout(authAnswersWithinMs),
-  }).catch(error => {
-    const { code, message } = error.cause ?? error
-    throw code === 'ECONNREFUSED' ? authIsAway : new Error(`Auth at ${authUrl} cannot be reached (${code ?? message}).`)
-  })
-  await answer.body?.cancel()
-  if (answer.status === 401) throw new Error(`Auth at ${authUrl} refuses this ADMIN_KEY.`)
-  if (!answer.ok && answer.status !== 404) throw new Error(`Auth at ${authUrl} answers ${answer.status}.`)
-  return answer.ok
+async function find(username: string): Promise<{ accounts: Accounts; user: ShownUser }> {
+  const accounts = await openAccounts()
+  const user = await accounts.find(username)
+  if (user === null) throw noSuchUser(username)
+  return { accounts, user }
 }
 
-async function find(username: string): Promise<{ users: Users; user: UserRecord }> {
-  const users = await openUsers()
-  const user = await users.findByUsername(username)
-  if (user === null) throw new Error(`There is no user ${shown(username)}.`)
-  return { users, user }
+function noSuchUser(username: string): Error {
+  return new Error(`There is no user ${shown(username)}.`)
 }
 
-/** Where Auth is away this part of the change is left to it: it looks for what is unfinished. */
+function deletedMeanwhile(): Error {
+  return new Error('This user was deleted at this moment.')
+}
+
+/** If Auth cannot be asked, this part of the change is left to it: it looks for what is unfinished. */
 async function finished(change: Promise<boolean>, consequence = ''): Promise<void> {
   try {
-    if (!(await change)) throw new Error('This user was deleted at this moment.')
+    if (!(await change)) throw deletedMeanwhile()
   } catch (error) {
-    if (error !== authIsAway) throw error
-    const why = adminKey === null ? 'ADMIN_KEY is not set' : `nothing listens at ${authUrl}`
+    if (!(error instanceof LeftToAuth)) throw error
     const within = `within ${(config.sweepIntervalMs + underWayMs) / 1000} seconds`
     console.error(
-      `The sessions are in the memory of Auth, and ${why}: where it runs it ends them ${within}, where it does not they are gone with it.${consequence}`,
+      `The sessions are in the memory of Auth, and ${error.message}: if Auth runs it ends them ${within}, if not they are gone with it.${consequence}`,
     )
   }
 }
@@ -350,7 +433,7 @@ function createProgress() {
   }
 }
 
-function stateOf({ deletedAt, disabledAt, confirmedAt }: UserRecord): string {
+function stateOf({ deletedAt, disabledAt, confirmedAt }: ShownUser): string {
   if (deletedAt !== null) return 'being deleted'
   if (disabledAt !== null) return 'disabled'
   return confirmedAt === null ? 'unconfirmed' : 'active'
