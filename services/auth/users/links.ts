@@ -4,7 +4,7 @@ import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { Mail, Mailer } from './mail.ts'
 import type { Client } from './passwords.ts'
 import { isAddress } from './usernames.ts'
-import { type Credentials, noPassword, type UserRecord, type Users } from './users.ts'
+import { type Credentials, hasPassword, type UserRecord, type Users } from './users.ts'
 
 export type LinkEvent = { type: 'link not sent'; userId: string | null; cause: unknown }
 
@@ -79,7 +79,7 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
    * by the owner of the mailbox: then the link asks for one.
    */
   const sendFirstLink = (user: UserRecord, client: Client) =>
-    user.passwordHash === noPassword ? sendLink(user, 'reset', client, choosePassword) : sendConfirmation(user, client)
+    hasPassword(user) ? sendConfirmation(user, client) : sendLink(user, 'reset', client, choosePassword)
 
   /** Tells the user by mail that the password has changed. */
   function tellOfChange(user: UserRecord, client: Client): void {
@@ -160,7 +160,7 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
         subject: 'Choose a new password',
         text: `An operator has asked you to choose a new password. To do so, open\n\n${issued.link}\n\nwithin 30 minutes. Until then your password stays as it is.\n`,
       }
-      send(user, client, user.passwordHash === noPassword ? choosePassword(issued.link) : fromOperator)
+      send(user, client, hasPassword(user) ? fromOperator : choosePassword(issued.link))
       return { sent: true }
     },
 

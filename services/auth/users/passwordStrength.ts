@@ -10,7 +10,7 @@ const pathMemory = 8 // steps
 const shortestPath = 4 // keys; three are a neighbour's neighbour in every random string
 const firstKeyBits = 5
 const hopelessBits = 64 // no password of this many is refused
-const noKey = -1
+const offKeyboard = -1
 /** Phrases that guides, films and books have made famous; no package has them. */
 const famousPhrases = [
   'correct horse battery staple',
@@ -115,7 +115,7 @@ export function guessBits(text: string, context: string[]): number {
     }
     for (let n = 3; n <= (copies[from] as number); n++) reach(from + n, before + 4)
     for (const places of paths) {
-      if (places[from] !== noKey) followPath(places, from, (to, cost) => reach(to, before + cost))
+      if (places[from] !== offKeyboard) followPath(places, from, (to, cost) => reach(to, before + cost))
     }
     for (const [length, cost] of datesAt(text, from)) reach(from + length, before + cost)
     for (const to of phrasesAt(from)) reach(to, before + phraseBits)
@@ -206,7 +206,7 @@ function followPath(places: Int16Array, from: number, reach: (to: number, bits: 
   let period = 0
   let bits = firstKeyBits
   for (let i = from + 1; i < places.length && bits < hopelessBits; i++) {
-    if (places[i] === noKey) return
+    if (places[i] === offKeyboard) return
     const step = stepTo(i)
     if (period > 0 && stepTo(i - period) === step) bits += 0.2
     else {
@@ -227,13 +227,13 @@ type Layout = Map<string, number>
 
 function coordinatesOf(rows: string[]): Layout {
   const places = rows.flatMap((keys, row) => [...keys].map((key, column) => [key, row * 100 + column] as const))
-  return new Map(places.filter(([key]) => key !== ' '))
+  return new Map(places.filter(([character]) => character !== ' '))
 }
 
 function placesOf(layout: Layout, text: string): Int16Array {
   return Int16Array.from({ length: text.length }, (_, i) => {
     const key = text[i] as string
-    return layout.get(key) ?? layout.get(shifted.get(key) ?? '') ?? noKey
+    return layout.get(key) ?? layout.get(shifted.get(key) ?? '') ?? offKeyboard
   })
 }
 

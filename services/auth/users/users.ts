@@ -369,6 +369,11 @@ function ownerOf({ username }: Pick<UserRecord, 'username'>, client: Client): Ha
   return { ...client, account: normalise(username) }
 }
 
+/** Whether anyone can log in with a password; if not, a link has to set one first. */
+export function hasPassword({ passwordHash }: UserRecord): boolean {
+  return passwordHash.length > 0
+}
+
 function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
   if (user === null) return 'unknown user'
   if (!matches) return 'wrong password'
