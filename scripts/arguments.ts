@@ -5,24 +5,29 @@ type Options = NonNullable<ParseArgsConfig['options']>
 type Values<T extends Options> = ReturnType<typeof parseArgs<{ options: T }>>['values']
 
 /** The values of `options`, which need not name --help. Ends the process on --help and on what it does not know. */
-export function readArguments<const T extends Options>(
+export function readArguments<const T extends Options>(usage: string, options: T): Values<T> {
+  return readCommandLine(usage, options, { allowPositionals: false }).values
+}
+
+/** The same, and the arguments that belong to no option. */
+export function readCommandLine<const T extends Options>(
   usage: string,
   options: T,
-  { allowPositionals = false } = {},
-): Values<T> {
-  let values: Values<T> & { help?: boolean }
+  { allowPositionals = true } = {},
+): { values: Values<T>; positionals: string[] } {
+  let parsed: { values: Values<T> & { help?: boolean }; positionals: string[] }
   try {
     const known = { ...options, help: { type: 'boolean' } } as const
-    values = parseArgs({ options: known, allowPositionals }).values as Values<T> & { help?: boolean }
+    parsed = parseArgs({ options: known, allowPositionals }) as typeof parsed
   } catch (error) {
     // What follows the first sentence is about arguments that begin with a dash.
     return refuseUsage(usage, (error as Error).message.replace(/\. .*/s, '.'))
   }
-  if (values.help) {
+  if (parsed.values.help) {
     console.log(usage)
     process.exit(0)
   }
-  return values
+  return parsed
 }
 
 /** Numbers in an argument, separated by commas. */

@@ -1,114 +1,128 @@
-// Breaks a scratch copy of the code in each way of mutantList.ts, one at a time, and shows which test catches it.
-import { execFile } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { promisify } from 'node:util'
-import { readArguments } from './arguments.ts'
-import { type Mutant, mutants } from './mutantList.ts'
+// Mutation testing: StrykerJS changes one place of the code after another and runs the tests that reach it. A change that no
+// test notices is a survivor.
+import { globSync } from 'node:fs'
+import type { LogLevel } from '@stryker-mutator/api/core'
+import { Stryker } from '@stryker-mutator/core'
+import { readCommandLine } from './arguments.ts'
+import type { MochaSettings } from './mutationRunner.ts'
 
-const usage = `Usage: npm run mutants -- [--only <text>]
+interface Area {
+  /** Globs of the sources to change. */
+  sources: string[]
+  /** Names of the test files about these sources. A test elsewhere may catch more, at the price of its time. */
+  tests: string[]
+  /** Part of the titles of the tests to run, if the others are slow and about more than this area. */
+  titles?: RegExp
+}
 
-Plants one fault after another in a copy of the code and runs the tests that must catch it. Ends with one line:
-N caught, N survived. Fails where one survived, or where the code that it changes is no longer there exactly once.
+/** Tests of a database or of whole processes take seconds each and may need a server. */
+const slowTests = /postgres|redis|sqlite|startServer|in a database|end of the process/
 
---only <text>   those with this text in their name or file`
+const areas: Record<string, Area> = {
+  tokens: {
+    sources: ['services/auth/tokens/{format,tokens,sweeper}.ts'],
+    tests: ['tokens', 'format', 'sweeper'],
+  },
+  stores: {
+    sources: ['services/auth/stores/memory{,Table,Index}.ts'],
+    tests: ['stores', 'memoryIndex', 'snapshot'],
+  },
+  users: {
+    sources: ['services/auth/users/{users,passwords,passwordRules}.ts'],
+    tests: ['passwordRules', 'passwords', 'users'],
+  },
+  defence: {
+    sources: ['services/auth/defence/throttles.ts', 'shared/limits.ts'],
+    tests: ['limits'],
+    titles: /of the throttles|answer invalid tokens/,
+  },
+  client: { sources: ['services/business/authClient.ts', 'shared/validateToken.ts'], tests: ['business'] },
+  events: { sources: ['services/auth/eventStream.ts', 'services/auth/clock.ts'], tests: ['events', 'clock'] },
+}
 
-const copied = ['services', 'shared', 'tests', 'scripts', 'package.json', 'tsconfig.json', '.mocharc.json']
-const mostMs = 60_000 // for the tests of one fault: some of them make a loop endless
+const usage = `Usage: npm run mutants -- [area ...] [--file <path>] [--sample <percent> --seed <text>] [--force]
 
-const { only } = readArguments(usage, { only: { type: 'string', default: '' } })
-const chosen = mutants.filter(({ name, file }) => name.includes(only) || file.includes(only))
-if (chosen.length === 0) {
-  console.log(`No fault has ${JSON.stringify(only)} in its name or file.`)
+Changes the sources of each area in one place after another, in a copy, and runs the tests that reach that place. Prints
+every change that no test noticed and the score: the share of the changes that a test noticed. Without an area: all.
+
+Areas: ${Object.keys(areas).join(', ')}
+
+--file <path>       only this file of its area; with a range of lines: services/auth/tokens/tokens.ts:100-150
+--sample <percent>  only a part of the changes, drawn at random; the others are counted as errors and left out of the score
+--seed <text>       draws another part
+--force             runs changes again whose result is known: results are kept in reports/mutants while neither the
+                    changed line nor the tests that reach it have changed
+
+reports/mutants/<area>.html shows each change in its source.`
+
+const { values: options, positionals } = readCommandLine(usage, {
+  file: { type: 'string' },
+  sample: { type: 'string' },
+  seed: { type: 'string', default: '1' },
+  force: { type: 'boolean', default: false },
+})
+
+process.env['NODE_ENV'] = 'test'
+if (options.sample !== undefined) process.env['MUTANT_SAMPLE'] = `${percentOf(options.sample)} ${options.seed}`
+
+const chosen = positionals.length > 0 ? positionals : Object.keys(areas)
+let tested = 0
+for (const name of chosen) {
+  const area = areas[name]
+  if (area === undefined) fail(`There is no area ${name}. Expected one of ${Object.keys(areas).join(', ')}.`)
+  const mutate = filesOf(area.sources).flatMap(file => {
+    if (options.file === undefined || options.file === file) return [file]
+    return options.file.startsWith(`${file}:`) ? [options.file] : []
+  })
+  if (mutate.length === 0) continue
+  tested++
+  console.log(`\n${name}: ${mutate.join(', ')}`)
+  await test(name, mutate, {
+    files: filesOf(area.tests.map(test => `tests/${test}.test.ts`)),
+    titles: `^(?!.*(?:${slowTests.source})).*(?:${area.titles?.source ?? ''})`,
+  })
+}
+if (tested === 0) fail(`${options.file} is in none of the areas: ${chosen.join(', ')}.`)
+
+function test(name: string, mutate: string[], mocha: MochaSettings): Promise<unknown> {
+  const report = `reports/mutants/${name}`
+  return new Stryker({
+    testRunner: 'mocha',
+    plugins: ['./scripts/mutationRunner.ts'],
+    mocha,
+    mutate,
+    coverageAnalysis: 'perTest',
+    concurrency: 1, // tests that measure time share the machine with nothing else
+    timeoutMS: 5000,
+    // A sample says nothing about the mutants that it leaves out.
+    incremental: options.sample === undefined,
+    incrementalFile: `${report}.incremental.json`,
+    force: options.force,
+    // Stryker rewrites tsconfig.json with a function that TypeScript 7 lacks. Nothing that runs here needs the file.
+    ignorePatterns: ['tsconfig.json', 'reports'],
+    disableTypeChecks: false,
+    logLevel: 'warn' as LogLevel, // a const enum has no values at run time
+    reporters: [process.stdout.isTTY ? 'progress' : 'progress-append-only', 'clear-text', 'html', 'json'],
+    clearTextReporter: { allowColor: false, allowEmojis: false, reportTests: false, logTests: false },
+    htmlReporter: { fileName: `${report}.html` },
+    jsonReporter: { fileName: `${report}.json` },
+  }).runMutationTest()
+}
+
+/** Each pattern must match, so that a renamed file does not drop out unnoticed. */
+function filesOf(patterns: string[]): string[] {
+  return patterns.flatMap(pattern => {
+    const files = globSync(pattern)
+    return files.length > 0 ? files : fail(`No file matches ${pattern}: adapt the areas in scripts/mutants.ts.`)
+  })
+}
+
+function percentOf(text: string): number {
+  const percent = Number(text)
+  return percent > 0 && percent <= 100 ? percent : fail(`--sample: expected a percentage from 1 to 100; got ${text}`)
+}
+
+function fail(message: string): never {
+  console.error(message)
   process.exit(1)
-}
-
-const root = process.cwd()
-const scratch = mkdtempSync(join(tmpdir(), 'latchkey-mutants-'))
-process.on('exit', () => rmSync(scratch, { recursive: true, force: true }))
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
-
-for (const path of copied) cpSync(join(root, path), join(scratch, path), { recursive: true })
-// Each package by itself: were the folder one link, an `npm ci` in the copy would empty the real one.
-mkdirSync(join(scratch, 'node_modules'))
-for (const name of readdirSync(join(root, 'node_modules'))) {
-  symlinkSync(join(root, 'node_modules', name), join(scratch, 'node_modules', name))
-}
-
-// Where the tests fail as it is, they would catch everything.
-const fault = await firstFailure([...new Set(chosen.flatMap(({ tests }) => tests))])
-if (fault !== null) {
-  console.log(`Nothing is planted yet, and the tests fail: ${fault}`)
-  process.exit(1)
-}
-
-let survived = 0
-for (const [i, mutant] of chosen.entries()) {
-  process.stdout.write(`${String(i + 1).padStart(3)}/${chosen.length} ${mutant.file}: ${mutant.name} ... `)
-  const verdict = await verdictOn(mutant)
-  if (!verdict.startsWith('caught')) survived++
-  console.log(verdict)
-}
-console.log(`${chosen.length - survived} caught, ${survived} survived`)
-process.exit(survived === 0 ? 0 : 1)
-
-async function verdictOn({ file, find, replace, tests }: Mutant): Promise<string> {
-  const path = join(scratch, file)
-  const source = readFileSync(path, 'utf8')
-  const parts = source.split(find)
-  if (parts.length !== 2) return `NOT PLANTED: the text is there ${parts.length - 1} times`
-  writeFileSync(path, parts.join(replace))
-  try {
-    const title = await firstFailure(tests)
-    return title === null ? 'SURVIVED' : `caught by "${title}"`
-  } catch (error) {
-    return `SURVIVED: ${(error as Error).message}`
-  } finally {
-    writeFileSync(path, source)
-  }
-}
-
-/** The title of the first test that fails; null where none does. Rejects where no test could say so. */
-async function firstFailure(tests: string[]): Promise<string | null> {
-  const report = join(scratch, 'report.json')
-  rmSync(report, { force: true })
-  const binaries = join(scratch, 'node_modules', '.bin')
-  // This process's own Node first: an older one on the PATH cannot run what this starts.
-  const PATH = [dirname(process.execPath), binaries, process.env['PATH']].join(':')
-  // --exit: what a fault leaves running would keep mocha waiting.
-  const args = ['--bail', '--exit', '--reporter', 'json', '--reporter-option', `output=${report}`, ...tests]
-  const env = { ...process.env, PATH, NODE_ENV: 'test' }
-  const settings = { cwd: scratch, env, timeout: mostMs, killSignal: 'SIGKILL', maxBuffer: 1 << 26 } as const
-  const ended = await promisify(execFile)(join(binaries, 'mocha'), args, settings).catch((error: Ended) => error)
-  if ('killed' in ended && ended.killed) throw new Error(`the tests did not end within ${mostMs / 1000} s`)
-  const [failure] = readReport(report, ended.stderr)
-  if (failure === undefined) return null
-  // Neither says that a rule was broken: the planted text is no program.
-  const typo = /(Syntax|Reference)Error.*/.exec(failure.err.stack ?? '')
-  if (typo) throw new Error(`${failure.fullTitle}: ${typo[0]}`)
-  if (failure.fullTitle.includes('" hook')) throw new Error(`no test failed, but ${failure.fullTitle}`)
-  return failure.fullTitle
-}
-
-interface Ended extends Error {
-  killed: boolean
-  stdout: string
-  stderr: string
-}
-
-interface Failure {
-  fullTitle: string
-  err: { stack?: string }
-}
-
-function readReport(file: string, stderr: string): Failure[] {
-  let report: { stats: { tests: number }; failures: Failure[] }
-  try {
-    report = JSON.parse(readFileSync(file, 'utf8'))
-  } catch {
-    throw new Error(`the tests did not run: ${/^\S*Error.*$/m.exec(stderr)?.[0] ?? 'no report'}`)
-  }
-  if (report.stats.tests + report.failures.length === 0) throw new Error('there were no tests')
-  return report.failures
 }

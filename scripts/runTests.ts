@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { readArguments } from './arguments.ts'
+import { readCommandLine } from './arguments.ts'
 
 const usage = `Usage: ./runTests [files] [options]
 
@@ -35,17 +35,13 @@ const slowest = [
 ].map(name => `tests/${name}.test.ts`)
 
 const args = process.argv.slice(2)
-readArguments(
-  usage,
-  {
-    grep: { type: 'string', short: 'g' },
-    fgrep: { type: 'string', short: 'f' },
-    invert: { type: 'boolean', short: 'i' },
-    bail: { type: 'boolean', short: 'b' },
-    timeout: { type: 'string', short: 't' },
-  },
-  { allowPositionals: true },
-)
+readCommandLine(usage, {
+  grep: { type: 'string', short: 'g' },
+  fgrep: { type: 'string', short: 'f' },
+  invert: { type: 'boolean', short: 'i' },
+  bail: { type: 'boolean', short: 'b' },
+  timeout: { type: 'string', short: 't' },
+})
 
 const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
 const countsFile = join(scratch, 'counts.json')

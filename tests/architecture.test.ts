@@ -2,7 +2,6 @@
 import { globSync, readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { expect } from 'chai'
-import { mutants } from '../scripts/mutantList.ts'
 
 interface Import {
   file: string
@@ -233,10 +232,5 @@ describe('the house', () => {
     expect(shipped).to.have.length.above(50)
     expect(shipped.filter(([, { hasInstallScript }]) => hasInstallScript).map(([path]) => path)).to.deep.equal([])
     expect(shipped.filter(([path, { name }]) => /scarf/.test(name ?? path)).map(([path]) => path)).to.deep.equal([])
-  })
-
-  it('is as the faults expect that npm run mutants plants: the text of each is there once', () => {
-    const timesIn = ({ file, find }: (typeof mutants)[0]) => readFileSync(file, 'utf8').split(find).length - 1
-    expect(mutants.filter(mutant => timesIn(mutant) !== 1).map(({ name }) => name)).to.deep.equal([])
   })
 })
