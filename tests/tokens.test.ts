@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { openTokenStore } from '../services/auth/stores/memory.ts'
 import type { TokenStore } from '../services/auth/stores/ports.ts'
-import { drawSecret, drawTokenId } from '../services/auth/tokens/format.ts'
+import { drawSecret, drawTokenId, tagOf } from '../services/auth/tokens/format.ts'
 import {
   createTokens,
   type IssuedToken,
@@ -62,6 +62,15 @@ describe('tokens', () => {
     const { token } = await logIn()
     expect(token.expiresAt).to.equal(clock.now() + ttlMs)
     expect(token.absoluteExpiresAt).to.equal(clock.now() + absoluteTtlMs)
+  })
+
+  it('carry the tag and the credential version of their owner', async () => {
+    const { token } = await logIn()
+    expect(token.id.slice(0, 4)).to.equal(tagOf(owner.id))
+    await tokens.endUser(owner.id, 2, null)
+    const changed = (await tokens.issueSession({ ...owner, credentialVersion: 2 })) as IssuedToken
+    expect(changed.token.credentialVersion).to.equal(2)
+    expect(await isLive(changed.secret)).to.equal(true)
   })
 
   it('never outlive their absolute end, also where the idle time is longer', async () => {
@@ -228,16 +237,15 @@ describe('tokens', () => {
     const login = await logIn()
     const confirm = await issue({ kind: 'fixed', purpose: 'confirm' })
     const strangers = await issue({ ...reset, owner: { ...owner, id: 'user-2' } })
-    const [first, second] = [await issue(reset), (await tokens.issueOnly(reset)) as IssuedToken]
-    expect([await isLiveReset(first), await isLiveReset(second), await isLiveReset(strangers)]).to.deep.equal([
-      false,
-      true,
-      true,
-    ])
+    const older = [await issue(reset), await issue(reset)]
+    const newest = (await tokens.issueOnly(reset)) as IssuedToken
+    for (const token of older) expect(await isLiveReset(token)).to.equal(false)
+    for (const token of [newest, strangers]) expect(await isLiveReset(token)).to.equal(true)
     expect((await tokens.tokensOf(owner.id)).map(({ id }) => id)).to.deep.equal(
-      [login, confirm, second].map(({ token }) => token.id),
+      [login, confirm, newest].map(({ token }) => token.id),
     )
-    expect(events.flatMap(event => (event.type === 'revoked' ? [event.tokenId] : []))).to.deep.equal([first.token.id])
+    const revoked = events.flatMap(event => (event.type === 'revoked' ? [event.tokenId] : []))
+    expect(revoked).to.deep.equal(older.map(({ token }) => token.id))
   })
 
   it('are revoked by their secret, of whatever kind and purpose; a secret without a token revokes nothing', async () => {
