@@ -402,6 +402,47 @@ describe('the limits', () => {
       await throttles.welcome('a', address(2))
       expect(await fail('a', address(1), 'in a session')).to.equal(0)
     })
+
+    it('let a user who is logged in prove who it is at an address that has failed too often', async () => {
+      for (let i = 0; i < 30; i++) await fail(`u${i}`, address(1))
+      expect(await fail('a', address(1))).to.equal(60)
+      expect(await fail('a', address(1), 'session 1')).to.equal(0)
+    })
+
+    it('let 100 log-ins to an account wait for their turn, and refuse one more as unavailable', async () => {
+      const { promise: end, resolve } = Promise.withResolvers<true>()
+      const attempt = (i: number) => throttles.attempt({ account: 'a', address: address(i) }, () => end)
+      const admitted = times(accountLimits.freeFailures + 100, attempt)
+      await new Promise(setImmediate)
+      expect(await attempt(200).catch((error: AppError) => error.code)).to.equal('unavailable')
+      resolve(true)
+      expect((await admitted).every(Boolean)).to.equal(true)
+      expect(await attempt(200)).to.equal(true)
+    })
+
+    it('count mails, users and guest tokens of an address, each on its own, and mails of an account', async () => {
+      const codeOf = (taken: Promise<void>) =>
+        taken.then(
+          () => 'taken',
+          (error: AppError) => error.code,
+        )
+      for (let i = 0; i < 30; i++) {
+        expect(await codeOf(throttles.mayMail(`u${i}`, address(1)))).to.equal('taken')
+        expect(await codeOf(throttles.mayRegister(address(1)))).to.equal('taken')
+        expect(await codeOf(throttles.mayIssueToGuest(address(1)))).to.equal('taken')
+      }
+      for (let i = 0; i < accountLimits.mailsPerHour; i++) await throttles.mayMail('a', address(2))
+      await codeOf(throttles.mayMail('u30', address(1)))
+      await codeOf(throttles.mayMail('A', address(3)))
+      await codeOf(throttles.mayRegister(address(1)))
+      await codeOf(throttles.mayIssueToGuest(address(1)))
+      expect(events).to.deep.equal([
+        { type: 'limited', what: 'mails of an address', address: address(1), userId: null },
+        { type: 'limited', what: 'mails to an account', address: address(3), userId: null },
+        { type: 'limited', what: 'registrations', address: address(1), userId: null },
+        { type: 'limited', what: 'guest tokens', address: address(1), userId: null },
+      ])
+    })
   })
 
   describe('of Auth', () => {
