@@ -1,5 +1,5 @@
-// Requests that nobody would send, made from the OpenAPI documents and from broken bytes, by a seed that repeats them.
-// npm run fuzz -- [--requests 100000] [--seed 1] [--token-format jwt] drives a pair of its own and says what went wrong.
+// Requests that no client would send, made from the OpenAPI documents and from broken bytes, and clients that behave like
+// none: a seed repeats them. npm run fuzz -- --help
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -45,6 +45,13 @@ export interface FuzzOptions {
   atOnce: number
   /** Asked now and then: what is sent ends sessions and accounts. */
   logIn: () => Promise<FuzzActor>
+  /**
+   * `polite` sends one request on a connection and reads the answer, and no answer is a fault. `rude` also pipelines, closes
+   * half of its connection or all of it, and does not read: afterwards all must still answer.
+   */
+  client?: 'polite' | 'rude'
+  /** Stops after so many milliseconds, however many requests are left. */
+  withinMs?: number
 }
 
 /** What was answered, by status, and the requests after which something was wrong. */
@@ -110,9 +117,12 @@ const brokenBodies = [
   'token=%ff',
   '{"username":"a","username":"b"}',
 ]
-const requestsPerLogIn = 200
+const requestsPerLogIn = { polite: 200, rude: 2000 } // a rude client keeps the threads busy that hash
 
-export async function fuzz(targets: FuzzTarget[], { requests, seed, atOnce, logIn }: FuzzOptions): Promise<FuzzReport> {
+export async function fuzz(
+  targets: FuzzTarget[],
+  { requests, seed, atOnce, logIn, client = 'polite', withinMs = Infinity }: FuzzOptions,
+): Promise<FuzzReport> {
   const { next: random, pick: one } = createRandom(seed)
   const report: FuzzReport = { statuses: {}, faults: [] }
   let actor = await logIn()
@@ -199,16 +209,80 @@ export async function fuzz(targets: FuzzTarget[], { requests, seed, atOnce, logI
       report.faults.push(`${sent.slice(0, 400)}\n-> ${answer.slice(0, 400)}`)
   }
 
+  async function sendRudely(): Promise<void> {
+    const target = one(targets)
+    const behaviour = one(rudeBehaviours)
+    const count = behaviour === 'sends one' ? 1 : 1 + Math.floor(random() * 10)
+    const wholes = Array.from({ length: count }, () => request(target).sent.replace('Connection: close\r\n', ''))
+    const sent = `${wholes.join('')}${one(['', '', '?\r\n\r\n', 'GET / HT'])}`
+    const answer = await exchangeRudely(target.url, sent, behaviour)
+    for (const [, status = ''] of answer.matchAll(/^HTTP\/1\.1 (\d{3}) /gm)) {
+      report.statuses[status] = (report.statuses[status] ?? 0) + 1
+      if (/^5/.test(status) && status !== '503') report.faults.push(`${sent.slice(0, 400)}\n-> ${answer.slice(0, 400)}`)
+    }
+  }
+
+  /** Without a log-in there is nothing more to try. */
+  async function becomeAnother(): Promise<void> {
+    try {
+      actor = await logIn()
+    } catch (error) {
+      const { message, cause } = error as Error
+      report.faults.push(`no log-in: ${message} ${cause ?? ''}`)
+      left = 0
+    }
+  }
+
+  async function requireAnswers(): Promise<void> {
+    for (const { url } of targets) {
+      const health = 'GET /nowhere HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\n\r\n'
+      const answer = await exchange(url, health, true)
+      if (!/^HTTP\/1\.1 404 /.test(answer))
+        report.faults.push(`${url} does not answer any more: ${answer.slice(0, 400)}`)
+    }
+  }
+
+  const stopAt = performance.now() + withinMs
   let left = requests
   await Promise.all(
     Array.from({ length: atOnce }, async () => {
-      while (left-- > 0) {
-        if (left % requestsPerLogIn === 0) actor = await logIn()
-        await send()
+      while (left-- > 0 && performance.now() < stopAt) {
+        if (left % requestsPerLogIn[client] === 0) await becomeAnother()
+        if (client === 'polite') await send()
+        else await sendRudely()
       }
     }),
   )
+  if (client === 'rude') await requireAnswers()
   return report
+}
+
+const rudeBehaviours = ['sends one', 'pipelines', 'closes half', 'never reads', 'goes away', 'resets'] as const
+const rudeMs = 500 // a rude client stays no longer
+
+/** What has come back until the server closed, or the client went. */
+function exchangeRudely(url: string, sent: string, behaviour: (typeof rudeBehaviours)[number]): Promise<string> {
+  const { hostname, port } = new URL(url)
+  return new Promise(resolve => {
+    let answer = ''
+    const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true }, () => {
+      socket.write(sent)
+      if (behaviour === 'closes half') socket.end()
+      if (behaviour === 'goes away') socket.destroySoon()
+      if (behaviour === 'resets') setImmediate(() => socket.resetAndDestroy())
+    })
+    if (behaviour !== 'never reads') {
+      socket.on('data', chunk => {
+        answer += chunk
+      })
+    }
+    const leave = setTimeout(() => socket.destroy(), rudeMs)
+    socket.on('error', () => {})
+    socket.on('close', () => {
+      clearTimeout(leave)
+      resolve(answer)
+    })
+  })
 }
 
 const silentMs = 1000 // then what has been answered is all, or nothing is to come to what is broken
@@ -231,22 +305,61 @@ function exchange(url: string, sent: string, isWhole: boolean): Promise<string> 
   })
 }
 
+const usage = `Usage: npm run fuzz -- [--requests 100000] [--seed 1] [--token-format opaque|jwt]
+       npm run fuzz -- --layout "separate ports"|"single address" [--requests 20000] [--seed 1]
+
+Sends requests that no client would send to a pair of its own, and lists what went wrong; the exit code is 1 if anything did.
+The same seed sends the same requests again.
+
+  --requests       how many
+  --seed           any number
+  --token-format   opaque or jwt
+  --layout         start the pair with ./startServer, in this layout, and also pipeline, close half of connections, and do not
+                   read answers: no process may end, start again, or stop answering
+  --help           this`
+
+/** Ends the process with a sentence if the arguments cannot be used. */
+function readArguments() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        requests: { type: 'string', default: '100000' },
+        seed: { type: 'string', default: '1' },
+        'token-format': { type: 'string', default: 'opaque' },
+        layout: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    })
+    for (const name of ['requests', 'seed'] as const) {
+      if (!/^\d{1,15}$/.test(values[name])) throw new Error(`--${name}: expected a number, and not "${values[name]}".`)
+    }
+    const { help, requests, seed, layout, 'token-format': tokenFormat } = values
+    if (!['opaque', 'jwt'].includes(tokenFormat)) throw new Error('--token-format: expected opaque or jwt.')
+    if (layout !== undefined && layout !== 'separate ports' && layout !== 'single address') {
+      throw new Error('--layout: expected "separate ports" or "single address".')
+    }
+    return { help, requests: Number(requests), seed: Number(seed), tokenFormat, layout } as const
+  } catch (error) {
+    console.error(`${(error as Error).message}\nSee npm run fuzz -- --help`)
+    process.exit(1)
+  }
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({
-    options: {
-      requests: { type: 'string', default: '100000' },
-      seed: { type: 'string', default: '1' },
-      'token-format': { type: 'string', default: 'opaque' },
-    },
-  })
-  const { openTargets } = await import('../tests/support/fuzzTargets.ts')
-  const { targets, logIn, problems, close } = await openTargets({ tokenFormat: values['token-format'] })
-  const [requests, seed] = [Number(values.requests), Number(values.seed)]
+  const { requests, seed, tokenFormat, layout, help } = readArguments()
+  if (help) {
+    console.log(usage)
+    process.exit(0)
+  }
+  const { openRealTargets, openTargets } = await import('../tests/support/fuzzTargets.ts')
+  const open = layout === undefined ? openTargets({ tokenFormat }) : openRealTargets(layout)
+  const { targets, logIn, problems, close } = await open
   console.log(`${requests} requests, seed ${seed}`)
-  const { statuses, faults } = await fuzz(targets, { requests, seed, atOnce: 16, logIn })
+  const client = layout === undefined ? 'polite' : 'rude'
+  const { statuses, faults } = await fuzz(targets, { requests, seed, atOnce: 16, logIn, client })
   console.table(statuses)
+  const all = [...faults, ...problems()] // before they end, which is in the log
   await close()
-  const all = [...faults, ...problems()]
   for (const fault of all.slice(0, 20)) console.log(`\n${fault}`)
   console.log(`${all.length} faults`)
   process.exit(all.length === 0 ? 0 : 1)

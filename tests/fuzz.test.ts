@@ -1,9 +1,12 @@
-// Ten thousand requests that nobody would send; npm run fuzz sends more. The seed is fixed, so that a failure repeats.
+// Requests that no client would send; npm run fuzz sends more. The seed is fixed, so that a failure repeats.
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { expect } from 'chai'
 import { fuzz } from '../scripts/fuzz.ts'
-import { openTargets } from './support/fuzzTargets.ts'
+import { openRealTargets, openTargets } from './support/fuzzTargets.ts'
+import { layouts } from './support/realPair.ts'
+import { cleanUp } from './support/startServer.ts'
 
 describe('whatever is sent', function () {
   this.timeout(120_000)
@@ -26,7 +29,31 @@ describe('whatever is sent', function () {
   })
 })
 
+describe('a real pair', function () {
+  this.timeout(120_000)
+  after(cleanUp)
+
+  for (const layout of layouts) {
+    it(`neither ends nor stops answering for clients that pipeline, break off and do not read: ${layout}`, async () => {
+      const { targets, logIn, problems, close } = await openRealTargets(layout)
+      const seed = 20261129
+      const options = { requests: 2500, seed, atOnce: 48, logIn, client: 'rude', withinMs: 10_000 } as const
+      const { statuses, faults } = await fuzz(targets, options)
+      expect([...faults, ...problems()], `seed ${seed}`).to.deep.equal([])
+      expect(statuses).to.include.keys('200', '400', '404')
+      await close()
+    })
+  }
+})
+
 describe('the fuzzer', () => {
+  it('answers an option that it does not know with a sentence', () => {
+    const { status, stderr } = spawnSync(process.execPath, ['scripts/fuzz.ts', '--sed', '1'], { encoding: 'utf8' })
+    expect(status).to.equal(1)
+    expect(stderr).to.include('--sed').and.include('--help')
+    expect(stderr).to.not.match(/^\s+at /m)
+  })
+
   it('takes it for a fault that a whole request is not answered', async () => {
     const server = createServer(socket => socket.once('data', () => socket.resetAndDestroy())).listen(0, '127.0.0.1')
     await once(server, 'listening')

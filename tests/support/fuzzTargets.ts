@@ -8,6 +8,7 @@ import { describeAuth, describeAuthInternal } from '../../services/auth/openapi.
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/openapi.ts'
+import { type Layout, startRealPair } from './realPair.ts'
 import { adminKey, collectLog, demo, type LogLine, post, serviceKey } from './servers.ts'
 import { wideAccountLimits } from './throttles.ts'
 
@@ -56,8 +57,79 @@ export interface Targets {
   close(): Promise<void>
 }
 
+/** Users to send requests as; a new one once the last cannot log in any more. */
+function actors(authUrl: string) {
+  let credentials = demo
+  let running: Promise<FuzzActor> | null = null
+  const tokens: string[] = []
+
+  /** As few log-ins as possible: what is sent keeps the threads that hash busy. */
+  function logIn(): Promise<FuzzActor> {
+    running ??= tryToLogIn().finally(() => {
+      running = null
+    })
+    return running
+  }
+
+  async function tryToLogIn(): Promise<FuzzActor> {
+    const answer = await post(`${authUrl}/login`, credentials)
+    const { token } = (await answer.json()) as { token?: string }
+    if (token !== undefined) {
+      tokens.push(token)
+      return { ...credentials, tokens: [token, serviceKey, adminKey] }
+    }
+    if (answer.status !== 503) {
+      credentials = { username: `${randomUUID()}@example.com`, password: 'CANARY phrase of some length' }
+      const registered = await post(`${authUrl}/users`, credentials)
+      if (![201, 503].includes(registered.status)) {
+        throw new Error(`registration is ${registered.status}: ${await registered.text()}`)
+      }
+    }
+    return tryToLogIn()
+  }
+
+  return { logIn, tokens }
+}
+
+const many = '1000000000'
+const withoutLimits = {
+  LOGIN_LIMIT_PER_ADDRESS: many,
+  REGISTRATION_LIMIT_PER_ADDRESS: many,
+  INVALID_TOKEN_LIMIT_PER_ADDRESS: many,
+  MAIL_LIMIT_PER_ADDRESS: many,
+  GUEST_TOKEN_LIMIT_PER_ADDRESS: many,
+}
+
+/** One in five makes a hash: with more, nearly all that is sent would wait for those. */
+function seldomHashing(operations: FuzzOperation[]): FuzzOperation[] {
+  const cheap = operations.filter(({ bodies }) => !JSON.stringify(bodies).includes('"password"'))
+  return [...operations, ...cheap, ...cheap, ...cheap, ...cheap]
+}
+
+/** The pair as ./startServer starts it. */
+export async function openRealTargets(layout: Layout): Promise<Targets> {
+  const dialects = { DIALECTS: dialectNames.map(name => `${name}:0`).join() }
+  const pair = await startRealPair(layout, { ...withoutLimits, ...dialects, ACCESS_LOG: 'off' })
+  const { business, businessInternal, auth, authInternal } = pair.urls
+  const ofPublicAuth = seldomHashing(operationsOf(describeAuth()))
+  const ofPublicBusiness = operationsOf(describeBusiness())
+  const isSingle = layout === 'single address'
+  const front = { url: business, operations: isSingle ? [...ofPublicBusiness, ...ofPublicAuth] : ofPublicBusiness }
+  return {
+    targets: [
+      ...Array<FuzzTarget>(isSingle ? 5 : 1).fill(front), // all that comes from outside, and most often
+      { url: auth, operations: ofPublicAuth },
+      { url: authInternal, operations: operationsOf(describeAuthInternal()) },
+      { url: businessInternal, operations: operationsOf(describeBusinessInternal()) },
+      ...pair.dialects.map(({ url, routes }) => ({ url, operations: seldomHashing(operationsOfRoutes(routes)) })),
+    ],
+    logIn: actors(isSingle ? business : auth).logIn,
+    problems: pair.problems,
+    close: pair.stop,
+  }
+}
+
 export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targets> {
-  const many = '1000000000'
   const env = {
     NODE_ENV: 'test',
     SERVICE_KEY: serviceKey,
@@ -66,11 +138,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
     AUTH_INTERNAL_PORT: '0',
     BUSINESS_PORT: '0',
     BUSINESS_INTERNAL_PORT: '0',
-    LOGIN_LIMIT_PER_ADDRESS: many,
-    REGISTRATION_LIMIT_PER_ADDRESS: many,
-    INVALID_TOKEN_LIMIT_PER_ADDRESS: many,
-    MAIL_LIMIT_PER_ADDRESS: many,
-    GUEST_TOKEN_LIMIT_PER_ADDRESS: many,
+    ...withoutLimits,
     TOKEN_FORMAT: tokenFormat,
     ...(tokenFormat === 'jwt' && { TOKEN_KEYS: JSON.stringify({ keys: [signingKey] }) }),
     DIALECTS: dialectNames.map(name => `${name}:0`).join(),
@@ -84,20 +152,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
   const businessConfig = readBusinessConfig({ ...env, AUTH_INTERNAL_URL: authInternal })
   const business = await openBusiness(businessConfig, { log: businessLog.log, ...time })
   const { business: businessUrl = '', businessInternal = '' } = await business.listen()
-  let credentials = demo
-  const tokens: string[] = []
-  async function logIn(): Promise<FuzzActor> {
-    const answer = await post(`${authUrl}/login`, credentials)
-    const { token } = (await answer.json()) as { token?: string }
-    if (token === undefined) {
-      credentials = { username: `${randomUUID()}@example.com`, password: 'CANARY phrase of some length' }
-      const registered = await post(`${authUrl}/users`, credentials)
-      if (registered.status !== 201) throw new Error(`registration is ${registered.status}: ${await registered.text()}`)
-      return logIn()
-    }
-    tokens.push(token)
-    return { ...credentials, tokens: [token, serviceKey, adminKey] }
-  }
+  const { logIn, tokens } = actors(authUrl)
   return {
     targets: [
       { url: authUrl, operations: operationsOf(describeAuth()) },

@@ -7,8 +7,9 @@ export type Layout = (typeof layouts)[number]
 
 export interface RealPair {
   run: Run
-  /** The addresses of all listeners, dialects included. */
-  urls: { business: string; auth: string; authInternal: string; businessInternal: string; dialects: string[] }
+  /** The addresses of the listeners. */
+  urls: { business: string; auth: string; authInternal: string; businessInternal: string }
+  dialects: { url: string; routes: string[] }[]
   /** A process that ended or was started again, and errors that were not handled. */
   problems(): string[]
   stop(): Promise<void>
@@ -27,7 +28,8 @@ export async function startRealPair(layout: Layout, env: Record<string, string> 
   const dialects = lines().filter(({ event }) => event === 'dialect opened')
   return {
     run,
-    urls: { ...urls, dialects: dialects.map(({ address }) => String(address)) },
+    urls,
+    dialects: dialects.map(({ address, routes }) => ({ url: String(address), routes: routes as string[] })),
     problems() {
       const starts = lines().filter(({ event }) => event === 'listening')
       return [

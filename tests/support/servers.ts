@@ -51,7 +51,7 @@ export function collectLog(service: string, securityStream: Writable | null = nu
   const stream = new Writable({
     write(chunk, _encoding, done) {
       searchLog([String(chunk)], `the log of ${service}`)
-      lines.push(JSON.parse(String(chunk)))
+      for (const line of String(chunk).trimEnd().split('\n')) lines.push(JSON.parse(line))
       done()
     },
   })
