@@ -2,8 +2,8 @@
 // none: a seed repeats them. npm run fuzz -- --help
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import { createRandom } from '../tests/support/random.ts'
+import { readArguments, readCount, refuseUsage } from './arguments.ts'
 
 export interface FuzzTarget {
   url: string
@@ -319,38 +319,24 @@ The same seed sends the same requests again.
   --help           this`
 
 /** Ends the process with a sentence if the arguments cannot be used. */
-function readArguments() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        requests: { type: 'string', default: '100000' },
-        seed: { type: 'string', default: '1' },
-        'token-format': { type: 'string', default: 'opaque' },
-        layout: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    })
-    for (const name of ['requests', 'seed'] as const) {
-      if (!/^\d{1,15}$/.test(values[name])) throw new Error(`--${name}: expected a number, and not "${values[name]}".`)
-    }
-    const { help, requests, seed, layout, 'token-format': tokenFormat } = values
-    if (!['opaque', 'jwt'].includes(tokenFormat)) throw new Error('--token-format: expected opaque or jwt.')
-    if (layout !== undefined && layout !== 'separate ports' && layout !== 'single address') {
-      throw new Error('--layout: expected "separate ports" or "single address".')
-    }
-    return { help, requests: Number(requests), seed: Number(seed), tokenFormat, layout } as const
-  } catch (error) {
-    console.error(`${(error as Error).message}\nSee npm run fuzz -- --help`)
-    process.exit(1)
+function readOptions() {
+  const values = readArguments(usage, {
+    requests: { type: 'string', default: '100000' },
+    seed: { type: 'string', default: '1' },
+    'token-format': { type: 'string', default: 'opaque' },
+    layout: { type: 'string' },
+  })
+  const { layout, 'token-format': tokenFormat } = values
+  if (!['opaque', 'jwt'].includes(tokenFormat)) refuseUsage(usage, '--token-format: expected opaque or jwt.')
+  if (layout !== undefined && layout !== 'separate ports' && layout !== 'single address') {
+    return refuseUsage(usage, '--layout: expected "separate ports" or "single address".')
   }
+  const [requests, seed] = [readCount(usage, 'requests', values.requests), readCount(usage, 'seed', values.seed)]
+  return { requests, seed, tokenFormat, layout } as const
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { requests, seed, tokenFormat, layout, help } = readArguments()
-  if (help) {
-    console.log(usage)
-    process.exit(0)
-  }
+  const { requests, seed, tokenFormat, layout } = readOptions()
   const { openRealTargets, openTargets } = await import('../tests/support/fuzzTargets.ts')
   const open = layout === undefined ? openTargets({ tokenFormat }) : openRealTargets(layout)
   const { targets, logIn, problems, close } = await open
