@@ -33,17 +33,16 @@ const mutants: Mutant[] = [
     name: 'a log-out is answered and not done',
     rule: 'ended token',
     file: tokens,
-    find: 'if (!isSession(seen)) return false\n      const token = await ask(store.delete(ref, now()))',
-    replace: 'if (!isSession(seen)) return false\n      const token = seen',
+    find: 'if (!isSession(seen)) return false\n      await endLogin(seen, () => remove(secret, ref))',
+    replace: 'if (!isSession(seen)) return false',
     storeName: 'redis',
   },
   {
     name: 'DELETE /sessions/:id is answered and not done',
     rule: 'ended token',
     file: tokens,
-    find: 'const token = await ask(store.deleteById(id, now()))\n      if (token) tell',
-    replace:
-      'const [token = null] = await ask(store.look([], now(), null))\n      if (id) return true\n      if (token) tell',
+    find: 'return session !== undefined && (await endLogin(session)) !== null',
+    replace: 'return session !== undefined',
     storeName: 'memory',
   },
   {
@@ -179,6 +178,14 @@ const mutants: Mutant[] = [
     file: 'services/auth/stores/memory.ts',
     find: ' && holderOf(slot).purpose === purpose ? slot',
     replace: ' ? slot',
+    storeName: 'memory',
+  },
+  {
+    name: 'a log-out with a secret that was renewed away ends nothing',
+    rule: 'ended token',
+    file: tokens,
+    find: "if (reason === 'renewed') await endUnseen(remove(secret, ref))",
+    replace: "if (reason === 'renewed') await ask(store.look([], now(), null))",
     storeName: 'memory',
   },
   {

@@ -28,7 +28,7 @@ export interface RestoredStore {
 
 const firstLine = 'latchkey tokens 2'
 const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and what the store keeps of a hash
-const loginShape = /^([0-9A-Za-z]{14}|-)$/
+const loginShape = /^([0-9A-Za-z]{14}|=|-)$/ // `=`: the token's own id
 const renewalShape = /^([\w-]{20} \d{1,15}|- -)$/
 const unlimited = { perUser: Infinity, total: Infinity }
 
@@ -162,7 +162,8 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       }
       const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount, loginId } = token
       const numbers = [number, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount]
-      const members = [ref.id, ref.hash, ...numbers, loginId ?? '-', renewal?.lineage ?? '-', renewal?.renewedAt ?? '-']
+      const login = loginId === ref.id ? '=' : (loginId ?? '-')
+      const members = [ref.id, ref.hash, ...numbers, login, renewal?.lineage ?? '-', renewal?.renewedAt ?? '-']
       chunk += `${members.join(' ')}\n`
       if (chunk.length > 1 << 16) await flush()
     }
@@ -221,7 +222,7 @@ function parseToken(line: string, terms: Terms[], lineNumber: number): Line {
     number,
     number,
   ]
-  const loginId = login === '-' ? null : login
+  const loginId = login === '-' ? null : login === '=' ? id : login
   const token = { ...own, id, createdAt, loginId, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }
   return { ref: { id, hash }, token, renewal }
 }
