@@ -168,7 +168,14 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (newToken) token.user?.tokens.push(newToken)
       if (answer.status === 503 || answer.status === null) return
       bury(token)
-      if (newToken) await Promise.all([data(newToken), data(token)])
+      if (newToken === null) return
+      await Promise.all([data(newToken), data(token)])
+      // As a client does from which the session was stolen: it knows the old secret only.
+      if (random.chance(0.2)) {
+        await logOut(token)
+        bury(newToken)
+        await data(newToken)
+      }
     }
 
     async function list(token: Token): Promise<Record<string, unknown>[]> {
