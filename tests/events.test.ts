@@ -256,6 +256,31 @@ describe('the event stream, alone', () => {
     expect(counts('dropped') + counts('slid')).to.equal(heard + 1)
   })
 
+  it('sends what happened since the last frame when Auth closes', async () => {
+    const { stream, reader } = open()
+    stream.hear(slid(1))
+    stream.close()
+    const text = (await reader.setEncoding('utf8').toArray()).join('')
+    expect(parse(text).map(({ name }) => name)).to.deep.equal(['hello', 'slid'])
+  })
+
+  it('reports no token as expired that was revoked or consumed before', async () => {
+    let at = 1_000_000
+    const { stream, reader } = open({ now: () => at })
+    const [revoked, expired] = [slid(1), slid(3)]
+    const consumed = { ...slid(2), kind: 'single-use' } as const
+    for (const { tokenId, userId, expiresAt, kind } of [revoked, consumed, expired]) {
+      stream.hear({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt })
+    }
+    stream.hear({ ...revoked, type: 'revoked' })
+    stream.hear(consumed)
+    at = expired.expiresAt
+    stream.close()
+    const text = (await reader.setEncoding('utf8').toArray()).join('')
+    const ends = parse(text).filter(({ name }) => name === 'expired')
+    expect(ends.map(({ data }) => data['tokenId'])).to.deep.equal([expired.tokenId])
+  })
+
   it('says something where nothing happens, so that the connection is not taken for dead', async () => {
     const { reader } = open({ heartbeatMs: 200 })
     let text = ''
