@@ -1332,7 +1332,7 @@ describe('a change that is cut short', () => {
           await at.users.changePassword(user.id, ask, session?.token.id as string, client)
           await at.users.finishAll()
           expect(await at.isLive(session as { secret: string })).to.equal(false)
-          await at.users.enable(user.id)
+          expect(await at.users.enable(user.id)).to.equal(true)
         }
       })
 
