@@ -76,7 +76,8 @@ export async function runService<C>(
 }
 
 function tellParent(message: ServiceMessage): void {
-  process.send?.(message)
+  // Without a callback an error is one of the process; the parent may have ended a moment ago.
+  process.send?.(message, undefined, undefined, () => {})
 }
 
 function fail(error: unknown): never {

@@ -87,7 +87,7 @@ describe('memory for clients that do not read', function () {
     ] as const) {
       const before = residentBytes(service.child)
       const deaf = await openDeaf(url, 20, many)
-      await expectAlive(service, url, before, 300 * mb)
+      await expectAlive(service, url, before, 400 * mb)
       for (const socket of deaf) socket.destroy()
     }
   })
@@ -120,7 +120,7 @@ describe('memory for clients that do not read', function () {
     ] as const) {
       const before = residentBytes(service.child)
       const deaf = await openDeaf(url, 100, file)
-      await expectAlive(service, url, before, 300 * mb)
+      await expectAlive(service, url, before, 400 * mb)
       for (const socket of deaf) socket.destroy()
     }
   })
