@@ -61,7 +61,7 @@ export interface TokenLimits {
   total: number
 }
 
-/** How many of all tokens may be without a user: who issues them to all comers must not keep users from logging in. */
+/** How many of all tokens may be without a user: clients that need no password must not keep users from logging in. */
 export function guestLimit(total: number): number {
   return Math.ceil(total / 2)
 }
