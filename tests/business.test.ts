@@ -1,5 +1,7 @@
 // Business in front of an Auth that misbehaves: /data fails closed, in time, and recovers; the client batches.
 import { once } from 'node:events'
+import { connect } from 'node:net'
+import { text as readText } from 'node:stream/consumers'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
@@ -49,12 +51,17 @@ type Answer = Awaited<ReturnType<typeof get>>
 
 const getData = (token = 'good') => get('/data', { authorization: `Bearer ${token}` })
 
-/** A GET /data for each token, all in one packet; their answers as they came. */
+/** A GET /data for each token, each on a connection of its own, all sent in one turn; the answers in order of tokens. */
 async function getTogether(tokens: string[]): Promise<string> {
-  const requests = tokens.map(token => `GET /data HTTP/1.1\r\nHost: x\r\nToken: ${token}\r\n\r\n`)
-  const lastHead = requests.pop()?.replace(/\r\n$/, 'Connection: close\r\n\r\n')
-  const { text } = await sendRaw(business.url, requests.join('') + lastHead)
-  return text
+  const { hostname, port } = new URL(business.url)
+  const sockets = tokens.map(() => connect({ host: hostname, port: Number(port) }))
+  // One answer on each connection first, since Node accepts one connection for each turn of the event loop.
+  for (const socket of sockets) socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n')
+  await Promise.all(sockets.map(socket => once(socket, 'data')))
+  for (const [i, token] of tokens.entries()) {
+    sockets[i]?.write(`GET /data HTTP/1.1\r\nHost: x\r\nToken: ${token}\r\nConnection: close\r\n\r\n`)
+  }
+  return (await Promise.all(sockets.map(socket => readText(socket)))).join('')
 }
 
 /** One GET /data with these header lines, byte for byte; `http://host` before the path where `origin` says so. */

@@ -34,7 +34,7 @@ describe('the configuration', () => {
       adminKey: ADMIN_KEY,
       previousAdminKey: null,
       workers: 1,
-      limitsPerAccount: { freeFailures: 5, mailsPerHour: 5 },
+      limitsPerAccount: { freeFailures: 5, mailsPerHour: 5, hashes: 16 },
       limitsPerAddress: { failures: 30, registrations: 30, mails: 30, guestTokens: 120, invalidTokens: 100 },
       tokenLimits: { perUser: 100, total: 10_000_000 },
       ttlMs: 30_000,
