@@ -431,7 +431,7 @@ describe('the console in a browser', () => {
     it('shows an operator that a change of the password ends all sessions of the user but the one that asked', async () => {
       const operator = await openOperator()
       const username = 'changes-his-mind@example.com'
-      const [password, another] = ['a word that nobody guesses', 'another one that nobody guesses']
+      const [password, another] = ['violet tractor humming gravel', 'rusty spoon beneath a lighthouse']
       await ask('POST', `${addresses.auth}/users`, null, { username, password })
       const [kept, ended] = [
         await logIn(addresses.auth, { username, password }),

@@ -133,7 +133,7 @@ describe('the event stream', () => {
 
   it('tells which session a change of the password keeps, and goes on to watch that one', async () => {
     const username = 'keeper@example.com'
-    const [password, another] = ['a word that nobody guesses', 'another one that nobody guesses']
+    const [password, another] = ['violet tractor humming gravel', 'rusty spoon beneath a lighthouse']
     await ask('POST', `${auth.url}/users`, null, { username, password })
     const { hears, events, close } = await listen(auth.internalUrl)
     const [kept, ended] = [await logIn(auth.url, { username, password }), await logIn(auth.url, { username, password })]
