@@ -369,7 +369,7 @@ const internalOperations: Operations = {
   },
   'GET /admin/users': {
     summary:
-      'A page of the users, without hashes; all, those whose username begins with `search`, or one by `username`',
+      'Lists users, without hashes: all, those whose username begins with `search`, or the one named `username` exactly',
     tag: 'For the operator',
     lock: 'adminKey',
     query: userQuerySchema,
@@ -427,10 +427,10 @@ const internalOperations: Operations = {
     },
   },
   'DELETE /admin/users/:id': {
-    summary: 'Ends every token of a user, then forgets him',
+    summary: 'Ends every token of a user, then deletes the user',
     tag: 'For the operator',
     lock: 'adminKey',
-    answers: { 204: { description: 'He is gone' } },
+    answers: { 204: { description: 'The user is deleted' } },
     problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
   },
   'DELETE /admin/users/:id/sessions': {
