@@ -421,7 +421,8 @@ describe('the containers, without an engine', () => {
   /** As the engine does: in the container, with its environment. */
   function runHealthcheck(name: string, env: Record<string, string>) {
     const [, ...args] = healthcheckOf(name)
-    const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', ...env }
+    // Without NODE_V8_COVERAGE: this user may not write where the coverage of the tests is kept.
+    const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', NODE_V8_COVERAGE: '', ...env }
     return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
   }
 

@@ -234,9 +234,12 @@ describe('on Heroku', () => {
   it('the router is the one proxy that is believed, and only on Business’s word by Auth', async () => {
     const headers = { 'x-forwarded-for': '6.6.6.6', 'x-request-id': 'whose' }
     for (let i = 0; i < 2; i++) await post(`${router.url}/login`, user, headers) // one for each dyno
-    const lines = dyno.lines.map(line => JSON.parse(line) as LogLine)
-    const found = lines.filter(line => line.event === 'request' && line['requestId'] === 'whose')
-    expect(found.map(line => [line['service'], line['address']])).to.have.deep.members([
+    const findRequests = () =>
+      dyno.lines
+        .map(line => JSON.parse(line) as LogLine)
+        .filter(line => line.event === 'request' && line['requestId'] === 'whose')
+    await until(() => findRequests().length === 2) // an answer does not wait for its line in the log
+    expect(findRequests().map(line => [line['service'], line['address']])).to.have.deep.members([
       ['auth', clientAddress],
       ['business', clientAddress],
     ])
