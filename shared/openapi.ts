@@ -44,7 +44,7 @@ export interface ApiInfo {
 }
 
 /** Of every error body: RFC 9457, with `error` and `requestId`. */
-export const problemSchema = z
+const problemSchema = z
   .strictObject({
     type: z.literal('about:blank'),
     title: z.string(),

@@ -1,5 +1,4 @@
 // A service that dies under ./startServer: it comes back where it was, in every layout, and what cannot come back ends the whole.
-import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
@@ -9,6 +8,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { expect } from 'chai'
 import { startWorkers } from '../scripts/workers.ts'
+import { type Certificate, makeCertificate } from './support/certificate.ts'
 import { freePort } from './support/freePort.ts'
 import { demo, serviceKey } from './support/servers.ts'
 import { cleanUp, descendantsOf, type Run, runStartServer } from './support/startServer.ts'
@@ -53,29 +53,19 @@ const logIn = (auth: string) =>
 describe('a service that dies under ./startServer', () => {
   let folder: string
   let users: Place
+  let certificate: Certificate
   let tls: Record<string, string>
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'latchkey-restarts-'))
     users = await freshPlace('sqlite')
-    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
-    const kind = [
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:P-256',
-      '-noenc',
-      '-days',
-      '2',
-      '-subj',
-      '/CN=localhost',
-    ]
-    execFileSync('openssl', ['req', '-x509', ...kind, '-keyout', key, '-out', cert], { stdio: 'pipe' })
-    tls = { TLS_CERT_FILE: cert, TLS_KEY_FILE: key }
+    certificate = makeCertificate()
+    tls = { TLS_CERT_FILE: certificate.certFile, TLS_KEY_FILE: certificate.keyFile }
   })
   after(async () => {
     await cleanUp()
     await users.remove()
+    certificate.remove()
     rmSync(folder, { recursive: true })
   })
 

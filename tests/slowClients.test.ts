@@ -1,10 +1,8 @@
 // Clients that are slow, silent, too many or deaf: they hold a socket for a while, and nobody else notices.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { expect } from 'chai'
@@ -240,12 +238,9 @@ describe('a slow client', () => {
   })
 
   it('that does not finish its TLS handshake is cut', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'latchkey-slow-'))
-    const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
-    const of = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-noenc', '-subj', '/CN=localhost']
-    execFileSync('openssl', ['req', '-x509', ...of, '-keyout', key, '-out', cert], { stdio: 'pipe' })
-    const tls = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') }
-    rmSync(folder, { recursive: true })
+    const { certFile, keyFile, remove } = makeCertificate()
+    const tls = { cert: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') }
+    remove()
     const tlsUrl = await listen({ tls })
     for (const bytes of ['', '\x16\x03\x01\x02\x00\x01']) {
       const startedAt = performance.now()

@@ -108,6 +108,7 @@ const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
 const tooManyMails = 'Too many mails were asked for, to this account or from this address.'
 const noKey = 'Another key than this route takes, or none.'
+const noKeyOrUser = { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' } as const
 /** Of a route that takes a session. */
 const ofSession = { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens }
 /** Of one that takes the password besides. */
@@ -389,7 +390,7 @@ const internalOperations: Operations = {
     tag: 'For the operator',
     lock: 'adminKey',
     answers: { 200: { description: 'The user', body: adminUser } },
-    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+    problems: noKeyOrUser,
   },
   'PATCH /admin/users/:id': {
     summary: 'Disables a user, which ends every token, or enables the user again',
@@ -404,7 +405,7 @@ const internalOperations: Operations = {
     tag: 'For the operator',
     lock: 'adminKey',
     answers: { 204: { description: 'They are forgotten' } },
-    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+    problems: noKeyOrUser,
   },
   'POST /admin/users/:id/reset': {
     summary: 'A link to choose a new password: by mail, or in the answer if no mail can go to this user',
@@ -431,14 +432,14 @@ const internalOperations: Operations = {
     tag: 'For the operator',
     lock: 'adminKey',
     answers: { 204: { description: 'The user is deleted' } },
-    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+    problems: noKeyOrUser,
   },
   'DELETE /admin/users/:id/sessions': {
     summary: 'Ends every token of a user',
     tag: 'For the operator',
     lock: 'adminKey',
     answers: { 204: { description: 'They have ended' } },
-    problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' },
+    problems: noKeyOrUser,
   },
   'GET /events': {
     summary: 'What happens to tokens, as it happens: server-sent events, ten times a second at most, without secrets',
