@@ -22,11 +22,11 @@ FROM base AS auth
 ENV INTERNAL_HOST=0.0.0.0
 EXPOSE 3001 3101
 HEALTHCHECK --interval=10s --timeout=2s --start-period=30s --start-interval=1s \
-  CMD ["node", "scripts/healthcheck.ts", "auth"]
+  CMD ["node", "commands/healthcheck.ts", "auth"]
 CMD ["node", "services/auth/main.ts"]
 
 FROM base AS business
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=2s --start-period=30s --start-interval=1s \
-  CMD ["node", "scripts/healthcheck.ts", "business"]
+  CMD ["node", "commands/healthcheck.ts", "business"]
 CMD ["node", "services/business/main.ts"]

@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { readArguments, readCount } from '../scripts/arguments.ts'
+import { readArguments, readCount } from '../commands/arguments.ts'
 import type { ServiceMessage } from '../shared/service.ts'
 import { drive, median } from './load.ts'
 import { cpuMicros, describeMachine, serviceKey } from './processes.ts'

@@ -2,7 +2,7 @@
 // store, one after the other in one run. Ends with a table; --save keeps it in bench/results/.
 import bcrypt from 'bcryptjs'
 import { Pool } from 'undici'
-import { readArguments, readCount } from '../scripts/arguments.ts'
+import { readArguments, readCount } from '../commands/arguments.ts'
 import { freshPlace } from '../tests/support/stores.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'

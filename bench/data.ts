@@ -2,7 +2,7 @@
 // in one run. Ends with a table; --save keeps it in bench/results/.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { readArguments, readCount, readCounts, refuseUsage } from '../scripts/arguments.ts'
+import { readArguments, readCount, readCounts, refuseUsage } from '../commands/arguments.ts'
 import { barChart } from './chart.ts'
 import { signTokens } from './jwt.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'

@@ -1,7 +1,7 @@
 // npm run bench:fairness: how long the log-in of one user takes while another network keeps Auth busy. See --help
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
-import { readArguments, readCount } from '../scripts/arguments.ts'
+import { readArguments, readCount } from '../commands/arguments.ts'
 import { openPasswords } from '../services/auth/users/passwords.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'

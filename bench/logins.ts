@@ -2,7 +2,7 @@
 // Validations come at a steady rate, calm and storm in turn, all in one run.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
-import { readArguments, readCount } from '../scripts/arguments.ts'
+import { readArguments, readCount } from '../commands/arguments.ts'
 import { median } from './load.ts'
 import { describeMachine, logIn, serviceKey, startAuth, stopAll } from './processes.ts'
 import { createProgress } from './progress.ts'

@@ -4,11 +4,11 @@ import type { AddressInfo } from 'node:net'
 import { createVerifier } from 'fast-jwt'
 import { jwtVerify } from 'jose'
 import Koa from 'koa'
-import { openAuthClient } from '../services/business/authClient.ts'
-import { invalidToken, readBearerToken } from '../shared/bearer.ts'
-import { createListener, type Handler } from '../shared/http.ts'
-import { openLog } from '../shared/log.ts'
-import { openOutput } from '../shared/logOutput.ts'
+import { openAuthClient } from '../packages/client/authClient.ts'
+import { invalidToken, readBearerToken } from '../packages/client/bearer.ts'
+import { createListener, type Handler } from '../shared/http/listener.ts'
+import { openLog } from '../shared/log/log.ts'
+import { openOutput } from '../shared/log/output.ts'
 
 const { VARIANT = '', CHASSIS, AUTH_INTERNAL_URL = '', SERVICE_KEY = '' } = process.env
 const { JWT_SECRET = '', JWT_PUBLIC_KEY = '' } = process.env

@@ -2,7 +2,7 @@
 // run; ends with the ratio of their p99.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readArguments, readCount } from '../scripts/arguments.ts'
+import { readArguments, readCount } from '../commands/arguments.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'
 import { describeMachine, logIn, start, startAuth, stopAll } from './processes.ts'
 

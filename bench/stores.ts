@@ -2,7 +2,7 @@
 // interleaved in one run, beside the same chassis verifying JWTs. Ends with a table; --save keeps it
 // in bench/results/.
 import { randomBytes } from 'node:crypto'
-import { readArguments, readCount, refuseUsage } from '../scripts/arguments.ts'
+import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
 import { freshPlace, type Place } from '../tests/support/stores.ts'
 import { signTokens } from './jwt.ts'
 import { drive, type LoadResult, loadTool, median } from './load.ts'

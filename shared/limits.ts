@@ -1,8 +1,8 @@
 // Counters of what callers do, which forget with time, and the limit on invalid tokens that both services have. Hides how
 // many keys are kept at most, and that an address of IPv6 is one of 2^64 that its holder has.
 import { hash, randomUUID } from 'node:crypto'
-import { invalidToken } from './bearer.ts'
-import { AppError } from './errors.ts'
+import { invalidToken } from '../packages/client/bearer.ts'
+import { AppError } from './http/errors.ts'
 
 export interface Counted {
   count: number

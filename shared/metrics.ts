@@ -1,6 +1,6 @@
 // The figures of a service for Prometheus: its requests, its process, and what it adds itself. Hides the client library.
 import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
-import type { Handler } from './http.ts'
+import type { Handler } from './http/listener.ts'
 
 export interface Metrics {
   /** Where a service registers figures of its own. */

@@ -1,6 +1,6 @@
 // The life of a service's process: configuration, readiness, signals, and an end that loses no request.
-import { ConfigError } from './config.ts'
-import { describeError, type Log } from './log.ts'
+import { ConfigError } from './config/config.ts'
+import { describeError, type Log } from './log/log.ts'
 
 export interface Service {
   log: Log

@@ -1,7 +1,7 @@
-// The packages of the lock file, and the Node.js that scripts/runtime.sh fetches, against the versions below which holes are known.
+// The packages of the lock file, and the Node.js that commands/runtime.sh fetches, against the versions below which holes are known.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { safeNodeVersions, warningAboutNode } from '../scripts/nodeVersion.ts'
+import { safeNodeVersions, warningAboutNode } from '../commands/start/nodeVersion.ts'
 
 // Least version per release line, from the advisories published up to 20 November 2026; a line that is not listed is
 // refused, since nobody has looked at it.
@@ -29,7 +29,7 @@ const floors: Record<string, string[]> = {
 const exceptions = [
   // 20 November 2026: the registry has no newer one of line 24 for both architectures. It runs the tests, and ./startServer if
   // the system's own Node.js is too old; images and Heroku bring their own.
-  'scripts/runtime.sh: node 24.21.0',
+  'commands/runtime.sh: node 24.21.0',
 ]
 
 interface Package {
@@ -43,7 +43,7 @@ interface Package {
 
 const lock = JSON.parse(readFileSync('package-lock.json', 'utf8')) as { packages: Record<string, Package> }
 const packages = Object.entries(lock.packages).filter(([path]) => path !== '')
-const runtime = readFileSync('scripts/runtime.sh', 'utf8')
+const runtime = readFileSync('commands/runtime.sh', 'utf8')
 const pinnedNode = /^pinned_version=(\S+)$/m.exec(runtime)?.[1] ?? ''
 const nameOf = (path: string) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)
 
@@ -62,7 +62,7 @@ describe('the lock file', () => {
     const below = packages
       .filter(([path, { version }]) => !isSafe(version, floors[nameOf(path)] ?? [version]))
       .map(([path, { version }]) => `${path} ${version}`)
-    if (!isSafe(pinnedNode, floors['node'] as string[])) below.push(`scripts/runtime.sh: node ${pinnedNode}`)
+    if (!isSafe(pinnedNode, floors['node'] as string[])) below.push(`commands/runtime.sh: node ${pinnedNode}`)
     expect(below).to.deep.equal(exceptions)
   })
 

@@ -2,10 +2,10 @@
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import Koa from 'koa'
-import { openAuthClient } from '../../services/business/authClient.ts'
-import { invalidToken, readBearerToken } from '../../shared/bearer.ts'
-import { AppError, statusOf } from '../../shared/errors.ts'
-import type { Admission } from '../../shared/validateToken.ts'
+import { openAuthClient } from '../../packages/client/authClient.ts'
+import { invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
+import { AppError, statusOf } from '../../shared/http/errors.ts'
+import type { Admission } from '../../packages/client/contract.ts'
 
 const { AUTH_INTERNAL_URL = 'http://127.0.0.1:3101', SERVICE_KEY, PORT = '4000' } = process.env
 if (!SERVICE_KEY) throw new Error('SERVICE_KEY is missing: the one that Auth was started with')

@@ -1,25 +1,25 @@
 // Auth put together: two listeners, and on each the visible list of its routes.
 import { hash } from 'node:crypto'
-import { createListener, health, readiness } from '../../shared/http.ts'
+import { createListener, health, readiness } from '../../shared/http/listener.ts'
 import { limitInvalidTokens, memoryCounters } from '../../shared/limits.ts'
-import type { Log } from '../../shared/log.ts'
+import type { Log } from '../../shared/log/log.ts'
 import { openMetrics } from '../../shared/metrics.ts'
-import { openApiRoute } from '../../shared/openapi.ts'
+import { openApiRoute } from '../../shared/http/openapi.ts'
 import type { Service } from '../../shared/service.ts'
-import { asCaller } from './caller.ts'
+import { asCaller } from './observability/requestContext.ts'
 import type { AuthConfig } from './config.ts'
 import { openCounters } from './defence/counters.ts'
 import { createThrottles } from './defence/throttles.ts'
-import { probe, watched, watchedMails } from './dependencies.ts'
+import { probe, watched, watchedMails } from './observability/storeHealth.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
-import { createEventStream } from './eventStream.ts'
-import { type AuthEvent, logEvents } from './events.ts'
-import { countEvents, showFigures, timed } from './metrics.ts'
+import { createEventStream } from './observability/eventStream.ts'
+import { type AuthEvent, logEvents } from './observability/events.ts'
+import { countEvents, showFigures, timed } from './observability/metrics.ts'
 import { describeAuth, describeAuthInternal } from './openapi.ts'
-import { accountPage } from './routes/accountPage.ts'
+import { accountPage } from './pages/account.ts'
 import { adminUserRoutes } from './routes/adminUsers.ts'
-import { consoleRoutes } from './routes/console.ts'
-import { docsRoutes } from './routes/docs.ts'
+import { consoleRoutes } from './pages/console.ts'
+import { docsRoutes } from './pages/docs.ts'
 import { eventsRoute } from './routes/events.ts'
 import { forwardAuthRoute } from './routes/forwardAuth.ts'
 import { introspectRoute } from './routes/introspect.ts'
@@ -28,8 +28,8 @@ import { linkRoutes } from './routes/links.ts'
 import { loginRoute } from './routes/login.ts'
 import { logoutRoute } from './routes/logout.ts'
 import { renewRoute } from './routes/renew.ts'
-import { adminKeyRequirement, keyRequirement, rotatedKeys } from './routes/requireKey.ts'
-import { sessionRequirement } from './routes/requireSession.ts'
+import { adminKeyRequirement, keyRequirement, rotatedKeys } from './guards/requireKey.ts'
+import { sessionRequirement } from './guards/requireSession.ts'
 import { revokeRoute } from './routes/revoke.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -244,7 +244,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
 
   async function openStoreOfTokens(): Promise<TokenStore> {
     if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl, warn)
-    const { openSnapshotStore } = await import('./stores/memorySnapshot.ts')
+    const { openSnapshotStore } = await import('./stores/memory/snapshot.ts')
     const versionOf = async (id: string) => (await users.find(id))?.credentialVersion ?? null
     const { snapshotFile: file, adminKey: key } = config
     const { store, restored } = await openSnapshotStore({ file, key, versionOf, now })

@@ -14,7 +14,7 @@ import {
   readSettings,
   seconds,
   securityLogOf,
-} from '../../shared/config.ts'
+} from '../../shared/config/config.ts'
 import { accountLimits } from './defence/throttles.ts'
 import { dialectsSetting, readDialects } from './dialects/settings.ts'
 import { isMemoryUrl, isStoreUrl, type StoreSetting, storeSchemes } from './stores/index.ts'

@@ -1,7 +1,7 @@
 // The description of Auth's routes: the schemas that check their requests, and what they answer.
 import { z } from 'zod'
-import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/openapi.ts'
-import { tokenKinds, validateTokenSchema } from '../../shared/validateToken.ts'
+import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/http/openapi.ts'
+import { tokenKinds, validateTokenSchema } from '../../packages/client/contract.ts'
 import { newUserSchema, userChangeSchema, userQuerySchema } from './routes/adminUsers.ts'
 import { credentialsSchema } from './routes/credentials.ts'
 import { introspectionSchema, introspectSchema } from './routes/introspect.ts'

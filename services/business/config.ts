@@ -1,7 +1,7 @@
 // The settings of Business and what they become.
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { addressTest, peerAddress } from '../../shared/address.ts'
+import { addressTest, peerAddress } from '../../shared/http/address.ts'
 import {
   checkCommonSettings,
   commonSettings,
@@ -11,7 +11,7 @@ import {
   port,
   readSettings,
   securityLogOf,
-} from '../../shared/config.ts'
+} from '../../shared/config/config.ts'
 
 export const businessSettings = {
   ...commonSettings,

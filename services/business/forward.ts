@@ -2,8 +2,8 @@
 // never reached from here: this asks the public one, and for the routes below only. Hides who may say what to whom.
 import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'
-import { AppError } from '../../shared/errors.ts'
-import type { Handler, Routes } from '../../shared/http.ts'
+import { AppError } from '../../shared/http/errors.ts'
+import type { Handler, Routes } from '../../shared/http/listener.ts'
 
 export interface ForwardOptions {
   /** Auth's public listener. From configuration, never from a request. */

@@ -1,6 +1,6 @@
 // Runs Business: the only reader of its environment and of the clock.
 import { runService } from '../../shared/service.ts'
-import { createServiceLog } from '../../shared/serviceLog.ts'
+import { createServiceLog } from '../../shared/log/serviceLog.ts'
 import { openBusiness } from './app.ts'
 import { readBusinessConfig } from './config.ts'
 

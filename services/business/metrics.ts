@@ -1,6 +1,6 @@
 // What Business counts: the calls to Auth, and how many requests share one.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
-import type { AuthCall } from './authClient.ts'
+import type { AuthCall } from '../../packages/client/authClient.ts'
 
 export function countCalls(registry: Registry, callsInFlight: () => number): (call: AuthCall) => void {
   const registers = [registry]

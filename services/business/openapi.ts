@@ -1,6 +1,6 @@
 // The description of Business's routes. If you replace data.ts, describe here what is served instead.
 import { z } from 'zod'
-import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/openapi.ts'
+import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/http/openapi.ts'
 
 const publicOperations: Operations = {
   'GET /data': {

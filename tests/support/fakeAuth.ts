@@ -2,7 +2,7 @@
 // Keeps what it was asked. Hides HTTP: an answer is a good one with changes, and those need not be lawful.
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
-import type { Admission, Verdict } from '../../shared/validateToken.ts'
+import type { Admission, Verdict } from '../../packages/client/contract.ts'
 
 /** Undefined leaves a header out, an array sends it once for each value. */
 type Headers = Record<string, string | string[] | undefined>

@@ -1,6 +1,6 @@
 // A pair for the fuzzer, with all its listeners: what they may be sent, and what must be so afterwards.
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../scripts/fuzz.ts'
+import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../tools/fuzz.ts'
 import { openAuth } from '../../services/auth/app.ts'
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { dialectNames } from '../../services/auth/dialects/index.ts'

@@ -1,7 +1,7 @@
 // How often passwords may be tried, mails be asked for, and users or guests be made. Hides by what that is counted, how long
 // who has failed must wait, and how an attacker's failures are kept from being the user's.
 import { hash } from 'node:crypto'
-import { AppError } from '../../../shared/errors.ts'
+import { AppError } from '../../../shared/http/errors.ts'
 import { type Counter, networkOf, type OpenCounter, tooManyRequests } from '../../../shared/limits.ts'
 import { normalise } from '../users/usernames.ts'
 import { createTurns } from './turns.ts'

@@ -1,5 +1,5 @@
 // Turns of what is limited by name, such as log-ins to one account. Hides the lines in which the others wait.
-import type { AppError } from '../../../shared/errors.ts'
+import type { AppError } from '../../../shared/http/errors.ts'
 
 /** Works of the same key begin in turn, `width` at a time. If too many wait, the next one is refused with `whenFull`. */
 export function createTurns(width: number, maxWaiting: number) {

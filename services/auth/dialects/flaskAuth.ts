@@ -1,5 +1,5 @@
 // The wire format of simple-flask-auth-app: accounts by e-mail address, short access tokens and one long refresh token.
-import type { Handler, Routes } from '../../../shared/http.ts'
+import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import { verifyLogin } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'

@@ -1,7 +1,7 @@
 // The wire format of python-secure-flask-api-jwt-demo: accounts, and sessions that get a new secret with every use.
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import type { Context, Handler, Routes } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
 import { clientOf, verifyLogin } from '../routes/credentials.ts'
 import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
 import { normalise } from '../users/usernames.ts'

@@ -1,6 +1,6 @@
 // Name of a dialect -> its routes. A new dialect is one new file and one line here; one that is not opened is never loaded.
 import { hkdfSync } from 'node:crypto'
-import type { Handler, Routes } from '../../../shared/http.ts'
+import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { TokenFormat } from '../tokens/format.ts'

@@ -1,10 +1,10 @@
 // What the dialects have in common: where a token and the members of a body stand, answers in shapes that are not ours, and
 // guests. Their clients send more than they need; that is ignored, as it was.
 import { z } from 'zod'
-import { isBearerToken } from '../../../shared/bearer.ts'
-import { bodyReader } from '../../../shared/body.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Context } from '../../../shared/http.ts'
+import { isBearerToken } from '../../../packages/client/bearer.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Context } from '../../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import { clientOf, text } from '../routes/credentials.ts'

@@ -2,7 +2,7 @@
 // that its older service had, from the environment and from a config.xml.
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { ConfigError, type Environment, readSettings, seconds } from '../../../shared/config.ts'
+import { ConfigError, type Environment, readSettings, seconds } from '../../../shared/config/config.ts'
 import { type DialectName, dialectNames } from './index.ts'
 
 export interface DialectConfig {

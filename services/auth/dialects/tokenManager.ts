@@ -1,9 +1,9 @@
 // The wire format of token-manager-api: anybody is given `<digits>:<characters>`, and anybody asks whether one is good.
 import { hash, randomInt } from 'node:crypto'
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Context, Handler, Routes } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
 import { drawSecret, parseSecret, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './index.ts'
 import { answer, countInvalid, issueToGuest } from './requests.ts'

@@ -1,7 +1,7 @@
 // The wire format of flask-lightweight-token-service: any client gets a UUID, and any client asks whether one is still good.
 // Hides how a UUID, which has room for one of the two, is both the name of a token and its secret.
 import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto'
-import type { Handler, Routes } from '../../../shared/http.ts'
+import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import { isTokenId, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './index.ts'
 import { answer, bearerOf, countInvalid, issueToGuest } from './requests.ts'

@@ -1,8 +1,8 @@
 // /admin/users: the operator finds, creates, disables, unlocks, resets and deletes users.
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Context, Handler } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Context, Handler } from '../../../shared/http/listener.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
 import { noPassword, type UserRecord, type Users } from '../users/users.ts'

@@ -1,7 +1,7 @@
 // GET /events: what happens to tokens, as it happens, for the operator. Server-sent events (HTML Living Standard, 9.2).
-import { AppError } from '../../../shared/errors.ts'
-import type { Handler } from '../../../shared/http.ts'
-import type { EventStream } from '../eventStream.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
+import type { EventStream } from '../observability/eventStream.ts'
 
 export function eventsRoute(stream: EventStream): Handler {
   return function events(ctx) {

@@ -1,9 +1,9 @@
 // /forwardAuth, with any method: for proxies that ask before they pass a request on (nginx auth_request, Traefik ForwardAuth,
 // Caddy forward_auth, Envoy ext_authz). Validates the bearer token of that request, as /data would, and looks at neither its
 // method nor its path nor its body.
-import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Context, Handler } from '../../../shared/http.ts'
+import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Context, Handler } from '../../../shared/http/listener.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
 /**

@@ -1,5 +1,5 @@
 // GET /.well-known/jwks.json: the public keys of the tokens, in JWT mode (RFC 7517).
-import type { Handler } from '../../../shared/http.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { JwtFormat } from '../tokens/jwt.ts'
 
 export function jwksRoute({ publicKeys }: JwtFormat): Handler {

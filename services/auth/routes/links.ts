@@ -1,8 +1,8 @@
 // What the links in mails lead to: POST /users/confirm, /users/confirm/resend, /password/forgot, /password/reset.
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Handler } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'

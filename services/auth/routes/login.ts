@@ -1,6 +1,6 @@
 // POST /login: a username and its password for a session.
-import { bodyReader } from '../../../shared/body.ts'
-import type { Handler } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'

@@ -1,6 +1,6 @@
 // POST /logout: ends the session it is called with.
-import { invalidToken, readBearerToken } from '../../../shared/bearer.ts'
-import type { Handler } from '../../../shared/http.ts'
+import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
 /** 204 also where the session was dead already: the client is where it wants to be. */

@@ -1,7 +1,7 @@
 // The query of the operator's pages.
 import { z } from 'zod'
-import { AppError } from '../../../shared/errors.ts'
-import type { Context } from '../../../shared/http.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Context } from '../../../shared/http/listener.ts'
 
 const mostPerPage = 200
 

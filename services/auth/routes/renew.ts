@@ -1,6 +1,6 @@
 // POST /renew: a new secret for the same session.
-import { readBearerToken } from '../../../shared/bearer.ts'
-import type { Handler } from '../../../shared/http.ts'
+import { readBearerToken } from '../../../packages/client/bearer.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import { tokenAnswer } from './login.ts'

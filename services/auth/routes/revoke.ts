@@ -1,7 +1,7 @@
 // POST /revoke: RFC 7009. Whoever holds a token may end it, whatever it is for.
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import type { Handler } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
 /** What else is in the request is ignored (RFC 7009 section 2.1), `token_type_hint` too: one look-up finds any of ours. */

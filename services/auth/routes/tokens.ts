@@ -1,9 +1,9 @@
 // The operator's routes: GET and POST /tokens, DELETE /tokens/:id, DELETE /tokens/expired.
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Handler } from '../../../shared/http.ts'
-import { purposeSchema, tokenKinds } from '../../../shared/validateToken.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
+import { purposeSchema, tokenKinds } from '../../../packages/client/contract.ts'
 import { isTokenId } from '../tokens/format.ts'
 import type { Sweeper } from '../tokens/sweeper.ts'
 import type { Tokens } from '../tokens/tokens.ts'

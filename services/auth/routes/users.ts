@@ -1,13 +1,13 @@
 // POST /users, and GET, PATCH, DELETE /users/me: what a user does with his own account.
 import { z } from 'zod'
-import { bodyReader } from '../../../shared/body.ts'
-import { AppError } from '../../../shared/errors.ts'
-import type { Handler } from '../../../shared/http.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { clientOf, credentialsSchema, invalidCredentials, text } from './credentials.ts'
-import { sessionOf } from './requireSession.ts'
+import { sessionOf } from '../guards/requireSession.ts'
 
 export const changeSchema = z.strictObject({ currentPassword: text('password'), password: text('password') })
 export const proofSchema = z.strictObject({ currentPassword: text('password') })

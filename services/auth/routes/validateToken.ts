@@ -1,7 +1,7 @@
 // POST /validateToken: what Business asks for every request. One token, or up to 256 in one call.
-import { bodyReader } from '../../../shared/body.ts'
-import type { Handler } from '../../../shared/http.ts'
-import { type Verdict, validateTokenSchema } from '../../../shared/validateToken.ts'
+import { bodyReader } from '../../../shared/http/body.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
+import { type Verdict, validateTokenSchema } from '../../../packages/client/contract.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 
 const readRequest = bodyReader(validateTokenSchema, { limit: 512 * 1024 })

@@ -21,16 +21,16 @@ export interface Migrations {
 }
 
 const adapters: Adapters<Adapter> = {
-  memory: () => import('./memory.ts'),
-  sqlite: () => import('./sql.ts'),
-  postgres: () => import('./sql.ts'),
+  memory: () => import('./memory/tokenStore.ts'),
+  sqlite: () => import('./sql/tokenStore.ts'),
+  postgres: () => import('./sql/tokenStore.ts'),
 }
 
 const tokenAdapters: Adapters<TokenAdapter> = {
   ...adapters,
-  redis: () => import('./redis.ts'),
-  rediss: () => import('./redis.ts'),
-  'redis-cluster': () => import('./redis.ts'),
+  redis: () => import('./redis/tokenStore.ts'),
+  rediss: () => import('./redis/tokenStore.ts'),
+  'redis-cluster': () => import('./redis/tokenStore.ts'),
 }
 
 export type StoreSetting = 'TOKEN_STORE_URL' | 'USER_STORE_URL'
@@ -65,7 +65,7 @@ export async function openUserStore(url: string, warn: (warning: string) => void
 /** Null for a store in which processes do not count together. For the URL of a token store that is open. */
 export async function openSharedCounters(url: string): Promise<SharedCounters | null> {
   if (!schemeOf(url).startsWith('redis')) return null
-  const { openSharedCounters: open } = await import('./redisCounters.ts')
+  const { openSharedCounters: open } = await import('./redis/counters.ts')
   return named('TOKEN_STORE_URL', open(url))
 }
 

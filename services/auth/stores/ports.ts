@@ -1,7 +1,7 @@
 // What Auth needs from storage, in words. Instants are epoch milliseconds and come from the caller; `null` and `false`
 // are answers, a rejected promise means "could not ask". Stores see hashes, never secrets.
 
-import type { TokenKind } from '../../../shared/validateToken.ts'
+import type { TokenKind } from '../../../packages/client/contract.ts'
 
 /**
  * Names a token to a store. `id` begins with four characters that are the same for all tokens of one user, the routing

@@ -4,7 +4,7 @@
 // can meet. So no signature is verified here, and no claim is believed.
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
-import { isBearerToken } from '../../../shared/bearer.ts'
+import { isBearerToken } from '../../../packages/client/bearer.ts'
 import { isTokenId, type TokenFormat } from './format.ts'
 
 export interface JwtFormatOptions {

@@ -1,6 +1,6 @@
 // Issue, validate, renew, revoke and list tokens. Hides their format, that only hashes are stored, and how time to live
 // is reckoned.
-import { AppError, orUnavailable } from '../../../shared/errors.ts'
+import { AppError, orUnavailable } from '../../../shared/http/errors.ts'
 import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
 import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat, tagOf } from './format.ts'
 

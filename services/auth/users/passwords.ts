@@ -1,7 +1,7 @@
 // Hashes and verifies passwords in worker threads behind a fair, bounded queue. Hides the scheme and its traps.
 import { createHmac } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
-import { AppError } from '../../../shared/errors.ts'
+import { AppError } from '../../../shared/http/errors.ts'
 import { networkOf } from '../../../shared/limits.ts'
 import { createFairQueue, type Party } from './fairQueue.ts'
 import type { HashResult, HashTask } from './hashWorker.ts'

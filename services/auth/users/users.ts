@@ -2,7 +2,7 @@
 // users cost a hash too, and how a change reaches the tokens: the user is written first, then the tokens below end.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError, orUnavailable } from '../../../shared/errors.ts'
+import { AppError, orUnavailable } from '../../../shared/http/errors.ts'
 import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
 import { type PasswordRules, whyNotPassword } from './passwordRules.ts'
 import type { Client, HashOwner, Passwords } from './passwords.ts'

@@ -1,0 +1,33 @@
+// The ports in the settings of a service. 0 leaves the choice to the system; a service that starts again must keep what it got.
+import { type DialectName, listenerNameOf } from '../../services/auth/dialects/index.ts'
+import type { Environment } from '../../shared/config/config.ts'
+
+const portSettings = {
+  auth: 'AUTH_PORT',
+  authInternal: 'AUTH_INTERNAL_PORT',
+  business: 'BUSINESS_PORT',
+  businessInternal: 'BUSINESS_INTERNAL_PORT',
+}
+
+/** The settings with a port in place of each 0, which leaves the choice to the system. `portOf` gets the listener's name. */
+export async function fillPorts(
+  env: Environment,
+  portOf: (listener: string) => string | Promise<string>,
+): Promise<Environment> {
+  const filled = { ...env }
+  for (const [listener, setting] of Object.entries(portSettings)) {
+    if (env[setting]?.trim() === '0') filled[setting] = await portOf(listener)
+  }
+  const dialects = env['DIALECTS']
+  if (dialects !== undefined) {
+    const entries = dialects.split(',').map(async entry => {
+      const [, name, port] = /^\s*([\w-]+):(\d+)\s*$/.exec(entry) ?? []
+      // The configuration has been read: it is one of them.
+      return name !== undefined && Number(port) === 0
+        ? `${name}:${await portOf(listenerNameOf(name as DialectName))}`
+        : entry
+    })
+    filled['DIALECTS'] = (await Promise.all(entries)).join(',')
+  }
+  return filled
+}

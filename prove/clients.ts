@@ -1,0 +1,398 @@
+// Twenty clients that use the pair as people do, at random and without mercy: they race each other with the same users and
+// tokens, come back with dead tokens and old passwords, and let sessions nearly expire. Hides what they choose next.
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Random } from '../tests/support/random.ts'
+import { adminKey, serviceKey } from '../tests/support/servers.ts'
+import { ttlSeconds } from './pair.ts'
+import type { Answer, Recorder, Token, User } from './recorder.ts'
+
+export const clientCount = 20
+
+const long = { ttlSeconds: 30, absoluteTtlSeconds: 60 } // outlives a restart
+const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon at its absolute end, however busy
+const purpose = 'reset'
+const tokensPerUser = 4
+const hashesAtATime = 2 // a worker hashes a dozen a second, and the rest shall not wait for that
+const pauseMs = [10, 60] as const
+
+export interface Clients {
+  /** Registers the users: rejects where one cannot. */
+  begin(): Promise<void>
+  run(): void
+  /** Resolves when every one has its last answer. */
+  stop(): Promise<void>
+}
+
+/** Of this many users; each of the first ten has two clients. */
+export function createClients(recorder: Recorder, random: Random, userCount = clientCount): Clients {
+  const { nowMs, send, record } = recorder
+  const stopping = new AbortController()
+  const users: User[] = []
+  const usersOf: User[][] = []
+  /** Once good, of anybody: to be tried again. */
+  const graveyard: Token[] = []
+  let hashes = 0
+  let running: Promise<unknown> = Promise.resolve()
+  const background = new Set<Promise<unknown>>()
+  const failures: unknown[] = []
+
+  function createUser(username: string): User {
+    const salt = String(random.next())
+    const passwordOf = (number: number) =>
+      `CANARY ${createHash('sha256').update(`${salt} ${number}`).digest('hex').slice(0, 24)}`
+    const name = recorder.nameUser(username)
+    const passwords = { passwords: [0], formerPasswords: [], nextPassword: 1, unfinished: null }
+    return { name, username, id: '', tokens: [], passwordOf, ...passwords }
+  }
+
+  async function register(user: User, client: number): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const body = { username: user.username, password: user.passwordOf(0) }
+      const answer = await send({ listener: 'auth', method: 'POST', path: '/users', body })
+      if (answer) record({ op: 'register', client, asked: 'auth', user: user.name }, answer)
+      if (answer?.status === 201) user.id = String(answer.body['id'])
+      if (answer?.status === 201) return
+      if (attempt === 20) throw new Error(`${user.username} cannot be registered: ${answer?.status}`)
+      await sleep(200)
+    }
+  }
+
+  function bury(token: Token): void {
+    const tokens = token.user?.tokens
+    if (tokens?.includes(token)) tokens.splice(tokens.indexOf(token), 1)
+    graveyard.push(token)
+    if (graveyard.length > 200) graveyard.shift()
+  }
+
+  function createClient(client: number, own: User[], random: Random) {
+    const liveOf = (user: User) => user.tokens.filter(({ restsUntilMs }) => restsUntilMs <= nowMs())
+
+    async function data(token: Token): Promise<Answer | null> {
+      const answer = await send({ listener: 'business', method: 'GET', path: '/data', bearer: token.secret })
+      if (answer === null) return null
+      const said = /^Hello, (.*)!$/s.exec(String(answer.body['data']))?.[1] ?? 'what is no greeting'
+      const seenUser = answer.status === 200 ? recorder.seenUser(said === 'guest' ? null : said) : undefined
+      record({ op: 'data', client, asked: 'business', token: token.name, seenUser }, answer)
+      if (answer.status === 401) bury(token)
+      return answer
+    }
+
+    /** Several at a time, of anybody, as Business asks. */
+    async function validate(tokens: Token[], touch: boolean, purpose: string | null = null): Promise<void> {
+      const secrets = tokens.map(({ secret }) => secret)
+      const body = { tokens: secrets, ...(!touch && { touch }), ...(purpose !== null && { purpose }) }
+      const path = '/validateToken'
+      const answer = await send({ listener: 'authInternal', method: 'POST', path, bearer: serviceKey, body })
+      if (answer === null) return
+      const verdicts = answer.body['verdicts'] as Record<string, unknown>[] | undefined
+      for (const [i, { name }] of tokens.entries()) {
+        const asked = { op: 'validate', client, asked: 'auth', token: name, touch, purpose } as const
+        const verdict = verdicts?.[i]
+        if (answer.status !== 200 || verdict === undefined) record(asked, answer)
+        else if (verdict['authenticated'] !== true)
+          record(asked, { ...answer, body: { error: 'invalid_token' } }, 'refused')
+        else {
+          const seenUser = recorder.seenUser(verdict['username'])
+          record({ ...asked, seenUser, seenToken: recorder.seenToken(verdict['tokenId']) }, answer)
+        }
+      }
+    }
+
+    /** As a proxy asks before it lets a request through. */
+    async function forwardAuth(token: Token): Promise<void> {
+      const request = { listener: 'authInternal', method: 'GET', path: '/forwardAuth' } as const
+      const answer = await send({ ...request, bearer: token.secret })
+      if (answer === null) return
+      record({ op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null }, answer)
+    }
+
+    /** Null: a password that was never right. */
+    async function logIn(user: User, password = user.passwords[0] as number | null): Promise<void> {
+      const body = { username: user.username, password: user.passwordOf(password ?? -1) }
+      const answer = await send({ listener: 'auth', method: 'POST', path: '/login', body })
+      if (answer === null) return
+      const token = answer.status === 200 ? recorder.nameToken(String(answer.body['token']), user) : null
+      const got = token ? { token: token.name } : {}
+      record({ op: 'login', client, asked: 'auth', user: user.name, password, ...got }, answer)
+      if (token) user.tokens.push(token)
+      // It may be another of those that are possible.
+      if (answer.status === 401 && user.passwords[0] === password) user.passwords.push(user.passwords.shift() as number)
+    }
+
+    async function issue(
+      user: User | null,
+      kind: 'sliding' | 'single-use' | 'fixed',
+      purpose: string | null = null,
+      slides: { ttlSeconds: number; absoluteTtlSeconds?: number } = random.pick([
+        long,
+        long,
+        short,
+        { ttlSeconds },
+        { ttlSeconds },
+      ]),
+    ): Promise<Token | null> {
+      const lives = kind === 'sliding' ? slides : { ttlSeconds: 2 }
+      const body = { kind, ...lives, ...(user && { userId: user.id }), ...(purpose !== null && { purpose }) }
+      const answer = await send({ listener: 'authInternal', method: 'POST', path: '/tokens', bearer: adminKey, body })
+      if (answer === null) return null
+      const token = answer.status === 201 ? recorder.nameToken(String(answer.body['token']), user) : null
+      const { absoluteTtlSeconds } = lives
+      const absolute = absoluteTtlSeconds === undefined ? {} : { absoluteTtlMs: absoluteTtlSeconds * 1000 }
+      const terms = { kind, purpose, user: user?.name ?? null, ttlMs: lives.ttlSeconds * 1000, ...absolute }
+      record({ op: 'issue', client, asked: 'auth', ...terms, ...(token && { token: token.name }) }, answer)
+      return token
+    }
+
+    const bearerRequest = (method: 'GET' | 'POST' | 'DELETE', path: string, token: Token) =>
+      send({ listener: 'auth', method, path, bearer: token.secret })
+
+    async function logOut(token: Token): Promise<void> {
+      const isRevoke = random.chance(0.3)
+      const answer = isRevoke
+        ? await send({ listener: 'auth', method: 'POST', path: '/revoke', body: { token: token.secret } })
+        : await bearerRequest('POST', '/logout', token)
+      if (answer === null) return
+      record({ op: 'logout', client, asked: 'auth', token: token.name }, answer)
+      bury(token)
+      // The very next request is the one that counts.
+      if (random.chance(0.7)) await data(token)
+    }
+
+    async function renew(token: Token): Promise<void> {
+      const answer = await bearerRequest('POST', '/renew', token)
+      if (answer === null) return
+      const newToken = answer.status === 200 ? recorder.nameToken(String(answer.body['token']), token.user) : null
+      const got = newToken ? { newToken: newToken.name } : {}
+      record({ op: 'renew', client, asked: 'auth', token: token.name, ...got }, answer)
+      if (newToken) token.user?.tokens.push(newToken)
+      if (answer.status === 503 || answer.status === null) return
+      bury(token)
+      if (newToken === null) return
+      await Promise.all([data(newToken), data(token)])
+      // As a client does from which the session was stolen: it knows the old secret only.
+      if (random.chance(0.2)) {
+        await logOut(token)
+        bury(newToken)
+        await data(newToken)
+      }
+    }
+
+    async function list(token: Token): Promise<Record<string, unknown>[]> {
+      const answer = await bearerRequest('GET', '/sessions', token)
+      if (answer === null) return []
+      const sessions = (answer.body['sessions'] ?? []) as Record<string, unknown>[]
+      const seenTokens = sessions.map(({ id }) => recorder.seenToken(id))
+      const seen = answer.status === 200 ? { seenTokens: seenTokens.filter(name => name !== 'not known') } : {}
+      record({ op: 'list', client, asked: 'auth', token: token.name, ...seen }, answer)
+      return sessions
+    }
+
+    async function endOne(token: Token, user: User): Promise<void> {
+      const sessions = await list(token)
+      const ids = sessions.map(({ id }) => id)
+      const target = user.tokens.find(({ id }) => ids.includes(id) && id !== token.id)
+      if (target === undefined) return
+      const answer = await bearerRequest('DELETE', `/sessions/${target.id}`, token)
+      if (answer === null) return
+      record({ op: 'endSession', client, asked: 'auth', token: token.name, target: target.name }, answer)
+      if (answer.status !== 204) return
+      bury(target)
+      await data(target)
+    }
+
+    async function endAll(token: Token, user: User): Promise<void> {
+      const before = [...user.tokens]
+      const answer = await bearerRequest('DELETE', '/sessions', token)
+      if (answer === null) return
+      record({ op: 'endSessions', client, asked: 'auth', token: token.name, user: user.name }, answer)
+      if (answer.status !== 204) return
+      for (const ended of before) bury(ended)
+      await validate(before.slice(0, 8), true)
+    }
+
+    const operatorEnds = (path: string) => send({ listener: 'authInternal', method: 'DELETE', path, bearer: adminKey })
+
+    async function operatorEndsOne(target: Token): Promise<void> {
+      const answer = await operatorEnds(`/tokens/${target.id}`)
+      if (answer === null) return
+      record({ op: 'endSession', client, asked: 'auth', token: null, target: target.name }, answer)
+      if (answer.status !== 204) return
+      bury(target)
+      await data(target)
+    }
+
+    async function operatorEndsAll(user: User): Promise<void> {
+      const before = [...user.tokens]
+      const answer = await operatorEnds(`/admin/users/${user.id}/sessions`)
+      if (answer === null) return
+      record({ op: 'endSessions', client, asked: 'auth', token: null, user: user.name }, answer)
+      if (answer.status !== 204) return
+      for (const ended of before) bury(ended)
+      await validate(before.slice(0, 8), true)
+    }
+
+    async function changePassword(token: Token, user: User): Promise<void> {
+      const oldPassword = user.unfinished?.oldPassword ?? (user.passwords[0] as number)
+      const newPassword = user.unfinished?.newPassword ?? user.nextPassword++
+      const body = { currentPassword: user.passwordOf(oldPassword), password: user.passwordOf(newPassword) }
+      const before = user.tokens.filter(other => other !== token)
+      const request = { listener: 'auth', method: 'PATCH', path: '/users/me' } as const
+      const answer = await send({ ...request, bearer: token.secret, body })
+      if (answer === null) return
+      const change = { user: user.name, token: token.name, oldPassword, newPassword }
+      record({ op: 'changePassword', client, asked: 'auth', ...change }, answer)
+      const { status } = answer
+      if (status === 200) {
+        user.formerPasswords.push(...user.passwords.filter(password => password !== newPassword))
+        user.passwords = [newPassword]
+        user.unfinished = null
+        for (const ended of before) bury(ended)
+        await validate([token, ...before.slice(0, 8)], true)
+      } else if (status === null || status >= 500) {
+        user.unfinished = { oldPassword, newPassword }
+        if (!user.passwords.includes(newPassword)) user.passwords.unshift(newPassword)
+      } else {
+        user.unfinished = null
+      }
+    }
+
+    /** One secret, used by two at the same moment, by each way there is: one of them may win. */
+    async function raceForSingleUse(user: User): Promise<void> {
+      const token = await issue(random.chance(0.8) ? user : null, 'single-use')
+      if (token === null) return
+      await Promise.all([data(token), random.chance(0.5) ? data(token) : validate([token], true)])
+      if (random.chance(0.3)) await data(token)
+    }
+
+    /** It opens what it is for, and nothing else. */
+    async function useForPurpose(user: User): Promise<void> {
+      const token = await issue(user, random.pick(['fixed', 'single-use']), purpose)
+      if (token === null) return
+      await data(token)
+      await validate([token], true)
+      await validate([token], true, purpose)
+      await validate([token], true, purpose)
+    }
+
+    async function useFixed(user: User): Promise<void> {
+      const token = await issue(user, 'fixed')
+      if (token === null) return
+      await data(token)
+      token.restsUntilMs = nowMs() + random.between(1500, 2500)
+      user.tokens.push(token)
+    }
+
+    async function logInOrIssue(user: User): Promise<void> {
+      if (random.chance(0.15)) return hashed(() => logIn(user))
+      const token = await issue(user, 'sliding')
+      if (token) user.tokens.push(token)
+    }
+
+    async function hashed(what: () => Promise<void>): Promise<void> {
+      if (hashes >= hashesAtATime) return
+      hashes++
+      await what().finally(() => hashes--)
+    }
+
+    type Step = (user: User, token: Token) => Promise<unknown>
+    const steps: [weight: number, Step][] = [
+      [50, (_user, token) => data(token)],
+      [8, (user, token) => validate([token, ...sample(3, [...user.tokens, ...graveyard])], random.chance(0.7))],
+      [8, () => (graveyard.length > 0 ? data(random.pick(graveyard)) : Promise.resolve())],
+      [5, (_user, token) => logOut(token)],
+      [5, (_user, token) => renew(token)],
+      [4, (_user, token) => list(token)],
+      [3, (_user, token) => forwardAuth(token)],
+      [3, (user, token) => endOne(token, user)],
+      [2, (_user, token) => operatorEndsOne(token)],
+      [1, (user, token) => endAll(token, user)],
+      [1, user => operatorEndsAll(user)],
+      [2, (_user, token) => data(recorder.inventToken(token))],
+      [2, user => useForPurpose(user)],
+      [6, user => raceForSingleUse(user)],
+      [2, user => useFixed(user)],
+      [4, user => logInOrIssue(user)],
+      [3, (user, token) => hashed(() => changePassword(token, user))],
+      [2, user => hashed(() => tryOldPassword(user))],
+      [1, user => hashed(() => logIn(user, null))],
+      [3, async (_user, token) => beside(rest(token))],
+      [1, async () => beside(outlive())],
+    ]
+    const total = steps.reduce((sum, [weight]) => sum + weight, 0)
+
+    /** Left alone until about when it dies, and then asked for. */
+    async function rest(token: Token): Promise<void> {
+      const restsMs = ttlSeconds * 1000 + random.between(-300, 300)
+      token.restsUntilMs = nowMs() + restsMs
+      await sleep(restsMs, null, { signal: stopping.signal })
+      await data(token)
+    }
+
+    /** Kept busy until it has come to its absolute end, and a little longer. Of a guest, whom nobody logs out. */
+    async function outlive(): Promise<void> {
+      const token = await issue(null, 'sliding', null, short)
+      for (let restsMs = short.absoluteTtlSeconds * 1000 + 500; token !== null && restsMs > 0; restsMs -= 900) {
+        await sleep(900, null, { signal: stopping.signal })
+        await data(token)
+      }
+    }
+
+    /** Goes on beside what the client does next. */
+    function beside(what: Promise<void>): void {
+      const going = what
+        .catch(error => stopping.signal.aborted || failures.push(error))
+        .finally(() => background.delete(going))
+      background.add(going)
+    }
+
+    function drawStep(): Step {
+      let left = random.next() * total
+      for (const [weight, step] of steps) {
+        left -= weight
+        if (left < 0) return step
+      }
+      return (_user, token) => data(token)
+    }
+
+    const sample = (count: number, tokens: Token[]) => random.shuffle(tokens).slice(0, count)
+
+    async function tryOldPassword(user: User): Promise<void> {
+      const former = user.formerPasswords.at(-1)
+      if (former !== undefined) await logIn(user, former)
+    }
+
+    return async function live(): Promise<void> {
+      while (!stopping.signal.aborted) {
+        await sleep(random.between(...pauseMs))
+        const user = random.pick(own)
+        if (user.tokens.length < tokensPerUser) await logInOrIssue(user)
+        const live = liveOf(user)
+        if (live.length === 0) continue
+        await drawStep()(user, random.pick(live))
+      }
+    }
+  }
+
+  return {
+    async begin() {
+      for (let i = 0; i < userCount; i++) users.push(createUser(`client-${i}@example.com`))
+      await Promise.all(users.map((user, i) => register(user, i)))
+      for (let i = 0; i < clientCount; i++) {
+        const [shared, own] = [users[Math.floor(i / 2)], i % 2 === 0 && users[clientCount / 2 + i / 2]]
+        usersOf.push([shared, own].filter(user => typeof user === 'object'))
+      }
+    },
+    run() {
+      const clients = usersOf.map((own, i) => createClient(i, own, random.stream(`client ${i}`)))
+      running = Promise.all(clients.map(live => live()))
+      running.catch(() => {}) // told by `stop`
+    },
+    async stop() {
+      stopping.abort()
+      await running
+      await Promise.all(background)
+      if (failures.length > 0) throw failures[0]
+    },
+  }
+}

@@ -1,0 +1,219 @@
+// One history: the pair on one store, twenty clients, and one fault after another. Hides when faults come, and how it is
+// measured what they cost.
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Random } from '../tests/support/random.ts'
+import { createClients } from './clients.ts'
+import { type FaultKind, faultKinds } from './faults.ts'
+import { type Footprint, footprintOf } from './footprint.ts'
+import type { Operation } from './history.ts'
+import { absoluteTtlSeconds, type Pair, type PairOptions, type StoreName, startPair, ttlSeconds } from './pair.ts'
+import { createRecorder, type Recorder, type Refusal } from './recorder.ts'
+
+export interface DriveOptions extends Omit<PairOptions, 'storeName'> {
+  storeName: StoreName
+  random: Random
+  seed: number
+  /** For so long faults come, in an order that is drawn anew each time that all have come. */
+  seconds: number
+  /** Longer, if it takes longer until each kind has come once. */
+  atLeastOnce?: boolean
+  /** Only so many times all. */
+  rounds?: number
+  /** Those of these kinds. */
+  kinds?: FaultKind[]
+  /** Fewer are registered sooner. */
+  userCount?: number
+  /** Between the recovery from one and the next. */
+  calmMs?: readonly [number, number]
+  /** Not at all where it is not given. */
+  footprintEveryMs?: number
+  /** Hears what is going on. */
+  tell?: (what: string) => void
+}
+
+/** What one fault cost. */
+export interface FaultResult {
+  kind: FaultKind
+  storeName: StoreName
+  beginMs: number
+  endMs: number
+  /** How long it took to take it back: a process is started again. */
+  takingBackMs: number
+  /** From when it was taken back; null: not within the time that was waited. */
+  recoveryMs: number | null
+  /** From its begin to the recovery. */
+  dataByStatus: Record<string, number>
+  slowestDataMs: number
+  /** Accepted, and never answered. */
+  unanswered: number
+}
+
+export interface DriveResult {
+  storeName: StoreName
+  lines: string[]
+  operations: number
+  seconds: number
+  faults: FaultResult[]
+  /** What has not to do with a fault, and should not be. */
+  problems: string[]
+  skipped: string[]
+  footprints: Footprint[]
+}
+
+const recoveryWithinMs = 30_000
+const inARow = 20
+const settlingMs = 2000 // for what a store or Auth still had in hand; the longest of their own deadlines is one second
+
+export async function drive(options: DriveOptions): Promise<DriveResult> {
+  const { storeName, random, seed, seconds, kinds = faultKinds, tell = () => {} } = options
+  tell('starts')
+  const pair = await startPair(options)
+  const recorder = createRecorder(listener => addressOf(pair, listener))
+  const clients = createClients(recorder, random.stream('clients'), options.userCount)
+  const skipped: string[] = []
+  const problems: string[] = []
+  const faults: FaultResult[] = []
+  const footprints: Footprint[] = []
+  let measuring: NodeJS.Timeout | undefined
+  const refusals: Refusal[] = []
+  recorder.listen(operation => 'refusedBy' in operation && refusals.push(operation))
+  try {
+    await clients.begin()
+    clients.run()
+    if (options.footprintEveryMs !== undefined) measuring = setInterval(measure, options.footprintEveryMs)
+    await inject()
+    await clients.stop()
+  } catch (error) {
+    problems.push((error as Error).message)
+    await clients.stop().catch(() => {})
+  } finally {
+    clearInterval(measuring)
+    problems.push(...pair.complaints())
+    recorder.close()
+    await pair.close()
+  }
+  const header = {
+    seed,
+    store: `${storeName}:`,
+    tokenTtlMs: ttlSeconds * 1000,
+    tokenAbsoluteTtlMs: absoluteTtlSeconds * 1000,
+    tokenLimitPerUser: 1000,
+    toleranceMs: 60,
+  }
+  const { operations } = recorder
+  for (const { refusedBy, beginMs } of refusals) {
+    const isExpected = ({ kind, ...fault }: FaultResult) =>
+      kind.refuses?.includes(refusedBy) && fault.beginMs <= beginMs && beginMs <= fault.endMs
+    if (!faults.some(isExpected)) problems.push(`${refusedBy} took no connection at ${Math.round(beginMs)} ms`)
+  }
+  for (const fault of faults) Object.assign(fault, costOf(fault, operations))
+  return {
+    storeName,
+    lines: recorder.lines(header),
+    operations: operations.length,
+    seconds: recorder.nowMs() / 1000,
+    faults,
+    problems,
+    skipped,
+    footprints,
+  }
+
+  async function measure(): Promise<void> {
+    const footprint = await footprintOf(pair, recorder.nowMs() / 1000)
+    if (footprint) footprints.push(footprint)
+  }
+
+  async function inject(): Promise<void> {
+    const dice = random.stream('faults')
+    const usable = kinds.filter(kind => {
+      if (!kind.stores.includes(storeName)) return false
+      const reason = kind.whyNot?.(pair) ?? null
+      if (reason !== null) skipped.push(`${kind.what}: ${reason}`)
+      return reason === null
+    })
+    const calmMs = options.calmMs ?? [1000, 2500]
+    const until = recorder.nowMs() + seconds * 1000
+    const order: FaultKind[] = []
+    for (let round = 0; ; ) {
+      tell('calm')
+      await sleep(dice.between(...calmMs))
+      if (order.length === 0) {
+        if (round++ === (options.rounds ?? Infinity)) return
+        order.push(...dice.shuffle(usable))
+      }
+      if (recorder.nowMs() > until && !(options.atLeastOnce && round === 1)) return
+      const kind = order.shift()
+      if (kind) faults.push(await suffer(kind, dice))
+    }
+  }
+
+  async function suffer(kind: FaultKind, dice: Random): Promise<FaultResult> {
+    tell(`${kind.id} ${kind.what}`)
+    const beginMs = recorder.nowMs()
+    await kind.begin(pair, dice)
+    await sleep(dice.between(...kind.lastsMs))
+    const endingMs = recorder.nowMs()
+    const recovered = recovery(recorder, endingMs)
+    await kind.end(pair)
+    const endMs = recorder.nowMs()
+    const recoveredMs = await recovered
+    if (recoveredMs !== null) recorder.settle(recoveredMs, Math.max(endMs, recoveredMs) + settlingMs)
+    recorder.recordFault({
+      fault: kind.id,
+      what: kind.what,
+      beginMs,
+      endMs,
+      recoveredMs: recoveredMs === null ? null : Math.max(endMs, recoveredMs),
+      losesTokens: kind.losesTokens?.(storeName) ?? false,
+      losesUsers: false,
+      disconnects: kind.disconnects ?? [],
+      clockShiftMs: kind.clockShiftMs ?? 0,
+    })
+    if (recoveredMs === null) problems.push(`${kind.what}: no recovery within ${recoveryWithinMs / 1000} s`)
+    const recoveryMs = recoveredMs === null ? null : Math.max(0, recoveredMs - endMs)
+    const took = { takingBackMs: endMs - endingMs, recoveryMs }
+    return { kind, storeName, beginMs, endMs, ...took, dataByStatus: {}, slowestDataMs: 0, unanswered: 0 }
+  }
+}
+
+function addressOf({ auth, business }: Pair, listener: string): string {
+  return `${listener === 'business' ? business.addresses[listener] : auth.addresses[listener]}`
+}
+
+/**
+ * Resolves to the end of the first of so many operations in a row, of any kind and client, that were begun after `sinceMs`
+ * and answered, none of them 5xx; null where that did not come.
+ */
+function recovery(recorder: Recorder, sinceMs: number): Promise<number | null> {
+  return new Promise(resolve => {
+    let firstMs = 0
+    let row = 0
+    const stop = recorder.listen(operation => {
+      if ('refusedBy' in operation) row = 0
+      else if (operation.beginMs >= sinceMs) {
+        if (operation.status === null || operation.status >= 500) row = 0
+        else if (row++ === 0) firstMs = operation.endMs
+      }
+      if (row === inARow) done(firstMs)
+    })
+    const timer = setTimeout(() => done(null), recoveryWithinMs)
+    function done(at: number | null): void {
+      clearTimeout(timer)
+      stop()
+      resolve(at)
+    }
+  })
+}
+
+function costOf({ beginMs, endMs, recoveryMs }: FaultResult, operations: Operation[]): Partial<FaultResult> {
+  const overMs = endMs + (recoveryMs ?? recoveryWithinMs)
+  const during = operations.filter(operation => operation.endMs >= beginMs && operation.beginMs <= overMs)
+  const data = during.filter(({ op }) => op === 'data')
+  const dataByStatus: Record<string, number> = {}
+  for (const { status } of data) dataByStatus[`${status}`] = (dataByStatus[`${status}`] ?? 0) + 1
+  return {
+    dataByStatus,
+    slowestDataMs: Math.max(0, ...data.map(operation => operation.endMs - operation.beginMs)),
+    unanswered: during.filter(({ status }) => status === null).length,
+  }
+}

@@ -1,0 +1,243 @@
+// Auth and Business as processes of their own, on a store of their own, with lines between them that can be spoiled. Hides
+// ports, the protocol in which a service is started and stopped, and what each store needs before.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ServiceMessage } from '../shared/service.ts'
+import { searchLog } from '../tests/support/canaries.ts'
+import { type Line, startLine } from '../tests/support/line.ts'
+import { binaries, type Cluster, startCluster as startPostgres } from '../tests/support/postgres.ts'
+import { hasRedis, type RedisServer, startRedis } from '../tests/support/redis.ts'
+import { adminKey, serviceKey } from '../tests/support/servers.ts'
+import { wideLimits } from '../tests/support/throttles.ts'
+
+export const storeNames = ['memory', 'sqlite', 'postgres', 'redis'] as const
+export type StoreName = (typeof storeNames)[number]
+
+/** Short, so that tokens die while they are watched. */
+export const ttlSeconds = 3
+export const absoluteTtlSeconds = 20
+
+/** One service, started again and again. */
+export interface Process {
+  /** Listener name -> address, of the last start. */
+  addresses: Record<string, string>
+  child: ChildProcess
+  start(): Promise<void>
+  /** SIGKILL. Resolves when it is gone. */
+  kill(): Promise<void>
+  /** SIGTERM. Resolves to the exit code. */
+  stop(): Promise<number | null>
+  hang(): void
+  resume(): void
+}
+
+export interface Pair {
+  storeName: StoreName
+  auth: Process
+  business: Process
+  /** From Business to Auth. */
+  authLine: Line
+  /** From Auth to the server of its store; null where the store has none. */
+  storeLine: Line | null
+  redis: RedisServer | null
+  postgres: Cluster | null
+  /** Where the files of an SQLite are, on a disk of their own where this may be mounted. */
+  disk: { folder: string; isOwn: boolean }
+  /** Moves the clock of Auth from the furthest that it has been; null where it is the real one. */
+  shiftClock: ((byMs: number) => void) | null
+  /** Lines of both logs that say that a service has lost its way. */
+  complaints(): string[]
+  close(): Promise<void>
+}
+
+export interface PairOptions {
+  storeName: StoreName
+  /** Whose services: a copy may differ. */
+  root?: string
+  env?: Record<string, string>
+  /** Auth sees a clock that can be set. */
+  fakeClock?: boolean
+}
+
+export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib']
+  .map(folder => join(folder, 'faketime', 'libfaketime.so.1'))
+  .find(existsSync)
+
+/** Null where the store is here. */
+export function whyMissing(storeName: StoreName): string | null {
+  if (storeName === 'redis' && !hasRedis) return 'redis-server is not here'
+  return storeName === 'postgres' && binaries === null ? 'PostgreSQL is not installed' : null
+}
+
+const children = new Set<ChildProcess>()
+const folders = new Set<() => void>()
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL')
+  for (const removeFolder of folders) removeFolder()
+})
+
+const smallDisk = '64m' // room for the tokens of some minutes, and soon full
+
+export async function startPair({ storeName, root = process.cwd(), env = {}, fakeClock = false }: PairOptions) {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
+  const disk = mountDisk(join(folder, 'disk'))
+  const removeFolder = () => {
+    if (disk.isOwn) execFileSync('umount', ['-l', disk.folder])
+    rmSync(folder, { recursive: true, force: true })
+    folders.delete(removeFolder)
+  }
+  folders.add(removeFolder)
+  const redis = storeName === 'redis' ? await startRedis() : null
+  const postgres = storeName === 'postgres' ? await startPostgres() : null
+  const server = redis ?? postgres
+  const storeLine = server && (await startLine(server.port))
+  const authLine = await startLine(0)
+  let furthestMs = 0
+  const clockFile = fakeClock && faketime !== undefined ? join(folder, 'clock') : null
+  if (clockFile) setClock(0)
+  const common = { NODE_ENV: 'test', SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', LOG_LEVEL: 'warn', ...wideLimits }
+
+  const auth = service('auth', () => ({
+    ...common,
+    ADMIN_KEY: adminKey,
+    AUTH_PORT: '0',
+    AUTH_INTERNAL_PORT: '0',
+    TOKEN_TTL_SECONDS: String(ttlSeconds),
+    TOKEN_ABSOLUTE_TTL_SECONDS: String(absoluteTtlSeconds),
+    TOKEN_LIMIT_PER_USER: '1000',
+    SWEEP_INTERVAL_SECONDS: '2',
+    REGISTRATION: 'open',
+    ...storesOf(storeName, { folder: disk.folder, port: storeLine?.port }),
+    ...(clockFile && clockOf(clockFile)),
+    ...env,
+  }))
+  const business = service('business', () => ({
+    ...common,
+    BUSINESS_PORT: '0',
+    BUSINESS_INTERNAL_PORT: '0',
+    AUTH_INTERNAL_URL: `http://127.0.0.1:${authLine.port}`,
+    ...env,
+  }))
+
+  function setClock(byMs: number): void {
+    const shiftMs = furthestMs + byMs
+    furthestMs = Math.max(furthestMs, shiftMs)
+    writeFileSync(clockFile as string, `${shiftMs < 0 ? '-' : '+'}${Math.abs(shiftMs) / 1000}`)
+  }
+
+  function service(name: 'auth' | 'business', settings: () => Record<string, string>): Process {
+    const handle: Process = {
+      addresses: {},
+      child: undefined as unknown as ChildProcess,
+      async start() {
+        const log = openSync(join(folder, `${name}.log`), 'a')
+        const child = spawn(process.execPath, [join(root, `services/${name}/main.ts`)], {
+          cwd: root,
+          env: { PATH: process.env['PATH'], ...settings() },
+          stdio: ['ignore', log, log, 'ipc'],
+        })
+        closeSync(log) // it has one of its own
+        handle.child = child
+        children.add(child)
+        child.once('exit', () => children.delete(child))
+        child.on('error', () => {}) // of a message to one that is gone
+        // Of a signal it asks who started it; see ServiceMessage.
+        child.on('message', (message: ServiceMessage) => {
+          if (message.type === 'stop') child.send(message, () => {})
+        })
+        const ended = once(child, 'exit').then(([code]) => {
+          throw new Error(
+            `${name} ended with ${code}: ${readFileSync(join(folder, `${name}.log`), 'utf8').slice(-500)}`,
+          )
+        })
+        ended.catch(() => {})
+        const [message] = (await Promise.race([once(child, 'message'), ended])) as [ServiceMessage]
+        if (message.type !== 'ready') throw new Error(`${name} was told to stop before it was ready`)
+        handle.addresses = message.addresses
+        if (name === 'auth') authLine.target = Number(new URL(`${message.addresses['authInternal']}`).port)
+      },
+      kill: () => end(handle.child, 'SIGKILL').then(() => {}),
+      stop: () => end(handle.child, 'SIGTERM'),
+      hang: () => void handle.child.kill('SIGSTOP'),
+      resume: () => void handle.child.kill('SIGCONT'),
+    }
+    return handle
+  }
+
+  const pair: Pair = {
+    storeName,
+    auth,
+    business,
+    authLine,
+    storeLine,
+    redis,
+    postgres,
+    disk,
+    shiftClock: clockFile === null ? null : setClock,
+    complaints() {
+      const lines = ['auth', 'business'].flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
+      searchLog(lines, `the log of the pair on ${storeName}:`)
+      // What is no JSON was written to stderr.
+      return lines.filter(line => line !== '' && (!line.startsWith('{') || /"(uncaught|unhandled)/.test(line)))
+    },
+    async close() {
+      await Promise.all([auth, business].map(({ child }) => child && end(child, 'SIGKILL')))
+      await authLine.close()
+      await storeLine?.close()
+      await redis?.remove()
+      await postgres?.remove()
+      removeFolder()
+    },
+  }
+  try {
+    await auth.start()
+    await business.start()
+  } catch (error) {
+    await pair.close()
+    throw error
+  }
+  return pair
+}
+
+function end(child: ChildProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(child.exitCode)
+  const ended = once(child, 'exit')
+  child.kill(signal)
+  return ended.then(([code]) => code as number | null)
+}
+
+function storesOf(storeName: StoreName, { folder, port }: { folder: string; port: number | undefined }) {
+  const file = `sqlite:${join(folder, 'latchkey.db')}`
+  const postgres = `postgres://postgres@127.0.0.1:${port}/postgres`
+  switch (storeName) {
+    case 'memory':
+      return { USER_STORE_URL: file, TOKEN_SNAPSHOT_FILE: join(folder, 'tokens') }
+    case 'sqlite':
+      return { USER_STORE_URL: file, TOKEN_STORE_URL: file }
+    case 'postgres':
+      return { USER_STORE_URL: postgres, TOKEN_STORE_URL: postgres }
+    case 'redis':
+      return { USER_STORE_URL: file, TOKEN_STORE_URL: `redis://127.0.0.1:${port}` }
+  }
+}
+
+// Without DONT_FAKE_MONOTONIC Node ends with an assertion.
+const clockOf = (file: string) => ({
+  LD_PRELOAD: faketime as string,
+  FAKETIME_TIMESTAMP_FILE: file,
+  FAKETIME_NO_CACHE: '1',
+  DONT_FAKE_MONOTONIC: '1',
+})
+
+function mountDisk(folder: string): Pair['disk'] {
+  mkdirSync(folder)
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${smallDisk}`, 'tmpfs', folder], { stdio: 'ignore' })
+    return { folder, isOwn: true }
+  } catch {
+    return { folder, isOwn: false }
+  }
+}

@@ -1,0 +1,260 @@
+// npm run prove: tries to break every promise of the pair, on every store, and writes down what came of it.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { readArguments } from '../commands/arguments.ts'
+import { createRandom } from '../tests/support/random.ts'
+import { drive, type FaultResult } from './drive.ts'
+import { faultKinds } from './faults.ts'
+import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
+import { mutantsAstray, tryMutants } from './mutants.ts'
+import { faketime, type StoreName, storeNames, whyMissing } from './pair.ts'
+import {
+  isKeptOver,
+  isKeptUnder,
+  mostDataMs,
+  mostRecoveryMs,
+  type Promised,
+  promisesOfSoak,
+  promisesOfStorm,
+} from './promises.ts'
+import { chartOf, type Proof, reportOf } from './report.ts'
+import { measureRestarts } from './restarts.ts'
+import { soak } from './soak.ts'
+import { measureStorm } from './storm.ts'
+
+const allParts = ['faults', 'restarts', 'storm', 'soak', 'mutants']
+
+const usage = `Usage: npm run prove -- [options]
+
+Drives Auth and Business with twenty clients on each store while faults come, checks the histories, counts what restarts
+lose, measures log-in storms, soaks, and writes docs/reliability.md. Takes two hours, and ends by itself. Exits with 1
+where a promise is broken; the history is kept then.
+
+--short             10 s on each store, nothing else, no report
+--seconds N         under faults on each store (900); a quarter of that with a clock that is set
+--soak-minutes N    without faults (30); 0: none
+--store a,b         of ${storeNames.join(', ')}: faults on these only, nothing else, no report
+--faults F1,F6      these only; nothing else, no report
+--parts a,b         of ${allParts.join(', ')}: these only, no report
+--seed N            repeats a run; drawn and printed where it is not given
+--keep DIR          keep all histories there, and what the report is made of: proof.json
+--report A,B        write the report anew from proof.json of A, what was driven again in B in its place
+--check FILE        check one history, and nothing else
+--mutants           break the servers on purpose, and see whether it is found out
+--help              this`
+
+const text = { type: 'string' } as const
+const flag = { type: 'boolean' } as const
+const options = readArguments(usage, {
+  short: flag,
+  mutants: flag,
+  seconds: text,
+  'soak-minutes': { type: 'string', default: '30' },
+  store: text,
+  parts: text,
+  faults: text,
+  seed: text,
+  keep: text,
+  check: text,
+  report: text,
+})
+// So that what was started ends with this.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+const seed = Number(options.seed ?? Math.floor(Math.random() * 1e6))
+const beganMs = performance.now()
+const untested: string[] = []
+if (options.check !== undefined) {
+  const violations = checkFile(options.check)
+  for (const violation of violations) console.log(inWords(violation))
+  end(violations.length)
+}
+if (options.report !== undefined) {
+  const [proof, ...later] = options.report.split(',').map(file => JSON.parse(readFileSync(file, 'utf8')) as Proof)
+  writeReport(later.reduce(merged, proof as Proof))
+  end(0)
+}
+refuseUnknown('store', storeNames)
+refuseUnknown('parts', allParts)
+refuseUnknown('faults', [...new Set(faultKinds.map(({ id }) => id))])
+const astray = mutantsAstray()
+if (astray.length > 0) {
+  console.error(astray.join('\n'))
+  process.exit(2)
+}
+console.log(`seed ${seed}`)
+const chosenStores = options.store?.split(',') ?? [...storeNames]
+const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
+const isPart = options.short === true || options.mutants === true || chosen.length > 0
+const parts = options.mutants ? ['mutants'] : (options.parts?.split(',') ?? (isPart ? ['faults'] : allParts))
+const seconds = Number(options.seconds ?? (options.short ? 10 : 900))
+const kinds = faultKinds.filter(({ id }) => options.faults?.split(',').includes(id) ?? true)
+const proof: Proof = {
+  date: new Date().toISOString().slice(0, 10),
+  machine: `${availableParallelism()} cores (${cpus()[0]?.model ?? 'unknown'}), Node.js ${process.versions.node}, ${process.platform}`,
+  command: [
+    `npm run prove -- --seed ${seed} --seconds ${seconds}`,
+    ...(parts.includes('soak') ? [`--soak-minutes ${options['soak-minutes']}`] : []),
+    ...chosen.map(name => `--${name} ${options[name]}`),
+  ].join(' '),
+  seed,
+  drives: [],
+  restarts: [],
+  storm: null,
+  soak: null,
+  mutants: [],
+  notTested: untested,
+}
+let found = 0
+
+if (parts.includes('faults')) await driveOnAll()
+if (parts.includes('restarts')) {
+  if (whyMissing('redis') !== null) notTested(`restarts one by one, for ${whyMissing('redis')}`)
+  proof.restarts = await measureRestarts(5, what => tell(`restarts: ${what}`))
+  done()
+  for (const result of proof.restarts) {
+    if (!isKeptOver(result))
+      tellFound('the restarts', [`${result.what}: ${result.lost} lost, ${JSON.stringify(result.otherStatuses)}`])
+  }
+  save()
+}
+if (parts.includes('storm')) {
+  proof.storm = await measureStorm(5, 5, what => tell(`storm: ${what}`))
+  done()
+  tellFound('the storm', notKept(promisesOfStorm(proof.storm)))
+  save()
+}
+const minutes = Number(options['soak-minutes'])
+if (parts.includes('soak') && minutes > 0) {
+  const result = await soak('memory', minutes, seed, what => tell(`soak: ${what}`))
+  done()
+  const judgement = judge(result.drive.lines, 'soak', options.keep ?? null)
+  proof.soak = { result, judgement }
+  result.drive.lines = []
+  const problems = [...judgement.violations.map(inWords), ...result.drive.problems]
+  tellFound('the soak', [...problems, ...notKept(promisesOfSoak(result))], judgement.file)
+  save()
+}
+if (parts.includes('mutants')) {
+  for (const name of storeNames) {
+    if (whyMissing(name) !== null) notTested(`servers broken on purpose on ${name}:, for ${whyMissing(name)}`)
+  }
+  proof.mutants = await tryMutants(seed, what => tell(`broken on purpose: ${what}`))
+  done()
+  for (const { name, storeName, rule, violations } of proof.mutants) {
+    console.log(`${violations > 0 ? 'caught' : 'NOT CAUGHT'}  ${name} (${storeName}:) ${rule}, ${violations}`)
+  }
+  found += proof.mutants.filter(({ violations }) => violations === 0).length
+  save()
+}
+if (!isPart) writeReport(proof)
+end(found)
+
+async function driveOnAll(): Promise<void> {
+  for (const storeName of storeNames.filter(name => chosenStores.includes(name))) {
+    const missing = whyMissing(storeName)
+    if (missing !== null) {
+      notTested(`${storeName}:, for ${missing}`)
+      continue
+    }
+    await driveOn(storeName, seconds, false)
+    if (kinds.some(({ id }) => id === 'F11')) {
+      if (faketime === undefined) notTested(`F11 on ${storeName}:, for libfaketime is not here`)
+      else if (!options.short) await driveOn(storeName, seconds / 4, true)
+    }
+    save()
+  }
+}
+
+async function driveOn(storeName: StoreName, seconds: number, isClock: boolean): Promise<void> {
+  const name = isClock ? `${storeName}, the clock is set` : storeName
+  const result = await drive({
+    storeName,
+    seed,
+    random: createRandom(seed).stream(name),
+    seconds,
+    kinds: kinds.filter(({ id }) => (id === 'F11') === isClock),
+    fakeClock: isClock,
+    atLeastOnce: !options.short,
+    tell: what => tell(`${name}: ${what}`),
+  })
+  done()
+  const judgement = judge(result.lines, name.replaceAll(/\W+/g, '-'), options.keep ?? null)
+  const admissions = falseAdmissions(result, judgement.violations)
+  proof.drives.push({ result: { ...result, lines: [] }, judgement, isClock, admissions })
+  const { operations, faults, problems, skipped } = result
+  console.log(`${name}: ${operations} operations, ${faults.length} faults, ${judgement.violations.length} violations`)
+  for (const reason of skipped) console.log(`  not made: ${reason}`)
+  const slow = faults.filter(fault => !isKeptUnder(fault)).map(inFigures)
+  tellFound(name, [...judgement.violations.map(inWords), ...problems, ...slow], judgement.file)
+}
+
+function inFigures({ kind, recoveryMs, slowestDataMs }: FaultResult): string {
+  return `${kind.what}: recovery after ${recoveryMs?.toFixed(0)} ms (at most ${mostRecoveryMs}), slowest /data ${slowestDataMs.toFixed(0)} ms (at most ${mostDataMs})`
+}
+
+function notKept(promises: Promised[]): string[] {
+  return promises.filter(({ isKept }) => !isKept).map(({ promise, found }) => `${promise}: ${found}`)
+}
+
+function notTested(what: string): void {
+  untested.push(what)
+  console.log(`not tested: ${what}`)
+}
+
+/** What is there so far, for --report. */
+function save(): void {
+  if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
+}
+
+/** What was driven once more takes the place of what was there. */
+function merged(proof: Proof, later: Proof): Proof {
+  const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
+    a.result.storeName === b.result.storeName && a.isClock === b.isClock
+  const drives = proof.drives.map(drive => later.drives.find(other => isSame(drive, other)) ?? drive)
+  return {
+    ...proof,
+    drives,
+    restarts: later.restarts.length > 0 ? later.restarts : proof.restarts,
+    storm: later.storm ?? proof.storm,
+    soak: later.soak ?? proof.soak,
+    mutants: later.mutants.length > 0 ? later.mutants : proof.mutants,
+    notTested: [...new Set([...proof.notTested, ...later.notTested])],
+    command: `${proof.command}\n${later.command}`,
+  }
+}
+
+function writeReport(proof: Proof): void {
+  writeFileSync('docs/reliability.md', reportOf(proof))
+  if (proof.soak) writeFileSync('docs/reliability.svg', chartOf(proof.soak.result, `${proof.machine}, ${proof.date}`))
+  console.log('docs/reliability.md is written')
+}
+
+function tellFound(name: string, problems: string[], file: string | null = null): void {
+  found += problems.length
+  for (const problem of problems.slice(0, 20)) console.log(`  ${problem}`)
+  if (problems.length > 0)
+    console.log(`  ${problems.length} in ${name}; the history is ${file ?? 'not kept: it keeps every rule'}`)
+}
+
+function tell(what: string): void {
+  const passed = `${Math.round((performance.now() - beganMs) / 1000)} s`
+  if (process.stderr.isTTY) process.stderr.write(`\r${passed} ${what}\x1b[K`)
+  else if (!what.includes('minutes')) console.error(`${passed} ${what}`)
+}
+
+function done(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+}
+
+function end(problems: number): never {
+  const rest = untested.length === 0 ? '' : ` Not tested: ${untested.join('; ')}.`
+  console.log(`${problems === 0 ? 'No promise was broken.' : `${problems} found.`}${rest}`)
+  process.exit(problems === 0 ? 0 : 1)
+}
+
+function refuseUnknown(option: 'store' | 'parts' | 'faults', known: readonly string[]): void {
+  const unknown = (options[option]?.split(',') ?? []).filter(name => !known.includes(name))
+  if (unknown.length === 0) return
+  console.error(`--${option}: expected some of ${known.join(', ')}; got ${unknown.join(', ')}`)
+  process.exit(2)
+}

@@ -1,0 +1,129 @@
+// Guards of the internal listener: a key, compared in constant time, before anything else of a request is read. Hides how a
+// key is sent: as a bearer token, or where a standard asks for it in HTTP Basic.
+import { hash, timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { readBearerToken } from '../../../packages/client/bearer.ts'
+import { AppError, statusOf } from '../../../shared/http/errors.ts'
+import type { Context, Handler } from '../../../shared/http/listener.ts'
+
+/** `action` is a method and a route as in the list of routes: what is in the path may be a secret in the wrong place. */
+export type KeyEvent =
+  | { type: 'key refused'; key: string; reason: 'missing' | 'wrong' }
+  | { type: 'admin acted'; action: string; status: number }
+  /** `key` is the setting that holds the key. */
+  | { type: 'key_used'; key: string }
+
+type Observe = (event: KeyEvent) => void
+
+/** The keys that open something, by the settings that hold them. */
+type AcceptedKeys = Record<string, string>
+
+interface KeyOptions {
+  /** The setting that a refused caller is told to use. The log names the one that was used. */
+  name: string
+  keys: AcceptedKeys
+  /** Accept a key as the password of HTTP Basic too (RFC 7662 section 2.1). */
+  takesBasic?: boolean
+  observe: Observe
+}
+
+const bearerChallenge = 'Bearer realm="latchkey-internal"'
+const basicChallenge = 'Basic realm="latchkey-internal", charset="UTF-8"' // RFC 7617 section 2.1
+
+/** `previous`, if there is one, is accepted as well until everything that uses the key has `current`. */
+export function rotatedKeys(setting: string, current: string, previous: string | null): AcceptedKeys {
+  return { [setting]: current, ...(previous !== null && { [`${setting}_PREVIOUS`]: previous }) }
+}
+
+export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyOptions): Handler {
+  const digests = Object.entries(keys).map(([setting, key]) => ({ setting, digest: digestOf(key) }))
+
+  return function requireKey(ctx, next) {
+    let used: string | null = null
+    // Every pair is compared, always: the time must not show which key matched.
+    for (const candidate of readCandidates(ctx.req)) {
+      const given = digestOf(candidate)
+      for (const { setting, digest } of digests) if (timingSafeEqual(digest, given)) used = setting
+    }
+    if (used === null) throw refuse('wrong')
+    ctx.state['by'] = used
+    observe({ type: 'key_used', key: used })
+    return next()
+  }
+
+  /** The texts that may be the key. Throws if the request has no credentials, or two. */
+  function readCandidates(req: IncomingMessage): string[] {
+    const basic = takesBasic ? readBasicPassword(req) : null
+    if (basic !== null) return basic
+    try {
+      return [readBearerToken(req)]
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'invalid_token') throw error
+      const isMissing = !/^bearer /i.test(req.headers.authorization ?? '') && req.headers['token'] === undefined
+      throw refuse(isMissing ? 'missing' : 'wrong')
+    }
+  }
+
+  function refuse(reason: 'missing' | 'wrong'): AppError {
+    observe({ type: 'key refused', key: name, reason })
+    const basic = takesBasic ? `, or Basic with any client id as the user name and ${name} as the password` : ''
+    // RFC 6750 section 3.1: no error code for a request that carried no credentials.
+    const bearer = reason === 'missing' ? bearerChallenge : `${bearerChallenge}, error="invalid_token"`
+    return new AppError('invalid_token', `A key is needed here: Authorization: Bearer <${name}>${basic}.`, {
+      headers: { 'WWW-Authenticate': takesBasic ? `${bearer}, ${basicChallenge}` : bearer },
+    })
+  }
+}
+
+/**
+ * The password of HTTP Basic, as it was sent and form-urldecoded: RFC 6749 section 2.3.1 asks clients to encode it, and many do
+ * not. Empty if the credentials are malformed, null if the scheme is another one.
+ */
+function readBasicPassword(req: IncomingMessage): string[] | null {
+  const [credentials = '', ...others] = req.headersDistinct['authorization'] ?? []
+  const [, encoded] = /^basic(?: +(.*))?$/i.exec(credentials) ?? [null, null]
+  if (encoded === null) return null
+  if (others.length > 0 || req.headers['token'] !== undefined) {
+    throw new AppError('invalid_request', 'Send the key once: in one Authorization header.')
+  }
+  if (encoded === undefined || !/^[A-Za-z0-9+/]+={0,2}$/.test(encoded)) return []
+  const [, clientId, password] = /^([^:]+):(.+)$/s.exec(Buffer.from(encoded, 'base64').toString('utf8')) ?? []
+  if (clientId === undefined || password === undefined) return []
+  try {
+    decodeForm(clientId)
+    return [password, decodeForm(password)]
+  } catch {
+    return [] // a percent sign that encodes nothing; no key has one
+  }
+}
+
+/** application/x-www-form-urlencoded. Throws a `URIError`. */
+function decodeForm(text: string): string {
+  return decodeURIComponent(text.replaceAll('+', ' '))
+}
+
+/** Reports every request that an operator's key opens, with the status of its answer. */
+export function adminKeyRequirement(keys: AcceptedKeys, observe: Observe): Handler {
+  const requireKey = keyRequirement({ name: 'ADMIN_KEY', keys, observe })
+
+  return function requireAdminKey(ctx, next) {
+    return requireKey(ctx, async () => {
+      const tell = (status: number) => observe({ type: 'admin acted', action: actionOf(ctx), status })
+      try {
+        await next()
+      } catch (error) {
+        tell(error instanceof AppError ? statusOf[error.code] : 500)
+        throw error
+      }
+      tell(ctx.status)
+    })
+  }
+}
+
+function actionOf(ctx: Context): string {
+  return `${ctx.method} ${String((ctx as { _matchedRoute?: unknown })._matchedRoute)}`
+}
+
+function digestOf(key: string): Buffer {
+  return hash('sha256', key, 'buffer')
+}

@@ -1,0 +1,22 @@
+// The middleware of the routes that a user calls for himself: what stands behind it runs for a live session only.
+import { readBearerToken } from '../../../packages/client/bearer.ts'
+import type { Context, Handler } from '../../../shared/http/listener.ts'
+import type { InvalidTokens } from '../../../shared/limits.ts'
+import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+
+export type Session = TokenRecord & { userId: string; username: string }
+
+/** Slides the session. Tokens of other kinds or purposes are 401, and neither extended nor consumed. */
+export function sessionRequirement(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
+  return async function requireSession(ctx, next) {
+    const session = await tokens.useSession(readBearerToken(ctx.req))
+    if (session === null) throw await invalidTokens.refusal(ctx.state)
+    ctx.state['session'] = session
+    await next()
+  }
+}
+
+/** Only behind `requireSession`. */
+export function sessionOf(ctx: Context): Session {
+  return ctx.state['session'] as Session
+}

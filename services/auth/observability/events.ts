@@ -1,0 +1,84 @@
+// What the use cases and the locks tell, and what the log makes of it. Who else wants to know listens here too.
+import { type Log, type LogFields, type LogLevel, seldom } from '../../../shared/log/log.ts'
+import { callerNow, failedUser, noteFailure } from './requestContext.ts'
+import type { LimitEvent } from '../defence/throttles.ts'
+import type { DependencyEvent } from './storeHealth.ts'
+import type { KeyEvent } from '../guards/requireKey.ts'
+import type { SweepEvent } from '../tokens/sweeper.ts'
+import type { TokenEvent } from '../tokens/tokens.ts'
+import type { LinkEvent } from '../users/links.ts'
+import type { MailEvent } from '../users/mail.ts'
+import type { UserEvent } from '../users/users.ts'
+
+export type AuthEvent =
+  | TokenEvent
+  | UserEvent
+  | LinkEvent
+  | MailEvent
+  | SweepEvent
+  | LimitEvent
+  | KeyEvent
+  | DependencyEvent
+
+interface Line {
+  level: LogLevel
+  /** What it is called in the log, where that is not its type. */
+  name?: string
+  /** False: not for an auditor. */
+  isSecurity?: false
+}
+
+/** At `debug`: what slid, which is too much for a log, and junk, which any scanner makes. An empty sweep is not news. */
+function lineFor(event: AuthEvent): Line | null {
+  switch (event.type) {
+    case 'issued':
+    case 'renewed':
+    case 'revoked':
+      return { level: 'info', name: `token ${event.type}` }
+    case 'refused':
+      return event.reason === 'malformed'
+        ? { level: 'debug', name: 'token refused', isSecurity: false }
+        : { level: 'info', name: 'token refused' }
+    case 'swept':
+      return event.removed > 0 ? { level: 'info', name: 'tokens swept', isSecurity: false } : null
+    case 'key_used':
+      return null // one per call to the internal listener: counted, not logged
+    case 'sweep failed':
+      return { level: 'error', isSecurity: false }
+    case 'mail sent':
+      return { level: 'info', isSecurity: false }
+    case 'mail lost':
+    case 'link not sent':
+      return { level: 'warn', isSecurity: false }
+    case 'account locked':
+    case 'renewed_secret_reused':
+    case 'key refused':
+    case 'dependency failed':
+      return { level: 'warn' }
+    default:
+      return { level: 'info' }
+  }
+}
+
+/** What an auditor asks for goes to the channel `security`, with who was calling. */
+export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEvent) => void {
+  // Whoever is limited goes on, and must not fill the disk.
+  const limited = new Map<string, (fields: LogFields) => void>()
+  const logLimited = () => seldom(fields => log.warn('limited', fields), monotonicNow)
+
+  return event => {
+    if (event.type === 'slid') return log.debug('token slid', event) // one per request: nothing else is made of it
+    const line = lineFor(event)
+    if (line === null) return
+    const { level, name = event.type, isSecurity = true } = line
+    const { type, ...ofEvent } = event
+    if (type === 'login failed' || type === 'password refused') noteFailure(event.userId)
+    const ofLock = type === 'account locked' && { userId: failedUser() }
+    const fields = isSecurity ? { ...ofEvent, ...ofLock, ...callerNow(), channel: 'security' } : ofEvent
+    if (event.type === 'limited') {
+      const write = limited.get(event.what) ?? logLimited()
+      limited.set(event.what, write)
+      write(fields)
+    } else log[level](name, fields)
+  }
+}

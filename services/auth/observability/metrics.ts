@@ -1,0 +1,123 @@
+// What Auth counts, from what the use cases tell. Names follow Prometheus's conventions: base units, `_total` for counters.
+import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
+import type { TokenKind } from '../../../packages/client/contract.ts'
+import { heard } from './storeHealth.ts'
+import type { AuthEvent } from './events.ts'
+
+export interface AuthFigures {
+  /** Hashes that wait for a worker. */
+  queuedHashes(): number
+  /** Hashes computed so far, by their work. */
+  hashes(): number
+  /** Tokens in the store by kind, as far as it knows without looking at each. */
+  census(): Promise<Record<TokenKind, number>>
+}
+
+export function countEvents(registry: Registry): (event: AuthEvent) => void {
+  const registers = [registry]
+  const counter = (name: string, help: string, labelNames: string[] = []) =>
+    new Counter({ name: `latchkey_${name}_total`, help, labelNames, registers })
+  const logins = counter('logins', 'Log-ins by outcome', ['outcome'])
+  const issued = counter('tokens_issued', 'Tokens issued, by kind', ['kind'])
+  const revoked = counter('tokens_revoked', 'Tokens ended one by one')
+  const renewed = counter('tokens_renewed', 'Sessions that got a new secret')
+  const reused = counter('renewed_secrets_reused', 'Sessions ended because a secret that was renewed away came back')
+  const validations = counter('validations', 'Tokens judged, by verdict and, where it was a refusal, its reason', [
+    'verdict',
+    'reason',
+  ])
+  const swept = counter('tokens_swept', 'Dead tokens removed by the sweeper')
+  const limited = counter('limited', 'Requests answered 429, by what there was too much of', ['what'])
+  const mails = counter('mails', 'Mails by outcome', ['outcome'])
+  const keyUses = counter('key_uses', 'Calls to the internal listener, by the setting that holds their key', ['key'])
+  const sweeps = new Histogram({
+    name: 'latchkey_sweep_duration_seconds',
+    help: 'Sweeps from end to end, pauses between slices included',
+    buckets: [0.001, 0.01, 0.1, 1, 10, 60],
+    registers,
+  })
+  const admitted = validations.labels({ verdict: 'admitted', reason: '' })
+
+  return event => {
+    switch (event.type) {
+      case 'slid':
+        return admitted.inc()
+      case 'refused':
+        return validations.inc({ verdict: 'refused', reason: event.reason })
+      case 'login succeeded':
+        return logins.inc({ outcome: 'succeeded' })
+      case 'login failed':
+        return logins.inc({ outcome: event.reason })
+      case 'issued':
+        return issued.inc({ kind: event.kind })
+      case 'revoked':
+        return revoked.inc()
+      case 'renewed':
+        return renewed.inc()
+      case 'renewed_secret_reused':
+        return reused.inc()
+      case 'swept':
+        swept.inc(event.removed)
+        return sweeps.observe(event.durationMs / 1000)
+      case 'limited':
+        return limited.inc({ what: event.what })
+      case 'key_used':
+        return keyUses.inc({ key: event.key })
+      case 'mail sent':
+        return mails.inc({ outcome: 'sent' })
+      case 'mail lost':
+        return mails.inc({ outcome: 'lost' })
+    }
+  }
+}
+
+export function showFigures(registry: Registry, { queuedHashes, hashes, census }: AuthFigures): void {
+  new Gauge({
+    name: 'latchkey_hash_queue_length',
+    help: 'Password hashes that wait for a worker',
+    registers: [registry],
+    collect() {
+      this.set(queuedHashes())
+    },
+  })
+  new Counter({
+    name: 'latchkey_hashes_total',
+    help: 'Work done on passwords, in hashes of PASSWORD_HASH_COST',
+    registers: [registry],
+    collect() {
+      this.reset()
+      this.inc(hashes())
+    },
+  })
+  new Gauge({
+    name: 'latchkey_tokens',
+    help: 'Tokens in the store by kind; the dead count until they are swept',
+    labelNames: ['kind'],
+    registers: [registry],
+    async collect() {
+      // A store that cannot be asked must not keep the other figures from being read.
+      const counts = await census().catch(() => null)
+      if (counts) for (const [kind, count] of Object.entries(counts)) this.set({ kind }, count)
+      else this.reset()
+    },
+  })
+}
+
+/** The same store, each of its answers timed. */
+export function timed<Store extends object>(store: Store, name: 'tokens' | 'users', registry: Registry): Store {
+  const metricName = 'latchkey_store_duration_seconds'
+  const known = registry.getSingleMetric(metricName) as Histogram<'store' | 'call' | 'outcome'> | undefined
+  const calls =
+    known ??
+    new Histogram({
+      name: metricName,
+      help: 'Calls of the stores, from asking to the answer',
+      labelNames: ['store', 'call', 'outcome'],
+      buckets: [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1],
+      registers: [registry],
+    })
+  return heard(store, call => {
+    const end = calls.startTimer({ store: name, call })
+    return failure => void end({ outcome: failure === null ? 'answered' : 'failed' })
+  })
+}

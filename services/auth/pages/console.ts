@@ -1,0 +1,72 @@
+// GET /console and the files that it loads, on both listeners: tokens watched live, and the operator's view, which holds no
+// key itself. The pages call no other host, except Business if that has an address of its own.
+import { readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
+import { staticFile } from './static.ts'
+
+const own = join(import.meta.dirname, './console')
+const packageOf = (name: string) => dirname(createRequire(import.meta.url).resolve(`${name}/package.json`))
+
+const files: Record<string, Handler> = {
+  'preact.js': staticFile(join(packageOf('preact'), 'dist/preact.mjs')),
+  'htm.js': staticFile(join(dirname(createRequire(import.meta.url).resolve('htm')), 'htm.module.js')),
+  ...Object.fromEntries(
+    readdirSync(own)
+      .filter(name => /\.(js|css|svg)$/.test(name))
+      .map(name => [name, staticFile(join(own, name))]),
+  ),
+}
+
+export interface ConsoleOptions {
+  /** Where the page finds Business; null where it does not, `self` where it is served from there. */
+  businessUrl: string | null
+  /** Auth as its users see it: the one origin that Business lets call. */
+  publicUrl: string
+  /** Null where it is nobody else's business. */
+  shownDemoUser: { username: string; password: string } | null
+  /** Whoever registers may log in at once. */
+  isRegistrationSimple: boolean
+  /** Whether the page may link to /docs and /redoc. */
+  hasApiDocs: boolean
+  ttlMs: number
+  /** Epoch milliseconds. */
+  now: () => number
+}
+
+export function consoleRoutes({ businessUrl, publicUrl, now, ...shown }: ConsoleOptions) {
+  const isElsewhere = businessUrl !== null && businessUrl !== 'self'
+  const page = (file: string, connections: string) =>
+    staticFile(join(own, file), {
+      'Content-Security-Policy': [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        `connect-src ${connections}`,
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+      ].join('; '),
+    })
+
+  const asset: Handler = (ctx, next) => {
+    const { file = '' } = ctx.params
+    if (file === 'settings.json') {
+      // With the server's time: the rings drain by this clock, not by that of the reader's machine.
+      ctx.body = { ...shown, businessUrl: businessUrl === 'self' ? '' : businessUrl, publicUrl, now: now() }
+      return
+    }
+    const send = Object.hasOwn(files, file) ? files[file] : undefined
+    if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
+    return send(ctx, next)
+  }
+
+  return {
+    console: page('console.html', isElsewhere ? `'self' ${new URL(businessUrl).origin}` : "'self'"),
+    operator: page('operator.html', "'self'"),
+    asset,
+  }
+}

@@ -1,0 +1,62 @@
+// GET /docs and /redoc, and the files that they load: the description of a listener for people, and of Business beside it.
+// The pages load nothing from any other host.
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { AppError } from '../../../shared/http/errors.ts'
+import type { Handler } from '../../../shared/http/listener.ts'
+import { openApiRoute } from '../../../shared/http/openapi.ts'
+import { staticFile, staticText } from './static.ts'
+
+const swaggerFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
+const own = join(import.meta.dirname, './')
+
+const files: Record<string, Handler> = {
+  // index.css takes the browser's margin away from the page.
+  ...filesOf(swaggerFolder, ['index.css', 'swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
+  ...filesOf(own, ['docs.js', 'redoc.standalone.js', 'redoc.css', 'redoc.js']),
+}
+
+/**
+ * `ownDocument`: the description of the listener, called `name`, as it is read below /docs/. `businessUrl`: where these pages
+ * find that of Business; null if they do not show it, `self` if both have one address.
+ */
+export function docsRoutes(name: string, ownDocument: Record<string, unknown>, businessUrl: string | null) {
+  const business = businessUrl === 'self' ? 'openapi.json' : `${businessUrl}/openapi.json`
+  const documents = [
+    { name, url: 'docs/openapi.json' },
+    ...(businessUrl === null ? [] : [{ name: 'Business', url: business }]),
+  ]
+  const origin = businessUrl === null || businessUrl === 'self' ? '' : ` ${businessUrl}`
+  const policy = [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self' 'unsafe-inline'", // both libraries set styles from their scripts
+    "img-src 'self' data:",
+    "font-src 'self' data:",
+    `connect-src 'self'${origin}`,
+    "worker-src 'self' blob:",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ].join('; ')
+
+  const assets: Record<string, Handler> = {
+    ...files,
+    'documents.js': staticText(`const latchkeyDocuments = ${JSON.stringify(documents)}\n`, '.js'),
+    'openapi.json': openApiRoute(ownDocument),
+  }
+  const page = (file: string) => staticFile(join(own, file), { 'Content-Security-Policy': policy })
+
+  const asset: Handler = (ctx, next) => {
+    const { file = '' } = ctx.params
+    const send = Object.hasOwn(assets, file) ? assets[file] : undefined
+    if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
+    return send(ctx, next)
+  }
+
+  return { swaggerUi: page('docs.html'), redoc: page('redoc.html'), asset }
+}
+
+function filesOf(folder: string, names: string[]): Record<string, Handler> {
+  return Object.fromEntries(names.map(name => [name, staticFile(join(folder, name))]))
+}

@@ -1,0 +1,178 @@
+// The slots of the memory store: typed arrays in pages that grow one at a time, no object per token, and the index that
+// finds a slot by the id of its token. Hides the layout, and how ids and hashes are packed.
+import { createSlotIndex } from './slotIndex.ts'
+import type { TokenRef } from '../ports.ts'
+
+// A token is one place in each column of a page, 76 bytes in all, and 5 to 10 more in the index:
+//
+//   tag 4 | time 4 | random 4 | hash 16 | expires 8 | absolute end 8 | created 8 | last used 8 | holder 4 | count 4 | older 4 | newer 4
+//
+// The 14 characters of an id are three base62 numbers: tag, time, random. Of the hash 120 bits are kept, which nobody
+// meets by trying either. A free slot expires at infinity, so that the sweep reads one column only, in order.
+const pageBits = 16
+const pageLength = 1 << pageBits
+
+const createPage = () => ({
+  tag: new Uint32Array(pageLength),
+  time: new Uint32Array(pageLength),
+  random: new Uint32Array(pageLength),
+  hash: new Uint32Array(4 * pageLength),
+  expiresAt: new Float64Array(pageLength).fill(Infinity),
+  absoluteExpiresAt: new Float64Array(pageLength),
+  createdAt: new Float64Array(pageLength),
+  lastUsedAt: new Float64Array(pageLength),
+  /** What the token has in common with others; see memory.ts. */
+  holder: new Uint32Array(pageLength),
+  refreshCount: new Uint32Array(pageLength),
+  /** The neighbours in the list of the user's tokens. */
+  older: new Int32Array(pageLength),
+  newer: new Int32Array(pageLength),
+})
+
+type Page = ReturnType<typeof createPage>
+
+/** Characters of a hash, in base64url, of which the store keeps 120 bits. */
+export const hashLength = 20
+
+/** No slot. */
+export const none = -1
+
+/** The place of a slot in the columns of its page. */
+export const placeOf = (slot: number): number => slot & (pageLength - 1)
+
+export function createTokenTable() {
+  const pages: Page[] = []
+  let used = 0
+  let freed = none // a list through `newer`
+  let count = 0
+
+  const pageOf = (slot: number): Page => pages[slot >>> pageBits] as Page
+
+  const index = createSlotIndex(slot => {
+    const { tag, time, random } = pageOf(slot)
+    const i = placeOf(slot)
+    return mix(tag[i] as number, time[i] as number, random[i] as number)
+  })
+
+  // What `find` looks for: in a variable, since a closure for each call would be garbage for each.
+  const wanted = { tag: 0, time: 0, random: 0 }
+  function isWanted(slot: number): boolean {
+    const { tag, time, random } = pageOf(slot)
+    const i = placeOf(slot)
+    return random[i] === wanted.random && time[i] === wanted.time && tag[i] === wanted.tag
+  }
+
+  /** Sets `wanted`; returns what the index knows the id by. */
+  function want(id: string): number {
+    wanted.tag = readBase62(id, 0, 4)
+    wanted.time = readBase62(id, 4, 9)
+    wanted.random = readBase62(id, 9, 14)
+    return mix(wanted.tag, wanted.time, wanted.random)
+  }
+
+  function setHash(slot: number, hash: string): void {
+    const { hash: column } = pageOf(slot)
+    for (let part = 0; part < 4; part++) column[4 * placeOf(slot) + part] = readBase64(hash, 5 * part)
+  }
+
+  return {
+    pageOf,
+    setHash,
+
+    /** `none` where there is no token of this id. */
+    find: (id: string): number => index.find(want(id), isWanted),
+
+    hasHash(slot: number, hash: string): boolean {
+      const { hash: column } = pageOf(slot)
+      const i = 4 * placeOf(slot)
+      for (let part = 0; part < 4; part++) if (column[i + part] !== readBase64(hash, 5 * part)) return false
+      return true
+    },
+
+    /** A slot under this id; the other columns are whatever was there before. The id must not be there already. */
+    take({ id, hash }: TokenRef): number {
+      const idHash = want(id)
+      const slot = freed === none ? used++ : freed
+      if (slot === freed) freed = pageOf(slot).newer[placeOf(slot)] as number
+      else if (slot === pages.length * pageLength) pages.push(createPage())
+      const page = pageOf(slot)
+      const i = placeOf(slot)
+      page.tag[i] = wanted.tag
+      page.time[i] = wanted.time
+      page.random[i] = wanted.random
+      setHash(slot, hash)
+      index.add(idHash, slot)
+      count++
+      return slot
+    },
+
+    free(slot: number): void {
+      const page = pageOf(slot)
+      const i = placeOf(slot)
+      index.remove(mix(page.tag[i] as number, page.time[i] as number, page.random[i] as number), slot)
+      page.expiresAt[i] = Infinity
+      page.newer[i] = freed
+      freed = slot
+      count--
+    },
+
+    idOf(slot: number): string {
+      const { tag, time, random } = pageOf(slot)
+      const i = placeOf(slot)
+      return writeBase62(tag[i] as number, 4) + writeBase62(time[i] as number, 5) + writeBase62(random[i] as number, 5)
+    },
+
+    /** What is kept of the hash: its first `hashLength` characters. */
+    hashOf(slot: number): string {
+      const { hash: column } = pageOf(slot)
+      return [0, 1, 2, 3].map(part => writeBase64(column[4 * placeOf(slot) + part] as number)).join('')
+    },
+
+    /** Slots in use. */
+    count: () => count,
+
+    /** One more than the highest slot that was ever in use. */
+    used: () => used,
+  }
+}
+
+/** 32 bits in which each bit of the id counts. */
+function mix(tag: number, time: number, random: number): number {
+  const hash = Math.imul(random ^ Math.imul(time ^ Math.imul(tag, 0x85ebca6b), 0x9e3779b1), 0xc2b2ae35)
+  return Math.imul(hash ^ (hash >>> 15), 0x27d4eb2f) >>> 0
+}
+
+const base62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+const base64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+const base62Values = valuesOf(base62)
+const base64Values = valuesOf(base64)
+
+/** By character code. */
+function valuesOf(alphabet: string): Uint8Array {
+  return Uint8Array.from({ length: 128 }, (_, code) => Math.max(0, alphabet.indexOf(String.fromCharCode(code))))
+}
+
+function readBase62(text: string, from: number, to: number): number {
+  let value = 0
+  for (let i = from; i < to; i++) value = value * 62 + (base62Values[text.charCodeAt(i)] as number)
+  return value
+}
+
+function writeBase62(value: number, length: number): string {
+  let digits = ''
+  for (let rest = value; digits.length < length; rest = Math.floor(rest / 62)) digits = base62[rest % 62] + digits
+  return digits
+}
+
+/** Five characters, 30 bits. */
+function readBase64(text: string, from: number): number {
+  let value = 0
+  for (let i = from; i < from + 5; i++) value = (value << 6) | (base64Values[text.charCodeAt(i)] as number)
+  return value
+}
+
+function writeBase64(value: number): string {
+  let digits = ''
+  for (let shift = 24; shift >= 0; shift -= 6) digits += base64[(value >>> shift) & 63]
+  return digits
+}

@@ -1,0 +1,326 @@
+// A Redis or Valkey server, or a cluster of them, as the scripts need it. Hides node-redis, what differs between one server
+// and a cluster, and how to be without an answer for no longer than a second.
+import { createClient, createCluster, ErrorReply, type RedisClientType, type RedisClusterType } from '@redis/client'
+import { within } from '../../../../packages/client/deadline.ts'
+import type { Script } from './scripts.ts'
+
+export interface Redis {
+  prefix: string
+  /** For whoever brings commands of his own, and a deadline for them. */
+  client: RedisClientType | RedisClusterType
+  /** What `work` resolves to; rejects once closed, and where that takes longer than `deadlineMs`: it may yet be done. */
+  run<T>(work: () => Promise<T>): Promise<T>
+  /** One round trip. All keys are on one node, as `together` says. */
+  call(script: Script, keys: string[], args: (string | number | Buffer)[]): Promise<unknown>
+  get(key: string): Promise<string | null>
+  /** Tried once, and nobody is told. */
+  setFor(key: string, value: string, ms: number): void
+  /** The places of the keys that may go into one call. */
+  together(keys: string[]): number[][]
+  /** The keys of this pattern, about `count`; `cursor` is null at first, `next` at the end. */
+  page(pattern: string, cursor: string | null, count: number): Promise<{ keys: string[]; next: string | null }>
+  /** Goes once through the keys of this pattern, some at a time; a key may come twice. Over where it has rejected. */
+  scan(pattern: string): AsyncGenerator<{ keys: string[]; isAtEnd: boolean }, void>
+  close(): Promise<void>
+}
+
+type Server = { isCluster: false; client: RedisClientType } | { isCluster: true; client: RedisClusterType }
+
+interface Place {
+  isCluster: boolean
+  nodes: { host: string; port: number }[]
+  tls: 'off' | 'verify' | 'no-verify'
+  username: string | undefined
+  password: string | undefined
+  database: number
+  prefix: string
+  eviction: 'refused' | 'allowed'
+}
+
+const deadlineMs = 900 // of a store's answer: the client has its 503 within a second; and of a ping's
+const openWithinMs = 2000
+const silentMs = 1500 // then a connection that is being opened is given up; an open one is never silent for so long
+const longestPauseMs = 250 // between two tries to connect
+const refreshMs = 1000 // while a master is away, the others are asked so often who is master now
+const mostPending = 10_000 // commands; one more is refused at once
+const keysPerScan = 1000
+
+/** Resolves when the server answers and is set up to forget nothing by itself; rejects with a sentence for the operator. */
+export async function openRedis(url: string, warn: (warning: string) => void): Promise<Redis> {
+  const place = parsePlace(url)
+  let isOpen = false
+  let trouble: Error | null = null // the first, unless a server has said what is wrong
+  const server = createServer(place, {
+    keepsTrying: () => isOpen,
+    onError(error) {
+      if (trouble === null || error instanceof ErrorReply) trouble = error
+    },
+  })
+  try {
+    const open = async () => {
+      await server.client.connect()
+      await checkSetUp(place, server, warn)
+    }
+    await within(openWithinMs, open(), () => trouble ?? new Error('no answer'))
+    isOpen = true
+  } catch (error) {
+    server.client.destroy()
+    const isClear = error instanceof SetUpError || error instanceof ErrorReply
+    throw new Error(sentence(place, isClear ? error : (trouble ?? (error as Error))), { cause: error })
+  }
+
+  const suspects = new Set<RedisClientType>() // have given no sign of life since, or are not the master any more
+  const watch = setInterval(() => {
+    for (const { client, connectPromise } of nodesOf(server)) {
+      if (!client || !(client.isReady || connectPromise)) continue // it is lost, and tries again by itself
+      if (suspects.delete(client) || !client.isOpen) {
+        // Where a new master of a cluster cannot be reached, node-redis waits for it and finds no other.
+        if (connectPromise) client.destroy()
+        else renew(client)
+      } else {
+        suspects.add(client)
+        const forget = () => suspects.delete(client)
+        const sign: Promise<unknown> = connectPromise ?? client.ping()
+        sign.then(forget, forget)
+      }
+    }
+  }, deadlineMs)
+
+  async function evaluate({ sha1, text }: Script, keys: string[], args: (string | Buffer)[]): Promise<unknown> {
+    const options = { keys, arguments: args }
+    try {
+      return await server.client.evalSha(sha1, options)
+    } catch (error) {
+      // It was restarted, or somebody has flushed its scripts.
+      if (!/^NOSCRIPT/.test((error as Error).message)) throw error
+      return server.client.eval(text, options)
+    }
+  }
+
+  return {
+    prefix: place.prefix,
+    client: server.client,
+
+    async run(work) {
+      if (!isOpen) throw new Error('the store is closed')
+      return within(deadlineMs, work(), () => new Error(`Redis did not answer within ${deadlineMs} ms`))
+    },
+
+    async call(script, keys, args) {
+      const texts = args.map(arg => (typeof arg === 'number' ? String(arg) : arg))
+      try {
+        return await evaluate(script, keys, texts)
+      } catch (error) {
+        // After a failover the same address leads to another server, but an open connection does not.
+        if (!server.isCluster && /READONLY/.test((error as Error).message)) suspects.add(server.client)
+        throw error
+      }
+    },
+
+    get: key => server.client.get(key),
+
+    setFor(key, value, ms) {
+      server.client.set(key, value, { expiration: { type: 'PX', value: ms } }).catch(() => {})
+    },
+
+    together(keys) {
+      if (keys.length === 0) return []
+      if (!server.isCluster) return [[...keys.keys()]]
+      const places = new Map<string, number[]>()
+      for (const [i, key] of keys.entries()) {
+        const same = places.get(key)
+        if (same) same.push(i)
+        else places.set(key, [i])
+      }
+      return [...places.values()]
+    },
+
+    async page(pattern, cursor, count) {
+      const match = /^(\d{1,4}):(\d{1,20})$/.exec(cursor ?? '0:0')
+      const place = Number(match?.[1] ?? Infinity)
+      const nodes = await masters(server)
+      const node = nodes[place]
+      if (node === undefined) return { keys: [], next: null }
+      const answer = await node.scan(match?.[2] ?? '0', { MATCH: pattern, COUNT: count })
+      const following = answer.cursor === '0' ? place + 1 : place
+      return { keys: answer.keys, next: following < nodes.length ? `${following}:${answer.cursor}` : null }
+    },
+
+    async *scan(pattern) {
+      const nodes = await masters(server)
+      for (const [i, node] of nodes.entries()) {
+        let cursor = '0'
+        do {
+          const answer = await node.scan(cursor, { MATCH: pattern, COUNT: keysPerScan })
+          cursor = answer.cursor
+          yield { keys: answer.keys, isAtEnd: cursor === '0' && i === nodes.length - 1 }
+        } while (cursor !== '0')
+      }
+    },
+
+    async close() {
+      isOpen = false
+      clearInterval(watch)
+      server.client.destroy()
+    },
+  }
+}
+
+interface Surroundings {
+  keepsTrying: () => boolean
+  onError: (error: Error) => void
+}
+
+/** It is not connected yet. */
+function createServer(place: Place, { keepsTrying, onError }: Surroundings): Server {
+  const { isCluster, nodes, tls, username, password, database } = place
+  const options = {
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    disableOfflineQueue: true, // without a connection there is no answer, now
+    commandsQueueMaxLength: mostPending,
+    socket: {
+      connectTimeout: silentMs,
+      socketTimeout: silentMs,
+      // A number for every cause: by default node-redis gives up for ever after a silence. None while it is opened: what
+      // is wrong then is told at once.
+      reconnectStrategy: (retries: number) => keepsTrying() && Math.min(50 * 2 ** retries, longestPauseMs),
+      ...(tls !== 'off' && { tls: true as const, rejectUnauthorized: tls === 'verify' }),
+    },
+  }
+  const commandOptions = { timeout: 0 } // no AbortSignal for each command: the call as a whole has its deadline
+
+  /** What follows garbage would be taken for the answer to something else. Of other errors it is not ready any more. */
+  function onClientError(error: Error, client: RedisClientType | undefined): void {
+    onError(error)
+    if (client?.isReady) renew(client)
+  }
+
+  if (!isCluster) {
+    const socket = { ...options.socket, ...nodes[0] }
+    const client = createClient({ ...options, commandOptions, database, socket }) as unknown as RedisClientType
+    client.on('error', (error: Error) => onClientError(error, client))
+    return { isCluster, client }
+  }
+  const client = createCluster({
+    rootNodes: nodes.map(socket => ({ socket })),
+    defaults: options,
+    commandOptions,
+    topologyRefreshOnReconnectionAttemptStrategy: refreshMs,
+  }) as unknown as RedisClusterType
+  client.on('error', onError)
+  client.on('node-error', (error: Error, { host, port }: { host: string; port: number }) =>
+    onClientError(error, client.nodeByAddress.get(`${host}:${port}`)?.client as RedisClientType | undefined),
+  )
+  return { isCluster, client }
+}
+
+/** Its connection is of no more use: what was asked through it rejects, and another is opened. */
+function renew(client: RedisClientType): void {
+  client.destroy()
+  client.connect().catch(() => {}) // it was closed meanwhile
+}
+
+interface Node {
+  client?: RedisClientType | undefined
+  /** Of a master of which there has been no connection yet. */
+  connectPromise?: Promise<unknown> | undefined
+}
+
+function nodesOf(server: Server): Node[] {
+  return server.isCluster ? (server.client.masters as unknown as Node[]) : [{ client: server.client }]
+}
+
+function masters(server: Server): Promise<RedisClientType[]> {
+  if (!server.isCluster) return Promise.resolve([server.client])
+  const { client } = server
+  return Promise.all(client.masters.map(master => client.nodeClient(master))) as Promise<RedisClientType[]>
+}
+
+/** Rejects where the server may forget tokens, and with them floors: who was logged out would be in again. */
+async function checkSetUp(place: Place, server: Server, warn: (warning: string) => void): Promise<void> {
+  const addresses: Place['nodes'] = server.isCluster ? server.client.masters : place.nodes
+  for (const [i, node] of (await masters(server)).entries()) {
+    const info = await node.info()
+    if (!server.isCluster && /^cluster_enabled:1/m.test(info)) {
+      throw new SetUpError('is one of a cluster: begin the URL with redis-cluster://')
+    }
+    const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'unknown'
+    if (policy !== 'noeviction' && place.eviction === 'refused') {
+      throw new SetUpError(
+        `has maxmemory-policy ${policy}: when its memory is full it forgets sessions and revocations. Set it to noeviction, or add eviction=allowed to the query of the URL`,
+      )
+    }
+    if (/^aof_enabled:0/m.test(info)) {
+      const { host, port } = addresses[i] as Place['nodes'][number]
+      warn(
+        `the Redis server at ${host}:${port} has no append-only file (appendonly no): where it ends without a snapshot, sessions are gone and tokens revoked since the last one may be back.`,
+      )
+    }
+  }
+}
+
+class SetUpError extends Error {}
+
+const shape = /^(redis|rediss|redis-cluster):\/\/(?:([^@/]*)@)?([^/?#]+)(?:\/(\d*))?(?:\?([^#]*))?$/
+const expected =
+  'expected redis://user:password@host:port/database?prefix=…, rediss://…, or redis-cluster://host:port,host:port'
+
+function parsePlace(url: string): Place {
+  const match = shape.exec(url)
+  if (match === null) throw new Error(expected)
+  const [, scheme, login = '', hosts = '', database = '', query = ''] = match
+  const { prefix = 'latchkey:', tls, eviction = 'refused', ...others } = Object.fromEntries(new URLSearchParams(query))
+  const [unknown] = Object.keys(others)
+  if (unknown !== undefined) throw new Error(`${unknown} is not known here: prefix, tls and eviction are`)
+  if (tls !== undefined && tls !== 'verify' && tls !== 'no-verify') throw new Error('tls: expected verify or no-verify')
+  if (eviction !== 'refused' && eviction !== 'allowed') throw new Error('eviction: expected refused or allowed')
+  // It stands in front of the braces that choose the slot.
+  if (/[{}*?[\]\\]/.test(prefix)) throw new Error('prefix: expected none of { } * ? [ ] \\')
+  const [username, password] = login.split(/:(.*)/s).map(decode)
+  const isCluster = scheme === 'redis-cluster'
+  const nodes = hosts.split(',').map(parseHost)
+  if (isCluster ? database !== '' : nodes.length > 1) throw new Error(expected)
+  return {
+    isCluster,
+    nodes,
+    tls: tls ?? (scheme === 'rediss' ? 'verify' : 'off'),
+    username: username || undefined,
+    password: password || undefined,
+    database: Number(database),
+    prefix,
+    eviction,
+  }
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw new Error(expected) // "URI malformed" would help nobody
+  }
+}
+
+function parseHost(text: string): { host: string; port: number } {
+  const { hostname, port } = URL.parse(`redis://${text}`) ?? { hostname: '', port: '' }
+  if (hostname === '') throw new Error(expected)
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) }
+}
+
+function nameOf({ isCluster, nodes }: Place): string {
+  return `the Redis ${isCluster ? 'cluster' : 'server'} at ${nodes.map(({ host, port }) => `${host}:${port}`).join(', ')}`
+}
+
+/** Without the URL, which may hold a password. */
+function sentence(place: Place, error: Error): string {
+  const name = nameOf(place)
+  if (error instanceof SetUpError) return `${name} ${error.message}`
+  const { code = error.message } = error as NodeJS.ErrnoException
+  if (/^(WRONGPASS|NOAUTH|ERR AUTH)/.test(error.message)) return `${name} refuses this user or its password`
+  if (/cluster support disabled/.test(error.message))
+    return `${name} is no cluster: begin the URL with redis:// or rediss://`
+  if (/^NOPERM/.test(error.message)) return `${name} does not let this user do what is needed (${error.message})`
+  if (/CERT|SIGNATURE/.test(code))
+    return `${name} has a certificate that is not trusted (${code}); to trust it all the same, add tls=no-verify to the query of the URL`
+  return `${name} cannot be reached (${/timeout/i.test(error.message) ? 'no answer' : code})`
+}

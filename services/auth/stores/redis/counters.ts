@@ -1,0 +1,59 @@
+// Counters in the Redis of the tokens, for all processes of Auth: rate-limiter-flexible over a connection of their own.
+import { hash } from 'node:crypto'
+import { type RateLimiterAbstract, RateLimiterRedis } from 'rate-limiter-flexible'
+import type { Counter, SharedCounters } from '../../../../shared/limits.ts'
+import type { Script } from './scripts.ts'
+import { openRedis } from './connection.ts'
+
+// One step: of two that read and then wrote, one would be lost.
+const lengthenText = `
+local left = redis.call('pttl', KEYS[1])
+if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
+`
+const lengthenScript: Script = { text: lengthenText, sha1: hash('sha1', lengthenText, 'hex') }
+
+/** Of the URL of a token store that has been opened before: what is wrong with it was told then. */
+export async function openSharedCounters(url: string): Promise<SharedCounters> {
+  const { client, prefix, call, close } = await openRedis(url, () => {})
+  return {
+    open(name, durationMs) {
+      const keyPrefix = `${prefix}limit:${name}`
+      const duration = durationMs / 1000
+      const limiter = new RateLimiterRedis({
+        storeClient: client,
+        useRedisPackage: true,
+        keyPrefix,
+        points: 1,
+        duration,
+      })
+      return {
+        ...counterOf(limiter),
+        async lengthen(key, byMs) {
+          await call(lengthenScript, [limiter.getKey(key)], [byMs])
+        },
+      }
+    },
+    close,
+  }
+}
+
+/** Points are never used up, only counted. */
+function counterOf(limiter: RateLimiterAbstract): Omit<Counter, 'lengthen'> {
+  return {
+    async read(key) {
+      const found = await limiter.get(key)
+      return found ? { count: found.consumedPoints, ms: found.msBeforeNext } : { count: 0, ms: 0 }
+    },
+    async add(key, forMs) {
+      const options = forMs === undefined ? {} : { customDuration: forMs / 1000 }
+      const { consumedPoints: count, msBeforeNext: ms } = await limiter.penalty(key, 1, options)
+      return { count, ms }
+    },
+    async put(key, count, forMs) {
+      await limiter.set(key, count, forMs === undefined ? limiter.duration : forMs / 1000)
+    },
+    async forget(key) {
+      await limiter.delete(key)
+    },
+  }
+}

@@ -1,0 +1,266 @@
+// A service's OpenAPI 3.1 document, made from the schemas that check its requests and, in the tests, its answers.
+import { z } from 'zod'
+import { statusOf } from './errors.ts'
+import type { Handler } from './listener.ts'
+
+/** What opens a route: nothing, a user's session, or a key. `client`: the service key, as a bearer token or in HTTP Basic. */
+type Lock = 'open' | 'bearer' | 'serviceKey' | 'client' | 'adminKey'
+
+export interface Operation {
+  summary: string
+  /** A name in `tagDescriptions`; the listener's document groups by it. */
+  tag: Tag
+  lock: Lock
+  body?: z.ZodType
+  /** The body may be a form, too. */
+  form?: true
+  query?: z.ZodObject
+  /** Status below 400 -> what it means and, where there is a body, its schema or the types it may have. */
+  answers: Record<number, { description: string; body?: z.ZodType; types?: readonly string[] }>
+  /** Status of 400 and above -> when. Its body is a problem document. */
+  problems?: Record<number, string>
+}
+
+const tagDescriptions = {
+  Sessions: 'Log in, renew and end sessions',
+  Account: 'Register, and change what belongs to a user',
+  Standards: 'Routes that an RFC defines',
+  'For services': 'Is this token good? With the service key',
+  'For the operator': 'Tokens, users and events, with the admin key',
+  Data: 'What tokens are for',
+  Documents: 'Pages, and what they load',
+  Health: 'For balancers, probes and Prometheus',
+}
+type Tag = keyof typeof tagDescriptions
+
+/** `METHOD /path` -> its description; the same names as in the list of routes, `ANY` too. */
+export type Operations = Record<string, Operation>
+
+export interface ApiInfo {
+  title: string
+  description: string
+  /** Where the listener is, relative to where its document is read: `.` beside it, `..` one level below. */
+  server: string
+}
+
+/** Of every error body: RFC 9457, with `error` and `requestId`. */
+const problemSchema = z
+  .strictObject({
+    type: z.literal('about:blank'),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    error: z.enum(Object.keys(statusOf)),
+    requestId: z.string(),
+  })
+  .meta({ id: 'Problem', description: 'RFC 9457; `error` is the code to switch on, `detail` is for people' })
+
+/** What every service has. */
+export const healthOperations = {
+  'GET /health': {
+    summary: 'The process answers',
+    tag: 'Health',
+    lock: 'open',
+    answers: { 200: { description: 'It does', body: z.strictObject({ status: z.literal('ok') }) } },
+  },
+  'GET /ready': {
+    summary: 'Requests can be served',
+    tag: 'Health',
+    lock: 'open',
+    answers: { 200: { description: 'They can', body: z.strictObject({ status: z.literal('ready') }) } },
+  },
+  'GET /metrics': {
+    summary: 'The figures for Prometheus',
+    tag: 'Health',
+    lock: 'open',
+    answers: { 200: { description: "Prometheus's text format", types: ['text/plain'] } },
+  },
+  'GET /openapi.json': {
+    summary: 'This description',
+    tag: 'Documents',
+    lock: 'open',
+    answers: { 200: { description: 'OpenAPI 3.1', body: z.looseObject({ openapi: z.string() }) } },
+  },
+} as const satisfies Operations
+
+/** For the documents of a public listener. */
+export const docsAreOff = { 404: 'API_DOCS is off.' }
+
+const securitySchemes = {
+  bearer: { type: 'http', scheme: 'bearer', description: 'A session: the token of a log-in' },
+  tokenHeader: { type: 'apiKey', in: 'header', name: 'token', description: 'The same token in a header of its own' },
+  serviceKey: { type: 'http', scheme: 'bearer', description: 'SERVICE_KEY, or ADMIN_KEY, which opens everything' },
+  clientBasic: {
+    type: 'http',
+    scheme: 'basic',
+    description: 'Any client id, and SERVICE_KEY as the password (RFC 6749, section 2.3.1)',
+  },
+  adminKey: { type: 'http', scheme: 'bearer', description: 'ADMIN_KEY' },
+}
+
+const security: Record<Lock, Record<string, string[]>[]> = {
+  open: [],
+  bearer: [{ bearer: [] }, { tokenHeader: [] }],
+  serviceKey: [{ serviceKey: [] }],
+  client: [{ serviceKey: [] }, { clientBasic: [] }],
+  adminKey: [{ adminKey: [] }],
+}
+
+const lockDescriptions: Record<Lock, string> = {
+  open: 'Needs no token and no key.',
+  bearer: 'Needs the token of a session, once: in `Authorization: Bearer` or in the header `token`.',
+  serviceKey: 'Needs `SERVICE_KEY` or `ADMIN_KEY` in `Authorization: Bearer`.',
+  client: 'Needs `SERVICE_KEY` or `ADMIN_KEY`, in `Authorization: Bearer` or as the password of HTTP Basic.',
+  adminKey: 'Needs `ADMIN_KEY` in `Authorization: Bearer`.',
+}
+
+/** All that OpenAPI has a name for. */
+const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
+
+/** What any route that reads a body may say of it. */
+const bodyProblems = {
+  400: 'The body is not what is expected; `detail` says what is.',
+  413: 'The body is too large.',
+  415: 'Another content type, charset or encoding than this route takes.',
+}
+
+/** What every route may answer. */
+const commonProblems = {
+  400: 'The request is malformed; `detail` says what is expected.',
+  500: 'A fault of ours; the log has it under the `requestId`.',
+  503: 'Could not: closing, too busy, or something behind it gives no answer. `Retry-After` says when to try again.',
+}
+
+/** The document of one listener. */
+export function describeApi(operations: Operations, { title, description, server }: ApiInfo): Record<string, unknown> {
+  const paths: Record<string, Record<string, unknown>> = {}
+  const schemas: Record<string, object> = {}
+  for (const [route, operation] of Object.entries(operations)) {
+    const [method, path] = route.split(' ') as [string, string]
+    const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
+    const known = paths[template] ?? {}
+    paths[template] = known
+    const described = describeOperation(operation, template, schemas)
+    for (const name of (method === 'ANY' ? anyMethod : [method]).map(name => name.toLowerCase())) {
+      known[name] = { operationId: operationIdOf(name, template), ...described }
+    }
+  }
+  const locks = new Set(Object.values(operations).flatMap(({ lock }) => security[lock].flatMap(Object.keys)))
+  const tags = new Set(Object.values(operations).map(({ tag }) => tag))
+  return {
+    openapi: '3.1.1',
+    info: {
+      title,
+      description,
+      version: '1',
+      contact: { name: 'The operator of this installation' },
+      license: { name: 'MIT', identifier: 'MIT' },
+    },
+    servers: [{ url: server, description: 'where this document comes from' }],
+    tags: [...tags].map(name => ({ name, description: tagDescriptions[name] })),
+    paths,
+    components: {
+      schemas,
+      securitySchemes: Object.fromEntries(Object.entries(securitySchemes).filter(([name]) => locks.has(name))),
+    },
+  }
+}
+
+/** `get` and `/users/me` make `getUsersMe`: unique, and the same in every version. */
+function operationIdOf(method: string, template: string): string {
+  const words = template.match(/[A-Za-z]+/g) ?? []
+  return `${method}${words.map(word => word.charAt(0).toUpperCase() + word.slice(1)).join('')}`
+}
+
+/** `GET /openapi.json`. All requests share the bytes of one answer. */
+export function openApiRoute(document: Record<string, unknown>): Handler {
+  const bytes = Buffer.from(JSON.stringify(document))
+  return function openApi(ctx) {
+    ctx.type = 'application/json'
+    ctx.body = bytes
+  }
+}
+
+/** Adds the schemas that have a name to `schemas`. */
+function describeOperation(operation: Operation, template: string, schemas: Record<string, object>) {
+  const { summary, tag, lock, body, form, query, answers, problems } = operation
+  const inputOf = (schema: z.ZodType) => schemaOf(schema, 'input', schemas)
+  const outputOf = (schema: z.ZodType) => schemaOf(schema, 'output', schemas)
+  const parameters = [
+    ...[...template.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+      name,
+      in: 'path',
+      required: true,
+      schema: { type: 'string' },
+    })),
+    ...Object.entries(query?.shape ?? {}).map(([name, schema]) => ({
+      name,
+      in: 'query',
+      required: false,
+      schema: inputOf(schema as z.ZodType),
+    })),
+  ]
+  const content = (schema: object) => ({
+    'application/json': { schema },
+    ...(form && { 'application/x-www-form-urlencoded': { schema } }),
+  })
+  const refusals = {
+    ...commonProblems,
+    ...(query && { 400: 'The query is not what is expected.' }),
+    ...(body && bodyProblems),
+    ...problems,
+  }
+  return {
+    summary,
+    description: lockDescriptions[lock],
+    tags: [tag],
+    security: security[lock],
+    ...(parameters.length > 0 && { parameters }),
+    ...(body && { requestBody: { required: true, content: content(inputOf(body)) } }),
+    responses: {
+      ...Object.fromEntries(
+        Object.entries(answers).map(([status, { description, body, types }]) => [
+          status,
+          {
+            description,
+            ...(body && { content: { 'application/json': { schema: outputOf(body) } } }),
+            ...(types && {
+              content: Object.fromEntries(
+                types.map(type => [type, { schema: type === 'application/json' ? {} : { type: 'string' } }]),
+              ),
+            }),
+          },
+        ]),
+      ),
+      ...Object.fromEntries(
+        Object.entries(refusals).map(([status, description]) => [
+          status,
+          { description, content: { 'application/problem+json': { schema: outputOf(problemSchema) } } },
+        ]),
+      ),
+    },
+  }
+}
+
+/** Schemas whose `meta` has an `id` go into `schemas` under that name and become references. */
+function schemaOf(schema: z.ZodType, io: 'input' | 'output', schemas: Record<string, object>): object {
+  const made = z.toJSONSchema(schema, {
+    target: 'draft-2020-12',
+    io,
+    unrepresentable: 'any',
+    override({ jsonSchema }) {
+      // What every integer in JSON is within.
+      if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum
+      if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
+    },
+  })
+  const { $schema, $defs, id, ...rest } = JSON.parse(
+    JSON.stringify(made).replaceAll('"#/$defs/', '"#/components/schemas/'),
+  ) as Record<string, unknown>
+  for (const [name, { id: _id, ...definition }] of Object.entries(($defs ?? {}) as Record<string, { id?: unknown }>)) {
+    schemas[name] = definition
+  }
+  if (typeof id !== 'string') return rest
+  schemas[id] = rest
+  return { $ref: `#/components/schemas/${id}` }
+}

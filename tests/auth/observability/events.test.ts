@@ -1,0 +1,292 @@
+// GET /events: what an operator hears of tokens, as it happens, and that nobody waits for him.
+import { type IncomingMessage, request } from 'node:http'
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { createEventStream } from '../../../services/auth/observability/eventStream.ts'
+import {
+  adminKey,
+  ask,
+  closeServers,
+  createClock,
+  demo,
+  logIn,
+  serviceKey,
+  startAuth,
+  validate,
+} from '../../support/servers.ts'
+import { until } from '../../support/until.ts'
+
+interface Told {
+  name: string
+  data: Record<string, unknown>
+}
+
+const parse = (text: string): Told[] =>
+  [...text.matchAll(/^event: (.*)\ndata: (.*)\n\n/gm)].map(([, name = '', data = '']) => ({
+    name,
+    data: JSON.parse(data),
+  }))
+
+/** On a connection of its own. */
+async function listen(internalUrl: string, key = adminKey) {
+  let text = ''
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+  const sent = request(`${internalUrl}/events`, { agent: false, headers: { authorization: `Bearer ${key}` } }, resolve)
+  sent.on('error', reject)
+  sent.end()
+  const answer = await promise
+  answer.on('data', chunk => {
+    text += chunk
+  })
+  answer.on('error', () => {})
+  const events = () => parse(text)
+  const hears = (name: string, data: Record<string, unknown> = {}) =>
+    until(() =>
+      events().find(
+        told => told.name === name && Object.entries(data).every(([key, value]) => told.data[key] === value),
+      ),
+    ).catch(() => expect.fail(`no ${name} ${JSON.stringify(data)} in ${text}`))
+  return { answer, text: () => text, events, hears, close: () => sent.destroy() }
+}
+
+const idOf = (token: string) => token.slice(3, 17)
+
+describe('the event stream', () => {
+  const clock = createClock()
+  let auth: Awaited<ReturnType<typeof startAuth>>
+
+  before(async () => {
+    auth = await startAuth({ now: clock.now })
+  })
+  after(closeServers)
+
+  it('is for the admin key alone, and on the internal listener alone', async () => {
+    for (const key of [serviceKey, 'x', null]) {
+      expect((await ask('GET', `${auth.internalUrl}/events`, key)).status).to.equal(401)
+    }
+    expect((await ask('GET', `${auth.url}/events`, adminKey)).status).to.equal(404)
+    const head = await ask('HEAD', `${auth.internalUrl}/events`, adminKey)
+    expect([head.status, head.headers.get('content-type')]).to.deep.equal([200, 'text/event-stream; charset=utf-8'])
+  })
+
+  it('tells of log-ins, and of tokens that are issued, slide, are refused with the reason, end, expire and are swept', async () => {
+    const { hears, text, answer, close } = await listen(auth.internalUrl)
+    expect(answer.headers['content-type']).to.equal('text/event-stream; charset=utf-8')
+    expect(answer.headers['cache-control']).to.equal('no-store')
+    await hears('hello', { at: clock.now(), frameMs: 100 })
+    const token = await logIn(auth.url)
+    const tokenId = idOf(token)
+    const expiresAt = clock.now() + 30_000
+    await hears('login succeeded')
+    const { data } = await hears('issued', { tokenId, kind: 'sliding', purpose: null, expiresAt, count: 1 })
+    const { userId } = data
+    await validate(auth.internalUrl, { token })
+    await hears('slid', { tokenId, userId, expiresAt })
+
+    const other = await logIn(auth.url)
+    await ask('POST', `${auth.url}/logout`, other)
+    await hears('revoked', { tokenId: idOf(other), userId })
+    await validate(auth.internalUrl, { token: other })
+    await hears('refused', { tokenId: idOf(other), reason: 'revoked' })
+
+    const { body } = await ask<{ token: string }>('POST', `${auth.internalUrl}/tokens`, adminKey, {
+      kind: 'single-use',
+      ttlSeconds: 60,
+    })
+    await validate(auth.internalUrl, { token: body.token })
+    await hears('consumed', { tokenId: idOf(body.token) })
+
+    clock.advance(30_000)
+    await hears('expired', { tokenId, userId, expiresAt })
+    await validate(auth.internalUrl, { token })
+    await hears('refused', { tokenId, reason: 'expired' })
+    await ask('DELETE', `${auth.internalUrl}/tokens/expired`, adminKey)
+    await hears('swept', { removed: 1 })
+    await ask('POST', `${auth.url}/login`, null, { ...demo, username: 'my secret word' })
+    await hears('login failed', { reason: 'unknown user' })
+    for (const secret of [token, other, body.token, 'my secret word', demo.username, demo.password]) {
+      expect(text()).to.not.include(secret)
+    }
+    close()
+  })
+
+  it('tells that a renewed session expires at its new end, not at the one before', async () => {
+    const { hears, events, close } = await listen(auth.internalUrl)
+    const token = await logIn(auth.url)
+    const tokenId = idOf(token)
+    const { userId } = (await hears('issued', { tokenId })).data
+    clock.advance(20_000)
+    const expiresAt = clock.now() + 30_000
+    await ask('POST', `${auth.url}/renew`, token)
+    await hears('renewed', { tokenId, userId, expiresAt })
+    clock.advance(10_000)
+    const later = await logIn(auth.url)
+    await hears('issued', { tokenId: idOf(later) }) // in a frame after that end
+    const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
+    expect(expired()).to.deep.equal([])
+    clock.advance(20_000)
+    await hears('expired', { tokenId, userId, expiresAt })
+    expect(expired()).to.have.length(1)
+    close()
+  })
+
+  it('tells which session a change of the password keeps, and goes on to watch that one', async () => {
+    const username = 'keeper@example.com'
+    const [password, another] = ['violet tractor humming gravel', 'rusty spoon beneath a lighthouse']
+    await ask('POST', `${auth.url}/users`, null, { username, password })
+    const { hears, events, close } = await listen(auth.internalUrl)
+    const [kept, ended] = [await logIn(auth.url, { username, password }), await logIn(auth.url, { username, password })]
+    const { userId } = (await hears('issued', { tokenId: idOf(ended) })).data
+    const change = { currentPassword: password, password: another }
+    expect((await ask('PATCH', `${auth.url}/users/me`, kept, change)).status).to.equal(200)
+    await hears('sessions ended', { userId, keep: idOf(kept) })
+    clock.advance(30_000)
+    await hears('expired', { tokenId: idOf(kept), userId })
+    expect(events().some(({ name, data }) => name === 'expired' && data['tokenId'] === idOf(ended))).to.equal(false)
+    await ask('DELETE', `${auth.internalUrl}/admin/users/${userId}/sessions`, adminKey)
+    await hears('sessions ended', { userId, keep: null })
+    close()
+  })
+
+  it('counts what happens often: one event for a token and a frame', async () => {
+    const token = await logIn(auth.url)
+    const { hears, events, close } = await listen(auth.internalUrl)
+    await validate(auth.internalUrl, { tokens: Array.from({ length: 200 }, () => token) })
+    await hears('slid', { tokenId: idOf(token) })
+    const slid = () => events().filter(({ name }) => name === 'slid')
+    await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200)
+    expect(slid()).to.have.length.below(3) // the frame may end among them
+    close()
+  })
+
+  it('has sixteen readers at most, and room again when one has gone', async () => {
+    const readers = await Promise.all(Array.from({ length: 16 }, () => listen(auth.internalUrl)))
+    const late = await listen(auth.internalUrl)
+    expect([late.answer.statusCode, late.answer.headers['retry-after']]).to.deep.equal([503, '1'])
+    readers[0]?.close()
+    const again = await until(async () => {
+      const reader = await listen(auth.internalUrl)
+      return reader.answer.statusCode === 200 && reader
+    })
+    for (const reader of [...readers, again]) reader.close()
+  })
+
+  it('ends when Auth does, and does not hold it up', async () => {
+    const another = await startAuth()
+    const { answer } = await listen(another.internalUrl)
+    const ended = new Promise(resolve => answer.once('end', resolve))
+    const startedAt = performance.now()
+    await Promise.all([another.service.close(), ended])
+    expect(performance.now() - startedAt).to.be.below(2500) // with a connection that stays open it is 5 s
+  })
+})
+
+describe('the event stream, alone', () => {
+  const slid = (id: number) =>
+    ({ type: 'slid', tokenId: `token-${id}`, userId: 'user', kind: 'sliding', expiresAt: 2_000_000 }) as const
+  const opened: Readable[] = []
+  afterEach(() => {
+    for (const reader of opened.splice(0)) reader.destroy()
+  })
+
+  function open(options: Partial<Parameters<typeof createEventStream>[0]> = {}) {
+    const stream = createEventStream({ now: () => 1_000_000, ...options })
+    const reader = stream.open() as Readable
+    opened.push(reader)
+    return { stream, reader }
+  }
+
+  it('costs nothing where nobody reads: not even the time is asked for', () => {
+    const asksNothing = () => {
+      throw new Error('asked for the time')
+    }
+    const { hear } = createEventStream({ now: asksNothing })
+    for (const event of [slid(1), { type: 'swept', removed: 1, durationMs: 1 } as const]) hear(event)
+  })
+
+  it('tells what happened again in a frame where it happened last', async () => {
+    const { stream, reader } = open()
+    const ended = { type: 'sessions ended', userId: 'user', keep: null } as const
+    for (const event of [ended, slid(1), ended]) stream.hear(event)
+    let text = ''
+    reader.on('data', chunk => {
+      text += chunk
+    })
+    const told = await until(() => text.includes('sessions ended') && parse(text).map(({ name }) => name))
+    expect(told.slice(-2)).to.deep.equal(['slid', 'sessions ended'])
+  })
+
+  it('has 500 different events in a frame, and says how many more there were', async () => {
+    const { stream, reader } = open()
+    for (let id = 0; id < 600; id++) stream.hear(slid(id))
+    let text = ''
+    reader.on('data', chunk => {
+      text += chunk
+    })
+    await until(() => text.includes('event: dropped'))
+    expect(parse(text).filter(({ name }) => name === 'slid')).to.have.length(500)
+    expect(parse(text).find(({ name }) => name === 'dropped')?.data).to.deep.equal({ count: 100 })
+  })
+
+  it('keeps 256 KB for a reader who is slow, drops whole frames beyond, and tells him how much he has missed', async () => {
+    const { stream, reader } = open()
+    let heard = 0
+    for (let frame = 0; frame < 7; frame++) {
+      for (let id = 0; id < 400; id++) stream.hear(slid(id))
+      heard += 400
+      const before = reader.readableLength
+      const isFull = () => reader.readableLength > 200_000
+      await until(() => reader.readableLength > before || isFull())
+      if (isFull()) await sleep(120) // one that is dropped is not seen
+      expect(reader.readableLength).to.be.below(256 * 1024)
+    }
+    let text = ''
+    reader.on('data', chunk => {
+      text += chunk
+    })
+    await sleep(0)
+    stream.hear(slid(0))
+    await until(() => text.includes('event: dropped'))
+    const counts = (name: string) =>
+      parse(text)
+        .filter(told => told.name === name)
+        .reduce((sum, { data }) => sum + Number(data['count']), 0)
+    expect(counts('dropped')).to.be.above(0)
+    expect(counts('dropped') + counts('slid')).to.equal(heard + 1)
+  })
+
+  it('sends what happened since the last frame when Auth closes', async () => {
+    const { stream, reader } = open()
+    stream.hear(slid(1))
+    stream.close()
+    const text = (await reader.setEncoding('utf8').toArray()).join('')
+    expect(parse(text).map(({ name }) => name)).to.deep.equal(['hello', 'slid'])
+  })
+
+  it('reports no token as expired that was revoked or consumed before', async () => {
+    let at = 1_000_000
+    const { stream, reader } = open({ now: () => at })
+    const [revoked, expired] = [slid(1), slid(3)]
+    const consumed = { ...slid(2), kind: 'single-use' } as const
+    for (const { tokenId, userId, expiresAt, kind } of [revoked, consumed, expired]) {
+      stream.hear({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt })
+    }
+    stream.hear({ ...revoked, type: 'revoked' })
+    stream.hear(consumed)
+    at = expired.expiresAt
+    stream.close()
+    const text = (await reader.setEncoding('utf8').toArray()).join('')
+    const ends = parse(text).filter(({ name }) => name === 'expired')
+    expect(ends.map(({ data }) => data['tokenId'])).to.deep.equal([expired.tokenId])
+  })
+
+  it('says something where nothing happens, so that the connection is not taken for dead', async () => {
+    const { reader } = open({ heartbeatMs: 200 })
+    let text = ''
+    reader.on('data', chunk => {
+      text += chunk
+    })
+    await until(() => text.endsWith('\n\n:\n\n'))
+  })
+})

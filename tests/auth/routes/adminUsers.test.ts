@@ -1,0 +1,210 @@
+// /admin/users on the internal listener: what an operator does with the users of a running Auth.
+import { expect } from 'chai'
+import { accountLimits } from '../../../services/auth/defence/throttles.ts'
+import { closeMailServers, startMailServer } from '../../support/mailServer.ts'
+import { adminKey, ask, closeServers, demo, serviceKey, startAuth, validate } from '../../support/servers.ts'
+
+interface AdminUser {
+  id: string
+  username: string
+  createdAt: number
+  confirmedAt: number | null
+  disabledAt: number | null
+  deletedAt: number | null
+}
+
+const password = 'CANARY walrus in a tundra'
+const another = 'CANARY gherkin on a plinth'
+let names = 0
+const freshName = () => `person-${++names}@users.example`
+
+async function start(env: Record<string, string> = {}) {
+  const { url, internalUrl } = await startAuth({ env, limitsPerAccount: accountLimits })
+  const operate = <T = AdminUser>(method: string, path: string, body?: unknown) =>
+    ask<T>(method, `${internalUrl}/admin/users${path}`, adminKey, body)
+  return {
+    internalUrl,
+    operate,
+    create: async (username = freshName()) => (await operate('POST', '', { username, password })).body,
+    logIn: (username: string, typed = password) =>
+      ask<{ token: string }>('POST', `${url}/login`, null, { username, password: typed }),
+    reset: (token: string, typed: string) => ask('POST', `${url}/password/reset`, null, { token, password: typed }),
+    isLive: async (token: string) =>
+      ((await (await validate(internalUrl, { token, touch: false })).json()) as { authenticated: boolean })
+        .authenticated,
+  }
+}
+
+describe('the operator’s routes for users', () => {
+  let auth: Awaited<ReturnType<typeof start>>
+  before(async () => {
+    auth = await start()
+  })
+  after(async () => {
+    await closeServers()
+    await closeMailServers()
+  })
+
+  it('are closed without the admin key', async () => {
+    for (const route of [
+      'POST ',
+      'GET /x',
+      'PATCH /x',
+      'DELETE /x',
+      'POST /x/unlock',
+      'POST /x/reset',
+      'GET ?search=a',
+    ]) {
+      const [method = '', path = ''] = route.split(' ')
+      const body = method === 'GET' || method === 'DELETE' ? undefined : {}
+      for (const key of [null, serviceKey]) {
+        const answer = await ask(method, `${auth.internalUrl}/admin/users${path}`, key, body)
+        expect(answer.status, route).to.equal(401)
+      }
+    }
+  })
+
+  it('answer 404 for a user who is not there', async () => {
+    for (const [method, path, body] of [
+      ['GET', '/nobody'],
+      ['PATCH', '/nobody', { disabled: true }],
+      ['DELETE', '/nobody'],
+      ['POST', '/nobody/unlock'],
+      ['POST', '/nobody/reset'],
+    ] as const) {
+      expect(await auth.operate(method, path, body), method + path).to.include({ status: 404 })
+    }
+  })
+
+  describe('POST /admin/users', () => {
+    it('creates a user who can log in, and GET shows the same', async () => {
+      const username = freshName()
+      const created = await auth.operate('POST', '', { username: username.toUpperCase(), password })
+      expect(created.status, created.text).to.equal(201)
+      expect(created.body).to.include({ username, disabledAt: null, deletedAt: null })
+      expect(created.text).to.not.include('hash')
+      expect(await auth.logIn(username)).to.include({ status: 200 })
+      expect((await auth.operate('GET', `/${created.body.id}`)).body).to.deep.equal(created.body)
+    })
+
+    it('is 409 for a username that is taken', async () => {
+      const { username } = await auth.create()
+      expect(await auth.operate('POST', '', { username, password: another })).to.include({ status: 409 })
+    })
+
+    it('is 400 for what is not allowed, and says what is expected', async () => {
+      for (const [body, detail] of [
+        [{ username: 'a\nb', password }, /^username: expected/],
+        [{ username: freshName(), password: 'passwordpassword' }, /^password: /],
+        [{ username: freshName(), password, role: 'admin' }, /role/],
+        [{ username: 'not an address' }, /^password: expected one, because no mail can go to this username/],
+        [{ password }, /username/],
+      ] as const) {
+        const answer = await auth.operate<{ detail: string }>('POST', '', body)
+        expect(answer.status, answer.text).to.equal(400)
+        expect(answer.body.detail).to.match(detail)
+      }
+    })
+
+    it('sends a link if there is no password: the user chooses one behind it', async () => {
+      const server = await startMailServer()
+      const own = await start({ SMTP_URL: server.url, MAIL_FROM: 'me@mail.example', PUBLIC_URL: 'https://a.example' })
+      const username = freshName()
+      const created = await own.operate('POST', '', { username })
+      expect(created.status, created.text).to.equal(201)
+      expect(created.body).to.include({ confirmedAt: null })
+      expect(await own.logIn(username, '')).to.include({ status: 400 })
+      expect(await own.logIn(username)).to.include({ status: 401 })
+      const { token, link } = await server.next(username)
+      expect(link).to.match(/^https:\/\/a\.example\/account#reset=/)
+      expect(await own.reset(token, another)).to.include({ status: 204 })
+      expect(await own.logIn(username, another)).to.include({ status: 200 })
+      expect((await own.operate('GET', `/${created.body.id}`)).body.confirmedAt).to.be.a('number')
+    })
+  })
+
+  describe('PATCH /admin/users/:id', () => {
+    it('disables a user: no log-in, and every session has ended; and enables the user again', async () => {
+      const { id, username } = await auth.create()
+      const { token } = (await auth.logIn(username)).body
+      const disabled = await auth.operate('PATCH', `/${id}`, { disabled: true })
+      expect(disabled.status).to.equal(200)
+      expect(disabled.body.disabledAt).to.be.a('number')
+      expect(await auth.isLive(token)).to.equal(false)
+      expect(await auth.logIn(username)).to.include({ status: 401 })
+      const enabled = await auth.operate('PATCH', `/${id}`, { disabled: false })
+      expect(enabled.body).to.include({ id, disabledAt: null })
+      expect(await auth.logIn(username)).to.include({ status: 200 })
+    })
+
+    it('is 400 for anything but that', async () => {
+      const { id } = await auth.create()
+      for (const body of [{}, { disabled: 'yes' }, { disabled: true, username: 'x' }, { deletedAt: 1 }]) {
+        expect(await auth.operate('PATCH', `/${id}`, body)).to.include({ status: 400 })
+      }
+      expect((await auth.operate('GET', `/${id}`)).body.disabledAt).to.equal(null)
+    })
+  })
+
+  it('POST …/unlock lets a user log in again after too many wrong passwords, at once', async () => {
+    const { id, username } = await auth.create()
+    for (let i = 0; i < 5; i++) expect(await auth.logIn(username, another)).to.include({ status: 401 })
+    expect(await auth.logIn(username)).to.include({ status: 429 })
+    expect(await auth.operate('POST', `/${id}/unlock`)).to.include({ status: 204 })
+    expect(await auth.logIn(username)).to.include({ status: 200 })
+  })
+
+  describe('POST …/reset', () => {
+    it('hands the link over if no mail can go to the user; it is good once, and the last one only', async () => {
+      const { id } = await auth.create('no address')
+      const offer = async () => {
+        const { status, body, text } = await auth.operate<{ sent: boolean; link: string }>('POST', `/${id}/reset`)
+        expect(status, text).to.equal(200)
+        expect(body.sent).to.equal(false)
+        return (/#reset=(.+)$/.exec(body.link) as RegExpExecArray)[1] as string
+      }
+      const [first, last] = [await offer(), await offer()]
+      expect(await auth.reset(first, another)).to.include({ status: 401 })
+      expect(await auth.logIn('no address')).to.include({ status: 200 })
+      expect(await auth.reset(last, another)).to.include({ status: 204 })
+      expect(await auth.logIn('no address')).to.include({ status: 401 })
+      expect(await auth.logIn('no address', another)).to.include({ status: 200 })
+      expect(await auth.reset(last, password)).to.include({ status: 401 })
+    })
+
+    it('sends the link if mail can go to the user, and answers without it', async () => {
+      const server = await startMailServer()
+      const own = await start({ SMTP_URL: server.url, MAIL_FROM: 'me@mail.example', PUBLIC_URL: 'https://a.example' })
+      const { id, username } = await own.create()
+      const answer = await own.operate<object>('POST', `/${id}/reset`)
+      expect(answer.status).to.equal(200)
+      expect(answer.body).to.deep.equal({ sent: true })
+      const { token } = await server.next(username)
+      expect(await own.reset(token, another)).to.include({ status: 204 })
+      expect(await own.logIn(username, another)).to.include({ status: 200 })
+    })
+  })
+
+  describe('GET /admin/users?search=', () => {
+    it('finds the users whose username begins so, whatever its capitals, page by page', async () => {
+      const stem = `Search-${++names}`
+      const made = []
+      for (const end of ['a', 'b', 'c', 'd', 'e']) made.push((await auth.create(`${stem}-${end}`)).username)
+      const found: string[] = []
+      for (let after = ''; ; ) {
+        const query = `?search=${stem.toUpperCase()}&limit=2${after && `&after=${after}`}`
+        const { body } = await auth.operate<{ users: AdminUser[]; next: string | null }>('GET', query)
+        found.push(...body.users.map(({ username }) => username))
+        if (body.next === null) break
+        after = body.next
+      }
+      expect(found.toSorted()).to.deep.equal(made)
+      const demos = await auth.operate<{ users: AdminUser[] }>('GET', '?search=dem')
+      expect(demos.body.users.map(({ username }) => username)).to.deep.equal([demo.username])
+    })
+
+    it('is 400 together with username', async () => {
+      expect(await auth.operate('GET', '?search=a&username=a')).to.include({ status: 400 })
+    })
+  })
+})

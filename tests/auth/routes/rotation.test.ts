@@ -1,0 +1,114 @@
+// Keys while they are rotated: which ones open what, and how an operator sees that the previous one is no longer in use.
+import { expect } from 'chai'
+import { adminKey, ask, closeServers, demo, logIn, openTestAuth, serviceKey, startAuth } from '../../support/servers.ts'
+import { freshPlace } from '../../support/stores.ts'
+
+const newKey = 'CANARY-new-admin-key-5550123456789-zyxwvutsrq'
+const previousServiceKey = 'CANARY-previous-service-key-0123456789-abcdef'
+const rotating = { ADMIN_KEY: newKey, ADMIN_KEY_PREVIOUS: adminKey, SERVICE_KEY_PREVIOUS: previousServiceKey }
+
+describe('a key that is rotated', () => {
+  afterEach(closeServers)
+
+  /** Routes that only an operator may call, and routes that take the service key as well. */
+  async function statusesOf(internalUrl: string, key: string) {
+    const admin = [
+      ask('GET', `${internalUrl}/tokens`, key),
+      ask('POST', `${internalUrl}/tokens`, key, { kind: 'fixed', ttlSeconds: 60 }),
+      ask('GET', `${internalUrl}/admin/users`, key),
+      ask('DELETE', `${internalUrl}/tokens/expired`, key),
+      ask('HEAD', `${internalUrl}/events`, key),
+    ]
+    const verdicts = [ask('POST', `${internalUrl}/validateToken`, key, { token: 'x' })]
+    const statuses = async (answers: typeof admin) => (await Promise.all(answers)).map(({ status }) => status)
+    return { admin: await statuses(admin), verdicts: await statuses(verdicts) }
+  }
+
+  it('opens with ADMIN_KEY and ADMIN_KEY_PREVIOUS the same, until the previous one is taken away', async () => {
+    const during = await startAuth({ env: rotating })
+    for (const key of [newKey, adminKey]) {
+      expect(await statusesOf(during.internalUrl, key)).to.deep.equal({
+        admin: [200, 201, 200, 200, 200],
+        verdicts: [200],
+      })
+    }
+    const { ADMIN_KEY_PREVIOUS: _, ...rotated } = rotating
+    const after = await startAuth({ env: rotated })
+    expect(await statusesOf(after.internalUrl, adminKey)).to.deep.equal({
+      admin: [401, 401, 401, 401, 401],
+      verdicts: [401],
+    })
+  })
+
+  it('opens with SERVICE_KEY_PREVIOUS no more than SERVICE_KEY opens', async () => {
+    const { internalUrl } = await startAuth({ env: rotating })
+    for (const key of [serviceKey, previousServiceKey]) {
+      expect(await statusesOf(internalUrl, key)).to.deep.equal({ admin: [401, 401, 401, 401, 401], verdicts: [200] })
+    }
+  })
+
+  it('is named in the log by the setting that holds the one that was used', async () => {
+    const { url, internalUrl, lines } = await startAuth({ env: rotating })
+    const userId = (await ask('GET', `${url}/users/me`, await logIn(url))).body['id']
+    for (const key of [newKey, adminKey]) {
+      expect((await ask('DELETE', `${internalUrl}/admin/users/${userId}/sessions`, key)).status).to.equal(204)
+    }
+    for (const event of ['sessions ended', 'admin acted']) {
+      const by = lines.filter(line => line.event === event).map(line => line['by'])
+      expect(by, event).to.deep.equal(['ADMIN_KEY', 'ADMIN_KEY_PREVIOUS'])
+    }
+  })
+
+  it('is counted by the setting that holds the one that was used', async () => {
+    const { internalUrl } = await startAuth({ env: rotating })
+    for (const key of [newKey, newKey, adminKey, serviceKey, previousServiceKey, previousServiceKey]) {
+      await ask('POST', `${internalUrl}/validateToken`, key, { token: 'x' })
+    }
+    const metrics = await (await fetch(`${internalUrl}/metrics`)).text()
+    expect(metrics.match(/^latchkey_key_uses_total.*$/gm)).to.have.members([
+      'latchkey_key_uses_total{key="ADMIN_KEY"} 2',
+      'latchkey_key_uses_total{key="ADMIN_KEY_PREVIOUS"} 1',
+      'latchkey_key_uses_total{key="SERVICE_KEY"} 1',
+      'latchkey_key_uses_total{key="SERVICE_KEY_PREVIOUS"} 2',
+    ])
+  })
+
+  it('keeps the tokens of token-provider, which are made with ADMIN_KEY, good before, during and after', async () => {
+    const place = await freshPlace('sqlite')
+    const { ADMIN_KEY_PREVIOUS: _, ...rotated } = rotating
+    const steps = [
+      { ADMIN_KEY: adminKey },
+      { ADMIN_KEY: adminKey, ADMIN_KEY_PREVIOUS: newKey }, // the first of several processes is restarted
+      rotating,
+    ]
+    const env = { TOKEN_STORE_URL: place.url, DIALECTS: 'token-provider:0', TOKEN_EXPIRATION_TIME: '600' }
+    const open = async (keys: Record<string, string>) => {
+      const { service } = await openTestAuth({ env: { ...env, ...keys } })
+      return String((await service.listen())['tokenProvider'])
+    }
+    const isValid = async (url: string, uuid: string) =>
+      (await ask('GET', `${url}/verify_token`, uuid)).body['valid'] as boolean
+    const issued: string[] = []
+    let url = ''
+    for (const keys of steps) {
+      url = await open(keys)
+      issued.push(String((await ask('POST', `${url}/generate_token`)).body['token']))
+      expect(await Promise.all(issued.map(uuid => isValid(url, uuid)))).to.not.include(false)
+    }
+    // Without the previous key: only those that were made with the new one.
+    url = await open(rotated)
+    expect(await Promise.all(issued.map(uuid => isValid(url, uuid)))).to.deep.equal([false, false, true])
+    await closeServers()
+    await place.remove()
+  })
+
+  it('leaves sessions alone: they are not made with a key', async () => {
+    const place = await freshPlace('sqlite')
+    const before = await startAuth({ env: { TOKEN_STORE_URL: place.url } })
+    const token = await logIn(before.url, demo)
+    const after = await startAuth({ env: { TOKEN_STORE_URL: place.url, ...rotating } })
+    expect((await ask('GET', `${after.url}/users/me`, token)).body).to.include({ username: demo.username })
+    await closeServers()
+    await place.remove()
+  })
+})

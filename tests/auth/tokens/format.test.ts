@@ -1,0 +1,120 @@
+// tokens/format.ts: the secret's shape.
+import { readFileSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
+import { expect } from 'chai'
+import type { TokenRecord } from '../../../services/auth/stores/ports.ts'
+import {
+  drawSecret,
+  drawTokenId,
+  issuedAtOf,
+  isTokenId,
+  opaqueFormat,
+  parseSecret,
+  refOf,
+  tagOf,
+} from '../../../services/auth/tokens/format.ts'
+
+const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+
+const now = Date.UTC(2026, 10, 20, 9, 15, 57, 123)
+const id = drawTokenId('a user', now)
+
+describe('the format of a token', () => {
+  it('is lk_, its id, 256 random bits and a checksum, in base62', () => {
+    expect(drawSecret(id)).to.match(new RegExp(`^lk_${id}[0-9A-Za-z]{49}$`))
+  })
+
+  it('has the shape that docs/security.md gives to secret scanners', () => {
+    const [, pattern = ''] = /secret scanners: `(.*?)`/.exec(readFileSync('docs/security.md', 'utf8')) ?? []
+    for (let i = 0; i < 100; i++) expect(drawSecret(id)).to.match(new RegExp(`^${pattern}$`))
+  })
+
+  it('is read back to its id and its SHA-256', () => {
+    const secret = drawSecret(id)
+    const ref = parseSecret(secret)
+    expect(ref).to.deep.equal(refOf(secret))
+    expect(ref?.id).to.equal(id)
+    expect(Buffer.from(String(ref?.hash), 'base64url')).to.have.length(32)
+  })
+
+  it('is refused when any one character is another', () => {
+    const secret = drawSecret(id)
+    for (let i = 0; i < secret.length; i++) {
+      for (const other of [...alphabet, '_', '-']) {
+        if (other === secret[i]) continue
+        expect(parseSecret(secret.slice(0, i) + other + secret.slice(i + 1)), `at ${i}`).to.equal(null)
+      }
+    }
+  })
+
+  it('is refused when it is longer, shorter, padded, or in another case', () => {
+    const secret = drawSecret(id)
+    const others = ['', 'lk_', `${secret}0`, secret.slice(0, -1), ` ${secret}`, `${secret}\n`, `${secret}\0`]
+    for (const other of [...others, secret.toUpperCase(), secret.repeat(40)]) expect(parseSecret(other)).to.equal(null)
+  })
+
+  it('is refused with a right checksum when its prefix, its length or a character is none of ours', () => {
+    const seal = (text: string) => {
+      let digits = ''
+      for (let rest = crc32(text); digits.length < 6; rest = Math.floor(rest / 62))
+        digits = alphabet[rest % 62] + digits
+      return text + digits
+    }
+    const body = drawSecret(id).slice(0, -6)
+    expect(parseSecret(seal(body))).to.not.equal(null)
+    for (const other of [`LK_${body.slice(3)}`, `${body}0`, body.slice(0, -1), `${body.slice(0, -1)}-`, '']) {
+      expect(parseSecret(seal(other)), other).to.equal(null)
+    }
+  })
+
+  it('has no two secrets alike and uses every character as often', () => {
+    const secrets = Array.from({ length: 20_000 }, () => drawSecret(id))
+    expect(new Set(secrets).size).to.equal(secrets.length)
+    const counts = new Map<string, number>()
+    for (const secret of secrets) {
+      for (const character of secret.slice(17, 60)) counts.set(character, (counts.get(character) ?? 0) + 1)
+    }
+    const expected = (secrets.length * 43) / 62
+    const chiSquare = [...alphabet].reduce((sum, c) => sum + ((counts.get(c) ?? 0) - expected) ** 2 / expected, 0)
+    expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above that once in a million runs
+  })
+
+  it('keeps its lineage through renewals, shares it with no other, and gets 130 new random bits each time', async () => {
+    const { draw, lineageOf } = opaqueFormat
+    const token = { id } as TokenRecord
+    const first = await draw(token, null)
+    const secrets = [first]
+    for (let i = 0; i < 50; i++) secrets.push(await draw(token, secrets.at(-1) as string))
+    for (const secret of secrets) {
+      expect(parseSecret(secret)?.id).to.equal(id)
+      expect(lineageOf(secret)).to.equal(lineageOf(first))
+    }
+    expect(new Set(secrets.map(secret => secret.slice(38, 60))).size).to.equal(secrets.length)
+    const others = await Promise.all(Array.from({ length: 50 }, () => draw(token, null)))
+    const lineages = [first, ...others].map(lineageOf)
+    expect(new Set(lineages).size).to.equal(lineages.length)
+    expect(Buffer.from(lineageOf(first), 'base64url')).to.have.length(32)
+    const otherId = drawTokenId('a user', now + 1000)
+    expect(lineageOf(first.replace(id, otherId))).to.not.equal(lineageOf(first))
+  })
+
+  it('gives all tokens of a user one tag, and guests any', () => {
+    expect(tagOf('a user'))
+      .to.equal(tagOf('a user'))
+      .and.to.match(/^[0-9A-Za-z]{4}$/)
+    // Stores keep tokens under it: a new version of Latchkey must find those of the last one.
+    expect(tagOf('a user')).to.equal('P9tP')
+    expect(drawTokenId('a user', now)).to.match(new RegExp(`^${tagOf('a user')}[0-9A-Za-z]{10}$`))
+    expect(new Set(Array.from({ length: 1000 }, (_, i) => tagOf(`user ${i}`))).size).to.be.above(990)
+    expect(new Set(Array.from({ length: 1000 }, () => drawTokenId(null, now).slice(0, 4))).size).to.be.above(990)
+  })
+
+  it('draws ids that hardly ever meet, which tell the second they were drawn in and nothing of the secret', () => {
+    expect(new Set(Array.from({ length: 1000 }, () => drawTokenId('a user', now))).size).to.be.above(997)
+    expect(issuedAtOf(id)).to.equal(Date.UTC(2026, 10, 20, 9, 15, 57))
+    expect(issuedAtOf(drawTokenId(null, Date.UTC(2050, 0)))).to.equal(Date.UTC(2050, 0))
+    expect(isTokenId(id)).to.equal(true)
+    for (const other of ['', id.slice(1), `${id}0`, id.replace(/.$/, '!')]) expect(isTokenId(other)).to.equal(false)
+    expect(drawSecret(id)).to.not.equal(drawSecret(id))
+  })
+})

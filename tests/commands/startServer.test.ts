@@ -1,0 +1,232 @@
+// ./startServer: what it makes, says, refuses, and how it ends.
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { freePorts } from '../support/freePort.ts'
+import { logIn } from '../support/servers.ts'
+import { cleanUp, copyOfProject, runStartServer } from '../support/startServer.ts'
+import { until } from '../support/until.ts'
+
+const development = { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined }
+
+/** The processes that `pid` started. */
+function childrenOf(pid: number): { pid: number; command: string }[] {
+  const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).trim().split('\n')
+  return lines
+    .map(line => line.trim().split(/\s+/))
+    .filter(([, parent]) => Number(parent) === pid)
+    .map(([child, , ...command]) => ({ pid: Number(child), command: command.join(' ') }))
+}
+
+const isAlive = (pid: number) => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+describe('./startServer', () => {
+  after(cleanUp)
+
+  it('works from any folder, with a space in its path, and makes and keeps the keys that are missing', async () => {
+    const folder = copyOfProject()
+    const first = runStartServer({ folder, env: development, cwd: '/' })
+    const { auth, business } = await first.ready
+    expect((await fetch(`${business}/data`, { headers: { token: await logIn(auth) } })).status).to.equal(200)
+    first.process.kill('SIGTERM')
+    expect(await first.ended).to.equal(0)
+    expect(first.stderr()).to.include('Made SERVICE_KEY and ADMIN_KEY and kept them in .env.')
+    const made = readFileSync(join(folder, '.env'), 'utf8')
+    expect(made).to.match(/^SERVICE_KEY=[0-9a-f]{64}\nADMIN_KEY=[0-9a-f]{64}\n$/)
+    expect(statSync(join(folder, '.env')).mode & 0o777).to.equal(0o600)
+
+    const second = runStartServer({ folder, env: development })
+    await second.ready
+    expect(second.stderr()).to.not.include('Made')
+    expect(readFileSync(join(folder, '.env'), 'utf8')).to.equal(made)
+    second.process.kill('SIGTERM')
+    await second.ended
+  })
+
+  it('closes a .env that others may read before it adds keys, and says so', async () => {
+    const folder = copyOfProject()
+    const file = join(folder, '.env')
+    writeFileSync(file, 'LOG_LEVEL=warn\n')
+    chmodSync(file, 0o644)
+    const { ended, stderr } = runStartServer({ folder, env: development, args: ['--check-config'] })
+    expect(await ended).to.equal(0)
+    expect(readFileSync(file, 'utf8')).to.match(/^LOG_LEVEL=warn\nSERVICE_KEY=[0-9a-f]{64}\nADMIN_KEY=[0-9a-f]{64}\n$/)
+    expect(statSync(file).mode & 0o777).to.equal(0o600)
+    expect(stderr()).to.include('.env could be read by other users; its mode is 600 now.')
+  })
+
+  it('adds the key to a .env that lacks it, and the environment beats the file', async () => {
+    const folder = copyOfProject()
+    writeFileSync(join(folder, '.env'), 'AUTH_PORT=abc\nADMIN_KEY=0123456789abcdef0123456789abcdef\nLOG_LEVEL=loud')
+    const { ended, stderr } = runStartServer({ folder, env: development, args: ['--check-config'] })
+    expect(await ended).to.equal(1)
+    expect(readFileSync(join(folder, '.env'), 'utf8')).to.match(
+      /^AUTH_PORT=abc\nADMIN_KEY=\S{32}\nLOG_LEVEL=loud\nSERVICE_KEY=\S{64}\n$/,
+    )
+    expect(stderr()).to.include('LOG_LEVEL: expected').and.to.not.include('AUTH_PORT')
+  })
+
+  it('reads no .env and makes no key in production: it refuses what is missing or default, by name', async () => {
+    const folder = copyOfProject()
+    writeFileSync(join(folder, '.env'), 'SERVICE_KEY=0123456789abcdef0123456789abcdef\n')
+    const env = { NODE_ENV: 'production', SERVICE_KEY: undefined, DEMO_USERNAME: 'a', DEMO_PASSWORD: 'postman' }
+    const { ended, stderr } = runStartServer({ folder, env })
+    expect(await ended).to.equal(1)
+    expect(stderr()).to.match(/^ {2}SERVICE_KEY: .*missing$/m)
+    expect(stderr()).to.match(/^ {2}DEMO_PASSWORD: .*default one$/m)
+  })
+
+  it('says of a taken port which it is and what to set', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as { port: number }
+    for (const setting of ['AUTH_PORT', 'AUTH_INTERNAL_PORT', 'BUSINESS_PORT']) {
+      const { ended, stderr } = runStartServer({ env: { [setting]: String(port) } })
+      expect(await ended).to.equal(1)
+      expect(stderr()).to.include(`Port ${port} on 127.0.0.1 cannot be had (it is in use). Set ${setting} to another.`)
+    }
+    server.close()
+  })
+
+  it('explains itself with --help, and refuses arguments it does not know', async () => {
+    const help = runStartServer({ args: ['--help'] })
+    expect(await help.ended).to.equal(0)
+    expect(help.stdout()).to.match(/^Usage: \.\/startServer/)
+    const unknown = runStartServer({ args: ['--frobnicate'] })
+    expect(await unknown.ended).to.equal(2)
+    expect(unknown.stderr()).to.include("Unknown option '--frobnicate'").and.to.include('Usage:')
+  })
+
+  it('says with --check-config that all is well', async () => {
+    const { ended, stdout } = runStartServer({ args: ['--check-config'] })
+    expect(await ended).to.equal(0)
+    expect(stdout()).to.equal('The configuration is usable.\n')
+  })
+
+  it('leaves nothing running when it is killed itself', async () => {
+    const run = runStartServer()
+    await run.ready
+    const children = childrenOf(run.process.pid as number)
+    run.process.kill('SIGKILL')
+    await until(() => children.every(({ pid }) => !isAlive(pid)))
+  })
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    it(`loses no request on ${signal}`, async () => {
+      const run = runStartServer({ env: { ACCESS_LOG: 'errors' } })
+      const { auth, business } = await run.ready
+      const token = await logIn(auth)
+      let answered = 0
+      let lost = 0
+      let refused = false
+      const client = async () => {
+        while (!refused) {
+          try {
+            const answer = await fetch(`${business}/data`, { headers: { token } })
+            await answer.text()
+            if (answer.status === 200) answered++
+            else lost++
+          } catch (error) {
+            // Refused connections come after the end and are not lost requests; resets are.
+            if ((error as { cause?: { code?: string } }).cause?.code !== 'ECONNREFUSED') lost++
+            refused = true
+          }
+        }
+      }
+      const clients = Array.from({ length: 20 }, client)
+      await until(() => answered > 200)
+      // As Ctrl-C does, to all of them at the same moment.
+      if (signal === 'SIGINT') for (const { pid } of childrenOf(run.process.pid as number)) process.kill(pid, signal)
+      run.process.kill(signal)
+      expect(await run.ended).to.equal(0)
+      await Promise.all(clients)
+      expect(lost).to.equal(0)
+    })
+  }
+
+  it('in development lets the console call Business, at localhost and at 127.0.0.1, and no other page', async () => {
+    const ports = await freePorts()
+    const { AUTH_PORT, BUSINESS_PORT } = ports
+    const folder = copyOfProject()
+    const run = runStartServer({ folder, env: { ...development, ...ports } })
+    const { business, auth } = await run.ready
+    const page = await fetch(`${auth}/console`, { headers: { connection: 'close' } })
+    expect(page.headers.get('content-security-policy')).to.include(
+      `connect-src 'self' http://localhost:${BUSINESS_PORT};`,
+    )
+    for (const [origin, allowed] of [
+      [`http://localhost:${AUTH_PORT}`, `http://localhost:${AUTH_PORT}`],
+      [`http://127.0.0.1:${AUTH_PORT}`, `http://127.0.0.1:${AUTH_PORT}`],
+      [`http://127.0.0.1:${Number(AUTH_PORT) + 1}`, null],
+      [`https://localhost:${AUTH_PORT}`, null],
+      [`http://[::1]:${AUTH_PORT}`, null],
+      ['http://evil.example', null],
+    ] as const) {
+      // The second is what /docs of Auth loads.
+      for (const path of ['/data', '/openapi.json']) {
+        const answer = await fetch(`${business}${path}`, { headers: { origin, connection: 'close' } })
+        await answer.text()
+        expect(answer.headers.get('access-control-allow-origin'), origin).to.equal(allowed)
+      }
+    }
+    run.process.kill('SIGTERM')
+    await run.ended
+    const own = runStartServer({ folder, env: { ...development, ...ports, CORS_ORIGINS: 'https://mine.example' } })
+    const headers = { origin: 'https://mine.example', connection: 'close' }
+    const answer = await fetch(`${(await own.ready).business}/data`, { headers })
+    expect(answer.headers.get('access-control-allow-origin')).to.equal('https://mine.example')
+    own.process.kill('SIGTERM')
+    await own.ended
+  })
+
+  it('prints on a terminal where everything is, and curl lines that work when pasted', async () => {
+    const folder = copyOfProject()
+    const env = {
+      ...process.env,
+      ...development,
+      NODE_ENV: '',
+      AUTH_PORT: '0',
+      AUTH_INTERNAL_PORT: '0',
+      BUSINESS_PORT: '0',
+      BUSINESS_INTERNAL_PORT: '0',
+      DIALECTS: 'token-provider:0,flask-jwt:0',
+    }
+    const terminal = spawn('script', ['-qec', './startServer', '/dev/null'], {
+      cwd: folder,
+      env,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    let screen = ''
+    terminal.stdout.on('data', chunk => {
+      screen += String(chunk).replaceAll('\r', '')
+    })
+    await until(() => screen.includes('Ctrl-C stops both'))
+    const [, consoleUrl = ''] = /^Latchkey is running\. Open (\S+)$/m.exec(screen) ?? []
+    expect(consoleUrl).to.match(/^http:\/\/localhost:[1-9]\d*\/console$/)
+    expect((await fetch(consoleUrl, { headers: { connection: 'close' } })).status).to.equal(200)
+    for (const dialect of ['token-provider', 'flask-jwt']) {
+      const [, address = ''] = new RegExp(`^ +(?:dialects )? +(\\S+) +${dialect}$`, 'm').exec(screen) ?? []
+      expect(address, dialect).to.match(/^http:\/\/127\.0\.0\.1:[1-9]\d*$/)
+      expect((await fetch(`${address}/nothing-here`, { headers: { connection: 'close' } })).status).to.equal(404)
+    }
+    expect(screen).to.include('demo@example.com / postman')
+    expect(screen).to.include('logs/latchkey.log')
+    const lines = screen.split('\n').filter(line => /^ {2}(TOKEN=|curl)/.test(line))
+    expect(lines).to.have.length(3)
+    const output = execFileSync('bash', ['-c', lines.join('\n')], { encoding: 'utf8' })
+    expect(output).to.include('{"data":"Hello, demo@example.com!"}').and.to.include('HTTP/1.1 204')
+    expect(readFileSync(join(folder, 'logs/latchkey.log'), 'utf8')).to.include('"event":"listening"')
+    terminal.stdin.write('\x03')
+    await once(terminal, 'exit')
+    expect(screen).to.include('Stopping')
+  })
+})

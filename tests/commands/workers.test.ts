@@ -1,0 +1,222 @@
+// Several processes of each service under ./startServer, on stores that they share.
+import { execFileSync } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { freePort } from '../support/freePort.ts'
+import { type Line, startLine } from '../support/line.ts'
+import { logIn, post } from '../support/servers.ts'
+import { cleanUp, type Run, runStartServer } from '../support/startServer.ts'
+import { freshPlace, type Place, redisUrl } from '../support/stores.ts'
+import { until } from '../support/until.ts'
+
+function workersOf({ process: { pid } }: Run): { pid: number; service: string }[] {
+  const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).trim().split('\n')
+  return lines.flatMap(line => {
+    const [child, parent, ...command] = line.trim().split(/\s+/)
+    const service = /services\/(auth|business)\/main\.ts/.exec(command.join(' '))?.[1]
+    return Number(parent) === pid && service !== undefined ? [{ pid: Number(child), service }] : []
+  })
+}
+
+const timesIn = (text: string, part: string) => text.split(part).length - 1
+
+const startedWithinMs = 40_000 // several processes, one by one, on a busy machine
+
+/** Clients that ask for /data again and again, each with a session of its own. */
+function drive(business: string, tokens: string[]) {
+  const statuses = new Map<number | string, number>()
+  let stopped = false
+  const client = async (token: string) => {
+    while (!stopped) {
+      const status = await fetch(`${business}/data`, { headers: { token } }).then(
+        async answer => {
+          await answer.text()
+          return answer.status
+        },
+        error => String(error.cause?.code ?? error),
+      )
+      if (status === 'ECONNREFUSED') return
+      statuses.set(status, (statuses.get(status) ?? 0) + 1)
+      await sleep(15) // or they would take the processor from the workers that start
+    }
+  }
+  const clients = tokens.map(client)
+  return {
+    statuses,
+    answered: () => statuses.get(200) ?? 0,
+    async stop() {
+      stopped = true
+      await Promise.all(clients)
+    },
+  }
+}
+
+describe('several processes of each service', () => {
+  let users: Place
+  let tokens: Place
+  let run: Run
+  let auth: string
+  let business: string
+
+  before(async () => {
+    users = await freshPlace('sqlite')
+    tokens = await freshPlace('redis')
+    const stores = { USER_STORE_URL: users.url, TOKEN_STORE_URL: tokens.url }
+    run = runStartServer({ env: { ...stores, AUTH_WORKERS: '2', WEB_CONCURRENCY: '2', ACCESS_LOG: 'errors' } })
+    ;({ auth, business } = await run.ready)
+  })
+  after(async () => {
+    await cleanUp()
+    await users.remove()
+    await tokens.remove()
+  })
+
+  it('share the ports, and a token that is ended through one is refused by all on the next request', async () => {
+    expect(workersOf(run).map(({ service }) => service)).to.have.members(['auth', 'auth', 'business', 'business'])
+    for (let round = 0; round < 10; round++) {
+      const token = await logIn(auth)
+      // A connection of its own for each request, so that they come to all processes in turn.
+      const ask = () => fetch(`${business}/data`, { headers: { token, connection: 'close' } })
+      for (let i = 0; i < 4; i++) expect((await ask()).status).to.equal(200)
+      const headers = { authorization: `Bearer ${token}`, connection: 'close' }
+      expect((await post(`${auth}/logout`, {}, headers)).status).to.equal(204)
+      for (let i = 0; i < 4; i++) expect((await ask()).status).to.equal(401)
+    }
+  })
+
+  it('are replaced on SIGHUP one by one, and no request is lost', async () => {
+    const before = workersOf(run).map(({ pid }) => pid)
+    const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
+    await until(() => load.answered() > 200, startedWithinMs)
+    run.process.kill('SIGHUP')
+    await until(() => run.stdout().includes('"event":"replaced"'), startedWithinMs)
+    const answered = load.answered()
+    await until(() => load.answered() > answered + 200, startedWithinMs)
+    await load.stop()
+    const now = workersOf(run).map(({ pid }) => pid)
+    expect(now).to.have.length(4)
+    expect(now.filter(pid => before.includes(pid))).to.deep.equal([])
+    expect([...load.statuses.keys()]).to.deep.equal([200])
+  })
+
+  it('are replaced once more on a SIGHUP that comes meanwhile, and stay as many', async () => {
+    const before = workersOf(run).map(({ pid }) => pid)
+    const [begun, ended] = ['"event":"replacing"', '"event":"replaced"']
+    const [begunBefore, endedBefore] = [timesIn(run.stdout(), begun), timesIn(run.stdout(), ended)]
+    run.process.kill('SIGHUP')
+    await until(() => timesIn(run.stdout(), begun) > begunBefore, startedWithinMs)
+    run.process.kill('SIGHUP')
+    await until(() => timesIn(run.stdout(), ended) === endedBefore + 2, 2 * startedWithinMs)
+    const now = workersOf(run)
+    expect(now.map(({ service }) => service)).to.have.members(['auth', 'auth', 'business', 'business'])
+    expect(now.filter(({ pid }) => before.includes(pid))).to.deep.equal([])
+    expect((await fetch(`${business}/data`, { headers: { token: await logIn(auth) } })).status).to.equal(200)
+  })
+
+  it('are left alone on SIGHUP where there is one only: it has the ports and nobody to stand in for it', async () => {
+    const alone = runStartServer({ env: { WEB_CONCURRENCY: '2' } })
+    await alone.ready
+    const before = workersOf(alone)
+    alone.process.kill('SIGHUP')
+    await until(() => alone.stdout().includes('"event":"replaced"'), startedWithinMs)
+    const authOf = (workers: { pid: number; service: string }[]) => workers.filter(({ service }) => service === 'auth')
+    expect(authOf(workersOf(alone))).to.deep.equal(authOf(before))
+    expect(workersOf(alone)).to.have.length(3)
+    alone.process.kill('SIGTERM')
+    expect(await alone.ended).to.equal(0)
+  })
+
+  it('are replaced when one dies, and the others go on', async () => {
+    const token = await logIn(auth)
+    for (const service of ['business', 'auth']) {
+      const victim = workersOf(run).find(worker => worker.service === service)
+      process.kill(Number(victim?.pid), 'SIGKILL')
+      await until(
+        () => run.stderr().includes(`${service === 'auth' ? 'Auth' : 'Business'} ended (SIGKILL); starting another`),
+        startedWithinMs,
+      )
+      await until(() => workersOf(run).length === 4, startedWithinMs)
+      await until(() => !workersOf(run).some(({ pid }) => pid === victim?.pid), startedWithinMs)
+    }
+    expect((await fetch(`${business}/data`, { headers: { token } })).status).to.equal(200)
+  })
+
+  it('end together on SIGTERM, and no request is lost', async () => {
+    const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
+    await until(() => load.answered() > 200, startedWithinMs)
+    run.process.kill('SIGTERM')
+    expect(await run.ended).to.equal(0)
+    await load.stop()
+    expect([...load.statuses.keys()]).to.deep.equal([200])
+  })
+})
+
+describe('several processes of Auth, with a store that takes no new connections', () => {
+  let users: Place
+  let tokens: Place
+  let line: Line
+  let run: Run
+  let auth: string
+  let openPort: number
+
+  before(async () => {
+    users = await freshPlace('sqlite')
+    tokens = await freshPlace('redis')
+    openPort = Number(new URL(redisUrl).port || 6379)
+    line = await startLine(openPort)
+    const url = new URL(tokens.url)
+    url.host = `127.0.0.1:${line.port}`
+    run = runStartServer({ env: { USER_STORE_URL: users.url, TOKEN_STORE_URL: url.href, AUTH_WORKERS: '2' } })
+    ;({ auth } = await run.ready)
+    line.target = await freePort()
+  })
+  after(async () => {
+    await cleanUp()
+    await line.close()
+    await users.remove()
+    await tokens.remove()
+  })
+
+  const authsOf = (run: Run) => workersOf(run).flatMap(({ pid, service }) => (service === 'auth' ? [pid] : []))
+
+  it('stay and serve where a SIGHUP finds no others to replace them, and are replaced once it does', async () => {
+    const before = authsOf(run)
+    run.process.kill('SIGHUP')
+    const warning = await until(
+      () =>
+        run
+          .stdout()
+          .split('\n')
+          .find(line => line.includes('"event":"not replaced"')),
+      startedWithinMs,
+    )
+    expect(JSON.parse(warning)).to.include({ level: 'warn', reason: 'Auth ended (exit code 1)' })
+    expect(authsOf(run)).to.deep.equal(before)
+    for (let i = 0; i < 4; i++) await logIn(auth)
+
+    line.target = openPort
+    run.process.kill('SIGHUP')
+    await until(() => run.stdout().includes('"event":"replaced"'), startedWithinMs)
+    expect(authsOf(run)).to.have.length(2)
+    expect(authsOf(run).filter(pid => before.includes(pid))).to.deep.equal([])
+  })
+
+  it('serve while one that has died is tried again, less and less often, until there are as many as before', async () => {
+    line.target = await freePort()
+    const [victim, other] = authsOf(run)
+    process.kill(Number(victim), 'SIGKILL')
+    await until(() => /Auth ended \(exit code 1\); starting another in [248] s\./.test(run.stderr()), startedWithinMs)
+    expect(authsOf(run)).to.include(other)
+    await logIn(auth)
+
+    line.target = openPort
+    await until(() => authsOf(run).length === 2, startedWithinMs)
+  })
+
+  it('end on SIGTERM where one is still starting, too, without being killed', async () => {
+    const at = performance.now()
+    run.process.kill('SIGTERM')
+    expect(await run.ended).to.equal(0)
+    expect(performance.now() - at).to.be.below(20_000)
+  })
+})

@@ -1,0 +1,559 @@
+// Dockerfile, .dockerignore and docker-compose.yml, as far as they can be checked without a container engine.
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { request } from 'node:https'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { expect } from 'chai'
+import { parse } from 'yaml'
+import { authSettings } from '../../services/auth/config.ts'
+import { businessSettings } from '../../services/business/config.ts'
+import { metaOf } from '../../shared/config/config.ts'
+import { freePort, freePorts } from '../support/freePort.ts'
+import { hasRedis } from '../support/redis.ts'
+import { adminKey, ask, closeServers, serviceKey, startAuth, startBusiness } from '../support/servers.ts'
+import { until } from '../support/until.ts'
+
+interface ComposeService {
+  build?: { context: string; target: string }
+  image?: string
+  command?: string[]
+  user?: string
+  profiles?: string[]
+  environment?: Record<string, string>
+  ports?: string[]
+  volumes?: string[]
+  networks?: string[] | Record<string, { aliases?: string[] }>
+  network_mode?: string
+  depends_on?: Record<string, { condition: string; required?: boolean }>
+  healthcheck?: { test: string[] }
+  read_only: boolean
+  init: boolean
+  restart: string
+  tmpfs: string[]
+  stop_grace_period: string
+  cap_drop: string[]
+  security_opt: string[]
+}
+
+const compose = parse(readFileSync('docker-compose.yml', 'utf8'), { merge: true }) as {
+  services: Record<string, ComposeService>
+  networks: Record<string, { internal?: boolean }>
+  volumes: Record<string, unknown>
+}
+const services = Object.entries(compose.services)
+const own = services.filter(([, { build }]) => build !== undefined) as [string, ComposeService & { build: object }][]
+const dockerfile = readFileSync('Dockerfile', 'utf8')
+const manual = readFileSync('docs/deploy.md', 'utf8')
+const settings = new Map(Object.entries({ ...authSettings, ...businessSettings }))
+
+/** The service of this name; the test fails where there is none. */
+function service(name: string): ComposeService {
+  const found = compose.services[name]
+  if (found === undefined) throw new Error(`there is no service ${name}`)
+  return found
+}
+
+/** The instructions of a stage and of those it is built from. */
+function stage(name: string): string {
+  const stages = dockerfile.split(/^(?=FROM )/m)
+  const own = stages.find(text => new RegExp(`^FROM \\S+ AS ${name}$`, 'm').test(text)) ?? ''
+  const base = /^FROM (\S+)/.exec(own)?.[1] ?? ''
+  return (stages.some(text => text.includes(` AS ${base}\n`)) ? stage(base) : '') + own
+}
+
+const networksOf = ({ networks = [] }: ComposeService) => (Array.isArray(networks) ? networks : Object.keys(networks))
+
+const command = (name: string) => JSON.parse(/^CMD (\[.*\])$/m.exec(stage(name))?.[1] ?? '[]') as string[]
+
+/** What the health check of the image runs. */
+const healthcheckOf = (name: string) =>
+  JSON.parse(/^HEALTHCHECK [^[]*(\[.*\])/m.exec(stage(name))?.[1] ?? '[]') as string[]
+
+/** As Compose fills it in where only `env` is set. */
+function filledIn(text: string, env: Record<string, string> = {}): string {
+  return text
+    .replace(/\$\{(\w+):-([^}]*)\}/g, (_, name, fallback) => env[name] || fallback)
+    .replace(/\$\{(\w+):\+([^}]*)\}/g, (_, name, replacement) => (env[name] ? replacement : ''))
+}
+
+async function answersAt(url: string): Promise<void> {
+  await until(async () => (await fetch(url, { headers: { connection: 'close' } }).catch(() => null))?.ok)
+}
+
+describe('docker-compose.yml', () => {
+  it('is valid by the schema of Compose, without warnings', () => {
+    const output = execFileSync('node', ['node_modules/.bin/dclint', '--max-warnings', '0', 'docker-compose.yml'])
+    expect(String(output).trim()).to.equal('')
+  })
+
+  it('publishes the public listeners, the console and the page of the mails if chosen, on loopback, and nothing else', () => {
+    const published = services.flatMap(([name, { ports = [] }]) => ports.map(port => `${name} ${filledIn(port)}`))
+    expect(published).to.have.members([
+      'business 127.0.0.1:3000:3000',
+      'auth 127.0.0.1:3001:3001',
+      'console 127.0.0.1:3101:3101',
+      'mailpit 127.0.0.1:8025:8025',
+    ])
+  })
+
+  it('keeps the stores where only Auth is, and the internal listener where only Business and the way to the console are', () => {
+    const on = (network: string) =>
+      services.filter(([, found]) => networksOf(found).includes(network)).map(([name]) => name)
+    expect(on('stores')).to.have.members(['auth', 'redis', 'postgres'])
+    expect(on('internal')).to.have.members(['auth', 'business', 'console'])
+    expect(on('console')).to.have.members(['console'])
+    expect(on('mail')).to.have.members(['auth', 'mailpit'])
+    expect(on('edge')).to.have.members(['auth', 'business'])
+    for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
+    expect(service('keys').network_mode).to.equal('none')
+    for (const name of ['redis', 'postgres']) expect(service(name).networks).to.deep.equal(['stores'])
+    // A name that Auth has on that network alone is the one address on which its internal listener answers.
+    expect(service('auth').networks).to.deep.equal({
+      edge: {},
+      internal: { aliases: ['auth-internal'] },
+      stores: {},
+      mail: {},
+    })
+    expect(service('auth').environment?.['INTERNAL_HOST']).to.equal('auth-internal')
+    expect(service('business').environment?.['AUTH_INTERNAL_URL']).to.equal('http://auth-internal:3101')
+    expect(manual).to.include('docker compose exec auth node -e "fetch(\'http://auth-internal:3101/')
+  })
+
+  for (const [name, { build, image, user, ...found }] of services) {
+    it(`runs ${name} as an ordinary user, without write access, capabilities or new privileges, and stops it gently`, () => {
+      expect(found).to.include({ read_only: true, init: true, stop_grace_period: '30s' })
+      expect(found.tmpfs).to.include('/tmp')
+      expect(found.cap_drop).to.deep.equal(['ALL'])
+      expect(found.security_opt).to.deep.equal(['no-new-privileges:true'])
+      if (build) expect(stage(build.target)).to.match(/^USER 1000:1000$/m)
+      else expect(user).to.match(/^(redis|postgres|1000:1000)$/)
+      if (image) expect(image).to.match(/:v?\d/) // not `latest`
+    })
+  }
+
+  it('sets nothing that is not a setting, and no secret but by the name of its file', () => {
+    for (const [name, { environment = {} }] of own) {
+      for (const [variable, value] of Object.entries(environment)) {
+        const setting = settings.get(variable) ?? settings.get(variable.replace(/_FILE$/, ''))
+        expect(setting, `${variable} of ${name}`).to.not.equal(undefined)
+        const isSecret = metaOf(setting as NonNullable<typeof setting>).secret === true
+        // The URL of a store or of a mail server is a secret where a password is in it.
+        if (isSecret && settings.has(variable)) expect(filledIn(value, { MAILPIT: '1' })).to.match(/^\w+:\/\/\w+:\d+$/)
+        if (isSecret) expect(value, variable).to.not.match(/\$\{\w*(KEY|PASSWORD|SECRET|TOKEN|URL)/)
+      }
+    }
+    for (const [name, { environment = {} }] of services) {
+      for (const [variable, value] of Object.entries(environment)) {
+        if (/KEY|PASSWORD|SECRET/.test(variable)) expect(`${variable} ${value}`, name).to.match(/_FILE \/keys\//)
+      }
+    }
+  })
+
+  it('gives each container the keys that it needs, and lets only their maker write them', () => {
+    const keysOf = (name: string) => service(name).volumes?.filter(volume => volume.includes(':/keys/'))
+    expect(keysOf('business')).to.deep.equal(['service-key:/keys/service:ro'])
+    expect(keysOf('postgres')).to.deep.equal(['database-key:/keys/database:ro'])
+    expect(keysOf('redis')).to.deep.equal([])
+    for (const key of keysOf('auth') ?? []) expect(key).to.match(/:ro$/)
+    expect(service('keys').restart).to.equal('no')
+    for (const [name, { depends_on, volumes = [] }] of services) {
+      if (name === 'keys' || !volumes.some(volume => volume.includes(':/keys/'))) continue
+      expect(depends_on?.['keys']?.condition, name).to.equal('service_completed_successfully')
+    }
+  })
+
+  it('has a volume for all that outlives a container, and starts what is needed first', () => {
+    const used = services.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[0] as string))
+    expect(new Set(used)).to.deep.equal(new Set(Object.keys(compose.volumes)))
+    expect(
+      used.every(volume => /^[a-z-]+$/.test(volume)),
+      'a folder of the host',
+    ).to.equal(true)
+    expect(service('auth').depends_on).to.deep.include({
+      redis: { condition: 'service_healthy' },
+      postgres: { condition: 'service_healthy', required: false },
+    })
+    expect(service('business').depends_on).to.deep.include({ auth: { condition: 'service_healthy' } })
+    expect(
+      services.filter(([, { profiles }]) => profiles).map(([name, { profiles }]) => `${name} ${profiles}`),
+    ).to.have.members(['postgres postgres', 'mailpit mail', 'console console'])
+  })
+
+  it('has a Redis that forgets nothing, and asks each whether it is well without curl', () => {
+    const redis = service('redis').command?.join(' ')
+    expect(redis).to.include('--appendonly yes').and.to.include('--maxmemory-policy noeviction')
+    expect(service('redis').healthcheck?.test.join(' ')).to.include('redis-cli ping')
+    for (const [name, { build, healthcheck }] of services) {
+      if (name === 'keys') continue
+      const test =
+        healthcheck?.test.join(' ') ?? (build && /^HEALTHCHECK [^[]*(\[.*\])/m.exec(stage(build.target))?.[1])
+      expect(test, name)
+        .to.be.a('string')
+        .and.to.not.match(/curl|wget/)
+    }
+  })
+})
+
+describe('the Dockerfile', () => {
+  for (const target of ['auth', 'business']) {
+    it(`has ${target}: not root, by number, no shell, a health check that asks a real route`, () => {
+      const text = stage(target)
+      expect(text).to.match(/^USER 1000:1000$/m)
+      expect(command(target)[0]).to.equal('node')
+      expect(existsSync(command(target)[1] as string)).to.equal(true)
+      expect(healthcheckOf(target)).to.deep.equal(['node', 'commands/healthcheck.ts', target])
+      const port = /usual: '(\d+)'/.exec(
+        readFileSync('commands/healthcheck.ts', 'utf8').split(`${target}: {`)[1] ?? '',
+      )?.[1]
+      expect(text).to.match(new RegExp(`^EXPOSE ${port}\\b`, 'm'))
+      expect(readFileSync(`services/${target}/app.ts`, 'utf8')).to.include(`'GET /health'`)
+    })
+  }
+
+  it('installs what production needs in a stage of its own, and no tools to build with', () => {
+    expect(stage('packages')).to.match(/npm ci --omit=dev/)
+    expect(stage('auth')).to.not.match(/npm|apt-get|apk /)
+    for (const [, image] of dockerfile.matchAll(/^FROM (\S+) AS/gm)) {
+      expect(image).to.match(/^(node:24-bookworm-slim|base)$/)
+    }
+  })
+
+  it('gives the folders of all volumes to the user that writes there', () => {
+    const [, made = '', given = ''] = /^RUN mkdir -p (.*) && chown -R 1000:1000 (.*)$/m.exec(stage('base')) ?? []
+    const folders = own.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[1] as string))
+    expect(made.split(' ')).to.have.members([...new Set(folders)])
+    for (const folder of folders)
+      expect(given.split(' ').some(parent => `${folder}/`.startsWith(`${parent}/`))).to.equal(true)
+    expect(stage('base').indexOf('RUN mkdir')).to.be.below(stage('base').indexOf('USER 1000:1000'))
+  })
+
+  it('copies what is there and what .dockerignore lets through, and holds no secret', () => {
+    const sources = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, list]) =>
+      String(list).split(' '),
+    )
+    expect(new Set(sources)).to.deep.equal(
+      new Set(['package.json', 'package-lock.json', 'shared', 'services', 'scripts']),
+    )
+    const ignored = readFileSync('.dockerignore', 'utf8').trim().split('\n')
+    expect(ignored[0]).to.equal('*')
+    expect(new Set(ignored.slice(1))).to.deep.equal(new Set(sources.map(source => `!${source}`)))
+    expect(dockerfile).to.not.match(/(KEY|PASSWORD|SECRET)=/)
+  })
+})
+
+describe('the containers, without an engine', () => {
+  const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
+  const children: ChildProcess[] = []
+  let folder: string
+  let image: string
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-image-'))
+    chmodSync(folder, 0o755)
+    image = join(folder, 'app')
+    for (const part of ['package.json', 'shared', 'services', 'scripts']) {
+      cpSync(part, join(image, part), { recursive: true })
+    }
+    symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))
+    execFileSync('chmod', ['-R', 'a+rX,a-w', image])
+    for (const volume of ['keys', 'data', 'redis']) {
+      mkdirSync(join(folder, volume))
+      if (nobody.uid !== undefined) chownSync(join(folder, volume), nobody.uid, nobody.gid)
+    }
+  })
+  after(async () => {
+    await end()
+    execFileSync('chmod', ['-R', 'u+w', folder])
+    rmSync(folder, { recursive: true })
+  })
+
+  /** As the container would: its command and its environment, and nothing of ours. Its volumes are folders here. */
+  function env(name: string, others: Record<string, string>): Record<string, string> {
+    const given = Object.entries(service(name).environment ?? {})
+      .map(([name, value]) => [name, filledIn(value)])
+      .map(([name, value]) => [name, value?.replace('/keys/', `${folder}/keys/`)])
+    return { NODE_ENV: 'production', ...Object.fromEntries(given), ...others }
+  }
+
+  function start([program = '', ...args]: string[], env: Record<string, string> = {}, cwd = image): ChildProcess {
+    const path = program === 'node' ? process.execPath : program
+    const child = spawn(path, args, { cwd, env: { PATH: process.env['PATH'], ...env }, stdio: 'ignore', ...nobody })
+    children.push(child)
+    return child
+  }
+
+  async function end(): Promise<(number | null)[]> {
+    const codes: (number | null)[] = []
+    for (const child of children.splice(0).reverse()) {
+      if (child.exitCode === null && child.signalCode === null) {
+        const ended = once(child, 'exit')
+        child.kill('SIGTERM')
+        await ended
+      }
+      codes.push(child.exitCode)
+    }
+    return codes
+  }
+
+  it('keys are made once, each for who needs it', () => {
+    const make = () => {
+      const [, ...args] = service('keys').command as string[]
+      const options = { cwd: image, encoding: 'utf8' as const, ...nobody }
+      return spawnSync(process.execPath, [...args, join(folder, 'keys')], options)
+    }
+    const read = (name: string) => readFileSync(join(folder, 'keys', name), 'utf8').trim()
+    expect(make().status).to.equal(0)
+    const [serviceKey, adminKey, password] = ['service/key', 'admin/key', 'database/password'].map(read)
+    expect(new Set([serviceKey, adminKey, password]).size).to.equal(3)
+    for (const key of [serviceKey, adminKey, password]) expect(key).to.match(/^[\da-f]{64}$/)
+    expect(read('database/postgres')).to.equal(`postgres://latchkey:${password}@postgres/latchkey`)
+    for (const name of ['service/key', 'admin/key', 'database/postgres']) {
+      expect(statSync(join(folder, 'keys', name)).mode & 0o777, name).to.equal(0o400)
+    }
+    const again = make()
+    expect([again.status, again.stdout]).to.deep.equal([0, ''])
+    expect(read('service/key')).to.equal(serviceKey)
+  })
+
+  it('both services and Redis run by their commands as an unprivileged user who can write to volumes only', async function () {
+    if (!hasRedis) {
+      console.log('  not tested: the containers together, for redis-server is not here')
+      this.skip()
+    }
+    const redisPort = String(await freePort())
+    start([...(service('redis').command as string[]), '--port', redisPort], {}, join(folder, 'redis'))
+    const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` } // of /data, which is not ours to make here
+    const { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT } = await freePorts()
+    // A name here, too: of the address that it has, and of no other.
+    const hosts = { AUTH_PORT, AUTH_INTERNAL_PORT, INTERNAL_HOST: 'localhost' }
+    const authEnv = env('auth', { ...hosts, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
+    const ping = () => spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim()
+    await until(() => ping() === 'PONG')
+    const add = ['commands/users/users.ts', 'add', 'ada@example.com', '--password-stdin']
+    const options = {
+      cwd: image,
+      env: authEnv,
+      input: 'CANARY gherkin plinth no. 2\n',
+      encoding: 'utf8' as const,
+      ...nobody,
+    }
+    const added = spawnSync(process.execPath, add, options)
+    expect([added.status, added.stderr]).to.deep.equal([0, added.stderr])
+
+    const auth = start(command('auth'), authEnv)
+    const AUTH_INTERNAL_URL = `http://localhost:${AUTH_INTERNAL_PORT}`
+    const business = start(
+      command('business'),
+      env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL }),
+    )
+    await answersAt(`http://127.0.0.1:${BUSINESS_PORT}/ready`)
+    const login = { username: 'ada@example.com', password: 'CANARY gherkin plinth no. 2' }
+    const { body } = await ask<{ token: string }>('POST', `http://127.0.0.1:${AUTH_PORT}/login`, null, login)
+    const data = await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, body.token)
+    expect(data.body).to.deep.equal({ data: 'Hello, ada@example.com!' })
+    expect(existsSync(join(folder, 'redis/appendonlydir'))).to.equal(true)
+    const elsewhere = await fetch(`http://127.0.0.2:${AUTH_INTERNAL_PORT}/health`).catch(() => null)
+    expect(elsewhere).to.equal(null)
+
+    // As docs/deploy.md takes it, while Auth runs.
+    const [, backup = ''] = /^docker compose exec -T auth (sh -c '.*') > users\.db$/m.exec(manual) ?? []
+    const inContainer = (script: string, input?: Buffer) => {
+      const here = script.replace(
+        /\/(data|tmp)\/users/g,
+        (_, of) => `${folder}/data/${of === 'tmp' ? 'copy-of-' : ''}users`,
+      )
+      const PATH = [dirname(process.execPath), process.env['PATH']].join(':')
+      return spawnSync('bash', ['-c', here], { env: { PATH }, ...(input && { input }), ...nobody })
+    }
+    const copy = inContainer(backup)
+    writeFileSync(join(folder, 'users.db'), copy.stdout)
+    const restored = new DatabaseSync(join(folder, 'users.db'))
+    expect(restored.prepare('select username from latchkey_users').all()).to.deep.equal([
+      Object.assign(Object.create(null), { username: 'ada@example.com' }),
+    ])
+    restored.close()
+
+    // Restored as it says there, after a crash that leaves what was written since beside the database.
+    const newPassword = 'CANARY gherkin plinth no. 3'
+    const change = { currentPassword: login.password, password: newPassword }
+    const changed = await ask('PATCH', `http://127.0.0.1:${AUTH_PORT}/users/me`, body.token, change)
+    expect(changed.status).to.equal(200)
+    children.splice(children.indexOf(auth), 1)
+    auth.kill('SIGKILL')
+    await once(auth, 'exit')
+    expect(statSync(join(folder, 'data/users.db-wal')).size).to.be.above(0)
+    const [, restore = ''] = /^docker compose run --rm -T --no-deps auth (sh -c '.*') < users\.db$/m.exec(manual) ?? []
+    expect(inContainer(restore, copy.stdout).status).to.equal(0)
+    const [, empty = ''] = /^docker compose exec redis redis-cli (.*)$/m.exec(manual) ?? []
+    expect(spawnSync('redis-cli', ['-p', redisPort, empty], { encoding: 'utf8' }).stdout).to.equal('OK\n')
+    start(command('auth'), authEnv)
+    await answersAt(`http://127.0.0.1:${AUTH_PORT}/ready`)
+    const logIn = (password: string) =>
+      ask<{ token: string }>('POST', `http://127.0.0.1:${AUTH_PORT}/login`, null, { ...login, password })
+    expect((await logIn(newPassword)).status).to.equal(401)
+    const again = await logIn(login.password)
+    expect((await ask('GET', `http://127.0.0.1:${BUSINESS_PORT}/data`, again.body.token)).status).to.equal(200)
+
+    const check = () => runHealthcheck('business', { BUSINESS_PORT })
+    expect(check().status).to.equal(0)
+    business.kill('SIGTERM')
+    await once(business, 'exit')
+    expect(check().status).to.equal(1)
+    expect(await end()).to.deep.equal([0, 0, 0])
+  })
+
+  /** As the engine does: in the container, with its environment. */
+  function runHealthcheck(name: string, env: Record<string, string>) {
+    const [, ...args] = healthcheckOf(name)
+    // Without NODE_V8_COVERAGE: this user may not write where the coverage of the tests is kept.
+    const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', NODE_V8_COVERAGE: '', ...env }
+    return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
+  }
+
+  it('are healthy while they answer, over TLS, on other ports, and without what they depend on', async () => {
+    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
+    const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a']
+    const made = ['req', '-x509', ...kind, '-days', '2', '-keyout', key, '-out', certificate]
+    execFileSync('openssl', made, { stdio: 'ignore' })
+    chmodSync(key, 0o644)
+    const keys = { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, NODE_ENV: 'production' }
+    for (const tls of [{}, { TLS_CERT_FILE: certificate, TLS_KEY_FILE: key }] as Record<string, string>[]) {
+      const { AUTH_PORT, BUSINESS_PORT, ...internal } = await freePorts()
+      const ports = { AUTH_PORT, BUSINESS_PORT }
+      // No Auth is there for this Business: it is not ready, and well.
+      const common = {
+        ...keys,
+        ...ports,
+        ...internal,
+        ...tls,
+        HOST: '0.0.0.0',
+        AUTH_INTERNAL_URL: 'http://127.0.0.1:9',
+      }
+      const check = (name: string) => runHealthcheck(name, { ...ports, ...tls })
+      for (const name of ['auth', 'business']) {
+        expect(check(name).status, name).to.equal(1)
+        start(command(name), { ...common, USER_STORE_URL: 'memory:', TOKEN_STORE_URL: 'memory:' })
+      }
+      await until(() => check('auth').status === 0)
+      await until(() => check('business').status === 0)
+      expect(await end()).to.deep.equal([0, 0])
+    }
+  })
+
+  it('are not healthy while they hang', async () => {
+    // The kernel takes its connections, and no answer comes.
+    const server = createServer(() => {}).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const { status, stderr } = runHealthcheck('auth', { AUTH_PORT: String(port) })
+    server.close()
+    expect([status, stderr]).to.deep.equal([1, `auth at 127.0.0.1 port ${port}: no answer within 1500 ms\n`])
+  })
+
+  it('show the operator’s console to this machine through the container of the profile console, and still ask for a key', async () => {
+    const auth = await startAuth({ env: { NODE_ENV: 'production' } })
+    const [program = '', script = '', port = '', target = ''] = service('console').command as string[]
+    expect([port, target]).to.deep.equal(['3101', 'auth-internal:3101'])
+    expect(service('auth').environment?.['INTERNAL_HOST']).to.equal('auth-internal')
+    const own = String(await freePort())
+    start([program, script, own, target.replace('auth-internal:3101', new URL(auth.internalUrl).host)])
+    const url = `http://127.0.0.1:${own}`
+    await answersAt(`${url}/health`)
+    const [, node, ...test] = service('console').healthcheck?.test ?? []
+    expect([node, ...test]).to.deep.equal(['node', 'commands/healthcheck.ts', 'authInternal'])
+    // Not spawnSync: Auth is in this process.
+    const check = () => once(spawn(process.execPath, test, { cwd: image, env: { AUTH_INTERNAL_PORT: own } }), 'exit')
+    expect(await check()).to.deep.equal([0, null])
+    const page = await fetch(`${url}/console`, { headers: { connection: 'close' } })
+    expect([page.status, page.headers.get('content-type')]).to.deep.equal([200, 'text/html; charset=utf-8'])
+    expect((await ask('GET', `${url}/tokens`, null)).status).to.equal(401)
+    expect((await ask('GET', `${url}/tokens`, adminKey)).status).to.equal(200)
+    await closeServers()
+    expect(await check()).to.deep.equal([1, null])
+    expect(await end()).to.deep.equal([0])
+  })
+})
+
+describe('the TLS front of docs/deploy.md', () => {
+  const nginx = ['/usr/sbin/nginx', 'nginx'].find(path => spawnSync(path, ['-v']).error === undefined)
+  let folder: string
+  let proxy: ChildProcess | undefined
+
+  after(async () => {
+    // Not SIGKILL: its workers would outlive it.
+    if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
+    await closeServers()
+    if (folder) rmSync(folder, { recursive: true })
+  })
+
+  it('names in Caddy and in nginx the ports that docker-compose.yml publishes', () => {
+    const [, front = ''] = /^### A TLS front$(.*?)^### /ms.exec(manual) ?? []
+    for (const port of ['127.0.0.1:3000', '127.0.0.1:3001']) expect(front.split(port)).to.have.length(3)
+  })
+
+  it('leads in nginx to both services, and tells them who is calling, and that it is over TLS', async function () {
+    if (nginx === undefined) {
+      console.log('  not tested: the TLS front, for nginx is not here')
+      this.skip()
+    }
+    const env = { NODE_ENV: 'production', TRUSTED_PROXIES: '1', ACCESS_LOG: 'all' }
+    const auth = await startAuth({ env })
+    const business = await startBusiness(auth.internalUrl, env)
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-front-'))
+    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
+    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a']
+    execFileSync('openssl', [...made, '-days', '2', '-keyout', key, '-out', certificate], { stdio: 'ignore' })
+    const port = await freePort()
+    const [block = ''] = [...manual.matchAll(/```nginx\n(.*?)```/gs)].map(([, text]) => text).slice(-1)
+    const http = block
+      .replaceAll('listen 443', `listen 127.0.0.1:${port}`)
+      .replace(/\/etc\S+fullchain\.pem/, certificate)
+      .replace(/\/etc\S+privkey\.pem/, key)
+      .replace('127.0.0.1:3001', new URL(auth.url).host)
+      .replace('127.0.0.1:3000', new URL(business.url).host)
+    const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+      name => `${name}_temp_path ${folder}/${name};`,
+    )
+    const main = `daemon off; pid ${folder}/pid; error_log stderr crit;\nevents {}\n`
+    writeFileSync(join(folder, 'nginx.conf'), `${main}http { access_log off; ${paths.join(' ')}\n${http}}`)
+    proxy = spawn(nginx as string, ['-p', folder, '-c', join(folder, 'nginx.conf')], { stdio: 'ignore' })
+
+    const get = (host: string, path: string) =>
+      new Promise<{ status: number | undefined; hsts: unknown }>((resolve, reject) => {
+        const headers = { host, 'x-forwarded-for': '6.6.6.6', 'x-forwarded-proto': 'http' }
+        const options = { host: '127.0.0.1', port, path, headers, servername: host, rejectUnauthorized: false }
+        request({ ...options, agent: false }, answer => {
+          answer.resume()
+          resolve({ status: answer.statusCode, hsts: answer.headers['strict-transport-security'] })
+        })
+          .on('error', reject)
+          .end()
+      })
+    await until(() => get('a', '/health').catch(() => null))
+    expect((await get('api.example.com', '/data')).status).to.equal(401)
+    const account = await get('auth.example.com', '/account')
+    expect([account.status, account.hsts]).to.deep.equal([200, 'max-age=31536000'])
+    for (const [lines, path] of [
+      [business.lines, '/data'],
+      [auth.lines, '/account'],
+    ] as const) {
+      expect(lines.find(line => line['path'] === path)?.['address']).to.equal('127.0.0.1')
+    }
+  })
+})

@@ -1,0 +1,43 @@
+// docs/operations.md against what the services show and the command line takes.
+import { readFileSync } from 'node:fs'
+import { expect } from 'chai'
+import { parse } from 'yaml'
+import { closeServers, logIn, startAuth, startBusiness } from '../support/servers.ts'
+
+const text = readFileSync('docs/operations.md', 'utf8')
+
+describe('docs/operations.md', () => {
+  after(closeServers)
+
+  it('names no metric and no label that the services do not show', async () => {
+    const { url, internalUrl } = await startAuth()
+    const business = await startBusiness(internalUrl)
+    await fetch(`${business.url}/data`, { headers: { token: await logIn(url), connection: 'close' } })
+    const pages = await Promise.all(
+      [internalUrl, business.internalUrl].map(async address => (await fetch(`${address}/metrics`)).text()),
+    )
+    const shown = pages.join('\n')
+    const names = new Set([...text.matchAll(/\b(?:latchkey|nodejs)_[a-z0-9_]*[a-z0-9]/g)].map(([name]) => name))
+    const tables = ['latchkey_users', 'latchkey_tokens', 'latchkey_floors']
+    for (const name of names) {
+      if (!tables.includes(name)) expect(shown, name).to.include(`# TYPE ${name.replace(/_(count|bucket)$/, '')} `)
+    }
+    expect(names.size).to.be.above(10)
+    for (const [, label] of text.matchAll(/_(?:count|total|bucket)\{(\w+)[!=]/g)) expect(shown).to.include(`${label}="`)
+  })
+
+  it('has alerts that are YAML, each with a name of its own and an expression', () => {
+    const [, source = ''] = /```yaml\n(.*?)```/s.exec(text) ?? []
+    const { groups } = parse(source) as { groups: { rules: { alert: string; expr: string }[] }[] }
+    const rules = groups.flatMap(group => group.rules)
+    expect(new Set(rules.map(({ alert }) => alert)).size).to.equal(rules.length)
+    for (const { expr } of rules) expect(expr).to.match(/\w+_\w+/)
+  })
+
+  it('names no setting that there is not', () => {
+    const settings = readFileSync('.env.example', 'utf8')
+    const named = [...text.matchAll(/`([A-Z]+(?:_[A-Z]+)+)[`=]/g)].map(([, name]) => name as string)
+    const others = ['NODE_EXTRA_CA_CERTS', 'NAME_FILE', 'TOKEN_KEYS_FILE']
+    for (const name of named) if (!others.includes(name)) expect(settings, name).to.include(`#${name}=`)
+  })
+})

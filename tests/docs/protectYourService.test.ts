@@ -1,0 +1,571 @@
+// docs/protect-your-service.md done as it says: its files lifted out into empty folders, its examples run there as
+// processes in front of a real Auth and compared with Business itself.
+import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer, type Server, type ServerResponse } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, posix } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { openAuthClient } from '../../packages/client/authClient.ts'
+import { type FakeAuth, hold, startFakeAuth } from '../support/fakeAuth.ts'
+import { sendRaw } from '../support/raw.ts'
+import {
+  adminKey,
+  ask,
+  closeServers,
+  collectLog,
+  createClock,
+  logIn,
+  serviceKey,
+  startAuth,
+  startBusiness,
+} from '../support/servers.ts'
+
+const names = ['koa', 'express', 'fastify'] as const
+type Name = (typeof names)[number]
+
+const project = process.cwd()
+const text = readFileSync('docs/protect-your-service.md', 'utf8')
+const blocks = [...text.matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(([, language, code]) => ({ language, code }))
+const commands = blocks[0]?.code ?? ''
+const copied = [...commands.matchAll(/(?:services|shared)\/[\w/]+\.ts/g)].map(([file]) => file)
+
+const parent = mkdtempSync(join(tmpdir(), 'latchkey-protect-'))
+const folderOf = (name: string) => join(parent, `my ${name}`)
+
+/** An empty folder, then what the document says; its `npm install` is a link to the packages that it names. */
+function liftOut(name: Name): void {
+  const folder = folderOf(name)
+  mkdirSync(join(folder, 'node_modules'), { recursive: true })
+  const own = commands
+    .replace(/^SERVICE=.*\n/, '')
+    .replaceAll('koa.ts', `${name}.ts`)
+    .replace(/^npm install.*\n/m, '')
+  execFileSync('sh', ['-euc', own], { env: { ...process.env, SERVICE: folder } })
+  for (const { wanted } of packagesFor(name)) link(folder, wanted)
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+}
+
+function link(folder: string, wanted: string): void {
+  symlinkSync(join(project, 'node_modules', wanted), join(folder, 'node_modules', wanted))
+}
+
+/** As the `npm install` of the document names them. */
+function packagesFor(name: Name): { wanted: string; major: string }[] {
+  const installed = /^npm install (.*)$/m.exec(commands)?.[1]?.match(/\S+@\d+/g) ?? []
+  const framework = new RegExp(`\\b${name}@\\d+`).exec(text)?.[0] ?? ''
+  return [...installed.filter(one => !one.startsWith('koa@')), framework].map(one => {
+    const [wanted = '', major = ''] = one.split('@')
+    return { wanted, major }
+  })
+}
+
+interface Example {
+  process: ChildProcess
+  url: string
+  output(): string
+  ended: Promise<number | null>
+}
+
+const running = new Set<ChildProcess>()
+
+async function startExample(name: Name, authUrl: string): Promise<Example> {
+  const child = spawn(process.execPath, ['server.ts'], {
+    cwd: folderOf(name),
+    env: { PORT: '0', SERVICE_KEY: serviceKey, AUTH_INTERNAL_URL: authUrl },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  running.add(child)
+  let output = ''
+  const ended = once(child, 'close').then(([code]) => {
+    running.delete(child)
+    return code as number | null
+  })
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stderr.on('data', chunk => {
+      output += chunk
+    })
+    child.stdout.on('data', chunk => {
+      output += chunk
+      const port = /^listening .*?(?:port: |1:)(\d+)/m.exec(output)?.[1]
+      if (port) resolve(`http://127.0.0.1:${port}`)
+    })
+    ended.then(code => reject(new Error(`${name} ended with ${code}:\n${output}`)))
+  })
+  return { process: child, url, output: () => output, ended }
+}
+
+/** What a client can tell of GET /data with these header lines. The request id differs, and is checked here. */
+async function look(url: string, lines: string[]) {
+  const request = ['GET /data HTTP/1.1', 'Host: x', 'Connection: close', ...lines].join('\r\n')
+  const { status, headers, body } = await sendRaw(url, `${request}\r\n\r\n`, 3000)
+  const { requestId, ...members } = JSON.parse(body) as Record<string, unknown>
+  expect(headers.get('x-request-id')).to.match(/^[0-9a-f-]{36}$/)
+  if (status !== 200) expect(requestId).to.equal(headers.get('x-request-id'))
+  expect(headers.get('x-powered-by')).to.equal(null)
+  return {
+    status,
+    type: headers.get('content-type')?.split(';')[0],
+    challenge: headers.get('www-authenticate'),
+    retryAfter: headers.get('retry-after'),
+    cacheControl: headers.get('cache-control'),
+    members,
+  }
+}
+
+describe('docs/protect-your-service.md', () => {
+  const clock = createClock()
+  const examples = {} as Record<Name, Example>
+  let auth: Awaited<ReturnType<typeof startAuth>>
+  let business: Awaited<ReturnType<typeof startBusiness>>
+  let dead: string
+  let revoked: string
+  let good: string
+  let fake: FakeAuth
+
+  const issue = async (body: Record<string, unknown>) => {
+    const answer = await ask<{ token: string }>('POST', `${auth.internalUrl}/tokens`, adminKey, body)
+    expect(answer.status, answer.text).to.equal(201)
+    return answer.body.token
+  }
+  const callsToAuth = () => auth.lines.filter(({ path }) => path === '/validateToken').length
+
+  before(async () => {
+    for (const name of names) liftOut(name)
+    fake = await startFakeAuth()
+    auth = await startAuth({ now: clock.now })
+    business = await startBusiness(auth.internalUrl)
+    const start = async (name: Name) => {
+      examples[name] = await startExample(name, auth.internalUrl)
+    }
+    await Promise.all(names.map(start))
+    dead = await logIn(auth.url)
+    clock.advance(30_000)
+    revoked = await logIn(auth.url)
+    expect((await ask('POST', `${auth.url}/logout`, revoked)).status).to.equal(204)
+    good = await logIn(auth.url)
+  })
+
+  after(async () => {
+    for (const child of running) child.kill('SIGKILL')
+    await Promise.all([closeServers(), fake.stop()])
+    rmSync(parent, { recursive: true })
+  })
+
+  describe('the document', () => {
+    it('shows every example as it is', () => {
+      const shown = blocks.slice(1).filter(({ language }) => language !== 'console')
+      const files = [...names.map(name => `${name}.ts`), 'curl.sh']
+      expect(readdirSync('docs/examples')).to.have.members(files)
+      expect(shown.map(({ code }) => code)).to.deep.equal(
+        files.map(file => readFileSync(`docs/examples/${file}`, 'utf8')),
+      )
+    })
+
+    it('shows examples of less than 60 lines', () => {
+      for (const file of globSync('docs/examples/*')) {
+        expect(readFileSync(file, 'utf8').split('\n').length, file).to.be.below(61)
+      }
+    })
+
+    it('copies the files that the examples import, theirs, and no others', () => {
+      const needed = new Set<string>()
+      const add = (file: string): void => {
+        for (const [, path = ''] of readFileSync(file, 'utf8').matchAll(/from '(\.[^']+)'/g)) {
+          const imported = posix.join(posix.dirname(file), path)
+          if (!needed.has(imported)) add(imported)
+          needed.add(imported)
+        }
+      }
+      for (const name of names) add(`docs/examples/${name}.ts`)
+      expect(copied).to.have.members([...needed])
+    })
+
+    it('names the packages in the versions that are tested here', () => {
+      const { dependencies, devDependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
+      for (const name of names) {
+        expect(packagesFor(name).map(({ wanted }) => wanted)).to.deep.equal(['undici', 'zod', name])
+        for (const { wanted, major } of packagesFor(name)) {
+          expect({ ...dependencies, ...devDependencies }[wanted], wanted).to.match(new RegExp(`^\\^${major}\\.`))
+        }
+      }
+    })
+  })
+
+  describe('the client, lifted out', () => {
+    it('is loaded where there is nothing but its files, undici and zod, by modules of either kind', () => {
+      const folder = folderOf('client')
+      for (const wanted of ['undici', 'zod']) {
+        mkdirSync(join(folder, 'node_modules'), { recursive: true })
+        link(folder, wanted)
+      }
+      for (const file of copied) {
+        const target = join(folder, 'latchkey', file)
+        mkdirSync(join(target, '..'), { recursive: true })
+        writeFileSync(target, readFileSync(file))
+      }
+      writeFileSync(join(folder, 'package.json'), '{"type":"commonjs"}')
+      writeFileSync(join(folder, 'latchkey', 'package.json'), '{"type":"module"}')
+      const files = JSON.stringify(copied.map(file => `./latchkey/${file}`))
+      const load = {
+        'load.mjs': `await Promise.all(${files}.map(file => import(file)))`,
+        'load.cjs': `${files}.map(file => require(file))`,
+      }
+      for (const [file, source] of Object.entries(load)) {
+        writeFileSync(join(folder, file), source)
+        const { status, stderr } = spawnSync(process.execPath, [file], { cwd: folder, encoding: 'utf8', env: {} })
+        expect(stderr).to.equal('')
+        expect(status).to.equal(0)
+      }
+    })
+
+    it('is well typed and can be built there, with the settings that the document names', () => {
+      mkdirSync(join(parent, 'node_modules'))
+      link(parent, '@types') // for no more than types: an import finds no code there
+      const compilerOptions = {
+        ...{ module: 'nodenext', target: 'es2024', rewriteRelativeImportExtensions: true, types: ['node'] },
+        ...{ strict: true, noUncheckedIndexedAccess: true, skipLibCheck: true, rootDir: '.', outDir: 'built' },
+      }
+      writeFileSync(join(parent, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*/server.ts'] }))
+      const { stdout, status } = spawnSync(join(project, 'node_modules/.bin/tsc'), { cwd: parent, encoding: 'utf8' })
+      expect(stdout).to.equal('')
+      expect(status).to.equal(0)
+      expect(globSync('built/*/server.js', { cwd: parent })).to.have.lengthOf(3)
+    })
+
+    it('gets verdicts under whatever request id it is given', async () => {
+      const { log, lines } = collectLog('client')
+      const monotonicNow = () => performance.now()
+      const client = openAuthClient({ url: auth.internalUrl, key: serviceKey, log, monotonicNow })
+      for (const requestId of ['', 'req-1', 'x'.repeat(500), 'a b;c,d', 'ü\u{1f511}', 'a\r\nb: c', '"\t\0']) {
+        expect((await client.validate(good, { requestId })).authenticated, requestId).to.equal(true)
+      }
+      await client.close()
+      expect(lines).to.deep.equal([])
+    })
+  })
+
+  for (const name of names) {
+    describe(`${name}.ts`, () => {
+      /** Business's own answer, once the example has given the same. */
+      async function expectSame(lines: string[], linesForBusiness = lines) {
+        const expected = await look(business.url, linesForBusiness)
+        expect(await look(examples[name].url, lines)).to.deep.equal(expected)
+        return expected
+      }
+
+      it('serves a token that Auth admits, in either header form', async () => {
+        for (const line of [`Authorization: Bearer ${good}`, `authorization: bearer ${good}`, `Token: ${good}`]) {
+          const { status, members } = await expectSame([line])
+          expect(status).to.equal(200)
+          expect(members).to.deep.equal({ data: 'Hello, demo@example.com!' })
+        }
+      })
+
+      it('greets a guest', async () => {
+        const guest = await issue({ kind: 'fixed', ttlSeconds: 60 })
+        expect((await expectSame([`Token: ${guest}`])).members).to.deep.equal({ data: 'Hello, guest!' })
+      })
+
+      it('is 401 as Business is where there is no token', async () => {
+        for (const lines of [[], ['Authorization: Basic Z29vZDpnb29k'], [`Cookie: token=${good}`]]) {
+          const { status, challenge } = await expectSame(lines)
+          expect(status).to.equal(401)
+          expect(challenge).to.equal('Bearer realm="latchkey"')
+        }
+      })
+
+      it('is 401 as Business is for a malformed, an unknown, a dead and a revoked token', async () => {
+        for (const token of ['go od', '%', 'x'.repeat(3000), 'unknown', dead, revoked]) {
+          const { status, challenge, retryAfter } = await expectSame([`Authorization: Bearer ${token}`])
+          expect(status, token).to.equal(401)
+          expect(challenge).to.equal('Bearer realm="latchkey", error="invalid_token"')
+          expect(retryAfter).to.equal(null)
+        }
+      })
+
+      it('is 400 as Business is for two tokens', async () => {
+        const [bearer, token] = [`Authorization: Bearer ${good}`, `Token: ${good}`]
+        for (const lines of [
+          [bearer, token],
+          [bearer, bearer],
+          [token, token],
+        ]) {
+          expect((await expectSame(lines)).status).to.equal(400)
+        }
+      })
+
+      it('checks a path that does not exist, too', async () => {
+        expect(
+          (await sendRaw(examples[name].url, 'GET /no HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).status,
+        ).to.equal(401)
+      })
+
+      it('is 401 from the very next request on once a token is revoked', async () => {
+        const token = await logIn(auth.url)
+        expect((await look(examples[name].url, [`Token: ${token}`])).status).to.equal(200)
+        await ask('POST', `${auth.url}/logout`, token)
+        expect((await look(examples[name].url, [`Token: ${token}`])).status).to.equal(401)
+      })
+
+      it('extends a sliding token with each request', async () => {
+        const token = await logIn(auth.url)
+        for (let i = 0; i < 3; i++) {
+          clock.advance(20_000)
+          expect((await look(examples[name].url, [`Token: ${token}`])).status).to.equal(200)
+        }
+        good = await logIn(auth.url)
+      })
+
+      it('admits a single-use token for one of ten requests at once', async () => {
+        const token = await issue({ kind: 'single-use', ttlSeconds: 60 })
+        const answers = await Promise.all(
+          Array.from({ length: 10 }, () => look(examples[name].url, [`Token: ${token}`])),
+        )
+        expect(answers.map(({ status }) => status).sort()).to.deep.equal([200, ...Array(9).fill(401)])
+      })
+
+      it('admits no token that has a purpose', async () => {
+        const token = await issue({ kind: 'fixed', ttlSeconds: 60, purpose: 'download' })
+        expect((await expectSame([`Token: ${token}`])).status).to.equal(401)
+      })
+
+      it('shares few calls among 50 requests at once', async () => {
+        const { url } = examples[name]
+        const get = async () => (await fetch(`${url}/data`, { headers: { token: good } })).status
+        const getTogether = () => Promise.all(Array.from({ length: 50 }, get))
+        await getTogether() // opens the connections: they are not what is measured
+        const before = callsToAuth()
+        expect(await getTogether()).to.deep.equal(Array(50).fill(200))
+        expect(callsToAuth() - before).to.be.within(1, 20)
+      })
+
+      it('finishes what is under way on SIGTERM, and ends with 0', async () => {
+        fake.reset()
+        fake.behave(hold)
+        const { process, url, ended, output } = await startExample(name, fake.url)
+        const underWay = fetch(`${url}/data`, { headers: { token: 'good' } }) // its connection is kept alive
+        await fake.called(1)
+        process.kill('SIGTERM')
+        while (await accepts(url)) await sleep(10)
+        fake.calls[0]?.reply()
+        const answer = await underWay
+        expect(answer.status).to.equal(200)
+        expect(await answer.json()).to.deep.equal({ data: 'Hello, good!' })
+        const answeredAt = performance.now()
+        expect(await ended, output()).to.equal(0)
+        expect(performance.now() - answeredAt).to.be.below(2000)
+      })
+
+      it('does not start without a service key', async () => {
+        const { status, stderr } = spawnSync(process.execPath, ['server.ts'], {
+          cwd: folderOf(name),
+          env: { PORT: '0' },
+          encoding: 'utf8',
+        })
+        expect(status).to.equal(1)
+        expect(stderr).to.include('SERVICE_KEY is missing')
+      })
+    })
+  }
+
+  describe('curl.sh', () => {
+    const hasCurl = spawnSync('curl', ['--version']).error === undefined
+    const run = (token: string, env: Record<string, string> = {}) =>
+      new Promise<{ code: unknown; stdout: string }>(resolve => {
+        const given = {
+          PATH: process.env['PATH'],
+          SERVICE_KEY: serviceKey,
+          AUTH_INTERNAL_URL: auth.internalUrl,
+          ...env,
+        }
+        const child = execFile('docs/examples/curl.sh', { env: given }, (error, stdout) =>
+          resolve({ code: error === null ? 0 : error.code, stdout }),
+        )
+        child.stdin?.on('error', () => {}) // it may end before it has read
+        child.stdin?.end(token)
+      })
+    const codeOf = async (token: string, env?: Record<string, string>) => (await run(token, env)).code
+
+    before(function () {
+      if (!hasCurl) this.skip()
+    })
+
+    it('exits with 0 for a token that Auth admits, and prints the verdict', async () => {
+      for (const end of ['', '\n']) {
+        const { code, stdout } = await run(good + end)
+        expect(code).to.equal(0)
+        expect(JSON.parse(stdout)).to.include({ authenticated: true, username: 'demo@example.com' })
+      }
+    })
+
+    it('exits with 1 for every other', async () => {
+      const before = callsToAuth()
+      for (const token of [dead, revoked, 'unknown']) expect(await codeOf(token), token).to.equal(1)
+      expect(callsToAuth() - before).to.equal(3)
+    })
+
+    it('exits with 1 without asking for what is no token', async () => {
+      const before = callsToAuth()
+      const injected = `x","touch":false,"purpose":"p`
+      for (const token of ['', ' ', injected, `${good}"`, '$(id)', '`id`', '\\', 'a b', `\n${good}`]) {
+        expect(await codeOf(token), token).to.equal(1)
+      }
+      expect(callsToAuth()).to.equal(before)
+    })
+
+    it('exits with 2 where there is no verdict', async () => {
+      expect(await codeOf(good, { SERVICE_KEY: '' })).to.equal(2)
+      expect(await codeOf(good, { SERVICE_KEY: `${serviceKey}x` })).to.equal(2)
+      expect(await codeOf(good, { AUTH_INTERNAL_URL: 'http://127.0.0.1:1' })).to.equal(2)
+      expect(await codeOf(good, { AUTH_INTERNAL_URL: auth.url })).to.equal(2) // the public listener
+      expect(await codeOf(good, { PATH: '/nonexistent' })).to.not.equal(0)
+    })
+
+    it('exits with 2 for every answer but a verdict under 200, and follows no redirect', async () => {
+      const admission = '{"authenticated":true,"tokenId":"x"}'
+      let answer = { status: 200, body: admission }
+      const paths: string[] = []
+      const nonsense = await startNonsense((path, res) => {
+        paths.push(path)
+        res.writeHead(answer.status, { location: '/elsewhere' }).end(answer.body)
+      })
+      const env = { AUTH_INTERNAL_URL: nonsense.url }
+      expect(await codeOf(good, env)).to.equal(0)
+      for (const status of [201, 202, 301, 302, 307, 308, 401, 403, 404, 500, 503]) {
+        answer = { status, body: admission }
+        expect(await codeOf(good, env), String(status)).to.equal(2)
+      }
+      for (const body of [
+        '',
+        'true',
+        '{}',
+        '{"authenticated":"true"}',
+        '{"authenticated":1}',
+        `[${admission}]`,
+        '200',
+      ]) {
+        answer = { status: 200, body }
+        expect(await codeOf(good, env), body).to.equal(2)
+      }
+      answer = { status: 500, body: `${admission}\n200` }
+      expect(await codeOf(good, env)).to.equal(2)
+      expect(new Set(paths)).to.deep.equal(new Set(['/validateToken']))
+      nonsense.server.close()
+    })
+
+    it('exits with 2 in time where Auth says nothing, and asks no proxy', async () => {
+      let asked = 0
+      const silent = await startNonsense(() => asked++)
+      const startedAt = performance.now()
+      expect(await codeOf(good, { AUTH_INTERNAL_URL: silent.url })).to.equal(2)
+      expect(performance.now() - startedAt).to.be.below(2000)
+      expect(asked).to.equal(1)
+      expect(await codeOf(good, { http_proxy: silent.url, all_proxy: silent.url })).to.equal(0)
+      expect(asked).to.equal(1)
+      silent.server.closeAllConnections()
+      silent.server.close()
+    })
+
+    it('shows neither key nor token in a list of processes', async function () {
+      if (!existsSync('/proc/self/cmdline')) this.skip()
+      let seen: string[] = []
+      const looking = await startNonsense((_path, res) => {
+        const lines = globSync('/proc/[0-9]*/cmdline').map(readOrEmpty)
+        seen = lines.filter(line => line.startsWith('curl\0') || line.includes('curl.sh'))
+        res.end()
+      })
+      await codeOf(good, { AUTH_INTERNAL_URL: looking.url })
+      looking.server.close()
+      expect(seen.length).to.be.at.least(2)
+      expect(seen.join()).to.not.include(serviceKey).and.not.include(good)
+    })
+  })
+
+  describe('where Auth is down', () => {
+    before(() => auth.service.close())
+
+    for (const name of names) {
+      it(`${name}.ts is 503 with Retry-After as Business is, never 401, and needs no Auth to refuse what is no token`, async () => {
+        const lines = [`Token: ${good}`]
+        const expected = await look(business.url, lines)
+        expect(expected.status).to.equal(503)
+        expect(expected.retryAfter).to.match(/^[1-9]\d*$/)
+        expect(expected.challenge).to.equal(null)
+        for (const token of [good, dead, revoked]) {
+          expect(await look(examples[name].url, [`Token: ${token}`])).to.deep.equal(expected)
+        }
+        expect((await look(examples[name].url, [])).status).to.equal(401)
+      })
+    }
+
+    it('curl.sh exits with 2', async function () {
+      if (spawnSync('curl', ['--version']).error !== undefined) this.skip()
+      const env = { ...process.env, SERVICE_KEY: serviceKey, AUTH_INTERNAL_URL: auth.internalUrl }
+      expect(spawnSync('docs/examples/curl.sh', { env, input: good }).status).to.equal(2)
+    })
+
+    it('all serve again once it is back', async () => {
+      const { port } = new URL(auth.internalUrl)
+      const again = await startAuth({ env: { AUTH_INTERNAL_PORT: port } })
+      const token = await logIn(again.url)
+      for (const name of names) {
+        expect((await look(examples[name].url, [`Token: ${token}`])).status, name).to.equal(200)
+      }
+    })
+
+    for (const name of names) {
+      it(`${name}.ts has told of the outage once, and of no token and no key`, () => {
+        const output = examples[name].output()
+        expect(output.match(/Auth gives no verdict/g)).to.have.lengthOf(1)
+        expect(output.match(/Auth gives verdicts again/g)).to.have.lengthOf(1)
+        for (const secret of [good, dead, revoked, serviceKey]) expect(output).to.not.include(secret)
+      })
+    }
+  })
+})
+
+function accepts(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url)
+  return new Promise(resolve => {
+    const socket = connect(Number(port), hostname)
+    socket.on('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.on('error', () => resolve(false))
+  })
+}
+
+type Respond = (path: string, res: ServerResponse) => void
+
+async function startNonsense(respond: Respond): Promise<{ server: Server; url: string }> {
+  const server = createServer((req, res) => {
+    req.resume()
+    req.on('end', () => respond(req.url ?? '', res))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
+}
+
+/** A process may have ended since it was listed. */
+function readOrEmpty(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
+}

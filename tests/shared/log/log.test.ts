@@ -1,0 +1,644 @@
+// shared/log/log.ts, and what the services write with it: one JSON line per event, and never a secret.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { AppError } from '../../../shared/http/errors.ts'
+import { createListener } from '../../../shared/http/listener.ts'
+import { describeError, type LogFields, openLog } from '../../../shared/log/log.ts'
+import { sendRaw } from '../../support/raw.ts'
+import { collectLog, demo, post } from '../../support/servers.ts'
+
+const canary = /CANARY/i
+
+/** What the log writes, as it is written. */
+function openText(level: 'info' | 'debug' = 'info') {
+  const chunks: string[] = []
+  const stream = new Writable({
+    write(chunk, _encoding, done) {
+      chunks.push(String(chunk))
+      done()
+    },
+  })
+  return { log: openLog({ service: 'auth', level, stream }), text: () => chunks.join('') }
+}
+
+/** The one line that `event` with `fields` becomes. */
+function lineOf(fields?: LogFields, event = 'something happened'): Record<string, unknown> {
+  const { log, text } = openText()
+  log.info(event, fields)
+  expect(text()).to.match(/^[^\n]+\n$/)
+  return JSON.parse(text()) as Record<string, unknown>
+}
+
+/** An error as a parser or a driver makes it: with the input in members of its own. */
+function errorWithInput(message: string): Error {
+  return Object.assign(new Error(message), {
+    code: 'E_INPUT',
+    body: 'CANARY',
+    rawPacket: Buffer.from('CANARY'),
+    detail: 'Key (password)=(CANARY)',
+    config: { headers: { authorization: 'Bearer CANARY' } },
+    toJSON: () => 'CANARY',
+  })
+}
+
+describe('the log', () => {
+  it('writes one JSON line per event: time in UTC, level, service, event and fields', () => {
+    const { log, text } = openText('debug')
+    for (const level of ['error', 'warn', 'info', 'debug'] as const) log[level]('something happened', { count: 1 })
+    const lines = text().trimEnd().split('\n')
+    const parsed = lines.map(line => JSON.parse(line) as Record<string, unknown>)
+    expect(parsed.map(({ level }) => level)).to.deep.equal(['error', 'warn', 'info', 'debug'])
+    for (const { time, level, ...rest } of parsed) {
+      expect(rest).to.deep.equal({ service: 'auth', event: 'something happened', count: 1 })
+      expect(new Date(String(time)).toISOString()).to.equal(time)
+    }
+  })
+
+  it('writes nothing below its level', () => {
+    const { log, text } = openText('info')
+    log.debug('something happened')
+    expect(text()).to.equal('')
+  })
+
+  it('writes a line for every field, also one that JSON does not know', () => {
+    const fields = [{}, undefined, { a: undefined }, { a: Number.NaN }, { a: Symbol('a') }, { a: () => 1 }, { a: null }]
+    for (const field of fields) expect(lineOf(field)).to.include({ level: 'info', event: 'something happened' })
+  })
+
+  it('lets no field stand for its level, time, service or event', () => {
+    const spoof = { level: 'debug', time: 'never', service: 'other', event: 'other' }
+    for (const fields of [spoof, { ...spoof, message: 'other', fields: spoof, splat: [1] }]) {
+      const { time, ...line } = lineOf(fields)
+      expect(line).to.include({ level: 'info', service: 'auth', event: 'something happened' })
+      expect(new Date(String(time)).toISOString()).to.equal(time)
+    }
+    expect(lineOf(JSON.parse('{"__proto__":{"level":"debug"}}') as LogFields)).to.include({ level: 'info' })
+  })
+
+  const breaks: [what: string, text: string][] = [
+    ['CR LF', 'a\r\n{"level":"error"}'],
+    ['LF', 'a\nb'],
+    ['CR', 'a\rb'],
+    ['VT and FF', 'a\v\fb'],
+    ['NUL', 'a\0b'],
+    ['BS', 'a\b\b\bb'],
+    ['ESC', '\x1b[2J\x1b]0;title\x07\x1b[31mred'],
+    ['DEL', 'a\x7fb'],
+    ['CSI in one byte', 'a\x9b2Jb'],
+    ['NEL', 'a\x85b'],
+    ['U+2028 and U+2029', 'a\u2028b\u2029c'],
+    ['quotes', '","level":"error'],
+    ['half a surrogate pair', 'a\ud83db'],
+    ['percent signs', '%s %d %j %o'],
+  ]
+  const controls = /[^\P{Cc}\n]|[\u2028\u2029]/u
+  for (const [what, value] of breaks) {
+    it(`keeps ${what} in a field, a name or an event on one line, escaped`, () => {
+      const { log, text } = openText()
+      log.info('something happened', {
+        value,
+        nested: { deep: [value] },
+        [`name ${value}`]: 1,
+        error: new Error(value),
+      })
+      log.info(value)
+      expect(text()).not.to.match(controls)
+      const lines = text().trimEnd().split('\n')
+      expect(lines).to.have.length(2)
+      const [withFields, withEvent] = lines.map(line => JSON.parse(line) as Record<string, unknown>)
+      expect(withFields).to.deep.include({ value, nested: { deep: [value] }, [`name ${value}`]: 1, level: 'info' })
+      expect(withFields?.['error']).to.include({ message: value })
+      expect(withEvent).to.include({ event: value, level: 'info' })
+    })
+  }
+
+  it('caps long strings, wherever they are', () => {
+    const long = 'a'.repeat(100_000)
+    const capped = `${'a'.repeat(1000)}…`
+    const line = lineOf({ long, nested: { deep: [long] }, error: new Error(long, { cause: new Error(long) }) }, long)
+    expect(line).to.deep.include({ event: capped, long: capped, nested: { deep: [capped] } })
+    expect(line['error']).to.deep.equal({
+      name: 'Error',
+      message: capped,
+      cause: { name: 'Error', message: capped },
+    })
+  })
+
+  describe('of an error', () => {
+    it('writes its name, code and message, and those of its causes: no other member, whatever it is', () => {
+      const error = new AppError('unavailable', 'outer', { cause: errorWithInput('inner') })
+      const described = {
+        name: 'AppError',
+        code: 'unavailable',
+        message: 'outer',
+        cause: { name: 'Error', code: 'E_INPUT', message: 'inner' },
+      }
+      expect(describeError(error)).to.deep.equal(described)
+      expect(lineOf({ error })['error']).to.deep.equal(described)
+      expect(lineOf({ nested: [{ error }] })['nested']).to.deep.equal([{ error: described }])
+      expect(JSON.stringify(lineOf({ error: errorWithInput('alone') }))).not.to.match(canary)
+    })
+
+    it('writes no member of an error of many, and no code but a string', () => {
+      const many = new AggregateError([errorWithInput('one')], 'many')
+      expect(lineOf({ error: many })['error']).to.deep.equal({ name: 'AggregateError', message: 'many' })
+      const error = Object.assign(new Error('odd'), { code: { body: 'CANARY' } })
+      expect(lineOf({ error })['error']).to.deep.equal({ name: 'Error', message: 'odd' })
+    })
+
+    it('writes no more than the type of a cause that is no error', () => {
+      for (const cause of ['CANARY', { body: 'CANARY' }, ['CANARY'], null, 1]) {
+        const line = lineOf({ error: new Error('outer', { cause }) })
+        expect(line['error']).to.deep.equal({ name: 'Error', message: 'outer', cause: { name: typeof cause } })
+      }
+    })
+
+    it('comes to an end where an error is its own cause', () => {
+      const error = new Error('round')
+      error.cause = new Error('and', { cause: error })
+      expect(lineOf({ error })['error']).to.deep.include({ name: 'Error', message: 'round' })
+    })
+  })
+
+  it('of a handler that fails has the error and its stack, no other member, and the client is told nothing', async () => {
+    const { log, lines } = collectLog('auth')
+    const thrown = [
+      errorWithInput('handler failed'),
+      new AppError('unavailable', 'Try again.', { cause: errorWithInput('store failed') }),
+      Object.assign(errorWithInput('not for you'), { status: 404, expose: true, headers: { 'x-canary': 'CANARY' } }),
+      { body: 'CANARY', status: 200 },
+      'CANARY',
+      null,
+      undefined,
+    ]
+    const listener = createListener(
+      {
+        'GET /:index': [
+          ctx => {
+            throw thrown[Number(ctx['params'].index)]
+          },
+        ],
+      },
+      { name: 'test', portSetting: 'PORT', log, accessLog: 'off', monotonicNow: () => 0 },
+    )
+    const url = await listener.listen(0, '127.0.0.1')
+    for (let i = 0; i < thrown.length; i++) {
+      const answer = await fetch(`${url}/${i}`, { headers: { connection: 'close', authorization: 'Bearer CANARY' } })
+      expect(answer.status, `thrown ${i}`).to.equal(i === 1 ? 503 : 500)
+      expect(answer.headers.get('cache-control')).to.equal('no-store')
+      expect(answer.headers.get('x-request-id')).to.be.a('string')
+      expect([...answer.headers].join()).not.to.match(canary)
+      const body = (await answer.json()) as Record<string, unknown>
+      expect(body['detail']).to.equal(i === 1 ? 'Try again.' : 'Something went wrong here.')
+      expect(body).to.have.all.keys('type', 'title', 'status', 'detail', 'error', 'requestId')
+    }
+    await listener.close({ lameDuckMs: 0, drainMs: 1000 })
+    expect(JSON.stringify(lines)).not.to.match(canary)
+    expect(lines[0]).to.deep.include({
+      level: 'error',
+      event: 'request failed',
+      code: 'internal',
+      cause: { name: 'Error', code: 'E_INPUT', message: 'handler failed' },
+    })
+    expect(lines[0]?.['stack']).to.match(/^Error: handler failed\n\s+at /)
+    expect(lines[1]).to.deep.include({
+      level: 'warn',
+      code: 'unavailable',
+      cause: { name: 'Error', code: 'E_INPUT', message: 'store failed' },
+    })
+  })
+
+  describe('whose reader goes away', () => {
+    it('takes nothing with it, says so once on stderr and keeps nothing', async () => {
+      // 100 000 lines of 1 KB do not fit in 64 MB, should they be kept.
+      const script = `
+        import { openLog } from './shared/log/log.ts'
+        const log = openLog({ service: 'child', level: 'info', stream: process.stdout })
+        process.once('message', async () => {
+          for (let i = 0; i < 100_000; i++) {
+            log.info('something happened', { i, text: String(i).padEnd(1000, 'a'), error: new Error('an error') })
+            if (i % 100 === 0) await new Promise(resolve => setImmediate(resolve))
+          }
+          process.send('alive')
+          process.disconnect()
+        })
+        log.info('something happened')
+      `
+      const child = spawn(process.execPath, ['--max-old-space-size=64', '--input-type=module', '-e', script], {
+        cwd: new URL('../../..', import.meta.url),
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      })
+      let stderr = ''
+      child.stderr?.on('data', chunk => {
+        stderr = (stderr + chunk).slice(0, 1000)
+      })
+      const ended = once(child, 'close')
+      const messages: unknown[] = []
+      child.on('message', message => messages.push(message))
+      await once(child.stdout as NonNullable<typeof child.stdout>, 'data')
+      child.stdout?.destroy()
+      child.send('go')
+      const [code] = await ended
+      const told = 'The log of child has lost its reader (EPIPE): it is not written any more.\n'
+      expect({ code, messages, stderr }).to.deep.equal({ code: 0, messages: ['alive'], stderr: told })
+    })
+
+    it('is written to no more', async () => {
+      let writes = 0
+      const stream = new Writable({
+        write(_chunk, _encoding, done) {
+          writes++
+          done(Object.assign(new Error('the reader is gone'), { code: 'EPIPE' }))
+        },
+      })
+      const closed = once(stream, 'close').catch(() => {})
+      const complaints: string[] = []
+      const complain = (sentence: string) => void complaints.push(sentence)
+      const log = openLog({ service: 'auth', level: 'info', stream, complain })
+      log.info('something happened')
+      await closed
+      for (let i = 0; i < 10; i++) log.info('something happened')
+      expect(writes).to.equal(1)
+      expect(complaints).to.deep.equal(['The log of auth has lost its reader (EPIPE): it is not written any more.'])
+    })
+  })
+})
+
+describe('the log of both services', () => {
+  const serviceKey = 'log-service-key-0123456789-abcdefghijkl'
+  const env = {
+    ...process.env,
+    NODE_ENV: 'test',
+    SERVICE_KEY: serviceKey,
+    ADMIN_KEY: `${serviceKey}-admin`,
+    AUTH_PORT: '0',
+    AUTH_INTERNAL_PORT: '0',
+    BUSINESS_PORT: '0',
+    BUSINESS_INTERNAL_PORT: '0',
+    ACCESS_LOG: 'all',
+    LOG_LEVEL: 'debug',
+    TOKEN_TTL_SECONDS: '60',
+  }
+  const children: ChildProcess[] = []
+
+  afterEach(() => {
+    for (const child of children.splice(0)) child.kill('SIGKILL')
+  })
+
+  /** A service whose stdout nobody reads, yet; `stdout` is a file descriptor where it is something else. */
+  async function start(name: 'auth' | 'business', more: Record<string, string>, stdout: 'pipe' | number = 'pipe') {
+    const child = spawn(
+      'bash',
+      [
+        '-c',
+        'ulimit -S -f "$1"; exec "$0" "$2"',
+        process.execPath,
+        more['BLOCKS'] ?? 'unlimited',
+        `services/${name}/main.ts`,
+      ],
+      {
+        cwd: new URL('../../..', import.meta.url),
+        env: { ...env, ...more },
+        stdio: ['ignore', stdout, 'pipe', 'ipc'],
+      },
+    )
+    children.push(child)
+    const service = { child, stderr: '', addresses: {} as Record<string, string>, ended: once(child, 'close') }
+    child.stderr?.on('data', chunk => {
+      service.stderr += chunk
+    })
+    const [ready] = await Promise.race([once(child, 'message'), service.ended])
+    expect(ready, service.stderr).to.have.property('type', 'ready')
+    service.addresses = (ready as { addresses: Record<string, string> }).addresses
+    return service
+  }
+
+  const memoryOf = ({ pid }: ChildProcess) =>
+    Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+
+  const close = { connection: 'close' } // so that it ends at once
+
+  async function logIn(auth: string): Promise<string> {
+    const answer = await post(`${auth}/login`, demo, close)
+    expect(answer.status).to.equal(200)
+    return ((await answer.json()) as { token: string }).token
+  }
+
+  /** `count` requests over 50 connections, so that many share a call to Auth. Resolves once all are 200. */
+  async function getMany(url: string, path: string, count: number, headers = ''): Promise<void> {
+    const { hostname, port } = new URL(url)
+    const request = `GET ${path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: ${'r'.repeat(64)}\r\n${headers}\r\n`
+    let left = count
+    async function getSome(): Promise<void> {
+      const socket = connect(Number(port), hostname)
+      while (left > 0) {
+        left--
+        socket.write(request)
+        const [chunk] = (await once(socket, 'data')) as [Buffer]
+        expect(String(chunk)).to.match(/^HTTP\/1.1 200 /)
+      }
+      socket.destroy()
+    }
+    await Promise.all(Array.from({ length: 50 }, getSome))
+  }
+
+  const linesIn = (text: string) =>
+    text
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line) as LogFields)
+
+  /** 200 tokens each, and so many lines. */
+  async function validateMany(authInternal: string, calls: number): Promise<void> {
+    for (let call = 0; call < calls; call++) {
+      const body = { tokens: Array.from({ length: 200 }, () => 'malformed') }
+      const answer = await post(`${authInternal}/validateToken`, body, {
+        ...close,
+        authorization: `Bearer ${serviceKey}`,
+      })
+      expect(answer.status).to.equal(200)
+      await answer.text()
+    }
+  }
+
+  it('that nobody reads holds up no request and keeps a few MB; the rest is counted, and told to the reader who comes', async () => {
+    const auth = await start('auth', {})
+    const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
+    const business = await start('business', { AUTH_INTERNAL_URL: authInternal })
+    const businessUrl = business.addresses['business'] as string
+    const token = await logIn(authUrl)
+    const getData = (count: number) => getMany(businessUrl, '/data', count, `token: ${token}\r\n`)
+    await Promise.all([getData(9000), validateMany(authInternal, 100)])
+    await Promise.all([getData(9000), validateMany(authInternal, 100)])
+    const dropping = 'is not read as fast as it grows: lines are dropped.\n'
+    expect([auth.stderr, business.stderr]).to.deep.equal([
+      `The log of auth ${dropping}`,
+      `The log of business ${dropping}`,
+    ])
+    const before = [auth, business].map(({ child }) => memoryOf(child))
+    await Promise.all([getData(9000), validateMany(authInternal, 200)])
+    const after = [auth, business].map(({ child }) => memoryOf(child))
+    for (const i of [0, 1]) expect(after[i] as number, String(after)).to.be.below((before[i] as number) + 40)
+    const startedAt = performance.now()
+    await logIn(authUrl)
+    await getData(1)
+    expect(performance.now() - startedAt).to.be.below(2000)
+
+    for (const [{ child, ended, stderr }, requests] of [
+      [business, 27_001],
+      [auth, 402 + 27_001], // calls of Business included, of which each can be for one request
+    ] as const) {
+      let text = ''
+      child.stdout?.setEncoding('utf8').on('data', chunk => {
+        text += chunk
+      })
+      for (let waitedMs = 0; waitedMs < 5000 && !text.includes('"log lines dropped"'); waitedMs += 10) await sleep(10)
+      child.kill('SIGTERM') // which it passes on to its parent
+      child.send({ type: 'stop', reason: 'test' })
+      expect((await ended)[0], stderr).to.equal(0)
+      const lines = linesIn(text)
+      const told = lines.filter(({ event }) => event === 'log lines dropped')
+      expect(told).to.have.length(1)
+      expect(told[0]).to.include({ level: 'warn' })
+      expect(Number(told[0]?.['count'])).to.be.above(1000)
+      expect(lines.filter(({ event }) => event === 'request').length).to.be.below(requests)
+      // Of Business every line is known: its requests, that it listens and that it closes.
+      const all = lines.length - 1 + Number(told[0]?.['count'])
+      if (child === business.child) expect(all).to.be.within(requests + 2, requests + 3)
+      expect(lines.at(-1)).to.include({ event: 'closing' })
+    }
+  })
+
+  it('holds up nobody either where another process that has inherited its pipe makes that wait', async () => {
+    const script = `
+      import { spawnSync } from 'node:child_process'
+      import { openLog } from './shared/log/log.ts'
+      import { openOutput } from './shared/log/output.ts'
+      const log = openLog({ service: 'child', level: 'info', stream: openOutput(process.stdout) })
+      log.info('something happened')
+      spawnSync('true', { stdio: 'inherit' }) // libuv takes O_NONBLOCK from what is inherited
+      for (let i = 0; i < 100; i++) log.info('something happened', { text: 'a'.repeat(2000) })
+      setTimeout(() => process.send('alive'), 100)
+    `
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      cwd: new URL('../../..', import.meta.url),
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    })
+    children.push(child)
+    const first = await Promise.race([once(child, 'message'), sleep(5000)])
+    expect(first).to.deep.equal(['alive', undefined])
+  })
+
+  it('ends in time where nobody reads it', async () => {
+    const auth = await start('auth', {})
+    await validateMany(String(auth.addresses['authInternal']), 10)
+    const startedAt = performance.now()
+    auth.child.send({ type: 'stop', reason: 'test' })
+    expect((await auth.ended)[0], auth.stderr).to.equal(0)
+    expect(performance.now() - startedAt).to.be.below(6000)
+  })
+
+  it('with a reader that went away goes on without', async () => {
+    const auth = await start('auth', {})
+    auth.child.stdout?.destroy()
+    for (let i = 0; i < 3; i++) await logIn(String(auth.addresses['auth']))
+    expect(auth.stderr).to.equal('The log of auth has lost its reader (EPIPE): it is not written any more.\n')
+    auth.child.send({ type: 'stop', reason: 'test' })
+    expect((await auth.ended)[0]).to.equal(0)
+  })
+
+  it('in a file on a full disk holds up no request; there is room again, and half a line is made whole', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'latchkey-log-'))
+    const path = join(folder, 'log')
+    const fd = openSync(path, 'a')
+    try {
+      // EFBIG instead of ENOSPC: the same to who writes, and it needs no disk of its own.
+      const auth = await start('auth', { BLOCKS: '64' }, fd)
+      const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
+      await validateMany(authInternal, 250)
+      expect(readFileSync(path).length).to.equal(65_536)
+      expect(auth.stderr).to.equal('The log of auth is not read as fast as it grows: lines are dropped.\n')
+      await logIn(authUrl)
+      await once(spawn('prlimit', ['--pid', String(auth.child.pid), '--fsize=unlimited:']), 'close')
+      for (let waitedMs = 0; waitedMs < 5000 && !readFileSync(path, 'utf8').includes('dropped"'); waitedMs += 50)
+        await sleep(50)
+      await logIn(authUrl)
+      auth.child.send({ type: 'stop', reason: 'test' })
+      expect((await auth.ended)[0], auth.stderr).to.equal(0)
+      const lines = linesIn(readFileSync(path, 'utf8'))
+      expect(lines.filter(({ event }) => event === 'log lines dropped')).to.have.length(1)
+      expect(lines.at(-1)).to.include({ event: 'closing' })
+      expect(lines.filter(({ event }) => event === 'login succeeded')).to.have.length(1)
+    } finally {
+      closeSync(fd)
+      rmSync(folder, { recursive: true })
+    }
+  })
+
+  it('is complete where it is read: the last line is that the service closes', async () => {
+    const auth = await start('auth', {})
+    let text = ''
+    auth.child.stdout?.setEncoding('utf8').on('data', chunk => {
+      text += chunk
+    })
+    await validateMany(String(auth.addresses['authInternal']), 20)
+    auth.child.send({ type: 'stop', reason: 'test' })
+    await auth.ended
+    const lines = linesIn(text)
+    expect(lines.filter(({ event }) => event === 'token refused')).to.have.length(4000)
+    expect(lines.at(-1)).to.include({ event: 'closing', reason: 'test' })
+  })
+})
+
+describe('the log of Auth', () => {
+  const password = 'CANARY-PW-7d1f0a'
+  const serviceKey = 'CANARY-KEY-0123456789-abcdefghijklmnop'
+  const previousKey = 'CANARY-OLD-KEY-0123456789-abcdefghijklm'
+  const json = { 'content-type': 'application/json' }
+  const form = { 'content-type': 'application/x-www-form-urlencoded' }
+  let output = ''
+  const tokens: string[] = []
+
+  before('a run of everything that carries a secret, on the real process', async () => {
+    const settings = {
+      DEMO_PASSWORD: password,
+      SERVICE_KEY: serviceKey,
+      ADMIN_KEY: `${serviceKey}-admin`,
+      SERVICE_KEY_PREVIOUS: previousKey,
+    }
+    const listeners = {
+      AUTH_PORT: '0',
+      AUTH_INTERNAL_PORT: '0',
+      LOG_LEVEL: 'debug',
+      ACCESS_LOG: 'all',
+      NODE_ENV: 'test',
+    }
+    const child = spawn(process.execPath, ['services/auth/main.ts'], {
+      cwd: new URL('../../..', import.meta.url),
+      env: { ...process.env, ...settings, ...listeners },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const ended = once(child, 'close')
+    const listening = new Promise<LogFields>(resolve => {
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.setEncoding('utf8').on('data', chunk => {
+          output += chunk
+          const line = /^.*"event":"listening".*$/m.exec(output)?.[0]
+          if (line) resolve(JSON.parse(line) as LogFields)
+        })
+      }
+    })
+    try {
+      const ready = await Promise.race([listening, ended])
+      if (Array.isArray(ready)) throw new Error(`Auth ended with ${ready[0]}: ${output}`)
+      await useSecrets(String(ready['auth']), String(ready['authInternal']))
+      child.kill('SIGTERM')
+      const [code] = await ended
+      expect(code, output).to.equal(0)
+    } finally {
+      child.kill('SIGKILL')
+    }
+  })
+
+  /** Everything a client can do with a secret, well and badly. */
+  async function useSecrets(auth: string, authInternal: string): Promise<void> {
+    async function post(url: string, headers: Record<string, string>, body = ''): Promise<string> {
+      const answer = await fetch(url, { method: 'POST', headers: { connection: 'close', ...headers }, body })
+      const text = await answer.text()
+      if (answer.status >= 400) expect(text).not.to.match(canary)
+      return text
+    }
+    const login = (body: string, headers: Record<string, string> = json) => post(`${auth}/login`, headers, body)
+    async function logIn(): Promise<string> {
+      const { token } = JSON.parse(await login(JSON.stringify({ ...demo, password }))) as { token: string }
+      tokens.push(token)
+      return token
+    }
+    const logout = (headers: Record<string, string>, query = '') => post(`${auth}/logout${query}`, headers)
+    const validate = (body: string, key = serviceKey) =>
+      post(`${authInternal}/validateToken`, { ...json, authorization: `Bearer ${key}` }, body)
+
+    const [first, second, third] = [await logIn(), await logIn(), await logIn()]
+    const { token } = JSON.parse(await login(new URLSearchParams({ ...demo, password }).toString(), form)) as {
+      token: string
+    }
+    tokens.push(token)
+    await login(JSON.stringify({ ...demo, password: `${password}-wrong` }))
+    await login(JSON.stringify({ username: password, password }))
+    await login(`{"username":"${demo.username}","password":"${password}" oops}`)
+    await login(`{"username":"${demo.username}","password":"${password}","__proto__":{"${password}":1}}`)
+    await login(JSON.stringify({ ...demo, password: [password] }))
+    await login(JSON.stringify({ ...demo, password, passwordAgain: password }))
+    await login(JSON.stringify({ ...demo, password: password.repeat(2000) }))
+    await login(JSON.stringify({ ...demo, password }), form)
+    await login(JSON.stringify({ ...demo, password }), { 'content-type': `text/${password}` })
+    await login(JSON.stringify({ ...demo, password }), { ...json, 'content-encoding': password })
+    await login(`username=${password}&password[${password}]=${password}`, form)
+    await validate(JSON.stringify({ token: first }))
+    await validate(JSON.stringify({ tokens: [first, second, password, `${first}x`] }), previousKey)
+    await validate(JSON.stringify({ tokens: [first, { token: second }] }))
+    await validate(`{"token":"${first}"`)
+    await validate(JSON.stringify({ token: first }), `${serviceKey}-wrong`)
+    await validate(JSON.stringify({ token: first }), second)
+    await logout({ token: first })
+    await validate(JSON.stringify({ token: first }))
+    await logout({ authorization: `Bearer ${second}` })
+    await logout({ authorization: `Bearer ${second}` })
+    await logout({ authorization: `Bearer ${third}`, token: third })
+    await logout({ authorization: `Bearer ${third} ${password}` })
+    await logout({ authorization: `Basic ${password}`, cookie: `token=${third}` })
+    await logout({ authorization: `Bearer ${serviceKey}` })
+    await logout({}, `?token=${third}&password=${password}`)
+    const malformed = [`Authorization: Bearer ${third}\r\n ${password}`, `X-A: ${password.repeat(2000)}`]
+    for (const header of malformed) {
+      await sendRaw(auth, `POST /logout HTTP/1.1\r\nHost: auth\r\n${header}\r\n\r\n`, 5000)
+    }
+    await sendRaw(auth, `${password} ${third}\r\n\r\n`, 5000)
+    // A client that goes away in the middle of its body.
+    const half = `POST /login HTTP/1.1\r\nHost: auth\r\nContent-Length: 500\r\nContent-Type: application/json\r\n\r\n`
+    await sendRaw(auth, `${half}{"password":"${password}",`, 100)
+  }
+
+  const lines = () =>
+    output
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line) as Record<string, unknown>)
+
+  it('is lines of JSON, each with its time, level, service and event, and nothing else is written', () => {
+    for (const line of lines()) {
+      expect(line).to.include.all.keys('time', 'level', 'service', 'event')
+      expect(line['level']).to.be.oneOf(['error', 'warn', 'info', 'debug'])
+      expect(line['service']).to.equal('auth')
+    }
+  })
+
+  it('tells of every log in, token and request', () => {
+    const events = new Set(lines().map(({ event }) => event))
+    const expected = ['login succeeded', 'login failed', 'token issued', 'token slid', 'token refused', 'token revoked']
+    expect([...events]).to.include.members([...expected, 'request', 'listening', 'closing'])
+    const statuses = lines().flatMap(({ event, status }) => (event === 'request' ? [status] : []))
+    expect(statuses).to.include.members([200, 204, 400, 401, 413, 415])
+    expect(lines().filter(({ level }) => level === 'error')).to.deep.equal([])
+  })
+
+  it('has no password, no token and no key in it, right or wrong, well-formed or not', () => {
+    expect(tokens).to.have.length(4)
+    for (const line of output.split('\n')) {
+      expect(line).not.to.match(canary)
+      for (const token of tokens) expect(line).not.to.include(token.slice(7))
+    }
+  })
+
+  it('has no credentials in it by any other name: Authorization, cookie, hash', () => {
+    for (const line of output.split('\n'))
+      expect(line).not.to.match(/authorization|bearer|basic|cookie|bcrypt|\$2[aby]\$/i)
+  })
+})

@@ -1,0 +1,47 @@
+// .env.example: made from the settings, and good as it is.
+import { cpSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseEnv } from 'node:util'
+import { expect } from 'chai'
+import { makeEnvExample } from '../../tools/envExample.ts'
+import { readAuthConfig } from '../../services/auth/config.ts'
+import { readBusinessConfig } from '../../services/business/config.ts'
+import { adminKey, serviceKey } from '../support/servers.ts'
+import { cleanUp, copyOfProject, runStartServer } from '../support/startServer.ts'
+
+const text = readFileSync('.env.example', 'utf8')
+
+describe('.env.example', () => {
+  after(cleanUp)
+
+  it('is what the settings say; otherwise: npm run env-example', () => {
+    expect(text).to.equal(makeEnvExample())
+  })
+
+  it('has every setting of the README, each once', () => {
+    const table = readFileSync('README.md', 'utf8').split('## Settings')[1]?.split('\n## ')[0] as string
+    const named = [...table.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, name]) => name as string)
+    const listed = [...text.matchAll(/^#([A-Z_]+)=/gm)].map(([, name]) => name as string)
+    expect(listed).to.include.members(named.filter(name => name !== 'PORT'))
+    expect(new Set(listed).size).to.equal(listed.length)
+  })
+
+  it('shows defaults that mean what leaving them out means, and no secret', () => {
+    const shown = parseEnv(text.replace(/^#(?=[A-Z_]+=)/gm, ''))
+    const keys = { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey }
+    expect(readAuthConfig({ ...shown, ...keys })).to.deep.equal(readAuthConfig(keys))
+    expect(readBusinessConfig({ ...shown, ...keys })).to.deep.equal(readBusinessConfig(keys))
+    for (const [name, value] of Object.entries(shown)) if (/_KEYS?$|PASSWORD$/.test(name)) expect(value).to.equal('')
+  })
+
+  it('starts the pair as it is, copied to .env', async () => {
+    const folder = copyOfProject()
+    cpSync('.env.example', join(folder, '.env'))
+    const run = runStartServer({ folder, env: { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined } })
+    const { business } = await run.ready
+    expect((await fetch(`${business}/ready`)).status).to.equal(200)
+    const completed = readFileSync(join(folder, '.env'), 'utf8')
+    expect(completed.startsWith(text)).to.equal(true)
+    expect(Object.keys(parseEnv(completed))).to.have.members(['SERVICE_KEY', 'ADMIN_KEY'])
+  })
+})

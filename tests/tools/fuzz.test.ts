@@ -1,0 +1,69 @@
+// Requests that no client would send; npm run fuzz sends more. The seed is fixed, so that a failure repeats.
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import { expect } from 'chai'
+import { fuzz } from '../../tools/fuzz.ts'
+import { openRealTargets, openTargets } from '../support/fuzzTargets.ts'
+import { layouts } from '../support/realPair.ts'
+import { cleanUp } from '../support/startServer.ts'
+
+describe('whatever is sent', function () {
+  this.timeout(120_000)
+
+  /** How often each status was answered. */
+  async function drive(tokenFormat: 'opaque' | 'jwt', requests: number): Promise<Record<string, number>> {
+    const { targets, logIn, problems, close } = await openTargets({ tokenFormat })
+    const { statuses, faults } = await fuzz(targets, { requests, seed: 20261120, atOnce: 16, logIn })
+    expect(faults).to.deep.equal([])
+    expect(problems()).to.deep.equal([])
+    await close()
+    return statuses
+  }
+
+  it('is answered without a fault, a crash, a secret in the log or a trace on Object.prototype', async () => {
+    const [statuses, ofJwts] = await Promise.all([drive('opaque', 9500), drive('jwt', 500)])
+    // It has come further than the parser: good, refused and unknown are all among them, and a dialect's own.
+    expect(statuses).to.include.keys('200', '201', '204', '400', '401', '404', '405', '409', '415', '422')
+    expect(ofJwts).to.include.keys('200', '204', '401')
+  })
+})
+
+describe('a real pair', function () {
+  this.timeout(120_000)
+  after(cleanUp)
+
+  for (const layout of layouts) {
+    it(`neither ends nor stops answering for clients that pipeline, break off and do not read: ${layout}`, async () => {
+      const { targets, logIn, problems, close } = await openRealTargets(layout)
+      const seed = 20261129
+      const options = { requests: 2500, seed, atOnce: 48, logIn, client: 'rude', withinMs: 10_000 } as const
+      const { statuses, faults } = await fuzz(targets, options)
+      expect([...faults, ...problems()], `seed ${seed}`).to.deep.equal([])
+      expect(statuses).to.include.keys('200', '400', '404')
+      await close()
+    })
+  }
+})
+
+describe('the fuzzer', () => {
+  it('answers an option that it does not know with a sentence', () => {
+    const { status, stderr } = spawnSync(process.execPath, ['tools/fuzz.ts', '--sed', '1'], { encoding: 'utf8' })
+    expect(status).to.equal(2)
+    expect(stderr).to.include('--sed').and.include('Usage: ')
+    expect(stderr).to.not.match(/^\s+at /m)
+  })
+
+  it('takes it for a fault that a whole request is not answered', async () => {
+    const server = createServer(socket => socket.once('data', () => socket.resetAndDestroy())).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const operations = [{ method: 'GET', path: '/', query: [], bodies: {} }]
+    const logIn = async () => ({ username: 'a', password: 'b', tokens: ['c'] })
+    const options = { requests: 10, seed: 1, atOnce: 1, logIn }
+    const { statuses, faults } = await fuzz([{ url: `http://127.0.0.1:${port}`, operations }], options)
+    expect(statuses).to.deep.equal({ none: 10 })
+    expect(faults.length).to.be.within(5, 10) // some were broken on purpose
+    server.close()
+  })
+})

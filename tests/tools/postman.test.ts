@@ -1,0 +1,219 @@
+// The Postman collection: complete in itself, and run by newman against the real pair. And the Flow, as far as it can be
+// judged without the app: its structure.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { expect } from 'chai'
+import newman, { type NewmanRunSummary } from 'newman'
+import { parse } from 'yaml'
+import { makeFlowFiles } from '../../tools/postmanFlow.ts'
+import { adminKey, serviceKey } from '../support/servers.ts'
+import { cleanUp, runStartServer } from '../support/startServer.ts'
+
+interface Item {
+  id: string
+  name: string
+  item?: Item[]
+  event?: { listen: string; script: { exec: string[] } }[]
+  request?: {
+    method: string
+    description?: string
+    auth?: unknown
+    url: { raw: string; host: string[]; path: string[] }
+  }
+  response?: { name: string; code: number; body: string }[]
+}
+
+const collectionFile = 'postman/Latchkey.postman_collection.json'
+const environmentFile = 'postman/Latchkey local.postman_environment.json'
+const collection = JSON.parse(readFileSync(collectionFile, 'utf8')) as { item: Item[]; variable: { key: string }[] }
+const environment = JSON.parse(readFileSync(environmentFile, 'utf8')) as {
+  values: Value[]
+}
+const keys = { serviceKey, adminKey }
+const newmanMs = 240_000 // on a machine that does other things as well
+const ttl = '10' // seconds: the last folder waits for as long, and a busy machine needs some between two requests
+const requests = collection.item.flatMap(({ item }) => item ?? [])
+
+describe('the Postman collection', () => {
+  after(cleanUp)
+
+  it('passes in newman against the real pair, from the first request to the last', async function () {
+    this.timeout(newmanMs)
+    const { business, auth, authInternal } = await runStartServer({ env: { TOKEN_TTL_SECONDS: ttl } }).ready
+    const { failures, stats, executed } = await runNewman({ business, auth, authInternal, ...keys })
+    expect(failures).to.deep.equal([])
+    expect([...new Set(executed)]).to.have.members(requests.map(({ name }) => name))
+    expect(stats.assertions.total).to.be.at.least(requests.length)
+  })
+
+  it('passes in newman with the environment as it is shipped: without a key, requests that need it are skipped', async function () {
+    this.timeout(newmanMs)
+    const { business, auth, authInternal } = await runStartServer({ env: { TOKEN_TTL_SECONDS: ttl } }).ready
+    const { failures, passed, executed } = await runNewman({ business, auth, authInternal })
+    expect(failures).to.deep.equal([])
+    const needing = requests.filter(({ request }) => /serviceKey|adminKey/.test(JSON.stringify(request?.auth)))
+    expect(needing).to.have.length.above(10)
+    for (const { name } of needing) expect(executed).to.not.include(name)
+    expect(passed).to.be.above(100)
+  })
+
+  it('passes in newman where one address serves both and nobody reaches the internal listener', async function () {
+    this.timeout(newmanMs)
+    const env = { PORT: '0', HOST: '127.0.0.1', TOKEN_TTL_SECONDS: ttl }
+    const { business } = await runStartServer({ env }).ready
+    const { failures, stats, executed } = await runNewman({ business, auth: business, authInternal: '', ...keys })
+    expect(failures).to.deep.equal([])
+    expect(stats.requests.total).to.be.above(50)
+    expect(executed.filter(name => /Validate|Issue|Metrics/.test(name)).length).to.be.below(3)
+  })
+
+  it('says of every request what it shows, and tests it', () => {
+    for (const { name, request, event } of requests) {
+      expect(request?.description, name).to.match(/\w/)
+      expect(event?.find(({ listen }) => listen === 'test')?.script.exec.join('\n'), name).to.include('pm.test(')
+    }
+  })
+
+  it('has saved examples for every route, each a body that parses', () => {
+    const routes = new Set(requests.map(({ request }) => request?.url.path.join('/')))
+    const shown = requests.filter(({ response = [] }) => response.length > 0)
+    const withoutProse = ['health', 'ready', 'nowhere', 'metrics', 'openapi.json']
+    expect([...new Set(shown.map(({ request }) => request?.url.path.join('/'))), ...withoutProse]).to.have.members([
+      ...routes,
+    ])
+    for (const { response = [] } of shown) for (const { body } of response) if (body) JSON.parse(body)
+  })
+
+  it('has a request for every route of docs/http-api.md but the pages, a stream without end and what only a JWT mode has', () => {
+    const documented = [...readFileSync('docs/http-api.md', 'utf8').matchAll(/^\| `([A-Z]+) \/(\S*)`/gm)]
+    const routes = documented.map(([, method, path]) =>
+      `${method} /${path}`.replace('ANY', 'GET').replace('/{*path}', ''),
+    )
+    const shape = (route: string) => route.replace(/(\/admin\/users|\/sessions|\/tokens)\/(?!expired)[^/\s]+/, '$1/:id')
+    const sent = requests.map(({ request }) => shape(`${request?.method} /${request?.url.path.join('/')}`))
+    const missing = [...new Set(routes)].filter(route => !sent.includes(route))
+    const pages = ['/docs', '/redoc', '/docs/:file', '/console', '/console/:file', '/account', '/.well-known/jwks.json']
+    expect(missing.filter(route => ![...pages, '/events'].includes(route.replace('GET ', '')))).to.deep.equal([])
+  })
+
+  it('uses no variable that neither it nor the environment has, and every id once', () => {
+    const known = [...collection.variable, ...environment.values].map(({ key }) => key)
+    const used = [...JSON.stringify(collection).matchAll(/\{\{(\w+)\}\}/g)].map(([, name]) => name as string)
+    expect(known).to.include.members([...new Set(used)])
+    const ids = requests.map(({ id }) => id)
+    expect(new Set(ids).size).to.equal(ids.length)
+  })
+
+  it('ships no keys', () => {
+    for (const name of ['serviceKey', 'adminKey']) {
+      expect(environment.values.find(({ key }) => key === name)).to.include({ type: 'secret', value: '' })
+    }
+  })
+
+  it('has environments for local, compose and Heroku with the same variables, and in the last two no secrets', () => {
+    for (const place of ['compose', 'Heroku']) {
+      const { name, values } = readJson<{ name: string; values: Value[] }>(fileOf(place))
+      expect(name).to.equal(`Latchkey ${place}`)
+      expect(values.map(({ key, type }) => [key, type])).to.deep.equal(environment.values.map(v => [v.key, v.type]))
+      for (const { type, value } of values) if (type === 'secret') expect(value).to.equal('')
+      expect(values.find(({ key }) => key === 'authInternalUrl')?.value).to.equal('')
+    }
+  })
+})
+
+describe('the Postman Flow', () => {
+  const [flowFile = ''] = readdirSync('postman/flows').map(name => `postman/flows/${name}`)
+  const text = readFileSync(flowFile, 'utf8')
+  const { flow, ...file } = JSON.parse(text) as { name: string; version: number; flow: Flow }
+  const blocks = Object.entries(flow.nodes)
+  const requestBlocks = blocks.filter(([, { type }]) => type === 'task/http-request@2')
+
+  it('is what tools/postmanFlow.ts makes of the collection (node tools/postmanFlow.ts)', () => {
+    for (const [path, content] of makeFlowFiles()) expect(readFileSync(path, 'utf8'), path).to.equal(content)
+  })
+
+  it('holds nothing that files of the app have not been seen to hold, and does not claim to be one', () => {
+    expect(text).not.to.include('_postman_exported_')
+    expect(file).to.have.all.keys('version', 'name', 'description', 'lockbox', 'info')
+    expect(blocks.map(([, { type }]) => type)).to.have.members([
+      'ev/endpoint@3',
+      ...requestBlocks.map(() => 'task/http-request@2'),
+    ])
+    for (const [id] of [...blocks, ...Object.entries(flow.connections)]) expect(id).to.match(/^[\w-]{8}$/)
+  })
+
+  it('refers to requests and to an environment that exist', () => {
+    for (const [, { config }] of requestBlocks) {
+      expect(existsSync(config.element?.path as string), config.element?.path).to.equal(true)
+      expect(existsSync(config.environment as string)).to.equal(true)
+      expect(config).to.include({ ignoreTestResults: false, scriptsModifyEnvVars: true })
+      const request = parse(readFileSync(config.element?.path as string, 'utf8')) as { name: string; method: string }
+      expect(request).to.include({ name: config.element?.name, method: config.element?.method })
+    }
+  })
+
+  it('is one row: every id once, every connection between blocks, every block reached from the start', () => {
+    const ids = [...text.matchAll(/^ {6}"([\w-]{8})": \{$/gm)].map(([, id]) => id)
+    expect(new Set(ids).size).to.equal(ids.length)
+    expect(ids).to.have.length(blocks.length + Object.keys(flow.connections).length)
+    const reached = new Set(blocks.filter(([, { type }]) => type === 'ev/endpoint@3').map(([id]) => id))
+    expect(reached.size).to.equal(1)
+    for (const { source, sourcePort, target, targetPort } of Object.values(flow.connections)) {
+      expect([...(flow.nodes[source] ? [] : [source]), ...(flow.nodes[target] ? [] : [target])]).to.deep.equal([])
+      expect(sourcePort).to.equal(flow.nodes[source]?.type === 'ev/endpoint@3' ? 'data' : 'success')
+      expect(targetPort).to.equal('AI')
+      expect(reached.has(source) && !reached.has(target)).to.equal(true)
+      reached.add(target)
+    }
+    expect([...reached]).to.have.members(blocks.map(([id]) => id))
+  })
+})
+
+interface Value {
+  key: string
+  type: string
+  value: string
+}
+
+interface Flow {
+  nodes: Record<
+    string,
+    { type: string; config: { element?: { name: string; method: string; path: string }; environment?: string } }
+  >
+  connections: Record<string, { source: string; sourcePort: string; target: string; targetPort: string }>
+}
+
+function readJson<T>(path: string): T {
+  return JSON.parse(readFileSync(path, 'utf8')) as T
+}
+
+function fileOf(place: string): string {
+  return `postman/Latchkey ${place}.postman_environment.json`
+}
+
+/** Without keys they are as the environment has them: empty. */
+async function runNewman({
+  business: businessUrl,
+  auth: authUrl,
+  authInternal: authInternalUrl,
+  ...keys
+}: Record<'business' | 'auth' | 'authInternal', string> & Partial<Record<'serviceKey' | 'adminKey', string>>) {
+  const values = { businessUrl, authUrl, authInternalUrl, ...keys }
+  const { run } = await new Promise<NewmanRunSummary>((resolve, reject) => {
+    newman.run(
+      {
+        collection: collectionFile,
+        environment: environmentFile,
+        envVar: Object.entries(values).map(([key, value]) => ({ key, value })),
+        reporters: [],
+      },
+      (error, summary) => (error ? reject(error) : resolve(summary)),
+    )
+  })
+  return {
+    failures: run.failures.map(({ source, error }) => `${source?.name}: ${error.test ?? ''} ${error.message}`),
+    stats: run.stats,
+    /** Names of the requests that were sent. A skipped one has no answer. */
+    executed: run.executions.filter(({ response }) => response !== undefined).map(({ item }) => item.name),
+    passed: (run.stats.assertions.total ?? 0) - (run.stats.assertions.failed ?? 0),
+  }
+}

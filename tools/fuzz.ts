@@ -1,0 +1,352 @@
+// Requests that no client would send, made from the OpenAPI documents and from broken bytes, and clients that behave like
+// none: a seed repeats them. npm run fuzz -- --help
+import { connect } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { createRandom } from '../tests/support/random.ts'
+import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
+
+export interface FuzzTarget {
+  url: string
+  /** Those of the OpenAPI document that this listener has. */
+  operations: FuzzOperation[]
+}
+
+export interface FuzzOperation {
+  method: string
+  /** `/users/{id}` */
+  path: string
+  /** Names of what its query may have. */
+  query: string[]
+  /** Of its body, by media type; none where it has none. */
+  bodies: Record<string, Schema>
+}
+
+/** As much of JSON Schema as is read here. */
+export interface Schema {
+  type?: string | string[]
+  enum?: unknown[]
+  anyOf?: Schema[]
+  properties?: Record<string, Schema>
+  items?: Schema
+}
+
+/** Who is logged in: without good values nothing would get beyond the first check. */
+export interface FuzzActor {
+  username: string
+  password: string
+  /** The first is his session's, the others are keys. */
+  tokens: string[]
+}
+
+export interface FuzzOptions {
+  requests: number
+  seed: number
+  /** At a time. */
+  atOnce: number
+  /** Asked now and then: what is sent ends sessions and accounts. */
+  logIn: () => Promise<FuzzActor>
+  /**
+   * `polite` sends one request on a connection and reads the answer, and no answer is a fault. `rude` also pipelines, closes
+   * half of its connection or all of it, and does not read: afterwards all must still answer.
+   */
+  client?: 'polite' | 'rude'
+  /** Stops after so many milliseconds, however many requests are left. */
+  withinMs?: number
+}
+
+/** What was answered, by status, and the requests after which something was wrong. */
+export interface FuzzReport {
+  statuses: Record<string, number>
+  faults: string[]
+}
+
+const odd = [
+  null,
+  true,
+  false,
+  0,
+  -1,
+  1e308,
+  -0,
+  1.5,
+  '',
+  ' ',
+  'a',
+  '__proto__',
+  'constructor',
+  'toString',
+  'a\0b',
+  '\ud800',
+  '☃'.repeat(90),
+  'x'.repeat(600),
+  'x'.repeat(20_000),
+  "'; drop table latchkey_users; --",
+  '<script>alert(1)</script>',
+  '%00',
+  '../../etc/passwd',
+  '\r\nSet-Cookie: x',
+  '<%= 7*7 %>',
+  '{{7*7}}',
+  [],
+  [[]],
+  {},
+  { $ne: 1 },
+  { __proto__: 1 },
+  { constructor: { prototype: { x: 1 } } },
+] as const
+const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS', 'TRACE', 'PROPFIND']
+const contentTypes = [
+  'application/json',
+  'application/x-www-form-urlencoded',
+  'text/plain',
+  'multipart/form-data; boundary=x',
+  'application/json; charset=utf-7',
+  '',
+]
+const brokenBodies = [
+  '',
+  '{',
+  'null',
+  '[]',
+  '"x"',
+  '{"a":',
+  '\ufeff{}',
+  '{"__proto__":{"x":1}}',
+  '[['.repeat(5000),
+  'a=1&a=2',
+  'token=%ff',
+  '{"username":"a","username":"b"}',
+]
+const requestsPerLogIn = { polite: 200, rude: 2000 } // a rude client keeps the threads busy that hash
+
+export async function fuzz(
+  targets: FuzzTarget[],
+  { requests, seed, atOnce, logIn, client = 'polite', withinMs = Infinity }: FuzzOptions,
+): Promise<FuzzReport> {
+  const { next: random, pick: one } = createRandom(seed)
+  const report: FuzzReport = { statuses: {}, faults: [] }
+  let actor = await logIn()
+
+  const oddText = (longest: number) => encodeURIComponent(String(one(odd)).toWellFormed()).slice(0, longest)
+
+  function target(path: string, query: string[]): string {
+    const filled = path.replace(/\{\w+\}/g, () => oddText(500) || 'x')
+    if (random() < 0.8) return filled
+    return `${filled}?${one([...query, 'x', '__proto__'])}=${one([oddText(300), '1', '10'])}`
+  }
+
+  function plausible(name: string, { type, enum: values, anyOf, items, properties }: Schema): unknown {
+    if (anyOf) return plausible(name, one(anyOf))
+    if (values) return one(values)
+    if (properties) return object(properties)
+    const kind = Array.isArray(type) ? one(type) : type
+    if (kind === 'array') return Array.from({ length: Math.floor(random() * 4) }, () => plausible(name, items ?? {}))
+    if (kind === 'boolean') return random() < 0.5
+    if (kind === 'integer' || kind === 'number') return one([1, 30, 3600])
+    if (kind === 'null') return null
+    if (/password/i.test(name)) return one([actor.password, 'another phrase of some length'])
+    if (name === 'username' || name === 'email') return actor.username
+    return one(actor.tokens)
+  }
+
+  function object(properties: Record<string, Schema>): Record<string, unknown> {
+    const members = Object.entries(properties).flatMap(([name, schema]) => {
+      const kind = random()
+      return kind < 0.1 ? [] : [[name, kind < 0.35 ? one(odd) : plausible(name, schema)] as const]
+    })
+    if (random() < 0.1) members.push([one(['isAdmin', 'constructor', 'x']), one(odd)])
+    return Object.fromEntries(members)
+  }
+
+  /** Its media type, and the text; the text is '' where nothing is sent. */
+  function content({ bodies }: FuzzOperation): [string, string] {
+    if (random() < 0.1) return [one(contentTypes), one(brokenBodies)]
+    const types = Object.keys(bodies)
+    if (types.length === 0) return ['', '']
+    const type = one(types)
+    const body = object(bodies[type]?.properties ?? {})
+    const isForm = type.includes('urlencoded')
+    const texts = Object.entries(body).map(([name, value]): [string, string] => [name, String(value).toWellFormed()])
+    const text = isForm ? new URLSearchParams(texts).toString() : JSON.stringify(body)
+    return [random() < 0.95 ? type : one(contentTypes), text]
+  }
+
+  function request({ operations }: FuzzTarget): { sent: string; isWhole: boolean } {
+    const known = one(operations)
+    const isKnown = random() < 0.9
+    const method = isKnown ? known.method : one(methods)
+    const path =
+      isKnown || random() < 0.5 ? target(known.path, known.query) : one(['/', '/nowhere', '//login', '/login/'])
+    const lines = [`${method} ${path.replace(/[^\x21-\x7e]/g, '%20')} HTTP/1.1`, 'Host: fuzz', 'Connection: close']
+    const bearer = random()
+    if (bearer < 0.7) lines.push(`Authorization: Bearer ${one(actor.tokens)}`)
+    else if (bearer < 0.8) lines.push(`Authorization: Bearer ${one(['x', 'lk_'.padEnd(66, '0'), 'a b', ''])}`)
+    if (random() < 0.05) lines.push(`token: ${one(actor.tokens)}`)
+    if (random() < 0.1) lines.push(`X-Request-Id: ${one(['ok', 'not ok', 'x'.repeat(100)])}`)
+    const [type, text] = content(known)
+    if (text !== '') lines.push(`Content-Type: ${type}`, `Content-Length: ${Buffer.byteLength(text)}`)
+    const whole = `${lines.join('\r\n')}\r\n\r\n${text}`
+    // Some with a byte or a piece broken.
+    if (random() < 0.9) return { sent: whole, isWhole: true }
+    const at = Math.floor(random() * whole.length)
+    const sent = one([
+      whole.slice(0, at),
+      whole.slice(0, at) + String.fromCharCode(Math.floor(random() * 256)) + whole.slice(at + 1),
+      whole + whole.slice(at),
+    ])
+    return { sent, isWhole: false }
+  }
+
+  async function send(): Promise<void> {
+    const target = one(targets)
+    const { sent, isWhole } = request(target)
+    const answer = await exchange(target.url, sent, isWhole)
+    const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none'
+    report.statuses[status] = (report.statuses[status] ?? 0) + 1
+    // Of what is whole, also that nobody answers: a handler that hangs, a connection that is reset.
+    const isFault = status === 'none' ? isWhole : /^5/.test(status) && status !== '503'
+    if (isFault || /node_modules|at .*\.ts:\d|SQLITE|ECONN/.test(answer))
+      report.faults.push(`${sent.slice(0, 400)}\n-> ${answer.slice(0, 400)}`)
+  }
+
+  async function sendRudely(): Promise<void> {
+    const target = one(targets)
+    const behaviour = one(rudeBehaviours)
+    const count = behaviour === 'sends one' ? 1 : 1 + Math.floor(random() * 10)
+    const wholes = Array.from({ length: count }, () => request(target).sent.replace('Connection: close\r\n', ''))
+    const sent = `${wholes.join('')}${one(['', '', '?\r\n\r\n', 'GET / HT'])}`
+    const answer = await exchangeRudely(target.url, sent, behaviour)
+    for (const [, status = ''] of answer.matchAll(/^HTTP\/1\.1 (\d{3}) /gm)) {
+      report.statuses[status] = (report.statuses[status] ?? 0) + 1
+      if (/^5/.test(status) && status !== '503') report.faults.push(`${sent.slice(0, 400)}\n-> ${answer.slice(0, 400)}`)
+    }
+  }
+
+  /** Without a log-in there is nothing more to try. */
+  async function becomeAnother(): Promise<void> {
+    try {
+      actor = await logIn()
+    } catch (error) {
+      const { message, cause } = error as Error
+      report.faults.push(`no log-in: ${message} ${cause ?? ''}`)
+      left = 0
+    }
+  }
+
+  async function requireAnswers(): Promise<void> {
+    for (const { url } of targets) {
+      const health = 'GET /nowhere HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\n\r\n'
+      const answer = await exchange(url, health, true)
+      if (!/^HTTP\/1\.1 404 /.test(answer))
+        report.faults.push(`${url} does not answer any more: ${answer.slice(0, 400)}`)
+    }
+  }
+
+  const stopAt = performance.now() + withinMs
+  let left = requests
+  await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      while (left-- > 0 && performance.now() < stopAt) {
+        if (left % requestsPerLogIn[client] === 0) await becomeAnother()
+        if (client === 'polite') await send()
+        else await sendRudely()
+      }
+    }),
+  )
+  if (client === 'rude') await requireAnswers()
+  return report
+}
+
+const rudeBehaviours = ['sends one', 'pipelines', 'closes half', 'never reads', 'goes away', 'resets'] as const
+const rudeMs = 500 // a rude client stays no longer
+
+/** What has come back until the server closed, or the client went. */
+function exchangeRudely(url: string, sent: string, behaviour: (typeof rudeBehaviours)[number]): Promise<string> {
+  const { hostname, port } = new URL(url)
+  return new Promise(resolve => {
+    let answer = ''
+    const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true }, () => {
+      socket.write(sent)
+      if (behaviour === 'closes half') socket.end()
+      if (behaviour === 'goes away') socket.destroySoon()
+      if (behaviour === 'resets') setImmediate(() => socket.resetAndDestroy())
+    })
+    if (behaviour !== 'never reads') {
+      socket.on('data', chunk => {
+        answer += chunk
+      })
+    }
+    const leave = setTimeout(() => socket.destroy(), rudeMs)
+    socket.on('error', () => {})
+    socket.on('close', () => {
+      clearTimeout(leave)
+      resolve(answer)
+    })
+  })
+}
+
+const silentMs = 1000 // then what has been answered is all, or nothing is to come to what is broken
+const hungMs = 10_000 // longer than any answer takes on a busy machine
+
+/** What comes back until the connection ends, or nothing more comes. */
+function exchange(url: string, sent: string, isWhole: boolean): Promise<string> {
+  const { hostname, port } = new URL(url)
+  return new Promise(resolve => {
+    let answer = ''
+    // Nobody waits for the rest of what is broken. Of one that is whole the server would take that for going away.
+    const socket = connect(Number(port), hostname, () => (isWhole ? socket.write(sent) : socket.end(sent)))
+    socket.setTimeout(isWhole ? hungMs : silentMs, () => socket.destroy())
+    socket.on('data', chunk => {
+      socket.setTimeout(silentMs)
+      answer += chunk
+    })
+    socket.on('error', () => {})
+    socket.on('close', () => resolve(answer))
+  })
+}
+
+const usage = `Usage: npm run fuzz -- [--requests 100000] [--seed 1] [--token-format opaque|jwt]
+       npm run fuzz -- --layout "separate ports"|"single address" [--requests 20000] [--seed 1]
+
+Sends requests that no client would send to a pair of its own, and lists what went wrong; the exit code is 1 if anything did.
+The same seed sends the same requests again.
+
+  --requests       how many
+  --seed           any number
+  --token-format   opaque or jwt
+  --layout         start the pair with ./startServer, in this layout, and also pipeline, close half of connections, and do not
+                   read answers: no process may end, start again, or stop answering
+  --help           this`
+
+/** Ends the process with a sentence if the arguments cannot be used. */
+function readOptions() {
+  const values = readArguments(usage, {
+    requests: { type: 'string', default: '100000' },
+    seed: { type: 'string', default: '1' },
+    'token-format': { type: 'string', default: 'opaque' },
+    layout: { type: 'string' },
+  })
+  const { layout, 'token-format': tokenFormat } = values
+  if (!['opaque', 'jwt'].includes(tokenFormat)) refuseUsage(usage, '--token-format: expected opaque or jwt.')
+  if (layout !== undefined && layout !== 'separate ports' && layout !== 'single address') {
+    return refuseUsage(usage, '--layout: expected "separate ports" or "single address".')
+  }
+  const [requests, seed] = [readCount(usage, 'requests', values.requests), readCount(usage, 'seed', values.seed)]
+  return { requests, seed, tokenFormat, layout } as const
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { requests, seed, tokenFormat, layout } = readOptions()
+  const { openRealTargets, openTargets } = await import('../tests/support/fuzzTargets.ts')
+  const open = layout === undefined ? openTargets({ tokenFormat }) : openRealTargets(layout)
+  const { targets, logIn, problems, close } = await open
+  console.log(`${requests} requests, seed ${seed}`)
+  const client = layout === undefined ? 'polite' : 'rude'
+  const { statuses, faults } = await fuzz(targets, { requests, seed, atOnce: 16, logIn, client })
+  console.table(statuses)
+  const all = [...faults, ...problems()] // before they end, which is in the log
+  await close()
+  for (const fault of all.slice(0, 20)) console.log(`\n${fault}`)
+  console.log(`${all.length} faults`)
+  process.exit(all.length === 0 ? 0 : 1)
+}

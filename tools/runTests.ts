@@ -1,0 +1,96 @@
+// Everything that must pass: format and lint, types, tests with coverage. Ends with one line that counts it all.
+import { spawnSync } from 'node:child_process'
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { readCommandLine } from '../commands/arguments.ts'
+
+const usage = `Usage: ./runTests [files] [options]
+
+Checks format, lint and types, runs every test, and ends with one line: N passed, N failed, N skipped.
+With arguments only the tests they choose run, without coverage: ./runTests tests/auth/tokens/tokens.test.ts, ./runTests -g slides
+
+  -g, --grep TEXT      only tests whose title matches this regular expression
+  -f, --fgrep TEXT     only tests whose title contains this text
+  -i, --invert         all but those
+  -b, --bail           stop at the first failure
+  -t, --timeout MS     for each test (60000)
+
+With CI=1 a skipped test is a failure.`
+
+/** Half a minute and more each. Begun last, they would run alone at the end. */
+const slowest = [
+  'prove',
+  'console',
+  'redisStore',
+  'sqlStores',
+  'stores',
+  'users',
+  'startServer',
+  'workers',
+  'usersCommand',
+  'smoke',
+  'pair',
+  'snapshot',
+].map(name => `tests/${name}.test.ts`)
+
+const args = process.argv.slice(2)
+readCommandLine(usage, {
+  grep: { type: 'string', short: 'g' },
+  fgrep: { type: 'string', short: 'f' },
+  invert: { type: 'boolean', short: 'i' },
+  bail: { type: 'boolean', short: 'b' },
+  timeout: { type: 'string', short: 't' },
+})
+
+const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
+const countsFile = join(scratch, 'counts.json')
+const binaries = join(process.cwd(), 'node_modules', '.bin')
+const counts = { passed: 0, failed: 0, skipped: 0 }
+
+if (args.length === 0) {
+  check('format and lint', 'biome', ['ci', '--error-on-warnings', '--reporter=summary'])
+  check('types', 'tsc', ['--noEmit'])
+  check('types of the console', 'tsc', ['--noEmit', '--project', 'services/auth/pages/console'])
+}
+test()
+rmSync(scratch, { recursive: true })
+if (process.env['CI'] && counts.skipped > 0) {
+  console.log('CI is set: what is skipped has failed.')
+  counts.failed += counts.skipped
+}
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+process.exit(counts.failed === 0 ? 0 : 1)
+
+function run(binary: string, args: string[], env = process.env): boolean {
+  // This process's own Node first: an older one on the PATH cannot run what these start.
+  const PATH = [dirname(process.execPath), binaries, process.env['PATH']].join(':')
+  const { status } = spawnSync(join(binaries, binary), args, { stdio: 'inherit', env: { ...env, PATH } })
+  return status === 0
+}
+
+function check(title: string, binary: string, args: string[]): void {
+  const passed = run(binary, args)
+  console.log(`${passed ? '✔' : '✘'} ${title}`)
+  counts[passed ? 'passed' : 'failed']++
+}
+
+function test(): void {
+  const compiled = join(scratch, 'compiled')
+  const env = { ...process.env, TEST_COUNTS_FILE: countsFile, TEST_COMPILE_CACHE: compiled, NODE_ENV: 'test' }
+  const all = [...slowest, ...globSync('tests/**/*.test.ts', { exclude: slowest }).sort()]
+  const files = args.some(arg => arg.endsWith('.ts')) ? [] : all
+  // Three at a time even on two cores: much of a test is waiting.
+  const parallel = args.length > 0 ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
+  const required = ['--require', './tests/support/children.ts']
+  const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...files, ...args]
+  const passed = args.length > 0 ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
+  try {
+    const tests = JSON.parse(readFileSync(countsFile, 'utf8')) as typeof counts
+    for (const outcome of ['passed', 'failed', 'skipped'] as const) counts[outcome] += tests[outcome]
+    if (!passed && tests.failed === 0) counts.failed++ // coverage below its limits
+  } catch {
+    console.log('✘ the tests did not run to their end')
+    counts.failed++
+  }
+}

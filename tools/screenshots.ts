@@ -1,0 +1,117 @@
+// npm run screenshots: docs/console-*.png and docs/operator-*.png, the pages of /console as the README shows them, light and
+// dark. Starts a pair of its own on ports of its own, and lets a minute of life pass.
+import { writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Browser, Page } from 'playwright-core'
+import { hasBrowser, openBrowser } from '../tests/support/browser.ts'
+import { adminKey, ask, logIn } from '../tests/support/servers.ts'
+import { cleanUp, copyOfProject, runStartServer } from '../tests/support/startServer.ts'
+import { readArguments } from '../commands/arguments.ts'
+
+const usage = `Usage: npm run screenshots
+
+Replaces the pictures in docs/ that the README shows. Needs Chromium and the ports 13000, 13001, 13100 and 13101.`
+readArguments(usage, {})
+
+if (!hasBrowser) {
+  console.error('Chromium is needed: apt-get install chromium')
+  process.exit(1)
+}
+
+const ports = {
+  AUTH_PORT: '13001',
+  AUTH_INTERNAL_PORT: '13101',
+  BUSINESS_PORT: '13000',
+  BUSINESS_INTERNAL_PORT: '13100',
+}
+const mostBytes = 300_000
+
+const run = runStartServer({
+  folder: copyOfProject(),
+  env: { NODE_ENV: 'development', ACCESS_LOG: 'off', SWEEP_INTERVAL_SECONDS: '6', ...ports },
+})
+const { auth, business, authInternal } = await run.ready
+const browser = await openBrowser()
+try {
+  await takeConsole(browser)
+  await takeOperator(browser)
+} finally {
+  await browser.close()
+  await cleanUp()
+}
+
+async function takeConsole(browser: Browser): Promise<void> {
+  const page = await open(browser, `http://localhost:${ports.AUTH_PORT}/console`, 1340)
+  const press = (name: string, at = 0) => page.getByRole('button', { name, exact: true }).nth(at).click()
+  const live = (count: number) =>
+    page
+      .locator('[data-state=live]')
+      .nth(count - 1)
+      .waitFor()
+  await press('Invent a user')
+  await live(1)
+  await press('Use the demo user')
+  await live(2)
+  await sleep(11_000)
+  await press('Get data', 1)
+  await press('Use the demo user')
+  await live(3)
+  await sleep(8000)
+  await press('Use the demo user')
+  await live(4)
+  await press('End')
+  await page.locator('[data-state=ended]').waitFor()
+  await press('Get data')
+  await page.locator('[data-state=refused]').waitFor()
+  await press('Burst', 1)
+  await page.locator('.burst[data-done=true]').waitFor()
+  await sleep(5000)
+  await press('Get data', 3)
+  await page.locator('.timing').getByText('of which Auth').waitFor()
+  await keep(page, 'console')
+}
+
+async function takeOperator(browser: Browser): Promise<void> {
+  const page = await open(browser, `${authInternal}/console`, 1250)
+  await page.getByLabel('ADMIN_KEY').fill(adminKey)
+  await page.keyboard.press('Enter')
+  await page.getByText('Events are live.').waitFor()
+  const tokens: string[] = []
+  for (let second = 0; second < 26; second++) {
+    if (second % 4 === 0) tokens.push(await logIn(auth))
+    const together = Math.round(40 + 35 * Math.sin(second / 3))
+    const asked = Array.from({ length: together }, (_, i) => tokens[i % tokens.length] as string)
+    await Promise.all(asked.map(async token => (await fetch(`${business}/data`, { headers: { token } })).text()))
+    const short = { kind: 'fixed', ttlSeconds: 5 }
+    if (second % 3 === 1) await ask('POST', `${authInternal}/tokens`, adminKey, short)
+    if (second === 18) await page.getByRole('button', { name: 'Issue' }).click()
+    if (second === 22) await page.getByRole('button', { name: 'Validate it' }).click()
+    if (second === 23) await page.getByRole('button', { name: 'Validate it' }).click()
+    await sleep(900)
+  }
+  await ask('DELETE', `${authInternal}/tokens/expired`, adminKey)
+  await page.getByRole('button', { name: 'End token' }).first().click()
+  await sleep(1500)
+  await keep(page, 'operator')
+}
+
+async function open(browser: Browser, url: string, height: number): Promise<Page> {
+  const context = await browser.newContext({ viewport: { width: 1200, height }, deviceScaleFactor: 1.25 })
+  const page = await context.newPage()
+  await page.goto(url)
+  return page
+}
+
+async function keep(page: Page, name: string): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+    // Nothing has the focus: the picture is of nobody's press.
+    await page.evaluate('document.activeElement.blur()')
+    await page.mouse.move(0, 0)
+    await sleep(300)
+    const picture = await page.screenshot()
+    if (picture.length > mostBytes) throw new Error(`${name}-${colorScheme}.png has ${picture.length} bytes`)
+    writeFileSync(`docs/${name}-${colorScheme}.png`, picture)
+    console.log(`docs/${name}-${colorScheme}.png: ${Math.round(picture.length / 1000)} KB`)
+  }
+}
