@@ -12,9 +12,10 @@ RUN mkdir -p /data /keys/service /keys/admin /keys/database && chown -R 1000:100
 WORKDIR /app
 COPY --from=packages /app/node_modules node_modules
 COPY package.json ./
+COPY packages packages
 COPY shared shared
 COPY services services
-COPY scripts scripts
+COPY commands commands
 # The image's user `node`, by number: Kubernetes cannot see from a name that it is not root (runAsNonRoot).
 USER 1000:1000
 

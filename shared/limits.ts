@@ -2,7 +2,7 @@
 // many keys are kept at most, and that an address of IPv6 is one of 2^64 that its holder has.
 import { hash, randomUUID } from 'node:crypto'
 import { invalidToken } from '../packages/client/bearer.ts'
-import { AppError } from './http/errors.ts'
+import { AppError, type KnownError } from './http/errors.ts'
 
 export interface Counted {
   count: number
@@ -122,7 +122,7 @@ interface InvalidCaller {
 
 export interface InvalidTokens {
   /** What an invalid token from there is answered: 401, and 429 from an address that has sent too many. */
-  refusal(caller: InvalidCaller): Promise<AppError>
+  refusal(caller: InvalidCaller): Promise<KnownError>
 }
 
 export interface InvalidTokensOptions {

@@ -11,8 +11,8 @@ interface Import {
   isDynamic: boolean
 }
 
-const files = globSync('{shared,services}/**/*.{ts,js}')
-  .filter(file => !/\/pages\/.*\.js$/.test(file))
+const files = globSync('{packages,shared,services,commands}/**/*.{ts,js}')
+  .filter(file => !/\/pages\/docs\/.*\.js$/.test(file))
   .map(file => file.replaceAll('\\', '/'))
 const sources = new Map(files.map(file => [file, readFileSync(file, 'utf8')]))
 
@@ -33,14 +33,14 @@ function importsOf(file: string, source: string): Import[] {
   return found
 }
 
-const isPackage = (target: string) => !/^(shared|services|tests|scripts|bench)\//.test(target)
+const isPackage = (target: string) => !/^(packages|shared|services|commands|tools|tests|prove|bench)\//.test(target)
 const isWithin =
   (...folders: string[]) =>
   (target: string) =>
     folders.some(folder => target.startsWith(folder))
 
-/** memoryTable.ts belongs to memory.ts. */
-const adapterOf = (file: string) => /^services\/auth\/stores\/[a-z]+/.exec(file)?.[0] ?? file
+/** The folder of an adapter. */
+const adapterOf = (file: string) => posix.dirname(file)
 
 interface Rule {
   sentence: string
@@ -50,19 +50,32 @@ interface Rule {
 
 const rules: Rule[] = [
   {
+    sentence: 'the client stands alone',
+    files: /^packages\/client\//,
+    allows: ({ target }) => /^(node:|undici$)/.test(target) || isWithin('packages/client/')(target),
+  },
+  {
     sentence: 'shared knows no service',
     files: /^shared\//,
-    allows: ({ target }) => isPackage(target) || isWithin('shared/')(target),
+    allows: ({ target }) =>
+      isPackage(target) || isWithin('shared/', 'packages/client/bearer', 'packages/client/errors')(target),
   },
   {
     sentence: 'Business reaches Auth over HTTP only',
     files: /^services\/business\//,
-    allows: ({ target }) => isPackage(target) || isWithin('shared/', 'services/business/')(target),
+    allows: ({ target }) => isPackage(target) || isWithin('shared/', 'packages/client/', 'services/business/')(target),
   },
   {
-    sentence: 'Auth does not know who its callers are',
+    sentence: 'Auth does not know who calls it',
     files: /^services\/auth\//,
-    allows: ({ target }) => isPackage(target) || isWithin('shared/', 'services/auth/')(target),
+    allows: ({ target }) =>
+      isPackage(target) ||
+      isWithin('shared/', 'services/auth/', 'packages/client/bearer', 'packages/client/contract')(target),
+  },
+  {
+    sentence: 'what is not in the image is not imported',
+    files: /./,
+    allows: ({ target }) => !isWithin('tools/', 'tests/', 'bench/', 'prove/')(target),
   },
   {
     sentence: 'routes ask use cases, never stores',
@@ -84,9 +97,9 @@ const rules: Rule[] = [
       if (isPackage(target)) return !/koa/.test(target)
       return isWithin(
         'shared/',
+        'packages/client/contract',
         'services/auth/stores/ports',
-        'services/auth/stores/migrations',
-        adapterOf(file),
+        `${adapterOf(file)}/`,
       )(target)
     },
   },
@@ -104,12 +117,12 @@ const rules: Rule[] = [
   },
   {
     sentence: 'a page knows nothing but what it is served with',
-    files: /^services\/auth\/console\//,
+    files: /^services\/auth\/pages\/console\//,
     allows: ({ file, target }) => isWithin('services/auth/pages/console/')(target) || file.endsWith('.d.ts'),
   },
   {
     sentence: 'nobody but a browser imports the page',
-    files: /^(?!services\/auth\/console\/)/,
+    files: /^(?!services\/auth\/pages\/console\/)/,
     allows: ({ target }) => !isWithin('services/auth/pages/console/')(target),
   },
   {
@@ -118,8 +131,8 @@ const rules: Rule[] = [
     allows: ({ target }) => !target.endsWith('main.ts'),
   },
   {
-    sentence: 'only authClient.ts and forward.ts speak undici',
-    files: /^(?!services\/business\/(authClient|forward)\.ts)/,
+    sentence: 'only the client and forward.ts speak undici',
+    files: /^(?!packages\/client\/|services\/business\/forward\.ts|commands\/)/,
     allows: ({ target }) => target !== 'undici',
   },
 ]
@@ -140,13 +153,23 @@ describe('the house', () => {
 
   it('would say so if one were broken', () => {
     const planted: [string, string, string][] = [
-      ['shared/http/listener.ts', "import { openAuth } from '../services/auth/app.ts'", 'shared knows no service'],
+      [
+        'packages/client/bearer.ts',
+        "import { AppError } from '../../shared/http/errors.ts'",
+        'the client stands alone',
+      ],
+      [
+        'commands/users/users.ts',
+        "import { fuzz } from '../../tools/fuzz.ts'",
+        'what is not in the image is not imported',
+      ],
+      ['shared/http/listener.ts', "import { openAuth } from '../../services/auth/app.ts'", 'shared knows no service'],
       [
         'services/business/data.ts',
         "import type { Tokens } from '../auth/tokens/tokens.ts'",
         'Business reaches Auth over HTTP only',
       ],
-      ['services/auth/app.ts', "import { data } from '../business/data.ts'", 'Auth does not know who its callers are'],
+      ['services/auth/app.ts', "import { data } from '../business/data.ts'", 'Auth does not know who calls it'],
       [
         'services/auth/routes/login.ts',
         "import type { UserRecord } from '../stores/ports.ts'",
@@ -155,17 +178,17 @@ describe('the house', () => {
       ['services/auth/tokens/tokens.ts', "import Koa from 'koa'", 'a use case knows neither HTTP nor the database'],
       [
         'services/auth/users/users.ts',
-        "import { openUserStore } from '../stores/memory.ts'",
+        "import { openUserStore } from '../stores/memory/tokenStore.ts'",
         'a use case knows neither HTTP nor the database',
       ],
       [
         'services/auth/stores/memory/tokenStore.ts',
-        "import { openTokenStore } from './redis.ts'",
+        "import { openTokenStore } from '../redis/tokenStore.ts'",
         'an adapter knows one database',
       ],
       [
         'services/auth/stores/index.ts',
-        "import { openTokenStore } from './memory.ts'",
+        "import { openTokenStore } from './memory/tokenStore.ts'",
         'the driver of an unused store is never loaded',
       ],
       [
@@ -175,16 +198,16 @@ describe('the house', () => {
       ],
       [
         'services/auth/pages/console/clock.js',
-        "import { bearer } from '../../../shared/bearer.ts'",
+        "import { bearer } from '../../../../packages/client/bearer.ts'",
         'a page knows nothing but what it is served with',
       ],
-      ['services/auth/app.ts', "import { now } from './console/clock.js'", 'nobody but a browser imports the page'],
-      ['services/auth/app.ts', "import './main.ts'\nimport x from './main.ts'", 'nobody imports main.ts'],
       [
-        'services/business/data.ts',
-        "import { request } from 'undici'",
-        'only authClient.ts and forward.ts speak undici',
+        'services/auth/app.ts',
+        "import { now } from './pages/console/clock.js'",
+        'nobody but a browser imports the page',
       ],
+      ['services/auth/app.ts', "import './main.ts'\nimport x from './main.ts'", 'nobody imports main.ts'],
+      ['services/business/data.ts', "import { request } from 'undici'", 'only the client and forward.ts speak undici'],
     ]
     for (const [file, source, sentence] of planted) {
       const [problem] = broken(importsOf(file, source))
@@ -194,7 +217,8 @@ describe('the house', () => {
 
   it('reads the environment and the clock in main.ts only', () => {
     const readers = [...sources].filter(
-      ([file, source]) => !file.endsWith('main.ts') && /process\.env|Date\.now/.test(source),
+      ([file, source]) =>
+        !file.startsWith('commands/') && !file.endsWith('main.ts') && /process\.env|Date\.now/.test(source),
     )
     expect(readers.map(([file]) => file)).to.deep.equal([])
   })
@@ -206,7 +230,7 @@ describe('the house', () => {
     const harmless = /[!=]== (?:null|undefined|''|defaultDemo.password)/
     const found = [...sources].flatMap(([file, source]) =>
       // What runs in a browser compares what its own user has typed.
-      /^services\/auth\/(stores|console)\//.test(file)
+      /^services\/auth\/(stores|pages\/console)\//.test(file)
         ? []
         : source.split('\n').filter(line => comparison.test(line) && !harmless.test(line)),
     )

@@ -2,11 +2,11 @@
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
+import { readArguments } from '../commands/arguments.ts'
 import { authSettings } from '../services/auth/config.ts'
 import { clearSetting, lifeSettings } from '../services/auth/dialects/settings.ts'
 import { businessSettings } from '../services/business/config.ts'
 import { commonSettings, metaOf } from '../shared/config/config.ts'
-import { readArguments } from '../commands/arguments.ts'
 
 const head = `# Every setting of Latchkey, each with its default. Copy what you want to change into .env, which ./startServer reads
 # outside production; elsewhere these are environment variables. What is a secret may come as NAME_FILE, the path of a file

@@ -2,8 +2,8 @@
 // none: a seed repeats them. npm run fuzz -- --help
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { createRandom } from '../tests/support/random.ts'
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
+import { createRandom } from '../tests/support/random.ts'
 
 export interface FuzzTarget {
   url: string

@@ -40,7 +40,10 @@ const areas: Record<string, Area> = {
     titles: /of the throttles|answer invalid tokens/,
   },
   client: { sources: ['packages/client/authClient.ts', 'packages/client/contract.ts'], tests: ['business'] },
-  events: { sources: ['services/auth/observability/eventStream.ts', 'services/auth/clock.ts'], tests: ['events', 'clock'] },
+  events: {
+    sources: ['services/auth/observability/eventStream.ts', 'services/auth/clock.ts'],
+    tests: ['events', 'clock'],
+  },
 }
 
 const usage = `Usage: npm run mutants -- [area ...] [--file <path>] [--sample <percent> --seed <text>] [--force]

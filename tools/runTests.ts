@@ -20,19 +20,19 @@ With CI=1 a skipped test is a failure.`
 
 /** Half a minute and more each. Begun last, they would run alone at the end. */
 const slowest = [
-  'prove',
-  'console',
-  'redisStore',
-  'sqlStores',
-  'stores',
-  'users',
-  'startServer',
-  'workers',
-  'usersCommand',
-  'smoke',
-  'pair',
-  'snapshot',
-].map(name => `tests/${name}.test.ts`)
+  'prove/tests/prove',
+  'tests/auth/pages/console',
+  'tests/auth/stores/redis',
+  'tests/auth/stores/sql',
+  'tests/auth/stores/contracts',
+  'tests/auth/routes/users',
+  'tests/commands/startServer',
+  'tests/commands/workers',
+  'tests/commands/users',
+  'tests/commands/smoke',
+  'tests/commands/pair',
+  'tests/auth/stores/snapshot',
+].map(name => `${name}.test.ts`)
 
 const args = process.argv.slice(2)
 readCommandLine(usage, {
@@ -78,7 +78,7 @@ function check(title: string, binary: string, args: string[]): void {
 function test(): void {
   const compiled = join(scratch, 'compiled')
   const env = { ...process.env, TEST_COUNTS_FILE: countsFile, TEST_COMPILE_CACHE: compiled, NODE_ENV: 'test' }
-  const all = [...slowest, ...globSync('tests/**/*.test.ts', { exclude: slowest }).sort()]
+  const all = [...slowest, ...globSync('{tests,prove}/**/*.test.ts', { exclude: slowest }).sort()]
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : all
   // Three at a time even on two cores: much of a test is waiting.
   const parallel = args.length > 0 ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]

@@ -3,10 +3,10 @@
 import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Browser, Page } from 'playwright-core'
+import { readArguments } from '../commands/arguments.ts'
 import { hasBrowser, openBrowser } from '../tests/support/browser.ts'
 import { adminKey, ask, logIn } from '../tests/support/servers.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../tests/support/startServer.ts'
-import { readArguments } from '../commands/arguments.ts'
 
 const usage = `Usage: npm run screenshots
 

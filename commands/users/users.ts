@@ -15,8 +15,8 @@ import { type Credentials, createUsers, type Users, underWayMs } from '../../ser
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { ConfigError } from '../../shared/config/config.ts'
 import { AppError } from '../../shared/http/errors.ts'
-import { type ImportCounts, importUsers, readLines, textOf } from './importUsers.ts'
 import { storesOfHeroku } from '../start/layout.ts'
+import { type ImportCounts, importUsers, readLines, textOf } from './importUsers.ts'
 import { AuthIsAway, createOperatorClient, type OperatorClient, type ShownUser } from './operatorClient.ts'
 
 const usage = `Usage: npm run users -- <command>

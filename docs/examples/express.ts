@@ -4,8 +4,8 @@ import { STATUS_CODES } from 'node:http'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
 import { openAuthClient } from '../../packages/client/authClient.ts'
 import { invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
-import { AppError, statusOf } from '../../shared/http/errors.ts'
 import type { Admission } from '../../packages/client/contract.ts'
+import { TokenError } from '../../packages/client/errors.ts'
 
 const { AUTH_INTERNAL_URL = 'http://127.0.0.1:3101', SERVICE_KEY, PORT = '4000' } = process.env
 if (!SERVICE_KEY) throw new Error('SERVICE_KEY is missing: the one that Auth was started with')
@@ -32,9 +32,8 @@ const requireToken: RequestHandler = async (req, res, next) => {
 }
 
 const answerProblem: ErrorRequestHandler = (error, _req, res, next) => {
-  if (!(error instanceof AppError)) return next(error)
-  const { code, message: detail, headers } = error
-  const status = statusOf[code]
+  if (!(error instanceof TokenError)) return next(error)
+  const { code, status, message: detail, headers } = error
   const { requestId } = res.locals
   res.status(status).set(headers) // WWW-Authenticate of a 401, Retry-After of a 503
   res.type('application/problem+json')

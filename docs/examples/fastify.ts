@@ -4,8 +4,8 @@ import { STATUS_CODES } from 'node:http'
 import fastify from 'fastify'
 import { openAuthClient } from '../../packages/client/authClient.ts'
 import { invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
-import { AppError, statusOf } from '../../shared/http/errors.ts'
 import type { Admission } from '../../packages/client/contract.ts'
+import { TokenError } from '../../packages/client/errors.ts'
 
 const { AUTH_INTERNAL_URL = 'http://127.0.0.1:3101', SERVICE_KEY, PORT = '4000' } = process.env
 if (!SERVICE_KEY) throw new Error('SERVICE_KEY is missing: the one that Auth was started with')
@@ -30,9 +30,8 @@ app.addHook('onRequest', async function requireToken(request, reply) {
 })
 
 app.setErrorHandler(function answerProblem(error, request, reply) {
-  if (!(error instanceof AppError)) return reply.send(error)
-  const { code, message: detail, headers } = error
-  const status = statusOf[code]
+  if (!(error instanceof TokenError)) return reply.send(error)
+  const { code, status, message: detail, headers } = error
   reply.status(status).headers(headers) // WWW-Authenticate of a 401, Retry-After of a 503
   reply.type('application/problem+json')
   return { type: 'about:blank', title: STATUS_CODES[status], status, detail, error: code, requestId: request.id }

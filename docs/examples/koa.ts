@@ -4,8 +4,8 @@ import { STATUS_CODES } from 'node:http'
 import Koa from 'koa'
 import { openAuthClient } from '../../packages/client/authClient.ts'
 import { invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
-import { AppError, statusOf } from '../../shared/http/errors.ts'
 import type { Admission } from '../../packages/client/contract.ts'
+import { TokenError } from '../../packages/client/errors.ts'
 
 const { AUTH_INTERNAL_URL = 'http://127.0.0.1:3101', SERVICE_KEY, PORT = '4000' } = process.env
 if (!SERVICE_KEY) throw new Error('SERVICE_KEY is missing: the one that Auth was started with')
@@ -20,9 +20,8 @@ app.use(async function answerProblem(ctx, next) {
   try {
     await next()
   } catch (error) {
-    if (!(error instanceof AppError)) throw error
-    const { code, message: detail, headers } = error
-    const status = statusOf[code]
+    if (!(error instanceof TokenError)) throw error
+    const { code, status, message: detail, headers } = error
     ctx.status = status
     ctx.set(headers) // WWW-Authenticate of a 401, Retry-After of a 503
     const { requestId } = ctx.state

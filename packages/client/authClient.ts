@@ -1,7 +1,6 @@
 // Asks Auth for verdicts over HTTP. Requests that arrive together share one call; every verdict is computed after its
 // request arrived; nothing is cached, nothing is retried. Hides batching, deadlines and the distrust of the answer.
 import { type Dispatcher, Pool } from 'undici'
-import { AppError } from '../../shared/http/errors.ts'
 import {
   maxTokensPerCall,
   maxVerdictBytes,
@@ -11,6 +10,7 @@ import {
   type Verdict,
   validateTokenPath,
 } from './contract.ts'
+import { TokenError } from './errors.ts'
 
 export interface AuthClientOptions {
   /** Auth's internal listener. From configuration, never from a request. */
@@ -228,10 +228,10 @@ export function openAuthClient({
   }
 
   // One line when verdicts stop and one when they come again: an outage must not fill the disk with the same sentence.
-  function noVerdict(requests: number, cause: Error): AppError {
+  function noVerdict(requests: number, cause: Error): TokenError {
     if (failedRequests === 0) log.warn('Auth gives no verdict', { channel: 'security', cause })
     failedRequests += requests
-    return new AppError('unavailable', 'Auth gave no verdict; try again.', { headers: { 'Retry-After': '1' } })
+    return new TokenError('unavailable', 'Auth gave no verdict; try again.', { 'Retry-After': '1' })
   }
 
   const watch = setInterval(() => {

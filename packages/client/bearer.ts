@@ -1,6 +1,6 @@
 // Where a bearer token may stand in a request, and what a 401 says about it (RFC 6750 sections 2.1 and 3).
 import type { IncomingMessage } from 'node:http'
-import { AppError } from '../../shared/http/errors.ts'
+import { TokenError } from './errors.ts'
 
 const maxTokenLength = 2048 // characters; contract.md: a longer one is 401 without asking anybody
 const b64token = /^[A-Za-z0-9\-._~+/]+=*$/ // RFC 6750 section 2.1
@@ -36,21 +36,23 @@ export function readBearerToken(req: IncomingMessage): string {
     }
   }
   if (count > 1 || authorizations > 1) {
-    throw new AppError('invalid_request', 'Send the token once: in one Authorization or in the header token.')
+    throw new TokenError('invalid_request', 'Send the token once: in one Authorization or in the header token.')
   }
   if (token === null) {
     // RFC 6750 section 3.1: no error code for a request that carried no credentials.
-    throw new AppError('invalid_token', 'A bearer token is needed: Authorization: Bearer <token>, or token: <token>.', {
-      headers: { 'WWW-Authenticate': challenge },
-    })
+    throw new TokenError(
+      'invalid_token',
+      'A bearer token is needed: Authorization: Bearer <token>, or token: <token>.',
+      { 'WWW-Authenticate': challenge },
+    )
   }
   if (!isBearerToken(token)) throw invalidToken()
   return token
 }
 
 /** The one 401 for every token that opens nothing, whatever the reason: a client learns no more than that. */
-export function invalidToken(): AppError {
-  return new AppError('invalid_token', 'The token is missing, unknown, expired or revoked.', {
-    headers: { 'WWW-Authenticate': `${challenge}, error="invalid_token"` },
+export function invalidToken(): TokenError {
+  return new TokenError('invalid_token', 'The token is missing, unknown, expired or revoked.', {
+    'WWW-Authenticate': `${challenge}, error="invalid_token"`,
   })
 }

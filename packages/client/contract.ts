@@ -1,5 +1,4 @@
 // The wire contract between Business and Auth: path, request, verdict, and a parser that trusts nothing.
-import { z } from 'zod'
 
 export const validateTokenPath = '/validateToken'
 
@@ -15,29 +14,15 @@ export const maxVerdictBytes = 1024
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
 export type TokenKind = (typeof tokenKinds)[number]
 
-const purposeExpected = 'expected a purpose: 1 to 64 letters, digits, dots, dashes or underscores'
-export const purposeSchema = z.string(purposeExpected).regex(/^[\w.-]{1,64}$/, purposeExpected)
-
-const token = z.string('expected a string')
-const tokensExpected = `expected 1 to ${maxTokensPerCall} tokens`
-
 /** One `token`, answered by a verdict, or `tokens`, answered by `{verdicts}` in the same order. */
-export const validateTokenSchema = z
-  .strictObject({
-    token: token.optional(),
-    tokens: z
-      .array(token, 'expected an array of strings')
-      .min(1, tokensExpected)
-      .max(maxTokensPerCall, tokensExpected)
-      .optional(),
-    /** Only tokens of this purpose are admitted; without it, only those that have none. */
-    purpose: purposeSchema.optional(),
-    /** False looks: nothing is extended, nothing consumed. */
-    touch: z.boolean('expected true or false').default(true),
-  })
-  .refine(body => (body.token === undefined) !== (body.tokens === undefined), 'expected either token or tokens')
-
-export type ValidateTokenRequest = z.input<typeof validateTokenSchema>
+export interface ValidateTokenRequest {
+  token?: string | undefined
+  tokens?: string[] | undefined
+  /** Only tokens of this purpose are admitted; without it, only those that have none. */
+  purpose?: string | undefined
+  /** False looks: nothing is extended, nothing consumed. True by default. */
+  touch?: boolean | undefined
+}
 
 /** Instants are epoch milliseconds; `username` and `userId` are null for a guest. */
 export interface Admission {

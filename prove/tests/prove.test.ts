@@ -1,6 +1,7 @@
 // The short form of `npm run prove`: on each store a few faults under load, and a history without a violation; no growth. The long form
 // has all faults, for longer, and measures.
 import { expect } from 'chai'
+import { createRandom } from '../../tests/support/random.ts'
 import { drive } from '../drive.ts'
 import { faultKinds } from '../faults.ts'
 import { growthOf } from '../footprint.ts'
@@ -9,7 +10,6 @@ import { inWords, judge } from '../judgement.ts'
 import { mutantsAstray } from '../mutants.ts'
 import { type StoreName, whyMissing } from '../pair.ts'
 import { createRecorder } from '../recorder.ts'
-import { createRandom } from '../../tests/support/random.ts'
 
 const seed = 20
 const chosen: Record<StoreName, string[]> = {

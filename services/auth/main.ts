@@ -1,7 +1,7 @@
 // Runs Auth: the only reader of its environment and of the clock.
 import { availableParallelism } from 'node:os'
-import { runService } from '../../shared/service.ts'
 import { createServiceLog } from '../../shared/log/serviceLog.ts'
+import { runService } from '../../shared/service.ts'
 import { openAuth } from './app.ts'
 import { steadyClock } from './clock.ts'
 import { readAuthConfig } from './config.ts'

@@ -1,7 +1,7 @@
 // The description of Auth's routes: the schemas that check their requests, and what they answer.
 import { z } from 'zod'
+import { tokenKinds } from '../../packages/client/contract.ts'
 import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/http/openapi.ts'
-import { tokenKinds, validateTokenSchema } from '../../packages/client/contract.ts'
 import { newUserSchema, userChangeSchema, userQuerySchema } from './routes/adminUsers.ts'
 import { credentialsSchema } from './routes/credentials.ts'
 import { introspectionSchema, introspectSchema } from './routes/introspect.ts'
@@ -9,6 +9,7 @@ import { linkSchema, resetSchema, usernameSchema } from './routes/links.ts'
 import { revokeSchema } from './routes/revoke.ts'
 import { termsSchema, tokenQuerySchema } from './routes/tokens.ts'
 import { changeSchema, proofSchema } from './routes/users.ts'
+import { validateTokenSchema } from './routes/validateToken.ts'
 
 const at = z.int().meta({ description: 'epoch milliseconds' })
 const tokenId = z.string().meta({ description: 'public name of a token' })

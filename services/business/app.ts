@@ -1,17 +1,18 @@
 // Business put together: two listeners, and on each the visible list of its routes.
+
+import { openAuthClient } from '../../packages/client/authClient.ts'
 import { createListener, health, readiness } from '../../shared/http/listener.ts'
+import { openApiRoute } from '../../shared/http/openapi.ts'
 import { limitInvalidTokens } from '../../shared/limits.ts'
 import { type Log, seldom } from '../../shared/log/log.ts'
 import { openMetrics } from '../../shared/metrics.ts'
-import { openApiRoute } from '../../shared/http/openapi.ts'
 import type { Service } from '../../shared/service.ts'
-import { openAuthClient } from '../../packages/client/authClient.ts'
 import type { BusinessConfig } from './config.ts'
 import { data } from './data.ts'
 import { openForward } from './forward.ts'
 import { countCalls, countLimited } from './metrics.ts'
 import { describeBusiness, describeBusinessInternal } from './openapi.ts'
-import { tokenRequirement } from '../../packages/client/koa.ts'
+import { tokenRequirement } from './requireToken.ts'
 
 export interface BusinessSurroundings {
   log: Log

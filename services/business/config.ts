@@ -1,7 +1,6 @@
 // The settings of Business and what they become.
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { addressTest, peerAddress } from '../../shared/http/address.ts'
 import {
   checkCommonSettings,
   commonSettings,
@@ -12,6 +11,7 @@ import {
   readSettings,
   securityLogOf,
 } from '../../shared/config/config.ts'
+import { addressTest, peerAddress } from '../../shared/http/address.ts'
 
 export const businessSettings = {
   ...commonSettings,

@@ -1,6 +1,7 @@
 // Runs Business: the only reader of its environment and of the clock.
-import { runService } from '../../shared/service.ts'
+
 import { createServiceLog } from '../../shared/log/serviceLog.ts'
+import { runService } from '../../shared/service.ts'
 import { openBusiness } from './app.ts'
 import { readBusinessConfig } from './config.ts'
 

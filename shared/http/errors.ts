@@ -1,4 +1,5 @@
-// The one error class and the closed table of codes. A code is API: it goes out as `error` and decides the status.
+// The error class of the services and the closed table of codes. A code is API: it is sent as `error` and decides the status.
+import { TokenError } from '../../packages/client/errors.ts'
 
 /** code -> HTTP status. Add to it rarely: clients switch on the codes. */
 export const statusOf = {
@@ -35,6 +36,13 @@ export class AppError extends Error {
     this.code = code
     this.headers = headers
   }
+}
+
+/** An error with a code, whose message may be shown to the client. */
+export type KnownError = AppError | TokenError
+
+export function isKnownError(error: unknown): error is KnownError {
+  return error instanceof AppError || error instanceof TokenError
 }
 
 /** What `answer` resolves to; where it rejects, an `unavailable` with that as its cause. */

@@ -10,11 +10,11 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import cors from '@koa/cors'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
-import { addressGate, clientAddress, proxyTest, type TrustedProxies } from './address.ts'
-import { createConnections } from './connections.ts'
-import { AppError, type ErrorCode, statusOf } from './errors.ts'
 import { describeError, type Log, seldom } from '../log/log.ts'
 import type { Metrics } from '../metrics.ts'
+import { addressGate, clientAddress, proxyTest, type TrustedProxies } from './address.ts'
+import { createConnections } from './connections.ts'
+import { AppError, type ErrorCode, isKnownError, statusOf } from './errors.ts'
 
 interface RequestState {
   requestId: string
@@ -258,8 +258,7 @@ export function createListener(
   }
 
   function answerWithProblem(ctx: Koa.ParameterizedContext<RequestState>, error: unknown): void {
-    const known =
-      error instanceof AppError ? error : new AppError('internal', 'Something went wrong here.', { cause: error })
+    const known = isKnownError(error) ? error : new AppError('internal', 'Something went wrong here.', { cause: error })
     if (known.cause !== undefined) {
       const stack = known.code === 'internal' && error instanceof Error ? { stack: error.stack } : {}
       // Described here, since what was thrown need not be an Error.

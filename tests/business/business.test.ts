@@ -6,7 +6,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import { type AuthClientOptions, openAuthClient } from '../../packages/client/authClient.ts'
-import { AppError } from '../../shared/http/errors.ts'
+import { TokenError } from '../../packages/client/errors.ts'
 import {
   admissionOf,
   type Behaviour,
@@ -549,7 +549,7 @@ describe('Business', () => {
     async function expectLost(requests: Promise<unknown>[]): Promise<void> {
       for (const outcome of await Promise.allSettled(requests)) {
         const error = outcome.status === 'rejected' ? outcome.reason : outcome.value
-        expect(error).to.be.instanceOf(AppError)
+        expect(error).to.be.instanceOf(TokenError)
         expect(error.code).to.equal('unavailable')
       }
     }

@@ -15,7 +15,17 @@ import type { Environment } from '../../shared/config/config.ts'
 import { createListener } from '../../shared/http/listener.ts'
 import type { Service } from '../../shared/service.ts'
 import { sendRaw } from '../support/raw.ts'
-import { adminKey, ask, closeServers, collectLog, demo, logIn, post, serviceKey, startAuth } from '../support/servers.ts'
+import {
+  adminKey,
+  ask,
+  closeServers,
+  collectLog,
+  demo,
+  logIn,
+  post,
+  serviceKey,
+  startAuth,
+} from '../support/servers.ts'
 import { cleanUp, descendantsOf, runStartServer } from '../support/startServer.ts'
 
 /** `METHOD /path` of the listeners of Auth, from the source: the visible lists. */

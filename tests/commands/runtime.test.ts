@@ -19,7 +19,7 @@ describe('commands/runtime.sh', () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'latchkey-runtime-'))
     project = join(folder, 'with a space')
-    mkdirSync(join(project, 'scripts'), { recursive: true })
+    mkdirSync(join(project, 'commands'), { recursive: true })
     mkdirSync(join(project, 'node_modules'))
     writeFileSync(join(project, 'node_modules/.package-lock.json'), '{}')
     mkdirSync(join(folder, 'bin'))

@@ -248,7 +248,7 @@ describe('the Dockerfile', () => {
       String(list).split(' '),
     )
     expect(new Set(sources)).to.deep.equal(
-      new Set(['package.json', 'package-lock.json', 'shared', 'services', 'scripts']),
+      new Set(['package.json', 'package-lock.json', 'packages', 'shared', 'services', 'commands']),
     )
     const ignored = readFileSync('.dockerignore', 'utf8').trim().split('\n')
     expect(ignored[0]).to.equal('*')
@@ -267,7 +267,7 @@ describe('the containers, without an engine', () => {
     folder = mkdtempSync(join(tmpdir(), 'latchkey-image-'))
     chmodSync(folder, 0o755)
     image = join(folder, 'app')
-    for (const part of ['package.json', 'shared', 'services', 'scripts']) {
+    for (const part of ['package.json', 'packages', 'shared', 'services', 'commands']) {
       cpSync(part, join(image, part), { recursive: true })
     }
     symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))

@@ -32,7 +32,8 @@ function build(): void {
   folder = mkdtempSync(join(tmpdir(), 'latchkey-slug-'))
   for (const part of [
     'startServer',
-    'scripts',
+    'commands',
+    'packages',
     'services',
     'shared',
     'package.json',

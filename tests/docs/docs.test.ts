@@ -1,5 +1,6 @@
 // docs/http-api.md against the routes that answer, docs/security.md against the tests that it names.
-import { readFileSync } from 'node:fs'
+import { globSync, readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { expect } from 'chai'
 
 const routePattern = /(?:GET|POST|PUT|PATCH|DELETE|ANY) \/[\w/:.{*}-]*/g
@@ -19,6 +20,17 @@ function routeLists(service: string): string[][] {
     .map(part => [...part.matchAll(routePattern)].map(([route]) => route))
 }
 
+/** `limits` is the file limits.test.ts in any folder, `contracts/userStore` the file of that path. */
+function fileNamed(name: string, files: string[]): string {
+  const found = files.filter(file =>
+    name.includes('/')
+      ? file.endsWith(`/${name}.ts`) || file.endsWith(`/${name}.test.ts`)
+      : basename(file) === `${name}.test.ts`,
+  )
+  if (found.length !== 1) throw new Error(`docs/security.md names the test file ${name}, which matches: ${found}`)
+  return found[0] as string
+}
+
 describe('docs/http-api.md', () => {
   it('lists the routes of every listener and no others', () => {
     const [businessPublic, businessInternal] = routeLists('business')
@@ -33,12 +45,13 @@ describe('docs/http-api.md', () => {
 describe('docs/security.md', () => {
   it('names tests that are there', () => {
     const rows = readFileSync('docs/security.md', 'utf8').matchAll(/^\| [A-Z0-9]+-\d+:.* \| (.*) \|$/gm)
+    const files = globSync('{tests,prove}/**/*.ts')
     const missing: string[] = []
     let named = 0
     for (const [, cell = ''] of rows) {
       let file = ''
       for (const [, name, title = ''] of cell.matchAll(/`([\w/]+)`(?=[:,])|“([^”]+)”/g)) {
-        if (name !== undefined) file = `tests/${name}${name.includes('/') ? '' : '.test'}.ts`
+        if (name !== undefined) file = fileNamed(name, files)
         else if (!readFileSync(file, 'utf8').includes(title)) missing.push(`${file}: ${title}`)
         else named++
       }

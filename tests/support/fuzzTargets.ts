@@ -1,6 +1,5 @@
 // A pair for the fuzzer, with all its listeners: what they may be sent, and what must be so afterwards.
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../tools/fuzz.ts'
 import { openAuth } from '../../services/auth/app.ts'
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { dialectNames } from '../../services/auth/dialects/index.ts'
@@ -8,6 +7,7 @@ import { describeAuth, describeAuthInternal } from '../../services/auth/openapi.
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/openapi.ts'
+import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../tools/fuzz.ts'
 import { type Layout, startRealPair } from './realPair.ts'
 import { adminKey, collectLog, demo, type LogLine, post, serviceKey } from './servers.ts'
 import { wideAccountLimits } from './throttles.ts'

@@ -1,6 +1,6 @@
 // Counters that all processes of Auth share where there is a Redis, and that each has for itself where there is none or it
 // gives no answer: never without a limit, and never waiting for one.
-import { within } from '../../../packages/client/deadline.ts'
+import { within } from '../../../shared/deadline.ts'
 import type { Counter, OpenCounter } from '../../../shared/limits.ts'
 
 const answerWithinMs = 150 // several questions of one log-in stay below 300 ms: after one without an answer nobody asks

@@ -2,7 +2,7 @@
 import { hash, randomInt } from 'node:crypto'
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
-import { AppError } from '../../../shared/http/errors.ts'
+import { isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
 import { drawSecret, parseSecret, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './index.ts'
@@ -40,7 +40,7 @@ export function tokenManager({
     const token = await readToken(ctx).then(
       body => body.token,
       error => {
-        if (error instanceof AppError && error.code === 'invalid_request') return null
+        if (isKnownError(error) && error.code === 'invalid_request') return null
         throw error
       },
     )

@@ -3,7 +3,7 @@
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { readBearerToken } from '../../../packages/client/bearer.ts'
-import { AppError, statusOf } from '../../../shared/http/errors.ts'
+import { AppError, isKnownError, statusOf } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
 
 /** `action` is a method and a route as in the list of routes: what is in the path may be a secret in the wrong place. */
@@ -58,7 +58,7 @@ export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyO
     try {
       return [readBearerToken(req)]
     } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'invalid_token') throw error
+      if (!isKnownError(error) || error.code !== 'invalid_token') throw error
       const isMissing = !/^bearer /i.test(req.headers.authorization ?? '') && req.headers['token'] === undefined
       throw refuse(isMissing ? 'missing' : 'wrong')
     }
@@ -112,7 +112,7 @@ export function adminKeyRequirement(keys: AcceptedKeys, observe: Observe): Handl
       try {
         await next()
       } catch (error) {
-        tell(error instanceof AppError ? statusOf[error.code] : 500)
+        tell(isKnownError(error) ? statusOf[error.code] : 500)
         throw error
       }
       tell(ctx.status)

@@ -1,14 +1,14 @@
 // What the use cases and the locks tell, and what the log makes of it. Who else wants to know listens here too.
 import { type Log, type LogFields, type LogLevel, seldom } from '../../../shared/log/log.ts'
-import { callerNow, failedUser, noteFailure } from './requestContext.ts'
 import type { LimitEvent } from '../defence/throttles.ts'
-import type { DependencyEvent } from './storeHealth.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
 import type { SweepEvent } from '../tokens/sweeper.ts'
 import type { TokenEvent } from '../tokens/tokens.ts'
 import type { LinkEvent } from '../users/links.ts'
 import type { MailEvent } from '../users/mail.ts'
 import type { UserEvent } from '../users/users.ts'
+import { callerNow, failedUser, noteFailure } from './requestContext.ts'
+import type { DependencyEvent } from './storeHealth.ts'
 
 export type AuthEvent =
   | TokenEvent

@@ -1,8 +1,8 @@
 // What Auth counts, from what the use cases tell. Names follow Prometheus's conventions: base units, `_total` for counters.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { TokenKind } from '../../../packages/client/contract.ts'
-import { heard } from './storeHealth.ts'
 import type { AuthEvent } from './events.ts'
+import { heard } from './storeHealth.ts'
 
 export interface AuthFigures {
   /** Hashes that wait for a worker. */

@@ -7,7 +7,7 @@ import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
 import { staticFile } from './static.ts'
 
-const own = join(import.meta.dirname, './console')
+const own = join(import.meta.dirname, 'console')
 const packageOf = (name: string) => dirname(createRequire(import.meta.url).resolve(`${name}/package.json`))
 
 const files: Record<string, Handler> = {

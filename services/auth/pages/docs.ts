@@ -8,7 +8,7 @@ import { openApiRoute } from '../../../shared/http/openapi.ts'
 import { staticFile, staticText } from './static.ts'
 
 const swaggerFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
-const own = join(import.meta.dirname, './')
+const own = join(import.meta.dirname, 'docs')
 
 const files: Record<string, Handler> = {
   // index.css takes the browser's margin away from the page.

@@ -2,7 +2,7 @@
 // Caddy forward_auth, Envoy ext_authz). Validates the bearer token of that request, as /data would, and looks at neither its
 // method nor its path nor its body.
 import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
-import { AppError } from '../../../shared/http/errors.ts'
+import { isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
@@ -29,7 +29,7 @@ function readForwardedToken(ctx: Context): string {
   try {
     return readBearerToken(ctx.req)
   } catch (error) {
-    throw error instanceof AppError && error.code === 'invalid_request' ? invalidToken() : error
+    throw isKnownError(error) && error.code === 'invalid_request' ? invalidToken() : error
   }
 }
 

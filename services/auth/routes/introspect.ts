@@ -1,8 +1,8 @@
 // POST /introspect: RFC 7662, for services that speak it. Looks, and extends nothing.
 import { z } from 'zod'
+import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
-import { tokenKinds } from '../../../packages/client/contract.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 
 /** What else is in the request is ignored (RFC 7662 section 2.1), `token_type_hint` too. */

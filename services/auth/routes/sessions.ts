@@ -1,10 +1,10 @@
 // GET /sessions, DELETE /sessions/:id, DELETE /sessions: a user's own. DELETE /admin/users/:id/sessions: anybody's.
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
+import { sessionOf } from '../guards/requireSession.ts'
 import { isTokenId } from '../tokens/format.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'
-import { sessionOf } from '../guards/requireSession.ts'
 
 export function sessionRoutes(users: Users, tokens: Tokens) {
   const list: Handler = async ctx => {

@@ -1,14 +1,15 @@
 // The operator's routes: GET and POST /tokens, DELETE /tokens/:id, DELETE /tokens/expired.
 import { z } from 'zod'
+import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
-import { purposeSchema, tokenKinds } from '../../../packages/client/contract.ts'
 import { isTokenId } from '../tokens/format.ts'
 import type { Sweeper } from '../tokens/sweeper.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import type { Users } from '../users/users.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
+import { purposeSchema } from './validateToken.ts'
 
 const mostSeconds = 10 * 365 * 86_400
 const secondsExpected = `expected a whole number of seconds, 1 to ${mostSeconds}`

@@ -4,10 +4,10 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
 import type { Throttles } from '../defence/throttles.ts'
+import { sessionOf } from '../guards/requireSession.ts'
 import type { Links } from '../users/links.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { clientOf, credentialsSchema, invalidCredentials, text } from './credentials.ts'
-import { sessionOf } from '../guards/requireSession.ts'
 
 export const changeSchema = z.strictObject({ currentPassword: text('password'), password: text('password') })
 export const proofSchema = z.strictObject({ currentPassword: text('password') })

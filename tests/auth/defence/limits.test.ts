@@ -3,7 +3,12 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
-import { accountLimits, createThrottles, type LimitEvent, type Throttles } from '../../../services/auth/defence/throttles.ts'
+import {
+  accountLimits,
+  createThrottles,
+  type LimitEvent,
+  type Throttles,
+} from '../../../services/auth/defence/throttles.ts'
 import type { AppError } from '../../../shared/http/errors.ts'
 import { memoryCounters, networkOf } from '../../../shared/limits.ts'
 import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'

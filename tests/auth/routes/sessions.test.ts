@@ -1,7 +1,8 @@
 // Auth over HTTP: what users do with their sessions and operators with tokens, and how every kind of token ends.
 import { expect } from 'chai'
-import { renewRoute } from '../../../services/auth/routes/renew.ts'
+import type { Admission, TokenKind, Verdict } from '../../../packages/client/contract.ts'
 import { sessionRequirement } from '../../../services/auth/guards/requireSession.ts'
+import { renewRoute } from '../../../services/auth/routes/renew.ts'
 import { sessionRoutes } from '../../../services/auth/routes/sessions.ts'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
@@ -9,7 +10,6 @@ import { createTokens, type IssuedToken, type TokenOwner } from '../../../servic
 import { localClient, openPasswords } from '../../../services/auth/users/passwords.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { createListener } from '../../../shared/http/listener.ts'
-import type { Admission, TokenKind, Verdict } from '../../../packages/client/contract.ts'
 import {
   adminKey,
   closeServers,

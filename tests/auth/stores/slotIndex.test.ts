@@ -1,8 +1,8 @@
 // stores/memoryIndex.ts: finds what was added and not removed since, however it grew and whatever collides.
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { createSlotIndex } from '../../../services/auth/stores/memory/slotIndex.ts'
+import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import type { TokenRecord } from '../../../services/auth/stores/ports.ts'
 
 const notFound = -1

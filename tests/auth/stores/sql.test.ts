@@ -22,7 +22,6 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { listMigrations, openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
-import { migrationsFor } from '../../../services/auth/stores/sql/migrations.ts'
 import {
   type TokenRecord,
   type TokenRef,
@@ -31,6 +30,7 @@ import {
   type UserStore,
   usualLogin,
 } from '../../../services/auth/stores/ports.ts'
+import { migrationsFor } from '../../../services/auth/stores/sql/migrations.ts'
 import { drawSecret, drawTokenId, refOf, tagOf } from '../../../services/auth/tokens/format.ts'
 import { binaries, type Cluster, startCluster } from '../../support/postgres.ts'
 import { slackMs } from '../../support/slack.ts'

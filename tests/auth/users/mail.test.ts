@@ -11,7 +11,12 @@ import { userRoutes } from '../../../services/auth/routes/users.ts'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { createTokens, type Tokens } from '../../../services/auth/tokens/tokens.ts'
 import { createLinks } from '../../../services/auth/users/links.ts'
-import { type MailEvent, type Mailer, openSmtpMailer, type SmtpMailerOptions } from '../../../services/auth/users/mail.ts'
+import {
+  type MailEvent,
+  type Mailer,
+  openSmtpMailer,
+  type SmtpMailerOptions,
+} from '../../../services/auth/users/mail.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { ConfigError, type Environment } from '../../../shared/config/config.ts'

@@ -8,7 +8,15 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { createListener, health } from '../../../shared/http/listener.ts'
 import { parseAnswer, type RawAnswer, sendRaw } from '../../support/raw.ts'
-import { closeServers, collectLog, createClock, demo, type LogLine, serviceKey, startAuth } from '../../support/servers.ts'
+import {
+  closeServers,
+  collectLog,
+  createClock,
+  demo,
+  type LogLine,
+  serviceKey,
+  startAuth,
+} from '../../support/servers.ts'
 
 type Body = NonNullable<RequestInit['body']>
 

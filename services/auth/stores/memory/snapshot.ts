@@ -8,8 +8,8 @@ import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { finished } from 'node:stream/promises'
 import { tokenKinds } from '../../../../packages/client/contract.ts'
-import { openTokenStore, type Renewal } from './tokenStore.ts'
 import type { TokenRecord, TokenRef, TokenStore } from '../ports.ts'
+import { openTokenStore, type Renewal } from './tokenStore.ts'
 
 export interface SnapshotOptions {
   file: string

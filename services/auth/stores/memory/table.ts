@@ -1,7 +1,8 @@
 // The slots of the memory store: typed arrays in pages that grow one at a time, no object per token, and the index that
 // finds a slot by the id of its token. Hides the layout, and how ids and hashes are packed.
-import { createSlotIndex } from './slotIndex.ts'
+
 import type { TokenRef } from '../ports.ts'
+import { createSlotIndex } from './slotIndex.ts'
 
 // A token is one place in each column of a page, 76 bytes in all, and 5 to 10 more in the index:
 //

@@ -1,6 +1,6 @@
 // Tokens and users in this process, gone with it. Every method is one synchronous step, hence atomic. Hides who holds what;
 // the table of the tokens is memoryTable.ts.
-import { createTokenTable, hashLength, none, placeOf } from './table.ts'
+
 import {
   type EndReason,
   guestLimit,
@@ -13,6 +13,7 @@ import {
   type UserStore,
   usualLogin,
 } from '../ports.ts'
+import { createTokenTable, hashLength, none, placeOf } from './table.ts'
 
 interface User {
   /** Null for all guests together. */

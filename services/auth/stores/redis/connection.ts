@@ -1,7 +1,7 @@
 // A Redis or Valkey server, or a cluster of them, as the scripts need it. Hides node-redis, what differs between one server
 // and a cluster, and how to be without an answer for no longer than a second.
 import { createClient, createCluster, ErrorReply, type RedisClientType, type RedisClusterType } from '@redis/client'
-import { within } from '../../../../packages/client/deadline.ts'
+import { within } from '../../../../shared/deadline.ts'
 import type { Script } from './scripts.ts'
 
 export interface Redis {

@@ -2,8 +2,8 @@
 import { hash } from 'node:crypto'
 import { type RateLimiterAbstract, RateLimiterRedis } from 'rate-limiter-flexible'
 import type { Counter, SharedCounters } from '../../../../shared/limits.ts'
-import type { Script } from './scripts.ts'
 import { openRedis } from './connection.ts'
+import type { Script } from './scripts.ts'
 
 // One step: of two that read and then wrote, one would be lost.
 const lengthenText = `

@@ -10,6 +10,7 @@ import {
   type TokenStore,
   usualLogin,
 } from '../ports.ts'
+import { openRedis } from './connection.ts'
 import {
   deleteRenewedScript,
   deleteScript,
@@ -25,7 +26,6 @@ import {
   sweepScript,
   touchScript,
 } from './scripts.ts'
-import { openRedis } from './connection.ts'
 
 const graceMs = 60_000 // a key stays for longer than its tokens live; that they are dead is not decided by it
 const floorMs = 24 * 3_600_000 // and a floor for longer than any log-in that was verified before it is on its way

@@ -17,7 +17,7 @@ import {
 } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import type { Pool, PoolClient, PoolConfig } from 'pg'
-import { within } from '../../../../packages/client/deadline.ts'
+import { within } from '../../../../shared/deadline.ts'
 import { migrationsFor, type SqlDialect } from './migrations.ts'
 
 /** The tables as Kysely sees them. */

@@ -1,9 +1,10 @@
 // The middleware a Business author uses: what stands behind it runs only for a token that Auth has just found good.
-import { readBearerToken } from './bearer.ts'
+
+import type { AuthClient } from '../../packages/client/authClient.ts'
+import { readBearerToken } from '../../packages/client/bearer.ts'
+import type { Admission } from '../../packages/client/contract.ts'
 import type { Context, Handler } from '../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../shared/limits.ts'
-import type { Admission } from './contract.ts'
-import type { AuthClient } from './authClient.ts'
 
 /**
  * Answers 401 for no, an ill-formed or a dead token, 429 for a dead one from where too many came, 503 where Auth gave no
