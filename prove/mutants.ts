@@ -97,7 +97,7 @@ const mutants: Mutant[] = [
   {
     name: '401 where Auth gives no verdict',
     rule: 'lost session',
-    file: 'packages/client/koa.ts',
+    file: 'services/business/requireToken.ts',
     find: 'await auth.judge(readBearerToken(ctx.req), ctx.state)',
     replace: `await auth
       .judge(readBearerToken(ctx.req), ctx.state)

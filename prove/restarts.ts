@@ -31,7 +31,7 @@ export async function measureRestarts(times: number, tell: (what: string) => voi
     const load = await drive(run.addresses)
     for (let i = 1; i <= times; i++) {
       run.process.kill('SIGHUP')
-      await until(() => run.stdout().split('"event":"replaced"').length > i, 60_000)
+      await until(() => run.stdout().split('"event":"workers_replaced"').length > i, 60_000)
     }
     await load.stop()
     results.push(resultOf('Rolling restart (SIGHUP), two processes of each service', times, [load.counts]))

@@ -130,7 +130,7 @@ export interface InvalidTokensOptions {
   limit: number
   /** Milliseconds that never jump. */
   monotonicNow: () => number
-  observe: (event: InvalidCaller & { type: 'limited'; what: 'invalid tokens'; userId: null }) => void
+  observe: (event: InvalidCaller & { type: 'rate_limited'; what: 'invalid_tokens'; userId: null }) => void
 }
 
 /** Asked only for what was judged and found invalid: a valid token is never refused for what else came from its address. */
@@ -140,7 +140,7 @@ export function limitInvalidTokens({ limit, monotonicNow, observe }: InvalidToke
     async refusal({ requestId, address }) {
       const { count, ms } = await counter.add(networkOf(address))
       if (count <= limit) return invalidToken()
-      observe({ type: 'limited', what: 'invalid tokens', requestId, address, userId: null })
+      observe({ type: 'rate_limited', what: 'invalid_tokens', requestId, address, userId: null })
       return tooManyRequests(ms)
     },
   }

@@ -44,7 +44,7 @@ export async function runService<C>(
     closing = service
       .close()
       .catch(error => {
-        log.error('closing failed', { error })
+        log.error('close_failed', { error })
         exitCode = 1
       })
       .then(flush)
@@ -69,7 +69,7 @@ export async function runService<C>(
     if (process.connected) tellParent({ type: 'ready', addresses })
   } catch (error) {
     // It may hold what it took over from the run before, and keeps that for the next.
-    await service.close().catch(error => log.error('closing failed', { error }))
+    await service.close().catch(error => log.error('close_failed', { error }))
     await flush()
     fail(error)
   }

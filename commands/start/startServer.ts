@@ -65,7 +65,7 @@ if (nodeWarning !== null) console.error(nodeWarning)
 const output = onTerminal ? openLogFile() : 'inherit'
 const ownOutput = openOutput(process.stdout)
 const log = openLog({ service: 'startServer', level: 'info', stream: ownOutput })
-if (Object.keys(storesFrom).length > 0) log.info('stores of Heroku', storesFrom)
+if (Object.keys(storesFrom).length > 0) log.info('heroku_stores', storesFrom)
 const services: Workers[] = [] // in the order in which they stop
 let stopping: Promise<void> | null = null
 let replacing: Promise<void> = Promise.resolve()
@@ -236,14 +236,14 @@ function lostWithAuth(): string {
 
 /** Of the services that have several processes: one alone has nobody to stand in for it. */
 async function replaceAll(): Promise<void> {
-  log.info('replacing', { reason: 'SIGHUP' })
+  log.info('workers_replacing', { reason: 'SIGHUP' })
   const failures: string[] = []
   for (const service of services) {
     const failure = await service.replaceAll('SIGHUP')
     if (failure !== null) failures.push(failure)
   }
-  if (failures.length > 0) log.warn('not replaced', { reason: failures.join('; ') })
-  else log.info('replaced')
+  if (failures.length > 0) log.warn('workers_not_replaced', { reason: failures.join('; ') })
+  else log.info('workers_replaced')
 }
 
 async function waitUntilReady(url: string): Promise<void> {

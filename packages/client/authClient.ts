@@ -187,7 +187,7 @@ export function openAuthClient({
       for (const batch of call.batches) giveUp(batch, outcome)
       return
     }
-    if (failedRequests > 0) log.info('Auth gives verdicts again', { channel: 'security', failedRequests })
+    if (failedRequests > 0) log.info('auth_recovered', { channel: 'security', failedRequests })
     failedRequests = 0
     const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${requests}"`
     let from = requests - call.batches.reduce((sum, { tokens }) => sum + tokens.length, 0) // of those given up already
@@ -229,7 +229,7 @@ export function openAuthClient({
 
   // One line when verdicts stop and one when they come again: an outage must not fill the disk with the same sentence.
   function noVerdict(requests: number, cause: Error): TokenError {
-    if (failedRequests === 0) log.warn('Auth gives no verdict', { channel: 'security', cause })
+    if (failedRequests === 0) log.warn('auth_unavailable', { channel: 'security', cause })
     failedRequests += requests
     return new TokenError('unavailable', 'Auth gave no verdict; try again.', { 'Retry-After': '1' })
   }

@@ -101,7 +101,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const openCounter = openCounters({
     shared: sharedCounters?.open ?? null,
     own: memoryCounters(monotonicNow),
-    onAway: cause => log.warn('limits are counted in this process alone', { channel: 'security', cause }),
+    onAway: cause => log.warn('limits_not_shared', { channel: 'security', cause }),
   })
   const throttles = createThrottles({
     perAccount: config.limitsPerAccount,
@@ -248,7 +248,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     const versionOf = async (id: string) => (await users.find(id))?.credentialVersion ?? null
     const { snapshotFile: file, adminKey: key } = config
     const { store, restored } = await openSnapshotStore({ file, key, versionOf, now })
-    if (restored) log.info('tokens restored', restored)
+    if (restored) log.info('tokens_restored', restored)
     return store
   }
 
@@ -279,7 +279,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       for (const { name, port, routes, listener } of dialects) {
         const address = await listener.listen(port, config.host)
         addresses[listenerNameOf(name)] = address
-        log.info('dialect opened', { dialect: name, address, routes })
+        log.info('dialect_opened', { dialect: name, address, routes })
       }
       return addresses
     },

@@ -28,7 +28,7 @@ export async function openBusiness(
   const observe = countCalls(metrics.registry, () => auth.callsInFlight())
   const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, observe })
   const count = countLimited(metrics.registry)
-  const logLimited = seldom(fields => log.warn('limited', { channel: 'security', ...fields }), monotonicNow)
+  const logLimited = seldom(fields => log.warn('rate_limited', { channel: 'security', ...fields }), monotonicNow)
   const invalidTokens = limitInvalidTokens({
     limit: config.invalidTokenLimit,
     monotonicNow,

@@ -34,10 +34,10 @@ export function countCalls(registry: Registry, callsInFlight: () => number): (ca
 /** Of the same name as in Auth. */
 export function countLimited(registry: Registry): (event: { what: string }) => void {
   const limited = new Counter({
-    name: 'latchkey_limited_total',
-    help: 'Requests answered 429, by what there was too much of',
-    labelNames: ['what'],
+    name: 'latchkey_rate_limited_total',
+    help: 'Requests answered 429, by the limit that was reached',
+    labelNames: ['limit'],
     registers: [registry],
   })
-  return ({ what }) => limited.inc({ what })
+  return ({ what }) => limited.inc({ limit: what })
 }

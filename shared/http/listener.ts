@@ -173,25 +173,25 @@ export function createListener(
   const isTrustedProxy = proxyTest(edge?.trustedProxies ?? 0)
   const isAdmitted = addressGate(edge?.allowedAddresses ?? [], edge?.deniedAddresses ?? [])
   const logRefusal = seldom(
-    fields => log.warn('address refused', { channel: 'security', listener: name, ...fields }),
+    fields => log.warn('address_refused', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
   const logFull = seldom(
-    fields => log.warn('too many connections', { channel: 'security', listener: name, ...fields }),
+    fields => log.warn('too_many_connections', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
   const logCut = seldom(
     fields => log.warn('connection_cut', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
-  const logFailure = seldom(fields => log.error('listener failed', { listener: name, ...fields }), monotonicNow)
+  const logFailure = seldom(fields => log.error('listener_failed', { listener: name, ...fields }), monotonicNow)
   let closed: Promise<void> | null = null
   let lastAnswers = false
 
   // What answerEveryRequest cannot see: an answer that breaks off. The client of most has gone away.
   app.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.name === 'AbortError') return
-    log.warn('answer broken off', { listener: name, error })
+    log.warn('response_aborted', { listener: name, error })
   })
   app.use(answerEveryRequest)
   if (edge && edge.corsOrigins.length > 0) app.use(cors({ ...corsOptions, origin: allowedOrigin(edge.corsOrigins) }))
@@ -264,7 +264,7 @@ export function createListener(
       // Described here, since what was thrown need not be an Error.
       const cause = describeError(known.cause)
       const details = { listener: name, requestId: ctx.state.requestId, code: known.code, cause, ...stack }
-      log[known.code === 'internal' ? 'error' : 'warn']('request failed', details)
+      log[known.code === 'internal' ? 'error' : 'warn']('request_failed', details)
     }
     const status = statusOf[known.code]
     for (const [header, value] of Object.entries(known.headers)) ctx.set(header, value)

@@ -89,7 +89,7 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
   stream.on('drain', () => {
     const count = dropped
     dropped = 0
-    if (count > 0) now('warn', 'log lines dropped', { count })
+    if (count > 0) now('warn', 'log_lines_dropped', { count })
   })
 
   /** False where the line is dropped. */

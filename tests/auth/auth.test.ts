@@ -98,12 +98,12 @@ describe('Auth', () => {
           signal: gone.signal,
         }).catch(() => null),
       )
-      const failuresBefore = auth.lines.filter(({ event }) => event === 'login failed').length
+      const failuresBefore = auth.lines.filter(({ event }) => event === 'login_failed').length
       await busy[0]
       gone.abort()
       await Promise.all([...busy, ...left])
       await logIn(auth.url)
-      const failures = auth.lines.filter(({ event }) => event === 'login failed').length - failuresBefore
+      const failures = auth.lines.filter(({ event }) => event === 'login_failed').length - failuresBefore
       expect(failures).to.be.below(10) // 20, had they stayed in the queue
     })
   })
@@ -173,7 +173,7 @@ describe('Auth', () => {
   it('sweeps the dead by itself and says so in the log', async () => {
     const swift = await startAuth({ env: { SWEEP_INTERVAL_SECONDS: '1', TOKEN_TTL_SECONDS: '1' } })
     await logIn(swift.url)
-    const swept = await until(() => swift.lines.find(({ event }) => event === 'tokens swept'))
+    const swept = await until(() => swift.lines.find(({ event }) => event === 'tokens_swept'))
     expect(swept).to.include({ removed: 1, level: 'info' })
   })
 

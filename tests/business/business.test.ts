@@ -443,7 +443,7 @@ describe('Business', () => {
 
     it('logs neither a token nor the key', () => {
       const log = JSON.stringify(business.lines)
-      expect(log).to.include('Auth gives no verdict')
+      expect(log).to.include('auth_unavailable')
       expect(log).not.to.include('good-secret')
       expect(log).not.to.include(serviceKey)
     })
@@ -784,7 +784,7 @@ describe('Business', () => {
       auth.behave(behaveWell)
       expect(await validate('good-3')).to.deep.equal(judge('good-3'))
       expect(auth.tokens()).to.deep.equal(['good-0', 'good-2', 'good-3'])
-      expect(lines.map(({ event }) => event)).to.deep.equal(['Auth gives no verdict', 'Auth gives verdicts again'])
+      expect(lines.map(({ event }) => event)).to.deep.equal(['auth_unavailable', 'auth_recovered'])
     })
 
     it('gives each request its own deadline, also where an older one shares its call', async () => {
@@ -871,7 +871,7 @@ describe('Business', () => {
 
       const told = business.lines.slice(from).filter(({ event }) => event !== 'request')
       expect(told.map(({ level, event }) => `${level}: ${event}`)).to.deep.equal([
-        'warn: Auth gives no verdict',
+        'warn: auth_unavailable',
         'info: Auth gives verdicts again',
       ])
       expect(told[0]?.['cause']).to.include({ message: 'Auth answered 401' })

@@ -312,7 +312,7 @@ describe('at a single address', () => {
       '1',
     ])
     expect(answer.body['error']).to.equal('unavailable')
-    expect(down.lines.filter(({ event }) => event === 'request failed')).to.have.length(1)
+    expect(down.lines.filter(({ event }) => event === 'request_failed')).to.have.length(1)
 
     const silent = await startFakeAuth(() => {})
     const forward = openForward({ url: silent.url, answersWithinMs: 60 })
@@ -356,7 +356,7 @@ describe('at a single address', () => {
       .then(answer => answer.text())
       .catch(() => 'broken')
     expect(outcome).to.equal('broken')
-    expect(lines.filter(({ event }) => event === 'answer broken off')).to.have.length(1)
+    expect(lines.filter(({ event }) => event === 'response_aborted')).to.have.length(1)
   })
 
   for (const moment of ['before the answer', 'in its middle'] as const) {

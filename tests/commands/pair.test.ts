@@ -55,7 +55,7 @@ describe('the pair', () => {
     const token = await logIn(at.auth)
     await sleep(2050)
     expect(await statusFor(token)).to.equal(401)
-    await until(() => run.stdout().includes('"tokens swept"'))
+    await until(() => run.stdout().includes('"tokens_swept"'))
   })
 
   it('log out: refused on the very next request', async () => {

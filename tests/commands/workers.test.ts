@@ -89,7 +89,7 @@ describe('several processes of each service', () => {
     const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
     await until(() => load.answered() > 200, startedWithinMs)
     run.process.kill('SIGHUP')
-    await until(() => run.stdout().includes('"event":"replaced"'), startedWithinMs)
+    await until(() => run.stdout().includes('"event":"workers_replaced"'), startedWithinMs)
     const answered = load.answered()
     await until(() => load.answered() > answered + 200, startedWithinMs)
     await load.stop()
@@ -101,7 +101,7 @@ describe('several processes of each service', () => {
 
   it('are replaced once more on a SIGHUP that comes meanwhile, and stay as many', async () => {
     const before = workersOf(run).map(({ pid }) => pid)
-    const [begun, ended] = ['"event":"replacing"', '"event":"replaced"']
+    const [begun, ended] = ['"event":"workers_replacing"', '"event":"workers_replaced"']
     const [begunBefore, endedBefore] = [timesIn(run.stdout(), begun), timesIn(run.stdout(), ended)]
     run.process.kill('SIGHUP')
     await until(() => timesIn(run.stdout(), begun) > begunBefore, startedWithinMs)
@@ -118,7 +118,7 @@ describe('several processes of each service', () => {
     await alone.ready
     const before = workersOf(alone)
     alone.process.kill('SIGHUP')
-    await until(() => alone.stdout().includes('"event":"replaced"'), startedWithinMs)
+    await until(() => alone.stdout().includes('"event":"workers_replaced"'), startedWithinMs)
     const authOf = (workers: { pid: number; service: string }[]) => workers.filter(({ service }) => service === 'auth')
     expect(authOf(workersOf(alone))).to.deep.equal(authOf(before))
     expect(workersOf(alone)).to.have.length(3)
@@ -187,7 +187,7 @@ describe('several processes of Auth, with a store that takes no new connections'
         run
           .stdout()
           .split('\n')
-          .find(line => line.includes('"event":"not replaced"')),
+          .find(line => line.includes('"event":"workers_not_replaced"')),
       startedWithinMs,
     )
     expect(JSON.parse(warning)).to.include({ level: 'warn', reason: 'Auth ended (exit code 1)' })
@@ -196,7 +196,7 @@ describe('several processes of Auth, with a store that takes no new connections'
 
     line.target = openPort
     run.process.kill('SIGHUP')
-    await until(() => run.stdout().includes('"event":"replaced"'), startedWithinMs)
+    await until(() => run.stdout().includes('"event":"workers_replaced"'), startedWithinMs)
     expect(authsOf(run)).to.have.length(2)
     expect(authsOf(run).filter(pid => before.includes(pid))).to.deep.equal([])
   })

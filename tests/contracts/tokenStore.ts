@@ -680,7 +680,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await why(byId.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 2 })
       expect(await why(renewed.ref, start + 9)).to.deep.equal({ reason: 'renewed', at: start + 3 })
       expect(await why(consumed.ref, start + 9)).to.deep.equal({ reason: 'consumed', at: start + 4 })
-      expect(await why(bound.ref, start)).to.deep.equal({ reason: 'other purpose' })
+      expect(await why(bound.ref, start)).to.deep.equal({ reason: 'other_purpose' })
       expect(await why(ended.ref, start)).to.deep.equal({ reason: 'ended' })
     })
 

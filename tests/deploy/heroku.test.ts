@@ -293,7 +293,7 @@ describe('on Heroku', () => {
     for (const { lines, stderr } of [dyno, other]) {
       expect(lines.length).to.be.above(5)
       const events = lines.map(line => JSON.parse(line) as LogLine)
-      expect(events.find(({ event }) => event === 'stores of Heroku')).to.include({
+      expect(events.find(({ event }) => event === 'heroku_stores')).to.include({
         USER_STORE_URL: 'DATABASE_URL',
         TOKEN_STORE_URL: 'REDIS_URL',
       })

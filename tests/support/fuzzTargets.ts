@@ -160,7 +160,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
       { url: businessUrl, operations: operationsOf(describeBusiness()) },
       { url: businessInternal, operations: operationsOf(describeBusinessInternal()) },
       ...authLog.lines
-        .filter(({ event }) => event === 'dialect opened')
+        .filter(({ event }) => event === 'dialect_opened')
         .map(({ address, routes }) => ({ url: String(address), operations: operationsOfRoutes(routes as string[]) })),
     ],
     logIn,

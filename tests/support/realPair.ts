@@ -25,7 +25,7 @@ export async function startRealPair(layout: Layout, env: Record<string, string> 
       .split('\n')
       .filter(line => line.startsWith('{') && line.endsWith('}'))
       .map(line => JSON.parse(line) as LogLine)
-  const dialects = lines().filter(({ event }) => event === 'dialect opened')
+  const dialects = lines().filter(({ event }) => event === 'dialect_opened')
   return {
     run,
     urls,

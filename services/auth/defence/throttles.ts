@@ -7,19 +7,21 @@ import { normalise } from '../users/usernames.ts'
 import { createTurns } from './turns.ts'
 
 /**
- * Who is limited is told by the address only: what was typed as a username may be a password. `account locked`: from now on
+ * Who is limited is told by the address only: what was typed as a username may be a password. `account_locked`: from now on
  * there is a wait.
  */
-export type LimitEvent = { type: 'limited'; what: Limited; address: string; userId: null } | { type: 'account locked' }
+export type LimitEvent =
+  | { type: 'rate_limited'; what: Limited; address: string; userId: null }
+  | { type: 'account_locked' }
 
 export type Limited =
-  | 'attempts at an account'
-  | 'failures of an address'
-  | 'mails to an account'
-  | 'mails of an address'
+  | 'account_attempts'
+  | 'address_failures'
+  | 'account_mails'
+  | 'address_mails'
   | 'registrations'
-  | 'guest tokens'
-  | 'invalid tokens'
+  | 'guest_tokens'
+  | 'invalid_tokens'
 
 /** Of one address. */
 export interface AddressLimits {
@@ -108,7 +110,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   const inTurnOfAddress = createTurns(Math.ceil(perAddress.failures * undecidedOfAddress), mostWaiting)
 
   function limited(what: Limited, address: string, ms: number): AppError {
-    observe({ type: 'limited', what, address, userId: null })
+    observe({ type: 'rate_limited', what, address, userId: null })
     return tooManyRequests(ms)
   }
 
@@ -123,7 +125,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
 
   /** The one answer at the limit of an address, whatever is known of the account. */
   async function overLimit({ network, address }: Keys): Promise<AppError> {
-    return limited('failures of an address', address, (await failuresOfAddress.read(network)).ms)
+    return limited('address_failures', address, (await failuresOfAddress.read(network)).ms)
   }
 
   /** The answer if too many attempts wait for their turn. */
@@ -137,7 +139,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     const [{ count }] = await Promise.all([failures.add(subject), failuresOfAddress.add(network)])
     if (count > 1) await failures.lengthen(subject, failureForMs)
     if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
-    if (count === freeFailures) observe({ type: 'account locked' })
+    if (count === freeFailures) observe({ type: 'account_locked' })
   }
 
   const forget = (subjects: string[]) =>
@@ -203,7 +205,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   }
 
   function conclude<T>(judgement: Judgement<T>, address: string): T | null {
-    if (judgement.type === 'paused') throw limited('attempts at an account', address, judgement.ms)
+    if (judgement.type === 'paused') throw limited('account_attempts', address, judgement.ms)
     return judgement.type === 'right' ? judgement.proved : null
   }
 
@@ -335,8 +337,8 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
 
     /** Throws 429 where too many mails were asked for, whether there is such an account or not. */
     async mayMail(account: string, address: string): Promise<void> {
-      await take(mailsOfAddress, networkOf(address), perAddress.mails, 'mails of an address', address)
-      await take(mailsOfAccount, keyOf(normalise(account)), mailsPerHour, 'mails to an account', address)
+      await take(mailsOfAddress, networkOf(address), perAddress.mails, 'address_mails', address)
+      await take(mailsOfAccount, keyOf(normalise(account)), mailsPerHour, 'account_mails', address)
     },
 
     /** Throws 429 where too many users come from this address. */
@@ -345,7 +347,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
 
     /** Throws 429 where too many tokens without a log-in go to this address. */
     mayIssueToGuest: (address: string) =>
-      take(guestTokens, networkOf(address), perAddress.guestTokens, 'guest tokens', address),
+      take(guestTokens, networkOf(address), perAddress.guestTokens, 'guest_tokens', address),
   }
 }
 

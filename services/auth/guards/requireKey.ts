@@ -8,8 +8,8 @@ import type { Context, Handler } from '../../../shared/http/listener.ts'
 
 /** `action` is a method and a route as in the list of routes: what is in the path may be a secret in the wrong place. */
 export type KeyEvent =
-  | { type: 'key refused'; key: string; reason: 'missing' | 'wrong' }
-  | { type: 'admin acted'; action: string; status: number }
+  | { type: 'key_refused'; key: string; reason: 'missing' | 'wrong' }
+  | { type: 'admin_action'; action: string; status: number }
   /** `key` is the setting that holds the key. */
   | { type: 'key_used'; key: string }
 
@@ -65,7 +65,7 @@ export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyO
   }
 
   function refuse(reason: 'missing' | 'wrong'): AppError {
-    observe({ type: 'key refused', key: name, reason })
+    observe({ type: 'key_refused', key: name, reason })
     const basic = takesBasic ? `, or Basic with any client id as the user name and ${name} as the password` : ''
     // RFC 6750 section 3.1: no error code for a request that carried no credentials.
     const bearer = reason === 'missing' ? bearerChallenge : `${bearerChallenge}, error="invalid_token"`
@@ -108,7 +108,7 @@ export function adminKeyRequirement(keys: AcceptedKeys, observe: Observe): Handl
 
   return function requireAdminKey(ctx, next) {
     return requireKey(ctx, async () => {
-      const tell = (status: number) => observe({ type: 'admin acted', action: actionOf(ctx), status })
+      const tell = (status: number) => observe({ type: 'admin_action', action: actionOf(ctx), status })
       try {
         await next()
       } catch (error) {

@@ -71,21 +71,21 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       case 'revoked':
         watched.delete(event.tokenId)
         return add(event.tokenId, 'revoked', { tokenId: event.tokenId, userId: event.userId })
-      case 'sessions ended': {
+      case 'sessions_revoked': {
         const { userId, keep } = event
         for (const [id, token] of watched) if (token.userId === userId && id !== keep) watched.delete(id)
-        return add(userId, 'sessions ended', { userId, keep })
+        return add(userId, 'sessions_revoked', { userId, keep })
       }
       case 'refused': {
         const { tokenId, reason } = event
         return add(`${tokenId} ${reason}`, 'refused', { tokenId, reason })
       }
-      case 'login succeeded':
-      case 'login failed':
+      case 'login_succeeded':
+      case 'login_failed':
         // Not which name failed: people type passwords there.
         return add(`${event.userId}`, event.type, {
           userId: event.userId,
-          ...(event.type === 'login failed' && { reason: event.reason }),
+          ...(event.type === 'login_failed' && { reason: event.reason }),
         })
       case 'swept':
         return add('', 'swept', { removed: event.removed, durationMs: event.durationMs })

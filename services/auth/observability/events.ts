@@ -34,26 +34,26 @@ function lineFor(event: AuthEvent): Line | null {
     case 'issued':
     case 'renewed':
     case 'revoked':
-      return { level: 'info', name: `token ${event.type}` }
+      return { level: 'info', name: `token_${event.type}` }
     case 'refused':
       return event.reason === 'malformed'
-        ? { level: 'debug', name: 'token refused', isSecurity: false }
-        : { level: 'info', name: 'token refused' }
+        ? { level: 'debug', name: 'token_refused', isSecurity: false }
+        : { level: 'info', name: 'token_refused' }
     case 'swept':
-      return event.removed > 0 ? { level: 'info', name: 'tokens swept', isSecurity: false } : null
+      return event.removed > 0 ? { level: 'info', name: 'tokens_swept', isSecurity: false } : null
     case 'key_used':
       return null // one per call to the internal listener: counted, not logged
-    case 'sweep failed':
+    case 'sweep_failed':
       return { level: 'error', isSecurity: false }
-    case 'mail sent':
+    case 'mail_sent':
       return { level: 'info', isSecurity: false }
-    case 'mail lost':
-    case 'link not sent':
+    case 'mail_lost':
+    case 'link_not_sent':
       return { level: 'warn', isSecurity: false }
-    case 'account locked':
+    case 'account_locked':
     case 'renewed_secret_reused':
-    case 'key refused':
-    case 'dependency failed':
+    case 'key_refused':
+    case 'dependency_failed':
       return { level: 'warn' }
     default:
       return { level: 'info' }
@@ -64,18 +64,18 @@ function lineFor(event: AuthEvent): Line | null {
 export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEvent) => void {
   // Whoever is limited goes on, and must not fill the disk.
   const limited = new Map<string, (fields: LogFields) => void>()
-  const logLimited = () => seldom(fields => log.warn('limited', fields), monotonicNow)
+  const logLimited = () => seldom(fields => log.warn('rate_limited', fields), monotonicNow)
 
   return event => {
-    if (event.type === 'slid') return log.debug('token slid', event) // one per request: nothing else is made of it
+    if (event.type === 'slid') return log.debug('token_slid', event) // one per request: nothing else is made of it
     const line = lineFor(event)
     if (line === null) return
     const { level, name = event.type, isSecurity = true } = line
     const { type, ...ofEvent } = event
-    if (type === 'login failed' || type === 'password refused') noteFailure(event.userId)
-    const ofLock = type === 'account locked' && { userId: failedUser() }
+    if (type === 'login_failed' || type === 'password_refused') noteFailure(event.userId)
+    const ofLock = type === 'account_locked' && { userId: failedUser() }
     const fields = isSecurity ? { ...ofEvent, ...ofLock, ...callerNow(), channel: 'security' } : ofEvent
-    if (event.type === 'limited') {
+    if (event.type === 'rate_limited') {
       const write = limited.get(event.what) ?? logLimited()
       limited.set(event.what, write)
       write(fields)

@@ -27,7 +27,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
     'reason',
   ])
   const swept = counter('tokens_swept', 'Dead tokens removed by the sweeper')
-  const limited = counter('limited', 'Requests answered 429, by what there was too much of', ['what'])
+  const limited = counter('rate_limited', 'Requests answered 429, by what there was too much of', ['what'])
   const mails = counter('mails', 'Mails by outcome', ['outcome'])
   const keyUses = counter('key_uses', 'Calls to the internal listener, by the setting that holds their key', ['key'])
   const sweeps = new Histogram({
@@ -44,9 +44,9 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
         return admitted.inc()
       case 'refused':
         return validations.inc({ verdict: 'refused', reason: event.reason })
-      case 'login succeeded':
+      case 'login_succeeded':
         return logins.inc({ outcome: 'succeeded' })
-      case 'login failed':
+      case 'login_failed':
         return logins.inc({ outcome: event.reason })
       case 'issued':
         return issued.inc({ kind: event.kind })
@@ -59,13 +59,13 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
       case 'swept':
         swept.inc(event.removed)
         return sweeps.observe(event.durationMs / 1000)
-      case 'limited':
-        return limited.inc({ what: event.what })
+      case 'rate_limited':
+        return limited.inc({ limit: event.what })
       case 'key_used':
         return keyUses.inc({ key: event.key })
-      case 'mail sent':
+      case 'mail_sent':
         return mails.inc({ outcome: 'sent' })
-      case 'mail lost':
+      case 'mail_lost':
         return mails.inc({ outcome: 'lost' })
     }
   }

@@ -3,8 +3,8 @@
 import type { MailEvent } from '../users/mail.ts'
 
 export type DependencyEvent =
-  | { type: 'dependency failed'; dependency: Dependency; cause: unknown }
-  | { type: 'dependency back'; dependency: Dependency; failures: number }
+  | { type: 'dependency_failed'; dependency: Dependency; cause: unknown }
+  | { type: 'dependency_recovered'; dependency: Dependency; failures: number }
 
 export type Dependency = 'token store' | 'user store' | 'mail server'
 
@@ -24,12 +24,12 @@ function watchDependency(dependency: Dependency, { monotonicNow, observe }: Depe
   return {
     failed(cause: unknown): void {
       failedAt = monotonicNow()
-      if (failures++ === 0) observe({ type: 'dependency failed', dependency, cause })
+      if (failures++ === 0) observe({ type: 'dependency_failed', dependency, cause })
     },
 
     answered(): void {
       if (failures === 0 || monotonicNow() - failedAt < steadyMs) return
-      observe({ type: 'dependency back', dependency, failures })
+      observe({ type: 'dependency_recovered', dependency, failures })
       failures = 0
     },
   }
@@ -90,7 +90,7 @@ export function watchedMails(observe: (event: MailEvent) => void, options: Depen
   const { failed, answered } = watchDependency('mail server', options)
   return (event: MailEvent) => {
     observe(event)
-    if (event.type === 'mail sent') answered()
+    if (event.type === 'mail_sent') answered()
     else if (unreachable.test(String((event.cause as { code?: unknown }).code))) failed(event.cause)
   }
 }

@@ -74,7 +74,7 @@ export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
 
 /** `at` is when it happened. A store remembers for a while, not for ever: then it is `unknown`. */
 export type Refusal =
-  | { reason: 'unknown' | 'other purpose' }
+  | { reason: 'unknown' | 'other_purpose' }
   | { reason: 'expired' | EndReason; at: number }
   | { reason: 'ended' }
 

@@ -4,7 +4,7 @@ import type { TokenStore } from '../stores/ports.ts'
 
 export type SweepEvent =
   | { type: 'swept'; removed: number; durationMs: number }
-  | { type: 'sweep failed'; cause: unknown }
+  | { type: 'sweep_failed'; cause: unknown }
 
 export interface SweeperOptions {
   store: Pick<TokenStore, 'deleteExpired'>
@@ -55,7 +55,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, observe }:
     if (stopped) return
     timer = setTimeout(async () => {
       // A sweep that fails says so and is tried again: the loop outlives the store's outages.
-      await sweep().catch(cause => observe({ type: 'sweep failed', cause }))
+      await sweep().catch(cause => observe({ type: 'sweep_failed', cause }))
       schedule()
     }, intervalMs).unref()
   }

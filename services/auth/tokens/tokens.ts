@@ -27,17 +27,17 @@ export type TokenEvent =
   /** A secret that was renewed away came back too late to have been in flight: one of two holders is a thief. */
   | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
   /** Every token of the user but the one of the id `keep`; null: every one. */
-  | { type: 'sessions ended'; userId: string; keep: string | null }
+  | { type: 'sessions_revoked'; userId: string; keep: string | null }
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
 
 type RefusalReason =
   | Exclude<Refusal['reason'], 'unknown' | 'ended'>
-  | 'never existed'
-  | 'ended with the password or all sessions'
-  | 'issued before this process started'
-  | 'not looked up'
+  | 'never_existed'
+  | 'all_sessions_revoked'
+  | 'before_restart'
+  | 'not_looked_up'
   | 'malformed'
-  | 'not a session'
+  | 'not_a_session'
 
 export interface TokenOwner {
   id: string
@@ -165,7 +165,7 @@ export function createTokens({
 
   /** Runs after the verdict: no request waits for it. A use of a secret that was renewed away long ago ends the session. */
   function tellWhy(secret: string, ref: TokenRef, at: number, purpose: string | null, isUse: boolean): void {
-    const notLookedUp = () => observe({ type: 'refused', tokenId: ref.id, reason: 'not looked up' })
+    const notLookedUp = () => observe({ type: 'refused', tokenId: ref.id, reason: 'not_looked_up' })
     if (explanations >= mostExplanations) {
       notLookedUp()
       return
@@ -199,7 +199,7 @@ export function createTokens({
   async function lookAtSession(secret: string): Promise<TokenRecord | null> {
     const [seen] = await validate([secret], { purpose: null, touch: false }, true)
     if (!seen || isSession(seen)) return seen ?? null
-    observe({ type: 'refused', tokenId: seen.id, reason: 'not a session' })
+    observe({ type: 'refused', tokenId: seen.id, reason: 'not_a_session' })
     return null
   }
 
@@ -302,7 +302,7 @@ export function createTokens({
       if (!seen) {
         const { reason } = await ask(store.explain(ref, now(), null))
         if (reason === 'renewed') await endUnseen(remove(secret, ref))
-        return reason !== 'other purpose'
+        return reason !== 'other_purpose'
       }
       if (!isSession(seen)) return false
       await endLogin(seen, () => remove(secret, ref))
@@ -334,7 +334,7 @@ export function createTokens({
      */
     async endUser(userId: string, credentialVersion: number, keep: string | null): Promise<void> {
       await ask(store.endUser(tagOf(userId), userId, credentialVersion, keep))
-      observe({ type: 'sessions ended', userId, keep })
+      observe({ type: 'sessions_revoked', userId, keep })
     },
 
     /** Live tokens of anybody, about `limit` of them; see `TokenStore.list` for the cursors. */
@@ -387,10 +387,10 @@ function reasonOf(
   startedAt: number,
 ): { reason: RefusalReason; secondsAgo?: number } {
   if ('at' in refusal) return { reason: refusal.reason, secondsAgo: Math.round((at - refusal.at) / 1000) }
-  if (refusal.reason === 'other purpose') return { reason: 'other purpose' }
-  if (refusal.reason === 'ended') return { reason: 'ended with the password or all sessions' }
+  if (refusal.reason === 'other_purpose') return { reason: 'other_purpose' }
+  if (refusal.reason === 'ended') return { reason: 'all_sessions_revoked' }
   // The id tells the second in which it was issued.
-  return { reason: issuedAtOf(id) + 1000 <= startedAt ? 'issued before this process started' : 'never existed' }
+  return { reason: issuedAtOf(id) + 1000 <= startedAt ? 'before_restart' : 'never_existed' }
 }
 
 function ask<T>(answer: Promise<T>): Promise<T> {

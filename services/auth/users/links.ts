@@ -6,7 +6,7 @@ import type { Client } from './passwords.ts'
 import { isAddress } from './usernames.ts'
 import { type Credentials, hasPassword, type UserRecord, type Users } from './users.ts'
 
-export type LinkEvent = { type: 'link not sent'; userId: string | null; cause: unknown }
+export type LinkEvent = { type: 'link_not_sent'; userId: string | null; cause: unknown }
 
 export interface LinksOptions {
   users: Users
@@ -32,13 +32,13 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
   /** After the answer, which must not tell by its time what there is to do. */
   function afterTheAnswer(userId: string | null, job: () => Promise<void>): void {
     if (inBackground >= mostInBackground) {
-      observe({ type: 'link not sent', userId, cause: new Error('too many links wait') })
+      observe({ type: 'link_not_sent', userId, cause: new Error('too many links wait') })
       return
     }
     inBackground++
     setImmediate(() =>
       job()
-        .catch(cause => observe({ type: 'link not sent', userId, cause }))
+        .catch(cause => observe({ type: 'link_not_sent', userId, cause }))
         .finally(() => inBackground--),
     )
   }

@@ -18,8 +18,8 @@ export interface Mail {
 }
 
 export type MailEvent =
-  | { type: 'mail sent'; userId: string; tries: number }
-  | { type: 'mail lost'; userId: string; tries: number; cause: Error }
+  | { type: 'mail_sent'; userId: string; tries: number }
+  | { type: 'mail_lost'; userId: string; tries: number; cause: Error }
 
 export interface Mailer {
   /** Returns at once; what becomes of it is told as an event. */
@@ -127,11 +127,11 @@ export function openSmtpMailer({
           const signal = AbortSignal.any([givenUp.signal, AbortSignal.timeout(tryWithinMs)])
           return transport.sendMail({ ...message, signal })
         })
-        return observe({ type: 'mail sent', userId, tries })
+        return observe({ type: 'mail_sent', userId, tries })
       } catch (error) {
         const pauseMs = retryAfterMs[tries - 1]
         if (pauseMs === undefined || isFinal(error) || closing.signal.aborted) {
-          return observe({ type: 'mail lost', userId, tries, cause: withoutWords(error) })
+          return observe({ type: 'mail_lost', userId, tries, cause: withoutWords(error) })
         }
         await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => {})
       }
@@ -142,7 +142,7 @@ export function openSmtpMailer({
     send(mail) {
       const party = { network: networkOf(mail.address), account: mail.userId }
       const why = whyNotSend(party)
-      if (why !== null) return observe({ type: 'mail lost', userId: mail.userId, tries: 0, cause: new Error(why) })
+      if (why !== null) return observe({ type: 'mail_lost', userId: mail.userId, tries: 0, cause: new Error(why) })
       const delivery = deliver(mail, party).finally(() => underWay.delete(delivery))
       underWay.set(delivery, party)
     },

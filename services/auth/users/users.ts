@@ -13,14 +13,14 @@ export type { UserRecord }
 /** Carries user ids, never what was typed: people type their password into the wrong field. */
 export type UserEvent =
   | {
-      type: 'login succeeded' | 'user registered' | 'user confirmed' | 'user disabled' | 'user enabled' | 'user deleted'
+      type: 'login_succeeded' | 'user_registered' | 'user_confirmed' | 'user_disabled' | 'user_enabled' | 'user_deleted'
       userId: string
     }
-  | { type: 'login failed'; userId: string | null; reason: LoginFailure }
-  | { type: 'password changed'; userId: string; proof: 'password' | 'reset token' }
-  | { type: 'password refused'; userId: string }
+  | { type: 'login_failed'; userId: string | null; reason: LoginFailure }
+  | { type: 'password_changed'; userId: string; proof: 'password' | 'reset_token' }
+  | { type: 'password_refused'; userId: string }
 
-type LoginFailure = 'unknown user' | 'wrong password' | 'unconfirmed' | 'disabled'
+type LoginFailure = 'unknown user' | 'wrong_password' | 'unconfirmed' | 'disabled'
 
 export interface Credentials {
   username: string
@@ -102,7 +102,7 @@ export function createUsers({
     const isOnly = user.endedVersion === credentialVersion - 1 && user.disabledAt === null
     await endTokens(id, credentialVersion, isOnly ? keep : null)
     if (user.deletedAt === null) await ask(store.update(id, credentialVersion, { endedVersion: credentialVersion }))
-    else if (await ask(store.delete(id))) observe({ type: 'user deleted', userId: id })
+    else if (await ask(store.delete(id))) observe({ type: 'user_deleted', userId: id })
   }
 
   /**
@@ -132,7 +132,7 @@ export function createUsers({
   async function replacePassword(
     user: UserRecord,
     password: string,
-    { proof, keep }: { proof: 'password' | 'reset token'; keep: string | null },
+    { proof, keep }: { proof: 'password' | 'reset_token'; keep: string | null },
     client: Client,
   ) {
     const { id, credentialVersion: version } = user
@@ -142,7 +142,7 @@ export function createUsers({
     const changes = { passwordHash, confirmedAt, credentialVersion: version + 1 }
     const changed = await ask(store.update(id, version, changes))
     if (changed === null) return null
-    observe({ type: 'password changed', userId: id, proof })
+    observe({ type: 'password_changed', userId: id, proof })
     await finish(changed, keep)
     return changed
   }
@@ -190,7 +190,7 @@ export function createUsers({
     // An earlier version may have stored this name in another form, which the store does not take for the same.
     const isTaken = namesToLookUp(username).length > 1 && (await stored(username)) !== null
     if (isTaken || !(await ask(store.insert(user)))) return null
-    observe({ type: 'user registered', userId: id })
+    observe({ type: 'user_registered', userId: id })
     return user
   }
 
@@ -217,10 +217,10 @@ export function createUsers({
       const matches = await passwords.verify(password, user?.passwordHash ?? null, ownerOf({ username }, client))
       const reason = whyNotLogIn(user, matches)
       if (user === null || reason !== null) {
-        observe({ type: 'login failed', userId: user?.id ?? null, reason: reason ?? 'unknown user' })
+        observe({ type: 'login_failed', userId: user?.id ?? null, reason: reason ?? 'unknown user' })
         return null
       }
-      observe({ type: 'login succeeded', userId: user.id })
+      observe({ type: 'login_succeeded', userId: user.id })
       if (passwords.isOutdated(user.passwordHash)) void rehash(user, password, client)
       return user
     },
@@ -249,7 +249,7 @@ export function createUsers({
           await finish(user, null) // it may be an end of all sessions that is unfinished, and not this change
           return user
         }
-        observe({ type: 'password refused', userId: id })
+        observe({ type: 'password_refused', userId: id })
         return null
       }
       const changed = await replacePassword(user, password, { proof: 'password', keep }, client)
@@ -270,7 +270,7 @@ export function createUsers({
       if (user === null) return false
       requireGoodPassword(password, user.username)
       if (user.credentialVersion === credentialVersion) {
-        return (await replacePassword(user, password, { proof: 'reset token', keep: null }, client)) !== null
+        return (await replacePassword(user, password, { proof: 'reset_token', keep: null }, client)) !== null
       }
       if (!(await isSameChange(user, password, client))) return false
       await finish(user, null)
@@ -280,7 +280,7 @@ export function createUsers({
     /** False where the credentials have changed since `credentialVersion`, or there is no such user. */
     async confirm(id: string, credentialVersion: number): Promise<boolean> {
       const confirmed = await ask(store.update(id, credentialVersion, { confirmedAt: now() }))
-      if (confirmed) observe({ type: 'user confirmed', userId: id })
+      if (confirmed) observe({ type: 'user_confirmed', userId: id })
       return confirmed !== null
     },
 
@@ -292,7 +292,7 @@ export function createUsers({
     /** The user may not log in from now on, and every token ends. False where there is no such user. */
     async disable(id: string): Promise<boolean> {
       const done = (await raise(id, { disabledAt: now() })) !== null
-      if (done) observe({ type: 'user disabled', userId: id })
+      if (done) observe({ type: 'user_disabled', userId: id })
       return done
     },
 
@@ -302,7 +302,7 @@ export function createUsers({
         const user = await find(id)
         if (user === null) return false
         if (!(await ask(store.update(id, user.credentialVersion, { disabledAt: null })))) continue
-        observe({ type: 'user enabled', userId: id })
+        observe({ type: 'user_enabled', userId: id })
         return true
       }
     },
@@ -326,7 +326,7 @@ export function createUsers({
       const owner = ownerOf({ username: user?.username ?? id }, client)
       const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, owner)
       if (user === null || !matches) {
-        observe({ type: 'password refused', userId: id })
+        observe({ type: 'password_refused', userId: id })
         return false
       }
       const { credentialVersion: version } = user
@@ -376,7 +376,7 @@ export function hasPassword({ passwordHash }: UserRecord): boolean {
 
 function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
   if (user === null) return 'unknown user'
-  if (!matches) return 'wrong password'
+  if (!matches) return 'wrong_password'
   if (user.disabledAt !== null) return 'disabled'
   return user.confirmedAt === null ? 'unconfirmed' : null
 }

@@ -122,7 +122,7 @@ describe('guesses within sessions', () => {
       statuses[status] = (statuses[status] ?? 0) + 1
     }
     expect(statuses).to.deep.equal({ 401: 5, 429: 145 })
-    expect(lines.filter(({ event }) => event === 'password refused')).to.have.length(5)
+    expect(lines.filter(({ event }) => event === 'password_refused')).to.have.length(5)
     const change = { currentPassword: demo.password, password: good }
     expect((await ask('PATCH', `${auth}/users/me`, victim, change, home.body['token'])).status).to.equal(200)
   })
@@ -192,15 +192,15 @@ describe('at the limit of an address', () => {
     const before = auth.lines.length
     for (let i = 0; i < 10; i++) await logIn({ ...foreign, password: i ? wrong : good }, shared)
     const events = auth.lines.slice(before).map(({ event }) => event)
-    expect(events).to.include('limited')
-    expect(events.filter(event => /^login|^account locked/.test(event))).to.deep.equal([])
+    expect(events).to.include('rate_limited')
+    expect(events.filter(event => /^login|^account_locked/.test(event))).to.deep.equal([])
     expect((await logIn(foreign, elsewhere)).status).to.equal(200)
     expect((await logIn(foreign, '198.51.100.3')).status).to.equal(200)
   })
 
   it('a guess at an account that is known there counts: five, then it waits', async () => {
     for (let i = 0; i < 9; i++) await logIn({ ...known, password: wrong }, shared)
-    expect(auth.lines.filter(({ event }) => event === 'account locked')).to.have.length(2)
+    expect(auth.lines.filter(({ event }) => event === 'account_locked')).to.have.length(2)
     expect((await logIn(known, shared)).status).to.equal(429)
   })
 

@@ -69,7 +69,7 @@ function countBy(answers: Answer[]): Record<number, number> {
 
 /** Each verification is one hash. */
 const hashesIn = (lines: LogLine[]) =>
-  lines.filter(({ event }) => /^(login (failed|succeeded)|password refused)$/.test(event)).length
+  lines.filter(({ event }) => /^(login_(failed|succeeded)|password_refused)$/.test(event)).length
 
 const address = (i: number) => `198.51.${100 + (i >> 8)}.${i & 255}`
 const times = <T>(count: number, make: (i: number) => Promise<T>) =>
@@ -311,8 +311,8 @@ describe('the limits', () => {
 
     it('tell what there was too much of, never what was typed', async () => {
       for (let i = 0; i < 7; i++) await fail('hunter2', address(1))
-      const limited = { type: 'limited', what: 'attempts at an account', address: address(1), userId: null }
-      expect(events).to.deep.equal([{ type: 'account locked' }, limited, limited])
+      const limited = { type: 'rate_limited', what: 'account_attempts', address: address(1), userId: null }
+      expect(events).to.deep.equal([{ type: 'account_locked' }, limited, limited])
     })
 
     it('count what fails within sessions apart from what fails at log-in', async () => {
@@ -443,10 +443,10 @@ describe('the limits', () => {
       await codeOf(throttles.mayRegister(address(1)))
       await codeOf(throttles.mayIssueToGuest(address(1)))
       expect(events).to.deep.equal([
-        { type: 'limited', what: 'mails of an address', address: address(1), userId: null },
-        { type: 'limited', what: 'mails to an account', address: address(3), userId: null },
-        { type: 'limited', what: 'registrations', address: address(1), userId: null },
-        { type: 'limited', what: 'guest tokens', address: address(1), userId: null },
+        { type: 'rate_limited', what: 'address_mails', address: address(1), userId: null },
+        { type: 'rate_limited', what: 'account_mails', address: address(3), userId: null },
+        { type: 'rate_limited', what: 'registrations', address: address(1), userId: null },
+        { type: 'rate_limited', what: 'guest_tokens', address: address(1), userId: null },
       ])
     })
   })
@@ -625,9 +625,9 @@ describe('the limits', () => {
     it('are counted and logged', async () => {
       for (let i = 0; i < 7; i++) await logIn(address(1), wrong)
       const metrics = await (await fetch(`${auth.internalUrl}/metrics`)).text()
-      expect(metrics).to.include('latchkey_limited_total{what="attempts at an account"} 2')
-      const line = auth.lines.find(({ event }) => event === 'limited')
-      expect(line).to.include({ what: 'attempts at an account', address: address(1), userId: null })
+      expect(metrics).to.include('latchkey_rate_limited_total{limit="account_attempts"} 2')
+      const line = auth.lines.find(({ event }) => event === 'rate_limited')
+      expect(line).to.include({ what: 'account_attempts', address: address(1), userId: null })
     })
 
     it('tell the log whose account is locked, once, where it is anybody’s', async () => {
@@ -636,8 +636,8 @@ describe('the limits', () => {
       for (const username of [demo.username, 'nobody']) {
         for (let i = 1; i <= 7; i++) await login(username, `${i}-${username.slice(0, 4)}`)
       }
-      const registered = auth.lines.find(({ event }) => event === 'user registered')
-      const locked = auth.lines.filter(({ event }) => event === 'account locked')
+      const registered = auth.lines.find(({ event }) => event === 'user_registered')
+      const locked = auth.lines.filter(({ event }) => event === 'account_locked')
       expect(locked.map(({ requestId, userId }) => ({ requestId, userId }))).to.deep.equal([
         { requestId: '5-demo', userId: registered?.['userId'] },
         { requestId: '5-nobo', userId: null },
@@ -729,8 +729,8 @@ describe('the limits', () => {
         ask('GET', `${business.url}/data`, { from, bearer, requestId: 'of-data' })
       const answers = await times(60, i => data(i % 2 ? 'noise' : token, from))
       expect(countBy(answers)).to.deep.equal({ 200: 30, 401: 8, 429: 22 })
-      const line = business.lines.find(({ event }) => event === 'limited')
-      expect(line).to.include({ channel: 'security', what: 'invalid tokens', address: from, requestId: 'of-data' })
+      const line = business.lines.find(({ event }) => event === 'rate_limited')
+      expect(line).to.include({ channel: 'security', what: 'invalid_tokens', address: from, requestId: 'of-data' })
       expect((await data('noise', address(1))).status).to.equal(401)
       pass(60)
       expect((await data('noise', from)).status).to.equal(401)
@@ -772,7 +772,7 @@ describe('the limits in Redis', () => {
     }
     // Again where this machine is so busy that Redis took longer than they wait for it.
     let seen = await run()
-    while (seen.lines.some(({ event }) => event === 'limits are counted in this process alone')) {
+    while (seen.lines.some(({ event }) => event === 'limits_not_shared')) {
       await redis.command('flushall')
       seen = await run()
     }
@@ -806,10 +806,10 @@ describe('the limits in Redis', () => {
       for (let i = 0; i < 6; i++) statuses.push(await guess(`nobody ${name}`, i))
       expect(statuses, name).to.deep.equal([401, 401, 401, 401, 401, 429])
       // Judged, and right; it is the token that cannot be kept.
-      const before = auth.lines.filter(({ event }) => event === 'login succeeded').length
+      const before = auth.lines.filter(({ event }) => event === 'login_succeeded').length
       expect((await logIn(auth, '192.0.2.1')).status).to.equal(503)
-      expect(auth.lines.filter(({ event }) => event === 'login succeeded').length).to.equal(before + 1)
-      expect(auth.lines.some(({ event }) => event === 'limits are counted in this process alone')).to.equal(true)
+      expect(auth.lines.filter(({ event }) => event === 'login_succeeded').length).to.equal(before + 1)
+      expect(auth.lines.some(({ event }) => event === 'limits_not_shared')).to.equal(true)
       redis.resume()
     }
     await redis.start()

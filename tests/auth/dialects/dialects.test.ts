@@ -142,7 +142,7 @@ describe('the dialects', function () {
         'flaskAuth',
       ])
       expect(new Set(Object.values(addresses)).size).to.equal(6)
-      const told = lines.filter(({ event }) => event === 'dialect opened')
+      const told = lines.filter(({ event }) => event === 'dialect_opened')
       expect(told.map(({ dialect, address }) => ({ dialect, address }))).to.deep.equal([
         { dialect: 'token-provider', address: opened.tokenProvider },
         { dialect: 'token-manager', address: opened.tokenManager },
@@ -305,7 +305,7 @@ describe('the dialects', function () {
     it('gives each UUID once, and shows nothing of the id of the token in it', async () => {
       const tokens = await Promise.all(Array.from({ length: 300 }, generate))
       expect(new Set(tokens).size).to.equal(300)
-      const issued = opened.lines.filter(({ event }) => event === 'token issued').map(({ tokenId }) => String(tokenId))
+      const issued = opened.lines.filter(({ event }) => event === 'token_issued').map(({ tokenId }) => String(tokenId))
       const asBytes = tokens.map(token => Buffer.from(token.replaceAll('-', ''), 'hex').toString('latin1'))
       expect(asBytes.some(bytes => issued.some(id => bytes.includes(id.slice(0, 4))))).to.equal(false)
     })
@@ -1428,7 +1428,7 @@ describe('the dialects', function () {
 
     it('lists the calls of every dialect and no others', () => {
       for (const { event, dialect, routes } of opened.lines) {
-        if (event !== 'dialect opened') continue
+        if (event !== 'dialect_opened') continue
         const section = text.split(`\n## ${dialect}`)[1]?.split('\n## ')[0] ?? ''
         const documented = [...section.matchAll(/^\| `([A-Z]+ \/\S*)`/gm)].map(([, route]) => route)
         expect(documented, String(dialect)).to.have.members(routes as string[])

@@ -78,7 +78,7 @@ describe('the event stream', () => {
     const token = await logIn(auth.url)
     const tokenId = idOf(token)
     const expiresAt = clock.now() + 30_000
-    await hears('login succeeded')
+    await hears('login_succeeded')
     const { data } = await hears('issued', { tokenId, kind: 'sliding', purpose: null, expiresAt, count: 1 })
     const { userId } = data
     await validate(auth.internalUrl, { token })
@@ -104,7 +104,7 @@ describe('the event stream', () => {
     await ask('DELETE', `${auth.internalUrl}/tokens/expired`, adminKey)
     await hears('swept', { removed: 1 })
     await ask('POST', `${auth.url}/login`, null, { ...demo, username: 'my secret word' })
-    await hears('login failed', { reason: 'unknown user' })
+    await hears('login_failed', { reason: 'unknown user' })
     for (const secret of [token, other, body.token, 'my secret word', demo.username, demo.password]) {
       expect(text()).to.not.include(secret)
     }
@@ -140,12 +140,12 @@ describe('the event stream', () => {
     const { userId } = (await hears('issued', { tokenId: idOf(ended) })).data
     const change = { currentPassword: password, password: another }
     expect((await ask('PATCH', `${auth.url}/users/me`, kept, change)).status).to.equal(200)
-    await hears('sessions ended', { userId, keep: idOf(kept) })
+    await hears('sessions_revoked', { userId, keep: idOf(kept) })
     clock.advance(30_000)
     await hears('expired', { tokenId: idOf(kept), userId })
     expect(events().some(({ name, data }) => name === 'expired' && data['tokenId'] === idOf(ended))).to.equal(false)
     await ask('DELETE', `${auth.internalUrl}/admin/users/${userId}/sessions`, adminKey)
-    await hears('sessions ended', { userId, keep: null })
+    await hears('sessions_revoked', { userId, keep: null })
     close()
   })
 
@@ -207,14 +207,14 @@ describe('the event stream, alone', () => {
 
   it('tells what happened again in a frame where it happened last', async () => {
     const { stream, reader } = open()
-    const ended = { type: 'sessions ended', userId: 'user', keep: null } as const
+    const ended = { type: 'sessions_revoked', userId: 'user', keep: null } as const
     for (const event of [ended, slid(1), ended]) stream.hear(event)
     let text = ''
     reader.on('data', chunk => {
       text += chunk
     })
-    const told = await until(() => text.includes('sessions ended') && parse(text).map(({ name }) => name))
-    expect(told.slice(-2)).to.deep.equal(['slid', 'sessions ended'])
+    const told = await until(() => text.includes('sessions_revoked') && parse(text).map(({ name }) => name))
+    expect(told.slice(-2)).to.deep.equal(['slid', 'sessions_revoked'])
   })
 
   it('has 500 different events in a frame, and says how many more there were', async () => {

@@ -63,7 +63,7 @@ describe('the metrics', () => {
       )
     })
     expect(by('latchkey_logins_total{outcome="succeeded"}')).to.equal(1)
-    expect(by('latchkey_logins_total{outcome="wrong password"}')).to.equal(1)
+    expect(by('latchkey_logins_total{outcome="wrong_password"}')).to.equal(1)
     expect(by('latchkey_logins_total{outcome="unknown user"}')).to.equal(1)
     expect(by('latchkey_tokens_issued_total{kind="sliding"}')).to.equal(1)
     expect(by('latchkey_tokens_issued_total{kind="fixed"}')).to.equal(1)
@@ -93,7 +93,7 @@ describe('the metrics', () => {
       const counts = await statuses()
       expect(counts.get('499')).to.be.above(10)
       expect([...counts.keys()].filter(status => status.startsWith('5'))).to.deep.equal([])
-      expect(lines.filter(({ event }) => event === 'request' || event === 'request failed')).to.deep.equal([])
+      expect(lines.filter(({ event }) => event === 'request' || event === 'request_failed')).to.deep.equal([])
     }
   })
 

@@ -53,7 +53,7 @@ describe('a key that is rotated', () => {
     for (const key of [newKey, adminKey]) {
       expect((await ask('DELETE', `${internalUrl}/admin/users/${userId}/sessions`, key)).status).to.equal(204)
     }
-    for (const event of ['sessions ended', 'admin acted']) {
+    for (const event of ['sessions_revoked', 'admin_action']) {
       const by = lines.filter(line => line.event === event).map(line => line['by'])
       expect(by, event).to.deep.equal(['ADMIN_KEY', 'ADMIN_KEY_PREVIOUS'])
     }

@@ -759,12 +759,12 @@ describe('sessions', () => {
       for (let i = 0; i < 7; i++) await client.issue({ kind: 'fixed', ttlSeconds: 10 })
       const live = await client.issue({ kind: 'fixed', ttlSeconds: 11 })
       clock.advance(10_000)
-      const swept = auth.lines.filter(({ event }) => event === 'tokens swept').length
+      const swept = auth.lines.filter(({ event }) => event === 'tokens_swept').length
       const { status, body } = await client.operate('DELETE', '/tokens/expired')
       expect(status).to.equal(200)
       expect(Object.keys(body)).to.deep.equal(['removed'])
       expect(body['removed']).to.be.at.least(7)
-      expect(auth.lines.filter(({ event }) => event === 'tokens swept').length).to.equal(swept + 1)
+      expect(auth.lines.filter(({ event }) => event === 'tokens_swept').length).to.equal(swept + 1)
       expect((await client.operate('DELETE', '/tokens/expired')).body).to.deep.equal({ removed: 0 })
       expect(await client.isLive(live.token)).to.equal(true)
     })
@@ -846,8 +846,8 @@ describe('sessions', () => {
   describe('the log tells why a token was refused', () => {
     const issue = async (terms: Partial<Terms> = {}) => (await client.issue({ kind: 'fixed', ...terms })).token
     const ways: [reason: string, make: () => Promise<string>, more?: Record<string, unknown>][] = [
-      ['never existed', async () => drawSecret(drawTokenId(null, clock.now()))],
-      ['issued before this process started', async () => drawSecret(drawTokenId(null, 1_799_999_990_000))],
+      ['never_existed', async () => drawSecret(drawTokenId(null, clock.now()))],
+      ['before_restart', async () => drawSecret(drawTokenId(null, 1_799_999_990_000))],
       [
         'expired',
         async () => {
@@ -896,14 +896,14 @@ describe('sessions', () => {
         { secondsAgo: 0 },
       ],
       [
-        'ended with the password or all sessions',
+        'all_sessions_revoked',
         async () => {
           const token = await client.logIn()
           await client.delete('/sessions', token)
           return token
         },
       ],
-      ['other purpose', () => issue({ purpose: 'reset' })],
+      ['other_purpose', () => issue({ purpose: 'reset' })],
     ]
     for (const [reason, make, more = {}] of ways) {
       it(`${reason}${more['secondsAgo'] ? `, ${more['secondsAgo']} seconds ago` : ''}`, async () => {
@@ -915,7 +915,7 @@ describe('sessions', () => {
         expect(told).to.deep.equal({
           level: 'info',
           service: 'auth',
-          event: 'token refused',
+          event: 'token_refused',
           channel: 'security',
           by: 'SERVICE_KEY',
           tokenId: token.slice(3, 17),
@@ -937,7 +937,7 @@ describe('sessions', () => {
 })
 
 async function refusalIn(lines: Awaited<ReturnType<typeof startAuth>>['lines'], from: number) {
-  const found = () => lines.slice(from).find(({ event }) => event === 'token refused')
+  const found = () => lines.slice(from).find(({ event }) => event === 'token_refused')
   for (let turn = 0; !found() && turn < 100; turn++) await new Promise(setImmediate)
   return found() as NonNullable<ReturnType<typeof found>>
 }

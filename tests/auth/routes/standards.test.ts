@@ -191,7 +191,7 @@ describe('the standards', () => {
       it('logs a wrong key as one, and names no key', async () => {
         const before = auth.lines.length
         await ask([['Authorization', basicOf('x', 'CANARY wrong')]])
-        const found = auth.lines.slice(before).filter(({ event }) => event === 'key refused')
+        const found = auth.lines.slice(before).filter(({ event }) => event === 'key_refused')
         expect(found.map(({ key, reason }) => [key, reason])).to.deep.equal([['SERVICE_KEY', 'wrong']])
       })
 

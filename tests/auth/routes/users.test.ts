@@ -198,9 +198,9 @@ describe('POST /users', () => {
     const auth = await startAuth()
     const own = clientOf(auth)
     const { user } = await own.newUser()
-    const registered = auth.lines.filter(({ event }) => event === 'user registered').at(-1)
+    const registered = auth.lines.filter(({ event }) => event === 'user_registered').at(-1)
     expect(registered).to.include({ level: 'info', userId: user.id })
-    const told = auth.lines.filter(({ event }) => event === 'user registered' || event.startsWith('login'))
+    const told = auth.lines.filter(({ event }) => event === 'user_registered' || event.startsWith('login'))
     expect(JSON.stringify(told)).to.not.include(user.username)
   })
 
@@ -1237,7 +1237,7 @@ describe('a change that is cut short', () => {
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findUnfinished(10)).to.deep.equal([])
         expect(await at.logsIn(phrases.second)).to.equal(true)
-        expect(told('password changed')).to.equal(1)
+        expect(told('password_changed')).to.equal(1)
         expect(await changePassword()).to.equal(null) // now it is a wrong password like any other
       })
 
@@ -1248,7 +1248,7 @@ describe('a change that is cut short', () => {
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findUnfinished(10)).to.deep.equal([])
         expect(await at.logsIn(phrases.second)).to.equal(true)
-        expect(told('password changed')).to.equal(1)
+        expect(told('password_changed')).to.equal(1)
       })
 
       it('of a password is not completed by who does not know the new one', async () => {
@@ -1268,7 +1268,7 @@ describe('a change that is cut short', () => {
         expect(await live()).to.deep.equal([false, false])
         expect(await reset()).to.equal(false)
         expect(await at.logsIn(phrases.second)).to.equal(true)
-        expect(told('password changed')).to.equal(1)
+        expect(told('password_changed')).to.equal(1)
       })
 
       it('of an account to none rejects with unavailable, and the same call completes it', async () => {
@@ -1281,7 +1281,7 @@ describe('a change that is cut short', () => {
         expect(await remove()).to.equal(true)
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findById(at.user.id)).to.equal(null)
-        expect(told('user deleted')).to.equal(1)
+        expect(told('user_deleted')).to.equal(1)
       })
 
       it('of an account to none is completed without asking again, and its username is free only then', async () => {
@@ -1292,7 +1292,7 @@ describe('a change that is cut short', () => {
         await at.users.finishAll()
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findById(at.user.id)).to.equal(null)
-        expect(told('user deleted')).to.equal(1)
+        expect(told('user_deleted')).to.equal(1)
         expect((await at.users.insert(next))?.id).to.not.equal(at.user.id)
       })
 
@@ -1305,7 +1305,7 @@ describe('a change that is cut short', () => {
         expect(await codeOf(at.users.remove(at.user.id))).to.equal('unavailable')
         expect(await at.users.remove(at.user.id)).to.equal(true)
         expect(await at.users.remove(at.user.id)).to.equal(false)
-        expect(told('user deleted')).to.equal(1)
+        expect(told('user_deleted')).to.equal(1)
       })
 
       it('ends the session that asks for another change next: it may be what was to end', async () => {

@@ -987,7 +987,7 @@ describe('tokens in Redis:', () => {
       expect(await look(store, ended?.ref as TokenRef)).to.equal(null)
       await endUser(store, refused.token.userId as string, 2) // a user of no key
       expect(await store.findByUser(tagOf(userId), userId, start)).to.have.lengthOf(1)
-      expect((await store.explain(ref, start, 'other')).reason).to.equal('other purpose')
+      expect((await store.explain(ref, start, 'other')).reason).to.equal('other_purpose')
       expect(await sweepRound(store, start + 1)).to.equal(expired.length + 1)
       expect(await touch(store, single?.ref as TokenRef)).to.not.equal(null)
       await server.command('config', 'set', 'maxmemory', '100mb')

@@ -631,7 +631,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     const before = await verdicts()
     for (const verdict of before) expect(verdict).to.include({ authenticated: true })
     await auth.service.close()
-    expect(JSON.stringify(auth.lines)).to.not.include('closing failed')
+    expect(JSON.stringify(auth.lines)).to.not.include('close_failed')
 
     clock.advance(20_000) // longer than the first idle time, not than the one that was slid to
     auth = await startAuth({ env, now: clock.now })
@@ -652,7 +652,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     const clock = createClock()
     const env = { TOKEN_SNAPSHOT_FILE: join(newFolder(), 'tokens') }
     const first = await startAuth({ env, now: clock.now })
-    expect(first.lines.some(({ event }) => event === 'tokens restored')).to.equal(false)
+    expect(first.lines.some(({ event }) => event === 'tokens_restored')).to.equal(false)
     const own = await logIn(first.url)
     for (const [terms, count] of [
       [{ kind: 'fixed', ttlSeconds: 10 }, 2],
@@ -663,7 +663,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     await first.service.close()
     clock.advance(10_000)
     const second = await startAuth({ env: { ...env, DEMO_USERNAME: 'another@example.com' }, now: clock.now })
-    const told = second.lines.filter(({ event }) => event === 'tokens restored')
+    const told = second.lines.filter(({ event }) => event === 'tokens_restored')
     expect(told).to.have.length(1)
     expect(told[0]).to.include({ level: 'info', tokens: 3, dropped: 3 })
     const { body } = await ask('POST', `${second.internalUrl}/validateToken`, serviceKey, { token: own })
@@ -700,7 +700,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
       expect(existsSync(file)).to.equal(false)
       expect(await statusOf(at.business, kept)).to.equal(200)
       expect(await statusOf(at.business, ended)).to.equal(401)
-      expect(second.stdout()).to.match(/"event":"tokens restored","tokens":1,"dropped":0/)
+      expect(second.stdout()).to.match(/"event":"tokens_restored","tokens":1,"dropped":0/)
       const [auth] = execFileSync('pgrep', ['-P', String(second.process.pid), '-f', 'services/auth'], {
         encoding: 'utf8',
       }).split('\n')
@@ -721,7 +721,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
       const told = third
         .stdout()
         .split('\n')
-        .find(line => line.includes('"event":"closing failed"'))
+        .find(line => line.includes('"event":"close_failed"'))
       expect(told).to.include('TOKEN_SNAPSHOT_FILE').and.to.include(file)
     })
 

@@ -89,7 +89,7 @@ describe('the sweeper', () => {
       },
     }
     const sweeper = sweeperOver(store)
-    const failed = nextEvent('sweep failed')
+    const failed = nextEvent('sweep_failed')
     const swept = nextEvent('swept')
     sweeper.start()
     expect(((await failed) as { cause: Error }).cause.message).to.equal('the store is away')

@@ -306,7 +306,7 @@ describe('tokens', () => {
       'refused',
       'renewed',
       'revoked',
-      'sessions ended',
+      'sessions_revoked',
     ])
     expect(JSON.stringify(events)).to.include(token.id)
     expect(JSON.stringify(events)).to.not.include('lk_')
@@ -316,9 +316,9 @@ describe('tokens', () => {
     const { token } = await logIn()
     await tokens.endUser(owner.id, 2, token.id)
     await tokens.endUser(owner.id, 3, null)
-    expect(events.filter(({ type }) => type === 'sessions ended')).to.deep.equal([
-      { type: 'sessions ended', userId: owner.id, keep: token.id },
-      { type: 'sessions ended', userId: owner.id, keep: null },
+    expect(events.filter(({ type }) => type === 'sessions_revoked')).to.deep.equal([
+      { type: 'sessions_revoked', userId: owner.id, keep: token.id },
+      { type: 'sessions_revoked', userId: owner.id, keep: null },
     ])
   })
 
@@ -328,17 +328,17 @@ describe('tokens', () => {
       return lastReason()
     }
 
-    it('never existed', async () => {
+    it('never_existed', async () => {
       const unknown = drawSecret(drawTokenId(owner.id, clock.now() + 1000))
-      expect(await refuse(unknown)).to.deep.equal({ reason: 'never existed' })
+      expect(await refuse(unknown)).to.deep.equal({ reason: 'never_existed' })
     })
 
-    it('issued before this process started', async () => {
+    it('before_restart', async () => {
       const { secret } = await logIn()
       clock.advance(5000)
       store = await openTokenStore()
       tokens = open()
-      expect(await refuse(secret)).to.deep.equal({ reason: 'issued before this process started' })
+      expect(await refuse(secret)).to.deep.equal({ reason: 'before_restart' })
     })
 
     it('expired n seconds ago', async () => {
@@ -360,10 +360,10 @@ describe('tokens', () => {
       expect(await refuse(secret)).to.deep.equal({ reason: 'renewed', secondsAgo: 0 })
     })
 
-    it('ended with the password or all sessions', async () => {
+    it('all_sessions_revoked', async () => {
       const { secret } = await logIn()
       await tokens.endUser(owner.id, 2, null)
-      expect(await refuse(secret)).to.deep.equal({ reason: 'ended with the password or all sessions' })
+      expect(await refuse(secret)).to.deep.equal({ reason: 'all_sessions_revoked' })
     })
 
     it('consumed, evicted, or for another purpose', async () => {
@@ -374,14 +374,14 @@ describe('tokens', () => {
       for (let i = 0; i < limits.perUser; i++) await logIn()
       expect(await refuse(evicted.secret)).to.deep.equal({ reason: 'evicted', secondsAgo: 0 })
       const bound = await issue({ purpose: 'reset', owner: null })
-      expect(await refuse(bound.secret)).to.deep.equal({ reason: 'other purpose' })
+      expect(await refuse(bound.secret)).to.deep.equal({ reason: 'other_purpose' })
     })
 
     it('malformed, or not a session where one is required', async () => {
       await tokens.validate(['junk'], session)
       expect(await lastReason()).to.deep.equal({ reason: 'malformed' })
       await tokens.useSession((await issue({ kind: 'fixed' })).secret)
-      expect(await lastReason()).to.deep.equal({ reason: 'not a session' })
+      expect(await lastReason()).to.deep.equal({ reason: 'not_a_session' })
     })
 
     it('revoked, also where that happens in the middle of a renewal', async () => {
@@ -400,10 +400,10 @@ describe('tokens', () => {
       await tokens.validate(unknown, session)
       await new Promise(setImmediate)
       const reasons = events.map(event => (event.type === 'refused' ? event.reason : ''))
-      expect(reasons.filter(reason => reason === 'not looked up')).to.have.length(50)
-      expect(reasons.filter(reason => reason === 'never existed')).to.have.length(100)
+      expect(reasons.filter(reason => reason === 'not_looked_up')).to.have.length(50)
+      expect(reasons.filter(reason => reason === 'never_existed')).to.have.length(100)
       const next = drawSecret(drawTokenId(null, clock.now()))
-      expect(await refuse(next), 'one after them').to.deep.equal({ reason: 'never existed' })
+      expect(await refuse(next), 'one after them').to.deep.equal({ reason: 'never_existed' })
     })
   })
 })

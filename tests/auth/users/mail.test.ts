@@ -871,7 +871,7 @@ describe('mail', function () {
       await own.next(address) // it was asked for last and is there
       expect(own.recipientLines).to.deep.equal([`RCPT TO:<${address}>`])
       for (const token of given) expect(await reset(token, freshPassword())).to.include({ status: 204 })
-      expect(told('mail lost')).to.deep.equal([])
+      expect(told('mail_lost')).to.deep.equal([])
     })
   })
 
@@ -931,11 +931,11 @@ describe('mail', function () {
           await add(username)
           await forgot(username)
           const { token } = await refusing.next(username)
-          expect(await event('mail sent')).to.deep.include({ tries: 2 })
+          expect(await event('mail_sent')).to.deep.include({ tries: 2 })
           expect(await reset(token, freshPassword())).to.include({ status: 204 })
           await refusing.next(username) // that it was changed: nothing came between
           expect(refusing.mails).to.have.length(2)
-          expect(told('mail lost')).to.deep.equal([])
+          expect(told('mail_lost')).to.deep.equal([])
         })
       }
     }
@@ -953,7 +953,7 @@ describe('mail', function () {
       const username = freshAddress()
       const userId = await add(username)
       await forgot(username)
-      expect(await event('mail lost')).to.deep.include({ userId, tries: 3 })
+      expect(await event('mail_lost')).to.deep.include({ userId, tries: 3 })
       const [first = 0, second = 0, third = 0] = refusedAt
       expect(refusedAt).to.have.length(3)
       expect(second - first).to.be.at.least(45)
@@ -975,7 +975,7 @@ describe('mail', function () {
       await add(username)
       await forgot(username)
       expect((await server.next(username)).token).to.match(/^lk_/)
-      expect(await event('mail sent'))
+      expect(await event('mail_sent'))
         .to.have.property('tries')
         .that.is.above(1)
     })
@@ -995,9 +995,9 @@ describe('mail', function () {
         const username = freshAddress()
         const userId = await add(username)
         await forgot(username)
-        expect(await event('mail lost')).to.deep.include({ userId, tries: 1 })
+        expect(await event('mail_lost')).to.deep.include({ userId, tries: 1 })
         expect(refusals).to.equal(1)
-        const line = lines.find(line => line.event === 'mail lost')
+        const line = lines.find(line => line.event === 'mail_lost')
         expect(line).to.include({ level: 'warn', userId, tries: 1 })
         // What the operator needs: the codes of RFC 5321 and RFC 3463.
         expect(JSON.stringify(line)).to.include('550').and.include('5.1.1')
@@ -1013,8 +1013,8 @@ describe('mail', function () {
         const username = freshAddress()
         await add(username)
         await forgot(username)
-        expect(await event('mail lost')).to.deep.include({ tries: 3 })
-        expect(JSON.stringify(lines.find(line => line.event === 'mail lost'))).to.match(/certificate/)
+        expect(await event('mail_lost')).to.deep.include({ tries: 3 })
+        expect(JSON.stringify(lines.find(line => line.event === 'mail_lost'))).to.match(/certificate/)
         expect(untrusted.mails).to.deep.equal([])
       })
     }
@@ -1031,10 +1031,10 @@ describe('mail', function () {
           await add(username)
           await forgot(username)
           if (tls === 'optional') {
-            await event('mail sent')
+            await event('mail_sent')
             expect((await plain.next(username)).token).to.match(/^lk_/)
           } else {
-            const { cause } = await event('mail lost')
+            const { cause } = await event('mail_lost')
             expect(cause.message).to.include('TLS')
             expect(plain.mails).to.have.length(0)
           }
@@ -1049,7 +1049,7 @@ describe('mail', function () {
         const username = freshAddress()
         await add(username)
         await forgot(username)
-        await event('mail lost')
+        await event('mail_lost')
         expect(plain.mails).to.have.length(0)
       })
     })
@@ -1071,7 +1071,7 @@ describe('mail', function () {
       const wrong = await openAccounts(url('CANARY-PW-wrong'))
       await wrong.add(username)
       await wrong.forgot(username)
-      expect(await wrong.event('mail lost')).to.deep.include({ tries: 1 })
+      expect(await wrong.event('mail_lost')).to.deep.include({ tries: 1 })
       expect(asking.mails).to.have.length(1)
     })
 
@@ -1083,7 +1083,7 @@ describe('mail', function () {
       const username = freshAddress()
       await add(username)
       await forgot(username)
-      expect(await event('mail lost')).to.deep.include({ tries: 1 })
+      expect(await event('mail_lost')).to.deep.include({ tries: 1 })
     })
   })
 
@@ -1105,7 +1105,7 @@ describe('mail', function () {
       for (let i = 0; i < 1100; i++) mailer.send(mail(`user-${i}`))
       expect(events).to.have.length(100)
       for (const [i, event] of events.entries()) {
-        expect(event).to.deep.include({ type: 'mail lost', userId: `user-${1000 + i}`, tries: 0 })
+        expect(event).to.deep.include({ type: 'mail_lost', userId: `user-${1000 + i}`, tries: 0 })
       }
       await mailer.close()
       expect(new Set(events.map(event => event.userId)).size).to.equal(1100)
@@ -1133,7 +1133,7 @@ describe('mail', function () {
       await until(() => events.length === 31)
       const at = events.findIndex(({ userId }) => userId === 'victim')
       expect(at).to.be.below(6) // two are under way, and two turns later it is sent
-      expect(events.every(({ type }) => type === 'mail sent')).to.equal(true)
+      expect(events.every(({ type }) => type === 'mail_sent')).to.equal(true)
     })
 
     it('is told as lost within 3.5 s where the server hangs when all ends, however many there are', async () => {
@@ -1142,7 +1142,7 @@ describe('mail', function () {
       const startedAt = performance.now()
       await mailer.close()
       expect(performance.now() - startedAt).to.be.below(3500)
-      expect(events.map(event => event.type)).to.deep.equal(Array(20).fill('mail lost'))
+      expect(events.map(event => event.type)).to.deep.equal(Array(20).fill('mail_lost'))
       expect(new Set(events.map(event => event.userId)).size).to.equal(20)
     })
 
@@ -1159,7 +1159,7 @@ describe('mail', function () {
       await mailer.close()
       expect(performance.now() - startedAt).to.be.below(900)
       expect(events).to.have.length(1)
-      expect(events[0]).to.deep.include({ type: 'mail lost', userId: 'patient', tries: 2 })
+      expect(events[0]).to.deep.include({ type: 'mail_lost', userId: 'patient', tries: 2 })
     })
 
     it('is sent before all ends, where the server is well', async () => {
@@ -1168,7 +1168,7 @@ describe('mail', function () {
       for (let i = 0; i < 20; i++) mailer.send(mail(`user-${i}`))
       await mailer.close()
       expect(well.mails).to.have.length(20)
-      expect(ofType('mail sent')).to.have.length(20)
+      expect(ofType('mail_sent')).to.have.length(20)
     })
 
     it('is not taken any more once all has ended, and told', async () => {
@@ -1176,7 +1176,7 @@ describe('mail', function () {
       await mailer.close()
       mailer.send(mail('late'))
       expect(events).to.have.length(1)
-      expect(events[0]).to.deep.include({ type: 'mail lost', userId: 'late', tries: 0 })
+      expect(events[0]).to.deep.include({ type: 'mail_lost', userId: 'late', tries: 0 })
     })
 
     it('goes out again under the Message-ID it had: who got it twice sees it once', async () => {
@@ -1281,11 +1281,11 @@ describe('mail', function () {
       const unconfirmedId = await add(unconfirmed, { confirmed: false })
       broken.add('insert') // of users and of tokens
       expect(await register(freshAddress(), freshPassword())).to.deep.equal(accepted)
-      expect(await event('link not sent')).to.include({ userId: null })
+      expect(await event('link_not_sent')).to.include({ userId: null })
       expect(await resend(unconfirmed)).to.deep.equal(accepted)
       expect(await forgot(known)).to.deep.equal(accepted)
-      await until(() => told('link not sent').length === 3)
-      expect(told('link not sent').map(event => 'userId' in event && event.userId)).to.have.members([
+      await until(() => told('link_not_sent').length === 3)
+      expect(told('link_not_sent').map(event => 'userId' in event && event.userId)).to.have.members([
         null,
         unconfirmedId,
         knownId,
@@ -1293,7 +1293,7 @@ describe('mail', function () {
       broken.clear()
       broken.add('findByUser') // the new link is there, the older ones are not ended
       expect(await forgot(known)).to.deep.equal(accepted)
-      await until(() => told('link not sent').length === 4)
+      await until(() => told('link_not_sent').length === 4)
       broken.clear()
       expect(await forgot(known)).to.deep.equal(accepted)
       await server.next(known)
@@ -1311,7 +1311,7 @@ describe('mail', function () {
       await add(username, { confirmed: false })
       broken.add('endUser')
       expect(await register(username, freshPassword())).to.deep.equal(accepted)
-      await event('link not sent')
+      await event('link_not_sent')
       broken.clear()
       expect(await register(username, freshPassword())).to.deep.equal(accepted)
       expect(await reset((await server.next(username)).token, password)).to.include({ status: 204 })
@@ -1429,7 +1429,7 @@ describe('mail', function () {
   describe('of this whole file', () => {
     it('left no token and no password in a log', () => {
       const text = JSON.stringify(logs)
-      expect(text).to.include('mail sent').and.include('mail lost').and.include('token issued')
+      expect(text).to.include('mail_sent').and.include('mail_lost').and.include('token_issued')
       expect(text).to.not.match(/CANARY-PW/)
       expect(text).to.not.match(/lk_[0-9A-Za-z]{14,}|eyJ[\w-]{14,}/)
       expect(text).to.not.match(/account#/)

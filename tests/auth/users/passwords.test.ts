@@ -370,9 +370,9 @@ describe('users', () => {
     expect(await users.verify({ username: 'nobody@example.com', password: 'postman' }, client)).to.equal(null)
     expect(hashes()).to.equal(3)
     expect(events.map(event => ('reason' in event ? event.reason : event.type))).to.deep.equal([
-      'user registered',
-      'login succeeded',
-      'wrong password',
+      'user_registered',
+      'login_succeeded',
+      'wrong_password',
       'unknown user',
     ])
     await close()
@@ -389,7 +389,7 @@ describe('users', () => {
     for (const [username, reason] of [
       ['disabled', 'disabled'],
       ['unconfirmed', 'unconfirmed'],
-      ['malformed', 'wrong password'],
+      ['malformed', 'wrong_password'],
       ['deleted', 'unknown user'],
       ['never there', 'unknown user'],
       ['a\0b', 'unknown user'],
@@ -401,7 +401,7 @@ describe('users', () => {
       const before = hashes()
       expect(await users.verify({ username, password: 'postman' }, client), username).to.equal(null)
       expect(hashes() - before, username).to.equal(1)
-      expect(events.at(-1)).to.include({ type: 'login failed', reason })
+      expect(events.at(-1)).to.include({ type: 'login_failed', reason })
     }
     await close()
   })

@@ -254,7 +254,7 @@ describe('a public listener', () => {
     await expectRefusal(await from('203.0.113.8, 198.51.100.1', url))
     await expectRefusal(await from('203.0.113.8, garbage', url)) // the proxy itself is not allowed
     await expectRefusal(await from('198.51.100.1', url, '/nothing'))
-    const [first, ...more] = lines.filter(({ event }) => event === 'address refused')
+    const [first, ...more] = lines.filter(({ event }) => event === 'address_refused')
     expect(first).to.include({ level: 'warn', listener: 'business', address: '203.0.113.9', times: 1 })
     expect(more.length).to.be.at.most(1)
   })

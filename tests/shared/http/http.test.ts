@@ -112,7 +112,7 @@ describe('HTTP', () => {
     auth = await startAuth({ env, now: clock.now })
   })
   afterEach('nothing failed inside, and no prototype was polluted', () => {
-    const isFailure = ({ level, event }: LogLine) => (level === 'error' || level === 'warn') && event !== 'key refused'
+    const isFailure = ({ level, event }: LogLine) => (level === 'error' || level === 'warn') && event !== 'key_refused'
     expect(auth.lines.filter(isFailure)).to.deep.equal([])
     expect(Object.keys(Object.prototype)).to.deep.equal([])
   })

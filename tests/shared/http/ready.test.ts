@@ -120,7 +120,7 @@ describe('/ready', () => {
       expect(await calls()).to.deep.equal(before.map(count => count + seconds))
       advance(1000)
     }
-    const refusals = auth.lines.filter(({ event, reason }) => event === 'token refused' && reason !== 'malformed')
+    const refusals = auth.lines.filter(({ event, reason }) => event === 'token_refused' && reason !== 'malformed')
     expect(refusals).to.deep.equal([])
   })
 })

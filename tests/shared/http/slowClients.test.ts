@@ -361,7 +361,7 @@ describe('many clients', () => {
       }
       for (const socket of [...others, many[0] as Socket, ...many.slice(4)])
         expect(await statusOf(socket)).to.equal(200)
-      const told = lines.filter(({ event }) => event === 'too many connections')
+      const told = lines.filter(({ event }) => event === 'too_many_connections')
       expect(told[0]).to.include({ level: 'warn', listener: 'business', maxConnections: 20, network: '127.0.0.1' })
       expect(told.length).to.be.at.most(3)
     })
@@ -400,7 +400,7 @@ describe('many clients', () => {
     await sleep(100)
     await closed(await openFrom('127.0.0.2', url))
     for (const [answer] of await Promise.all(answers)) expect(parseAnswer(String(answer)).status).to.equal(503)
-    const told = lines.filter(({ event }) => event === 'too many connections')
+    const told = lines.filter(({ event }) => event === 'too_many_connections')
     expect(told[0]).to.include({ isNewcomerRefused: true, network: '127.0.0.1', connections: 10 })
   })
 

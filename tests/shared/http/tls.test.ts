@@ -198,7 +198,7 @@ describe('TLS', () => {
     it('is 503 where nothing vouches for the certificate of Auth', async () => {
       const { status, lines } = await dataWith({})
       expect(status).to.equal(503)
-      const { cause } = lines.find(({ event }) => event === 'Auth gives no verdict') as unknown as {
+      const { cause } = lines.find(({ event }) => event === 'auth_unavailable') as unknown as {
         cause: { code: string }
       }
       expect(cause.code).to.equal('DEPTH_ZERO_SELF_SIGNED_CERT')

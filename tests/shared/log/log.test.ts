@@ -203,7 +203,7 @@ describe('the log', () => {
     expect(JSON.stringify(lines)).not.to.match(canary)
     expect(lines[0]).to.deep.include({
       level: 'error',
-      event: 'request failed',
+      event: 'request_failed',
       code: 'internal',
       cause: { name: 'Error', code: 'E_INPUT', message: 'handler failed' },
     })
@@ -399,12 +399,12 @@ describe('the log of both services', () => {
       child.stdout?.setEncoding('utf8').on('data', chunk => {
         text += chunk
       })
-      for (let waitedMs = 0; waitedMs < 5000 && !text.includes('"log lines dropped"'); waitedMs += 10) await sleep(10)
+      for (let waitedMs = 0; waitedMs < 5000 && !text.includes('"log_lines_dropped"'); waitedMs += 10) await sleep(10)
       child.kill('SIGTERM') // which it passes on to its parent
       child.send({ type: 'stop', reason: 'test' })
       expect((await ended)[0], stderr).to.equal(0)
       const lines = linesIn(text)
-      const told = lines.filter(({ event }) => event === 'log lines dropped')
+      const told = lines.filter(({ event }) => event === 'log_lines_dropped')
       expect(told).to.have.length(1)
       expect(told[0]).to.include({ level: 'warn' })
       expect(Number(told[0]?.['count'])).to.be.above(1000)
@@ -473,9 +473,9 @@ describe('the log of both services', () => {
       auth.child.send({ type: 'stop', reason: 'test' })
       expect((await auth.ended)[0], auth.stderr).to.equal(0)
       const lines = linesIn(readFileSync(path, 'utf8'))
-      expect(lines.filter(({ event }) => event === 'log lines dropped')).to.have.length(1)
+      expect(lines.filter(({ event }) => event === 'log_lines_dropped')).to.have.length(1)
       expect(lines.at(-1)).to.include({ event: 'closing' })
-      expect(lines.filter(({ event }) => event === 'login succeeded')).to.have.length(1)
+      expect(lines.filter(({ event }) => event === 'login_succeeded')).to.have.length(1)
     } finally {
       closeSync(fd)
       rmSync(folder, { recursive: true })
@@ -492,7 +492,7 @@ describe('the log of both services', () => {
     auth.child.send({ type: 'stop', reason: 'test' })
     await auth.ended
     const lines = linesIn(text)
-    expect(lines.filter(({ event }) => event === 'token refused')).to.have.length(4000)
+    expect(lines.filter(({ event }) => event === 'token_refused')).to.have.length(4000)
     expect(lines.at(-1)).to.include({ event: 'closing', reason: 'test' })
   })
 })
@@ -622,7 +622,7 @@ describe('the log of Auth', () => {
 
   it('tells of every log in, token and request', () => {
     const events = new Set(lines().map(({ event }) => event))
-    const expected = ['login succeeded', 'login failed', 'token issued', 'token slid', 'token refused', 'token revoked']
+    const expected = ['login_succeeded', 'login_failed', 'token_issued', 'token_slid', 'token_refused', 'token_revoked']
     expect([...events]).to.include.members([...expected, 'request', 'listening', 'closing'])
     const statuses = lines().flatMap(({ event, status }) => (event === 'request' ? [status] : []))
     expect(statuses).to.include.members([200, 204, 400, 401, 413, 415])

@@ -69,7 +69,7 @@ for (const [format, settings] of Object.entries(formats)) {
         ...settings,
       }
       auth = await startAuth({ env, securityStream: file })
-      userId = String((auth.lines.find(({ event }) => event === 'user registered') as LogLine)['userId'])
+      userId = String((auth.lines.find(({ event }) => event === 'user_registered') as LogLine)['userId'])
     })
 
     after(async () => {
@@ -117,8 +117,8 @@ for (const [format, settings] of Object.entries(formats)) {
 
     const logIn = async (password: string) => {
       const { answer, told } = await call({ path: '/login', body: { username, password } }, 200, [
-        'login succeeded',
-        'token issued',
+        'login_succeeded',
+        'token_issued',
       ])
       expect(told[0]).to.include({ userId })
       expect(told[1]).to.include({ userId, kind: 'sliding', purpose: null })
@@ -142,24 +142,24 @@ for (const [format, settings] of Object.entries(formats)) {
 
     it('tells of a registration and of the link that confirms it', async () => {
       const { told } = await call({ path: '/users', body: { username, password } }, 202, [
-        'user registered',
-        'token issued',
+        'user_registered',
+        'token_issued',
       ])
       userId = String(told[0]?.['userId'])
       expect(told[1]).to.include({ userId, kind: 'single-use', purpose: 'confirm' })
       const token = await linkTo(username)
-      const confirmed = await call({ path: '/users/confirm', body: { token } }, 204, ['user confirmed'])
+      const confirmed = await call({ path: '/users/confirm', body: { token } }, 204, ['user_confirmed'])
       expect(confirmed.told[0]).to.include({ userId })
     })
 
     it('tells of a log-in that failed with the inner reason, which the client is not told', async () => {
       const wrong = { username, password: `${password}-wrong` }
-      expect((await call({ path: '/login', body: wrong }, 401, ['login failed'])).told[0]).to.include({
+      expect((await call({ path: '/login', body: wrong }, 401, ['login_failed'])).told[0]).to.include({
         userId,
-        reason: 'wrong password',
+        reason: 'wrong_password',
       })
       const unknown = { username: 'CANARY-typed-password', password }
-      expect((await call({ path: '/login', body: unknown }, 401, ['login failed'])).told[0]).to.include({
+      expect((await call({ path: '/login', body: unknown }, 401, ['login_failed'])).told[0]).to.include({
         userId: null,
         reason: 'unknown user',
       })
@@ -168,21 +168,21 @@ for (const [format, settings] of Object.entries(formats)) {
     it('tells of a session from log-in to logout, and of who comes with it afterwards', async () => {
       const { token, tokenId } = await logIn(password)
       await call({ method: 'GET', path: '/users/me', bearer: token }, 200, [])
-      const renewed = await call({ path: '/renew', bearer: token }, 200, ['token renewed'])
+      const renewed = await call({ path: '/renew', bearer: token }, 200, ['token_renewed'])
       expect(renewed.told[0]).to.include({ tokenId, userId })
-      const ended = await call({ path: '/logout', bearer: String(renewed.answer['token']) }, 204, ['token revoked'])
+      const ended = await call({ path: '/logout', bearer: String(renewed.answer['token']) }, 204, ['token_revoked'])
       expect(ended.told[0]).to.include({ tokenId, userId })
-      const refused = await call({ method: 'GET', path: '/users/me', bearer: token }, 401, ['token refused'])
+      const refused = await call({ method: 'GET', path: '/users/me', bearer: token }, 401, ['token_refused'])
       expect(refused.told[0]).to.include({ tokenId })
       expect(refused.told[0]?.['reason']).to.be.a('string')
     })
 
     it('tells of a password that is reset, and of one that is changed', async () => {
-      const asked = await call({ path: '/password/forgot', body: { username } }, 202, ['token issued'])
+      const asked = await call({ path: '/password/forgot', body: { username } }, 202, ['token_issued'])
       expect(asked.told[0]).to.include({ userId, purpose: 'reset' })
       const body = { token: await linkTo(username), password: second }
-      const reset = await call({ path: '/password/reset', body }, 204, ['password changed', 'sessions ended'])
-      expect(reset.told[0]).to.include({ userId, proof: 'reset token' })
+      const reset = await call({ path: '/password/reset', body }, 204, ['password_changed', 'sessions_revoked'])
+      expect(reset.told[0]).to.include({ userId, proof: 'reset_token' })
       expect(reset.told[1]).to.include({ userId, keep: null })
       const { token: bearer, tokenId: keep } = await logIn(second)
       const change = (currentPassword: string) => ({
@@ -191,38 +191,38 @@ for (const [format, settings] of Object.entries(formats)) {
         bearer,
         body: { currentPassword, password: third },
       })
-      expect((await call(change(password), 401, ['password refused'])).told[0]).to.include({ userId })
-      const changed = await call(change(second), 200, ['password changed', 'sessions ended'])
+      expect((await call(change(password), 401, ['password_refused'])).told[0]).to.include({ userId })
+      const changed = await call(change(second), 200, ['password_changed', 'sessions_revoked'])
       expect(changed.told[0]).to.include({ userId, proof: 'password' })
       expect(changed.told[1]).to.include({ userId, keep })
     })
 
     it('tells of everything that an operator does with the admin key, also where it comes to nothing', async () => {
       const act = async (request: Call, status: number, expected: string[], action: string) => {
-        const { told, answer } = await call(request, status, [...expected, 'admin acted'])
+        const { told, answer } = await call(request, status, [...expected, 'admin_action'])
         for (const line of told) expect(line).to.include({ by: 'ADMIN_KEY' })
         expect(told.at(-1)).to.include({ action, status })
         return { told, answer }
       }
       const terms = { kind: 'fixed', ttlSeconds: 60, userId }
-      const issued = await act(admin('POST', '/tokens', terms), 201, ['token issued'], 'POST /tokens')
+      const issued = await act(admin('POST', '/tokens', terms), 201, ['token_issued'], 'POST /tokens')
       const { tokenId } = issued.answer
       expect(issued.told[0]).to.include({ tokenId, userId, kind: 'fixed' })
-      const ended = await act(admin('DELETE', `/tokens/${tokenId}`), 204, ['token revoked'], 'DELETE /tokens/:id')
+      const ended = await act(admin('DELETE', `/tokens/${tokenId}`), 204, ['token_revoked'], 'DELETE /tokens/:id')
       expect(ended.told[0]).to.include({ tokenId })
       // What is in the path is not told: it may be the token itself.
       await act(admin('DELETE', '/tokens/CANARY-not-an-id-but-maybe-a-secret'), 404, [], 'DELETE /tokens/:id')
       await act(admin('DELETE', '/tokens/expired'), 200, [], 'DELETE /tokens/expired')
       await act(admin('GET', '/admin/users'), 200, [], 'GET /admin/users')
       const sessions = `/admin/users/${userId}/sessions`
-      const all = await act(admin('DELETE', sessions), 204, ['sessions ended'], 'DELETE /admin/users/:id/sessions')
+      const all = await act(admin('DELETE', sessions), 204, ['sessions_revoked'], 'DELETE /admin/users/:id/sessions')
       expect(all.told[0]).to.include({ userId })
       await act(admin('DELETE', '/admin/users/nobody'), 404, [], 'DELETE /admin/users/:id')
     })
 
     it('tells of a key that is refused, wrong or missing', async () => {
       const told = async (request: Omit<Call, 'internal'>, status: number) =>
-        (await call({ ...request, internal: true }, status, ['key refused'])).told[0]
+        (await call({ ...request, internal: true }, status, ['key_refused'])).told[0]
       const wrong = { bearer: `${serviceKey}-CANARY`, body: { token: 'x' } }
       expect(await told({ path: '/validateToken', ...wrong }, 401)).to.include({ key: 'SERVICE_KEY', reason: 'wrong' })
       const service = { method: 'GET', path: '/admin/users', bearer: serviceKey }
@@ -240,10 +240,10 @@ for (const [format, settings] of Object.entries(formats)) {
         })
         await answer.text()
         const told = auth.lines.filter(line => line['channel'] === 'security' && line['requestId'] === requestId)
-        const [expected] = answer.status === 429 ? ['limited'] : ['login failed']
+        const [expected] = answer.status === 429 ? ['rate_limited'] : ['login_failed']
         expect(told.map(({ event }) => event)).to.deep.equal([expected])
         if (answer.status !== 429) continue
-        expect(told[0]).to.include({ address: '127.0.0.1', level: 'warn', what: 'failures of an address' })
+        expect(told[0]).to.include({ address: '127.0.0.1', level: 'warn', what: 'address_failures' })
         return
       }
       throw new Error('twenty wrong passwords were taken')
@@ -251,9 +251,9 @@ for (const [format, settings] of Object.entries(formats)) {
 
     it('tells of a user who is deleted', async () => {
       const { told } = await call(admin('DELETE', `/admin/users/${userId}`), 204, [
-        'sessions ended',
-        'user deleted',
-        'admin acted',
+        'sessions_revoked',
+        'user_deleted',
+        'admin_action',
       ])
       expect(told[1]).to.include({ userId, by: 'ADMIN_KEY' })
     })
@@ -265,7 +265,7 @@ for (const [format, settings] of Object.entries(formats)) {
         security.map(line => ({ ...line, time: '' })),
       )
       const others = auth.lines.filter(line => line['channel'] !== 'security')
-      expect(others.map(({ event }) => event)).to.include.members(['request', 'token slid', 'mail sent'])
+      expect(others.map(({ event }) => event)).to.include.members(['request', 'token_slid', 'mail_sent'])
     })
 
     it('has no password, token or key in it, right or wrong', () => {
@@ -320,7 +320,7 @@ describe('a line of the security log', () => {
     })()
     await closeServers()
     for (const line of lines) expect(line.level).to.be.oneOf(['error', 'warn', 'info', 'debug'])
-    const failed = lines.filter(({ event }) => event === 'login failed')
+    const failed = lines.filter(({ event }) => event === 'login_failed')
     expect(failed.length).to.be.at.least(4)
     for (const line of failed) {
       expect(line).to.include({ level: 'info', channel: 'security', reason: 'unknown user' })
@@ -336,7 +336,7 @@ describe('a line of the security log', () => {
       chunks.length = 0
       const caller = { requestId: text, address: text, ...spoof }
       asCaller(caller, () =>
-        tell({ type: 'login failed', userId: text, reason: text, ...spoof } as unknown as AuthEvent),
+        tell({ type: 'login_failed', userId: text, reason: text, ...spoof } as unknown as AuthEvent),
       )
       expect(chunks).to.have.length(1)
       expect(chunks[0])
@@ -344,7 +344,7 @@ describe('a line of the security log', () => {
         .and.not.match(/[^\P{Cc}\n]|[\u2028\u2029]/u)
       expect(chunks[0]?.length).to.be.below(20_000)
       const line = JSON.parse(chunks[0] as string) as LogLine
-      expect(line).to.include({ level: 'info', service: 'auth', channel: 'security', event: 'login failed' })
+      expect(line).to.include({ level: 'info', service: 'auth', channel: 'security', event: 'login_failed' })
       expect(new Date(String(line['time'])).toISOString()).to.equal(line['time'])
     }
   })
@@ -352,10 +352,10 @@ describe('a line of the security log', () => {
   it('reaches the file whatever LOG_LEVEL is', () => {
     const [all, security]: [string[], string[]] = [[], []]
     const log = openLog({ service: 'auth', level: 'error', stream: into(all), securityStream: into(security) })
-    log.info('login succeeded', { channel: 'security' })
+    log.info('login_succeeded', { channel: 'security' })
     log.error('something happened')
     expect(all.map(line => JSON.parse(line).event)).to.deep.equal(['something happened'])
-    expect(security.map(line => JSON.parse(line).event)).to.deep.equal(['login succeeded'])
+    expect(security.map(line => JSON.parse(line).event)).to.deep.equal(['login_succeeded'])
   })
 })
 
@@ -364,7 +364,7 @@ describe('the outage of a dependency', () => {
     const told: string[] = []
     let at = 0
     const observe = (event: DependencyEvent) =>
-      void told.push(event.type === 'dependency back' ? `${event.type} after ${event.failures}` : event.type)
+      void told.push(event.type === 'dependency_recovered' ? `${event.type} after ${event.failures}` : event.type)
     const advance = (ms: number) => {
       at += ms
     }
@@ -392,14 +392,14 @@ describe('the outage of a dependency', () => {
       await store.read() // a full disk: what only reads goes on
       advance(1000)
     }
-    expect(told).to.deep.equal(['dependency failed'])
+    expect(told).to.deep.equal(['dependency_failed'])
     isAway = false
     await store.write()
     expect(told).to.have.length(1)
     advance(5000)
     await store.write()
     await store.write()
-    expect(told).to.deep.equal(['dependency failed', 'dependency back after 20'])
+    expect(told).to.deep.equal(['dependency_failed', 'dependency_recovered after 20'])
   })
 
   it('of the mail server is not what it says of one mail', () => {
@@ -407,12 +407,12 @@ describe('the outage of a dependency', () => {
     const heard: string[] = []
     const hear = watchedMails(event => void heard.push(event.type), options)
     const lost = (code: string) =>
-      hear({ type: 'mail lost', userId: 'u', tries: 1, cause: Object.assign(new Error('lost'), { code }) })
+      hear({ type: 'mail_lost', userId: 'u', tries: 1, cause: Object.assign(new Error('lost'), { code }) })
     lost('EENVELOPE')
     expect(told).to.deep.equal([])
     lost('ESOCKET')
     lost('ESOCKET')
-    expect(told).to.deep.equal(['dependency failed'])
+    expect(told).to.deep.equal(['dependency_failed'])
     expect(heard).to.have.length(3)
   })
 })
@@ -554,7 +554,7 @@ describe('the file of the security log', () => {
     child.send('room')
     expect((await ended)[0], stderr).to.equal(0)
     const lines = linesOf(path)
-    const told = lines.filter(({ event }) => event === 'log lines dropped')
+    const told = lines.filter(({ event }) => event === 'log_lines_dropped')
     expect(told).to.have.length(1)
     expect(told[0]).to.include({ level: 'warn', service: 'child' })
     expect(lines.length - 1 + Number(told[0]?.['count'])).to.equal(50_000)

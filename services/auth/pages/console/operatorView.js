@@ -222,7 +222,7 @@ export function eventLog({ tokens }) {
           const { at, count = 1, tokenId, userId, reason, removed, durationMs, kind } = data
           return html`<li key=${id}>
             <time>${at === undefined ? '' : new Date(at).toLocaleTimeString('en-GB')}</time>
-            <b class=${name === 'refused' || name === 'dropped' || name === 'login failed' ? 'bad' : ''}>${name}</b>
+            <b class=${name === 'refused' || name === 'dropped' || name === 'login_failed' ? 'bad' : ''}>${name}</b>
             <span>
               ${tokenId && html`<code>${tokenId}</code> `}${tokens.nameOf(userId) ?? ''}
               ${kind && kind !== 'sliding' ? ` ${kind}` : ''}${reason && ` ${reason}`}

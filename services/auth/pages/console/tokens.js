@@ -103,7 +103,7 @@ export function createTokens({ onUnknownUser, onChange }) {
       // A sweep removes all that died before it.
       for (const token of tokens.values()) if (token.state === 'expired' && token.diedAt < at) token.state = 'swept'
     }
-    if (name === 'sessions ended') {
+    if (name === 'sessions_revoked') {
       for (const token of tokens.values()) {
         if (token.userId === data['userId'] && token.id !== data['keep']) die(token, 'revoked', at)
       }

@@ -347,7 +347,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       if (renewal) return { reason: 'renewed', at: renewal.renewedAt }
       if (slot === none) return ends.get(ref.id) ?? { reason: 'unknown' }
       if (isDead(slot, now)) return causeOf(slot)
-      return { reason: holderOf(slot).purpose === purpose ? 'unknown' : 'other purpose' }
+      return { reason: holderOf(slot).purpose === purpose ? 'unknown' : 'other_purpose' }
     },
 
     async deleteExpired(now, limit) {

@@ -207,7 +207,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         if (expiresAt === undefined) return { reason: 'renewed', at: first }
         if (first === 1) return { reason: 'ended' }
         if (expiresAt <= now) return { reason: 'expired', at: expiresAt }
-        return { reason: own === (purpose ?? '') ? 'unknown' : 'other purpose' }
+        return { reason: own === (purpose ?? '') ? 'unknown' : 'other_purpose' }
       })
     },
 

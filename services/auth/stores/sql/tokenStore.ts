@@ -256,7 +256,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
           return row.renewedAt === null ? { reason: 'unknown' } : { reason: 'renewed', at: row.renewedAt }
         if (row.credentialVersion < (row.floor ?? 0)) return { reason: 'ended' }
         if (row.expiresAt <= now) return { reason: 'expired', at: row.expiresAt }
-        return { reason: row.purpose === purpose ? 'unknown' : 'other purpose' }
+        return { reason: row.purpose === purpose ? 'unknown' : 'other_purpose' }
       })
     },
 
