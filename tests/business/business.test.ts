@@ -872,7 +872,7 @@ describe('Business', () => {
       const told = business.lines.slice(from).filter(({ event }) => event !== 'request')
       expect(told.map(({ level, event }) => `${level}: ${event}`)).to.deep.equal([
         'warn: auth_unavailable',
-        'info: Auth gives verdicts again',
+        'info: auth_recovered',
       ])
       expect(told[0]?.['cause']).to.include({ message: 'Auth answered 401' })
       expect(told[1]).to.include({ failedRequests: 25 })

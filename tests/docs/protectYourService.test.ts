@@ -531,7 +531,7 @@ describe('docs/protect-your-service.md', () => {
       it(`${name}.ts has told of the outage once, and of no token and no key`, () => {
         const output = examples[name].output()
         expect(output.match(/auth_unavailable/g)).to.have.lengthOf(1)
-        expect(output.match(/Auth gives verdicts again/g)).to.have.lengthOf(1)
+        expect(output.match(/auth_recovered/g)).to.have.lengthOf(1)
         for (const secret of [good, dead, revoked, serviceKey]) expect(output).to.not.include(secret)
       })
     }

@@ -27,7 +27,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
     'reason',
   ])
   const swept = counter('tokens_swept', 'Dead tokens removed by the sweeper')
-  const limited = counter('rate_limited', 'Requests answered 429, by what there was too much of', ['what'])
+  const limited = counter('rate_limited', 'Requests answered 429, by the limit that was reached', ['limit'])
   const mails = counter('mails', 'Mails by outcome', ['outcome'])
   const keyUses = counter('key_uses', 'Calls to the internal listener, by the setting that holds their key', ['key'])
   const sweeps = new Histogram({
