@@ -111,6 +111,10 @@ describe('the Node.js that runs ./startServer', () => {
     })
   }
 
+  it('is the same for version managers as for commands/runtime.sh', () => {
+    expect(readFileSync('.node-version', 'utf8')).to.equal(`${pinnedNode}\n`)
+  })
+
   it('is not warned about if it is new, of another line, or not the user’s own', () => {
     for (const version of ['22.23.5', '24.22.3', '24.23.0', '28.0.0'])
       expect(warningAboutNode(version, own)).to.equal(null)
