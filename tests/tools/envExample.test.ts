@@ -1,10 +1,11 @@
-// .env.example: made from the settings, and good as it is.
+// .env.example and docs/configuration.md: made from the settings, and good as they are.
 import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { expect } from 'chai'
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
+import { makeConfigurationPage } from '../../tools/configurationPage.ts'
 import { makeEnvExample } from '../../tools/envExample.ts'
 import { adminKey, serviceKey } from '../support/servers.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../support/startServer.ts'
@@ -18,11 +19,12 @@ describe('.env.example', () => {
     expect(text).to.equal(makeEnvExample())
   })
 
-  it('has every setting of the README, each once', () => {
-    const table = readFileSync('README.md', 'utf8').split('## Settings')[1]?.split('\n## ')[0] as string
-    const named = [...table.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, name]) => name as string)
+  it('has every setting of docs/configuration.md, each once', () => {
+    const named = [...readFileSync('docs/configuration.md', 'utf8').matchAll(/^\| `([A-Z_]+)`/gm)].map(
+      ([, name]) => name as string,
+    )
     const listed = [...text.matchAll(/^#([A-Z_]+)=/gm)].map(([, name]) => name as string)
-    expect(listed).to.include.members(named.filter(name => name !== 'PORT'))
+    expect(listed).to.have.members(named)
     expect(new Set(listed).size).to.equal(listed.length)
   })
 
@@ -43,5 +45,11 @@ describe('.env.example', () => {
     const completed = readFileSync(join(folder, '.env'), 'utf8')
     expect(completed.startsWith(text)).to.equal(true)
     expect(Object.keys(parseEnv(completed))).to.have.members(['SERVICE_KEY', 'ADMIN_KEY'])
+  })
+})
+
+describe('docs/configuration.md', () => {
+  it('is what the settings say; otherwise: npm run env-example', () => {
+    expect(readFileSync('docs/configuration.md', 'utf8')).to.equal(makeConfigurationPage())
   })
 })

@@ -1,10 +1,11 @@
-// Settings: what an environment becomes, what is refused, and that the README says the same.
+// Settings: what an environment becomes, what is refused, and that docs/configuration.md says the same.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { z } from 'zod'
 import { authSettings, readAuthConfig } from '../../../services/auth/config.ts'
+import { clearSetting, lifeSettings } from '../../../services/auth/dialects/settings.ts'
 import { businessSettings, readBusinessConfig } from '../../../services/business/config.ts'
 import { ConfigError, type Environment, metaOf } from '../../../shared/config/config.ts'
 
@@ -348,13 +349,17 @@ describe('the configuration', () => {
   })
 })
 
-describe('the table of settings in the README', () => {
+describe('the tables of settings in docs/configuration.md', () => {
   const rows = new Map(
-    [...readFileSync('README.md', 'utf8').matchAll(/^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$/gm)].map(
+    [...readFileSync('docs/configuration.md', 'utf8').matchAll(/^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$/gm)].map(
       ([, name, fallback, meaning]) => [name as string, { fallback, meaning }],
     ),
   )
-  const settings: [string, z.ZodType][] = Object.entries({ ...authSettings, ...businessSettings })
+  const settings: [string, z.ZodType][] = Object.entries({
+    ...authSettings,
+    ...businessSettings,
+    ...Object.assign({}, ...Object.values(lifeSettings), clearSetting),
+  })
 
   it('has a row for every setting and for nothing else', () => {
     expect([...rows.keys()]).to.have.members(settings.map(([name]) => name))
@@ -365,8 +370,9 @@ describe('the table of settings in the README', () => {
       const { description, fallback } = metaOf(schema)
       const parsed = schema.safeParse(undefined)
       const plain = parsed.success && parsed.data !== undefined ? String(parsed.data) : 'none'
-      const seconds = name.endsWith('_SECONDS') ? String(Number(plain) / 1000) : plain
-      expect(rows.get(name)).to.deep.equal({ fallback: fallback ?? seconds, meaning: description })
+      const divisor = /_(SECONDS|TIME|FREQUENCY)$/.test(name) ? 1000 : name.endsWith('_MINUTES') ? 60_000 : null
+      const written = divisor === null ? plain : String(Number(plain) / divisor)
+      expect(rows.get(name)).to.deep.equal({ fallback: fallback ?? written, meaning: description })
     })
   }
 })

@@ -1,0 +1,41 @@
+// The settings of both services as data, in the groups that .env.example and docs/configuration.md show.
+import type { z } from 'zod'
+import { authSettings } from '../services/auth/config.ts'
+import { clearSetting, lifeSettings } from '../services/auth/dialects/settings.ts'
+import { businessSettings } from '../services/business/config.ts'
+import { commonSettings, metaOf, type SettingMeta } from '../shared/config/config.ts'
+
+export interface Setting extends SettingMeta {
+  name: string
+  /** The default of the schema as an operator would write it, never a secret; null if there is none. */
+  byDefault: string | null
+}
+
+type Schemas = Record<string, z.ZodType>
+
+/** Group title -> its settings, each setting in one group only. */
+export function settingGroups(): [string, Setting[]][] {
+  const groups: [string, Schemas][] = [
+    ['Both services', commonSettings],
+    ['Auth', without(authSettings, commonSettings)],
+    ['Auth, for the dialects that DIALECTS opens', Object.assign({}, ...Object.values(lifeSettings), clearSetting)],
+    ['Business', without(businessSettings, commonSettings)],
+  ]
+  return groups.map(([title, schemas]) => [title, Object.entries(schemas).map(readSetting)])
+}
+
+function without(schemas: Schemas, others: Schemas): Schemas {
+  return Object.fromEntries(Object.entries(schemas).filter(([name]) => !(name in others)))
+}
+
+function readSetting([name, schema]: [string, z.ZodType]): Setting {
+  const { data } = schema.safeParse(undefined)
+  return { ...metaOf(schema), name, byDefault: data === undefined ? null : String(asWritten(name, data)) }
+}
+
+/** A schema turns seconds and minutes into milliseconds; this turns them back. */
+function asWritten(name: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value
+  if (/_MINUTES$/.test(name)) return value / 60_000
+  return /_(SECONDS|TIME|FREQUENCY)$/.test(name) ? value / 1000 : value
+}
