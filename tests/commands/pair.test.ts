@@ -1,4 +1,4 @@
-// The pair through ./startServer: two real processes, and the paths of the state diagram in the README by their names.
+// The pair through ./startServer: two real processes, and the paths of the state diagram in docs/architecture.md by their names.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { logIn, post } from '../support/servers.ts'

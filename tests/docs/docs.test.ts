@@ -1,5 +1,6 @@
-// docs/http-api.md against the routes that answer, docs/security.md against the tests that it names.
-import { globSync, readFileSync } from 'node:fs'
+// docs/http-api.md against the routes that answer, docs/security.md against the tests that it names, docs/architecture.md
+// against the files and the import rules.
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { expect } from 'chai'
 
@@ -58,5 +59,23 @@ describe('docs/security.md', () => {
     }
     expect(missing).to.deep.equal([])
     expect(named).to.be.above(100)
+  })
+})
+
+describe('docs/architecture.md', () => {
+  const text = readFileSync('docs/architecture.md', 'utf8')
+
+  it('names files and folders that exist', () => {
+    const named = [...text.matchAll(/`((?:packages|services|shared|commands|tools|tests|prove)\/[\w/.-]*)`/g)]
+    const missing = named.map(([, path]) => path as string).filter(path => !existsSync(path))
+    expect(missing).to.deep.equal([])
+    expect(named).to.have.length.above(50)
+  })
+
+  it('has every sentence of the import rules, and no other', () => {
+    const rules = [...readFileSync('tests/architecture.test.ts', 'utf8').matchAll(/^ {4}sentence: '(.*)',$/gm)]
+    const table = text.split('## Who may import whom')[1] as string
+    const rows = [...table.matchAll(/^\| .* \| .* \| (.*) \|$/gm)].slice(1)
+    expect(rows.map(([, sentence]) => sentence)).to.have.members(rules.map(([, sentence]) => sentence))
   })
 })
