@@ -10,6 +10,8 @@ const usage = `Usage: ./runTests [files] [options]
 Checks format, lint and types, runs every test, and ends with one line: N passed, N failed, N skipped.
 With arguments only the tests they choose run, without coverage: ./runTests tests/auth/tokens/tokens.test.ts, ./runTests -g slides
 
+      --unit       only the tests of use cases and rules: stores in memory, no other processes, a few seconds
+      --watch      the chosen tests, and again whenever a file that they import changes
   -g, --grep TEXT      only tests whose title matches this regular expression
   -f, --fgrep TEXT     only tests whose title contains this text
   -i, --invert         all but those
@@ -34,8 +36,15 @@ const slowest = [
   'tests/auth/stores/snapshot',
 ].map(name => `${name}.test.ts`)
 
-const args = process.argv.slice(2)
-readCommandLine(usage, {
+/** The folders of the fast tier. A file there that starts a process or needs a store on disk or a mail server is left out. */
+const unitFolders = ['tests', 'tests/auth/tokens', 'tests/auth/users', 'tests/shared/config']
+const notUnit = /node:child_process|support\/(stores|mailServer|redis|postgres|processes|browser)\.ts/
+/** Runs on memory alone with TEST_STORES=memory. */
+const contracts = 'tests/auth/stores/contracts.test.ts'
+
+const { values } = readCommandLine(usage, {
+  unit: { type: 'boolean' },
+  watch: { type: 'boolean' },
   grep: { type: 'string', short: 'g' },
   fgrep: { type: 'string', short: 'f' },
   invert: { type: 'boolean', short: 'i' },
@@ -43,12 +52,14 @@ readCommandLine(usage, {
   timeout: { type: 'string', short: 't' },
 })
 
+const args = process.argv.slice(2).filter(arg => !['--unit', '--watch'].includes(arg))
+const isWhole = process.argv.length === 2
 const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
 const countsFile = join(scratch, 'counts.json')
 const binaries = join(process.cwd(), 'node_modules', '.bin')
 const counts = { passed: 0, failed: 0, skipped: 0 }
 
-if (args.length === 0) {
+if (isWhole) {
   check('format and lint', 'biome', ['ci', '--error-on-warnings', '--reporter=summary'])
   check('types', 'tsc', ['--noEmit'])
   check('types of the console', 'tsc', ['--noEmit', '--project', 'services/auth/pages/console'])
@@ -69,6 +80,11 @@ function run(binary: string, args: string[], env = process.env): boolean {
   return status === 0
 }
 
+function unitFiles(): string[] {
+  const files = unitFolders.flatMap(folder => globSync(`${folder}/*.test.ts`)).sort()
+  return [contracts, ...files.filter(file => !notUnit.test(readFileSync(file, 'utf8')))]
+}
+
 function check(title: string, binary: string, args: string[]): void {
   const passed = run(binary, args)
   console.log(`${passed ? '✔' : '✘'} ${title}`)
@@ -78,13 +94,21 @@ function check(title: string, binary: string, args: string[]): void {
 function test(): void {
   const compiled = join(scratch, 'compiled')
   const env = { ...process.env, TEST_COUNTS_FILE: countsFile, TEST_COMPILE_CACHE: compiled, NODE_ENV: 'test' }
+  if (values.unit) Object.assign(env, { TEST_STORES: 'memory' })
   const all = [...slowest, ...globSync('{tests,prove}/**/*.test.ts', { exclude: slowest }).sort()]
-  const files = args.some(arg => arg.endsWith('.ts')) ? [] : all
+  const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : all
   // Three at a time even on two cores: much of a test is waiting.
-  const parallel = args.length > 0 ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
+  const parallel =
+    args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
   const required = ['--require', './tests/support/children.ts']
   const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...files, ...args]
-  const passed = args.length > 0 ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
+  if (values.watch) {
+    // Not mocha's own --watch, which cannot load an ES module again.
+    const node = ['--watch', '--watch-preserve-output', 'node_modules/mocha/bin/mocha.js']
+    spawnSync(process.execPath, [...node, ...mocha], { stdio: 'inherit', env })
+    return
+  }
+  const passed = !isWhole ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
   try {
     const tests = JSON.parse(readFileSync(countsFile, 'utf8')) as typeof counts
     for (const outcome of ['passed', 'failed', 'skipped'] as const) counts[outcome] += tests[outcome]

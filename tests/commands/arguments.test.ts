@@ -7,8 +7,12 @@ import { expect } from 'chai'
 
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
+/** Other projects' tools, with their own arguments. */
+const notOurs = ['lint', 'format', 'typecheck']
+const own = Object.entries(scripts).filter(([name]) => !notOurs.includes(name))
+
 const commands: Record<string, string> = {
-  ...Object.fromEntries(Object.entries(scripts).map(([name, command]) => [`npm run ${name}`, command])),
+  ...Object.fromEntries(own.map(([name, command]) => [`npm run ${name}`, command])),
   './startServer': './startServer',
   './runTests': './runTests',
   '.ci/run': '.ci/run',
