@@ -1,12 +1,10 @@
 // The figures of a service for Prometheus: its requests, its process, and what it adds itself. Hides the client library.
 import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
-import type { Handler } from './http/listener.ts'
+import type { Handler, RequestMetrics } from './http/listener.ts'
 
-export interface Metrics {
+export interface Metrics extends RequestMetrics {
   /** Where a service registers figures of its own. */
   registry: Registry
-  /** `route` as in the list of routes; null where there is none. */
-  observeRequest(listener: string, method: string, route: string | null, status: number, durationMs: number): void
   /** `GET /metrics`: Prometheus's text format, version 0.0.4. */
   show: Handler
 }

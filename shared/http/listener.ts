@@ -11,7 +11,6 @@ import cors from '@koa/cors'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
 import { describeError, type Log, seldom } from '../log/log.ts'
-import type { Metrics } from '../metrics.ts'
 import { addressGate, clientAddress, proxyTest, type TrustedProxies } from './address.ts'
 import { createConnections } from './connections.ts'
 import { AppError, type ErrorCode, isKnownError, statusOf } from './errors.ts'
@@ -62,6 +61,11 @@ export interface Patience {
   stalledMs: number
 }
 
+export interface RequestMetrics {
+  /** Counts a request. `route` is the pattern from the list of routes, or null if none matched. */
+  observeRequest(listener: string, method: string, route: string | null, status: number, durationMs: number): void
+}
+
 export interface ListenerOptions {
   /** What the log calls it. */
   name: string
@@ -73,7 +77,7 @@ export interface ListenerOptions {
   /** Milliseconds from an origin of its own that never jumps; only for durations. */
   monotonicNow: () => number
   /** Counts every request; without it nothing does. */
-  metrics?: Pick<Metrics, 'observeRequest'>
+  metrics?: RequestMetrics
   /** Runs `handle`; for what shall be known of the request while it is handled. */
   around?: (request: RequestState, handle: () => Promise<void>) => Promise<void>
   /** Of a public listener. Without it everybody is admitted, and the address is that of the socket. */

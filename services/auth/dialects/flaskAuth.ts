@@ -4,7 +4,7 @@ import { verifyLogin } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { isAddress } from '../users/usernames.ts'
-import type { DialectParts } from './index.ts'
+import type { DialectParts } from './dialect.ts'
 import {
   answer,
   badChoice,

@@ -5,7 +5,7 @@ import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
 import { clientOf, verifyLogin } from '../routes/credentials.ts'
 import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
 import { normalise } from '../users/usernames.ts'
-import type { DialectParts } from './index.ts'
+import type { DialectParts } from './dialect.ts'
 import {
   answer,
   badChoice,

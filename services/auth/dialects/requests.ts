@@ -10,7 +10,7 @@ import type { Throttles } from '../defence/throttles.ts'
 import { clientOf, text } from '../routes/credentials.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Credentials } from '../users/users.ts'
-import type { DialectParts } from './index.ts'
+import type { DialectParts } from './dialect.ts'
 
 /** Of `Authorization: Bearer <token>`; null where there is none or an ill-formed one. Throws where there are two headers. */
 export function bearerOf({ req }: Context): string | null {

@@ -5,7 +5,7 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
 import { drawSecret, parseSecret, type TokenFormat } from '../tokens/format.ts'
-import type { DialectParts } from './index.ts'
+import type { DialectParts } from './dialect.ts'
 import { answer, countInvalid, issueToGuest } from './requests.ts'
 
 const purpose = 'token-manager'

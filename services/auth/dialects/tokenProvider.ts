@@ -3,7 +3,7 @@
 import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto'
 import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import { isTokenId, type TokenFormat } from '../tokens/format.ts'
-import type { DialectParts } from './index.ts'
+import type { DialectParts } from './dialect.ts'
 import { answer, bearerOf, countInvalid, issueToGuest } from './requests.ts'
 
 const purpose = 'token-provider'

@@ -9,8 +9,6 @@ import { createTokens } from './tokens.js'
 import { announce, counted, html, openScreen, prefersStillness } from './ui.js'
 import { createUserFilter } from './userFilter.js'
 
-/** @typedef {typeof actions} Actions */
-
 const mostNamesAtOnce = 5
 const mostUnknown = 100
 
@@ -144,6 +142,7 @@ async function learnSome() {
   if (unknown.size > 0) setTimeout(learnSome, 1000)
 }
 
+/** @type {import('./operatorView.js').Actions} */
 const actions = {
   filter: userFilter.type,
 

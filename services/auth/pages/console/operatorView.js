@@ -10,7 +10,16 @@ import { html, textOf } from './ui.js'
 /** @typedef {import('./tokens.js').WatchedToken} WatchedToken */
 /** @typedef {import('./figures.js').Sample} Sample */
 /** @typedef {import('./eventStream.js').StreamState} StreamState */
-/** @typedef {import('./operator.js').Actions} Actions */
+/**
+ * What the operator can do from these views.
+ * @typedef {object} Actions
+ * @property {(text: string) => void} filter
+ * @property {() => Promise<void>} sweep
+ * @property {(id: string) => Promise<void>} endToken
+ * @property {(id: string, name: string) => Promise<void>} endUser
+ * @property {(terms: { kind: string, ttlSeconds: number, username: string }) => Promise<void>} issue
+ * @property {(token: string) => Promise<void>} validate
+ */
 /** @typedef {import('./userFilter.js').UserFilter} UserFilter */
 
 const mostRows = 60
