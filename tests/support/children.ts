@@ -7,6 +7,3 @@ if (basename(process.argv[1] ?? '') === 'worker.js') {
   delete process.env['NODE_V8_COVERAGE']
   process.env['NODE_COMPILE_CACHE'] = process.env['TEST_COMPILE_CACHE']
 }
-
-// node --watch would have each process report its imports over the channel on which the services report their addresses.
-delete process.env['WATCH_REPORT_DEPENDENCIES']
