@@ -1,11 +1,12 @@
-// URL scheme -> adapter. A new store is one new file and one line here; the driver of an unused store is never loaded.
+// Maps the scheme of a store URL to its adapter. A new store is one new file and one line here; `import()` keeps the
+// driver of an unused store from being loaded.
 import type { SharedCounters } from '../../../shared/limits.ts'
 import type { TokenStore, UserStore } from './ports.ts'
 
 interface TokenAdapter {
-  /** `warn`: for what the operator should know of a store that can be used. */
+  /** Calls `warn` with problems that the operator should know of but that do not prevent use of the store. */
   openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore>
-  /** Of stores that have a schema: the steps that were taken and those that opening it would take. Changes nothing. */
+  /** For stores with a schema: the migrations already applied, and those that opening would apply. Changes nothing. */
   listMigrations?(url: string): Promise<Migrations>
 }
 
@@ -40,36 +41,36 @@ export const storeSchemes: Record<StoreSetting, readonly string[]> = {
   USER_STORE_URL: Object.keys(adapters),
 }
 
-/** Whether there is an adapter for it; what stands behind the scheme is the adapter's affair. */
+/** Whether there is an adapter for the scheme. Only the adapter checks the rest of the URL. */
 export function isStoreUrl(setting: StoreSetting, url: string): boolean {
   return storeSchemes[setting].includes(schemeOf(url))
 }
 
-/** Whether it lives and dies with the process, and is that process's alone. */
+/** Whether the store lives in this process: no other process can see it, and it is lost on exit. */
 export function isMemoryUrl(url: string): boolean {
   return schemeOf(url) === 'memory'
 }
 
-/** Resolves when the store can be used; rejects with a sentence for the operator. */
+/** Resolves when the store is usable; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void = () => {}): Promise<TokenStore> {
   const { openTokenStore: open } = await adapterFor(tokenAdapters, 'TOKEN_STORE_URL', url)
   return named('TOKEN_STORE_URL', open(url, warn))
 }
 
-/** Resolves when the store can be used; rejects with a sentence for the operator. */
+/** Resolves when the store is usable; rejects with a message for the operator. */
 export async function openUserStore(url: string, warn: (warning: string) => void = () => {}): Promise<UserStore> {
   const { openUserStore: open } = await adapterFor(adapters, 'USER_STORE_URL', url)
   return named('USER_STORE_URL', open(url, warn))
 }
 
-/** Null for a store in which processes do not count together. For the URL of a token store that is open. */
+/** Null if processes cannot share counters in this store. Call it only with the URL of a token store that is open. */
 export async function openSharedCounters(url: string): Promise<SharedCounters | null> {
   if (!schemeOf(url).startsWith('redis')) return null
   const { openSharedCounters: open } = await import('./redis/counters.ts')
   return named('TOKEN_STORE_URL', open(url))
 }
 
-/** Null for a store without a schema. Rejects with a sentence for the operator. */
+/** Null for a store without a schema. Rejects with a message for the operator. */
 export async function listMigrations(setting: StoreSetting, url: string): Promise<Migrations | null> {
   const { listMigrations: list } = await adapterFor(tokenAdapters, setting, url)
   return list === undefined ? null : named(setting, list(url))
@@ -78,12 +79,12 @@ export async function listMigrations(setting: StoreSetting, url: string): Promis
 async function adapterFor<A>(adapters: Adapters<A>, setting: StoreSetting, url: string): Promise<A> {
   const load = isStoreUrl(setting, url) ? adapters[schemeOf(url)] : undefined
   const known = storeSchemes[setting].map(scheme => `${scheme}:`).join(', ')
-  // Not the URL itself: it may hold a password.
+  // The message omits the URL, which may contain a password.
   if (load === undefined) throw new Error(`${setting}: expected one of ${known}; got ${schemeOf(url)}:`)
   return load()
 }
 
-/** The same, its failure beginning with the name of the setting. */
+/** Prefixes the message of a rejection with the name of the setting. */
 async function named<T>(setting: StoreSetting, opened: Promise<T>): Promise<T> {
   try {
     return await opened
@@ -94,5 +95,5 @@ async function named<T>(setting: StoreSetting, opened: Promise<T>): Promise<T> {
 
 function schemeOf(url: string): string {
   const scheme = url.slice(0, url.indexOf(':'))
-  return scheme === 'postgresql' ? 'postgres' : scheme // libpq takes both, and so do those who hand out URLs
+  return scheme === 'postgresql' ? 'postgres' : scheme // libpq accepts both, and hosting providers issue both
 }

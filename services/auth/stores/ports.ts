@@ -1,12 +1,13 @@
-// What Auth needs from storage, in words. Instants are epoch milliseconds and come from the caller; `null` and `false`
-// are answers, a rejected promise means "could not ask". Stores see hashes, never secrets.
+// The storage ports: what Auth requires of a token store and a user store. Instants are epoch milliseconds, passed in
+// by the caller. `null` and `false` are answers; a rejected promise means the store could not be asked. Stores see
+// hashes, never secrets.
 
 import type { TokenKind } from '../../../packages/client/contract.ts'
 
 /**
- * Names a token to a store. `id` begins with four characters that are the same for all tokens of one user, the routing
- * tag: in a cluster they, and the user's floor, share a slot. `hash` is the SHA-256 of the secret, base64url; a token is
- * found by its id and is the one that was meant only where the hash is equal too.
+ * Identifies a token to a store. The first four characters of `id` are the routing tag, which all tokens of a user
+ * share, so that in a cluster these tokens and the user's floor are in the same slot. `hash` is the SHA-256 of the
+ * secret in base64url. A store finds a token by its id and accepts it only if the hash matches too.
  */
 export interface TokenRef {
   id: string
@@ -20,31 +21,34 @@ export interface TokenRecord {
   id: string
   /** `sliding`: a touch extends it. `fixed`: nothing does. `single-use`: a touch consumes it. */
   kind: TokenKind
-  /** What it is for; it opens nothing else. Null: a session, or whatever its issuer takes it for. */
+  /** What the token is for; it opens nothing else. Null for a session, or if the issuer attaches its own meaning. */
   purpose: string | null
-  /** Null for a guest, as is `username`. */
+  /** Null for a guest, and so is `username`. */
   userId: string | null
   username: string | null
   /** The user's `credentialVersion` when the token was issued; 0 for a guest. */
   credentialVersion: number
   createdAt: number
   /**
-   * Names the log-in that led to this token: the id of the token that it issued first. A session's own id if a log-in
-   * opened it, another token's id if this one came with that or was exchanged for it, null if no log-in led to it.
+   * Identifies the login behind this token by the id of the first token that the login issued. This is the token's own
+   * id if the login opened this session, another token's id if this one was issued with it or in exchange for it, and
+   * null if there was no login.
    */
   loginId: string | null
-  /** Of the last touch; `createdAt` before the first. */
+  /** The last touch; equals `createdAt` until the first one. */
   lastUsedAt: number
-  /** Dead from this instant on: live is `now < expiresAt`, everywhere. Never after `absoluteExpiresAt`. */
+  /** A token is live while `now < expiresAt`. Never later than `absoluteExpiresAt`. */
   expiresAt: number
   absoluteExpiresAt: number
-  /** What a touch extends a sliding token by, at most to `absoluteExpiresAt`. */
+  /** A touch extends a sliding token to `now + ttlMs`, but not beyond `absoluteExpiresAt`. */
   ttlMs: number
-  /** How often it was touched. */
+  /** The number of touches. */
   refreshCount: number
 }
 
-/** The `loginId` that most tokens have. A store need not keep it: a log-in opened the session, or there was none. */
+/**
+ * The `loginId` of most tokens: a user's session has its own id, any other token null. Stores need not save this value.
+ */
 export function usualLogin({
   id,
   kind,
@@ -55,24 +59,26 @@ export function usualLogin({
 }
 
 export interface TokenLimits {
-  /** Live tokens of one user: to make room for one more, the user's oldest session ends. */
+  /** Live tokens per user. At the limit, inserting a token evicts the user's oldest session. */
   perUser: number
-  /** Tokens in the store, the dead that are not swept yet included; guests have `guestLimit` of them. */
+  /** Tokens in the store, including dead ones not yet swept. Guests may use up to `guestLimit` of them. */
   total: number
 }
 
-/** How many of all tokens may be without a user: clients that need no password must not keep users from logging in. */
+/** How many of all tokens guests may hold. Guests need no password, so they must not be able to lock out users. */
 export function guestLimit(total: number): number {
   return Math.ceil(total / 2)
 }
 
-/** `ended`: the user's credentials have changed since. `taken`: the id is. `full`: a limit stands in the way. */
+/**
+ * `ended`: the user's floor has risen above the token's version. `taken`: the id is in use. `full`: a limit is reached.
+ */
 export type InsertOutcome = 'inserted' | 'ended' | 'taken' | 'full'
 
-/** Why a token is deleted, told to whoever asks `explain`. */
+/** Why a token was deleted, as reported by `explain`. */
 export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
 
-/** `at` is when it happened. A store remembers for a while, not for ever: then it is `unknown`. */
+/** `at` is when it happened. A store forgets dead tokens after a while; from then on the reason is `unknown`. */
 export type Refusal =
   | { reason: 'unknown' | 'other_purpose' }
   | { reason: 'expired' | EndReason; at: number }
@@ -80,69 +86,76 @@ export type Refusal =
 
 export interface TokenStore {
   /**
-   * Puts a token in, in one step with the checks: `ended` where the user's floor is above its `credentialVersion`, so
-   * that a login that races `endUser` loses, `taken` where another token has its id, and `full` where it would go over a
-   * limit. Then it was never there.
+   * Checks and inserts a token in one atomic step. Returns `ended` if the user's floor is above the token's
+   * `credentialVersion`, so that a login racing `endUser` loses; `taken` if another token has the id; `full` if a limit
+   * would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 
   /**
-   * Admits each token that is live, has this `purpose` and is not below its user's floor, and answers with it as it is
-   * then; null for every other. An admitted sliding token is extended to `min(now + ttlMs, absoluteExpiresAt)`, a
-   * single-use one is gone. Answers come in the order of `refs`; a ref that is there twice is touched twice. One round
-   * trip for all; one atomic step for each: nothing is revived, nothing consumed twice.
+   * Accepts each token that is live, has this `purpose` and is not below its user's floor, and returns it in its new
+   * state; returns null for every other. An accepted sliding token is extended to `min(now + ttlMs,
+   * absoluteExpiresAt)`; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
+   * twice is touched twice. The batch takes one round trip, and each token one atomic step: a dead token is never
+   * revived, and a single-use token is never consumed twice.
    */
   touch(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
 
-  /** Answers as `touch` does and changes nothing. */
+  /** Returns what `touch` would return, but changes nothing. */
   look(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
 
   /**
-   * Gives a live sliding token a new secret in one step: the old hash opens nothing from then on. It is extended as by a
-   * touch. `lineage` is a hash that all its secrets have in common, and is kept for `deleteRenewed`. Null if `touch` would
-   * answer null, and for other kinds.
+   * Replaces the secret of a live sliding token in one atomic step, after which the old secret is refused, and extends
+   * the token as a touch does. `lineage` is a hash that all secrets of the token share; it is kept for `deleteRenewed`.
+   * Returns null if `touch` would return null, and for other kinds.
    */
   renew(ref: TokenRef, newHash: string, lineage: string, now: number): Promise<TokenRecord | null>
 
-  /** The token that was removed, whatever its purpose; null where there is none. Holds once resolved: no touch finds it. */
+  /**
+   * Returns the deleted token, whatever its purpose, or null if there is none. Once resolved, no touch finds the token.
+   */
   delete(ref: TokenRef, now: number): Promise<TokenRecord | null>
 
   /**
-   * The same by an earlier secret: removes the token of this id if it was renewed under this lineage, the last time no
+   * Like `delete`, but by an earlier secret: deletes the token if it was renewed under this lineage and last renewed no
    * later than `renewedUntil`.
    */
   deleteRenewed(id: string, lineage: string, renewedUntil: number, now: number): Promise<TokenRecord | null>
 
-  /** The same by the public name alone: for those who may end what they do not hold. */
+  /** Like `delete`, but by id alone, for callers that may revoke tokens whose secret they do not have. */
   deleteById(id: string, now: number): Promise<TokenRecord | null>
 
   /**
-   * Raises the user's floor to `version`; never lowers it. From then on the user's tokens with a smaller
-   * `credentialVersion` are refused, and `insert` takes no more of them. `keep` is the id of a token of the user that is
-   * lifted to `version` in the same step and goes on, where it was not below an earlier floor; null keeps none.
+   * Raises the user's floor to `version`; never lowers it. From then on, tokens of the user with a smaller
+   * `credentialVersion` are refused, and `insert` rejects new ones. `keep` is the id of a token of the user to keep
+   * alive: it is raised to `version` in the same atomic step, unless it was already below the old floor. Null keeps
+   * none.
    */
   endUser(tag: string, userId: string, version: number, keep: string | null): Promise<void>
 
-  /** The live tokens of a user, the oldest first. */
+  /** The user's live tokens, oldest first. */
   findByUser(tag: string, userId: string, now: number): Promise<TokenRecord[]>
 
-  /** Why `touch` would refuse, for the operator. */
+  /** Why `touch` would refuse the token, for the operator. */
   explain(ref: TokenRef, now: number, purpose: string | null): Promise<Refusal>
 
   /**
-   * One bounded slice of a sweep: looks at no more than `limit` tokens, removes those that are dead at `now`, and goes
-   * on from there the next time. `done` at the end of the tokens: then all that were dead when the round began are gone.
+   * One bounded step of a sweep: examines at most `limit` tokens, deletes those that are dead at `now`, and continues
+   * from there on the next call. `done` is true at the end of a round: every token that was dead when the round began
+   * is gone.
    */
   deleteExpired(now: number, limit: number): Promise<{ removed: number; done: boolean }>
 
   /**
-   * Live tokens, about `limit` of them, in an order of the store's own. `cursor` is null for the first page, then the `next`
-   * of the page before; `next` is null at the end. A token that is there all the while is on a page, perhaps on two. A
-   * cursor that no page gave finds some page or none.
+   * A page of about `limit` live tokens, in an order of the store's choosing. `cursor` is null for the first page and
+   * then the `next` of the previous one; `next` is null after the last page. A token that lives throughout the listing
+   * is on at least one page, possibly on two. An invented cursor yields an arbitrary page or none.
    */
   list(cursor: string | null, limit: number, now: number): Promise<{ tokens: TokenRecord[]; next: string | null }>
 
-  /** How many tokens there are of each kind, at the end of the last sweep or later; the dead count until they are swept. */
+  /**
+   * The number of tokens of each kind, at the end of the last sweep or later. Dead tokens count until they are swept.
+   */
   census(): Promise<Record<TokenKind, number>>
 
   /** Idempotent. Every other call rejects afterwards. */
@@ -152,31 +165,31 @@ export interface TokenStore {
 export interface UserRecord {
   /** Unique, never reused. */
   id: string
-  /** Unique, compared exactly: normalised by whoever calls. */
+  /** Unique and compared exactly; the caller normalises it. */
   username: string
-  /** As `passwords.hash` made it, or a bare bcrypt hash that was imported. */
+  /** The result of `passwords.hash`, or an imported bare bcrypt hash. */
   passwordHash: string
-  /** Starts at 1 and only rises; the tokens of a smaller version are dead. */
+  /** Starts at 1 and only rises; tokens with a smaller version are dead. */
   credentialVersion: number
   /**
-   * The floor that the token store is known to have; 1 where it was never asked for one. Smaller than
-   * `credentialVersion` while the tokens below that are still to be ended.
+   * The floor that the token store is known to have set; 1 if it was never raised. Smaller than `credentialVersion`
+   * while the tokens below that version have yet to be revoked.
    */
   endedVersion: number
   createdAt: number
-  /** When the address was confirmed; null while that is waited for. */
+  /** When the user confirmed their address; null until then. */
   confirmedAt: number | null
-  /** Since when the user may not log in; null where he may. */
+  /** When the user was barred from logging in; null if they may log in. */
   disabledAt: number | null
-  /** Since when the user is being deleted: his tokens first, then this record. Null for all others. */
+  /** When deletion of the user began: their tokens are deleted first, then this record. Null otherwise. */
   deletedAt: number | null
 }
 
-/** What may become of a user; id, username and `createdAt` stay. */
+/** The fields of a user that can change. */
 export type UserChanges = Partial<Omit<UserRecord, 'id' | 'username' | 'createdAt'>>
 
 export interface UserStore {
-  /** False if the username or the id is taken: decided by the store in one step. */
+  /** Checks and inserts in one atomic step. False if the username or the id is taken. */
   insert(user: UserRecord): Promise<boolean>
 
   findByUsername(username: string): Promise<UserRecord | null>
@@ -184,18 +197,19 @@ export interface UserStore {
   findById(id: string): Promise<UserRecord | null>
 
   /**
-   * Writes `changes` and answers with the user as it is then, in one step, where its `credentialVersion` still is
-   * `ifVersion`; null where it is another by now, or there is no such user. Of two that would raise it one wins.
+   * If the user's `credentialVersion` still is `ifVersion`, writes `changes` and returns the updated user, in one
+   * atomic step. Null if the version has changed or there is no such user, so of two concurrent calls that raise it one
+   * wins.
    */
   update(id: string, ifVersion: number, changes: UserChanges): Promise<UserRecord | null>
 
-  /** False where there is no such user. The username is free again once resolved. */
+  /** False if there is no such user. Once resolved, the username is free again. */
   delete(id: string): Promise<boolean>
 
-  /** At most `limit` users in the order of their ids, those after `afterId`; null begins with the first. */
+  /** At most `limit` users with an id after `afterId`, ordered by id; null starts at the first. */
   list(afterId: string | null, limit: number): Promise<UserRecord[]>
 
-  /** As `list`, of the users whose username begins with `prefix`, which is normalised. */
+  /** Like `list`, restricted to usernames that begin with `prefix`, which must already be normalised. */
   search(prefix: string, afterId: string | null, limit: number): Promise<UserRecord[]>
 
   /** At most `limit` users whose `endedVersion` is below their `credentialVersion`. */

@@ -1,22 +1,22 @@
 // Finds slots by hash: an extendible hash table of slot numbers, 4 bytes each. It grows by splitting one segment at a
-// time, so that no insert waits for a rebuild of the whole.
+// time, so that no insert has to wait while the whole table is rebuilt.
 
 interface Segment {
-  /** How many of a hash's highest bits its entries have in common. */
+  /** How many of the highest hash bits all entries share. */
   depth: number
   count: number
-  /** Slot + 1, open addressing; 0 is free. */
+  /** Each is a slot + 1, or 0 if free; collisions use open addressing. */
   entries: Uint32Array
 }
 
-const segmentLength = 8192 // entries: a split moves at most so many, in less than a millisecond
+const segmentLength = 8192 // entries; a split moves at most this many, in less than a millisecond
 const mask = segmentLength - 1
-const mostPerSegment = segmentLength * 0.8 // above that the probes grow long
+const mostPerSegment = segmentLength * 0.8 // above this, probes become long
 
-/** `hashOf`: the 32 bits under which a slot was added; asked again whenever entries move. */
+/** `hashOf` must return the 32-bit hash under which a slot was added; it is called again whenever entries move. */
 export function createSlotIndex(hashOf: (slot: number) => number) {
   let depth = 0
-  let directory = [createSegment(0)] // by a hash's `depth` highest bits; neighbours may share a segment
+  let directory = [createSegment(0)] // indexed by the `depth` highest bits of a hash; neighbours may share a segment
 
   function segmentOf(hash: number): Segment {
     return directory[depth === 0 ? 0 : hash >>> (32 - depth)] as Segment
@@ -46,7 +46,7 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
   }
 
   return {
-    /** The first slot under this hash for which `isWanted`; -1 where there is none. */
+    /** The first slot with this hash that satisfies `isWanted`, or -1. */
     find(hash: number, isWanted: (slot: number) => boolean): number {
       const { entries } = segmentOf(hash)
       for (let at = hash & mask; ; at = (at + 1) & mask) {
@@ -65,13 +65,13 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
       put(segment, hash, slot)
     },
 
-    /** The slot must be there. */
+    /** The slot must be in the index. */
     remove(hash: number, slot: number): void {
       const segment = segmentOf(hash)
       const { entries } = segment
       let hole = hash & mask
       while (entries[hole] !== slot + 1) hole = (hole + 1) & mask
-      // Whatever was pushed past the hole moves back, so that no probe ends too early and no mark is left behind.
+      // Entries that were pushed past the hole move back, so that no probe stops too early and no tombstone is needed.
       for (let at = (hole + 1) & mask; entries[at] !== 0; at = (at + 1) & mask) {
         const home = hashOf((entries[at] as number) - 1) & mask
         if (((at - home) & mask) < ((at - hole) & mask)) continue

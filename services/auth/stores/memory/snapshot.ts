@@ -1,5 +1,5 @@
-// A memory store that outlives a planned restart: written to a file when it is closed, read and removed when it is opened.
-// One line for what tokens have in common, one for each token: hashes, never secrets.
+// A memory store that survives a planned restart: `close` writes it to a file, and opening it reads and removes the
+// file. The file has a line for each set of shared terms and a line for each token, with hashes but no secrets.
 import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
@@ -13,7 +13,7 @@ import { openTokenStore, type Renewal } from './tokenStore.ts'
 
 export interface SnapshotOptions {
   file: string
-  /** A secret of the operator. A snapshot that was written without it is not believed. */
+  /** A secret of the operator. A snapshot written with a different key is rejected. */
   key: string
   /** The user's `credentialVersion`; null for an unknown user, whose tokens are dropped. */
   versionOf: (userId: string) => Promise<number | null>
@@ -22,12 +22,12 @@ export interface SnapshotOptions {
 
 export interface RestoredStore {
   store: TokenStore
-  /** Null where there was no snapshot. */
+  /** Null if there was no snapshot. */
   restored: { tokens: number; dropped: number } | null
 }
 
 const firstLine = 'latchkey tokens 2'
-const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and what the store keeps of a hash
+const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and the part of a hash that the store keeps
 const loginShape = /^([0-9A-Za-z]{14}|=|-)$/ // `=`: the token's own id
 const renewalShape = /^([\w-]{20} \d{1,15}|- -)$/
 const unlimited = { perUser: Infinity, total: Infinity }
@@ -41,8 +41,8 @@ interface Line {
 type Terms = Pick<TokenRecord, 'kind' | 'purpose' | 'userId' | 'username' | 'credentialVersion' | 'ttlMs'>
 
 /**
- * Resolves when the file is gone: an old snapshot can never bring a revoked token back. Rejects with a sentence for the
- * operator where the file is not a whole snapshot; it is set aside then, and nothing of it was loaded.
+ * Resolves after the file has been removed, so that an old snapshot can never revive a revoked token. If the file is
+ * not a complete snapshot, renames it, loads nothing, and rejects with a message for the operator.
  */
 export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotOptions): Promise<RestoredStore> {
   const store = await openTokenStore()
@@ -74,7 +74,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
   async function restoreFrom(snapshot: FileHandle): Promise<RestoredStore['restored']> {
     try {
       await requireOwnFile(snapshot)
-      await readTokens(snapshot, () => {}) // to its end, before anything is believed
+      await readTokens(snapshot, () => {}) // verify the whole file before loading any of it
     } catch (cause) {
       const aside = `${file}.refused-${now()}`
       const why = (cause as Error).message
@@ -91,7 +91,8 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       if (userId !== null && !known.has(userId)) known.set(userId, await versionOf(userId))
       const credentialVersion = userId === null ? 0 : (known.get(userId) ?? Infinity)
       const isWanted = token.expiresAt > at && token.credentialVersion >= credentialVersion
-      // The user's own version: users in memory start again at 1, and what ends their tokens next is 2.
+      // Use the user's current version: users in memory start again at 1, so the floor that next ends their tokens is
+      // 2.
       if (isWanted) await store.insert(ref, { ...token, credentialVersion }, unlimited, at)
       if (isWanted && renewal) store.markRenewed(ref.id, renewal)
       counts[isWanted ? 'tokens' : 'dropped']++
@@ -131,9 +132,9 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     if (!ended) throw new Error('it ends too early')
   }
 
-  /** Into a file beside it first: a crash in between leaves no half of one. */
+  /** Writes to a temporary file and renames it, so that a crash never leaves half a snapshot. */
   async function write(): Promise<void> {
-    // A start that failed has nothing to keep, and must not put that in the place of what the process before kept.
+    // A failed start has no tokens, and must not overwrite the snapshot of the previous process with nothing.
     if (store.entries().next().done) return
     const partial = `${file}.partial`
     const checksum = createChecksum(key)
@@ -177,12 +178,12 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
   }
 }
 
-/** Authenticates the content. The key is of this use only, so that the mark helps with nothing else. */
+/** Authenticates the content. The key is derived for this purpose alone, so the checksum is useless anywhere else. */
 function createChecksum(key: string) {
   return createHmac('sha256', `latchkey snapshot ${key}`)
 }
 
-/** Windows has neither owners nor modes of this kind. */
+/** Does nothing on Windows, which has no such owners or modes. */
 async function requireOwnFile(snapshot: FileHandle): Promise<void> {
   if (process.geteuid === undefined) return
   const { uid, mode } = await snapshot.stat()
@@ -227,7 +228,7 @@ function parseToken(line: string, terms: Terms[], lineNumber: number): Line {
   return { ref: { id, hash }, token, renewal }
 }
 
-/** That a name is there or gone is on the disk only once its folder is. */
+/** A created, renamed or removed file is durable only after its folder has been flushed. */
 async function flushFolder(file: string): Promise<void> {
   const folder = await open(dirname(file), 'r')
   await folder.sync().finally(() => folder.close())

@@ -1,15 +1,16 @@
-// The slots of the memory store: typed arrays in pages that grow one at a time, no object per token, and the index that
-// finds a slot by the id of its token. Hides the layout, and how ids and hashes are packed.
+// The slots of the memory store: typed arrays, allocated a page at a time without an object per token, and the index
+// that finds a slot by token id. Hides the layout and how ids and hashes are packed.
 
 import type { TokenRef } from '../ports.ts'
 import { createSlotIndex } from './slotIndex.ts'
 
-// A token is one place in each column of a page, 76 bytes in all, and 5 to 10 more in the index:
+// A token takes one element in each column of a page, 76 bytes in all, and another 5 to 10 bytes in the index:
 //
-//   tag 4 | time 4 | random 4 | hash 16 | expires 8 | absolute end 8 | created 8 | last used 8 | holder 4 | count 4 | older 4 | newer 4
+//   tag 4 | time 4 | random 4 | hash 16 | expires 8 | absolute end 8 | created 8 | last used 8 | holder 4 | count 4 |
+// older 4 | newer 4
 //
-// The 14 characters of an id are three base62 numbers: tag, time, random. Of the hash 120 bits are kept, which nobody
-// meets by trying either. A free slot expires at infinity, so that the sweep reads one column only, in order.
+// The 14 characters of an id are three base62 numbers: tag, time and random. The store keeps 120 bits of the hash,
+// still far too many to guess. A free slot has an infinite expiry, so that a sweep scans only one column, in order.
 const pageBits = 16
 const pageLength = 1 << pageBits
 
@@ -22,29 +23,29 @@ const createPage = () => ({
   absoluteExpiresAt: new Float64Array(pageLength),
   createdAt: new Float64Array(pageLength),
   lastUsedAt: new Float64Array(pageLength),
-  /** What the token has in common with others; see memory.ts. */
+  /** The number of the token's holder; see tokenStore.ts. */
   holder: new Uint32Array(pageLength),
   refreshCount: new Uint32Array(pageLength),
-  /** The neighbours in the list of the user's tokens. */
+  /** The neighbouring slots in the list of the user's tokens. */
   older: new Int32Array(pageLength),
   newer: new Int32Array(pageLength),
 })
 
 type Page = ReturnType<typeof createPage>
 
-/** Characters of a hash, in base64url, of which the store keeps 120 bits. */
+/** How many base64url characters of a hash the store keeps: 120 bits. */
 export const hashLength = 20
 
 /** No slot. */
 export const none = -1
 
-/** The place of a slot in the columns of its page. */
+/** The index of a slot within the columns of its page. */
 export const placeOf = (slot: number): number => slot & (pageLength - 1)
 
 export function createTokenTable() {
   const pages: Page[] = []
   let used = 0
-  let freed = none // a list through `newer`
+  let freed = none // the first free slot; `newer` links to the next one
   let count = 0
 
   const pageOf = (slot: number): Page => pages[slot >>> pageBits] as Page
@@ -55,7 +56,7 @@ export function createTokenTable() {
     return mix(tag[i] as number, time[i] as number, random[i] as number)
   })
 
-  // What `find` looks for: in a variable, since a closure for each call would be garbage for each.
+  // What `find` looks for. A shared variable avoids allocating a closure on each call.
   const wanted = { tag: 0, time: 0, random: 0 }
   function isWanted(slot: number): boolean {
     const { tag, time, random } = pageOf(slot)
@@ -63,7 +64,7 @@ export function createTokenTable() {
     return random[i] === wanted.random && time[i] === wanted.time && tag[i] === wanted.tag
   }
 
-  /** Sets `wanted`; returns what the index knows the id by. */
+  /** Sets `wanted` and returns the hash of the id for the index. */
   function want(id: string): number {
     wanted.tag = readBase62(id, 0, 4)
     wanted.time = readBase62(id, 4, 9)
@@ -80,7 +81,7 @@ export function createTokenTable() {
     pageOf,
     setHash,
 
-    /** `none` where there is no token of this id. */
+    /** The slot of the token with this id, or `none`. */
     find: (id: string): number => index.find(want(id), isWanted),
 
     hasHash(slot: number, hash: string): boolean {
@@ -90,7 +91,10 @@ export function createTokenTable() {
       return true
     },
 
-    /** A slot under this id; the other columns are whatever was there before. The id must not be there already. */
+    /**
+     * Allocates a slot for this id, which must not be in the table yet. The columns other than id and hash keep the
+     * values of the previous token.
+     */
     take({ id, hash }: TokenRef): number {
       const idHash = want(id)
       const slot = freed === none ? used++ : freed
@@ -123,21 +127,20 @@ export function createTokenTable() {
       return writeBase62(tag[i] as number, 4) + writeBase62(time[i] as number, 5) + writeBase62(random[i] as number, 5)
     },
 
-    /** What is kept of the hash: its first `hashLength` characters. */
+    /** The first `hashLength` characters of the hash; the rest is not stored. */
     hashOf(slot: number): string {
       const { hash: column } = pageOf(slot)
       return [0, 1, 2, 3].map(part => writeBase64(column[4 * placeOf(slot) + part] as number)).join('')
     },
 
-    /** Slots in use. */
     count: () => count,
 
-    /** One more than the highest slot that was ever in use. */
+    /** One more than the highest slot ever used. */
     used: () => used,
   }
 }
 
-/** 32 bits in which each bit of the id counts. */
+/** A 32-bit hash that depends on every bit of the id. */
 function mix(tag: number, time: number, random: number): number {
   const hash = Math.imul(random ^ Math.imul(time ^ Math.imul(tag, 0x85ebca6b), 0x9e3779b1), 0xc2b2ae35)
   return Math.imul(hash ^ (hash >>> 15), 0x27d4eb2f) >>> 0
@@ -148,7 +151,7 @@ const base64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 const base62Values = valuesOf(base62)
 const base64Values = valuesOf(base64)
 
-/** By character code. */
+/** The value of each character, indexed by its code. */
 function valuesOf(alphabet: string): Uint8Array {
   return Uint8Array.from({ length: 128 }, (_, code) => Math.max(0, alphabet.indexOf(String.fromCharCode(code))))
 }
@@ -165,7 +168,7 @@ function writeBase62(value: number, length: number): string {
   return digits
 }
 
-/** Five characters, 30 bits. */
+/** Reads five characters, 30 bits. */
 function readBase64(text: string, from: number): number {
   let value = 0
   for (let i = from; i < from + 5; i++) value = (value << 6) | (base64Values[text.charCodeAt(i)] as number)

@@ -1,5 +1,5 @@
-// Tokens and users in this process, gone with it. Every method is one synchronous step, hence atomic. Hides who holds what;
-// the table of the tokens is memoryTable.ts.
+// Token and user stores in the memory of this process, lost when it exits. Every method is one synchronous step and
+// therefore atomic. Hides how tokens are grouped by user; table.ts holds the tokens themselves.
 
 import {
   type EndReason,
@@ -16,46 +16,48 @@ import {
 import { createTokenTable, hashLength, none, placeOf } from './table.ts'
 
 interface User {
-  /** Null for all guests together. */
+  /** Null for the one entry that all guests share. */
   id: string | null
   username: string | null
-  /** Tokens of a smaller `credentialVersion` are dead. */
+  /** Tokens with a smaller `credentialVersion` are dead. */
   floor: number
   tokens: number
-  /** The ends of the list of its tokens, in the order in which they were issued. */
+  /** Slots of the first and last token in the user's list, which is in the order of issue. */
   oldest: number
   newest: number
   holders: number[]
 }
 
-/** What tokens of one user have in common. */
+/** The values that many tokens of a user share. */
 type Terms = Pick<TokenRecord, 'credentialVersion' | 'kind' | 'purpose' | 'ttlMs'>
 
-/** The tokens of one user under the same terms. A token names its holder by a number: strings are kept once. */
+/**
+ * A group of tokens with the same user and terms. Each token refers to it by number, so its strings are stored once.
+ */
 interface Holder extends Terms {
   user: User
   tokens: number
-  /** Below its user's floor. */
+  /** True if the version is below the user's floor. */
   ended: boolean
 }
 
-/** What all secrets of a token have in common, cut as hashes are, and when it got the last of them. */
+/** The hash that all secrets of a token share, truncated like other hashes, and when the token was last renewed. */
 export interface Renewal {
   lineage: string
   renewedAt: number
 }
 
-const guestHoldersKept = 16 // a search through all that guests ever had would make each insert slower than the last
-const rememberedEnds = 10_000 // for `explain`; the oldest is forgotten first
-const rememberedPerSlice = 50 // of what a sweep removes: the operator asks about one, not about a million
+const guestHoldersKept = 16 // searching every holder that guests ever had would slow down each insert
+const rememberedEnds = 10_000 // for `explain`; the oldest are dropped first
+const rememberedPerSlice = 50 // of the tokens that one sweep step deletes: an operator asks about a few, not a million
 
 export interface MemoryTokenStore extends TokenStore {
   /**
-   * Every token that was not ended, each user's in the order in which they were issued; also those that have expired.
-   * The hashes are cut to what the store keeps of them.
+   * All tokens at or above their user's floor, including expired ones, in the order of issue per user. Hashes are
+   * truncated to the part that the store keeps.
    */
   entries(): Generator<{ ref: TokenRef; token: TokenRecord; renewal: Renewal | null }>
-  /** Of a token that was just inserted. */
+  /** Restores the renewal of a token that was just inserted. */
   markRenewed(id: string, renewal: Renewal): void
 }
 
@@ -67,9 +69,9 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   const holders: (Holder | null)[] = []
   const freeHolders: number[] = []
   const ends = new Map<string, Refusal>()
-  /** By slot: the `loginId` of the few tokens for which it is not the usual one. */
+  /** By slot: the `loginId` of the few tokens whose value differs from `usualLogin`. */
   const logins = new Map<number, string | null>()
-  /** By slot: of the tokens that were renewed. */
+  /** By slot, for renewed tokens only. */
   const renewals = new Map<number, Renewal>()
   let sweepAt = 0
   const counts: Record<TokenKind, number> = { sliding: 0, fixed: 0, 'single-use': 0 }
@@ -79,13 +81,13 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   const expiryOf = (slot: number): number => pageOf(slot).expiresAt[placeOf(slot)] as number
   const isDead = (slot: number, now: number): boolean => expiryOf(slot) <= now || holderOf(slot).ended
 
-  /** The slot of the token that is meant, live or not; `none` where there is none. */
+  /** The slot of the token with this id and hash, live or dead; `none` if there is none. */
   function find({ id, hash }: TokenRef): number {
     const slot = table.find(id)
     return slot !== none && table.hasHash(slot, hash) ? slot : none
   }
 
-  /** The slot of a token that may be admitted; `none` for every other. */
+  /** The slot of the token if it is live and has this purpose, otherwise `none`. */
   function admit(ref: TokenRef, now: number, purpose: string | null): number {
     const slot = find(ref)
     return slot !== none && !isDead(slot, now) && holderOf(slot).purpose === purpose ? slot : none
@@ -143,7 +145,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     return user
   }
 
-  /** Gives a slot to its user: under a holder, at the end of the user's list. */
+  /** Assigns a slot to a user: adds it to a holder and appends it to the user's list. */
   function join(slot: number, user: User, token: TokenRecord): void {
     user.username = token.username
     hold(slot, user, token)
@@ -156,7 +158,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     user.newest = slot
   }
 
-  /** Puts a slot under the holder of its terms, which is made where there is none. */
+  /** Adds a slot to the holder with these terms, creating the holder if necessary. */
   function hold(slot: number, user: User, { credentialVersion, kind, purpose, ttlMs }: Terms): void {
     let number = user.holders.find(number => {
       const known = holders[number] as Holder
@@ -166,16 +168,16 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     if (number === undefined) {
       number = freeHolders.pop() ?? holders.length
       holders[number] = { user, credentialVersion, kind, purpose, ttlMs, tokens: 0, ended: false }
-      // Guests are never ended together: to find the holder of the next one again the latest are enough.
+      // Guests have no floor, so nothing needs all of their holders; the most recent ones suffice for reuse.
       const others = user === guests ? user.holders.slice(-guestHoldersKept) : user.holders
-      user.holders = [...others, number] // not push, which leaves room for sixteen more
+      user.holders = [...others, number] // a push would reserve room for sixteen more
     }
     ;(holders[number] as Holder).tokens++
     counts[kind]++
     pageOf(slot).holder[placeOf(slot)] = number
   }
 
-  /** Takes a slot from its holder, and with the last one forgets what nobody holds any more. */
+  /** Removes a slot from its holder, and frees the holder if this was its last token. */
   function letGo(slot: number): void {
     const number = pageOf(slot).holder[placeOf(slot)] as number
     const holder = holders[number] as Holder
@@ -186,7 +188,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     holder.user.holders = holder.user.holders.filter(other => other !== number)
   }
 
-  /** From now on it was issued under `version`, if that is more than it has. */
+  /** Raises the `credentialVersion` of a token to `version`; never lowers it. */
   function lift(slot: number, version: number): void {
     const { user, ...terms } = holderOf(slot)
     if (terms.credentialVersion >= version) return
@@ -194,7 +196,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     hold(slot, user, { ...terms, credentialVersion: version })
   }
 
-  /** Takes a slot from its user. */
+  /** Removes a slot from its user, the reverse of `join`. */
   function leave(slot: number): void {
     const page = pageOf(slot)
     const { user } = holderOf(slot)
@@ -206,7 +208,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     else pageOf(newer).older[placeOf(newer)] = older
     user.tokens--
     letGo(slot)
-    // A floor outlives the tokens: a log-in that was verified before it may still be on its way.
+    // A floor outlives the tokens, because a login that was verified before it was set may yet insert its token.
     if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
   }
 
@@ -230,7 +232,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     return token
   }
 
-  /** Why what is dead died, as long as it is not removed. */
+  /** Why a dead token that is not yet swept died. */
   function causeOf(slot: number): Refusal {
     return holderOf(slot).ended ? { reason: 'ended' } : { reason: 'expired', at: expiryOf(slot) }
   }
@@ -241,7 +243,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     return slots
   }
 
-  /** Room for one more token of the user; false where nothing may be ended for it. */
+  /** Makes room for one more token of the user, evicting a session if necessary; false if there is none to evict. */
   function makeRoom(user: User, perUser: number, now: number): boolean {
     if (user === guests || user.tokens < perUser) return true
     for (const slot of slotsOf(user)) {
