@@ -1,25 +1,25 @@
-// A Redis or Valkey server, or a cluster of them, as the scripts need it. Hides node-redis, what differs between one server
-// and a cluster, and how to be without an answer for no longer than a second.
+// The connection to a Redis or Valkey server or cluster. Hides node-redis, the differences between a server and a
+// cluster, and how a silent server is detected within a second.
 import { createClient, createCluster, ErrorReply, type RedisClientType, type RedisClusterType } from '@redis/client'
 import { within } from '../../../../shared/deadline.ts'
 import type { Script } from './scripts.ts'
 
 export interface Redis {
   prefix: string
-  /** For whoever brings commands of his own, and a deadline for them. */
+  /** For callers that send their own commands and enforce their own deadline. */
   client: RedisClientType | RedisClusterType
-  /** What `work` resolves to; rejects once closed, and where that takes longer than `deadlineMs`: it may yet be done. */
+  /** Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`, when `work` may still complete. */
   run<T>(work: () => Promise<T>): Promise<T>
-  /** One round trip. All keys are on one node, as `together` says. */
+  /** One round trip. All keys must be on the same node; see `together`. */
   call(script: Script, keys: string[], args: (string | number | Buffer)[]): Promise<unknown>
   get(key: string): Promise<string | null>
-  /** Tried once, and nobody is told. */
+  /** Fire and forget: tried once, and failures are ignored. */
   setFor(key: string, value: string, ms: number): void
-  /** The places of the keys that may go into one call. */
+  /** Groups the keys, by their indexes, so that the keys of each group may go into one call. */
   together(keys: string[]): number[][]
-  /** The keys of this pattern, about `count`; `cursor` is null at first, `next` at the end. */
+  /** About `count` keys that match the pattern. `cursor` is null for the first page; `next` is null after the last. */
   page(pattern: string, cursor: string | null, count: number): Promise<{ keys: string[]; next: string | null }>
-  /** Goes once through the keys of this pattern, some at a time; a key may come twice. Over where it has rejected. */
+  /** Yields all keys that match the pattern in chunks, some keys perhaps twice. Cannot be resumed after it rejects. */
   scan(pattern: string): AsyncGenerator<{ keys: string[]; isAtEnd: boolean }, void>
   close(): Promise<void>
 }
@@ -37,19 +37,19 @@ interface Place {
   eviction: 'refused' | 'allowed'
 }
 
-const deadlineMs = 900 // of a store's answer: the client has its 503 within a second; and of a ping's
+const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second; also for a ping
 const openWithinMs = 2000
-const silentMs = 1500 // then a connection that is being opened is given up; an open one is never silent for so long
-const longestPauseMs = 250 // between two tries to connect
-const refreshMs = 1000 // while a master is away, the others are asked so often who is master now
-const mostPending = 10_000 // commands; one more is refused at once
+const silentMs = 1500 // timeout of a connection attempt and of silence; pings keep a healthy connection below it
+const longestPauseMs = 250 // between two attempts to connect
+const refreshMs = 1000 // while a master is down, how often the other nodes are asked for the current topology
+const mostPending = 10_000 // commands; further ones are rejected at once
 const keysPerScan = 1000
 
-/** Resolves when the server answers and is set up to forget nothing by itself; rejects with a sentence for the operator. */
+/** Resolves when the server answers and is configured not to lose data; rejects with a message for the operator. */
 export async function openRedis(url: string, warn: (warning: string) => void): Promise<Redis> {
   const place = parsePlace(url)
   let isOpen = false
-  let trouble: Error | null = null // the first, unless a server has said what is wrong
+  let trouble: Error | null = null // the first error, unless a server has replied with the cause
   const server = createServer(place, {
     keepsTrying: () => isOpen,
     onError(error) {
@@ -69,12 +69,12 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     throw new Error(sentence(place, isClear ? error : (trouble ?? (error as Error))), { cause: error })
   }
 
-  const suspects = new Set<RedisClientType>() // have given no sign of life since, or are not the master any more
+  const suspects = new Set<RedisClientType>() // no answer since the last check, or no longer the master
   const watch = setInterval(() => {
     for (const { client, connectPromise } of nodesOf(server)) {
-      if (!client || !(client.isReady || connectPromise)) continue // it is lost, and tries again by itself
+      if (!client || !(client.isReady || connectPromise)) continue // disconnected; node-redis is already reconnecting
       if (suspects.delete(client) || !client.isOpen) {
-        // Where a new master of a cluster cannot be reached, node-redis waits for it and finds no other.
+        // If a new master of a cluster is unreachable, node-redis keeps waiting for it and looks for no other.
         if (connectPromise) client.destroy()
         else renew(client)
       } else {
@@ -91,7 +91,7 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     try {
       return await server.client.evalSha(sha1, options)
     } catch (error) {
-      // It was restarted, or somebody has flushed its scripts.
+      // The server was restarted, or its script cache was flushed.
       if (!/^NOSCRIPT/.test((error as Error).message)) throw error
       return server.client.eval(text, options)
     }
@@ -111,7 +111,7 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
       try {
         return await evaluate(script, keys, texts)
       } catch (error) {
-        // After a failover the same address leads to another server, but an open connection does not.
+        // After a failover the address leads to the new master, but an open connection still leads to the old one.
         if (!server.isCluster && /READONLY/.test((error as Error).message)) suspects.add(server.client)
         throw error
       }
@@ -171,26 +171,29 @@ interface Surroundings {
   onError: (error: Error) => void
 }
 
-/** It is not connected yet. */
+/** Creates the client without connecting it. */
 function createServer(place: Place, { keepsTrying, onError }: Surroundings): Server {
   const { isCluster, nodes, tls, username, password, database } = place
   const options = {
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
-    disableOfflineQueue: true, // without a connection there is no answer, now
+    disableOfflineQueue: true, // without a connection, reject at once
     commandsQueueMaxLength: mostPending,
     socket: {
       connectTimeout: silentMs,
       socketTimeout: silentMs,
-      // A number for every cause: by default node-redis gives up for ever after a silence. None while it is opened: what
-      // is wrong then is told at once.
+      // Always returns a delay once open, because by default node-redis gives up for good after a socket timeout.
+      // Returns false while opening, so that the cause is reported at once.
       reconnectStrategy: (retries: number) => keepsTrying() && Math.min(50 * 2 ** retries, longestPauseMs),
       ...(tls !== 'off' && { tls: true as const, rejectUnauthorized: tls === 'verify' }),
     },
   }
-  const commandOptions = { timeout: 0 } // no AbortSignal for each command: the call as a whole has its deadline
+  const commandOptions = { timeout: 0 } // no AbortSignal per command, since `run` already enforces a deadline
 
-  /** What follows garbage would be taken for the answer to something else. Of other errors it is not ready any more. */
+  /**
+   * A client that is still ready after an error has received garbage, and might match later replies to the wrong
+   * commands. After any other error it is no longer ready.
+   */
   function onClientError(error: Error, client: RedisClientType | undefined): void {
     onError(error)
     if (client?.isReady) renew(client)
@@ -215,15 +218,15 @@ function createServer(place: Place, { keepsTrying, onError }: Surroundings): Ser
   return { isCluster, client }
 }
 
-/** Its connection is of no more use: what was asked through it rejects, and another is opened. */
+/** Replaces an unusable connection: rejects its pending commands and opens a new one. */
 function renew(client: RedisClientType): void {
   client.destroy()
-  client.connect().catch(() => {}) // it was closed meanwhile
+  client.connect().catch(() => {}) // rejects if the client was closed in the meantime
 }
 
 interface Node {
   client?: RedisClientType | undefined
-  /** Of a master of which there has been no connection yet. */
+  /** Set while the first connection to a master is being opened. */
   connectPromise?: Promise<unknown> | undefined
 }
 
@@ -237,7 +240,7 @@ function masters(server: Server): Promise<RedisClientType[]> {
   return Promise.all(client.masters.map(master => client.nodeClient(master))) as Promise<RedisClientType[]>
 }
 
-/** Rejects where the server may forget tokens, and with them floors: who was logged out would be in again. */
+/** Rejects if the server may evict keys: losing a floor would make revoked tokens valid again. */
 async function checkSetUp(place: Place, server: Server, warn: (warning: string) => void): Promise<void> {
   const addresses: Place['nodes'] = server.isCluster ? server.client.masters : place.nodes
   for (const [i, node] of (await masters(server)).entries()) {
@@ -275,7 +278,8 @@ function parsePlace(url: string): Place {
   if (unknown !== undefined) throw new Error(`${unknown} is not known here: prefix, tls and eviction are`)
   if (tls !== undefined && tls !== 'verify' && tls !== 'no-verify') throw new Error('tls: expected verify or no-verify')
   if (eviction !== 'refused' && eviction !== 'allowed') throw new Error('eviction: expected refused or allowed')
-  // It stands in front of the braces that choose the slot.
+  // The prefix precedes the braces that determine the slot, so it must not contain any itself. SCAN patterns include it
+  // too.
   if (/[{}*?[\]\\]/.test(prefix)) throw new Error('prefix: expected none of { } * ? [ ] \\')
   const [username, password] = login.split(/:(.*)/s).map(decode)
   const isCluster = scheme === 'redis-cluster'
@@ -297,7 +301,7 @@ function decode(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
-    throw new Error(expected) // "URI malformed" would help nobody
+    throw new Error(expected) // more helpful than "URI malformed"
   }
 }
 
@@ -311,7 +315,7 @@ function nameOf({ isCluster, nodes }: Place): string {
   return `the Redis ${isCluster ? 'cluster' : 'server'} at ${nodes.map(({ host, port }) => `${host}:${port}`).join(', ')}`
 }
 
-/** Without the URL, which may hold a password. */
+/** The message for the operator. It omits the URL, which may contain a password. */
 function sentence(place: Place, error: Error): string {
   const name = nameOf(place)
   if (error instanceof SetUpError) return `${name} ${error.message}`

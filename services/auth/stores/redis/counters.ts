@@ -1,18 +1,19 @@
-// Counters in the Redis of the tokens, for all processes of Auth: rate-limiter-flexible over a connection of their own.
+// Counters that all Auth processes share, in the Redis of the token store. Hides rate-limiter-flexible and its own
+// connection.
 import { hash } from 'node:crypto'
 import { type RateLimiterAbstract, RateLimiterRedis } from 'rate-limiter-flexible'
 import type { Counter, SharedCounters } from '../../../../shared/limits.ts'
 import { openRedis } from './connection.ts'
 import type { Script } from './scripts.ts'
 
-// One step: of two that read and then wrote, one would be lost.
+// Atomic, because with a separate read and write one of two concurrent calls would be lost.
 const lengthenText = `
 local left = redis.call('pttl', KEYS[1])
 if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 `
 const lengthenScript: Script = { text: lengthenText, sha1: hash('sha1', lengthenText, 'hex') }
 
-/** Of the URL of a token store that has been opened before: what is wrong with it was told then. */
+/** Requires the URL of a token store that is already open; warnings about it were reported then. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
   const { client, prefix, call, close } = await openRedis(url, () => {})
   return {
@@ -37,7 +38,7 @@ export async function openSharedCounters(url: string): Promise<SharedCounters> {
   }
 }
 
-/** Points are never used up, only counted. */
+/** Uses the limiter only to count; it never refuses. */
 function counterOf(limiter: RateLimiterAbstract): Omit<Counter, 'lengthen'> {
   return {
     async read(key) {

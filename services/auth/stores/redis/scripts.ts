@@ -1,8 +1,8 @@
-// The steps that Redis takes as one. A key holds everything of one routing tag, `<prefix>{<tag>}`, a hash with the fields
-//   <ten characters, the rest of the id>   a token, packed as `format` says
-//   r<the same>                            of a token that was renewed: its lineage, and when it was the last time
-//   u<n>, n<n>, f<n>                       a user of this tag: id, name and floor
-// Every script touches no key but those it is given, and all of those that one call is given may be on one node.
+// The Lua scripts, each an atomic step in Redis. The key `<prefix>{<tag>}` holds everything of a routing tag in a hash:
+//   <ten characters, the rest of the id>   a token, packed according to `format`
+//   r<the same>                            its lineage and the time of its last renewal, if it was renewed
+//   u<n>, n<n>, f<n>                       id, name and floor of user n of this tag
+// A script accesses only the keys passed to it, and the caller ensures that the keys of a call are on the same node.
 import { hash } from 'node:crypto'
 
 export interface Script {
@@ -10,13 +10,16 @@ export interface Script {
   sha1: string
 }
 
-/** The order of `kinds` in a packed token: their number is in it. */
+/** A packed token holds the position of its kind in this list, counted from 1. */
 export const kinds = ['sliding', 'fixed', 'single-use'] as const
 
-/** Bytes of a token's SHA-256 that are kept: 120 bits, and a packed token stays below the 64 of a small hash's entry. */
+/**
+ * How many bytes of a token's SHA-256 are kept. 120 bits cannot be guessed, and a packed token stays below 64 bytes,
+ * the largest value for which Redis uses its compact encoding of small hashes.
+ */
 export const hashBytes = 15
 
-/** In the place of a login, for a token that no log-in led to. */
+/** Stored instead of a login id if no login led to the token. */
 export const noLogin = '----------'
 
 const library = `
@@ -135,7 +138,7 @@ function script(body: string): Script {
   return { text, sha1: hash('sha1', text, 'hex') }
 }
 
-/** keys: of each mention. args: now, purpose, 'touch' or 'look', grace in ms, then rest and hash of each mention. */
+/** keys: one per ref. args: now, purpose, 'touch' or 'look', grace in ms, then rest and hash of each ref. */
 export const touchScript = script(`
 local now, purpose, touch, grace = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'touch', tonumber(ARGV[4])
 local answers = {}
@@ -150,7 +153,10 @@ end
 return answers
 `)
 
-/** args: now, grace, perUser, room, rest, hash, kind, purpose, userId, username, version, created, used, expires, absolute, ttl, uses, login or ''. */
+/**
+ * args: now, grace, perUser, room, rest, hash, kind, purpose, userId, username, version, created, used, expires,
+ * absolute, ttl, uses, login or ''.
+ */
 export const insertScript = script(`
 local key, now, grace, perUser, room = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local rest, userId, username, version = ARGV[5], ARGV[9], ARGV[10], tonumber(ARGV[11])
@@ -201,7 +207,7 @@ redis.call('HSET', key, 'r' .. rest, struct.pack('>c${hashBytes}I6', ARGV[6], no
 return answer(rest, t, userAt(key, t.user))
 `)
 
-/** args: rest, and the hash that it must have, or '' for any. */
+/** args: rest, and the required hash or '' for any. */
 export const deleteScript = script(`
 local key, rest, hash = KEYS[1], ARGV[1], ARGV[2]
 claim()
@@ -227,7 +233,7 @@ drop(key, rest)
 return gone
 `)
 
-/** args: userId, version, rest of the token to keep or '', how long the floor stays at least, in ms. */
+/** args: userId, version, rest of the token to keep or '', the minimum lifetime of the floor in ms. */
 export const endUserScript = script(`
 local key, userId, version, kept = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 claim()
@@ -261,7 +267,10 @@ end
 return live
 `)
 
-/** args: rest, hash. Answers with: is it below the floor, when it expires, its purpose, or when it was renewed; or false. */
+/**
+ * args: rest, hash. Returns 1 or 0 for whether the token is below the floor, its expiry and its purpose. If the hash
+ * differs, returns only the time of the last renewal. Returns false if there is no token or it was never renewed.
+ */
 export const explainScript = script(`
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if not value then return false end
@@ -273,7 +282,7 @@ end
 return {t.version < floorOf(KEYS[1], t.user) and 1 or 0, t.expires, t.purpose}
 `)
 
-/** keys: any. args: now. The live tokens of all of them, each with the place of its key. */
+/** keys: any. args: now. Returns the live tokens of all keys, each with the position of its key, counted from 1. */
 export const pageScript = script(`
 local now = tonumber(ARGV[1])
 local found = {}
@@ -288,7 +297,11 @@ end
 return found
 `)
 
-/** args: now, most tokens to look at, unless it is one key that has more, and to remove. Answers with: the keys that are not done, how many tokens of each kind, and of guests, are left in those that are, and what was removed. */
+/**
+ * args: now, and the maximum number of tokens to examine and to remove; a single key with more tokens is still read
+ * whole. Returns the positions of the unfinished keys; the number of tokens of each kind, and of guests, left in the
+ * finished ones; and the removed tokens.
+ */
 export const sweepScript = script(`
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local unfinished, left, removed, looked = {}, {0, 0, 0, 0}, {}, 0

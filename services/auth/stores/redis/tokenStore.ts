@@ -1,5 +1,5 @@
-// Tokens in Redis or Valkey, one server or a cluster, through node-redis. Hides what a key holds (redisScripts.ts), who is
-// asked in a cluster, and how a server that is gone, hung or not the master any more becomes an error within a second.
+// The token store in Redis or Valkey, on one server or a cluster. Hides the content of a key (scripts.ts), routing in a
+// cluster, and how a server that is down, hung or demoted becomes an error within a second (connection.ts).
 import {
   type EndReason,
   guestLimit,
@@ -27,14 +27,14 @@ import {
   touchScript,
 } from './scripts.ts'
 
-const graceMs = 60_000 // a key stays for longer than its tokens live; that they are dead is not decided by it
-const floorMs = 24 * 3_600_000 // and a floor for longer than any log-in that was verified before it is on its way
+const graceMs = 60_000 // a key outlives its tokens by this; its expiry only cleans up and never decides whether a token lives
+const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, longer than a login verified before it can stay in flight
 const rememberedMs = 10 * 60_000 // for `explain`
-const rememberedPerSlice = 50 // of what a sweep removes: the operator asks about one, not about a million
+const rememberedPerSlice = 50 // of the tokens that one sweep step deletes: an operator asks about a few, not a million
 
-const tolerated = 1000 // tokens more or less, before a count by another way is believed; SCAN sees some keys twice
+const tolerated = 1000 // a recount replaces the running count only if it differs by more; SCAN returns some keys twice
 
-/** As the scripts answer. */
+/** A token as the scripts return it. */
 type Answer = [
   rest: string,
   kind: number,
@@ -51,14 +51,17 @@ type Answer = [
   loginId: string | null,
 ]
 
-/** Resolves when Redis answers and is set up so that it forgets nothing; rejects with a sentence for the operator. */
+/** Resolves when Redis answers and is configured not to lose data; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
   const redis = await openRedis(url, warn)
   const { prefix, run } = redis
   const keyOf = (tag: string) => `${prefix}{${tag}}`
-  // Tokens, as far as this process knows; of others' it learns at the end of a round of sweeping.
+  // Token counts as known to this process. Changes by other processes are included after each complete sweep.
   const atMost = { all: 0, guests: 0 }
-  /** Of a sweep: keys that were found and are to be looked at, tokens it left, and those added and removed meanwhile. */
+  /**
+   * The state of a sweep: keys found but not yet examined, tokens left alive, and the number of tokens that this
+   * process has added or removed since the sweep began.
+   */
   const newRound = () => ({
     scan: redis.scan(`${prefix}{????}`),
     isAtEnd: false,
@@ -68,8 +71,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     changes: 0,
   })
   let round = newRound()
-  let counted: [number, number, number] = [0, 0, 0] // of the last sweep
-  let stride = 1 // keys at a time: as many as hold the tokens that may be looked at
+  let counted: [number, number, number] = [0, 0, 0] // by the last sweep
+  let stride = 1 // keys per step, adjusted so that they hold about as many tokens as a step may examine
 
   function count(change: 1 | -1, userId: string | null): void {
     atMost.all += change
@@ -77,12 +80,12 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     round.changes++
   }
 
-  /** Nobody waits for it, and where it fails the operator is told less. */
+  /** Not awaited: if it fails, `explain` only has less to report. */
   function remember(id: string, reason: 'expired' | 'ended' | EndReason, at: number): void {
     redis.setFor(keyOf(tagOf(id)) + restOf(id), `${reason}:${at}`, rememberedMs)
   }
 
-  /** One call for all mentions of a server, or of a slot. */
+  /** Makes one call to a single server, or in a cluster one call per key. */
   async function admit(refs: TokenRef[], now: number, purpose: string | null, mode: 'touch' | 'look') {
     const answers: (TokenRecord | null)[] = refs.map(() => null)
     const ask = async (places: number[]) => {
@@ -185,7 +188,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     findByUser(tag, userId, now) {
       return run(async () => {
-        if (!userId.isWellFormed()) return [] // half a surrogate pair would be sent as U+FFFD
+        if (!userId.isWellFormed()) return [] // a lone surrogate would be sent as U+FFFD
         const answers = (await redis.call(listScript, [keyOf(tag)], [userId, now])) as Answer[]
         const tokens = answers.map(answer => recordOf(tag, answer))
         return tokens.sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1))
@@ -251,7 +254,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         atMost.all -= removed
         atMost.guests -= removedGuests
         const done = current.isAtEnd && current.pending.length === 0
-        // What this process did meanwhile explains as much; what is more was done by others.
+        // This process's own changes during the sweep explain a difference up to `changes`; anything beyond that was
+        // done by other processes.
         const inAll = current.left[0] + current.left[1] + current.left[2]
         const isOff = (counted: number, known: number) => Math.abs(counted - known) > current.changes + tolerated
         if (done && isOff(inAll, atMost.all)) atMost.all = inAll
@@ -262,7 +266,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       try {
         return await redis.run(slice)
       } catch (error) {
-        round = newRound() // some of this one may not have been looked at
+        round = newRound() // part of this round may not have been examined
         throw error
       }
     },
@@ -291,7 +295,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 const tagOf = (id: string): string => id.slice(0, 4)
 const restOf = (id: string): string => id.slice(4)
 
-/** What is kept of a SHA-256. */
+/** The part of a SHA-256 that the store keeps. */
 function short(hash: string): Buffer {
   return Buffer.from(hash, 'base64url').subarray(0, hashBytes)
 }
