@@ -278,8 +278,7 @@ function parsePlace(url: string): Place {
   if (unknown !== undefined) throw new Error(`${unknown} is not known here: prefix, tls and eviction are`)
   if (tls !== undefined && tls !== 'verify' && tls !== 'no-verify') throw new Error('tls: expected verify or no-verify')
   if (eviction !== 'refused' && eviction !== 'allowed') throw new Error('eviction: expected refused or allowed')
-  // The prefix precedes the braces that determine the slot, so it must not contain any itself. SCAN patterns include it
-  // too.
+  // The prefix precedes the braces that determine the slot, and is part of SCAN patterns.
   if (/[{}*?[\]\\]/.test(prefix)) throw new Error('prefix: expected none of { } * ? [ ] \\')
   const [username, password] = login.split(/:(.*)/s).map(decode)
   const isCluster = scheme === 'redis-cluster'

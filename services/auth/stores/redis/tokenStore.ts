@@ -27,7 +27,7 @@ import {
   touchScript,
 } from './scripts.ts'
 
-const graceMs = 60_000 // a key outlives its tokens by this; its expiry only cleans up and never decides whether a token lives
+const graceMs = 60_000 // a key outlives its tokens by this; its expiry only cleans up, and never ends a token
 const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, longer than a login verified before it can stay in flight
 const rememberedMs = 10 * 60_000 // for `explain`
 const rememberedPerSlice = 50 // of the tokens that one sweep step deletes: an operator asks about a few, not a million

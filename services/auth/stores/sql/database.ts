@@ -1,5 +1,5 @@
-// A SQLite file or a PostgreSQL database, opened and brought up to date. Hides drivers, pools, deadlines, and what is tried
-// again; what differs between the two is here and nowhere else.
+// Opens a SQLite file or a PostgreSQL database and migrates its schema. Hides drivers, pools, deadlines, retries, and
+// most differences between the two databases.
 import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -20,7 +20,7 @@ import type { Pool, PoolClient, PoolConfig } from 'pg'
 import { within } from '../../../../shared/deadline.ts'
 import { migrationsFor, type SqlDialect } from './migrations.ts'
 
-/** The tables as Kysely sees them. */
+/** The tables, typed for Kysely. */
 export interface Tables {
   latchkey_users: {
     id: string
@@ -40,25 +40,25 @@ export interface Tables {
 export interface SqlDatabase {
   dialect: SqlDialect
   db: Kysely<Tables>
-  /** `for update of …` where rows are locked one by one; nothing where a writer has the whole file. */
+  /** `for update …` in PostgreSQL, which locks rows; empty in SQLite, where a writer locks the whole file. */
   lock(clause: 'for update' | 'for update of t' | 'for update of t skip locked'): RawBuilder<unknown>
   /**
-   * What `work` resolves to. Rejects once closed, and where that takes longer than `deadlineMs`: then `work` may yet have
-   * been done. Tried again where the database says that nothing was: SQLite is busy, PostgreSQL found a deadlock.
+   * Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`, when `work` may still complete.
+   * Retries `work` if the database reports that it did nothing: a busy SQLite file, or a deadlock in PostgreSQL.
    */
   run<T>(work: () => Promise<T>): Promise<T>
   close(): Promise<void>
 }
 
-const deadlineMs = 900 // of a store's answer: the client has its 503 within a second
-const graceMs = 100 // for PostgreSQL to say itself that it gives up: then the connection can be used again
-const retryMs = 1 // a busy SQLite file is free for moments only
-const poolSize = 5 // of each store of each process; the smallest managed databases allow 20 connections
-const migrateWithinMs = 10 * 60_000 // an index over a million rows takes its time
+const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second
+const graceMs = 100 // lets PostgreSQL report its own timeout first, which keeps the connection usable
+const retryMs = 1 // a busy SQLite file is free only for moments
+const poolSize = 5 // connections per store and process; the smallest managed databases allow 20
+const migrateWithinMs = 10 * 60_000 // indexing a million rows takes a while
 
 /**
- * Brings the schema up to date, one process at a time, and rejects with a sentence for the operator. `prepare` is what
- * may then take longer than the deadline allows.
+ * Migrates the schema, one process at a time, and rejects with a message for the operator. Then runs `prepare`, which
+ * may take longer than `deadlineMs`.
  */
 export async function openDatabase(
   url: string,
@@ -71,7 +71,7 @@ export async function openDatabase(
   const { db, run, close } = database
   try {
     await migrate(url, dialect, prepare)
-    // A write, of nothing: it is now that the operator hears of a file or a server that can only be read.
+    // A write that changes nothing, so that a read-only file or server is reported at start.
     await run(() => sql`update latchkey_floors set version = 0 where 1 = 0`.execute(db))
     return database
   } catch (error) {
@@ -80,7 +80,7 @@ export async function openDatabase(
   }
 }
 
-/** The names of the steps that `openDatabase` would take, and of those it would not have to; changes nothing. */
+/** The names of the migrations already applied, and of those that `openDatabase` would apply. Changes nothing. */
 export async function listMigrations(url: string): Promise<{ applied: string[]; pending: string[] }> {
   const dialect = dialectOf(url)
   const all = Object.keys(migrationsFor(dialect))
@@ -91,7 +91,7 @@ export async function listMigrations(url: string): Promise<{ applied: string[]; 
     const applied = migrations.filter(({ executedAt }) => executedAt).map(({ name }) => name)
     const inAll =
       applied.length === 0 ? [] : (await sql<{ name: string }>`select name from latchkey_migrations`.execute(db)).rows
-    // As the start would say it: steps that we do not know were taken by another Latchkey.
+    // Unknown migrations come from another Latchkey version. Report them with Kysely's words, as opening would.
     if (inAll.some(({ name }) => !all.includes(name))) throw new Error('corrupted migrations')
     return { applied, pending: all.filter(name => !applied.includes(name)) }
   } catch (error) {
@@ -103,7 +103,7 @@ export async function listMigrations(url: string): Promise<{ applied: string[]; 
 
 function createDatabase(dialect: SqlDialect, db: Kysely<Tables>): SqlDatabase {
   let closed: Promise<void> | null = null
-  // Of calls that try again: one at a time and the oldest first, or the unlucky would never get in.
+  // A queue of calls to retry: one at a time and the oldest first, so that none starves.
   let line: Promise<unknown> = Promise.resolve()
 
   async function retried<T>(work: () => Promise<T>, giveUpAt: number): Promise<T> {
@@ -152,7 +152,7 @@ function pathOf(url: string): string {
   return url.slice('sqlite:'.length).replace(/^\/\//, '')
 }
 
-/** Of a file: `first` looks through all of it, `checked` has just been looked through, `read` changes nothing. */
+/** How to open a SQLite file: `first` checks its integrity, `checked` skips that, `read` checks it and is read-only. */
 type Use = 'first' | 'checked' | 'read'
 
 function connect(url: string, dialect: SqlDialect, timeoutMs: number, use: Use): Kysely<Tables> {
@@ -186,15 +186,16 @@ async function migratorFor(db: Kysely<Tables>, dialect: SqlDialect): Promise<Mig
   const provider = { getMigrations: async () => migrationsFor(dialect) }
   const names = { migrationTableName: 'latchkey_migrations', migrationLockTableName: 'latchkey_migrations_lock' }
   if (dialect === 'sqlite') return new Migrator({ db, provider, ...names })
-  // Named, or Kysely takes the table of another schema of this database for ours.
+  // Without the schema, Kysely mistakes a table of the same name in another schema for ours.
   const { rows } = await sql<{ schema: string | null }>`select current_schema() as schema`.execute(db)
   return new Migrator({ db, provider, ...names, migrationTableSchema: rows[0]?.schema ?? 'public' })
 }
 
-// SQLite ---------------------------------------------------------------------------------------------------------------
+// SQLite
+// ---------------------------------------------------------------------------------------------------------------
 
 class TransactionalSqliteAdapter extends SqliteAdapter {
-  /** It does: with it, processes that start at the same moment take the steps one after the other. */
+  /** SQLite does support it. Kysely then migrates in a transaction, which serialises processes that start together. */
   override get supportsTransactionalDdl(): boolean {
     return true
   }
@@ -207,9 +208,9 @@ class TransactionalSqliteDialect extends SqliteDialect {
 }
 
 /**
- * Password hashes are in the file. If every user of the machine may read or write it, which is what a umask leaves and no
- * operator's choice, only its owner may from now on; rights of its group alone stay. A file that this user cannot change is
- * used all the same, because some shared volumes show every file as open to all.
+ * The file contains password hashes. If every user of the machine can access it, which is the result of a umask rather
+ * than an operator's choice, restricts it to its owner; access for the group alone is left as it is. If the mode cannot
+ * be changed the file is still used, because some shared volumes show every file as open to all.
  */
 function closeToOthers(path: string, warn: (warning: string) => void): void {
   if (process.platform === 'win32') return
@@ -229,23 +230,23 @@ function isOpenToAll(file: string): boolean {
     const { mode } = statSync(file)
     return (mode & 0o007) !== 0
   } catch {
-    return false // it is not there, or opening it says what is wrong
+    return false // it does not exist, or opening it will report the error
   }
 }
 
-/** Kysely's view of node:sqlite. */
+/** Adapts node:sqlite to Kysely. */
 function openSqlite(path: string, use: Use): SqliteDatabase {
   const readOnly = use === 'read'
-  // Password hashes are in it: nobody else may read it, nor the files that SQLite puts beside it with the same mode.
+  // The file contains password hashes, so only its owner may read it. SQLite gives its WAL files the same mode.
   if (!readOnly && !existsSync(path)) closeSync(openSync(path, 'a', 0o600))
-  // timeout 0: waiting for another writer happens in `run`, not on the thread.
+  // timeout 0: `run` waits for other writers without blocking the thread.
   const file = new DatabaseSync(path, { readOnly, timeout: 0 })
   try {
     if (use !== 'checked') {
       const problem = file.prepare('pragma quick_check(1)').get() as { quick_check: string }
       if (problem.quick_check !== 'ok') throw Object.assign(new Error(problem.quick_check), { errcode: 11 })
     }
-    // FULL: what was acknowledged is on the disk. WAL: readers and the writer do not wait for each other.
+    // FULL: a commit is on disk before it is acknowledged. WAL: readers and the writer do not block each other.
     if (!readOnly) file.exec('pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on')
   } catch (error) {
     file.close()
@@ -256,7 +257,7 @@ function openSqlite(path: string, use: Use): SqliteDatabase {
   return {
     close: () => file.close(),
     prepare(text) {
-      // Kysely's `begin` takes the lock at the first write, when it is too late to wait for it.
+      // A plain `begin` acquires the lock only at the first write, when it is too late to wait for it.
       const own = text === 'begin' ? 'begin immediate' : text
       let statement = statements.get(own)
       if (statement === undefined) {
@@ -265,7 +266,7 @@ function openSqlite(path: string, use: Use): SqliteDatabase {
       }
       const known = statement
       type Values = Parameters<StatementSync['all']>
-      // Where the disk is full SQLite has rolled back by itself, and asking again would hide why.
+      // If the disk is full SQLite has already rolled back, and a failing second rollback would hide the cause.
       const isDone = () => own === 'rollback' && !file.isTransaction
       return {
         reader: known.columns().length > 0,
@@ -277,11 +278,12 @@ function openSqlite(path: string, use: Use): SqliteDatabase {
   }
 }
 
-// PostgreSQL -----------------------------------------------------------------------------------------------------------
+// PostgreSQL
+// -----------------------------------------------------------------------------------------------------------
 
 /**
- * What the migrator asks is whether its tables are there. Kysely's own introspection looks at every column of every schema,
- * and fails where another program drops one of its own meanwhile.
+ * The migrator only needs to know whether its tables exist. Kysely's own introspection reads every column of every
+ * schema, and fails if another program drops a table in the meantime.
  */
 class OwnSchemaPostgresDialect extends PostgresDialect {
   override createIntrospector(db: Kysely<unknown>): DatabaseIntrospector {
@@ -298,7 +300,7 @@ class OwnSchemaPostgresDialect extends PostgresDialect {
   }
 }
 
-const int8 = 20 // its object id; ours are counts and milliseconds, far below 2^53
+const int8 = 20 // the object id of the type; our values are counts and milliseconds, far below 2^53
 
 async function openPool(url: string, timeoutMs: number): Promise<PostgresPool> {
   const { default: pg } = await import('pg')
@@ -317,53 +319,54 @@ async function openPool(url: string, timeoutMs: number): Promise<PostgresPool> {
     },
   }
   const pool = new pg.Pool(config)
-  // The server went away under a connection that nobody was using: the pool drops it, and the next one is new.
+  // The server closed an idle connection. The pool discards it and opens a new one when needed.
   pool.on('error', () => {})
   pool.on('connect', client => client.on('error', () => {}))
   return { connect: () => borrow(pool), end: () => pool.end(), options: {} }
 }
 
 /**
- * The server gives up by itself, or what nobody waits for any more would keep its connection and its locks. And whoever
- * waited for a lock sees what was done meanwhile, whatever the database has for a default.
+ * Server-side timeouts, because an abandoned statement would keep its connection and its locks. Read committed, so that
+ * a statement that waited for a lock sees the changes made in the meantime, whatever the default of the database.
  */
 function sessionSettings(timeoutMs: number): string {
   return `set statement_timeout = ${timeoutMs}; set idle_in_transaction_session_timeout = ${timeoutMs};
     set default_transaction_isolation = 'read committed'`
 }
 
-/** A client that is not given back to the pool once the server kept silent, or spoke of its own end. */
+/** A client that the pool discards on release if the server did not answer or reported that it is shutting down. */
 async function borrow(pool: Pool): Promise<PostgresPoolClient> {
   const client: PoolClient = await pool.connect()
   let broken: Error | undefined
   return {
     query: (async (text: string, values: unknown[]) => {
-      if (broken) throw broken // not what becomes of a rollback, which need not be waited for either
+      if (broken) throw broken // fail fast with the original error instead of waiting for a rollback
       try {
         return await client.query(text, values)
       } catch (error) {
         if (!isAnswer(error as DriverError)) broken = error as Error
         throw error
       }
-    }) as unknown as PostgresPoolClient['query'], // Kysely's type knows cursors too, which nothing of ours opens
+    }) as unknown as PostgresPoolClient['query'], // Kysely's type includes cursors, which we never open
     release: () => client.release(broken),
   }
 }
 
-/** A refusal of this statement by a server that goes on. */
+/** Whether a server that is still running rejected just this statement. Classes 08 and 57P mean that it is not. */
 function isAnswer({ code = '' }: DriverError): boolean {
   return /^[0-9A-Z]{5}$/.test(code) && !/^(08|57P)/.test(code)
 }
 
-// Errors ---------------------------------------------------------------------------------------------------------------
+// Errors
+// ---------------------------------------------------------------------------------------------------------------
 
-/** Of either driver: `code` is PostgreSQL's SQLSTATE or the system's, `errcode` SQLite's. */
+/** An error of either driver: `code` is PostgreSQL's SQLSTATE or a system error code, `errcode` is SQLite's. */
 type DriverError = Error & { code?: string; errcode?: number; syscall?: string }
 
-/** A file that the system did not let us make is one that SQLite could not open. */
+/** A file that we failed to create counts as one that SQLite could not open (14). */
 const sqliteCode = ({ errcode = 0, syscall }: DriverError): number => (syscall === 'open' ? 14 : errcode & 0xff)
 
-/** SQLite: busy, locked. PostgreSQL: deadlock, serialization failure. In all of them nothing was done. */
+/** SQLite: busy or locked. PostgreSQL: deadlock or serialization failure. In all four cases nothing was done. */
 function isWorthRetrying(error: DriverError): boolean {
   return [5, 6].includes(sqliteCode(error)) || ['40P01', '40001'].includes(error.code ?? '')
 }
@@ -388,7 +391,7 @@ const postgresSentences: Record<string, string> = {
   '57P03': 'is starting or stopping; try again',
 }
 
-/** Without the URL, which may hold a password. */
+/** The message for the operator. It omits the URL, which may contain a password. */
 function sentence(url: string, error: DriverError): string {
   const isFile = dialectOf(url) === 'sqlite'
   const subject = isFile ? `the file ${pathOf(url)}` : `the database ${placeOf(url)}`

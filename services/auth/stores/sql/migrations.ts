@@ -1,13 +1,13 @@
-// What the SQL stores have in a database, step by step, for SQLite and PostgreSQL alike. A step that was released is never
-// changed: what comes later is a step of its own.
+// The schema of the SQL stores as a list of migrations, for both SQLite and PostgreSQL. Never change a released
+// migration; add a new one.
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 
 export type SqlDialect = 'sqlite' | 'postgres'
 
-/** In the order of their names. */
+/** The migrations run in the order of their names. */
 export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
-  // Room in each page for the next version of its rows: a touch then writes no index (PostgreSQL's HOT updates).
+  // Leaves room in each page for new versions of its rows, so that a touch writes no index (PostgreSQL's HOT updates).
   const storage = dialect === 'postgres' ? sql`with (fillfactor = 70)` : sql``
 
   return {
@@ -47,7 +47,8 @@ export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
           .addColumn('absolute_expires_at', 'bigint', column => column.notNull())
           .addColumn('ttl_ms', 'bigint', column => column.notNull())
           .addColumn('refresh_count', 'bigint', column => column.notNull())
-          // When the sweeper looks at it again: never written by a touch, hence an index that costs none.
+          // When the sweeper next examines the token. Extending a token never writes this, so its index costs a touch
+          // nothing.
           .addColumn('sweep_at', 'bigint', column => column.notNull())
           .addColumn('end_reason', 'text')
           .addColumn('ended_at', 'bigint')
@@ -69,7 +70,7 @@ export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
 
     '0003_token_logins': {
       async up(db: Kysely<unknown>) {
-        // Null for the tokens that are there: their users log in again for what needs a recent log-in.
+        // Null for existing tokens, whose users must log in again for actions that require a recent login.
         await db.schema.alterTable('latchkey_tokens').addColumn('login_id', 'text').execute()
       },
     },

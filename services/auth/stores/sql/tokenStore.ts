@@ -1,5 +1,5 @@
-// Tokens and users in SQLite or PostgreSQL, through Kysely. Every method is one statement or one transaction. Ended tokens
-// stay as tombstones for a while, so that any process can tell what became of them.
+// Token and user stores in SQLite or PostgreSQL. Every method is one statement or one transaction. Dead tokens stay as
+// tombstones for a while, so that every process can explain why they were refused. Hides the queries.
 import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
 import {
   type EndReason,
@@ -17,10 +17,10 @@ import { openDatabase, type Tables } from './database.ts'
 
 export { listMigrations } from './database.ts'
 
-const rememberedMs = 10 * 60_000 // how long a tombstone stays
-const recountMs = 60_000 // between two counts of all tokens, which other processes add to and remove from
+const rememberedMs = 10 * 60_000 // lifetime of a tombstone
+const recountMs = 60_000 // minimum time between recounts, which include the changes of other processes
 
-/** A token's row as it is selected: the record, and what became of it. */
+/** A selected row: the token, and how it was renewed or ended. */
 type TokenRow = TokenRecord & {
   hash: string
   endReason: string | null
@@ -35,12 +35,12 @@ const recordColumns = sql.raw(
 )
 const rowColumns = sql`${recordColumns}, hash, end_reason as "endReason", ended_at as "endedAt", renewed_at as "renewedAt"`
 
-/** A row is not what the caller may keep: SQLite's have no prototype. */
+/** Turns a row into an ordinary object; SQLite's rows have no prototype. */
 const copy = (row: TokenRecord): TokenRecord => ({ ...row })
 
-/** Resolves when the schema is up to date; rejects with a sentence for the operator. */
+/** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
-  let atMost = { all: 0, guests: 0 } // tokens, as far as this process knows
+  let atMost = { all: 0, guests: 0 } // token counts as known to this process
   let countedAt: number | null = null
   const database = await openDatabase(url, warn, countTokens)
   const { db, dialect, lock, run } = database
@@ -57,13 +57,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     atMost.guests -= removed.filter(({ userId }) => userId === null).length
   }
 
-  /** The mentioned refs as a table `asked (id, hash, times)`: the same parameters, hence one statement for every batch. */
+  /**
+   * The refs as a table `asked (id, hash, times)`. Its parameters do not depend on the batch size, nor does the SQL.
+   */
   function askedFor(mentions: Mention[]): RawBuilder<unknown> {
     if (dialect === 'sqlite') {
       const json = JSON.stringify(mentions)
       return sql`select value ->> 'id' as id, value ->> 'hash' as hash, value ->> 'times' as times from json_each(${json})`
     }
-    // Arrays, not JSON: of those PostgreSQL knows the length, and does not read the whole table for a few.
+    // Arrays instead of JSON: PostgreSQL knows their length, so it does not scan the whole table for a few refs.
     const ids = mentions.map(({ id }) => id)
     const hashes = mentions.map(({ hash }) => hash)
     const times = mentions.map(({ times }) => times)
@@ -71,7 +73,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       from unnest(${ids}::text[], ${hashes}::text[], ${times}::bigint[]) as asked(id, hash, times)`
   }
 
-  /** From tokens `t`, floors `f` and `asked`: those that may be admitted. */
+  /** The from and where clauses that select the acceptable tokens, with tokens as `t`, floors as `f` and `asked`. */
   function admissible(now: number, purpose: string | null): RawBuilder<unknown> {
     const isMeant = purpose === null ? sql`t.purpose is null` : sql`t.purpose = ${purpose}`
     return sql`latchkey_tokens as t join asked on asked.id = t.id and asked.hash = t.hash
@@ -80,7 +82,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         and t.credential_version >= coalesce(f.version, 0)`
   }
 
-  /** Where a token is live no more, its tombstone; returned are the tokens that this has ended. */
+  /** Turns the selected token into a tombstone. Returns the token, or null if none was selected. */
   async function end(which: RawBuilder<unknown>, reason: EndReason, now: number): Promise<TokenRecord | null> {
     const { rows } = await sql<TokenRecord>`update latchkey_tokens
       set end_reason = ${reason}, ended_at = ${now}, sweep_at = ${now + rememberedMs}
@@ -89,7 +91,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     return rows[0] === undefined ? null : copy(rows[0])
   }
 
-  /** One transaction that issues or ends tokens of a user after the other. */
+  /** Serialises the transactions that issue or revoke tokens of a user. SQLite allows only one writer anyway. */
   async function lockUser(userId: string, tx: Transaction<Tables>): Promise<void> {
     if (dialect === 'postgres') await sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`.execute(tx)
   }
@@ -101,7 +103,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const outcome = await db.transaction().execute(async tx => {
           let oldest: Pick<TokenRecord, 'id'> | undefined
           if (userId !== null) {
-            // Or two log-ins would each find room for one.
+            // Without the lock, two concurrent logins could both take the last free place.
             await lockUser(userId, tx)
             const floor = await tx
               .selectFrom('latchkey_floors')
@@ -129,7 +131,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
               ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.expiresAt})
             on conflict (id) do nothing`.execute(tx)
           if (numAffectedRows !== 1n) return 'taken'
-          // Last: nobody loses a session for a token that is refused.
+          // Evict last, so that no session is lost to a token that is then refused.
           if (oldest !== undefined) {
             await tx
               .updateTable('latchkey_tokens')
@@ -150,7 +152,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       if (refs.length === 0) return run(async () => [])
       const mentions = mentionsOf(refs)
       return run(async () => {
-        // Locked in the order of their ids: two batches that share tokens wait for each other and do not deadlock.
+        // Rows are locked in the order of their ids, so that batches with tokens in common wait instead of deadlocking.
         const { rows } = await sql<TokenRecord & { hash: string }>`with asked as (${askedFor(mentions)}),
           admitted as (
             select t.id as admitted_id, asked.times from ${admissible(now, purpose)} order by t.id ${lock('for update of t')}
@@ -208,9 +210,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     endUser(_tag, userId, version, keep) {
       return run(() =>
         db.transaction().execute(async tx => {
-          // Or a token that is issued meanwhile would be locked out of turn.
+          // Without the lock, a token issued in the meantime would have its row locked out of order.
           await lockUser(userId, tx)
-          // Like a batch: all of them in the order of their ids before the first is changed.
+          // Like `touch`, lock all rows in the order of their ids before changing the first.
           await sql`select id from latchkey_tokens where user_id = ${userId} and end_reason is null
             order by id ${lock('for update')}`.execute(tx)
           const floor = await tx
@@ -225,7 +227,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
             on conflict (user_id) do update set version = excluded.version where excluded.version > f.version`.execute(
             tx,
           )
-          // For the sweeper, which looks at nothing before its time; refused they are by the floor.
+          // The floor already refuses these tokens. This makes them due for the sweeper, which skips rows before
+          // `sweep_at`.
           await sql`update latchkey_tokens set sweep_at = 0
             where user_id = ${userId} and end_reason is null and credential_version < ${version}`.execute(tx)
         }),
@@ -261,10 +264,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     },
 
     async deleteExpired(now, limit) {
-      // One transaction: what is tried again must not have been done in part, or the part is counted by nobody.
+      // One transaction, because a retry after partial work would leave that part uncounted.
       const { looked, removed, forgotten } = await run(() =>
         db.transaction().execute(async tx => {
-          // Those whose time had come when it was set; one that was touched since is looked at again when that is up.
+          // Extending a token does not write `sweep_at`, so a due token may still be live; it becomes due again at its
+          // new expiry.
           const { rows } = await sql<{ ended: number; userId: string | null }>`with due as (
               select t.id as due_id, case when t.credential_version < coalesce(f.version, 0) then 1 else 0 end as is_below
               from latchkey_tokens as t left join latchkey_floors as f on f.user_id = t.user_id
@@ -289,7 +293,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       const done = looked < limit && forgotten < limit
       if (done && (countedAt === null || Math.abs(now - countedAt) >= recountMs)) {
         countedAt = now
-        // What was removed is, even if counting so many takes too long: then this goes on with what it knows.
+        // The sweep has succeeded even if this count takes too long; in that case keep the running count.
         await run(() => countTokens(db)).catch(() => {})
       }
       return { removed: removed.length, done }
@@ -319,12 +323,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   }
 }
 
-/** Whether a user id or a name can be in a database: PostgreSQL rejects U+0000, and half a surrogate pair is sent as U+FFFD. */
+/**
+ * Whether a user id or username can be in the database: PostgreSQL rejects U+0000, and drivers send a lone surrogate as
+ * U+FFFD.
+ */
 function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
 
-/** A ref of a batch, and how often it is there. */
+/** A ref and how often it occurs in a batch. */
 type Mention = TokenRef & { times: number }
 
 function mentionsOf(refs: TokenRef[]): Mention[] {
@@ -337,7 +344,7 @@ function mentionsOf(refs: TokenRef[]): Mention[] {
   return [...mentions.values()]
 }
 
-/** One answer for each mention, as if they had come one after the other; `rows` are as they are after the last. */
+/** One result per ref, as if they had been touched one after another. `rows` hold the state after the last touch. */
 function inOrder(
   refs: TokenRef[],
   mentions: Mention[],
@@ -356,7 +363,7 @@ function inOrder(
   })
 }
 
-const lastCodePoint = '\u{10ffff}' // no character, so no username has it
+const lastCodePoint = '\u{10ffff}' // not a character, so it occurs in no username
 
 const userColumns = [
   'id',
@@ -370,14 +377,14 @@ const userColumns = [
   'deleted_at as deletedAt',
 ] as const
 
-/** Column -> value, of a user or of what is to become of one. */
+/** Column -> value, for the given fields of a user. */
 function userRow(members: UserChanges): Partial<Tables['latchkey_users']> {
   const columns = userColumns.map(selected => selected.split(' as ') as [string, string?])
   const given = columns.map(([column, member = column]) => [column, members[member as keyof UserChanges]] as const)
   return Object.fromEntries(given.filter(([, value]) => value !== undefined))
 }
 
-/** Resolves when the schema is up to date; rejects with a sentence for the operator. */
+/** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openUserStore(url: string, warn: (warning: string) => void): Promise<UserStore> {
   const database = await openDatabase(url, warn)
   const { db, run } = database
@@ -434,7 +441,7 @@ export async function openUserStore(url: string, warn: (warning: string) => void
     search(prefix, afterId, limit) {
       return run(async () => {
         if (!isStorable(prefix + (afterId ?? ''))) return []
-        // By bytes, as SQLite compares anyway: in the collation of a database a prefix is no range.
+        // Compare bytes, as SQLite always does: in a database's own collation a prefix is not a contiguous range.
         const username = database.dialect === 'postgres' ? sql`username collate "C"` : sql`username`
         const query = users()
           .where(sql<boolean>`${username} >= ${prefix} and ${username} < ${prefix + lastCodePoint}`)
