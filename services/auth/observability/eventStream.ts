@@ -1,21 +1,22 @@
-// What happens to tokens, as text for those who read along: a frame every 100 ms, the same for all of them, with what
-// happened often counted. Hides the bounds: of readers, of a frame, of what waits for a slow reader, of tokens watched.
+// Token events as a text stream (server-sent events). Every reader receives the same frame every 100 ms, with repeated
+// events merged and counted. Hides the limits on readers, frame size, unread bytes per reader and tokens watched for
+// expiry.
 import { Readable } from 'node:stream'
 import type { AuthEvent } from './events.ts'
 
 export interface EventStreamOptions {
   /** Epoch milliseconds. */
   now: () => number
-  /** A comment follows so much silence: a connection on which nothing moves for a minute is cut. */
+  /** After this long without events, sends a comment: connections that are idle for a minute get closed. */
   heartbeatMs?: number
 }
 
 export interface EventStream {
-  /** Costs nothing where nobody reads. */
+  /** Does nothing while there are no readers. */
   hear(event: AuthEvent): void
-  /** Null where there are too many readers already. Destroy it to be rid of it. */
+  /** Null if there are too many readers already. The caller must destroy the stream when it is no longer needed. */
   open(): Readable | null
-  /** Ends every reader's stream; there is no other after that. */
+  /** Ends the streams of all readers. After that `open` returns null. */
   close(): void
 }
 
@@ -26,21 +27,21 @@ interface Told {
 
 interface Reader {
   stream: Readable
-  /** Events that it was too slow for, and has not been told of. */
+  /** Events that this reader was too slow for, not yet reported to it. */
   dropped: number
 }
 
 const frameMs = 100
 const maxReaders = 16
-const maxPerFrame = 500 // different ones; 5,000 a second is more than anybody reads
-const maxWaitingBytes = 256 * 1024 // for each reader, beside what its socket holds
+const maxPerFrame = 500 // distinct events; 5,000 a second is more than a person can read
+const maxWaitingBytes = 256 * 1024 // per reader, in addition to the socket's own buffer
 const maxWatched = 10_000
 
 export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOptions): EventStream {
   const readers = new Set<Reader>()
   let frame = new Map<string, Told>()
   let left = 0
-  /** Tokens that were seen since somebody reads, oldest first: nobody else notices when one expires. */
+  /** Tokens seen while there are readers, oldest first. Nothing else emits an event when a token expires. */
   const watched = new Map<string, { userId: string | null; expiresAt: number }>()
   let timer: NodeJS.Timeout | null = null
   let quietFrames = 0
@@ -82,7 +83,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       }
       case 'login_succeeded':
       case 'login_failed':
-        // Not which name failed: people type passwords there.
+        // The attempted username is omitted, since people sometimes type their password there.
         return add(`${event.userId}`, event.type, {
           userId: event.userId,
           ...(event.type === 'login_failed' && { reason: event.reason }),
@@ -92,7 +93,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
     }
   }
 
-  /** One event for each `subject` and frame: the last, and how many there were. */
+  /** Merges the events of one name and subject within a frame: keeps the last one and their count. */
   function add(subject: string, name: string, data: Record<string, unknown>): void {
     const key = `${name} ${subject}`
     const count = (frame.get(key)?.data.count ?? 0) + 1
@@ -100,7 +101,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       left++
       return
     }
-    frame.delete(key) // it is told in the place of the last
+    frame.delete(key) // reinserting it moves it to the position of its latest occurrence
     frame.set(key, { name, data: { at: now(), ...data, count } })
   }
 
@@ -159,7 +160,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
         frame.clear()
         watched.clear()
       })
-      // At once, so that a reader knows that it is heard, and what time it is here.
+      // Sent at once, so that the reader knows that it is connected, and the server's time.
       reader.stream.push(`retry: 1000\n\n${written('hello', { at: now(), frameMs })}`)
       readers.add(reader)
       timer ??= setInterval(sendFrame, frameMs).unref()

@@ -1,4 +1,5 @@
-// What the use cases and the locks tell, and what the log makes of it. Who else wants to know listens here too.
+// The union of all events that Auth emits, and how they are logged: at which level, under which name, and whether they
+// belong to the security log.
 import { type Log, type LogFields, type LogLevel, seldom } from '../../../shared/log/log.ts'
 import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
@@ -22,13 +23,13 @@ export type AuthEvent =
 
 interface Line {
   level: LogLevel
-  /** What it is called in the log, where that is not its type. */
+  /** The name in the log, if it differs from the event type. */
   name?: string
-  /** False: not for an auditor. */
+  /** False keeps the event out of the security log. */
   isSecurity?: false
 }
 
-/** At `debug`: what slid, which is too much for a log, and junk, which any scanner makes. An empty sweep is not news. */
+/** Null for events that are not logged. Malformed tokens are logged at `debug`, because any scanner sends them. */
 function lineFor(event: AuthEvent): Line | null {
   switch (event.type) {
     case 'issued':
@@ -42,7 +43,7 @@ function lineFor(event: AuthEvent): Line | null {
     case 'swept':
       return event.removed > 0 ? { level: 'info', name: 'tokens_swept', isSecurity: false } : null
     case 'key_used':
-      return null // one per call to the internal listener: counted, not logged
+      return null // one per call to the internal listener, so only counted
     case 'sweep_failed':
       return { level: 'error', isSecurity: false }
     case 'mail_sent':
@@ -60,14 +61,14 @@ function lineFor(event: AuthEvent): Line | null {
   }
 }
 
-/** What an auditor asks for goes to the channel `security`, with who was calling. */
+/** Logs events. Those that matter to an auditor go to the channel `security`, together with the caller. */
 export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEvent) => void {
-  // Whoever is limited goes on, and must not fill the disk.
+  // A client that is over a limit may keep sending requests, and must not fill the disk.
   const limited = new Map<string, (fields: LogFields) => void>()
   const logLimited = () => seldom(fields => log.warn('rate_limited', fields), monotonicNow)
 
   return event => {
-    if (event.type === 'slid') return log.debug('token_slid', event) // one per request: nothing else is made of it
+    if (event.type === 'slid') return log.debug('token_slid', event) // one per request, so skip the work below
     const line = lineFor(event)
     if (line === null) return
     const { level, name = event.type, isSecurity = true } = line

@@ -1,15 +1,16 @@
-// What Auth counts, from what the use cases tell. Names follow Prometheus's conventions: base units, `_total` for counters.
+// Auth's own metrics, derived from events and from figures read at scrape time. Names follow the Prometheus
+// conventions: base units, and `_total` for counters.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { TokenKind } from '../../../packages/client/contract.ts'
 import type { AuthEvent } from './events.ts'
 import { heard } from './storeHealth.ts'
 
 export interface AuthFigures {
-  /** Hashes that wait for a worker. */
+  /** Password hashes waiting for a worker. */
   queuedHashes(): number
-  /** Hashes computed so far, by their work. */
+  /** The work done on passwords so far, in hashes of the configured cost. */
   hashes(): number
-  /** Tokens in the store by kind, as far as it knows without looking at each. */
+  /** Tokens in the store by kind, from counts that the store has without a scan. */
   census(): Promise<Record<TokenKind, number>>
 }
 
@@ -95,7 +96,7 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, census }
     labelNames: ['kind'],
     registers: [registry],
     async collect() {
-      // A store that cannot be asked must not keep the other figures from being read.
+      // If the store is unreachable the other metrics must still be readable.
       const counts = await census().catch(() => null)
       if (counts) for (const [kind, count] of Object.entries(counts)) this.set({ kind }, count)
       else this.reset()
@@ -103,7 +104,7 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, census }
   })
 }
 
-/** The same store, each of its answers timed. */
+/** Wraps a store so that each call is timed. */
 export function timed<Store extends object>(store: Store, name: 'tokens' | 'users', registry: Registry): Store {
   const metricName = 'latchkey_store_duration_seconds'
   const known = registry.getSingleMetric(metricName) as Histogram<'store' | 'call' | 'outcome'> | undefined

@@ -1,37 +1,37 @@
-// Who is calling, for those who hear of events: use cases neither know nor ask. Hides AsyncLocalStorage.
+// The caller of the current request, for the event handlers; use cases need not pass it along. Hides AsyncLocalStorage.
 import { AsyncLocalStorage } from 'node:async_hooks'
 
 export interface Caller {
   requestId: string
   address: string
-  /** The setting that holds the key, of a call with one. */
+  /** The setting that holds the caller's key, if the call presented one. */
   by?: string
-  /** The user whose password it had wrong. */
+  /** The user for whom the caller presented a wrong password. */
   failedAt?: string
 }
 
 const callers = new AsyncLocalStorage<Caller>()
 
-/** What `handle` does, also after it has answered, is done for this caller. */
+/** Runs `handle` on behalf of this caller, including work that it starts and that finishes after the response. */
 export function asCaller<T>(caller: Caller, handle: () => T): T {
   return callers.run(caller, handle)
 }
 
-/** For what is told of this call later, by those who do not know users. */
+/** Records the user for later events of this request whose emitters do not know the user. */
 export function noteFailure(userId: string | null): void {
   const caller = callers.getStore()
   if (caller && userId !== null) caller.failedAt = userId
 }
 
-/** Whom `noteFailure` was told of; null for nobody. */
+/** The user recorded by `noteFailure`, or null. */
 export function failedUser(): string | null {
   return callers.getStore()?.failedAt ?? null
 }
 
-/** Empty for what no request asked for. */
+/** Empty outside a request. */
 export function callerNow(): Partial<Caller> {
   const caller = callers.getStore()
   if (caller === undefined) return {}
-  const { requestId, address, by } = caller // the state of a request has more members
+  const { requestId, address, by } = caller // the stored object is the request's state, which has more members
   return { requestId, address, ...(by !== undefined && { by }) }
 }

@@ -1,5 +1,5 @@
-// Whether what Auth depends on can be used: told once when it cannot, and once when it can again. Hides how an outage is told
-// from a single failure among answers.
+// Reports outages of the stores and the mail server: one event when a dependency fails and one when it recovers. Hides
+// how intermittent failures are merged into one outage.
 import type { MailEvent } from '../users/mail.ts'
 
 export type DependencyEvent =
@@ -14,7 +14,10 @@ export interface DependencyOptions {
   observe: (event: DependencyEvent) => void
 }
 
-/** Of a store that refuses writes and answers reads, the outage is one: it ends once nothing has failed for so long. */
+/**
+ * An outage ends once there has been no failure for this long. A store that refuses writes but answers reads therefore
+ * has one outage, not many.
+ */
 const steadyMs = 5000
 
 function watchDependency(dependency: Dependency, { monotonicNow, observe }: DependencyOptions) {
@@ -35,7 +38,7 @@ function watchDependency(dependency: Dependency, { monotonicNow, observe }: Depe
   }
 }
 
-/** The same store; `begin` hears of each call, and what it gives back of the end: with the failure, or with null. */
+/** Wraps a store: calls `begin` before each call, and the function it returns afterwards, with the failure or null. */
 export function heard<Store extends object>(
   store: Store,
   begin: (call: string) => (failure: { cause: unknown } | null) => void,
@@ -58,7 +61,7 @@ export function heard<Store extends object>(
   return Object.fromEntries(methods) as Store
 }
 
-/** The same store; a promise of it that rejects is a failure. */
+/** Wraps a store so that each rejection counts as a failure of the dependency. */
 export function watched<Store extends object>(store: Store, dependency: Dependency, options: DependencyOptions): Store {
   const { failed, answered } = watchDependency(dependency, options)
   return heard(store, () => failure => (failure === null ? answered() : failed(failure.cause)))
@@ -66,7 +69,9 @@ export function watched<Store extends object>(store: Store, dependency: Dependen
 
 const askEveryMs = 1000
 
-/** Whether what `ask` asks answers. Asked once a second at most, whoever wants to know: anybody may. Never rejects. */
+/**
+ * Whether `ask` resolves. Calls `ask` at most once a second, because any client can request this. Never rejects.
+ */
 export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): () => Promise<boolean> {
   let askedAt = -Infinity
   let answers = Promise.resolve(true)
@@ -82,10 +87,12 @@ export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): 
   }
 }
 
-/** Of nodemailer, where it could not speak with the server; what a server says of one mail is no outage. */
+/**
+ * nodemailer's codes for an unreachable server or a failed login. A server that rejects a single mail is not an outage.
+ */
 const unreachable = /^(ESOCKET|EDNS|ETLS|ECONNECTION|ETIMEDOUT|EAUTH)$/
 
-/** Hears what became of mails, and passes it on. */
+/** Passes mail events on to `observe`, and derives outages of the mail server from them. */
 export function watchedMails(observe: (event: MailEvent) => void, options: DependencyOptions) {
   const { failed, answered } = watchDependency('mail server', options)
   return (event: MailEvent) => {
