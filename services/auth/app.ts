@@ -1,4 +1,5 @@
-// Auth put together: two listeners, and on each the visible list of its routes.
+// Assembles Auth: opens the stores, creates the use cases, and lists the routes of the public and the internal
+// listener.
 import { hash } from 'node:crypto'
 import { createListener, health, readiness } from '../../shared/http/listener.ts'
 import { openApiRoute } from '../../shared/http/openapi.ts'
@@ -50,15 +51,15 @@ export interface AuthSurroundings {
   log: Log
   /** Epoch milliseconds. */
   now: () => number
-  /** Milliseconds that never jump, for durations. */
+  /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
-  /** Threads that may hash passwords at the same time. */
+  /** The number of threads that hash passwords. */
   hashWorkers: number
 }
 
-const queuedHashesPerWorker = 32 // about two seconds of waiting at bcrypt's cost 10
+const queuedHashesPerWorker = 32 // a wait of about two seconds at bcrypt cost 10
 
-/** Rejects with a sentence for the operator. */
+/** Rejects with a message for the operator. */
 export async function openAuth(config: AuthConfig, surroundings: AuthSurroundings): Promise<Service> {
   const { log, now, monotonicNow, hashWorkers } = surroundings
   const metrics = openMetrics()
@@ -83,7 +84,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     maxQueue,
     maxPerAccount: config.limitsPerAccount.hashes,
   })
-  loadDictionary() // on this thread, while a worker makes its first hash
+  loadDictionary() // on this thread, while a worker computes its first hash
   const passwords = await opening
   const { passwordRules: rules, addressesOnly, hasMail, publicUrl } = config
   const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
@@ -183,7 +184,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       'POST /validateToken': [requireServiceKey, validateTokenRoute(tokens)],
       'POST /introspect': [requireClient, introspectRoute(tokens, publicUrl)],
       'ANY /forwardAuth': [forwardAuthRoute(tokens, 204)],
-      // Envoy puts its prefix before the path of the request.
+      // Envoy prepends its prefix to the path of the request.
       'ANY /forwardAuth/{*path}': [forwardAuthRoute(tokens, 200)],
       'GET /events': [requireAdminKey, eventsRoute(stream)],
       'GET /console': [pages.operator],
@@ -255,14 +256,15 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   async function addDemoUser({ username, password }: Credentials): Promise<void> {
     if ((await users.findByUsername(username)) !== null) return
     const passwordHash = await users.hash({ username, password }, localClient)
-    // Above the floor that an earlier user of this id has left where tokens outlive the process. A snapshot keeps none.
+    // If tokens outlive the process, an earlier demo user with this id may have left a floor; seconds since the epoch
+    // are above it. A snapshot stores no floors, so there the version starts at 1.
     const credentialVersion = config.snapshotFile === null ? Math.floor(now() / 1000) : 1
     await users.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })
   }
 
   function openMailer(): Mailer | null {
     if (config.smtp) return openSmtpMailer({ ...config.smtp, observe: watchedMails(observe, watch) })
-    // Who develops without a mail server finds the links here.
+    // In development without a mail server, the developer finds the links in the log.
     const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
     return hasMail ? { send, close: async () => {} } : null
   }
@@ -285,12 +287,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     },
 
     async close() {
-      stream.close() // its readers would hold the end up: they never finish by themselves
+      stream.close() // its readers never disconnect by themselves and would delay the close
       await Promise.all([
         ...[publicListener, ...dialects.map(({ listener }) => listener)].map(listener =>
           listener.close({ lameDuckMs: 1000, drainMs: 5000 }),
         ),
-        // Longer: a Business that was told to stop at the same moment still asks for the requests it has.
+        // Longer, because a Business that stops at the same time still validates the tokens of its pending requests.
         internalListener.close({ lameDuckMs: 3000, drainMs: 2000 }),
       ])
       clearInterval(finishing)
@@ -304,7 +306,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   }
 }
 
-/** The same after each start: a memory store of users makes a new one every time, whose sessions may have been kept. */
+/** The same at each start, because a memory user store recreates the user while their sessions may have been kept. */
 function demoUserId(username: string): string {
   return `demo-${hash('sha256', username, 'hex').slice(0, 27)}`
 }

@@ -1,8 +1,9 @@
-// The instants that Auth goes by: those of the machine's clock, but they never go back. Hides that such a clock is set.
-
+// The clock that Auth uses: the machine's wall clock, except that it never goes back. Hides adjustments of the wall
+// clock.
 /**
- * Epoch milliseconds. Where `wallNow` goes back this goes on by `monotonicNow`, until the other is ahead again: what has
- * expired stays expired, and nothing lives longer. Where it jumps ahead this does too: at worst sessions end early.
+ * Returns epoch milliseconds. If `wallNow` goes back, advances with `monotonicNow` until the wall clock has caught up,
+ * so that expired tokens stay expired and none lives longer. If `wallNow` jumps ahead, follows it: at worst, sessions
+ * end early.
  */
 export function steadyClock(wallNow: () => number, monotonicNow: () => number): () => number {
   let at = wallNow()

@@ -1,4 +1,4 @@
-// The settings of Auth and what they become.
+// The settings of Auth: their names, defaults and descriptions, the checks across settings, and the resulting config.
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import {
@@ -32,7 +32,7 @@ const httpAddress = z
   .url({ protocol: /^https?$/ })
   .refine(url => URL.canParse(url) && !/[?#\s]|\/$/.test(url) && new URL(url).username === '')
 
-// 256 bits for HS256: RFC 8725 section 3.5. 43 characters of base64url.
+// HS256 keys need 256 bits (RFC 8725, section 3.5), which is 43 characters of base64url.
 const signingKey = z.discriminatedUnion('alg', [
   z.object({
     alg: z.literal('EdDSA'),
@@ -127,7 +127,7 @@ export const authSettings = {
   }),
   SMTP_URL: z
     .url({ protocol: /^smtps?$/ })
-    .refine(url => !/[?#]/.test(url)) // nodemailer would take any of its options from there
+    .refine(url => !/[?#]/.test(url)) // nodemailer reads options from the query
     .optional()
     .meta({
       description:
@@ -183,7 +183,7 @@ export const authSettings = {
 
 export type AuthConfig = ReturnType<typeof readAuthConfig>
 
-/** Throws a `ConfigError` with every problem of `env`. */
+/** Throws a `ConfigError` that lists every problem of the environment. */
 export function readAuthConfig(environment: Environment) {
   const { dialects, warnings, env, problems: dialectProblems } = readDialects(environment)
   const settings = readSettings(authSettings, env, (found, problems) => {
@@ -215,7 +215,7 @@ export function readAuthConfig(environment: Environment) {
       problems.push('TOKEN_SNAPSHOT_FILE: expected with TOKEN_STORE_URL=memory: only; other stores outlive a restart')
     }
     const isProduction = found.NODE_ENV === 'production'
-    // Not whether it is usable: what is wrong with it is told already.
+    // Checks only that a value is present; an invalid one has its own problem already.
     const isSet = (name: string) => (env[name] ?? '').trim() !== ''
     if (found.SMTP_URL !== undefined && !isSet('MAIL_FROM')) {
       problems.push('MAIL_FROM: expected an e-mail address with SMTP_URL; it is missing')
@@ -292,20 +292,22 @@ export function readAuthConfig(environment: Environment) {
       settings.SMTP_URL && settings.MAIL_FROM
         ? { url: settings.SMTP_URL, from: settings.MAIL_FROM, tls: settings.SMTP_TLS }
         : null,
-    /** Whether mails can go anywhere: to a server, or to the log of a developer. */
+    /** Whether mails can be sent to a server or, in development, written to the log. */
     hasMail: settings.SMTP_URL !== undefined || !production,
-    /** Usernames are e-mail addresses. */
+    /** Whether usernames must be e-mail addresses. */
     addressesOnly: settings.SMTP_URL !== undefined || settings.EMAIL_CONFIRMATION === 'required',
     emailConfirmation: settings.EMAIL_CONFIRMATION,
     publicUrl,
     businessUrl: settings.CONSOLE_BUSINESS_URL ?? null,
     dialects,
-    /** What the operator should know of settings that can be used. */
+    /** Problems that the operator should know of but that do not prevent the start. */
     warnings,
     demoUser: isComplete(demoUser) ? demoUser : null,
-    /** For everybody who opens the console: the one that the README tells, and never an operator's own. */
+    /**
+     * Shown to every visitor of the console, so only the default user from the README, never one that an operator set.
+     */
     shownDemoUser: isDeepStrictEqual(demoUser, defaultDemo) ? defaultDemo : null,
-    /** Whoever registers may log in at once. */
+    /** Whether users can register and then log in at once. */
     isRegistrationSimple: registration === 'open' && settings.EMAIL_CONFIRMATION === 'off',
     logLevel: settings.LOG_LEVEL,
     securityLog: securityLogOf(settings),

@@ -1,4 +1,4 @@
-// Runs Auth: the only reader of its environment and of the clock.
+// Runs Auth. The only file of Auth that reads the environment and the clock; all others receive them as arguments.
 import { availableParallelism } from 'node:os'
 import { createServiceLog } from '../../shared/log/serviceLog.ts'
 import { runService } from '../../shared/service.ts'
@@ -16,7 +16,7 @@ await runService(
       log: await serviceLog.open(config),
       now: steadyClock(Date.now, monotonicNow),
       monotonicNow,
-      // One core stays with the thread that validates.
+      // Leave one core to the main thread, which validates tokens.
       hashWorkers: Math.max(1, availableParallelism() - 1),
     }),
   serviceLog.flush,

@@ -1,5 +1,5 @@
-// GET /account: the page that links in mails open. It holds no secret and does nothing by itself: the token is behind the #
-// of the link, which browsers keep to themselves, and is sent only when the user presses the button.
+// GET /account: the page that links in mails open. It contains no secret and does nothing by itself: the token follows
+// the # of the link, which browsers do not send, and is submitted only when the user presses the button.
 import { hash } from 'node:crypto'
 import { staticText } from './static.ts'
 
@@ -14,7 +14,7 @@ button:disabled { opacity: .6; cursor: default }
 [hidden] { display: none }
 `
 
-// Paths are relative: the service may stand behind one.
+// Paths are relative, because a proxy may serve Auth below a path.
 const script = `
 const [, purpose, token] = /^#(confirm|reset)=([A-Za-z0-9._~+/=-]+)$/.exec(location.hash) ?? []
 const title = document.querySelector('h1')

@@ -1,5 +1,6 @@
-// GET /console and the files that it loads, on both listeners: tokens watched live, and the operator's view, which holds no
-// key itself. The pages call no other host, except Business if that has an address of its own.
+// GET /console and the files it loads: on the public listener the live view of tokens, on the internal one the
+// operator's view, which contains no key. The pages call no other host, except Business if it has an address of its
+// own.
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -21,13 +22,13 @@ const files: Record<string, Handler> = {
 }
 
 export interface ConsoleOptions {
-  /** Where the page finds Business; null where it does not, `self` where it is served from there. */
+  /** The address of Business; `self` if Business serves the page, null if the page does not know Business. */
   businessUrl: string | null
-  /** Auth as its users see it: the one origin that Business lets call. */
+  /** The address of Auth as its users see it, the only origin that Business accepts calls from. */
   publicUrl: string
-  /** Null where it is nobody else's business. */
+  /** Null if the demo user must not be shown. */
   shownDemoUser: { username: string; password: string } | null
-  /** Whoever registers may log in at once. */
+  /** Whether users can register and then log in at once. */
   isRegistrationSimple: boolean
   /** Whether the page may link to /docs and /redoc. */
   hasApiDocs: boolean
@@ -55,7 +56,7 @@ export function consoleRoutes({ businessUrl, publicUrl, now, ...shown }: Console
   const asset: Handler = (ctx, next) => {
     const { file = '' } = ctx.params
     if (file === 'settings.json') {
-      // With the server's time: the rings drain by this clock, not by that of the reader's machine.
+      // Includes the server's time, so that the page counts down by this clock and not by that of the user's machine.
       ctx.body = { ...shown, businessUrl: businessUrl === 'self' ? '' : businessUrl, publicUrl, now: now() }
       return
     }

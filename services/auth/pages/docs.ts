@@ -1,5 +1,5 @@
-// GET /docs and /redoc, and the files that they load: the description of a listener for people, and of Business beside it.
-// The pages load nothing from any other host.
+// GET /docs and /redoc, and the files they load: readable API documentation of a listener and, next to it, of Business.
+// The pages load no code, style or image from any other host.
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { AppError } from '../../../shared/http/errors.ts'
@@ -11,14 +11,14 @@ const swaggerFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui
 const own = join(import.meta.dirname, 'docs')
 
 const files: Record<string, Handler> = {
-  // index.css takes the browser's margin away from the page.
+  // index.css removes the browser's default margin.
   ...filesOf(swaggerFolder, ['index.css', 'swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
   ...filesOf(own, ['docs.js', 'redoc.standalone.js', 'redoc.css', 'redoc.js']),
 }
 
 /**
- * `ownDocument`: the description of the listener, called `name`, as it is read below /docs/. `businessUrl`: where these pages
- * find that of Business; null if they do not show it, `self` if both have one address.
+ * `ownDocument` is the OpenAPI document of the listener, shown under `name` and served below /docs/. `businessUrl` is
+ * the address of Business, whose document is shown too: null to omit it, `self` if both services have the same address.
  */
 export function docsRoutes(name: string, ownDocument: Record<string, unknown>, businessUrl: string | null) {
   const business = businessUrl === 'self' ? 'openapi.json' : `${businessUrl}/openapi.json`
@@ -30,7 +30,7 @@ export function docsRoutes(name: string, ownDocument: Record<string, unknown>, b
   const policy = [
     "default-src 'none'",
     "script-src 'self'",
-    "style-src 'self' 'unsafe-inline'", // both libraries set styles from their scripts
+    "style-src 'self' 'unsafe-inline'", // the scripts of both libraries set inline styles
     "img-src 'self' data:",
     "font-src 'self' data:",
     `connect-src 'self'${origin}`,

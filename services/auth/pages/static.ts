@@ -1,5 +1,5 @@
-// Files and texts that stay the same while the process runs. Each is read and compressed once, and every request shares the
-// result. Hides content negotiation, ETags, and the pace at which large bodies are sent.
+// Serves files and texts that do not change while the process runs. Each is read and compressed once and shared by all
+// requests. Hides content negotiation, ETags, and the pacing of large bodies.
 import { hash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { extname } from 'node:path'
@@ -20,13 +20,14 @@ type Extension = keyof typeof types
 type Encoding = 'br' | 'gzip' | 'identity'
 
 interface Representation {
-  /** What the body is really encoded in: a text that compression makes longer stays as it is. */
+  /** The actual encoding of the body: `identity` if compression would make it longer. */
   encoding: Encoding
   body: Buffer
   etag: string
 }
 
-// Brotli's highest quality saves another 11 % and takes six seconds of CPU for the largest file; this takes 0.2.
+// Brotli's highest quality saves another 11 % but takes six seconds of CPU for the largest file; this takes 0.2
+// seconds.
 const brotliOptions = { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }
 const compressors = {
   br: (body: Buffer) => promisify(brotliCompress)(body, brotliOptions),
@@ -36,12 +37,12 @@ const compressors = {
 const chunkBytes = 64 * 1024
 const chunkEveryMs = 1
 
-/** Serves the file at `path`. `headers` go with every answer, 304 included. */
+/** Serves the file at `path`. Every response includes `headers`, even a 304. */
 export function staticFile(path: string, headers: Record<string, string> = {}): Handler {
   return serve(() => readFile(path), extname(path) as Extension, headers)
 }
 
-/** Serves `text` as a file with this extension would be. */
+/** Serves `text` like a file with this extension. */
 export function staticText(text: string, extension: Extension, headers: Record<string, string> = {}): Handler {
   return serve(async () => Buffer.from(text), extension, headers)
 }
@@ -63,7 +64,7 @@ function serve(read: () => Promise<Buffer>, extension: Extension, headers: Recor
   return async function sendStatic(ctx) {
     const { encoding, body, etag } = await representations[acceptedEncoding(ctx)]()
     ctx.set(headers)
-    // Kept, but checked again each time: the names of the files stay the same when their contents change with a release.
+    // Clients may cache but must revalidate, because a release changes the contents of a file but not its name.
     ctx.set('Cache-Control', 'no-cache')
     ctx.set('ETag', etag)
     ctx.vary('Accept-Encoding')
@@ -79,14 +80,17 @@ function serve(read: () => Promise<Buffer>, extension: Extension, headers: Recor
   }
 }
 
-/** The smallest that the client accepts. Without the header a client may accept anything, but few of those decompress. */
+/**
+ * The encoding with the smallest body that the client accepts. Clients that send no Accept-Encoding get `identity`:
+ * they accept anything by definition, but few of them decompress.
+ */
 function acceptedEncoding(ctx: Context): Encoding {
   if (ctx.get('Accept-Encoding') === '') return 'identity'
   if (ctx.acceptsEncodings('br')) return 'br'
   return ctx.acceptsEncodings('gzip') ? 'gzip' : 'identity'
 }
 
-/** Calls `make` at most once at a time, and never again once it has succeeded. */
+/** Calls `make` on first use and shares its result; calls it again only after a failure. */
 function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | null = null
   return () => {
@@ -99,9 +103,9 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
 }
 
 /**
- * All large bodies of this process together get one chunk per millisecond, about 64 MB/s, in turn. Writing a chunk takes some
- * 20 µs, so that readers, however many, leave the event loop to the validation of tokens. A reader that does not read takes
- * no turn, and holds no copy: chunks are views of the one body.
+ * The large bodies of this process take turns: together they send one chunk per millisecond, about 64 MB/s. A chunk
+ * takes about 20 µs to write, so any number of downloads leaves the event loop free to validate tokens. A client that
+ * does not read takes no turn and no memory, because chunks are views of the shared body.
  */
 const waiting = new Set<() => void>()
 let ticking: NodeJS.Timeout | null = null
