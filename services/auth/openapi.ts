@@ -1,4 +1,4 @@
-// The description of Auth's routes: the schemas that check their requests, and what they answer.
+// The OpenAPI documents of Auth's two listeners: each route's request schema, its responses and its description.
 import { z } from 'zod'
 import { tokenKinds } from '../../packages/client/contract.ts'
 import { describeApi, docsAreOff, healthOperations, type Operations } from '../../shared/http/openapi.ts'
@@ -110,9 +110,9 @@ const tooManyAttempts =
 const tooManyMails = 'Too many mails were asked for, to this account or from this address.'
 const noKey = 'Another key than this route takes, or none.'
 const noKeyOrUser = { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' } as const
-/** Of a route that takes a session. */
+/** Responses of a route that requires a session. */
 const ofSession = { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens }
-/** Of one that takes the password besides. */
+/** Responses of a route that also requires the password. */
 const ofProof = {
   400: 'Two tokens, or a body that is not what is expected; `detail` says what is.',
   401: 'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).',
@@ -128,7 +128,7 @@ const pageOperation = {
   answers: { 200: { description: 'A page', types: ['text/html'] }, 304: notModified },
 } as const
 
-/** What the console and the documents load; on both listeners. */
+/** The files that the console and the documentation pages load, on both listeners. */
 const assetOperations: Operations = {
   'GET /console/:file': {
     ...pageOperation,
@@ -458,7 +458,7 @@ const internalOperations: Operations = {
   'GET /ready': healthOperations['GET /ready'],
 }
 
-/** Of the public listener. `server`: as in `ApiInfo`. */
+/** Describes the public listener. For `server` see `ApiInfo`. */
 export function describeAuth(server = '.') {
   return describeApi(publicOperations, {
     title: 'Latchkey Auth',
@@ -467,7 +467,7 @@ export function describeAuth(server = '.') {
   })
 }
 
-/** Of the internal listener, which the public never reaches. */
+/** Describes the internal listener, which the public cannot reach. */
 export function describeAuthInternal(server = '.') {
   return describeApi(internalOperations, {
     title: 'Latchkey Auth, internal listener',

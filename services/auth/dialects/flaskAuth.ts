@@ -1,4 +1,5 @@
-// The wire format of simple-flask-auth-app: accounts by e-mail address, short access tokens and one long refresh token.
+// The dialect of simple-flask-auth-app: accounts by e-mail address, short-lived access tokens and one long-lived
+// refresh token per user. Access tokens are sessions here.
 import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import { verifyLogin } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
@@ -33,7 +34,9 @@ export function flaskAuth({
   ttlMs,
   now,
 }: DialectParts): Routes {
-  /** A session that ends after `ttlMs`, however busy it is, and no later than the refresh token of the same log-in. */
+  /**
+   * Issues a session that ends after `ttlMs` even if it is used, and no later than the refresh token of the same login.
+   */
   const issueAccess = (owner: TokenOwner, refresh: TokenRecord) => {
     const lifeMs = Math.max(1, Math.min(ttlMs, refresh.expiresAt - now()))
     return tokens.issue({
@@ -46,7 +49,10 @@ export function flaskAuth({
     })
   }
 
-  /** One per user: with one per log-in, a user who never logs out would reach the limit, where only sessions make room. */
+  /**
+   * One refresh token per user. With one per login, a user who never logs out would reach the token limit, where only
+   * sessions are evicted.
+   */
   const issueRefresh = (owner: TokenOwner) =>
     tokens.issueOnly({
       kind: 'fixed',
@@ -93,7 +99,7 @@ export function flaskAuth({
     const user = await verifyLogin(ctx, { users, throttles }, { username: email, password })
     const refresh = user && (await issueRefresh(user))
     const access = refresh && (await issueAccess(user, refresh.token))
-    // One answer, whether there is no such user, his address is not confirmed, or the password is wrong.
+    // The response is the same for an unknown user, an unconfirmed address and a wrong password.
     if (!access) return answer(ctx, 401, { message: 'Wrong credentials' })
     const message = `Logged in as ${user.username}`
     ctx.body = { message, access_token: access.secret, refresh_token: refresh.secret }
@@ -112,7 +118,7 @@ export function flaskAuth({
     lifeMs: refreshTtlMs,
   })
 
-  /** Runs what is behind it for a live token; says why not in the words of Flask-JWT-Extended. */
+  /** Calls the next handler if the token is live; otherwise responds with the messages of Flask-JWT-Extended. */
   function tokenRequirement(of: {
     use(secret: string): Promise<TokenRecord | null>
     otherPurpose: string | null
@@ -134,7 +140,7 @@ export function flaskAuth({
       if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
       const [other] = await tokens.validate([secret], { purpose: of.otherPurpose, touch: false })
       if (other) return answer(ctx, 422, { msg: of.wrongType })
-      // Its id tells when it was issued, which whoever holds it may know; that it was revoked follows.
+      // The id reveals when the token was issued, which its holder may know. A token that has not expired was revoked.
       const hasExpired = now() >= issuedAtOf(ref.id) + of.lifeMs
       answer(ctx, 401, { msg: hasExpired ? 'Token has expired' : 'Token has been revoked' })
     }
@@ -154,7 +160,7 @@ export function flaskAuth({
       ctx.body = { access_token: issued.secret }
       return
     }
-    // A log-out that ended the refresh token meanwhile may not have seen this session.
+    // A concurrent logout that revoked the refresh token may have missed this session.
     if (issued) await tokens.end(issued.token)
     answer(ctx, 401, { msg: 'Token has been revoked' })
   }

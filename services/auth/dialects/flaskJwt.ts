@@ -1,4 +1,4 @@
-// The wire format of python-secure-flask-api-jwt-demo: accounts, and sessions that get a new secret with every use.
+// The dialect of python-secure-flask-api-jwt-demo: accounts, and sessions that get a new secret with every use.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
@@ -18,8 +18,8 @@ import {
 } from './requests.ts'
 
 const shortestUsername = 4 // characters
-// The service asks for no password before it changes one or deletes an account. A recent log-in stands in for it, so that
-// a stolen session, or whatever a stolen token can be exchanged for, is not worth the account.
+// The older service requires no password to change the password or delete the account. We require a recent login
+// instead, so that neither a stolen session nor a token exchanged for one is enough to take over an account.
 const freshForMs = 5 * 60_000
 
 const missingToken = { message: 'Token is missing' }
@@ -94,7 +94,7 @@ export function flaskJwt({
     else if (ctx.body === undefined) await refuse(ctx)
   }
 
-  /** A session of the new credentials: all others end. Null where the answer is no, or has been given. */
+  /** Changes the password, which ends all sessions, and issues a new one. Null if refused or already responded to. */
   async function changePassword(ctx: Context, session: Session, password: string) {
     if (!isFresh(session)) return null
     if (isTooShort(password)) {
@@ -133,7 +133,7 @@ export function flaskJwt({
     const secret = await readEitherToken(ctx)
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
     const isLive = await lookAt(secret)
-    // Also with a secret that was used up: if another client used it, that one is logged out.
+    // Also end the session if the secret was already renewed: if another client did that, it is logged out.
     await tokens.endSession(secret)
     if (!isLive) return refuseEither(ctx)
     ctx.body = { message: 'Logged out successfully' }
@@ -150,7 +150,7 @@ export function flaskJwt({
     answer(ctx, 401, { error: 'Token is invalid or has expired' })
   }
 
-  /** Extends and consumes nothing. */
+  /** Neither extends nor consumes the token. */
   async function lookAt(secret: string): Promise<Session | null> {
     return (await tokens.lookAtSession(secret)) as Session | null
   }
@@ -172,7 +172,7 @@ export function flaskJwt({
 
 type Session = TokenRecord & { userId: string }
 
-/** In the header or, where there is none, in the body: the service took the one and documented the other. */
+/** Reads the token from the header or else from the body: the older service read one and documented the other. */
 async function readEitherToken(ctx: Context): Promise<string | null> {
   const token = bearerOf(ctx)
   if (token !== null || !hasBody(ctx)) return token

@@ -1,5 +1,5 @@
-// What the dialects have in common: where a token and the members of a body stand, answers in shapes that are not ours, and
-// guests. Their clients send more than they need; that is ignored, as it was.
+// What the dialects share: reading tokens and bodies, responses in the older formats, tokens for guests, and
+// registration. Unknown body members are ignored, as the older services did.
 import { z } from 'zod'
 import { isBearerToken } from '../../../packages/client/bearer.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
@@ -12,7 +12,9 @@ import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
 import type { Credentials } from '../users/users.ts'
 import type { DialectParts } from './dialect.ts'
 
-/** Of `Authorization: Bearer <token>`; null where there is none or an ill-formed one. Throws where there are two headers. */
+/**
+ * The token of `Authorization: Bearer <token>`; null if it is missing or malformed. Throws if there are two headers.
+ */
 export function bearerOf({ req }: Context): string | null {
   const [credentials = '', ...more] = req.headersDistinct['authorization'] ?? []
   if (more.length > 0) throw new AppError('invalid_request', 'Send the header Authorization once.')
@@ -20,12 +22,12 @@ export function bearerOf({ req }: Context): string | null {
   return isBearerToken(token) ? token : null
 }
 
-/** Whether anything follows the headers, whatever they call it. */
+/** Whether the request has a body, of any content type. */
 export function hasBody({ req }: Context): boolean {
   return req.headers['transfer-encoding'] !== undefined || Number(req.headers['content-length'] ?? 0) > 0
 }
 
-/** Reads these members of a JSON object or a form; null for one that is missing or blank. */
+/** Reads these members from a JSON object or a form. A member that is missing or empty is null. */
 export function memberReader<Name extends string>(...names: Name[]) {
   const members = names.map(name => [
     name,
@@ -39,20 +41,20 @@ export function memberReader<Name extends string>(...names: Name[]) {
   })
 }
 
-/** In the shape of the older service. */
+/** Responds with a body in the format of the older service. */
 export function answer(ctx: Context, status: number, body: Record<string, unknown>): void {
   if (status === 401) ctx.set('WWW-Authenticate', 'Bearer realm="latchkey"') // RFC 9110 section 15.5.2
   ctx.status = status
   ctx.body = body
 }
 
-/** Before a token is refused in words that are not ours: throws 429 where this address has sent too many invalid ones. */
+/** Call before refusing a token in the older format. Throws 429 if the address has sent too many invalid tokens. */
 export async function countInvalid(ctx: Context, invalidTokens: InvalidTokens): Promise<void> {
   const refusal = await invalidTokens.refusal(ctx.state)
   if (refusal.code === 'too_many_requests') throw refusal
 }
 
-/** The secret of a token that nobody logged in for: it opens nothing but its purpose. */
+/** Issues a token without a login and returns its secret. The token is valid only for `purpose`. */
 export async function issueToGuest(
   ctx: Context,
   { tokens, throttles, purpose, ttlMs }: { tokens: Tokens; throttles: Throttles; purpose: string; ttlMs: number },
@@ -60,7 +62,7 @@ export async function issueToGuest(
   await throttles.mayIssueToGuest(ctx.state.address)
   const life = { ttlMs, absoluteTtlMs: ttlMs }
   const issued = await tokens.issue({ kind: 'fixed', purpose, owner: null, login: null, ...life })
-  return (issued as IssuedToken).secret // null is for owners whose credentials have changed
+  return (issued as IssuedToken).secret // null only if an owner's credentials have changed; a guest has none
 }
 
 export function requireOpenRegistration(registration: DialectParts['registration']): void {
@@ -68,8 +70,8 @@ export function requireOpenRegistration(registration: DialectParts['registration
 }
 
 /**
- * False where the username is taken; true always where e-mail confirmation is on: then the mail says which. Throws what is
- * wrong with what was chosen, as `invalid_request`.
+ * False if the username is taken, but always true if e-mail confirmation is required: then only the mail reveals it.
+ * Throws `invalid_request` if the username or the password is unacceptable.
  */
 export async function register(
   ctx: Context,
@@ -94,7 +96,7 @@ export async function register(
   return (await users.insert({ username: credentials.username, passwordHash })) !== null
 }
 
-/** Of an error of users.ts: which member was chosen badly, and what is expected. Throws every other error again. */
+/** Reads the rejected member and the problem from an error of users.ts. Rethrows every other error. */
 export function badChoice(error: unknown): { member: string; problem: string } {
   const [, member, problem] = /^(username|password): (.+)$/s.exec(error instanceof AppError ? error.message : '') ?? []
   if (member === undefined || problem === undefined) throw error

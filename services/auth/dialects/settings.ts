@@ -1,5 +1,5 @@
-// The settings of the dialects: which are opened, and how long their tokens live. token-provider also understands the names
-// that its older service had, from the environment and from a config.xml.
+// The settings of the dialects: which ones are opened, and how long their tokens live. token-provider also accepts the
+// setting names of its older service, from the environment and from a config.xml.
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { ConfigError, type Environment, readSettings, seconds } from '../../../shared/config/config.ts'
@@ -7,9 +7,9 @@ import { type DialectName, dialectNames } from './index.ts'
 
 export interface DialectConfig {
   name: DialectName
-  /** 0: the system chooses. */
+  /** 0 lets the operating system choose. */
   port: number
-  /** Life of its tokens, in milliseconds. */
+  /** Lifetime of its tokens, in milliseconds. */
   ttlMs: number
 }
 
@@ -38,7 +38,7 @@ const minutes = (fallback: number, description: string) =>
     .transform(value => value * 60_000)
     .meta({ description, expected: 'a whole number of minutes, 1 or more' })
 
-/** Read where the dialect is opened. */
+/** Read only if the dialect is opened. */
 export const lifeSettings = {
   'token-provider': { TOKEN_EXPIRATION_TIME: seconds(60, 'life of its tokens, in seconds') },
   'token-manager': { TOKEN_TTL_MINUTES: minutes(60, 'life of its tokens') },
@@ -56,8 +56,8 @@ const storeName = /^POSTGRESQL_(USERNAME|PASSWORD|DB_NAME|HOST|DB_PORT|SSL_MODE)
 const olderName = /^(TOKEN_EXPIRATION_TIME|TOKEN_CLEAR_FREQUENCY|LOG_LEVEL|BACKEND_APP_PORT)$/
 
 /**
- * The dialects of `env`, what is wrong with their settings, what the operator should know of them, and `env` with what the
- * older names say under ours. A DIALECTS that is not usable opens none: its setting reports it.
+ * Returns the dialects of `env`, the problems of their settings, warnings for the operator, and `env` with older names
+ * translated to ours. If DIALECTS is invalid it opens none; the check of that setting reports the problem.
  */
 export function readDialects(env: Environment) {
   const problems: string[] = []
@@ -93,7 +93,7 @@ function parseDialects(text: string): Omit<DialectConfig, 'ttlMs'>[] | null {
   return areKnown && new Set(found.map(({ name }) => name)).size === found.length ? found : null
 }
 
-/** The environment wins over config.xml, and a name of ours over the older one. */
+/** The environment takes precedence over config.xml, and our names over the older ones. */
 function withOlderNames(env: Environment, problems: string[], warnings: string[]): Environment {
   const isSet = (name: string) => Boolean(env[name]?.trim())
   const file = readConfigXml(env, problems, warnings)
@@ -107,7 +107,7 @@ function withOlderNames(env: Environment, problems: string[], warnings: string[]
   }
   const { LOG_LEVEL, TOKEN_CLEAR_FREQUENCY } = known
   const level = LOG_LEVEL && (pythonLevels[LOG_LEVEL.trim().toLowerCase()] ?? LOG_LEVEL)
-  // What is no number of seconds is reported under the name it was given.
+  // An invalid number of seconds is not translated, so that it is reported under the name that the operator used.
   const isPause = clearSetting.TOKEN_CLEAR_FREQUENCY.safeParse(TOKEN_CLEAR_FREQUENCY).success
   return {
     ...known,
@@ -116,7 +116,7 @@ function withOlderNames(env: Environment, problems: string[], warnings: string[]
   }
 }
 
-/** The file that CONFIG_XML names, or `config.xml` where there is one. */
+/** Reads the file that CONFIG_XML names, or `config.xml` if it exists. */
 function readConfigXml(env: Environment, problems: string[], warnings: string[]): Environment {
   const named = env['CONFIG_XML']?.trim()
   const path = named || 'config.xml'
@@ -134,19 +134,19 @@ function readConfigXml(env: Environment, problems: string[], warnings: string[])
     problems.push(`CONFIG_XML: expected ${form}; ${path} is not`)
     return {}
   }
-  // Nothing else of ours: a file that lies about must not bring keys.
+  // Accept only these names, so that a stray file cannot set keys.
   const isKnown = (name: string) => olderName.test(name) || storeName.test(name)
   for (const name of Object.keys(found)) if (!isKnown(name)) warnings.push(`${path}: ${name} is not known here`)
   return Object.fromEntries(Object.entries(found).filter(([name]) => isKnown(name)))
 }
 
-const mostCharacters = 16_384 // the service's own has 605; the expressions below take the square of it at worst
+const mostCharacters = 16_384 // the older service's file has 605; the expressions below take quadratic time at worst
 const element = /\s*<([A-Za-z_][\w.-]*)>([^<]*)<\/\1\s*>/y
 const entities: Environment = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
 
 /**
- * Name -> text of the elements in `<config><environment>`. Null for all other XML: there is no DTD, hence no entity to
- * expand or to fetch, and no other file to read.
+ * Maps name to text for the elements in `<config><environment>`. Null for any other XML. DTDs are rejected, so there
+ * are no entities to expand and no other files or URLs to fetch.
  */
 export function parseConfigXml(text: string): Record<string, string> | null {
   if (text.length > mostCharacters) return null

@@ -1,4 +1,5 @@
-// The wire format of token-manager-api: anybody is given `<digits>:<characters>`, and anybody asks whether one is good.
+// The dialect of token-manager-api: any client can get a token `<digits>:<characters>`, and check whether one is valid.
+// Hides how that format maps to a token id and hash.
 import { hash, randomInt } from 'node:crypto'
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
@@ -9,7 +10,7 @@ import type { DialectParts } from './dialect.ts'
 import { answer, countInvalid, issueToGuest } from './requests.ts'
 
 const purpose = 'token-manager'
-const shortest = 17 // characters that the service took for a token
+const shortest = 17 // minimum length of a token in the older service
 const readToken = bodyReader(z.object({ token: z.string().min(shortest) }))
 
 export function tokenManager({
@@ -49,7 +50,7 @@ export function tokenManager({
     answer(ctx, 422, { detail: [{ type: 'value_error', loc: ['body', 'token'], msg }] })
   }
 
-  /** Anybody may ask: all who do so at the same time share one sweep, which lets others have their turn. */
+  /** Any client may call this. Concurrent calls share one sweep, which yields to other work between its steps. */
   const clear: Handler = async ctx => {
     await sweeper.sweep()
     ctx.body = { status_code: 200, status: true }
@@ -65,7 +66,7 @@ export function tokenManager({
   }
 }
 
-/** Our opaque secret with another beginning. Its hash is of all of it: no other number in front of it will do. */
+/** Our opaque secret with a different prefix. The hash covers the prefix, so another number in front is refused. */
 const numberedFormat: TokenFormat = {
   async draw({ id }) {
     return `${randomInt(100_000, 1_000_000)}:${drawSecret(id).slice('lk_'.length)}`
@@ -75,7 +76,7 @@ const numberedFormat: TokenFormat = {
     const ref = rest === undefined ? null : parseSecret(`lk_${rest}`)
     return ref && { id: ref.id, hash: hash('sha256', secret, 'base64url') }
   },
-  lineageOf: secret => hash('sha256', secret, 'base64url'), // these are never renewed
+  lineageOf: secret => hash('sha256', secret, 'base64url'), // these tokens are never renewed
 }
 
 const page = `<!doctype html>

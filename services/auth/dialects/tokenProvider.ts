@@ -1,5 +1,5 @@
-// The wire format of flask-lightweight-token-service: any client gets a UUID, and any client asks whether one is still good.
-// Hides how a UUID, which has room for one of the two, is both the name of a token and its secret.
+// The dialect of flask-lightweight-token-service: any client can get a UUID, and check whether one is still valid.
+// Hides how a single UUID serves as both the id and the secret of a token, though it has room for only one of them.
 import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto'
 import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import { isTokenId, type TokenFormat } from '../tokens/format.ts'
@@ -43,21 +43,23 @@ export function tokenProvider({
 
 const blockLength = 16 // bytes of a UUID, and of AES
 const idLength = 14 // characters, and bytes
-const triesAtOnce = 256 // by the byte that numbers them; 98 times of 100 they are enough
+const triesAtOnce = 256 // a byte numbers them; in 98 % of cases this many suffice
 
 /**
- * A version 4 UUID that is the token's id and two more bytes, encrypted as one block. Without the key the id can neither be
- * read from it nor turned into it: it looks like 122 random bits. New ones are made with the first key, and read with any.
+ * A version 4 UUID that is the token id plus two bytes, encrypted as one AES block. Without the key it looks like 122
+ * random bits: the id can neither be read from it nor converted to it. The first key makes new UUIDs; any key reads
+ * them.
  */
 function uuidFormat(keys: DialectParts['keys']): TokenFormat {
-  // One block is one message here: ECB is the bare permutation. No block is encrypted twice, since no id is drawn twice.
+  // ECB is safe here: each message is a single block, and no block is encrypted twice because ids are unique.
   const cipher = createCipheriv('aes-256-ecb', keys[0], null).setAutoPadding(false)
   const deciphers = keys.map(key => createDecipheriv('aes-256-ecb', key, null).setAutoPadding(false))
 
   return {
     async draw({ id }) {
       for (;;) {
-        // One in 64 has the bits of version 4 where RFC 9562 section 5.4 wants them; one call for all is the cheapest.
+        // One block in 64 has the version and variant bits that RFC 9562, section 5.4 requires. Encrypting all
+        // candidates in one call is cheapest.
         const tries = Buffer.alloc(triesAtOnce * blockLength, `${id}??`, 'latin1')
         const random = randomBytes(1).readUInt8()
         for (let i = 0; i < triesAtOnce; i++) tries.set([random, i], i * blockLength + idLength)
@@ -74,12 +76,12 @@ function uuidFormat(keys: DialectParts['keys']): TokenFormat {
       const text = secret.toLowerCase()
       const encrypted = Buffer.from(text.replaceAll('-', ''), 'hex')
       const ids = deciphers.map(decipher => decipher.update(encrypted).toString('latin1', 0, idLength))
-      // With a wrong key the bytes are random, and once in 4e8 times they look like an id. The hash decides.
+      // With the wrong key the bytes are random and look like an id once in 4e8 times; then the hash does not match.
       const id = ids.find(isTokenId)
       return id === undefined ? null : { id, hash: hash('sha256', text, 'base64url') }
     },
 
-    lineageOf: secret => hash('sha256', secret, 'base64url'), // these are never renewed
+    lineageOf: secret => hash('sha256', secret, 'base64url'), // these tokens are never renewed
   }
 }
 
