@@ -1,6 +1,6 @@
 // Everything that must pass: format and lint, types, tests with coverage. Ends with one line that counts it all.
 import { spawnSync } from 'node:child_process'
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { globSync, mkdtempSync, readFileSync, rmSync, statSync, watch } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { readCommandLine } from '../commands/arguments.ts'
@@ -11,7 +11,7 @@ Checks format, lint and types, runs every test, and ends with one line: N passed
 With arguments only the tests they choose run, without coverage: ./runTests tests/auth/tokens/tokens.test.ts, ./runTests -g slides
 
       --unit       only the tests of use cases and rules: stores in memory, no other processes, a few seconds
-      --watch      the chosen tests, and again whenever a file that they import changes
+      --watch      the chosen tests, and again whenever a source or test file changes
   -g, --grep TEXT      only tests whose title matches this regular expression
   -f, --fgrep TEXT     only tests whose title contains this text
   -i, --invert         all but those
@@ -65,13 +65,17 @@ if (isWhole) {
   check('types of the console', 'tsc', ['--noEmit', '--project', 'services/auth/pages/console'])
 }
 test()
-rmSync(scratch, { recursive: true })
-if (process.env['CI'] && counts.skipped > 0) {
-  console.log('CI is set: what is skipped has failed.')
-  counts.failed += counts.skipped
+if (!values.watch) finish()
+
+function finish(): never {
+  rmSync(scratch, { recursive: true })
+  if (process.env['CI'] && counts.skipped > 0) {
+    console.log('CI is set: what is skipped has failed.')
+    counts.failed += counts.skipped
+  }
+  console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+  process.exit(counts.failed === 0 ? 0 : 1)
 }
-console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
-process.exit(counts.failed === 0 ? 0 : 1)
 
 function run(binary: string, args: string[], env = process.env): boolean {
   // This process's own Node first: an older one on the PATH cannot run what these start.
@@ -91,6 +95,25 @@ function check(title: string, binary: string, args: string[]): void {
   counts[passed ? 'passed' : 'failed']++
 }
 
+/** Not mocha's own --watch, which cannot load an ES module again, nor node's, which sends messages of its own to workers. */
+function watchAndRun(runAll: () => void): void {
+  let startedAt = 0
+  const runNow = () => {
+    startedAt = Date.now()
+    runAll()
+    console.log('Waiting for a change of a file.')
+  }
+  runNow()
+  for (const folder of ['packages', 'services', 'shared', 'commands', 'tools', 'tests', 'prove']) {
+    watch(folder, { recursive: true }, (_event, file) => {
+      if (file === null || !file.endsWith('.ts')) return
+      // One save causes several events.
+      const changedAt = statSync(join(folder, file), { throwIfNoEntry: false })?.mtimeMs ?? 0
+      if (changedAt > startedAt) runNow()
+    })
+  }
+}
+
 function test(): void {
   const compiled = join(scratch, 'compiled')
   const env = { ...process.env, TEST_COUNTS_FILE: countsFile, TEST_COMPILE_CACHE: compiled, NODE_ENV: 'test' }
@@ -103,9 +126,7 @@ function test(): void {
   const required = ['--require', './tests/support/children.ts']
   const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...files, ...args]
   if (values.watch) {
-    // Not mocha's own --watch, which cannot load an ES module again.
-    const node = ['--watch', '--watch-preserve-output', 'node_modules/mocha/bin/mocha.js']
-    spawnSync(process.execPath, [...node, ...mocha], { stdio: 'inherit', env })
+    watchAndRun(() => run('mocha', mocha, env))
     return
   }
   const passed = !isWhole ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
