@@ -30,7 +30,7 @@ listens there and passes the public routes of Auth on, which stays on 127.0.0.1.
   --migrate        bring the stores' schemas up to date and end: Heroku's release phase, or before several start
   --help           this
 
-Settings are environment variables; the README lists them. Outside production a file .env is read too, and the keys
+Settings are environment variables; docs/configuration.md lists them. Outside production a file .env is read too, and the keys
 that are missing are made and kept there. On a terminal the log goes to logs/latchkey.log, otherwise to stdout.`
 
 const logFile = 'logs/latchkey.log'
