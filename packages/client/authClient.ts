@@ -1,5 +1,5 @@
 // Asks Auth for verdicts over HTTP. Requests that arrive together share one call; every verdict is computed after its
-// request arrived; nothing is cached, nothing is retried. Hides batching, deadlines and the distrust of the answer.
+// request arrived; nothing is cached or retried. Hides batching, deadlines and the checks of Auth's answer.
 import { type Dispatcher, Pool } from 'undici'
 import {
   maxTokensPerCall,
@@ -13,28 +13,28 @@ import {
 import { TokenError } from './errors.ts'
 
 export interface AuthClientOptions {
-  /** Auth's internal listener. From configuration, never from a request. */
+  /** Base URL of Auth's internal listener. Take it from configuration, never from a request. */
   url: string
   /** The service key. */
   key: string
-  /** Hears when verdicts stop and when they come again. `console` will do. */
+  /** Gets one line when verdicts stop and one when they resume. `console` will do. */
   log: Record<'info' | 'warn', (event: string, fields: Record<string, unknown>) => void>
-  /** Milliseconds that never jump. */
+  /** Monotonic clock in milliseconds. */
   monotonicNow: () => number
-  /** From a request's arrival to its verdict or its 503, waiting included. */
+  /** From a request's arrival to its verdict or its error, including the time it waits for a free call. */
   deadlineMs?: number
-  /** Calls in flight at a time. More of them means smaller batches. */
+  /** Maximum number of calls in flight. More calls mean smaller batches. */
   maxCalls?: number
-  /** Tokens in one call. */
+  /** Maximum number of tokens in one call. */
   maxBatch?: number
-  /** Requests that may wait for a call; one more is 503 at once. */
+  /** Maximum number of requests that wait for a call; further ones fail at once with `unavailable`. */
   maxWaiting?: number
-  /** Hears of each call when it is over. */
+  /** Called when a call to Auth has finished. */
   observe?: (call: AuthCall) => void
 }
 
 export interface AuthCall {
-  /** How many shared it. */
+  /** Number of requests that shared the call. */
   requests: number
   durationMs: number
   failed: boolean
@@ -42,17 +42,17 @@ export interface AuthCall {
 
 export type AuthClient = ReturnType<typeof openAuthClient>
 
-/** A verdict, and what the call was like that brought it. */
+/** A verdict, and the timing of the call that produced it. */
 export interface Judgement {
   verdict: Verdict
   /**
-   * As `Server-Timing` has it: how long Auth took in milliseconds, a name of the call, and how many requests shared it, this
-   * one included. One string for all of them.
+   * Value for a `Server-Timing` header: how long Auth took in milliseconds, a name for the call, and how many requests shared
+   * it, including this one. The same string for all of them.
    */
   serverTiming: string
 }
 
-/** The request that a verdict is for. */
+/** The request that needs the verdict. */
 export interface Caller {
   requestId: string
   traceparent?: string | undefined
@@ -63,27 +63,27 @@ interface Batch {
   tokens: string[]
   /** The id of the first request. */
   requestId: string
-  /** Of the first request: what a W3C trace shows of the call. */
+  /** The trace context of the first request; the call appears in its W3C trace. */
   traceparent: string | undefined
-  /** Of the first request: the others arrived a little later and share its fate. */
+  /** The deadline of the first request; the others arrived at most `watchEveryMs` later and share it. */
   deadlineAt: number
   verdicts: PromiseWithResolvers<Verdict[]>
-  /** Known with the verdicts. */
+  /** Set together with the verdicts. */
   serverTiming: string
 }
 
-/** What is asked at once: all that waited when it left, each batch with a deadline of its own. */
+/** One HTTP call: the batches that waited when it was sent, each with its own deadline. */
 interface Call {
-  /** The oldest first. */
+  /** Oldest first. */
   batches: Batch[]
   tokens: string[]
   abort: AbortController
 }
 
-const askReadyEveryMs = 1000 // whoever wants to know: anybody may
+const askReadyEveryMs = 1000 // /ready needs no key, so a client that asks often gets the status of the last second
 const maxReadyBytes = 4096
 
-const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all is cheaper than one each
+const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all is cheaper than one per request
 
 export function openAuthClient({
   url,
@@ -92,11 +92,11 @@ export function openAuthClient({
   monotonicNow,
   deadlineMs = 1000,
   maxCalls = 2,
-  maxBatch = maxTokensPerCall - 1, // 255 tokens of the greatest length still fit in the 512 KB that Auth reads
+  maxBatch = maxTokensPerCall - 1, // 255 tokens of the maximum length still fit in the 512 KB that Auth accepts
   maxWaiting = 10_000,
   observe = () => {},
 }: AuthClientOptions) {
-  // No pipelining: a call must not wait behind another's answer. HTTP/1.1 only: Auth speaks nothing else.
+  // No pipelining: a call must not wait behind the response to another. HTTP/1.1 only: Auth speaks nothing else.
   const pool = new Pool(url, {
     connections: maxCalls,
     pipelining: 1,
@@ -106,7 +106,7 @@ export function openAuthClient({
     bodyTimeout: deadlineMs,
   })
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
-  /** Not sent yet, the oldest first. */
+  /** Not sent yet, oldest first. */
   const waiting: Batch[] = []
   const inFlight = new Set<Call>()
   let waitingCount = 0
@@ -116,8 +116,8 @@ export function openAuthClient({
   let readyAskedAt = -Infinity
   let readyStatus: Promise<number | null> = Promise.resolve(null)
 
-  // A request joins the call that leaves at the end of this turn of the event loop: with it goes all that the same turn
-  // read from the sockets, and one that came alone leaves alone, at once.
+  // A call is sent at the end of the current turn of the event loop, with every request that this turn read from the sockets.
+  // A request that arrives alone is therefore sent alone, without delay.
   function scheduleSend(): void {
     if (sendScheduled || inFlight.size >= maxCalls) return
     sendScheduled = true
@@ -134,7 +134,7 @@ export function openAuthClient({
   function join(token: string, { requestId, traceparent }: Caller): Batch {
     let batch = waiting.at(-1)
     const deadlineAt = monotonicNow() + deadlineMs
-    // Not one that has waited long: its deadline would be too near for a request that has just arrived.
+    // Do not join a batch that has waited long: its deadline would be too close for a request that has just arrived.
     if (batch === undefined || batch.tokens.length >= maxBatch || batch.deadlineAt + watchEveryMs < deadlineAt) {
       batch = {
         tokens: [],
@@ -158,8 +158,8 @@ export function openAuthClient({
     return batch
   }
 
-  // All that wait, not the first batch alone: a batch begins every `watchEveryMs`, and where Auth takes longer for a call
-  // there would be ever more of them.
+  // Takes as many waiting batches as fit, not only the first. A new batch begins every `watchEveryMs`, so if a call takes
+  // longer than that, the queue would keep growing.
   function takeCall(): Call {
     const first = takeFirst()
     const batches = [first]
@@ -178,7 +178,7 @@ export function openAuthClient({
     const startedAt = monotonicNow()
     const outcome = await ask(call).catch((error: Error) => error)
     inFlight.delete(call)
-    // Before the requests of this call are answered: Auth works on the next call meanwhile.
+    // Send the next call before answering the requests of this one, so that Auth is not idle meanwhile.
     sendWaiting()
     const [requests, failed] = [call.tokens.length, outcome instanceof Error]
     const durationMs = monotonicNow() - startedAt
@@ -190,7 +190,7 @@ export function openAuthClient({
     if (failedRequests > 0) log.info('auth_recovered', { channel: 'security', failedRequests })
     failedRequests = 0
     const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${requests}"`
-    let from = requests - call.batches.reduce((sum, { tokens }) => sum + tokens.length, 0) // of those given up already
+    let from = requests - call.batches.reduce((sum, { tokens }) => sum + tokens.length, 0) // skip batches rejected already
     for (const batch of call.batches) {
       const { tokens, verdicts } = batch
       batch.serverTiming = serverTiming
@@ -205,8 +205,8 @@ export function openAuthClient({
 
   async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
     const { requestId, traceparent } = batches[0] as Batch
-    // Begins with the id of the first request, and is unique, so that its echo tells this call's answer from another's.
-    // Auth echoes these characters only: an id with others, sent by anybody, would cost the whole call its verdicts.
+    // Begins with the id of the first request and is unique, so that its echo proves that the response belongs to this call.
+    // Auth echoes only these characters: one client's id with other characters would fail the call for all its requests.
     const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(
       pool,
@@ -227,7 +227,7 @@ export function openAuthClient({
     return parseVerdicts(answer.text, tokens.length)
   }
 
-  // One line when verdicts stop and one when they come again: an outage must not fill the disk with the same sentence.
+  // Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk.
   function noVerdict(requests: number, cause: Error): TokenError {
     if (failedRequests === 0) log.warn('auth_unavailable', { channel: 'security', cause })
     failedRequests += requests
@@ -246,7 +246,7 @@ export function openAuthClient({
     }
   }, watchEveryMs).unref()
 
-  /** Resolves to a verdict that Auth computed after this was called; rejects with `unavailable` where there is none. */
+  /** Resolves to a verdict that Auth computed after this call; rejects with `unavailable` if Auth gives none. */
   async function judge(token: string, caller: Caller): Promise<Judgement> {
     if (waitingCount >= maxWaiting) throw noVerdict(1, new Error(`${maxWaiting} requests wait already`))
     const batch = join(token, caller)
@@ -260,7 +260,7 @@ export function openAuthClient({
     return (await judge(token, caller)).verdict
   }
 
-  /** The status of Auth's own answer; null where there is none. */
+  /** The HTTP status of Auth's `/ready`, at most a second old; null if Auth did not answer. */
   function askWhetherReady(): Promise<number | null> {
     if (monotonicNow() - readyAskedAt < askReadyEveryMs) return readyStatus
     readyAskedAt = monotonicNow()
@@ -279,13 +279,13 @@ export function openAuthClient({
     judge,
     validate,
 
-    /** Calls that are not answered yet. */
+    /** Number of calls without a response so far. */
     callsInFlight: () => inFlight.size,
 
-    /** Null where Auth gives verdicts, else a sentence. */
+    /** Null if Auth gives verdicts, otherwise the reason as a sentence. */
     async whyNotReady(caller: Caller): Promise<string | null> {
-      // No token of ours looks like this: the verdict shows that Auth takes the key. A well-formed one would touch the store,
-      // too, and stand in the security log as somebody's guess each time.
+      // The verdict shows that Auth accepts the key. The token is malformed on purpose: a well-formed one would reach the store
+      // and appear in the security log as a guess.
       const verdict = await validate('ready', caller).catch(() => null)
       const status = verdict && (await askWhetherReady())
       if (status === 200) return null
@@ -300,7 +300,7 @@ export function openAuthClient({
   }
 }
 
-/** Not the count of calls: how many there were is nobody's business. Unique enough to tell the calls of a minute apart. */
+/** Random instead of counted, so that clients cannot see the traffic. Unique enough to tell the calls of a minute apart. */
 function drawCallName(): string {
   return Math.floor(Math.random() * 2 ** 32).toString(36)
 }
@@ -311,7 +311,10 @@ interface Answer {
   text: string
 }
 
-/** One request and its whole answer. By `dispatch`: undici's `request` makes a stream of the answer, for half as much again. */
+/**
+ * One request and its whole response. Uses `dispatch`, because undici's `request` creates a stream and costs half as much
+ * again.
+ */
 function exchange(
   pool: Pool,
   request: Dispatcher.DispatchOptions,
@@ -325,7 +328,7 @@ function exchange(
   let controller: Dispatcher.DispatchController | null = null
   signal.addEventListener('abort', () => {
     controller?.abort(signal.reason)
-    // Also where it waits for a connection still, and there is nothing to abort.
+    // Rejects also while the request still waits for a connection and there is nothing to abort.
     reject(signal.reason)
   })
   pool.dispatch(request, {

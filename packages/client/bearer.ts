@@ -1,20 +1,19 @@
-// Where a bearer token may stand in a request, and what a 401 says about it (RFC 6750 sections 2.1 and 3).
+// Reads the bearer token of a request, and makes the 401 for an invalid one (RFC 6750, sections 2.1 and 3).
 import type { IncomingMessage } from 'node:http'
 import { TokenError } from './errors.ts'
 
-const maxTokenLength = 2048 // characters; contract.md: a longer one is 401 without asking anybody
+const maxTokenLength = 2048 // characters; a longer token is 401 without a call to Auth
 const b64token = /^[A-Za-z0-9\-._~+/]+=*$/ // RFC 6750 section 2.1
 const challenge = 'Bearer realm="latchkey"'
 
-/** RFC 6750 section 2.1: a string that could be a bearer token of anybody's. */
+/** Whether the string has the syntax of a bearer token (RFC 6750, section 2.1). */
 export function isBearerToken(text: string): boolean {
   return text.length <= maxTokenLength && b64token.test(text)
 }
 
 /**
- * The token in `Authorization: Bearer <token>` or in `token: <token>`; never from a URL or a cookie.
- * Throws `invalid_token` where there is none or an ill-formed one, `invalid_request` where there are two, or two headers
- * Authorization of whatever scheme.
+ * The token from `Authorization: Bearer <token>` or `token: <token>`, never from a URL or a cookie. Throws `invalid_token` if
+ * it is missing or malformed, and `invalid_request` if there are two tokens or two Authorization headers of any scheme.
  */
 export function readBearerToken(req: IncomingMessage): string {
   let token: string | null = null
@@ -50,7 +49,7 @@ export function readBearerToken(req: IncomingMessage): string {
   return token
 }
 
-/** The one 401 for every token that opens nothing, whatever the reason: a client learns no more than that. */
+/** The same 401 for every invalid token, so that a client cannot learn the reason. */
 export function invalidToken(): TokenError {
   return new TokenError('invalid_token', 'The token is missing, unknown, expired or revoked.', {
     'WWW-Authenticate': `${challenge}, error="invalid_token"`,

@@ -1,26 +1,26 @@
-// The wire contract between Business and Auth: path, request, verdict, and a parser that trusts nothing.
+// The wire contract with Auth: paths, request, verdict, and a parser that checks every member of the response.
 
 export const validateTokenPath = '/validateToken'
 
-/** Of Auth's internal listener: 200 where it can give verdicts, 503 where its token store gives no answer. */
+/** On Auth's internal listener: 200 if it can give verdicts, 503 if its token store does not answer. */
 export const readyPath = '/ready'
 
-/** Most tokens one call may ask about. */
+/** Maximum number of tokens in one call. */
 export const maxTokensPerCall = 256
 
-/** No verdict is larger, so no answer may be larger than this times its tokens. In bytes. */
+/** Maximum size of a verdict in bytes; a response must not exceed this times the number of its tokens. */
 export const maxVerdictBytes = 1024
 
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
 export type TokenKind = (typeof tokenKinds)[number]
 
-/** One `token`, answered by a verdict, or `tokens`, answered by `{verdicts}` in the same order. */
+/** Either `token`, answered with a verdict, or `tokens`, answered with `{verdicts}` in the same order. */
 export interface ValidateTokenRequest {
   token?: string | undefined
   tokens?: string[] | undefined
-  /** Only tokens of this purpose are admitted; without it, only those that have none. */
+  /** Only tokens of this purpose are admitted; without it, only tokens that have none. */
   purpose?: string | undefined
-  /** False looks: nothing is extended, nothing consumed. True by default. */
+  /** If false, nothing is extended or consumed. True by default. */
   touch?: boolean | undefined
 }
 
@@ -34,18 +34,18 @@ export interface Admission {
   createdAt: number
   expiresAt: number
   absoluteExpiresAt: number
-  /** How often the token has been validated, this time included. */
+  /** How often the token has been validated, including this time. */
   refreshCount: number
 }
 
-/** Says nothing about why: unknown, expired and revoked look the same. */
+/** Unknown, expired and revoked tokens look the same. */
 export interface Refusal {
   authenticated: false
 }
 
 export type Verdict = Admission | Refusal
 
-/** Throws unless `text` is an answer to exactly `count` tokens in which every member is what it must be. */
+/** Throws unless `text` holds exactly `count` well-formed verdicts. */
 export function parseVerdicts(text: string, count: number): Verdict[] {
   const { verdicts } = JSON.parse(text) as { verdicts?: unknown }
   if (!Array.isArray(verdicts) || verdicts.length !== count) throw new Error(`expected ${count} verdicts`)

@@ -1,4 +1,4 @@
-// The errors that the client reports. A Koa, Express or Fastify service answers with `code`, `status` and `headers`.
+// The error that the client throws. A service answers with its `code`, `status` and `headers`.
 
 /** code -> HTTP status */
 const statusOf = { invalid_request: 400, invalid_token: 401, unavailable: 503 } as const
@@ -7,7 +7,7 @@ const statusOf = { invalid_request: 400, invalid_token: 401, unavailable: 503 } 
 export class TokenError extends Error {
   readonly code: keyof typeof statusOf
   readonly status: number
-  /** For the answer: `WWW-Authenticate` or `Retry-After`. */
+  /** For the response: `WWW-Authenticate` or `Retry-After`. */
   readonly headers: Record<string, string>
 
   constructor(code: keyof typeof statusOf, message: string, headers: Record<string, string> = {}) {

@@ -1,4 +1,4 @@
-// The middleware a Business author uses: what stands behind it runs only for a token that Auth has just found good.
+// Middleware: a request passes only with a token that Auth has just validated.
 
 import type { AuthClient } from '../../packages/client/authClient.ts'
 import { readBearerToken } from '../../packages/client/bearer.ts'
@@ -7,21 +7,21 @@ import type { Context, Handler } from '../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../shared/limits.ts'
 
 /**
- * Answers 401 for no, an ill-formed or a dead token, 429 for a dead one from where too many came, 503 where Auth gave no
- * verdict.
+ * Answers 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead tokens,
+ * and 503 if Auth gave no verdict.
  */
 export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
   return async function requireToken(ctx, next) {
     const { verdict, serverTiming } = await auth.judge(readBearerToken(ctx.req), ctx.state)
     if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state)
-    // Only for those who are admitted: how busy Auth is, is nothing for strangers.
+    // Only for admitted requests: how busy Auth is must not be visible to strangers.
     ctx.res.setHeader('Server-Timing', serverTiming)
     ctx.state['verdict'] = verdict
     await next()
   }
 }
 
-/** Whose token it is and until when; only behind `requireToken`. */
+/** Who the token belongs to and when it expires; use it only behind `requireToken`. */
 export function verdictOf(ctx: Context): Admission {
   return ctx.state['verdict'] as Admission
 }
