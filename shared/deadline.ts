@@ -1,6 +1,6 @@
-// An answer in time, or an error: what is late may still come about, and nobody hears of it.
+// A result in time, or an error. Late work is not cancelled; its result is dropped.
 
-/** What `answer` resolves to; rejects with what `late` makes where that takes longer than `ms`. */
+/** Resolves as `answer` does; rejects with the error from `late` if that takes longer than `ms`. */
 export async function within<T>(ms: number, answer: Promise<T>, late: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const tooLate = new Promise<never>((_, reject) => {

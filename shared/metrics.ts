@@ -1,15 +1,15 @@
-// The figures of a service for Prometheus: its requests, its process, and what it adds itself. Hides the client library.
+// The metrics of a service for Prometheus: its requests, its process, and its own. Hides the client library.
 import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
 import type { Handler, RequestMetrics } from './http/listener.ts'
 
 export interface Metrics extends RequestMetrics {
-  /** Where a service registers figures of its own. */
+  /** Where a service registers its own metrics. */
   registry: Registry
   /** `GET /metrics`: Prometheus's text format, version 0.0.4. */
   show: Handler
 }
 
-// One for the process: memory, garbage collection and event-loop delay are not a service's.
+// One per process, since memory, garbage collection and event-loop delay belong to the process.
 let ofProcess: Registry | null = null
 
 export function openMetrics(): Metrics {
@@ -30,12 +30,13 @@ export function openMetrics(): Metrics {
     registry,
 
     observeRequest(listener, method, route, status, durationMs) {
-      // Not the path: whoever asks for things that are not there would make as many series as he likes.
+      // Not the path: a client that requests made-up paths could create any number of series.
       requests.observe({ listener, method, route: route ?? 'none', status }, durationMs / 1000)
     },
 
     async show(ctx) {
-      const all = Registry.merge([registry, ofProcess as Registry]) // now: it takes what is registered then
+      // Merged on each call, because merging copies what is registered at that moment.
+      const all = Registry.merge([registry, ofProcess as Registry])
       ctx.type = all.contentType
       ctx.body = await all.metrics()
     },

@@ -1,5 +1,5 @@
-// The single-address layout: what Auth answers in public, passed on from Business's own listener. Its internal listener is
-// never reached from here: this asks the public one, and for the routes below only. Hides who may say what to whom.
+// The single-address layout: Business forwards the routes below to Auth's public listener, and never reaches the internal
+// one. Hides which headers pass in either direction.
 import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'
 import { AppError } from '../../shared/http/errors.ts'
@@ -8,14 +8,14 @@ import type { Handler, Routes } from '../../shared/http/listener.ts'
 export interface ForwardOptions {
   /** Auth's public listener. From configuration, never from a request. */
   url: string
-  /** From the whole request to the first byte of the answer. */
+  /** From the end of the request to the first byte of the response. */
   answersWithinMs?: number
 }
 
 export interface Forward {
-  /** Auth's public routes, but for those that Business has itself. */
+  /** Auth's public routes, except those that Business has itself. */
   routes: Routes
-  /** Waits for the answers under way. */
+  /** Waits for the responses in progress. */
   close(): Promise<void>
 }
 
@@ -44,21 +44,21 @@ export const forwardedRoutes = [
   'GET /.well-known/jwks.json',
 ]
 
-// RFC 9110 section 7.6.1: of this connection only. What says who is calling is ours to say, and so is the length of what we
-// have read.
+// Not forwarded: headers of this connection only (RFC 9110, section 7.6.1), and those that we set ourselves, such as the
+// client's address and the length of the body.
 const notPassedOn =
   /^(connection|keep-alive|te|trailer|transfer-encoding|content-length|upgrade|proxy-.*|expect|host|forwarded|x-forwarded-.*|x-real-ip|x-request-id)$/
-// Whether it came over https is Business's to say, too.
+// Business also says whether the request came over https.
 const notPassedBack =
   /^(connection|keep-alive|trailer|transfer-encoding|upgrade|proxy-.*|strict-transport-security|x-request-id)$/
 const maxBodyBytes = 16 * 1024 // Auth's own limit in public
-// Less than half of Auth's lame duck: a connection that is not used meanwhile is closed here, and not by Auth in the moment
-// in which the next request is sent.
+// Less than half of the time for which a closing Auth still answers, so that an idle connection is closed here, and not by
+// Auth at the moment when the next request is sent.
 const keepAliveMs = 400
 
 export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): Forward {
   const pool = new Pool(url, {
-    connections: null, // of any number: with 64, say, as many who read slowly would keep everybody out
+    connections: null, // unlimited: with a limit, as many slow readers could keep everyone else out
     pipelining: 1,
     allowH2: false,
     keepAliveTimeout: keepAliveMs,
@@ -67,7 +67,7 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
 
   const forward: Handler = async ctx => {
     const { method, req, res } = ctx
-    // Whole, before Auth hears of it: who sends slowly keeps nobody else waiting for a connection.
+    // Read the whole body first, so that a slow sender does not occupy a connection to Auth.
     const body = method === 'GET' || method === 'HEAD' ? null : await readBody(req)
     const abort = new AbortController()
     res.once('close', () => abort.abort())
@@ -77,7 +77,7 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
     const answer = await pool
       .request({ method, path, headers, body, signal: abort.signal })
       .catch(cause => {
-        const isGone = res.destroyed // then nobody reads this, and nothing has failed
+        const isGone = res.destroyed // the client has gone: there is no response to send, and nothing has failed
         throw new AppError('unavailable', 'Auth cannot be reached; try again.', isGone ? {} : { cause })
       })
       .finally(() => clearTimeout(late))
@@ -95,10 +95,10 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
   }
 }
 
-/** Names and values in turn. Not of `req.headers`: what is there twice must be so for Auth, too, which refuses it. */
+/** Names and values in turn. Not from `req.headers`, because Auth must see repeated headers to refuse them. */
 function headersFor(req: IncomingMessage, { requestId, address }: { requestId: string; address: string }): string[] {
-  // Whom Business takes for the client, and nothing that the client says of itself. What came over plain HTTP where that is
-  // refused does not come so far: Auth is not to judge it again.
+  // The client's address as Business sees it, and nothing that the client claims. A request over plain HTTP has been refused
+  // already if it must be, so Auth need not check it again.
   const headers = ['x-request-id', requestId, 'x-forwarded-for', address, 'x-forwarded-proto', 'https']
   const ofConnection = (req.headers.connection ?? '').toLowerCase().split(/[\s,]+/)
   for (let i = 0; i < req.rawHeaders.length; i += 2) {
@@ -127,7 +127,7 @@ async function readBody(req: IncomingMessage): Promise<Buffer | null> {
     }
   }
   if (size > maxBodyBytes) {
-    req.resume() // or it would stay in the socket, and block a client that is still sending
+    req.resume() // otherwise the rest stays in the socket and blocks a client that is still sending
     throw new AppError('too_large', `The body may have at most ${maxBodyBytes} bytes.`)
   }
   return Buffer.concat(chunks)

@@ -1,7 +1,7 @@
-// Turns of what is limited by name, such as log-ins to one account. Hides the lines in which the others wait.
+// Runs tasks with the same key, such as log-ins to one account, in turn. Hides the queues.
 import type { AppError } from '../../../shared/http/errors.ts'
 
-/** Works of the same key begin in turn, `width` at a time. If too many wait, the next one is refused with `whenFull`. */
+/** Runs at most `width` tasks per key at a time, in order of arrival. If too many wait, rejects with `whenFull`. */
 export function createTurns(width: number, maxWaiting: number) {
   const lines = new Map<string, { underWay: number; waiting: (() => void)[] }>()
 

@@ -1,4 +1,4 @@
-// The middleware of the routes that a user calls for himself: what stands behind it runs for a live session only.
+// Middleware of the routes that users call for themselves: a request passes only with a live session.
 import { readBearerToken } from '../../../packages/client/bearer.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
@@ -16,7 +16,7 @@ export function sessionRequirement(tokens: Tokens, invalidTokens: InvalidTokens)
   }
 }
 
-/** Only behind `requireSession`. */
+/** Use it only behind `requireSession`. */
 export function sessionOf(ctx: Context): Session {
   return ctx.state['session'] as Session
 }

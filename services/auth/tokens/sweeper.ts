@@ -1,4 +1,4 @@
-// Gives back the memory of dead tokens, in the background and in bounded slices. Nothing is more or less valid for it.
+// Deletes dead tokens in the background, in bounded slices. Sweeping never changes which tokens are valid.
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { TokenStore } from '../stores/ports.ts'
 
@@ -12,12 +12,12 @@ export interface SweeperOptions {
   intervalMs: number
   /** Epoch milliseconds. */
   now: () => number
-  /** Milliseconds that never jump, for durations. */
+  /** Monotonic clock in milliseconds, for durations. */
   monotonicNow: () => number
   observe: (event: SweepEvent) => void
 }
 
-const sliceMs = 2 // then whatever waits gets its turn: no request is held up for longer
+const sliceMs = 2 // then yield, so that no request waits longer than this
 const sliceLength = 500 // tokens asked for at a time within a slice
 
 export type Sweeper = ReturnType<typeof createSweeper>
@@ -54,7 +54,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, observe }:
   function schedule(): void {
     if (stopped) return
     timer = setTimeout(async () => {
-      // A sweep that fails says so and is tried again: the loop outlives the store's outages.
+      // A failed sweep is reported and tried again, so the loop survives outages of the store.
       await sweep().catch(cause => observe({ type: 'sweep_failed', cause }))
       schedule()
     }, intervalMs).unref()
@@ -63,7 +63,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, observe }:
   return {
     start: schedule,
     sweep,
-    /** Waits for the slice that is running; no other follows. */
+    /** Waits for the running slice; no other follows. */
     async stop(): Promise<void> {
       stopped = true
       if (timer) clearTimeout(timer)

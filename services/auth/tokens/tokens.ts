@@ -1,12 +1,12 @@
-// Issue, validate, renew, revoke and list tokens. Hides their format, that only hashes are stored, and how time to live
-// is reckoned.
+// Issues, validates, renews, revokes and lists tokens. Hides their format, the hashing of secrets, and how lifetimes are
+// computed.
 import { AppError, orUnavailable } from '../../../shared/http/errors.ts'
 import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
 import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat, tagOf } from './format.ts'
 
 export type { TokenKind, TokenRecord }
 
-/** Told after the fact; carries token ids, never secrets. */
+/** Emitted after the fact. Carries token ids, never secrets. */
 export type TokenEvent =
   | {
       type: 'issued'
@@ -16,7 +16,7 @@ export type TokenEvent =
       purpose: string | null
       expiresAt: number
     }
-  /** A token that is not sliding is told as slid, too, when it was admitted; a single-use one is gone by that. */
+  /** `slid` is emitted for every admitted token, also a fixed or single-use one; the latter is consumed by then. */
   | {
       type: 'slid' | 'renewed' | 'revoked'
       tokenId: string
@@ -24,9 +24,9 @@ export type TokenEvent =
       kind: TokenKind
       expiresAt: number
     }
-  /** A secret that was renewed away came back too late to have been in flight: one of two holders is a thief. */
+  /** An earlier secret was used too late to have been in flight: one of the two holders is a thief. */
   | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
-  /** Every token of the user but the one of the id `keep`; null: every one. */
+  /** Every token of the user except the one with the id `keep`; all of them if `keep` is null. */
   | { type: 'sessions_revoked'; userId: string; keep: string | null }
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
 
@@ -48,25 +48,25 @@ export interface TokenOwner {
 export interface TokenTerms {
   kind: TokenKind
   purpose: string | null
-  /** Null: a guest. */
+  /** Null for a guest. */
   owner: TokenOwner | null
-  /** What led to it: a log-in just now, whatever led to another token, or nothing that proves who holds it. */
+  /** The log-in behind the token: `now`, the same as that of another token, or null if none proves who holds it. */
   login: 'now' | Pick<TokenRecord, 'loginId'> | null
-  /** Idle time of a sliding token, whole life of the others. */
+  /** Idle time of a sliding token, lifetime of any other. */
   ttlMs: number
-  /** However busy a sliding token is. */
+  /** Absolute lifetime of a sliding token, however often it is used. */
   absoluteTtlMs: number
 }
 
 export interface IssuedToken {
-  /** Shown once, to whom it was issued; nobody can find it again. */
+  /** Returned once, when the token is issued; it cannot be recovered. */
   secret: string
   token: TokenRecord
 }
 
 export interface TokensOptions {
   store: TokenStore
-  /** Of the secrets; opaque where it is not given. */
+  /** Format of the secrets; opaque by default. */
   format?: TokenFormat
   /** Epoch milliseconds. */
   now: () => number
@@ -79,18 +79,18 @@ export interface TokensOptions {
 }
 
 export interface ValidateOptions {
-  /** Only tokens of this purpose are admitted; null: only those that have none. */
+  /** Only tokens of this purpose are admitted; null admits only tokens that have none. */
   purpose: string | null
-  /** False looks: nothing is extended, nothing consumed. */
+  /** If false, nothing is extended or consumed. */
   touch: boolean
 }
 
 export type Tokens = ReturnType<typeof createTokens>
 
-const mostExplanations = 100 // at a time: a scan for tokens must not make the store explain each
-const reuseGraceMs = 10_000 // after a renewal, in which requests with the old secret may still arrive
+const mostExplanations = 100 // at a time, so that a scan for tokens does not make the store explain each guess
+const reuseGraceMs = 10_000 // requests with the old secret may still be in flight this long after a renewal
 
-/** Every function rejects with `unavailable` where the store could not be asked. */
+/** Every function rejects with `unavailable` if the store does not answer. */
 export function createTokens({
   store,
   format = opaqueFormat,
@@ -103,7 +103,7 @@ export function createTokens({
   const startedAt = now()
   let explanations = 0
 
-  /** Null where the owner's credentials have changed since they were verified: the log-in that proved them came too late. */
+  /** Null if the owner's credentials have changed since the log-in verified them. */
   async function issue(terms: TokenTerms): Promise<IssuedToken | null> {
     const { kind, purpose, owner, login, ttlMs, absoluteTtlMs } = terms
     const createdAt = now()
@@ -128,15 +128,15 @@ export function createTokens({
     const outcome = await ask(store.insert(refOf(secret), token, limits, createdAt))
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
-    if (outcome === 'taken') return issue(terms) // another id: of two drawn in one second for one user, one in 10^9 is
+    if (outcome === 'taken') return issue(terms) // draw again: equal ids in one second are one in 10^9
     observe({ type: 'issued', tokenId: id, userId: token.userId, kind, purpose, expiresAt: token.expiresAt })
     return { secret, token }
   }
 
-  /** Of a secret that is well-formed. */
+  /** Expects a well-formed secret. */
   const refOf = (secret: string): TokenRef => format.parse(secret) as TokenRef
 
-  /** `isUse`: an earlier secret of a session among them may end it. */
+  /** `isUse`: if one of the secrets is an earlier secret of a session, its use may end the session. */
   async function validate(
     secrets: string[],
     { purpose, touch }: ValidateOptions,
@@ -163,7 +163,7 @@ export function createTokens({
     observe({ type, tokenId: id, userId, kind, expiresAt })
   }
 
-  /** Runs after the verdict: no request waits for it. A use of a secret that was renewed away long ago ends the session. */
+  /** Runs after the verdict, so no request waits for it. The use of a secret that was renewed long ago ends the session. */
   function tellWhy(secret: string, ref: TokenRef, at: number, purpose: string | null, isUse: boolean): void {
     const notLookedUp = () => observe({ type: 'refused', tokenId: ref.id, reason: 'not_looked_up' })
     if (explanations >= mostExplanations) {
@@ -180,7 +180,7 @@ export function createTokens({
       .finally(() => explanations--)
   }
 
-  /** RFC 9700, section 4.14.2. If the store is away, which its watcher reports, the next use tries again. */
+  /** RFC 9700, section 4.14.2. If the store is unavailable (which is reported elsewhere), the next use tries again. */
   async function endReused(secret: string, id: string, at: number): Promise<void> {
     const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
     if (ended === null) return
@@ -189,7 +189,7 @@ export function createTokens({
     if (hasRelatives(ended)) await endRelatives(ended).catch(() => {})
   }
 
-  /** Removes the token of this secret, be it the current one or one that was renewed away. */
+  /** Removes the token of this secret, which may be its current secret or an earlier one. */
   async function remove(secret: string, ref: TokenRef): Promise<TokenRecord | null> {
     const at = now()
     // The order matters: a renewal in between makes the secret an earlier one, and never the other way round.
@@ -234,7 +234,7 @@ export function createTokens({
     return ended
   }
 
-  /** By `remove` alone, if the token is not known before. */
+  /** Ends a token that was not looked up before, by `remove` alone. */
   async function endUnseen(remove: Promise<TokenRecord | null>): Promise<boolean> {
     const ended = await ask(remove)
     if (ended) tell('revoked', ended)
@@ -247,7 +247,7 @@ export function createTokens({
 
     /**
      * The same, and the user's older tokens of this purpose end, with all that they were exchanged for: of several that
-     * are issued at the same time the last one stays. Null as `issue`.
+     * are issued at the same time the last one stays. Returns null when `issue` does.
      */
     async issueOnly(terms: TokenTerms & { purpose: string; owner: TokenOwner }): Promise<IssuedToken | null> {
       const issued = await issue(terms)
@@ -257,12 +257,12 @@ export function createTokens({
       return issued
     },
 
-    /** For a user who has just logged in. Null as `issue`. */
+    /** For a user who has just logged in. Returns null when `issue` does. */
     issueSession(owner: TokenOwner): Promise<IssuedToken | null> {
       return issue({ kind: 'sliding', purpose: null, owner, login: 'now', ttlMs, absoluteTtlMs })
     },
 
-    /** The tokens that are admitted, each extended or consumed by this; null for every other, whatever the reason. In order. */
+    /** In order: each admitted token, now extended or consumed; null for every other, whatever the reason. */
     validate: (secrets: string[], options: ValidateOptions) => validate(secrets, options),
 
     /** The live session of this secret, neither extended nor consumed; null for every other token. */
@@ -275,7 +275,7 @@ export function createTokens({
       return used ?? null
     },
 
-    /** A new secret for the same session, the old one dead in the same step; null where it is not a live session. */
+    /** A new secret for the same session, replacing the old one in the same step; null if it is not a live session. */
     async renew(secret: string): Promise<IssuedToken | null> {
       const session = await lookAtSession(secret)
       if (!session) return null
@@ -337,12 +337,12 @@ export function createTokens({
       observe({ type: 'sessions_revoked', userId, keep })
     },
 
-    /** Live tokens of anybody, about `limit` of them; see `TokenStore.list` for the cursors. */
+    /** Live tokens of all users, about `limit` of them; see `TokenStore.list` for the cursors. */
     page(cursor: string | null, limit: number): Promise<{ tokens: TokenRecord[]; next: string | null }> {
       return ask(store.list(cursor, limit, now()))
     },
 
-    /** The live tokens of one user, of every kind and purpose, the oldest first. */
+    /** The live tokens of one user, of every kind and purpose, oldest first. */
     tokensOf(userId: string): Promise<TokenRecord[]> {
       return ask(store.findByUser(tagOf(userId), userId, now()))
     },
@@ -352,12 +352,12 @@ export function createTokens({
       return ask(store.census())
     },
 
-    /** Rejects where the store gives no answer. Tells nobody of a refusal. */
+    /** Rejects if the store does not answer. Emits no `refused` event. */
     async reachStore(): Promise<void> {
       await ask(store.look([drawUnknownRef(now())], now(), null))
     },
 
-    /** The user's live sessions, the oldest first. */
+    /** The user's live sessions, oldest first. */
     async sessionsOf(userId: string): Promise<TokenRecord[]> {
       return (await ask(store.findByUser(tagOf(userId), userId, now()))).filter(isSession)
     },
@@ -389,7 +389,7 @@ function reasonOf(
   if ('at' in refusal) return { reason: refusal.reason, secondsAgo: Math.round((at - refusal.at) / 1000) }
   if (refusal.reason === 'other_purpose') return { reason: 'other_purpose' }
   if (refusal.reason === 'ended') return { reason: 'all_sessions_revoked' }
-  // The id tells the second in which it was issued.
+  // The id contains the second in which it was issued.
   return { reason: issuedAtOf(id) + 1000 <= startedAt ? 'before_restart' : 'never_existed' }
 }
 
