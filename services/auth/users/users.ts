@@ -20,7 +20,7 @@ export type UserEvent =
   | { type: 'password_changed'; userId: string; proof: 'password' | 'reset_token' }
   | { type: 'password_refused'; userId: string }
 
-type LoginFailure = 'unknown user' | 'wrong_password' | 'unconfirmed' | 'disabled'
+type LoginFailure = 'unknown_user' | 'wrong_password' | 'unconfirmed' | 'disabled'
 
 export interface Credentials {
   username: string
@@ -217,7 +217,7 @@ export function createUsers({
       const matches = await passwords.verify(password, user?.passwordHash ?? null, ownerOf({ username }, client))
       const reason = whyNotLogIn(user, matches)
       if (user === null || reason !== null) {
-        observe({ type: 'login_failed', userId: user?.id ?? null, reason: reason ?? 'unknown user' })
+        observe({ type: 'login_failed', userId: user?.id ?? null, reason: reason ?? 'unknown_user' })
         return null
       }
       observe({ type: 'login_succeeded', userId: user.id })
@@ -375,7 +375,7 @@ export function hasPassword({ passwordHash }: UserRecord): boolean {
 }
 
 function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
-  if (user === null) return 'unknown user'
+  if (user === null) return 'unknown_user'
   if (!matches) return 'wrong_password'
   if (user.disabledAt !== null) return 'disabled'
   return user.confirmedAt === null ? 'unconfirmed' : null

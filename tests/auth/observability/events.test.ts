@@ -104,7 +104,7 @@ describe('the event stream', () => {
     await ask('DELETE', `${auth.internalUrl}/tokens/expired`, adminKey)
     await hears('swept', { removed: 1 })
     await ask('POST', `${auth.url}/login`, null, { ...demo, username: 'my secret word' })
-    await hears('login_failed', { reason: 'unknown user' })
+    await hears('login_failed', { reason: 'unknown_user' })
     for (const secret of [token, other, body.token, 'my secret word', demo.username, demo.password]) {
       expect(text()).to.not.include(secret)
     }

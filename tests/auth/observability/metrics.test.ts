@@ -64,7 +64,7 @@ describe('the metrics', () => {
     })
     expect(by('latchkey_logins_total{outcome="succeeded"}')).to.equal(1)
     expect(by('latchkey_logins_total{outcome="wrong_password"}')).to.equal(1)
-    expect(by('latchkey_logins_total{outcome="unknown user"}')).to.equal(1)
+    expect(by('latchkey_logins_total{outcome="unknown_user"}')).to.equal(1)
     expect(by('latchkey_tokens_issued_total{kind="sliding"}')).to.equal(1)
     expect(by('latchkey_tokens_issued_total{kind="fixed"}')).to.equal(1)
   })

@@ -373,7 +373,7 @@ describe('users', () => {
       'user_registered',
       'login_succeeded',
       'wrong_password',
-      'unknown user',
+      'unknown_user',
     ])
     await close()
   })
@@ -390,13 +390,13 @@ describe('users', () => {
       ['disabled', 'disabled'],
       ['unconfirmed', 'unconfirmed'],
       ['malformed', 'wrong_password'],
-      ['deleted', 'unknown user'],
-      ['never there', 'unknown user'],
-      ['a\0b', 'unknown user'],
-      ['a\ud83d', 'unknown user'],
-      [' ', 'unknown user'],
-      ['', 'unknown user'],
-      ['x'.repeat(100_000), 'unknown user'],
+      ['deleted', 'unknown_user'],
+      ['never there', 'unknown_user'],
+      ['a\0b', 'unknown_user'],
+      ['a\ud83d', 'unknown_user'],
+      [' ', 'unknown_user'],
+      ['', 'unknown_user'],
+      ['x'.repeat(100_000), 'unknown_user'],
     ] as const) {
       const before = hashes()
       expect(await users.verify({ username, password: 'postman' }, client), username).to.equal(null)

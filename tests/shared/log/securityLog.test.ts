@@ -161,7 +161,7 @@ for (const [format, settings] of Object.entries(formats)) {
       const unknown = { username: 'CANARY-typed-password', password }
       expect((await call({ path: '/login', body: unknown }, 401, ['login_failed'])).told[0]).to.include({
         userId: null,
-        reason: 'unknown user',
+        reason: 'unknown_user',
       })
     })
 
@@ -323,7 +323,7 @@ describe('a line of the security log', () => {
     const failed = lines.filter(({ event }) => event === 'login_failed')
     expect(failed.length).to.be.at.least(4)
     for (const line of failed) {
-      expect(line).to.include({ level: 'info', channel: 'security', reason: 'unknown user' })
+      expect(line).to.include({ level: 'info', channel: 'security', reason: 'unknown_user' })
       expect(line['requestId']).to.match(/^[\w.-]{1,64}$/)
     }
   })
