@@ -1,4 +1,4 @@
-// The port of a dialect: what it is given to translate its older wire format onto.
+// The port of a dialect: what it needs to serve the wire format of an older service.
 import type { Handler } from '../../../shared/http/listener.ts'
 import type { InvalidTokens } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
@@ -9,32 +9,32 @@ import type { Links } from '../users/links.ts'
 import type { PasswordRules } from '../users/passwordRules.ts'
 import type { Users } from '../users/users.ts'
 
-/** What a dialect translates onto; each takes what it needs. */
+/** Everything that a dialect may use to build its routes. */
 export interface DialectParts {
   users: Users
   links: Links
   throttles: Throttles
-  /** Asked, by `countInvalid`, wherever a token is refused. */
+  /** Passed to `countInvalid` whenever a token is refused. */
   invalidTokens: InvalidTokens
   sweeper: Pick<Sweeper, 'sweep'>
-  /** Those of the other listeners: what is issued here without a purpose is good there. */
+  /** The tokens of the other listeners. A token issued from these without a purpose is valid there too. */
   tokens: Tokens
-  /** Of `tokens`. */
+  /** The format of `tokens`. */
   format: TokenFormat
   /** Tokens with another wire format, in the same store. */
   openTokens(format: TokenFormat): Tokens
   /**
-   * Each is 32 secret bytes that are the same in every process of Auth and differ between dialects. The first makes new
-   * secrets; the second, while ADMIN_KEY is rotated, opens those made with the previous one.
+   * Keys of 32 bytes each, the same in every Auth process but different for each dialect. New secrets use the first
+   * key. While ADMIN_KEY is rotated there is a second, which reads the secrets made with the previous ADMIN_KEY.
    */
   keys: [Buffer, ...Buffer[]]
   requireAdminKey: Handler
   registration: 'open' | 'closed'
   emailConfirmation: 'required' | 'off'
   passwordRules: PasswordRules
-  /** Life of a token of this dialect, in milliseconds. */
+  /** Lifetime of a token of this dialect, in milliseconds. */
   ttlMs: number
-  /** Absolute life of a session, in milliseconds. */
+  /** Absolute lifetime of a session, in milliseconds. */
   absoluteTtlMs: number
   /** Epoch milliseconds. */
   now: () => number

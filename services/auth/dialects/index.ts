@@ -1,4 +1,5 @@
-// Name of a dialect -> its routes. A new dialect is one new file and one line here; one that is not opened is never loaded.
+// Maps the name of a dialect to its routes. A new dialect is one new file and one line here; `import()` keeps the code
+// of an unused dialect from being loaded.
 import { hkdfSync } from 'node:crypto'
 import type { Routes } from '../../../shared/http/listener.ts'
 import type { DialectParts } from './dialect.ts'
@@ -14,7 +15,7 @@ export type DialectName = keyof typeof dialects
 
 export const dialectNames = Object.keys(dialects) as DialectName[]
 
-/** `secrets`: what `keys` are derived from, in this order. */
+/** Derives `keys` from `secrets`, in the same order. */
 export async function openDialect(
   name: DialectName,
   { secrets, ...parts }: Omit<DialectParts, 'keys'> & { secrets: readonly string[] },
@@ -23,7 +24,7 @@ export async function openDialect(
   return (await dialects[name]())({ ...parts, keys: keys as DialectParts['keys'] })
 }
 
-/** What the log and the list of addresses call its listener: `tokenProvider`. */
+/** The listener's name in the log and in the list of addresses, for example `tokenProvider`. */
 export function listenerNameOf(name: DialectName): string {
   return name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
 }
