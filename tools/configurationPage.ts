@@ -55,8 +55,6 @@ function table(settings: Setting[]): string {
     fallback ?? byDefault ?? 'none',
     description,
   ])
-  return [['setting', 'default', 'meaning'], ['---', '---', '---'], ...rows]
-    .map(cells => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |\n`)
-    .join('')
-    .replaceAll('| --- | --- | --- |', '|---|---|---|')
+  const lines = rows.map(cells => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |\n`)
+  return ['| setting | default | meaning |\n', '|---|---|---|\n', ...lines].join('')
 }
