@@ -10,8 +10,8 @@ const usage = `Usage: ./runTests [files] [options]
 Checks format, lint and types, runs every test, and ends with one line: N passed, N failed, N skipped.
 With arguments only the tests they choose run, without coverage: ./runTests tests/auth/tokens/tokens.test.ts, ./runTests -g slides
 
-      --unit       only the tests of use cases and rules: stores in memory, no other processes, a few seconds
-      --watch      the chosen tests, and again whenever a source or test file changes
+      --unit           only the tests of use cases and rules: stores in memory, no other processes, a few seconds
+      --watch          the chosen tests, and again whenever a source or test file changes
   -g, --grep TEXT      only tests whose title matches this regular expression
   -f, --fgrep TEXT     only tests whose title contains this text
   -i, --invert         all but those
@@ -55,6 +55,7 @@ const { values } = readCommandLine(usage, {
 const args = process.argv.slice(2).filter(arg => !['--unit', '--watch'].includes(arg))
 const isWhole = process.argv.length === 2
 const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
+process.once('exit', () => rmSync(scratch, { recursive: true }))
 const countsFile = join(scratch, 'counts.json')
 const binaries = join(process.cwd(), 'node_modules', '.bin')
 const counts = { passed: 0, failed: 0, skipped: 0 }
@@ -68,7 +69,6 @@ test()
 if (!values.watch) finish()
 
 function finish(): never {
-  rmSync(scratch, { recursive: true })
   if (process.env['CI'] && counts.skipped > 0) {
     console.log('CI is set: what is skipped has failed.')
     counts.failed += counts.skipped
@@ -97,6 +97,7 @@ function check(title: string, binary: string, args: string[]): void {
 
 /** Not mocha's own --watch, which cannot load an ES module again, nor node's, which sends messages of its own to workers. */
 function watchAndRun(runAll: () => void): void {
+  process.once('SIGINT', () => process.exit(130)) // so that the scratch folder is removed
   let startedAt = 0
   const runNow = () => {
     startedAt = Date.now()
