@@ -7,7 +7,7 @@ import Koa from 'koa'
 import { openAuthClient } from '../packages/client/authClient.ts'
 import { invalidToken, readBearerToken } from '../packages/client/bearer.ts'
 import { createListener, type Handler } from '../shared/http/listener.ts'
-import { openLog } from '../shared/log/log.ts'
+import { createLog } from '../shared/log/log.ts'
 import { openOutput } from '../shared/log/output.ts'
 
 const { VARIANT = '', CHASSIS, AUTH_INTERNAL_URL = '', SERVICE_KEY = '' } = process.env
@@ -15,7 +15,7 @@ const { JWT_SECRET = '', JWT_PUBLIC_KEY = '' } = process.env
 // `all` is written to stdout as the services write it.
 const accessLog = process.env['ACCESS_LOG'] === 'all' ? 'all' : 'errors'
 const level = accessLog === 'all' ? 'info' : 'warn'
-const log = openLog({ service: 'bench', level, stream: openOutput(process.stdout) })
+const log = createLog({ service: 'bench', level, stream: openOutput(process.stdout) })
 const monotonicNow = () => performance.now()
 
 /** Resolves to whose token it is; rejects where it opens nothing. */

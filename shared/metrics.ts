@@ -12,7 +12,7 @@ export interface Metrics extends RequestMetrics {
 // One per process, since memory, garbage collection and event-loop delay belong to the process.
 let ofProcess: Registry | null = null
 
-export function openMetrics(): Metrics {
+export function createMetrics(): Metrics {
   if (ofProcess === null) {
     ofProcess = new Registry()
     collectDefaultMetrics({ register: ofProcess })

@@ -11,7 +11,7 @@ import { listenerNameOf } from '../../services/auth/dialects/index.ts'
 import { isMemoryUrl, listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
 import { type BusinessConfig, readBusinessConfig } from '../../services/business/config.ts'
 import { ConfigError, type Environment } from '../../shared/config/config.ts'
-import { openLog } from '../../shared/log/log.ts'
+import { createLog } from '../../shared/log/log.ts'
 import { flushOutput, openOutput } from '../../shared/log/output.ts'
 import { readArguments } from '../arguments.ts'
 import { completeEnvironment } from './environment.ts'
@@ -64,7 +64,7 @@ if (nodeWarning !== null) console.error(nodeWarning)
 
 const output = onTerminal ? openLogFile() : 'inherit'
 const ownOutput = openOutput(process.stdout)
-const log = openLog({ service: 'startServer', level: 'info', stream: ownOutput })
+const log = createLog({ service: 'startServer', level: 'info', stream: ownOutput })
 if (Object.keys(storesFrom).length > 0) log.info('heroku_stores', storesFrom)
 const services: Workers[] = [] // in the order in which they stop
 let stopping: Promise<void> | null = null

@@ -5,7 +5,7 @@ import { createListener, health, readiness } from '../../shared/http/listener.ts
 import { openApiRoute } from '../../shared/http/openapi.ts'
 import { limitInvalidTokens, memoryCounters } from '../../shared/limits.ts'
 import type { Log } from '../../shared/log/log.ts'
-import { openMetrics } from '../../shared/metrics.ts'
+import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
 import type { AuthConfig } from './config.ts'
 import { openCounters } from './defence/counters.ts'
@@ -62,7 +62,7 @@ const queuedHashesPerWorker = 32 // a wait of about two seconds at bcrypt cost 1
 /** Rejects with a message for the operator. */
 export async function openAuth(config: AuthConfig, surroundings: AuthSurroundings): Promise<Service> {
   const { log, now, monotonicNow, hashWorkers } = surroundings
-  const metrics = openMetrics()
+  const metrics = createMetrics()
   const { registry } = metrics
   const stream = createEventStream({ now })
   const listeners = [logEvents(log, monotonicNow), countEvents(registry), stream.hear]
@@ -139,12 +139,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const account = userRoutes({ users, links, throttles, registration, emailConfirmation })
   const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
   const accounts = adminUserRoutes({ users, links, throttles })
-  const { accessLog, maxConnections, edge, tls, internalTls } = config
+  const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
   const docs = docsRoutes('Auth', describeAuth('..'), config.businessUrl)
   const internalDocs = docsRoutes('Auth, internal', describeAuthInternal('..'), null)
   const { businessUrl, shownDemoUser, isRegistrationSimple, hasApiDocs } = config
   const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, hasApiDocs, ttlMs, now })
-  const shared = { log, accessLog, monotonicNow, metrics, maxConnections, around: asCaller }
+  const shared = { log, accessLog, monotonicNow, metrics, maxConnections, runInContext: asCaller }
 
   const publicListener = createListener(
     {
@@ -176,7 +176,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       'GET /health': [health],
       'GET /ready': [ready],
     },
-    { name: 'auth', portSetting: 'AUTH_PORT', ...shared, edge, tls },
+    { name: 'auth', portSetting: 'AUTH_PORT', ...shared, accessPolicy, tls },
   )
 
   const internalListener = createListener(
@@ -237,7 +237,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       name: listenerNameOf(name),
       portSetting: 'DIALECTS',
       ...shared,
-      edge,
+      accessPolicy,
       tls,
     })
     return { name, port, routes: Object.keys(routes), listener }

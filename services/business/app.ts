@@ -4,8 +4,8 @@ import { openAuthClient } from '../../packages/client/authClient.ts'
 import { createListener, health, readiness } from '../../shared/http/listener.ts'
 import { openApiRoute } from '../../shared/http/openapi.ts'
 import { limitInvalidTokens } from '../../shared/limits.ts'
-import { type Log, seldom } from '../../shared/log/log.ts'
-import { openMetrics } from '../../shared/metrics.ts'
+import { type Log, rateLimited } from '../../shared/log/log.ts'
+import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
 import type { BusinessConfig } from './config.ts'
 import { data } from './data.ts'
@@ -24,11 +24,11 @@ export async function openBusiness(
   config: BusinessConfig,
   { log, monotonicNow }: BusinessSurroundings,
 ): Promise<Service> {
-  const metrics = openMetrics()
+  const metrics = createMetrics()
   const observe = countCalls(metrics.registry, () => auth.callsInFlight())
   const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, observe })
   const count = countLimited(metrics.registry)
-  const logLimited = seldom(fields => log.warn('rate_limited', { channel: 'security', ...fields }), monotonicNow)
+  const logLimited = rateLimited(fields => log.warn('rate_limited', { channel: 'security', ...fields }), monotonicNow)
   const invalidTokens = limitInvalidTokens({
     limit: config.invalidTokenLimit,
     monotonicNow,
@@ -40,7 +40,7 @@ export async function openBusiness(
   const requireToken = tokenRequirement(auth, invalidTokens)
   const forward = config.forwardUrl === null ? null : openForward({ url: config.forwardUrl })
   const ready = readiness(async caller => (listener.closing() ? 'Business is closing.' : auth.whyNotReady(caller)))
-  const { accessLog, maxConnections, edge, tls, internalTls } = config
+  const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections }
 
   const listener = createListener(
@@ -55,7 +55,7 @@ export async function openBusiness(
       name: 'business',
       portSetting: forward ? 'PORT (or BUSINESS_PORT)' : 'BUSINESS_PORT',
       ...shared,
-      edge,
+      accessPolicy,
       tls,
       // Half of what Auth has: Auth sees one network only, and would cut answers of every client.
       maxUnreadBytes: 32 * 1024 * 1024,

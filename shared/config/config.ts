@@ -5,7 +5,7 @@ import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import { isBearerToken } from '../../packages/client/bearer.ts'
 import { isAddressRule } from '../http/address.ts'
-import { accessLogModes, type Edge } from '../http/listener.ts'
+import { type AccessPolicy, accessLogModes } from '../http/listener.ts'
 import { logLevels } from '../log/log.ts'
 
 export type Environment = Record<string, string | undefined>
@@ -216,7 +216,7 @@ function checkKeyPair(
 /** What `commonSettings` say of the listeners. */
 export function listenerSettings(settings: CommonSettings) {
   const trustedProxies = settings.TRUSTED_PROXIES ?? 0
-  const edge: Edge = {
+  const accessPolicy: AccessPolicy = {
     trustedProxies,
     allowedAddresses: settings.ALLOWED_ADDRESSES ?? [],
     deniedAddresses: settings.DENIED_ADDRESSES ?? [],
@@ -224,7 +224,7 @@ export function listenerSettings(settings: CommonSettings) {
     corsOrigins: settings.CORS_ORIGINS ?? [],
   }
   return {
-    edge,
+    accessPolicy,
     tls: keyPair(settings.TLS_CERT_FILE, settings.TLS_KEY_FILE),
     internalTls: keyPair(settings.INTERNAL_TLS_CERT_FILE, settings.INTERNAL_TLS_KEY_FILE),
     maxConnections: settings.MAX_CONNECTIONS,

@@ -10,7 +10,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import cors from '@koa/cors'
 import Router, { type RouterMiddleware } from '@koa/router'
 import Koa from 'koa'
-import { describeError, type Log, seldom } from '../log/log.ts'
+import { describeError, type Log, rateLimited } from '../log/log.ts'
 import { addressGate, clientAddress, proxyTest, type TrustedProxies } from './address.ts'
 import { createConnections } from './connections.ts'
 import { AppError, type ErrorCode, isKnownError, statusOf } from './errors.ts'
@@ -36,7 +36,7 @@ export type Routes = Record<string, Handler[]>
 export const accessLogModes = ['all', 'errors', 'off'] as const
 
 /** What a listener asks of those who come from outside. */
-export interface Edge {
+export interface AccessPolicy {
   /** Whose X-Forwarded-For and X-Forwarded-Proto are believed. X-Forwarded-Host never is. */
   trustedProxies: TrustedProxies
   /** Addresses and networks; where there are none, all that are not denied are allowed. */
@@ -50,15 +50,15 @@ export interface Edge {
 }
 
 /** What slow clients have. */
-export interface Patience {
+export interface Timeouts {
   /** From the connection, or the first byte of a later request, to the last header; also for the TLS handshake. */
-  headersMs: number
+  headersTimeoutMs: number
   /** To the last byte of the body. */
-  requestMs: number
+  requestTimeoutMs: number
   /** How late either may be noticed. */
-  checkEveryMs: number
+  checkIntervalMs: number
   /** Of a connection on which a request or an answer stands still: so long, and a client that does not read is cut. */
-  stalledMs: number
+  stalledTimeoutMs: number
 }
 
 export interface RequestMetrics {
@@ -79,16 +79,16 @@ export interface ListenerOptions {
   /** Counts every request; without it nothing does. */
   metrics?: RequestMetrics
   /** Runs `handle`; for what shall be known of the request while it is handled. */
-  around?: (request: RequestState, handle: () => Promise<void>) => Promise<void>
+  runInContext?: (request: RequestState, handle: () => Promise<void>) => Promise<void>
   /** Of a public listener. Without it everybody is admitted, and the address is that of the socket. */
-  edge?: Edge
+  accessPolicy?: AccessPolicy
   /** With it the listener speaks TLS and nothing else. PEM. */
   tls?: { cert: string; key: string } | null
   /** One more costs the network with the most connections its longest idle one. */
   maxConnections?: number
   /** Of memory for answers that clients have not read; beyond it the network that it holds the most for loses one. */
   maxUnreadBytes?: number
-  patience?: Patience
+  timeouts?: Timeouts
 }
 
 export interface CloseOptions {
@@ -121,7 +121,12 @@ const defaultHeaders = new Map([
 ])
 
 // OWASP DoS cheat sheet: slow clients hold a socket for a while, and nothing more.
-const defaultPatience: Patience = { headersMs: 10_000, requestMs: 30_000, checkEveryMs: 2000, stalledMs: 60_000 }
+const defaultTimeouts: Timeouts = {
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  checkIntervalMs: 2000,
+  stalledTimeoutMs: 60_000,
+}
 const hsts = `max-age=${365 * 86400}`
 // Balancers and probes ask these, whose addresses are in nobody's list; they tell nothing.
 const openToAll = ['/health', '/ready']
@@ -158,13 +163,13 @@ export function createListener(
     log,
     accessLog,
     monotonicNow,
-    around,
+    runInContext,
     metrics,
-    edge,
+    accessPolicy,
     tls,
     maxConnections = Infinity,
     maxUnreadBytes = 64 * 1024 * 1024,
-    patience = defaultPatience,
+    timeouts = defaultTimeouts,
   }: ListenerOptions,
 ): Listener {
   const app = new Koa<RequestState>()
@@ -174,21 +179,21 @@ export function createListener(
     const [method, path] = route.split(' ') as [string, string]
     router.register(path, method === 'ANY' ? METHODS : [method], handlers)
   }
-  const isTrustedProxy = proxyTest(edge?.trustedProxies ?? 0)
-  const isAdmitted = addressGate(edge?.allowedAddresses ?? [], edge?.deniedAddresses ?? [])
-  const logRefusal = seldom(
+  const isTrustedProxy = proxyTest(accessPolicy?.trustedProxies ?? 0)
+  const isAdmitted = addressGate(accessPolicy?.allowedAddresses ?? [], accessPolicy?.deniedAddresses ?? [])
+  const logRefusal = rateLimited(
     fields => log.warn('address_refused', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
-  const logFull = seldom(
+  const logFull = rateLimited(
     fields => log.warn('too_many_connections', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
-  const logCut = seldom(
+  const logCut = rateLimited(
     fields => log.warn('connection_cut', { channel: 'security', listener: name, ...fields }),
     monotonicNow,
   )
-  const logFailure = seldom(fields => log.error('listener_failed', { listener: name, ...fields }), monotonicNow)
+  const logFailure = rateLimited(fields => log.error('listener_failed', { listener: name, ...fields }), monotonicNow)
   let closed: Promise<void> | null = null
   let lastAnswers = false
 
@@ -198,7 +203,8 @@ export function createListener(
     log.warn('response_aborted', { listener: name, error })
   })
   app.use(answerEveryRequest)
-  if (edge && edge.corsOrigins.length > 0) app.use(cors({ ...corsOptions, origin: allowedOrigin(edge.corsOrigins) }))
+  if (accessPolicy && accessPolicy.corsOrigins.length > 0)
+    app.use(cors({ ...corsOptions, origin: allowedOrigin(accessPolicy.corsOrigins) }))
   app.use(router.routes())
   app.use(router.allowedMethods())
 
@@ -221,10 +227,10 @@ export function createListener(
     try {
       if (!openToAll.includes(ctx.path)) {
         refuseOutsiders(ctx.state)
-        if (edge?.httpsOnly && isProxied && !isSecure) refusePlain(forwardedProto)
+        if (accessPolicy?.httpsOnly && isProxied && !isSecure) refusePlain(forwardedProto)
       }
       refuseOddRequests(req)
-      await (around ? around(ctx.state, next) : next())
+      await (runInContext ? runInContext(ctx.state, next) : next())
       if (ctx.body === undefined) refuseUnanswered(ctx.status)
     } catch (error) {
       answerWithProblem(ctx, error)
@@ -287,17 +293,17 @@ export function createListener(
   })
 
   const options = {
-    headersTimeout: patience.headersMs,
-    requestTimeout: patience.requestMs,
-    connectionsCheckingInterval: patience.checkEveryMs,
+    headersTimeout: timeouts.headersTimeoutMs,
+    requestTimeout: timeouts.requestTimeoutMs,
+    connectionsCheckingInterval: timeouts.checkIntervalMs,
     keepAliveTimeout: 95_000, // longer than the proxies' 90 s
     noDelay: true,
     requireHostHeader: false, // refuseOddRequests does, with an answer like every other
   }
   const server = tls
-    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: patience.headersMs })
+    ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: timeouts.headersTimeoutMs })
     : createServer(options)
-  server.timeout = patience.stalledMs
+  server.timeout = timeouts.stalledTimeoutMs
   server.on('request', connections.receive)
   // In place of Node's own 417, which has no body; RFC 9110 section 10.1.1 leaves it to us.
   server.on('checkExpectation', connections.receive)

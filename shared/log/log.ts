@@ -42,7 +42,7 @@ const fixedFields = ['time', 'level', 'service', 'event'] // that no field of an
  * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. Once 4 MB
  * wait for a reader, lines are dropped until all of these are read; then one line says how many.
  */
-export function openLog({
+export function createLog({
   service,
   level,
   stream,
@@ -180,7 +180,10 @@ export function describeError(error: unknown, depth = 0): LogFields {
 }
 
 /** Writes at most one line a second, with how many there were since the last: who causes them must not fill the disk. */
-export function seldom(write: (fields: LogFields) => void, monotonicNow: () => number): (fields: LogFields) => void {
+export function rateLimited(
+  write: (fields: LogFields) => void,
+  monotonicNow: () => number,
+): (fields: LogFields) => void {
   let writtenAt = Number.NEGATIVE_INFINITY
   let times = 0
   return fields => {

@@ -1,6 +1,6 @@
 // The log of a service's process: on stdout, and what is for an auditor in a file of its own, too.
 import type { Writable } from 'node:stream'
-import { type Log, type LogLevel, openLog } from './log.ts'
+import { createLog, type Log, type LogLevel } from './log.ts'
 import { flushOutput, openOutput } from './output.ts'
 import type { SecurityFileOptions } from './securityFile.ts'
 
@@ -20,7 +20,7 @@ export function createServiceLog(service: string, stdout: NodeJS.WriteStream & {
       // What rotates files is not loaded where there is none.
       const securityStream = securityLog && (await (await import('./securityFile.ts')).openSecurityFile(securityLog))
       if (securityStream) outputs.push(securityStream)
-      return openLog({ service, level: logLevel, stream, securityStream })
+      return createLog({ service, level: logLevel, stream, securityStream })
     },
 
     /** Resolves once everything is written that was logged before, or cannot be within two seconds. */

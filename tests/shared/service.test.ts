@@ -9,9 +9,9 @@ import type { LogLine } from '../support/servers.ts'
 const script = (fault: string) => `
   import { setTimeout as sleep } from 'node:timers/promises'
   import { createListener } from './shared/http/listener.ts'
-  import { openLog } from './shared/log/log.ts'
+  import { createLog } from './shared/log/log.ts'
   import { runService } from './shared/service.ts'
-  const log = openLog({ service: 'test', level: 'info', stream: process.stdout })
+  const log = createLog({ service: 'test', level: 'info', stream: process.stdout })
   const monotonicNow = () => performance.now()
   const slow = async ctx => {
     ${fault}

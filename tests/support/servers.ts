@@ -7,7 +7,7 @@ import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/openapi.ts'
 import type { Environment } from '../../shared/config/config.ts'
-import { openLog } from '../../shared/log/log.ts'
+import { createLog } from '../../shared/log/log.ts'
 import type { Service } from '../../shared/service.ts'
 import { searchLog } from './canaries.ts'
 import { checkAnswers } from './conformance.ts'
@@ -55,7 +55,7 @@ export function collectLog(service: string, securityStream: Writable | null = nu
       done()
     },
   })
-  return { log: openLog({ service, level: 'debug', stream, securityStream }), lines }
+  return { log: createLog({ service, level: 'debug', stream, securityStream }), lines }
 }
 
 /** A clock that stands still until it is told otherwise. */

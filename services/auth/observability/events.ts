@@ -1,6 +1,6 @@
 // The union of all events that Auth emits, and how they are logged: at which level, under which name, and whether they
 // belong to the security log.
-import { type Log, type LogFields, type LogLevel, seldom } from '../../../shared/log/log.ts'
+import { type Log, type LogFields, type LogLevel, rateLimited } from '../../../shared/log/log.ts'
 import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
 import type { SweepEvent } from '../tokens/sweeper.ts'
@@ -65,7 +65,7 @@ function lineFor(event: AuthEvent): Line | null {
 export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEvent) => void {
   // A client that is over a limit may keep sending requests, and must not fill the disk.
   const limited = new Map<string, (fields: LogFields) => void>()
-  const logLimited = () => seldom(fields => log.warn('rate_limited', fields), monotonicNow)
+  const logLimited = () => rateLimited(fields => log.warn('rate_limited', fields), monotonicNow)
 
   return event => {
     if (event.type === 'slid') return log.debug('token_slid', event) // one per request, so skip the work below

@@ -62,7 +62,7 @@ describe('the configuration', () => {
       logLevel: 'info',
       securityLog: null,
       accessLog: 'all',
-      edge: {
+      accessPolicy: {
         trustedProxies: 0,
         allowedAddresses: [],
         deniedAddresses: [],
@@ -87,7 +87,7 @@ describe('the configuration', () => {
       logLevel: 'info',
       securityLog: null,
       accessLog: 'all',
-      edge: {
+      accessPolicy: {
         trustedProxies: 0,
         allowedAddresses: [],
         deniedAddresses: [],

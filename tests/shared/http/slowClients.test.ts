@@ -16,7 +16,7 @@ import { collectLog } from '../../support/servers.ts'
 import { cleanUp, runStartServer } from '../../support/startServer.ts'
 import { until } from '../../support/until.ts'
 
-const patience = { headersMs: 300, requestMs: 500, checkEveryMs: 50, stalledMs: 400 }
+const timeouts = { headersTimeoutMs: 300, requestTimeoutMs: 500, checkIntervalMs: 50, stalledTimeoutMs: 400 }
 const idleConnections = 10_000
 const nowhere = 'http://127.0.0.1:1'
 const getHealth = 'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'
@@ -114,7 +114,7 @@ describe('a slow client', () => {
         log,
         accessLog: 'off',
         monotonicNow: () => performance.now(),
-        patience,
+        timeouts,
         ...options,
       },
     )
@@ -132,7 +132,7 @@ describe('a slow client', () => {
   after(() => Promise.all(listeners.map(listener => listener.close({ lameDuckMs: 0, drainMs: 0 }))))
 
   const cutAfter = (least: number, ms: number) =>
-    expect(ms).to.be.within(least - 60, least + patience.checkEveryMs + busyMachineMs)
+    expect(ms).to.be.within(least - 60, least + timeouts.checkIntervalMs + busyMachineMs)
 
   it('that drips its headers is answered 408 and cut, while others are served', async () => {
     const drip = `GET /health HTTP/1.1\r\nHost: a\r\n${'X-A: b\r\n'.repeat(1000)}`
@@ -143,7 +143,7 @@ describe('a slow client', () => {
     await sleep(100)
     expect(await medianTime(url)).to.be.below(100)
     for (const { ms, text } of await Promise.all(ends)) {
-      cutAfter(patience.headersMs, ms)
+      cutAfter(timeouts.headersTimeoutMs, ms)
       expect(parseAnswer(text).status).to.equal(408)
       expect(JSON.parse(parseAnswer(text).body)).to.include({ error: 'invalid_request' })
     }
@@ -151,7 +151,7 @@ describe('a slow client', () => {
 
   it('that sends nothing is cut', async () => {
     const startedAt = performance.now()
-    cutAfter(patience.headersMs, (await endOf(await open(url), { startedAt })).ms)
+    cutAfter(timeouts.headersTimeoutMs, (await endOf(await open(url), { startedAt })).ms)
   })
 
   it('that drips the headers of a second request is cut as at its first', async () => {
@@ -160,7 +160,7 @@ describe('a slow client', () => {
     await once(socket, 'data')
     await sleep(200)
     const { ms, text } = await endOf(socket, { drip: getHealth.repeat(2).slice(0, -4), everyMs: 60 })
-    cutAfter(patience.headersMs, ms)
+    cutAfter(timeouts.headersTimeoutMs, ms)
     expect(parseAnswer(text).status).to.equal(408)
   })
 
@@ -178,7 +178,7 @@ describe('a slow client', () => {
       })
       await sleep(100)
       expect(await medianTime(url)).to.be.below(100)
-      for (const { ms } of await Promise.all(ends)) cutAfter(patience.requestMs, ms)
+      for (const { ms } of await Promise.all(ends)) cutAfter(timeouts.requestTimeoutMs, ms)
     })
   }
 
@@ -186,7 +186,7 @@ describe('a slow client', () => {
     const startedAt = performance.now()
     const socket = await open(url)
     socket.write('POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n')
-    cutAfter(patience.stalledMs, (await endOf(socket, { startedAt })).ms)
+    cutAfter(timeouts.stalledTimeoutMs, (await endOf(socket, { startedAt })).ms)
   })
 
   it('that does not read its answer is cut', async () => {
@@ -195,12 +195,15 @@ describe('a slow client', () => {
     const startedAt = performance.now()
     socket.write('GET /much HTTP/1.1\r\nHost: a\r\n\r\n')
     await muchClosed.promise
-    // Later than `stalledMs`: the kernel's buffers fill first, in steps on a busy machine, and each step counts as progress.
-    cutAfter(patience.stalledMs, performance.now() - startedAt)
+    // Later than `stalledTimeoutMs`: the kernel's buffers fill first, in steps on a busy machine, and each step counts as progress.
+    cutAfter(timeouts.stalledTimeoutMs, performance.now() - startedAt)
   })
 
   it('that does not read is cut before those of other networks, where too much is held for answers', async () => {
-    const strict = await listen({ maxUnreadBytes: 4 * 1024 * 1024, patience: { ...patience, stalledMs: 60_000 } })
+    const strict = await listen({
+      maxUnreadBytes: 4 * 1024 * 1024,
+      timeouts: { ...timeouts, stalledTimeoutMs: 60_000 },
+    })
     const { hostname, port } = new URL(strict)
     async function openDeaf(localAddress: string): Promise<Socket> {
       const socket = connect({ host: hostname, port: Number(port), localAddress }).on('error', () => {})
@@ -246,7 +249,7 @@ describe('a slow client', () => {
       const startedAt = performance.now()
       const socket = await open(tlsUrl)
       socket.write(bytes)
-      cutAfter(patience.headersMs, (await endOf(socket, { startedAt })).ms)
+      cutAfter(timeouts.headersTimeoutMs, (await endOf(socket, { startedAt })).ms)
     }
   })
 })

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { AppError } from '../../../shared/http/errors.ts'
 import { createListener } from '../../../shared/http/listener.ts'
-import { describeError, type LogFields, openLog } from '../../../shared/log/log.ts'
+import { createLog, describeError, type LogFields } from '../../../shared/log/log.ts'
 import { sendRaw } from '../../support/raw.ts'
 import { collectLog, demo, post } from '../../support/servers.ts'
 
@@ -25,7 +25,7 @@ function openText(level: 'info' | 'debug' = 'info') {
       done()
     },
   })
-  return { log: openLog({ service: 'auth', level, stream }), text: () => chunks.join('') }
+  return { log: createLog({ service: 'auth', level, stream }), text: () => chunks.join('') }
 }
 
 /** The one line that `event` with `fields` becomes. */
@@ -219,8 +219,8 @@ describe('the log', () => {
     it('takes nothing with it, says so once on stderr and keeps nothing', async () => {
       // 100 000 lines of 1 KB do not fit in 64 MB, should they be kept.
       const script = `
-        import { openLog } from './shared/log/log.ts'
-        const log = openLog({ service: 'child', level: 'info', stream: process.stdout })
+        import { createLog } from './shared/log/log.ts'
+        const log = createLog({ service: 'child', level: 'info', stream: process.stdout })
         process.once('message', async () => {
           for (let i = 0; i < 100_000; i++) {
             log.info('something happened', { i, text: String(i).padEnd(1000, 'a'), error: new Error('an error') })
@@ -261,7 +261,7 @@ describe('the log', () => {
       const closed = once(stream, 'close').catch(() => {})
       const complaints: string[] = []
       const complain = (sentence: string) => void complaints.push(sentence)
-      const log = openLog({ service: 'auth', level: 'info', stream, complain })
+      const log = createLog({ service: 'auth', level: 'info', stream, complain })
       log.info('something happened')
       await closed
       for (let i = 0; i < 10; i++) log.info('something happened')
@@ -419,9 +419,9 @@ describe('the log of both services', () => {
   it('holds up nobody either where another process that has inherited its pipe makes that wait', async () => {
     const script = `
       import { spawnSync } from 'node:child_process'
-      import { openLog } from './shared/log/log.ts'
+      import { createLog } from './shared/log/log.ts'
       import { openOutput } from './shared/log/output.ts'
-      const log = openLog({ service: 'child', level: 'info', stream: openOutput(process.stdout) })
+      const log = createLog({ service: 'child', level: 'info', stream: openOutput(process.stdout) })
       log.info('something happened')
       spawnSync('true', { stdio: 'inherit' }) // libuv takes O_NONBLOCK from what is inherited
       for (let i = 0; i < 100; i++) log.info('something happened', { text: 'a'.repeat(2000) })

@@ -18,7 +18,7 @@ import { expect } from 'chai'
 import { type AuthEvent, logEvents } from '../../../services/auth/observability/events.ts'
 import { asCaller } from '../../../services/auth/observability/requestContext.ts'
 import { type DependencyEvent, watched, watchedMails } from '../../../services/auth/observability/storeHealth.ts'
-import { openLog } from '../../../shared/log/log.ts'
+import { createLog } from '../../../shared/log/log.ts'
 import { flushOutput } from '../../../shared/log/output.ts'
 import { openSecurityFile } from '../../../shared/log/securityFile.ts'
 import { closeMailServers, type MailServer, startMailServer } from '../../support/mailServer.ts'
@@ -331,7 +331,7 @@ describe('a line of the security log', () => {
   it('lets no member of an event or of a caller stand for its level, time or channel, and caps each', () => {
     const chunks: string[] = []
     const stream = into(chunks)
-    const tell = logEvents(openLog({ service: 'auth', level: 'info', stream }), () => 0)
+    const tell = logEvents(createLog({ service: 'auth', level: 'info', stream }), () => 0)
     for (const text of [...naughty, 'a'.repeat(100_000)]) {
       chunks.length = 0
       const caller = { requestId: text, address: text, ...spoof }
@@ -351,7 +351,7 @@ describe('a line of the security log', () => {
 
   it('reaches the file whatever LOG_LEVEL is', () => {
     const [all, security]: [string[], string[]] = [[], []]
-    const log = openLog({ service: 'auth', level: 'error', stream: into(all), securityStream: into(security) })
+    const log = createLog({ service: 'auth', level: 'error', stream: into(all), securityStream: into(security) })
     log.info('login_succeeded', { channel: 'security' })
     log.error('something happened')
     expect(all.map(line => JSON.parse(line).event)).to.deep.equal(['something happened'])
@@ -518,11 +518,11 @@ describe('the file of the security log', () => {
   it('on a full disk holds up nobody and keeps a few MB; the rest is counted, and told once there is room', async () => {
     const path = fresh()
     const script = `
-      import { openLog } from './shared/log/log.ts'
+      import { createLog } from './shared/log/log.ts'
       import { flushOutput } from './shared/log/output.ts'
       import { openSecurityFile } from './shared/log/securityFile.ts'
       const securityStream = await openSecurityFile({ path: process.argv[1], maxBytes: 100_000_000, keepDays: 1 })
-      const log = openLog({ service: 'child', level: 'error', stream: process.stdout, securityStream })
+      const log = createLog({ service: 'child', level: 'error', stream: process.stdout, securityStream })
       const text = 'a'.repeat(900)
       for (let i = 0; i < 50_000; i++) {
         log.info('something happened', { channel: 'security', i, text })
