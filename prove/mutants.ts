@@ -25,7 +25,8 @@ interface Mutant {
 }
 
 const tokens = 'services/auth/tokens/tokens.ts'
-const users = 'services/auth/users/users.ts'
+const credentials = 'services/auth/users/credentials.ts'
+const credentialVersions = 'services/auth/users/credentialVersions.ts'
 const authClient = 'packages/client/authClient.ts'
 
 const mutants: Mutant[] = [
@@ -135,7 +136,7 @@ const mutants: Mutant[] = [
   {
     name: 'a new password ends no session',
     rule: 'ended token',
-    file: users,
+    file: credentialVersions,
     find: 'await endTokens(id, credentialVersion, isOnly ? keep : null)',
     replace: '',
     storeName: 'postgres',
@@ -143,9 +144,9 @@ const mutants: Mutant[] = [
   {
     name: 'the old password goes on to open',
     rule: 'old password',
-    file: users,
-    find: 'const changes = { passwordHash, confirmedAt,',
-    replace: 'const changes = { confirmedAt,',
+    file: credentials,
+    find: 'raise(user, { passwordHash, confirmedAt })',
+    replace: 'raise(user, { confirmedAt })',
     storeName: 'memory',
   },
   {

@@ -31,7 +31,7 @@ const areas: Record<string, Area> = {
     tests: ['stores', 'memoryIndex', 'snapshot'],
   },
   users: {
-    sources: ['services/auth/users/{users,passwords,passwordRules}.ts'],
+    sources: ['services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules}.ts'],
     tests: ['passwordRules', 'passwords', 'users'],
   },
   defence: {

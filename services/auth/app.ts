@@ -40,7 +40,8 @@ import { openSharedCounters, openTokenStore, openUserStore } from './stores/inde
 import type { TokenStore } from './stores/ports.ts'
 import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import { createSweeper } from './tokens/sweeper.ts'
-import { createTokens, type Tokens } from './tokens/tokens.ts'
+import { createTokens } from './tokens/tokens.ts'
+import { createDirectory } from './users/directory.ts'
 import { createLinks } from './users/links.ts'
 import { type Mailer, openSmtpMailer } from './users/mail.ts'
 import { loadDictionary } from './users/passwordStrength.ts'
@@ -87,8 +88,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   loadDictionary() // on this thread, while a worker computes its first hash
   const passwords = await opening
   const { passwordRules: rules, addressesOnly, hasMail, publicUrl } = config
-  const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
-  const users = createUsers({ store: userStore, passwords, rules, addressesOnly, endTokens, now, observe })
+  const directory = createDirectory({ store: userStore, now, observe })
   if (config.demoUser) await addDemoUser(config.demoUser)
   const tokenStore = watched(timed(await openStoreOfTokens(), 'tokens', registry), 'token store', watch)
   const { ttlMs, absoluteTtlMs, tokenLimits: limits } = config
@@ -97,6 +97,8 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const openTokens = (format: TokenFormat) =>
     createTokens({ store: tokenStore, format, now, ttlMs, absoluteTtlMs, limits, observe })
   const tokens = openTokens(format)
+  const endTokens = tokens.endUser
+  const users = createUsers({ store: userStore, passwords, rules, addressesOnly, endTokens, now, observe })
   const sweeper = createSweeper({ store: tokenStore, intervalMs: config.sweepIntervalMs, now, monotonicNow, observe })
   const sharedCounters = await openSharedCounters(config.tokenStoreUrl)
   const openCounter = openCounters({
@@ -246,7 +248,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   async function openStoreOfTokens(): Promise<TokenStore> {
     if (config.snapshotFile === null) return openTokenStore(config.tokenStoreUrl, warn)
     const { openSnapshotStore } = await import('./stores/memory/snapshot.ts')
-    const versionOf = async (id: string) => (await users.find(id))?.credentialVersion ?? null
+    const versionOf = async (id: string) => (await directory.find(id))?.credentialVersion ?? null
     const { snapshotFile: file, adminKey: key } = config
     const { store, restored } = await openSnapshotStore({ file, key, versionOf, now })
     if (restored) log.info('tokens_restored', restored)
@@ -254,12 +256,12 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   }
 
   async function addDemoUser({ username, password }: Credentials): Promise<void> {
-    if ((await users.findByUsername(username)) !== null) return
-    const passwordHash = await users.hash({ username, password }, localClient)
+    if ((await directory.findByUsername(username)) !== null) return
+    const passwordHash = await passwords.hash(password, { ...localClient, account: username })
     // If tokens outlive the process, an earlier demo user with this id may have left a floor; seconds since the epoch
     // are above it. A snapshot stores no floors, so there the version starts at 1.
     const credentialVersion = config.snapshotFile === null ? Math.floor(now() / 1000) : 1
-    await users.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })
+    await directory.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })
   }
 
   function openMailer(): Mailer | null {

@@ -1,10 +1,11 @@
 // What is done by a link in a mail: confirm an address, reset a password. Hides that a link is a single-use token with a
 // purpose, and that everything that depends on whether an account exists happens after the answer.
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import { hasPassword } from './directory.ts'
 import type { Mail, Mailer } from './mail.ts'
 import type { Client } from './passwords.ts'
 import { isAddress } from './usernames.ts'
-import { type Credentials, hasPassword, type UserRecord, type Users } from './users.ts'
+import type { Credentials, UserRecord, Users } from './users.ts'
 
 export type LinkEvent = { type: 'link_not_sent'; userId: string | null; cause: unknown }
 

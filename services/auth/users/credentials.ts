@@ -1,0 +1,215 @@
+// Verifies, changes and resets passwords. Hides that an unknown user costs a hash too, and that a change that was
+// interrupted is completed when the client repeats the request.
+import { AppError } from '../../../shared/http/errors.ts'
+import type { UserRecord, UserStore } from '../stores/ports.ts'
+import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
+import { ask, type Directory } from './directory.ts'
+import { type PasswordRules, whyNotPassword } from './passwordRules.ts'
+import type { Client, HashOwner, Passwords } from './passwords.ts'
+import { normalise, whyNotUsername } from './usernames.ts'
+
+/** Carries user ids, never what was typed: people type their password into the wrong field. */
+export type CredentialEvent =
+  | { type: 'login_succeeded'; userId: string }
+  | { type: 'login_failed'; userId: string | null; reason: LoginFailure }
+  | { type: 'password_changed'; userId: string; proof: 'password' | 'reset_token' }
+  | { type: 'password_refused'; userId: string }
+
+type LoginFailure = 'unknown_user' | 'wrong_password' | 'unconfirmed' | 'disabled'
+
+export interface Credentials {
+  username: string
+  password: string
+}
+
+export interface PasswordOperationsOptions {
+  store: UserStore
+  directory: Directory
+  versions: CredentialVersions
+  passwords: Passwords
+  rules: PasswordRules
+  /** Whether usernames must be e-mail addresses. */
+  addressesOnly: boolean
+  /** Epoch milliseconds. */
+  now: () => number
+  observe: (event: CredentialEvent) => void
+}
+
+export interface PasswordOperations {
+  /** Throws what is wrong as `invalid_request`. */
+  requireGoodUsername(username: string): void
+
+  /** Throws what is wrong with a username or a password that is being chosen, as `invalid_request`. */
+  requireGoodCredentials(credentials: Credentials): void
+
+  /** The hash to pass to `insert`. */
+  hash(credentials: Credentials, client: Client): Promise<string>
+
+  /** Null for a wrong password and for every user who cannot log in, after the same work. */
+  verify(credentials: Credentials, client: Client): Promise<UserRecord | null>
+
+  /** The work of `verify` without its result, for an attempt that is refused whatever the password is. */
+  spend(credentials: Credentials, client: Client): Promise<void>
+
+  /**
+   * Ends every token of the user except the one with the id `keep`. Null if `currentPassword` is wrong. If this rejects with
+   * `unavailable`, the password may have been changed already; repeating the call completes the change, and then ends
+   * `keep` too.
+   */
+  changePassword(
+    id: string,
+    change: { currentPassword: string; password: string },
+    keep: string,
+    client: Client,
+  ): Promise<UserRecord | null>
+
+  /**
+   * For the holder of a token that was issued for this under `credentialVersion`. False if the credentials have changed
+   * since. Rejects like `changePassword`.
+   */
+  resetPassword(user: { id: string; credentialVersion: number }, password: string, client: Client): Promise<boolean>
+
+  /** False if `currentPassword` is wrong. If this rejects with `unavailable`, repeating the call completes it. */
+  removeOwn(id: string, currentPassword: string, client: Client): Promise<boolean>
+}
+
+export function createPasswordOperations({
+  store,
+  directory,
+  versions,
+  passwords,
+  rules,
+  addressesOnly,
+  now,
+  observe,
+}: PasswordOperationsOptions): PasswordOperations {
+  function requireGoodUsername(username: string): void {
+    const problem = whyNotUsername(username, { addressesOnly })
+    if (problem !== null) throw new AppError('invalid_request', `username: ${problem}`)
+  }
+
+  function requireGoodPassword(password: string, username: string): void {
+    const problem = whyNotPassword(password, username, rules)
+    if (problem !== null) throw new AppError('invalid_request', `password: ${problem}`)
+  }
+
+  /** Null if the credentials have changed since `user` was read. */
+  async function replacePassword(
+    user: UserRecord,
+    password: string,
+    { proof, keep }: { proof: 'password' | 'reset_token'; keep: string | null },
+    client: Client,
+  ): Promise<UserRecord | null> {
+    const passwordHash = await passwords.hash(password, ownerOf(user, client))
+    // The user has proved to be the owner: by the old password, or by a link that was sent to the address.
+    const confirmedAt = user.confirmedAt ?? now()
+    const changed = await versions.raise(user, { passwordHash, confirmedAt })
+    if (changed === null) return null
+    observe({ type: 'password_changed', userId: user.id, proof })
+    await versions.finish(changed, keep)
+    return changed
+  }
+
+  /** Whether this repeats a change that was written but whose tokens have not ended yet. */
+  async function isSameChange(user: UserRecord, password: string, client: Client): Promise<boolean> {
+    return isUnfinished(user) && (await passwords.verify(password, user.passwordHash, ownerOf(user, client)))
+  }
+
+  /** If this fails, the next log-in tries again. It goes on when the client disconnects. */
+  async function rehash(user: UserRecord, password: string, { address }: Client): Promise<void> {
+    try {
+      const passwordHash = await passwords.hash(password, ownerOf(user, { address }))
+      await store.update(user.id, user.credentialVersion, { passwordHash })
+    } catch {
+      // The queue is full or the store is unavailable. The old hash remains valid.
+    }
+  }
+
+  return {
+    requireGoodUsername,
+
+    requireGoodCredentials({ username, password }) {
+      requireGoodUsername(username)
+      requireGoodPassword(password, normalise(username))
+    },
+
+    hash: ({ username, password }, client) => passwords.hash(password, ownerOf({ username }, client)),
+
+    async verify({ username, password }, client) {
+      const user = await directory.findByUsername(username)
+      const matches = await passwords.verify(password, user?.passwordHash ?? null, ownerOf({ username }, client))
+      const reason = whyNotLogIn(user, matches)
+      if (user === null || reason !== null) {
+        observe({ type: 'login_failed', userId: user?.id ?? null, reason: reason ?? 'unknown_user' })
+        return null
+      }
+      observe({ type: 'login_succeeded', userId: user.id })
+      if (passwords.isOutdated(user.passwordHash)) void rehash(user, password, client)
+      return user
+    },
+
+    async spend({ username, password }, client) {
+      await directory.findByUsername(username)
+      await passwords.verify(password, null, ownerOf({ username }, client))
+    },
+
+    async changePassword(id, { currentPassword, password }, keep, client) {
+      const user = await directory.find(id)
+      if (user === null) return null
+      requireGoodPassword(password, user.username)
+      if (!(await passwords.verify(currentPassword, user.passwordHash, ownerOf(user, client)))) {
+        if (await isSameChange(user, password, client)) {
+          await versions.finish(user, null) // what was interrupted may be an end of all sessions instead
+          return user
+        }
+        observe({ type: 'password_refused', userId: id })
+        return null
+      }
+      const changed = await replacePassword(user, password, { proof: 'password', keep }, client)
+      if (changed === null) throw changedMeanwhile()
+      return changed
+    },
+
+    async resetPassword({ id, credentialVersion }, password, client) {
+      const user = await directory.find(id)
+      if (user === null) return false
+      requireGoodPassword(password, user.username)
+      if (user.credentialVersion === credentialVersion) {
+        return (await replacePassword(user, password, { proof: 'reset_token', keep: null }, client)) !== null
+      }
+      if (!(await isSameChange(user, password, client))) return false
+      await versions.finish(user, null)
+      return true
+    },
+
+    async removeOwn(id, currentPassword, client) {
+      const user = await ask(store.findById(id)) // also one whose deletion was interrupted
+      const owner = ownerOf({ username: user?.username ?? id }, client)
+      const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, owner)
+      if (user === null || !matches) {
+        observe({ type: 'password_refused', userId: id })
+        return false
+      }
+      const removed = await versions.raise(user, { deletedAt: now() })
+      if (removed === null) throw changedMeanwhile()
+      await versions.finish(removed, null)
+      return true
+    },
+  }
+}
+
+/** Hashing for this username counts for its account, whether the account exists or not. */
+function ownerOf({ username }: Pick<UserRecord, 'username'>, client: Client): HashOwner {
+  return { ...client, account: normalise(username) }
+}
+
+function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
+  if (user === null) return 'unknown_user'
+  if (!matches) return 'wrong_password'
+  if (user.disabledAt !== null) return 'disabled'
+  return user.confirmedAt === null ? 'unconfirmed' : null
+}
+
+function changedMeanwhile(): AppError {
+  return new AppError('conflict', 'The account was changed at this moment by another request.')
+}

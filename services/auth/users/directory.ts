@@ -1,0 +1,104 @@
+// Finds, lists and inserts users. Hides how usernames are compared, and that a user who is being deleted cannot be found.
+import { randomUUID } from 'node:crypto'
+import { orUnavailable } from '../../../shared/http/errors.ts'
+import type { UserRecord, UserStore } from '../stores/ports.ts'
+import { namesToLookUp, normalise } from './usernames.ts'
+
+export type { UserRecord }
+
+export type DirectoryEvent = { type: 'user_registered'; userId: string }
+
+export interface NewUser {
+  username: string
+  /** The result of `Passwords.hash`, `noPassword`, or a bare bcrypt hash. */
+  passwordHash: string
+}
+
+export interface InsertOptions {
+  /** Whether the address counts as confirmed, so that the user can log in at once. */
+  confirmed?: boolean
+  /** For a user who must have the same id after a restart; random by default. */
+  id?: string
+  /** With `id`: above every version that an earlier user of this id had. */
+  credentialVersion?: number
+}
+
+export interface Directory {
+  /** Null if there is no such user, or the user is being deleted. */
+  find(id: string): Promise<UserRecord | null>
+
+  /** Like `find`, by a username as it was typed. */
+  findByUsername(username: string): Promise<UserRecord | null>
+
+  /** At most `limit` users with an id after `afterId`, ordered by id; null starts at the first. Includes users being deleted. */
+  list(afterId: string | null, limit: number): Promise<UserRecord[]>
+
+  /** Like `list`, restricted to usernames that begin with `prefix`. */
+  search(prefix: string, afterId: string | null, limit: number): Promise<UserRecord[]>
+
+  /** Null if the username is taken. The caller has checked the username and the password against the rules. */
+  insert(user: NewUser, options?: InsertOptions): Promise<UserRecord | null>
+}
+
+export interface DirectoryOptions {
+  store: UserStore
+  /** Epoch milliseconds. */
+  now: () => number
+  observe: (event: DirectoryEvent) => void
+}
+
+/** In place of a hash: no password matches it, and verifying one takes as long as for any other user. */
+export const noPassword = ''
+
+/** Every function rejects with `unavailable` if the store does not answer. */
+export function createDirectory({ store, now, observe }: DirectoryOptions): Directory {
+  /** Includes users being deleted. */
+  async function findStored(username: string): Promise<UserRecord | null> {
+    for (const name of namesToLookUp(username)) {
+      const user = await ask(store.findByUsername(name))
+      if (user !== null) return user
+    }
+    return null
+  }
+
+  return {
+    find: async id => unlessDeleted(await ask(store.findById(id))),
+    findByUsername: async username => unlessDeleted(await findStored(username)),
+    list: (afterId, limit) => ask(store.list(afterId, limit)),
+    search: (prefix, afterId, limit) => ask(store.search(normalise(prefix), afterId, limit)),
+
+    async insert({ username, passwordHash }, { confirmed = true, id = randomUUID(), credentialVersion = 1 } = {}) {
+      const createdAt = now()
+      const user: UserRecord = {
+        id,
+        username: normalise(username),
+        passwordHash,
+        credentialVersion,
+        endedVersion: credentialVersion,
+        createdAt,
+        confirmedAt: confirmed ? createdAt : null,
+        disabledAt: null,
+        deletedAt: null,
+      }
+      // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.
+      const isTaken = namesToLookUp(username).length > 1 && (await findStored(username)) !== null
+      if (isTaken || !(await ask(store.insert(user)))) return null
+      observe({ type: 'user_registered', userId: id })
+      return user
+    },
+  }
+}
+
+/** Whether the user has a password at all; if not, a link has to set one first. */
+export function hasPassword({ passwordHash }: UserRecord): boolean {
+  return passwordHash.length > 0
+}
+
+/** Rejects with `unavailable` if the user store does. */
+export function ask<T>(answer: Promise<T>): Promise<T> {
+  return orUnavailable(answer, 'The user store could not be asked.')
+}
+
+function unlessDeleted(user: UserRecord | null): UserRecord | null {
+  return user?.deletedAt === null ? user : null
+}
