@@ -2,8 +2,8 @@
 // tokens, come back with dead tokens and old passwords, and let sessions nearly expire. Hides what they choose next.
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { adminKey, serviceKey } from '../tests/support/credentials.ts'
 import type { Random } from '../tests/support/random.ts'
-import { adminKey, serviceKey } from '../tests/support/servers.ts'
 import { ttlSeconds } from './pair.ts'
 import type { Answer, Recorder, Token, User } from './recorder.ts'
 

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServiceMessage } from '../shared/service.ts'
 import { searchLog } from '../tests/support/canaries.ts'
+import { adminKey, serviceKey } from '../tests/support/credentials.ts'
 import { type Line, startLine } from '../tests/support/line.ts'
 import { binaries, type Cluster, startCluster as startPostgres } from '../tests/support/postgres.ts'
 import { hasRedis, type RedisServer, startRedis } from '../tests/support/redis.ts'
-import { adminKey, serviceKey } from '../tests/support/servers.ts'
 import { wideLimits } from '../tests/support/throttles.ts'
 
 export const storeNames = ['memory', 'sqlite', 'postgres', 'redis'] as const

@@ -1,7 +1,7 @@
 // Requests that are lost while ./startServer replaces its processes one by one (SIGHUP) or ends them all (SIGTERM): counted.
 // Hides what counts as lost: whatever was accepted and is not answered 200.
 import { Agent } from 'undici'
-import { logIn } from '../tests/support/servers.ts'
+import { logIn } from '../tests/support/factories.ts'
 import { runStartServer } from '../tests/support/startServer.ts'
 import { freshPlace, schemesHere } from '../tests/support/stores.ts'
 import { until } from '../tests/support/until.ts'

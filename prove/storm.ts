@@ -1,7 +1,7 @@
 // Log-in storms: what they do to validations, how long the queue of hashes gets, and whether who goes away leaves it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent } from 'undici'
-import { demo, serviceKey } from '../tests/support/servers.ts'
+import { demo, serviceKey } from '../tests/support/credentials.ts'
 import { startPair } from './pair.ts'
 
 export interface StormResult {

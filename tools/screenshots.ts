@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Browser, Page } from 'playwright-core'
 import { readArguments } from '../commands/arguments.ts'
 import { hasBrowser, openBrowser } from '../tests/support/browser.ts'
-import { adminKey, ask, logIn } from '../tests/support/servers.ts'
+import { ask } from '../tests/support/client.ts'
+import { adminKey } from '../tests/support/credentials.ts'
+import { logIn } from '../tests/support/factories.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../tests/support/startServer.ts'
 
 const usage = `Usage: npm run screenshots

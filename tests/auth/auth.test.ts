@@ -1,6 +1,10 @@
 // Auth over HTTP: what its routes promise to those who use them well.
 import { expect } from 'chai'
-import { closeServers, createClock, demo, logIn, post, startAuth, validate } from '../support/servers.ts'
+import { post } from '../support/client.ts'
+import { createClock } from '../support/clock.ts'
+import { demo } from '../support/credentials.ts'
+import { logIn, validate } from '../support/factories.ts'
+import { closeServers, startAuth } from '../support/servers.ts'
 import { until } from '../support/until.ts'
 
 const ttlMs = 30_000
@@ -13,7 +17,7 @@ describe('Auth', () => {
   })
   after(closeServers)
 
-  const verdictOn = async (token: string) => (await validate(auth.internalUrl, { token })).json()
+  const verdictOn = async (token: string) => (await validate(auth.internalUrl, { token })).body
   const logOut = (token: string) =>
     fetch(`${auth.url}/logout`, { method: 'POST', headers: { authorization: `Bearer ${token}` } })
 
@@ -21,8 +25,8 @@ describe('Auth', () => {
     it('answers a token, its type and its two ends', async () => {
       const answer = await post(`${auth.url}/login`, demo)
       expect(answer.status).to.equal(200)
-      const body = (await answer.json()) as { token: string }
-      expect(body.token).to.match(/^lk_[0-9A-Za-z]{63}$/)
+      const { body } = answer
+      expect(body['token']).to.match(/^lk_[0-9A-Za-z]{63}$/)
       expect(body).to.deep.equal({
         token: body.token,
         tokenType: 'Bearer',
@@ -52,7 +56,7 @@ describe('Auth', () => {
         attempts.map(async attempt => {
           const answer = await post(`${auth.url}/login`, attempt, { 'x-request-id': requestId })
           const headers = Object.fromEntries([...answer.headers].filter(([name]) => name !== 'date'))
-          return { status: answer.status, headers, text: await answer.text() }
+          return { status: answer.status, headers, text: answer.text }
         }),
       )
       expect(answers[0]?.status).to.equal(401)
@@ -139,14 +143,15 @@ describe('Auth', () => {
 
     it('answers many in their order', async () => {
       const [first, second] = [await logIn(auth.url), await logIn(auth.url)]
-      const answer = await validate(auth.internalUrl, { tokens: [first, 'junk', second, first] })
-      const { verdicts } = (await answer.json()) as { verdicts: { authenticated: boolean; refreshCount?: number }[] }
+      const tokens = [first, 'junk', second, first]
+      const { verdicts } = (await validate<{ verdicts: { refreshCount?: number }[] }>(auth.internalUrl, { tokens }))
+        .body
       expect(verdicts.map(({ refreshCount }) => refreshCount ?? 0)).to.deep.equal([1, 0, 1, 2])
     })
 
     it('answers at most 1 KB per token', async () => {
       const tokens = Array(256).fill(await logIn(auth.url))
-      const text = await (await validate(auth.internalUrl, { tokens })).text()
+      const { text } = await validate(auth.internalUrl, { tokens })
       expect(text.length / 256).to.be.below(1024)
     })
   })

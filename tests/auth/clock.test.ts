@@ -1,7 +1,8 @@
 // The clock of Auth while the clock of the machine is set.
 import { expect } from 'chai'
 import { steadyClock } from '../../services/auth/clock.ts'
-import { closeServers, logIn, startAuth, validate } from '../support/servers.ts'
+import { logIn, validate } from '../support/factories.ts'
+import { closeServers, startAuth } from '../support/servers.ts'
 
 const start = 1_800_000_000_000
 const hour = 3_600_000
@@ -65,7 +66,7 @@ describe('the clock of Auth', () => {
     const machine = createMachine()
     const { url, internalUrl } = await startAuth({ now: steadyClock(machine.wallNow, machine.monotonicNow) })
     const [dead, idle] = [await logIn(url), await logIn(url)]
-    const verdictOn = async (token: string) => (await validate(internalUrl, { token })).json()
+    const verdictOn = async (token: string) => (await validate(internalUrl, { token })).body
     machine.pass(20_000)
     await verdictOn(idle)
     machine.pass(10_000)

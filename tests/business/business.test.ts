@@ -7,6 +7,9 @@ import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import { type AuthClientOptions, openAuthClient } from '../../packages/client/authClient.ts'
 import { TokenError } from '../../packages/client/errors.ts'
+import { createClock } from '../support/clock.ts'
+import { serviceKey } from '../support/credentials.ts'
+import { logIn } from '../support/factories.ts'
 import {
   admissionOf,
   type Behaviour,
@@ -19,16 +22,9 @@ import {
   pour,
   startFakeAuth,
 } from '../support/fakeAuth.ts'
+import { collectLog } from '../support/log.ts'
 import { sendRaw } from '../support/raw.ts'
-import {
-  closeServers,
-  collectLog,
-  createClock,
-  logIn,
-  serviceKey,
-  startAuth,
-  startBusiness,
-} from '../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 import { slackMs } from '../support/slack.ts'
 
 const deadlineMs = 1000 // from a request's arrival to its verdict or its 503

@@ -14,18 +14,12 @@ import { forwardedRoutes, openForward } from '../../services/business/forward.ts
 import type { Environment } from '../../shared/config/config.ts'
 import { createListener } from '../../shared/http/listener.ts'
 import type { Service } from '../../shared/service.ts'
+import { ask, post } from '../support/client.ts'
+import { adminKey, demo, serviceKey } from '../support/credentials.ts'
+import { logIn } from '../support/factories.ts'
+import { collectLog } from '../support/log.ts'
 import { sendRaw } from '../support/raw.ts'
-import {
-  adminKey,
-  ask,
-  closeServers,
-  collectLog,
-  demo,
-  logIn,
-  post,
-  serviceKey,
-  startAuth,
-} from '../support/servers.ts'
+import { closeServers, startAuth } from '../support/servers.ts'
 import { cleanUp, descendantsOf, runStartServer } from '../support/startServer.ts'
 
 /** `METHOD /path` of the listeners of Auth, from the source: the visible lists. */
@@ -513,8 +507,9 @@ describe('./startServer with PORT', () => {
     const client = async (path: string) => {
       while (!refused) {
         try {
-          const request = path === '/login' ? post(`${url}${path}`, demo) : fetch(url + path, { headers: { token } })
-          const answer = await request
+          // Kept-alive connections: to lose no request on them is the point.
+          const body = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(demo) }
+          const answer = await fetch(url + path, path === '/login' ? body : { headers: { token } })
           await answer.text()
           const outcome = `${path} ${answer.status}`
           counts[outcome] = (counts[outcome] ?? 0) + 1

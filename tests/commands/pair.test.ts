@@ -25,7 +25,7 @@ describe('the pair', () => {
   it('log in, credentials not good: 401 invalid_credentials', async () => {
     const answer = await login('wrong')
     expect(answer.status).to.equal(401)
-    expect(await answer.json()).to.include({ error: 'invalid_credentials' })
+    expect(answer.body).to.include({ error: 'invalid_credentials' })
   })
 
   it('data, token known and fresh: data, by either header', async () => {

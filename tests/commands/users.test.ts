@@ -105,8 +105,7 @@ async function usersOf(url: string): Promise<UserRecord[]> {
 }
 
 async function isLive(internalUrl: string, token: string): Promise<boolean> {
-  const answer = await validate(internalUrl, { token, touch: false })
-  return ((await answer.json()) as Verdict).authenticated
+  return (await validate<Verdict>(internalUrl, { token, touch: false })).body.authenticated
 }
 
 const linesOf = (text: string) => text.split('\n').filter(line => line !== '')

@@ -212,7 +212,7 @@ describe('on Heroku', () => {
     expect(login.status).to.equal(200)
     expect(login.headers.get('strict-transport-security')).to.match(/^max-age=/)
     expect(login.headers.get('x-request-id')).to.equal('spoof')
-    const { token } = (await login.json()) as { token: string }
+    const { token } = login.body as { token: string }
     for (let i = 0; i < 4; i++) expect((await ask('GET', `${router.url}/data`, token)).status).to.equal(200)
     expect((await ask('POST', `${router.url}/logout`, token)).status).to.equal(204)
     for (let i = 0; i < 4; i++) expect((await ask('GET', `${router.url}/data`, token)).status).to.equal(401)
@@ -255,7 +255,7 @@ describe('on Heroku', () => {
 
   it('a dyno ends within 30 s of SIGTERM to every process, twice, and no request is lost', async () => {
     const login = await post(`${router.url}/login`, user)
-    const { token } = (await login.json()) as { token: string }
+    const { token } = login.body as { token: string }
     const outcomes = new Map<string, number>()
     let stopped = false
     const client = async (path: string) => {

@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import { parse } from 'yaml'
-import { closeServers, logIn, startAuth, startBusiness } from '../support/servers.ts'
+import { logIn } from '../support/factories.ts'
+import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 
 const text = readFileSync('docs/operations.md', 'utf8')
 

@@ -20,19 +20,14 @@ import { join, posix } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openAuthClient } from '../../packages/client/authClient.ts'
+import { ask } from '../support/client.ts'
+import { createClock } from '../support/clock.ts'
+import { adminKey, serviceKey } from '../support/credentials.ts'
+import { logIn } from '../support/factories.ts'
 import { type FakeAuth, hold, startFakeAuth } from '../support/fakeAuth.ts'
+import { collectLog } from '../support/log.ts'
 import { sendRaw } from '../support/raw.ts'
-import {
-  adminKey,
-  ask,
-  closeServers,
-  collectLog,
-  createClock,
-  logIn,
-  serviceKey,
-  startAuth,
-  startBusiness,
-} from '../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 
 const names = ['koa', 'express', 'fastify'] as const
 type Name = (typeof names)[number]

@@ -8,8 +8,10 @@ import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/openapi.ts'
 import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../tools/fuzz.ts'
+import { post } from './client.ts'
+import { adminKey, demo, serviceKey } from './credentials.ts'
+import { collectLog, type LogLine } from './log.ts'
 import { type Layout, startRealPair } from './realPair.ts'
-import { adminKey, collectLog, demo, type LogLine, post, serviceKey } from './servers.ts'
 import { wideAccountLimits } from './throttles.ts'
 
 /** Mails are logged where there is no mail server, links included. */
@@ -73,7 +75,7 @@ function actors(authUrl: string) {
 
   async function tryToLogIn(): Promise<FuzzActor> {
     const answer = await post(`${authUrl}/login`, credentials)
-    const { token } = (await answer.json()) as { token?: string }
+    const { token } = answer.body as { token?: string }
     if (token !== undefined) {
       tokens.push(token)
       return { ...credentials, tokens: [token, serviceKey, adminKey] }
@@ -82,7 +84,7 @@ function actors(authUrl: string) {
       credentials = { username: `${randomUUID()}@example.com`, password: 'CANARY phrase of some length' }
       const registered = await post(`${authUrl}/users`, credentials)
       if (![201, 503].includes(registered.status)) {
-        throw new Error(`registration is ${registered.status}: ${await registered.text()}`)
+        throw new Error(`registration is ${registered.status}: ${registered.text}`)
       }
     }
     return tryToLogIn()

@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { searchForSecrets, searchLog } from './canaries.ts'
-import { type LogLine, serviceKey } from './servers.ts'
+import { serviceKey } from './credentials.ts'
+import type { LogLine } from './log.ts'
 
 const running = new Set<ChildProcess>()
 

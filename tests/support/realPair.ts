@@ -1,5 +1,5 @@
 // Auth and Business as ./startServer starts them, in either layout, and what must not be seen of them whatever they are sent.
-import type { LogLine } from './servers.ts'
+import type { LogLine } from './log.ts'
 import { type Run, runStartServer } from './startServer.ts'
 
 export const layouts = ['separate ports', 'single address'] as const

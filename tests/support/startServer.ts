@@ -5,7 +5,7 @@ import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { searchFolder, searchLog } from './canaries.ts'
-import { adminKey, serviceKey } from './servers.ts'
+import { adminKey, serviceKey } from './credentials.ts'
 
 const project = process.cwd()
 const running = new Set<ChildProcess>()

@@ -5,8 +5,10 @@ import { readAuthConfig } from '../../../services/auth/config.ts'
 import { type DialectName, dialectNames, listenerNameOf } from '../../../services/auth/dialects/index.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
 import type { Environment } from '../../../shared/config/config.ts'
+import { ask } from '../../support/client.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
 import { sendRaw } from '../../support/raw.ts'
-import { adminKey, ask, closeServers, demo, openTestAuth, serviceKey } from '../../support/servers.ts'
+import { closeServers, openTestAuth } from '../../support/servers.ts'
 
 type Surface = 'auth' | DialectName
 type Kind = 'session' | 'refresh' | 'uuid' | 'numbered' | 'fixed' | 'guest' | 'reset'

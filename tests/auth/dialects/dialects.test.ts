@@ -11,19 +11,13 @@ import { dialectNames } from '../../../services/auth/dialects/index.ts'
 import { clearSetting, lifeSettings, parseConfigXml } from '../../../services/auth/dialects/settings.ts'
 import { openPasswords } from '../../../services/auth/users/passwords.ts'
 import { ConfigError, type Environment, metaOf } from '../../../shared/config/config.ts'
+import { type Answer, ask as askAsIs } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo } from '../../support/credentials.ts'
+import { logIn } from '../../support/factories.ts'
+import type { LogLine } from '../../support/log.ts'
 import { sendRaw } from '../../support/raw.ts'
-import {
-  type Answer,
-  adminKey,
-  ask as askAsIs,
-  closeServers,
-  createClock,
-  demo,
-  type LogLine,
-  logIn,
-  openTestAuth,
-  startBusiness,
-} from '../../support/servers.ts'
+import { closeServers, openTestAuth, startBusiness } from '../../support/servers.ts'
 import { freshPlace } from '../../support/stores.ts'
 import { createWideThrottles, wideInvalidTokens } from '../../support/throttles.ts'
 

@@ -1,8 +1,11 @@
 // /admin/users on the internal listener: what an operator does with the users of a running Auth.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
+import { ask } from '../../support/client.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
+import { isLive } from '../../support/factories.ts'
 import { closeMailServers, startMailServer } from '../../support/mailServer.ts'
-import { adminKey, ask, closeServers, demo, serviceKey, startAuth, validate } from '../../support/servers.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 
 interface AdminUser {
   id: string
@@ -29,9 +32,7 @@ async function start(env: Record<string, string> = {}) {
     logIn: (username: string, typed = password) =>
       ask<{ token: string }>('POST', `${url}/login`, null, { username, password: typed }),
     reset: (token: string, typed: string) => ask('POST', `${url}/password/reset`, null, { token, password: typed }),
-    isLive: async (token: string) =>
-      ((await (await validate(internalUrl, { token, touch: false })).json()) as { authenticated: boolean })
-        .authenticated,
+    isLive: (token: string) => isLive(internalUrl, token),
   }
 }
 

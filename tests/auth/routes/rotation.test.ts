@@ -1,6 +1,9 @@
 // Keys while they are rotated: which ones open what, and how an operator sees that the previous one is no longer in use.
 import { expect } from 'chai'
-import { adminKey, ask, closeServers, demo, logIn, openTestAuth, serviceKey, startAuth } from '../../support/servers.ts'
+import { ask } from '../../support/client.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
+import { logIn } from '../../support/factories.ts'
+import { closeServers, openTestAuth, startAuth } from '../../support/servers.ts'
 import { freshPlace } from '../../support/stores.ts'
 
 const newKey = 'CANARY-new-admin-key-5550123456789-zyxwvutsrq'

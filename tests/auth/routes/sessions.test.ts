@@ -10,18 +10,12 @@ import { createTokens, type IssuedToken, type TokenOwner } from '../../../servic
 import { localClient, openPasswords } from '../../../services/auth/users/passwords.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { createListener } from '../../../shared/http/listener.ts'
-import {
-  adminKey,
-  closeServers,
-  collectLog,
-  createClock,
-  demo,
-  logIn,
-  openTestAuth,
-  post,
-  serviceKey,
-  startAuth,
-} from '../../support/servers.ts'
+import { post } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
+import { logIn } from '../../support/factories.ts'
+import { collectLog } from '../../support/log.ts'
+import { closeServers, openTestAuth, startAuth } from '../../support/servers.ts'
 import { freshPlace, schemesHere } from '../../support/stores.ts'
 import { wideInvalidTokens } from '../../support/throttles.ts'
 import { until } from '../../support/until.ts'
@@ -1175,7 +1169,7 @@ describe('GET /tokens', () => {
       { kind: 'fixed', ttlSeconds: 60, purpose: 'reset' },
       { authorization: `Bearer ${adminKey}` },
     )
-    const { token: fixed } = (await issued.json()) as { token: string }
+    const { token: fixed } = issued.body as { token: string }
     const ids = new Set<string>()
     let next: string | null = null
     for (let pages = 0; pages === 0 || next !== null; pages++) {

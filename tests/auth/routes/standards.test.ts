@@ -1,18 +1,11 @@
 // RFC 7662 introspection, RFC 7009 revocation, RFC 6750 challenges, forwardAuth and traceparent, with the RFCs' own examples.
 import { expect } from 'chai'
+import { post } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
+import { isLive as isLiveAt, issueToken, logIn, type TokenTerms } from '../../support/factories.ts'
 import { sendRaw } from '../../support/raw.ts'
-import {
-  adminKey,
-  closeServers,
-  createClock,
-  demo,
-  logIn,
-  post,
-  serviceKey,
-  startAuth,
-  startBusiness,
-  validate,
-} from '../../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
 type Auth = Awaited<ReturnType<typeof startAuth>>
 
@@ -31,14 +24,8 @@ const revoke = (body: string, headers: Record<string, string> = {}) =>
     headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
     body,
   })
-const issue = async (terms: object) => {
-  const answer = await post(`${auth.internalUrl}/tokens`, terms, { authorization: `Bearer ${adminKey}` })
-  return ((await answer.json()) as { token: string }).token
-}
-const isLive = async (token: string, purpose?: string) => {
-  const answer = await validate(auth.internalUrl, { token, touch: false, ...(purpose && { purpose }) })
-  return ((await answer.json()) as { authenticated: boolean }).authenticated
-}
+const issue = async (terms: TokenTerms) => (await issueToken(auth.internalUrl, terms)).token
+const isLive = (token: string, purpose?: string) => isLiveAt(auth.internalUrl, token, purpose)
 
 describe('the standards', () => {
   before(async () => {
@@ -225,11 +212,12 @@ describe('the standards', () => {
     })
 
     it('ends tokens of every kind and purpose: whoever holds one may', async () => {
-      for (const terms of [
+      const all: TokenTerms[] = [
         { kind: 'fixed', ttlSeconds: 60 },
         { kind: 'single-use', ttlSeconds: 60, purpose: 'reset' },
         { kind: 'sliding', ttlSeconds: 60 },
-      ]) {
+      ]
+      for (const terms of all) {
         const token = await issue(terms)
         expect(await isLive(token, terms.purpose)).to.equal(true)
         expect((await revoke(`token=${token}`)).status).to.equal(200)

@@ -13,18 +13,11 @@ import { createTokens, type Tokens } from '../../../services/auth/tokens/tokens.
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { createUsers, type UserEvent, type Users, type UsersOptions } from '../../../services/auth/users/users.ts'
 import type { AppError } from '../../../shared/http/errors.ts'
+import { type Answer, ask } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
 import { sendRaw } from '../../support/raw.ts'
-import {
-  type Answer,
-  adminKey,
-  ask,
-  closeServers,
-  createClock,
-  demo,
-  openTestAuth,
-  serviceKey,
-  startAuth,
-} from '../../support/servers.ts'
+import { closeServers, openTestAuth, startAuth } from '../../support/servers.ts'
 import { freshPlace, type Place, schemesHere } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 

@@ -34,8 +34,7 @@ const startOn = (stores: Record<string, string>, ...keys: Key[]) =>
   })
 
 const isLive = async (auth: Auth, token: string) =>
-  ((await (await validate(auth.internalUrl, { token, touch: false })).json()) as { authenticated: boolean })
-    .authenticated
+  (await validate(auth.internalUrl, { token, touch: false })).body['authenticated']
 
 const rewrite = (token: string, part: 0 | 1, change: (members: Record<string, unknown>) => void) => {
   const parts = token.split('.')
@@ -85,7 +84,7 @@ describe('tokens that are JWTs', () => {
       expect(await data(token)).to.equal(200)
     }
     const renewed = await post(`${auth.url}/renew`, {}, { authorization: `Bearer ${token}` })
-    const { token: next } = (await renewed.json()) as { token: string }
+    const { token: next } = renewed.body as { token: string }
     expect(decodeJwt(next)).to.include({ jti: decodeJwt(token).jti, exp: decodeJwt(token).exp })
     expect([await data(token), await data(next)]).to.deep.equal([401, 200])
     expect((await post(`${auth.url}/logout`, {}, { authorization: `Bearer ${next}` })).status).to.equal(204)
@@ -99,7 +98,7 @@ describe('tokens that are JWTs', () => {
     const auth = await start(edKey)
     const renew = async (token: string) => {
       const answer = await post(`${auth.url}/renew`, {}, { authorization: `Bearer ${token}` })
-      return ((await answer.json()) as { token: string }).token
+      return (answer.body as { token: string }).token
     }
     const logOut = (token: string) => post(`${auth.url}/logout`, {}, { authorization: `Bearer ${token}` })
     const first = await logIn(auth.url)
@@ -213,14 +212,11 @@ describe('tokens that are JWTs', () => {
       { kind: 'single-use', ttlSeconds: 60 },
       { authorization: `Bearer ${adminKey}` },
     )
-    const { token } = (await answer.json()) as { token: string }
+    const { token } = answer.body as { token: string }
     const claims = decodeJwt(token)
     expect(claims.sub).to.equal(claims.jti)
     const verdicts = []
-    for (let i = 0; i < 2; i++)
-      verdicts.push(
-        ((await (await validate(auth.internalUrl, { token })).json()) as { authenticated: boolean }).authenticated,
-      )
+    for (let i = 0; i < 2; i++) verdicts.push((await validate(auth.internalUrl, { token })).body['authenticated'])
     expect(verdicts).to.deep.equal([true, false])
   })
 
