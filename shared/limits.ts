@@ -106,42 +106,47 @@ export function networkOf(address: string): string {
   return `${[...left, ...Array<string>(missing).fill('0'), ...(tail ?? '').split(':')].slice(0, 4).join(':')}::/64`
 }
 
-/** 429. `ms`: until it is worth another try. */
+/** 429. `ms`: how long to wait before the next attempt. */
 export function tooManyRequests(ms: number): AppError {
   const headers = { 'Retry-After': String(Math.max(1, Math.ceil(ms / 1000))) }
-  return new AppError('too_many_requests', 'Too many attempts. Retry-After says when the next one is heard.', {
-    headers,
-  })
+  return new AppError('too_many_requests', 'Too many attempts. Try again after the time in Retry-After.', { headers })
 }
 
-/** Of the request that brought an invalid token. */
+/** The request that presented an invalid token. */
 interface InvalidCaller {
   requestId: string
   address: string
 }
 
 export interface InvalidTokens {
-  /** What an invalid token from there is answered: 401, and 429 from an address that has sent too many. */
-  refusal(caller: InvalidCaller): Promise<KnownError>
+  /**
+   * Counts an invalid token. Null while the address may go on; otherwise the milliseconds until its limit is lifted. Call it
+   * only for tokens that were validated and refused: a valid token is never refused because of others from its address.
+   */
+  record(caller: InvalidCaller): Promise<number | null>
 }
 
 export interface InvalidTokensOptions {
-  /** From one address in a minute. */
+  /** Invalid tokens from one address in a minute. */
   limit: number
   /** Milliseconds that never jump. */
   monotonicNow: () => number
   observe: (event: InvalidCaller & { type: 'rate_limited'; what: 'invalid_tokens'; userId: null }) => void
 }
 
-/** Asked only for what was judged and found invalid: a valid token is never refused for what else came from its address. */
 export function limitInvalidTokens({ limit, monotonicNow, observe }: InvalidTokensOptions): InvalidTokens {
   const counter = memoryCounters(monotonicNow)('invalidTokens', 60_000)
   return {
-    async refusal({ requestId, address }) {
+    async record({ requestId, address }) {
       const { count, ms } = await counter.add(networkOf(address))
-      if (count <= limit) return invalidToken()
+      if (count <= limit) return null
       observe({ type: 'rate_limited', what: 'invalid_tokens', requestId, address, userId: null })
-      return tooManyRequests(ms)
+      return ms
     },
   }
+}
+
+/** The error for an invalid token, by the result of `record`: 401, or 429 if the address is limited. */
+export function invalidTokenError(limitedForMs: number | null): KnownError {
+  return limitedForMs === null ? invalidToken() : tooManyRequests(limitedForMs)
 }

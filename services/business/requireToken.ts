@@ -4,7 +4,7 @@ import type { AuthClient } from '../../packages/client/authClient.ts'
 import { readBearerToken } from '../../packages/client/bearer.ts'
 import type { Admission } from '../../packages/client/contract.ts'
 import type { Context, Handler } from '../../shared/http/listener.ts'
-import type { InvalidTokens } from '../../shared/limits.ts'
+import { type InvalidTokens, invalidTokenError } from '../../shared/limits.ts'
 
 /**
  * Answers 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead tokens,
@@ -13,7 +13,7 @@ import type { InvalidTokens } from '../../shared/limits.ts'
 export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
   return async function requireToken(ctx, next) {
     const { verdict, serverTiming } = await auth.judge(readBearerToken(ctx.req), ctx.state)
-    if (!verdict.authenticated) throw await invalidTokens.refusal(ctx.state)
+    if (!verdict.authenticated) throw invalidTokenError(await invalidTokens.record(ctx.state))
     // Only for admitted requests: how busy Auth is must not be visible to strangers.
     ctx.res.setHeader('Server-Timing', serverTiming)
     ctx.state['verdict'] = verdict

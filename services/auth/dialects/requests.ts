@@ -5,7 +5,7 @@ import { isBearerToken } from '../../../packages/client/bearer.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/listener.ts'
-import type { InvalidTokens } from '../../../shared/limits.ts'
+import { type InvalidTokens, tooManyRequests } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import { clientOf, text } from '../routes/credentials.ts'
 import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
@@ -50,8 +50,8 @@ export function answer(ctx: Context, status: number, body: Record<string, unknow
 
 /** Call before refusing a token in the older format. Throws 429 if the address has sent too many invalid tokens. */
 export async function countInvalid(ctx: Context, invalidTokens: InvalidTokens): Promise<void> {
-  const refusal = await invalidTokens.refusal(ctx.state)
-  if (refusal.code === 'too_many_requests') throw refusal
+  const limitedForMs = await invalidTokens.record(ctx.state)
+  if (limitedForMs !== null) throw tooManyRequests(limitedForMs)
 }
 
 /** Issues a token without a login and returns its secret. The token is valid only for `purpose`. */

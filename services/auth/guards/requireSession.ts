@@ -1,7 +1,7 @@
 // Middleware of the routes that users call for themselves: a request passes only with a live session.
 import { readBearerToken } from '../../../packages/client/bearer.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
-import type { InvalidTokens } from '../../../shared/limits.ts'
+import { type InvalidTokens, invalidTokenError } from '../../../shared/limits.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 
 export type Session = TokenRecord & { userId: string; username: string }
@@ -10,7 +10,7 @@ export type Session = TokenRecord & { userId: string; username: string }
 export function sessionRequirement(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
   return async function requireSession(ctx, next) {
     const session = await tokens.useSession(readBearerToken(ctx.req))
-    if (session === null) throw await invalidTokens.refusal(ctx.state)
+    if (session === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
     ctx.state['session'] = session
     await next()
   }

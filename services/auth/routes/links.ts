@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
-import type { InvalidTokens } from '../../../shared/limits.ts'
+import { type InvalidTokens, invalidTokenError } from '../../../shared/limits.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
 import type { Client } from '../users/passwords.ts'
@@ -33,7 +33,7 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
 
   const confirm: Handler = async ctx => {
     const { token } = await readToken(ctx)
-    if (!(await links.confirm(token))) throw await invalidTokens.refusal(ctx.state)
+    if (!(await links.confirm(token))) throw invalidTokenError(await invalidTokens.record(ctx.state))
     ctx.status = 204
   }
 
@@ -52,7 +52,7 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
   const reset: Handler = async ctx => {
     const { token, password } = await readReset(ctx)
     const user = await links.reset(token, password, clientOf(ctx))
-    if (user === null) throw await invalidTokens.refusal(ctx.state)
+    if (user === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
     await throttles.welcome(user.username, ctx.state.address)
     ctx.status = 204
   }

@@ -833,7 +833,7 @@ describe('the counters', () => {
       const work = [
         i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, { prove: async () => null, spend: async () => {} }),
         i => throttles.mayMail('user' + i, addressOf(i)),
-        i => invalidTokens.refusal({ requestId: '', address: addressOf(i) }),
+        i => invalidTokens.record({ requestId: '', address: addressOf(i) }),
         i => throttles.mayRegister(addressOf(i)),
       ]
       // As much work as makes the process as large as it becomes without them.
