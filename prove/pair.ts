@@ -12,6 +12,7 @@ import { type Line, startLine } from '../tests/support/line.ts'
 import { binaries, type Cluster, startCluster as startPostgres } from '../tests/support/postgres.ts'
 import { hasRedis, type RedisServer, startRedis } from '../tests/support/redis.ts'
 import { wideLimits } from '../tests/support/throttles.ts'
+import { type Defect, plant } from './defects.ts'
 
 export const storeNames = ['memory', 'sqlite', 'postgres', 'redis'] as const
 export type StoreName = (typeof storeNames)[number]
@@ -55,8 +56,8 @@ export interface Pair {
 
 export interface PairOptions {
   storeName: StoreName
-  /** Whose services: a copy may differ. */
-  root?: string
+  /** Planted in both services. */
+  defect?: Defect | null
   env?: Record<string, string>
   /** Auth sees a clock that can be set. */
   fakeClock?: boolean
@@ -81,7 +82,7 @@ process.on('exit', () => {
 
 const smallDisk = '64m' // room for the tokens of some minutes, and soon full
 
-export async function startPair({ storeName, root = process.cwd(), env = {}, fakeClock = false }: PairOptions) {
+export async function startPair({ storeName, defect = null, env = {}, fakeClock = false }: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
   const disk = mountDisk(join(folder, 'disk'))
   const removeFolder = () => {
@@ -99,6 +100,8 @@ export async function startPair({ storeName, root = process.cwd(), env = {}, fak
   const clockFile = fakeClock && faketime !== undefined ? join(folder, 'clock') : null
   if (clockFile) setClock(0)
   const common = { NODE_ENV: 'test', SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', LOG_LEVEL: 'warn', ...wideLimits }
+
+  const planted = defect && plant(defect)
 
   const auth = service('auth', () => ({
     ...common,
@@ -134,9 +137,8 @@ export async function startPair({ storeName, root = process.cwd(), env = {}, fak
       child: undefined as unknown as ChildProcess,
       async start() {
         const log = openSync(join(folder, `${name}.log`), 'a')
-        const child = spawn(process.execPath, [join(root, `services/${name}/main.ts`)], {
-          cwd: root,
-          env: { PATH: process.env['PATH'], ...settings() },
+        const child = spawn(process.execPath, [...(planted?.execArgv ?? []), `services/${name}/main.ts`], {
+          env: { PATH: process.env['PATH'], ...settings(), ...planted?.env },
           stdio: ['ignore', log, log, 'ipc'],
         })
         closeSync(log) // it has one of its own

@@ -6,7 +6,6 @@ import { createRandom } from '../tests/support/random.ts'
 import { drive, type FaultResult } from './drive.ts'
 import { faultKinds } from './faults.ts'
 import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
-import { mutantsAstray, tryMutants } from './mutants.ts'
 import { faketime, type StoreName, storeNames, whyMissing } from './pair.ts'
 import {
   isKeptOver,
@@ -21,8 +20,9 @@ import { chartOf, type Proof, reportOf } from './report.ts'
 import { measureRestarts } from './restarts.ts'
 import { soak } from './soak.ts'
 import { measureStorm } from './storm.ts'
+import { tryDefects } from './tryDefects.ts'
 
-const allParts = ['faults', 'restarts', 'storm', 'soak', 'mutants']
+const allParts = ['faults', 'restarts', 'storm', 'soak', 'defects']
 
 const usage = `Usage: npm run prove -- [options]
 
@@ -40,14 +40,14 @@ where a promise is broken; the history is kept then.
 --keep DIR          keep all histories there, and what the report is made of: proof.json
 --report A,B        write the report anew from proof.json of A, what was driven again in B in its place
 --check FILE        check one history, and nothing else
---mutants           break the servers on purpose, and see whether it is found out
+--defects           plant defects in the services, and report whether the checker finds each of them
 --help              this`
 
 const text = { type: 'string' } as const
 const flag = { type: 'boolean' } as const
 const options = readArguments(usage, {
   short: flag,
-  mutants: flag,
+  defects: flag,
   seconds: text,
   'soak-minutes': { type: 'string', default: '30' },
   store: text,
@@ -76,16 +76,11 @@ if (options.report !== undefined) {
 refuseUnknown('store', storeNames)
 refuseUnknown('parts', allParts)
 refuseUnknown('faults', [...new Set(faultKinds.map(({ id }) => id))])
-const astray = mutantsAstray()
-if (astray.length > 0) {
-  console.error(astray.join('\n'))
-  process.exit(2)
-}
 console.log(`seed ${seed}`)
 const chosenStores = options.store?.split(',') ?? [...storeNames]
 const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
-const isPart = options.short === true || options.mutants === true || chosen.length > 0
-const parts = options.mutants ? ['mutants'] : (options.parts?.split(',') ?? (isPart ? ['faults'] : allParts))
+const isPart = options.short === true || options.defects === true || chosen.length > 0
+const parts = options.defects ? ['defects'] : (options.parts?.split(',') ?? (isPart ? ['faults'] : allParts))
 const seconds = Number(options.seconds ?? (options.short ? 10 : 900))
 const kinds = faultKinds.filter(({ id }) => options.faults?.split(',').includes(id) ?? true)
 const proof: Proof = {
@@ -101,7 +96,7 @@ const proof: Proof = {
   restarts: [],
   storm: null,
   soak: null,
-  mutants: [],
+  defects: [],
   notTested: untested,
 }
 let found = 0
@@ -134,16 +129,16 @@ if (parts.includes('soak') && minutes > 0) {
   tellFound('the soak', [...problems, ...notKept(promisesOfSoak(result))], judgement.file)
   save()
 }
-if (parts.includes('mutants')) {
+if (parts.includes('defects')) {
   for (const name of storeNames) {
-    if (whyMissing(name) !== null) notTested(`servers broken on purpose on ${name}:, for ${whyMissing(name)}`)
+    if (whyMissing(name) !== null) notTested(`defects on ${name}:, for ${whyMissing(name)}`)
   }
-  proof.mutants = await tryMutants(seed, what => tell(`broken on purpose: ${what}`))
+  proof.defects = await tryDefects(seed, what => tell(`defect ${what}`))
   done()
-  for (const { name, storeName, rule, violations } of proof.mutants) {
-    console.log(`${violations > 0 ? 'caught' : 'NOT CAUGHT'}  ${name} (${storeName}:) ${rule}, ${violations}`)
+  for (const { name, storeName, rule, violations } of proof.defects) {
+    console.log(`${violations > 0 ? 'found' : 'NOT FOUND'}  ${name} (${storeName}:) ${rule}, ${violations}`)
   }
-  found += proof.mutants.filter(({ violations }) => violations === 0).length
+  found += proof.defects.filter(({ violations }) => violations === 0).length
   save()
 }
 if (!isPart) writeReport(proof)
@@ -217,7 +212,7 @@ function merged(proof: Proof, later: Proof): Proof {
     restarts: later.restarts.length > 0 ? later.restarts : proof.restarts,
     storm: later.storm ?? proof.storm,
     soak: later.soak ?? proof.soak,
-    mutants: later.mutants.length > 0 ? later.mutants : proof.mutants,
+    defects: later.defects.length > 0 ? later.defects : proof.defects,
     notTested: [...new Set([...proof.notTested, ...later.notTested])],
     command: `${proof.command}\n${later.command}`,
   }

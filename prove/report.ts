@@ -2,7 +2,6 @@
 import type { DriveResult, FaultResult } from './drive.ts'
 import type { Footprint } from './footprint.ts'
 import { type Judgement, inWords as violationInWords } from './judgement.ts'
-import type { Caught } from './mutants.ts'
 import {
   inWords,
   isKeptOver,
@@ -16,6 +15,7 @@ import {
 import type { RestartResult } from './restarts.ts'
 import type { SoakResult } from './soak.ts'
 import type { StormResult } from './storm.ts'
+import type { TriedDefect } from './tryDefects.ts'
 
 export interface Proof {
   date: string
@@ -26,7 +26,7 @@ export interface Proof {
   restarts: RestartResult[]
   storm: StormResult | null
   soak: { result: SoakResult; judgement: Judgement } | null
-  mutants: Caught[]
+  defects: TriedDefect[]
   /** In words, with the reason. */
   notTested: string[]
 }
@@ -95,7 +95,7 @@ const mended: [found: string, mended: string, test: string][] = [
 ]
 
 export function reportOf(proof: Proof): string {
-  const { date, machine, command, seed, drives, restarts, storm, soak, mutants, notTested } = proof
+  const { date, machine, command, seed, drives, restarts, storm, soak, defects, notTested } = proof
   const all = drives.map(({ judgement }) => judgement.violations.length).reduce((a, b) => a + b, 0)
   const operations = drives.reduce((sum, { result }) => sum + result.operations, soak?.result.drive.operations ?? 0)
   const skipped = [
@@ -150,7 +150,7 @@ ${restarts.map(result => `| ${result.what} | ${result.times} | ${number(result.r
 A request is lost that was accepted and not answered. As every HTTP client that keeps connections should (RFC 9112 section 9.5), these
 close one that they have not used for 400 ms, less than half of the time for which a service that stops still answers; one that is used for the first time
 after a longer pause, in the very millisecond in which the service closes it, is lost to that client.
-${storm ? stormSection(storm) : ''}${soak ? soakSection(soak) : ''}${mutants.length > 0 ? mutantSection(mutants) : ''}
+${storm ? stormSection(storm) : ''}${soak ? soakSection(soak) : ''}${defects.length > 0 ? defectSection(defects) : ''}
 ## What it has found so far
 
 Each of these was found by this driver, is mended, and has a test that fails without it.
@@ -175,7 +175,7 @@ their faults), and a clock that is set back while Auth is not running.
 ${command}
 npm run prove -- --store redis --faults F6,F9 --seed ${seed} --keep /tmp/histories
 npm run prove -- --check /tmp/histories/redis.jsonl
-npm run prove -- --mutants
+npm run prove -- --defects
 \`\`\`
 
 The seed repeats what clients choose and when faults come. What they meet depends on the machine too, so a violation
@@ -280,16 +280,16 @@ delay of Auth's event loop was ${ms(last.loopDelayMs)} in the last interval and 
 `
 }
 
-function mutantSection(mutants: Caught[]): string {
-  const caught = mutants.filter(({ violations }) => violations > 0).length
+function defectSection(defects: TriedDefect[]): string {
+  const found = defects.filter(({ violations }) => violations > 0).length
   return `
-## Is the checker awake?
+## Does the checker find defects?
 
-Servers that break a promise on purpose, driven for some seconds: ${caught} of ${mutants.length} were caught by the rule that they break.
+Each defect was planted in the services, which then ran for some seconds. The checker found ${found} of ${defects.length} by the rule that the defect breaks.
 
-| broken | store | the rule | violations |
+| defect | store | rule | violations |
 |---|---|---|--:|
-${mutants.map(({ name, storeName, rule, violations }) => `| ${name} | ${storeName} | ${rule} | ${violations || '**not caught**'} |`).join('\n')}
+${defects.map(({ name, storeName, rule, violations }) => `| ${name} | ${storeName} | ${rule} | ${violations || '**not found**'} |`).join('\n')}
 `
 }
 

@@ -2,14 +2,15 @@
 // has all faults, for longer, and measures.
 import { expect } from 'chai'
 import { createRandom } from '../../tests/support/random.ts'
+import { type Defect, defects } from '../defects.ts'
 import { drive } from '../drive.ts'
 import { faultKinds } from '../faults.ts'
 import { growthOf } from '../footprint.ts'
 import { readHistory } from '../history.ts'
 import { inWords, judge } from '../judgement.ts'
-import { mutantsAstray } from '../mutants.ts'
 import { type StoreName, whyMissing } from '../pair.ts'
 import { createRecorder } from '../recorder.ts'
+import { brokenRules } from '../tryDefects.ts'
 
 const seed = 20
 const chosen: Record<StoreName, string[]> = {
@@ -79,8 +80,20 @@ describe('what is recorded', () => {
     recorder.settle(25, 2025)
     expect(recorder.operations.map(({ settledMs }) => settledMs)).to.deep.equal([2020, undefined, undefined])
   })
+})
 
-  it('could come from each server that is broken on purpose: the sources are as they expect', () => {
-    expect(mutantsAstray()).to.deep.equal([])
-  })
+describe('the checker', function () {
+  this.timeout(60_000)
+
+  // One defect for each module of prove/seams. `npm run prove -- --defects` tries all.
+  for (const name of [
+    'the answers of a batch are swapped',
+    'the id of a token suffices',
+    'a verdict is cached for a second',
+  ]) {
+    it(`finds the planted defect: ${name}`, async () => {
+      const defect = defects.find(other => other.name === name) as Defect
+      expect(await brokenRules(defect, seed, 3000)).to.include(defect.rule)
+    })
+  }
 })

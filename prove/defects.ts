@@ -1,0 +1,287 @@
+// Defects that can be planted in the services, each of which breaks one promise: the checker must find every one. A defect
+// overrides methods of a port, so it survives any change behind that port; the type checker reports a change of the port.
+import type { AuthClient, Judgement } from '../packages/client/authClient.ts'
+import type { TokenRecord, TokenStore, UserStore } from '../services/auth/stores/ports.ts'
+import type { Rule } from './checker.ts'
+import type { StoreName } from './pair.ts'
+
+/** Some methods of a port, overridden; `real` is the port without the defect. */
+type Override<Port> = (real: Port) => Partial<Port>
+
+export interface Defect {
+  name: string
+  /** The rule that it breaks. It may break others too. */
+  rule: Rule
+  /** The store on which it is tried. */
+  storeName: StoreName
+  /** The beginning of the name of the fault under which it shows; absent if it shows without a fault. */
+  fault?: string
+  tokenStore?: Override<TokenStore>
+  userStore?: Override<UserStore>
+  authClient?: Override<AuthClient>
+}
+
+const dayMs = 86_400_000
+
+export const defects: Defect[] = [
+  {
+    name: 'a log-out is answered but not carried out',
+    rule: 'ended token',
+    storeName: 'redis',
+    tokenStore: real => ({ delete: async (ref, now) => (await real.look([ref], now, null))[0] ?? null }),
+  },
+  {
+    name: 'DELETE /sessions/:id is answered but not carried out',
+    rule: 'ended token',
+    storeName: 'memory',
+    tokenStore(real) {
+      const inserted = recordInserts(real)
+      return { insert: inserted.insert, deleteById: async id => inserted.tokens.get(id) ?? null }
+    },
+  },
+  {
+    name: 'a verdict is cached for a second',
+    rule: 'ended token',
+    storeName: 'memory',
+    authClient(real) {
+      const cache = new Map<string, { judgement: Judgement; until: number }>()
+      return {
+        async judge(token, caller) {
+          const cached = cache.get(token)
+          if (cached !== undefined && cached.until > performance.now()) return cached.judgement
+          const judgement = await real.judge(token, caller)
+          cache.set(token, { judgement, until: performance.now() + 1000 })
+          return judgement
+        },
+      }
+    },
+  },
+  {
+    name: 'a request joins a call that was sent before it',
+    rule: 'single use',
+    storeName: 'memory',
+    fault: 'Auth answers Business 300 ms late',
+    authClient(real) {
+      const inFlight = new Map<string, Promise<Judgement>>()
+      return {
+        judge(token, caller) {
+          const judgement = inFlight.get(token) ?? real.judge(token, caller).finally(() => inFlight.delete(token))
+          inFlight.set(token, judgement)
+          return judgement
+        },
+      }
+    },
+  },
+  {
+    name: 'tokens are read and written in two steps',
+    rule: 'single use',
+    storeName: 'redis',
+    tokenStore: real => ({
+      async touch(refs, now, purpose) {
+        const seen = await real.look(refs, now, purpose)
+        await real.touch(refs, now, purpose)
+        return seen
+      },
+    }),
+  },
+  {
+    name: 'the answers of a batch are swapped',
+    rule: 'wrong owner',
+    storeName: 'sqlite',
+    tokenStore: real => ({
+      touch: async (refs, now, purpose) => (await real.touch(refs, now, purpose)).toReversed(),
+    }),
+  },
+  {
+    name: 'Business answers 401 if Auth gives no verdict',
+    rule: 'lost session',
+    storeName: 'sqlite',
+    fault: 'Auth is killed',
+    authClient: real => ({
+      judge: (token, caller) =>
+        real.judge(token, caller).catch(() => ({ verdict: { authenticated: false }, serverTiming: '' })),
+    }),
+  },
+  {
+    name: 'Business takes the answer to another request for its own',
+    rule: 'wrong owner',
+    storeName: 'memory',
+    fault: 'Auth answers Business nonsense',
+    authClient(real) {
+      let last: Judgement | null = null
+      return {
+        async judge(token, caller) {
+          try {
+            last = await real.judge(token, caller)
+          } catch (error) {
+            if (last === null) throw error
+          }
+          return last
+        },
+      }
+    },
+  },
+  {
+    name: 'a token counts as unknown if the store fails',
+    rule: 'lost session',
+    storeName: 'postgres',
+    fault: 'PostgreSQL is stopped (immediate)',
+    tokenStore: real => ({
+      look: (refs, now, purpose) => real.look(refs, now, purpose).catch(() => refs.map(() => null)),
+      touch: (refs, now, purpose) => real.touch(refs, now, purpose).catch(() => refs.map(() => null)),
+    }),
+  },
+  {
+    name: 'Auth answers 500 if the store fails',
+    rule: 'status',
+    storeName: 'redis',
+    fault: 'Redis is a replica',
+    // Whatever reads this answer throws a TypeError.
+    tokenStore: real => ({
+      touch: (refs, now, purpose) => real.touch(refs, now, purpose).catch(() => undefined as never),
+    }),
+  },
+  {
+    name: 'a new password ends no session',
+    rule: 'ended token',
+    storeName: 'postgres',
+    tokenStore: () => ({ endUser: async () => {} }),
+  },
+  {
+    name: 'the old password still works',
+    rule: 'old password',
+    storeName: 'memory',
+    userStore: real => ({
+      update: (id, ifVersion, { passwordHash: _, ...changes }) => real.update(id, ifVersion, changes),
+    }),
+  },
+  {
+    name: 'idle tokens stay live',
+    rule: 'dead token',
+    storeName: 'memory',
+    tokenStore: real => ({
+      insert: (ref, token, limits, now) =>
+        real.insert(ref, { ...token, expiresAt: token.absoluteExpiresAt, ttlMs: dayMs }, limits, now),
+    }),
+  },
+  {
+    name: 'a busy token outlives its absolute end',
+    rule: 'dead token',
+    storeName: 'memory',
+    tokenStore: real => ({
+      insert: (ref, token, limits, now) =>
+        real.insert(ref, { ...token, absoluteExpiresAt: token.absoluteExpiresAt + dayMs }, limits, now),
+    }),
+  },
+  {
+    name: 'the id of a token suffices',
+    rule: 'never issued',
+    storeName: 'memory',
+    tokenStore(real) {
+      const hash = 'A'.repeat(43)
+      return {
+        insert: (ref, token, limits, now) => real.insert({ ...ref, hash }, token, limits, now),
+        look: (refs, now, purpose) =>
+          real.look(
+            refs.map(ref => ({ ...ref, hash })),
+            now,
+            purpose,
+          ),
+        touch: (refs, now, purpose) =>
+          real.touch(
+            refs.map(ref => ({ ...ref, hash })),
+            now,
+            purpose,
+          ),
+      }
+    },
+  },
+  {
+    name: 'a token is accepted for any purpose',
+    rule: 'wrong purpose',
+    storeName: 'memory',
+    tokenStore: real => ({
+      insert: (ref, token, limits, now) => real.insert(ref, { ...token, purpose: null }, limits, now),
+      look: (refs, now) => real.look(refs, now, null),
+      touch: (refs, now) => real.touch(refs, now, null),
+    }),
+  },
+  {
+    name: 'a log-out with a secret that was renewed before ends nothing',
+    rule: 'ended token',
+    storeName: 'memory',
+    tokenStore(real) {
+      const inserted = recordInserts(real)
+      return { insert: inserted.insert, deleteRenewed: async id => inserted.tokens.get(id) ?? null }
+    },
+  },
+  {
+    name: 'the old secret outlives a renewal',
+    rule: 'ended token',
+    storeName: 'memory',
+    tokenStore(real) {
+      const successors = new Map<string, string>()
+      const current = (ref: { id: string; hash: string }) => {
+        let { hash } = ref
+        for (let next = successors.get(hash); next !== undefined; next = successors.get(hash)) hash = next
+        return { ...ref, hash }
+      }
+      return {
+        async renew(ref, newHash, ...rest) {
+          const renewed = await real.renew(ref, newHash, ...rest)
+          if (renewed !== null) successors.set(ref.hash, newHash)
+          return renewed
+        },
+        look: (refs, now, purpose) => real.look(refs.map(current), now, purpose),
+        touch: (refs, now, purpose) => real.touch(refs.map(current), now, purpose),
+      }
+    },
+  },
+  {
+    name: 'a planned stop loses the sessions',
+    rule: 'lost session',
+    storeName: 'memory',
+    fault: 'Auth is stopped',
+    tokenStore: () => ({ close: async () => {} }),
+  },
+  {
+    name: 'Auth follows a clock that is set back',
+    rule: 'dead token',
+    storeName: 'memory',
+    fault: 'the clock of Auth goes back',
+    tokenStore: real => ({
+      look: (refs, _now, purpose) => real.look(refs, Date.now(), purpose),
+      touch: (refs, _now, purpose) => real.touch(refs, Date.now(), purpose),
+    }),
+  },
+]
+
+const variable = 'PLANTED_DEFECT'
+
+/** What starts a service with the defect: arguments for Node and an addition to the environment. */
+export function plant({ name }: Defect): { execArgv: string[]; env: Record<string, string> } {
+  return { execArgv: ['--import', new URL('seams/preload.ts', import.meta.url).href], env: { [variable]: name } }
+}
+
+/** The defect that this process was started with. */
+export function plantedDefect(): Defect {
+  const defect = defects.find(({ name }) => name === process.env[variable])
+  if (defect === undefined) throw new Error(`${variable}: there is no defect ${process.env[variable]}`)
+  return defect
+}
+
+export function withDefect<Port extends object>(real: Port, override: Override<Port> = () => ({})): Port {
+  return { ...real, ...override(real) }
+}
+
+/** An `insert` that remembers each token, so that a method can return a token without deleting it. */
+function recordInserts(real: TokenStore): { tokens: Map<string, TokenRecord>; insert: TokenStore['insert'] } {
+  const tokens = new Map<string, TokenRecord>()
+  return {
+    tokens,
+    async insert(ref, token, limits, now) {
+      tokens.set(token.id, token)
+      return real.insert(ref, token, limits, now)
+    },
+  }
+}

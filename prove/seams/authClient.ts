@@ -1,0 +1,8 @@
+// In place of the client with which Business asks Auth: the same client, with the planted defect.
+import * as real from '../../packages/client/authClient.ts'
+import { plantedDefect, withDefect } from '../defects.ts'
+
+export * from '../../packages/client/authClient.ts'
+
+export const openAuthClient: typeof real.openAuthClient = options =>
+  withDefect(real.openAuthClient(options), plantedDefect().authClient)

@@ -1,0 +1,10 @@
+// In place of the memory store that writes a snapshot: the same store, with the planted defect.
+import * as real from '../../services/auth/stores/memory/snapshot.ts'
+import { plantedDefect, withDefect } from '../defects.ts'
+
+export * from '../../services/auth/stores/memory/snapshot.ts'
+
+export const openSnapshotStore: typeof real.openSnapshotStore = async options => {
+  const opened = await real.openSnapshotStore(options)
+  return { ...opened, store: withDefect(opened.store, plantedDefect().tokenStore) }
+}
