@@ -252,6 +252,7 @@ export const defects: Defect[] = [
     tokenStore: real => ({
       look: (refs, _now, purpose) => real.look(refs, Date.now(), purpose),
       touch: (refs, _now, purpose) => real.touch(refs, Date.now(), purpose),
+      deleteExpired: (_now, limit) => real.deleteExpired(Date.now(), limit),
     }),
   },
 ]

@@ -130,10 +130,7 @@ if (parts.includes('soak') && minutes > 0) {
   save()
 }
 if (parts.includes('defects')) {
-  for (const name of storeNames) {
-    if (whyMissing(name) !== null) notTested(`defects on ${name}:, for ${whyMissing(name)}`)
-  }
-  proof.defects = await tryDefects(seed, what => tell(`defect ${what}`))
+  proof.defects = await tryDefects(seed, what => tell(`defect ${what}`), notTested)
   done()
   for (const { name, storeName, rule, violations } of proof.defects) {
     console.log(`${violations > 0 ? 'found' : 'NOT FOUND'}  ${name} (${storeName}:) ${rule}, ${violations}`)

@@ -10,7 +10,7 @@ import { readHistory } from '../history.ts'
 import { inWords, judge } from '../judgement.ts'
 import { type StoreName, whyMissing } from '../pair.ts'
 import { createRecorder } from '../recorder.ts'
-import { brokenRules } from '../tryDefects.ts'
+import { driveWith } from '../tryDefects.ts'
 
 const seed = 20
 const chosen: Record<StoreName, string[]> = {
@@ -93,7 +93,7 @@ describe('the checker', function () {
   ]) {
     it(`finds the planted defect: ${name}`, async () => {
       const defect = defects.find(other => other.name === name) as Defect
-      expect(await brokenRules(defect, seed, 3000)).to.include(defect.rule)
+      expect((await driveWith(defect, seed, 3000)).rules).to.include(defect.rule)
     })
   }
 })
