@@ -1,9 +1,10 @@
 // Assembles Auth: opens the stores, creates the use cases, and lists the routes of the public and the internal
 // listener.
 import { hash } from 'node:crypto'
+import { memoryCounters } from '../../shared/counters.ts'
 import { createListener, health, readiness } from '../../shared/http/listener.ts'
 import { openApiRoute } from '../../shared/http/openapi.ts'
-import { limitInvalidTokens, memoryCounters } from '../../shared/limits.ts'
+import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
 import type { Log } from '../../shared/log/log.ts'
 import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'

@@ -3,7 +3,7 @@
 import { openAuthClient } from '../../packages/client/authClient.ts'
 import { createListener, health, readiness } from '../../shared/http/listener.ts'
 import { openApiRoute } from '../../shared/http/openapi.ts'
-import { limitInvalidTokens } from '../../shared/limits.ts'
+import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
 import { type Log, rateLimited } from '../../shared/log/log.ts'
 import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'

@@ -4,7 +4,7 @@ import type { AuthClient } from '../../packages/client/authClient.ts'
 import { readBearerToken } from '../../packages/client/bearer.ts'
 import type { Admission } from '../../packages/client/contract.ts'
 import type { Context, Handler } from '../../shared/http/listener.ts'
-import { type InvalidTokens, invalidTokenError } from '../../shared/limits.ts'
+import { type InvalidTokens, invalidTokenError } from '../../shared/invalidTokens.ts'
 
 /**
  * Answers 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead tokens,

@@ -70,6 +70,19 @@ export function proxyTest(trusted: TrustedProxies): ProxyTest {
   return typeof trusted === 'number' ? (_address, distance) => distance < trusted : addressTest(trusted)
 }
 
+/**
+ * The key under which an address is counted. An IPv6 address counts as its /64, because a client with one address of a /64
+ * has all of them (RFC 6177).
+ */
+export function networkOf(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = '', tail] = address.split('::')
+  const left = head === '' ? [] : head.split(':')
+  const right = tail ? tail.split(':').length + (tail.includes('.') ? 1 : 0) : 0
+  const missing = tail === undefined ? 0 : 8 - left.length - right
+  return `${[...left, ...Array<string>(missing).fill('0'), ...(tail ?? '').split(':')].slice(0, 4).join(':')}::/64`
+}
+
 /** Null where it is not an address. Octal and other numbers of `inet_aton` are none: readers differ on them. */
 function normalise(text: string): string | null {
   const family = isIP(text)

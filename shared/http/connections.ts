@@ -2,8 +2,7 @@
 // when there are too many, and what is closed when too much memory is held for clients that do not read.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { networkOf } from '../limits.ts'
-import { peerAddress } from './address.ts'
+import { networkOf, peerAddress } from './address.ts'
 
 export interface ConnectionsOptions {
   /** Runs a request; resolves once its answer has been given, which need not have been sent by then. */

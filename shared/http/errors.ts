@@ -45,6 +45,13 @@ export function isKnownError(error: unknown): error is KnownError {
   return error instanceof AppError || error instanceof TokenError
 }
 
+/** 429 with a Retry-After header. */
+export function tooManyRequests(retryAfterMs: number): AppError {
+  const seconds = Math.max(1, Math.ceil(retryAfterMs / 1000))
+  const headers = { 'Retry-After': String(seconds) }
+  return new AppError('too_many_requests', 'Too many attempts. Try again after the time in Retry-After.', { headers })
+}
+
 /** What `answer` resolves to; where it rejects, an `unavailable` with that as its cause. */
 export async function orUnavailable<T>(answer: Promise<T>, message: string): Promise<T> {
   try {

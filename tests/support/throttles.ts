@@ -1,6 +1,7 @@
 // Limits for suites that are about something else: they count, and nobody from 127.0.0.1 reaches those of an address.
 import { createThrottles } from '../../services/auth/defence/throttles.ts'
-import { limitInvalidTokens, memoryCounters } from '../../shared/limits.ts'
+import { memoryCounters } from '../../shared/counters.ts'
+import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
 
 const many = 1_000_000
 

@@ -1,7 +1,8 @@
 // Counters that all processes of Auth share where there is a Redis, and that each has for itself where there is none or it
 // gives no answer: never without a limit, and never waiting for one.
+
+import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { within } from '../../../shared/deadline.ts'
-import type { Counter, OpenCounter } from '../../../shared/limits.ts'
 
 const answerWithinMs = 150 // several questions of one log-in stay below 300 ms: after one without an answer nobody asks
 const awayMs = 1000
@@ -50,8 +51,8 @@ export function openCounters({ shared, own, onAway }: CountersOptions): OpenCoun
     return {
       read: key => ask(counter => counter.read(key)),
       add: (key, forMs) => ask(counter => counter.add(key, forMs)),
-      lengthen: (key, byMs) => ask(counter => counter.lengthen(key, byMs)),
-      put: (key, count, forMs) => ask(counter => counter.put(key, count, forMs)),
+      extend: (key, byMs) => ask(counter => counter.extend(key, byMs)),
+      set: (key, count, forMs) => ask(counter => counter.set(key, count, forMs)),
       forget: key => ask(counter => counter.forget(key)),
     }
   }

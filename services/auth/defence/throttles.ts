@@ -1,8 +1,9 @@
 // How often passwords may be tried, mails be asked for, and users or guests be made. Hides by what that is counted, how long
 // who has failed must wait, and how an attacker's failures are kept from being the user's.
 import { hash } from 'node:crypto'
-import { AppError } from '../../../shared/http/errors.ts'
-import { type Counter, networkOf, type OpenCounter, tooManyRequests } from '../../../shared/limits.ts'
+import type { Counter, OpenCounter } from '../../../shared/counters.ts'
+import { networkOf } from '../../../shared/http/address.ts'
+import { AppError, tooManyRequests } from '../../../shared/http/errors.ts'
 import { normalise } from '../users/usernames.ts'
 import { createTurns } from './turns.ts'
 
@@ -115,7 +116,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   }
 
   async function take(counter: Counter, key: string, most: number, what: Limited, address: string): Promise<void> {
-    const { count, ms } = await counter.add(key)
+    const { count, remainingMs: ms } = await counter.add(key)
     if (count > most) throw limited(what, address, ms)
   }
 
@@ -125,7 +126,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
 
   /** The one answer at the limit of an address, whatever is known of the account. */
   async function overLimit({ network, address }: Keys): Promise<AppError> {
-    return limited('address_failures', address, (await failuresOfAddress.read(network)).ms)
+    return limited('address_failures', address, (await failuresOfAddress.read(network)).remainingMs)
   }
 
   /** The answer if too many attempts wait for their turn. */
@@ -137,7 +138,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
 
   async function countFailure(network: string, subject: string): Promise<void> {
     const [{ count }] = await Promise.all([failures.add(subject), failuresOfAddress.add(network)])
-    if (count > 1) await failures.lengthen(subject, failureForMs)
+    if (count > 1) await failures.extend(subject, failureForMs)
     if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
     if (count === freeFailures) observe({ type: 'account_locked' })
   }
@@ -146,13 +147,13 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     Promise.all(subjects.flatMap(subject => [failures.forget(subject), pauses.forget(subject)]))
 
   async function succeed(keys: Keys): Promise<void> {
-    await Promise.all([known.put(keys.pair, 1), reopen(keys.account), reopen(keys.session.account)])
+    await Promise.all([known.set(keys.pair, 1), reopen(keys.account), reopen(keys.session.account)])
   }
 
   /** The user has shown to be there: what is closed takes one guess a day again, as before its last failures. */
   async function reopen(subject: string): Promise<void> {
     if ((await failures.read(subject)).count < mostFailures) return
-    await failures.put(subject, failuresUntilDaily, failuresUntilDaily * failureForMs)
+    await failures.set(subject, failuresUntilDaily, failuresUntilDaily * failureForMs)
   }
 
   /** After this many failures, how long to wait for the next attempt. */
@@ -165,7 +166,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   async function pauseOf(subject: string, failed: number, failedForMs: number): Promise<number | null> {
     if (failed < freeFailures) return null
     if (failed >= mostFailures) return failedForMs
-    const { count, ms } = await pauses.add(subject, pauseAfter(failed + 1))
+    const { count, remainingMs: ms } = await pauses.add(subject, pauseAfter(failed + 1))
     return count > 1 ? ms : null
   }
 
@@ -183,7 +184,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
       subject,
       () => busy(keys),
       async () => {
-        const { count: failed, ms: failedForMs } = await failures.read(subject)
+        const { count: failed, remainingMs: failedForMs } = await failures.read(subject)
         const pauseMs = await pauseOf(subject, failed, failedForMs)
         if (pauseMs !== null) return { type: 'paused', ms: pauseMs }
         let proved: T | null
@@ -323,7 +324,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
     async welcome(account: string, address: string): Promise<void> {
       const keys = keysOf({ account, address })
       const { account: all, pair, atLimit, session } = keys
-      await Promise.all([known.put(pair, 1), forget([all, pair, atLimit, session.account, session.pair])])
+      await Promise.all([known.set(pair, 1), forget([all, pair, atLimit, session.account, session.pair])])
     },
 
     /**

@@ -1,7 +1,7 @@
 // POST /renew: a new secret for the same session.
 import { readBearerToken } from '../../../packages/client/bearer.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
-import { type InvalidTokens, invalidTokenError } from '../../../shared/limits.ts'
+import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import { tokenAnswer } from './login.ts'
 

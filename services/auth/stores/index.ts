@@ -1,6 +1,6 @@
 // Maps the scheme of a store URL to its adapter. A new store is one new file and one line here; `import()` keeps the
 // driver of an unused store from being loaded.
-import type { SharedCounters } from '../../../shared/limits.ts'
+import type { SharedCounters } from '../../../shared/counters.ts'
 import type { TokenStore, UserStore } from './ports.ts'
 
 interface TokenAdapter {

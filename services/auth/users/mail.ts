@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createTransport } from 'nodemailer'
-import { networkOf } from '../../../shared/limits.ts'
+import { networkOf } from '../../../shared/http/address.ts'
 import { createFairQueue, type Party } from './fairQueue.ts'
 
 export interface Mail {

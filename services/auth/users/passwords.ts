@@ -1,8 +1,8 @@
 // Hashes and verifies passwords in worker threads behind a fair, bounded queue. Hides the scheme and its traps.
 import { createHmac } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
+import { networkOf } from '../../../shared/http/address.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import { networkOf } from '../../../shared/limits.ts'
 import { createFairQueue, type Party } from './fairQueue.ts'
 import type { HashResult, HashTask } from './hashWorker.ts'
 

@@ -9,8 +9,9 @@ import {
   type LimitEvent,
   type Throttles,
 } from '../../../services/auth/defence/throttles.ts'
+import { memoryCounters } from '../../../shared/counters.ts'
+import { networkOf } from '../../../shared/http/address.ts'
 import type { AppError } from '../../../shared/http/errors.ts'
-import { memoryCounters, networkOf } from '../../../shared/limits.ts'
 import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
 import { closeServers, demo, type LogLine, openTestAuth, startAuth, startBusiness } from '../../support/servers.ts'
 import { slackMs } from '../../support/slack.ts'
@@ -824,7 +825,8 @@ describe('the counters', () => {
   it('grow by less than 50 MB under a million made-up keys', async () => {
     const script = `
       import { accountLimits, createThrottles } from './services/auth/defence/throttles.ts'
-      import { memoryCounters, limitInvalidTokens } from './shared/limits.ts'
+      import { memoryCounters } from './shared/counters.ts'
+      import { limitInvalidTokens } from './shared/invalidTokens.ts'
       const many = 1e9
       const perAddress = { failures: many, mails: many, registrations: many, guestTokens: many }
       const throttles = createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), observe() {} })

@@ -1,8 +1,8 @@
 // throttles.unlock: the operator ends the wait of one account.
 import { expect } from 'chai'
 import { accountLimits, createThrottles } from '../../../services/auth/defence/throttles.ts'
+import { memoryCounters } from '../../../shared/counters.ts'
 import type { AppError } from '../../../shared/http/errors.ts'
-import { memoryCounters } from '../../../shared/limits.ts'
 
 describe('throttles.unlock', () => {
   const perAddress = { failures: 1000, mails: 1000, registrations: 1000, guestTokens: 1000 }

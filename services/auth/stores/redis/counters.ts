@@ -2,16 +2,16 @@
 // connection.
 import { hash } from 'node:crypto'
 import { type RateLimiterAbstract, RateLimiterRedis } from 'rate-limiter-flexible'
-import type { Counter, SharedCounters } from '../../../../shared/limits.ts'
+import type { Counter, SharedCounters } from '../../../../shared/counters.ts'
 import { openRedis } from './connection.ts'
 import type { Script } from './scripts.ts'
 
 // Atomic, because with a separate read and write one of two concurrent calls would be lost.
-const lengthenText = `
+const extendText = `
 local left = redis.call('pttl', KEYS[1])
 if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 `
-const lengthenScript: Script = { text: lengthenText, sha1: hash('sha1', lengthenText, 'hex') }
+const extendScript: Script = { text: extendText, sha1: hash('sha1', extendText, 'hex') }
 
 /** Requires the URL of a token store that is already open; warnings about it were reported then. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
@@ -29,8 +29,8 @@ export async function openSharedCounters(url: string): Promise<SharedCounters> {
       })
       return {
         ...counterOf(limiter),
-        async lengthen(key, byMs) {
-          await call(lengthenScript, [limiter.getKey(key)], [byMs])
+        async extend(key, byMs) {
+          await call(extendScript, [limiter.getKey(key)], [byMs])
         },
       }
     },
@@ -39,18 +39,18 @@ export async function openSharedCounters(url: string): Promise<SharedCounters> {
 }
 
 /** Uses the limiter only to count; it never refuses. */
-function counterOf(limiter: RateLimiterAbstract): Omit<Counter, 'lengthen'> {
+function counterOf(limiter: RateLimiterAbstract): Omit<Counter, 'extend'> {
   return {
     async read(key) {
       const found = await limiter.get(key)
-      return found ? { count: found.consumedPoints, ms: found.msBeforeNext } : { count: 0, ms: 0 }
+      return found ? { count: found.consumedPoints, remainingMs: found.msBeforeNext } : { count: 0, remainingMs: 0 }
     },
     async add(key, forMs) {
       const options = forMs === undefined ? {} : { customDuration: forMs / 1000 }
-      const { consumedPoints: count, msBeforeNext: ms } = await limiter.penalty(key, 1, options)
-      return { count, ms }
+      const { consumedPoints: count, msBeforeNext: remainingMs } = await limiter.penalty(key, 1, options)
+      return { count, remainingMs }
     },
-    async put(key, count, forMs) {
+    async set(key, count, forMs) {
       await limiter.set(key, count, forMs === undefined ? limiter.duration : forMs / 1000)
     },
     async forget(key) {
