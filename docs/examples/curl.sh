@@ -1,13 +1,13 @@
 #!/bin/sh
-# Is the token on stdin good? Prints the verdict and exits with 0 where it is admitted, 1 where it is refused, and 2 where
-# Auth gave no verdict: that admits nobody either. Needs SERVICE_KEY.
+# Reads a token from stdin and prints its verdict. Exits with 0 if the token is admitted, 1 if it is refused, and 2 if Auth
+# gave no verdict; treat 2 as "not admitted". Needs SERVICE_KEY.
 auth=${AUTH_INTERNAL_URL:-http://127.0.0.1:3101}
 IFS= read -r token
 
-# No token has other characters, and none of these needs escaping below.
+# A token has only these characters, and none of them needs escaping below.
 case $token in '' | *[!A-Za-z0-9._~+/=-]*) exit 1 ;; esac
 
-# Settings on stdin: an argument can be read by everybody, in ps. Straight to Auth, whatever .curlrc or http_proxy say.
+# Settings go through stdin, because ps shows arguments to every user. --disable and --noproxy ignore .curlrc and http_proxy.
 answer=$(
   curl --disable --noproxy '*' --globoff --silent --show-error --max-time 1 --config - <<END
 url = "$auth/validateToken"
@@ -19,7 +19,7 @@ END
 ) || exit 2
 
 printf %s "${answer%???}"
-# Only 200 with "authenticated": true admits.
+# Only status 200 with "authenticated": true admits.
 case $answer in
 '{"authenticated":true,'*'
 200') exit 0 ;;

@@ -1,4 +1,4 @@
-// A Koa service behind Latchkey: every request needs a token that Auth finds good at that moment.
+// A Koa service behind Latchkey: every request needs a token that Auth admits at that moment.
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import Koa from 'koa'
@@ -8,7 +8,7 @@ import type { Admission } from '../../packages/client/contract.ts'
 import { TokenError } from '../../packages/client/errors.ts'
 
 const { AUTH_INTERNAL_URL = 'http://127.0.0.1:3101', SERVICE_KEY, PORT = '4000' } = process.env
-if (!SERVICE_KEY) throw new Error('SERVICE_KEY is missing: the one that Auth was started with')
+if (!SERVICE_KEY) throw new Error('SERVICE_KEY is missing. Set it to the key that Auth was started with.')
 
 const monotonicNow = () => performance.now()
 const auth = openAuthClient({ url: AUTH_INTERNAL_URL, key: SERVICE_KEY, log: console, monotonicNow })
@@ -45,5 +45,5 @@ app.use(function data(ctx) {
 const server = app.listen(Number(PORT), '127.0.0.1', () => console.log('listening', server.address()))
 process.once('SIGTERM', () => {
   server.close(() => auth.close())
-  setInterval(() => server.closeIdleConnections(), 100).unref() // whose last request has been answered meanwhile
+  setInterval(() => server.closeIdleConnections(), 100).unref() // connections that have become idle since
 })

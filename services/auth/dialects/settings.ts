@@ -42,12 +42,12 @@ const minutes = (fallback: number, description: string) =>
 export const lifeSettings = {
   'token-provider': { TOKEN_EXPIRATION_TIME: seconds(60, 'life of its tokens, in seconds') },
   'token-manager': { TOKEN_TTL_MINUTES: minutes(60, 'life of its tokens') },
-  'flask-jwt': { FLASK_JWT_TTL_MINUTES: minutes(35, 'idle time of its sessions: each use gives another') },
+  'flask-jwt': { FLASK_JWT_TTL_MINUTES: minutes(35, 'idle time of its sessions, restarted by each use') },
   'flask-auth': { FLASK_AUTH_TTL_MINUTES: minutes(15, 'life of its access tokens') },
 } satisfies Record<DialectName, Record<string, z.ZodType<number>>>
 
 export const clearSetting = {
-  TOKEN_CLEAR_FREQUENCY: seconds(15, 'SWEEP_INTERVAL_SECONDS, where that is not set', 86_400),
+  TOKEN_CLEAR_FREQUENCY: seconds(15, 'pause between sweeps, unless SWEEP_INTERVAL_SECONDS is set', 86_400),
 }
 
 const sweepSetting = 'SWEEP_INTERVAL_SECONDS'
