@@ -2,23 +2,29 @@
 // operator's view, which contains no key. The pages call no other host, except Business if it has an address of its
 // own.
 import { readdirSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
-import { staticFile } from './static.ts'
+import { staticFile, staticModule } from './static.ts'
 
 const own = join(import.meta.dirname, 'console')
-const packageOf = (name: string) => dirname(createRequire(import.meta.url).resolve(`${name}/package.json`))
+/** The packages that the modules import, and the files under which they are served beside them. */
+const packages = { preact: 'preact.js', 'preact/hooks': 'hooks.js', htm: 'htm.js' }
+const packageUrls = Object.fromEntries(Object.entries(packages).map(([name, file]) => [name, `./${file}`]))
 
-const files: Record<string, Handler> = {
-  'preact.js': staticFile(join(packageOf('preact'), 'dist/preact.mjs')),
-  'htm.js': staticFile(join(dirname(createRequire(import.meta.url).resolve('htm')), 'htm.module.js')),
-  ...Object.fromEntries(
-    readdirSync(own)
-      .filter(name => /\.(js|css|svg)$/.test(name))
-      .map(name => [name, staticFile(join(own, name))]),
-  ),
+const files: Record<string, Handler> = Object.fromEntries([
+  ...Object.entries(packages).map(([name, file]) => [file, serveModule(fileURLToPath(import.meta.resolve(name)))]),
+  ...namesOf(/(?<!\.d)\.ts$|\.js$/).map(name => [name, serveModule(join(own, name))]),
+  ...namesOf(/\.(css|svg)$/).map(name => [name, staticFile(join(own, name))]),
+])
+
+function serveModule(path: string): Handler {
+  return staticModule(path, packageUrls)
+}
+
+function namesOf(pattern: RegExp): string[] {
+  return readdirSync(own).filter(name => pattern.test(name))
 }
 
 export interface ConsoleOptions {

@@ -1,19 +1,21 @@
 // GET /docs and /redoc, and the files they load: readable API documentation of a listener and, next to it, of Business.
 // The pages load no code, style or image from any other host.
-import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
 import { openApiRoute } from '../../../shared/http/openapi.ts'
-import { staticFile, staticText } from './static.ts'
+import { staticFile, staticModule, staticText } from './static.ts'
 
-const swaggerFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
+const swaggerFolder = dirname(fileURLToPath(import.meta.resolve('swagger-ui-dist/package.json')))
 const own = join(import.meta.dirname, 'docs')
 
 const files: Record<string, Handler> = {
   // index.css removes the browser's default margin.
   ...filesOf(swaggerFolder, ['index.css', 'swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
-  ...filesOf(own, ['docs.js', 'redoc.standalone.js', 'redoc.css', 'redoc.js']),
+  ...filesOf(own, ['redoc.standalone.js', 'redoc.css']),
+  'docs.ts': staticModule(join(own, 'docs.ts')),
+  'redoc.ts': staticModule(join(own, 'redoc.ts')),
 }
 
 /**

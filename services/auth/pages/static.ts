@@ -7,12 +7,12 @@ import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { brotliCompress, constants, gzip } from 'node:zlib'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
+import { toBrowserModule } from './browserModule.ts'
 
 const types = {
   '.css': 'text/css',
   '.html': 'text/html',
   '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
   '.svg': 'image/svg+xml',
 }
 type Extension = keyof typeof types
@@ -40,6 +40,11 @@ const chunkEveryMs = 1
 /** Serves the file at `path`. Every response includes `headers`, even a 304. */
 export function staticFile(path: string, headers: Record<string, string> = {}): Handler {
   return serve(() => readFile(path), extname(path) as Extension, headers)
+}
+
+/** Serves the TypeScript or JavaScript module at `path` to browsers. */
+export function staticModule(path: string, packageUrls: Record<string, string> = {}): Handler {
+  return serve(async () => Buffer.from(toBrowserModule(await readFile(path, 'utf8'), packageUrls)), '.js', {})
 }
 
 /** Serves `text` like a file with this extension. */

@@ -40,7 +40,7 @@ describe('the pages of the console', () => {
         const type = path.endsWith('.css') ? 'text/css' : path.endsWith('.svg') ? 'image/svg+xml' : 'text/javascript'
         expect(file.headers.get('content-type')).to.equal(`${type}; charset=utf-8`)
         for (const [, name] of text.matchAll(/^\s*(?:import|export)\b[^'"\n]*?from '([^']+)'/gm)) {
-          expect(name, path).to.match(/^\.\/\w+\.js$/)
+          expect(name, path).to.match(/^\.\/\w+\.(js|ts)$/)
           await load(`console/${name?.slice(2)}`)
         }
       }

@@ -1,5 +1,6 @@
 // Static files: what a browser, a proxy and a client that never reads see of them.
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import { expect } from 'chai'
@@ -9,7 +10,14 @@ import { adminKey, closeServers, startAuth } from '../../support/servers.ts'
 
 const bundle = '/docs/swagger-ui-bundle.js'
 const pages = ['/docs', '/redoc', '/console', '/account']
-const assets = [bundle, '/docs/swagger-ui.css', '/docs/redoc.standalone.js', '/docs/documents.js', '/console/tokens.js']
+const assets = [
+  bundle,
+  '/docs/swagger-ui.css',
+  '/docs/redoc.standalone.js',
+  '/docs/documents.js',
+  '/docs/docs.ts',
+  '/console/clock.ts',
+]
 
 describe('a static file', () => {
   let url: string
@@ -115,6 +123,33 @@ describe('a static file', () => {
     const whole = await get(bundle)
     const all = await Promise.all(Array.from({ length: 20 }, () => get(bundle)))
     expect(all.every(({ bytes }) => bytes.equals(whole.bytes))).to.equal(true)
+  })
+})
+
+describe('a module of a page', () => {
+  after(closeServers)
+
+  it('is served as JavaScript: every line and column is that of the source, and Node prints no warning', async () => {
+    const warnings: Error[] = []
+    const note = (warning: Error) => warnings.push(warning)
+    process.on('warning', note)
+    const { url } = await startAuth()
+    const answer = await request(`${url}/console/clock.ts`)
+    process.off('warning', note)
+    expect(warnings).to.deep.equal([])
+    expect(answer.headers['content-type']).to.equal('text/javascript; charset=utf-8')
+    const [served, source] = [await answer.body.text(), readFileSync('services/auth/pages/console/clock.ts', 'utf8')]
+    expect(served).to.include('export function now()         {')
+    expect(served.length).to.equal(source.length)
+  })
+
+  it('imports packages from the files that are served beside it', async () => {
+    const { url } = await startAuth()
+    const hooks = await request(`${url}/console/hooks.js`)
+    expect(await hooks.body.text()).to.include('from"./preact.js"')
+    const preact = await request(`${url}/console/preact.js`)
+    expect(preact.statusCode).to.equal(200)
+    await preact.body.dump()
   })
 })
 

@@ -1,5 +1,5 @@
 // The page of /console put together: tokens of this browser, the way of their requests, and what was sent.
-import { setClock } from './clock.js'
+import { setClock } from './clock.ts'
 import { createExchanges } from './exchanges.js'
 import { exchangeList } from './exchangeView.js'
 import { flowPanel } from './flowView.js'

@@ -1,5 +1,5 @@
 // The page of /console on the internal listener, put together. It asks for the admin key, and keeps it in memory only.
-import { setClock } from './clock.js'
+import { setClock } from './clock.ts'
 import { openEvents } from './eventStream.js'
 import { createExchanges } from './exchanges.js'
 import { exchangeList } from './exchangeView.js'

@@ -1,6 +1,6 @@
 // What an operator sees: the key, the charts, the tokens and what may be done with them, the events.
 import { chart, shown } from './charts.js'
-import { now } from './clock.js'
+import { now } from './clock.ts'
 import { copyButton } from './exchangeView.js'
 import { kinds } from './figures.js'
 import { ring } from './ring.js'

@@ -1,5 +1,5 @@
 // How to log in, and a card for each session: its ring, what may be done with it, what was answered.
-import { now } from './clock.js'
+import { now } from './clock.ts'
 import { ring } from './ring.js'
 import { html, textOf } from './ui.js'
 

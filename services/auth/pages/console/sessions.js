@@ -1,5 +1,5 @@
 // The sessions of this page, in its memory only: log in, get data, burst, end. Knows what a press means, not how it looks.
-import { isPast, now } from './clock.js'
+import { isPast, now } from './clock.ts'
 import { quoted } from './exchanges.js'
 import { announce, counted } from './ui.js'
 

@@ -1,5 +1,5 @@
 // The tokens that an operator sees: a page of the store's, kept up to date by events. Hides which event means what for them.
-import { isPast, now } from './clock.js'
+import { isPast, now } from './clock.ts'
 
 /**
  * @typedef {object} WatchedToken

@@ -1,6 +1,6 @@
 // What every part of the page is drawn with: markup, one drawing per frame, words for those who listen, the clipboard.
-import htm from './htm.js'
-import { h, render } from './preact.js'
+import htm from 'htm'
+import { h, render } from 'preact'
 
 export const html = htm.bind(h)
 
@@ -17,7 +17,7 @@ export function openScreen(view) {
     isDue = true
     requestAnimationFrame(() => {
       isDue = false
-      render(/** @type {import('./preact.js').ComponentChild} */ (view()), page)
+      render(/** @type {import('preact').ComponentChild} */ (view()), page)
     })
   }
   draw()

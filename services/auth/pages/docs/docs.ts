@@ -1,10 +1,10 @@
-// Swagger UI over the documents of both services.
+// Swagger UI for the documents of both services.
 SwaggerUIBundle({
   dom_id: '#swagger-ui',
   urls: latchkeyDocuments,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
   layout: 'StandaloneLayout',
-  validatorUrl: null, // it would send the document away
+  validatorUrl: null, // it would send the document to another host
   persistAuthorization: false,
   deepLinking: true,
 })

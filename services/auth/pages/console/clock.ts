@@ -1,0 +1,18 @@
+// The time by Auth's clock, in epoch milliseconds, because the clock of the user's machine may be wrong.
+let ahead = 0
+let uncertaintyMs = 0
+
+/** Auth read its clock at some moment between `startedAt` (by `performance.now()`) and now. */
+export function setClock(serverNow: number, startedAt: number): void {
+  uncertaintyMs = (performance.now() - startedAt) / 2
+  ahead = serverNow - startedAt - uncertaintyMs
+}
+
+export function now(): number {
+  return ahead + performance.now()
+}
+
+/** Whether `at` has certainly passed by Auth's clock, too. */
+export function isPast(at: number): boolean {
+  return now() - uncertaintyMs >= at
+}

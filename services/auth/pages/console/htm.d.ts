@@ -1,2 +1,0 @@
-// htm.js is the package's own file, served beside ours: this tells its types.
-export { default } from 'htm'
