@@ -35,7 +35,11 @@ const areas: Record<string, Area> = {
     tests: ['passwordRules', 'passwords', 'users'],
   },
   defence: {
-    sources: ['services/auth/defence/throttles.ts', 'shared/counters.ts', 'shared/invalidTokens.ts'],
+    sources: [
+      'services/auth/defence/{throttles,loginAttempts,failures}.ts',
+      'shared/counters.ts',
+      'shared/invalidTokens.ts',
+    ],
     tests: ['limits'],
     titles: /of the throttles|answer invalid tokens/,
   },

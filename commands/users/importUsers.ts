@@ -1,9 +1,9 @@
 // Users from an htpasswd file into the user store, row by row. Hides how lines are cut out of bytes, what is wrong with a
 // row, and how many are on their way at a time.
+import { describeChoice } from '../../services/auth/routes/choiceProblems.ts'
 import { isBcryptHash } from '../../services/auth/users/passwords.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import type { Users } from '../../services/auth/users/users.ts'
-import { AppError } from '../../shared/http/errors.ts'
 
 export interface ImportOptions {
   input: AsyncIterable<Buffer>
@@ -53,12 +53,8 @@ export async function importUsers(options: ImportOptions, counts: ImportCounts):
 
   /** What can be said without the store, in the order of the lines. */
   function whyNot(row: Row): Problem | null {
-    try {
-      users.requireGoodUsername(row.username)
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error
-      return { problem: error.message }
-    }
+    const choice = users.problemWithUsername(row.username)
+    if (choice !== null) return { problem: `username: ${describeChoice(choice)}` }
     // A copy: a part of a longer text would keep that in memory.
     const username = Buffer.from(normalise(row.username)).toString()
     const earlier = lineOf.get(username)

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { addAbortSignal, Writable } from 'node:stream'
 import { parseArgs } from 'node:util'
 import { readAuthConfig } from '../../services/auth/config.ts'
+import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
 import { createTokens, type Tokens } from '../../services/auth/tokens/tokens.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
@@ -264,7 +265,8 @@ async function openAccounts({ mayMakeStore = false } = {}): Promise<Accounts> {
     ...users,
     find: users.findByUsername,
     async add({ username, password }) {
-      users.requireGoodCredentials({ username, password })
+      const problem = users.problemWithUsername(username) ?? users.problemWithPassword({ username, password })
+      if (problem !== null) throw choiceError(problem)
       const user = await users.insert({ username, passwordHash: await users.hash({ username, password }, localClient) })
       if (user === null) throw new AppError('conflict', 'This username is taken.')
       return user

@@ -44,9 +44,12 @@ import { createSweeper } from './tokens/sweeper.ts'
 import { createTokens } from './tokens/tokens.ts'
 import { createDirectory } from './users/directory.ts'
 import { createLinks } from './users/links.ts'
+import { createLogIn } from './users/logIn.ts'
 import { type Mailer, openSmtpMailer } from './users/mail.ts'
+import { createOwnAccount } from './users/ownAccount.ts'
 import { loadDictionary } from './users/passwordStrength.ts'
 import { localClient, openPasswords } from './users/passwords.ts'
+import { createRegistration } from './users/registration.ts'
 import { type Credentials, createUsers } from './users/users.ts'
 
 export interface AuthSurroundings {
@@ -115,7 +118,16 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   })
   const invalidTokens = limitInvalidTokens({ limit: config.limitsPerAddress.invalidTokens, monotonicNow, observe })
   const mailer = openMailer()
-  const links = createLinks({ users, tokens, mailer, publicUrl, observe })
+  const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
+  const logIn = createLogIn({ users, throttles })
+  const ownAccount = createOwnAccount({ users, links, throttles })
+  const registration = createRegistration({
+    users,
+    links,
+    throttles,
+    isOpen: config.registration === 'open',
+    needsConfirmation: config.emailConfirmation === 'required',
+  })
   showFigures(registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, census: tokens.census })
   await users.finishAll()
   let finishing: NodeJS.Timeout | undefined
@@ -138,10 +150,9 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const requireSession = sessionRequirement(tokens, invalidTokens)
   const sessions = sessionRoutes(users, tokens)
   const operator = tokenRoutes({ users, tokens, sweeper, absoluteTtlMs })
-  const { registration, emailConfirmation } = config
-  const account = userRoutes({ users, links, throttles, registration, emailConfirmation })
-  const mailed = linkRoutes({ links, hasMail, throttles, invalidTokens })
-  const accounts = adminUserRoutes({ users, links, throttles })
+  const account = userRoutes({ users, registration, ownAccount })
+  const mailed = linkRoutes({ links, hasMail, invalidTokens })
+  const accounts = adminUserRoutes({ users, registration, links, throttles })
   const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
   const docs = docsRoutes('Auth', describeAuth('..'), config.businessUrl)
   const internalDocs = docsRoutes('Auth, internal', describeAuthInternal('..'), null)
@@ -151,7 +162,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
 
   const publicListener = createListener(
     {
-      'POST /login': [loginRoute(users, tokens, throttles)],
+      'POST /login': [loginRoute(logIn, tokens)],
       'POST /logout': [logoutRoute(tokens)],
       'POST /revoke': [revokeRoute(tokens)],
       'POST /renew': [renewRoute(tokens, invalidTokens)],
@@ -221,6 +232,8 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     const routes = await openDialect(name, {
       users,
       links,
+      logIn,
+      registration,
       throttles,
       invalidTokens,
       sweeper,
@@ -229,8 +242,6 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       openTokens,
       secrets: Object.values(adminKeys),
       requireAdminKey,
-      registration,
-      emailConfirmation,
       passwordRules: rules,
       ttlMs,
       absoluteTtlMs,

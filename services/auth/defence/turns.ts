@@ -1,8 +1,15 @@
 // Runs tasks with the same key, such as log-ins to one account, in turn. Hides the queues.
 import type { AppError } from '../../../shared/http/errors.ts'
 
-/** Runs at most `width` tasks per key at a time, in order of arrival. If too many wait, rejects with `whenFull`. */
-export function createTurns(width: number, maxWaiting: number) {
+export interface Turns {
+  /** Waits for the turn, then runs `work`. If too many tasks wait already, throws what `whenFull` returns. */
+  <T>(key: string, whenFull: () => Promise<AppError>, work: () => Promise<T>): Promise<T>
+  /** Whether the next task of this key would be refused. */
+  isFull(key: string): boolean
+}
+
+/** At most `width` tasks per key run at a time, in order of arrival. */
+export function createTurns(width: number, maxWaiting: number): Turns {
   const lines = new Map<string, { underWay: number; waiting: (() => void)[] }>()
 
   function isFull(key: string): boolean {

@@ -6,13 +6,17 @@ import type { TokenFormat } from '../tokens/format.ts'
 import type { Sweeper } from '../tokens/sweeper.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import type { Links } from '../users/links.ts'
+import type { LogIn } from '../users/logIn.ts'
 import type { PasswordRules } from '../users/passwordRules.ts'
+import type { Registration } from '../users/registration.ts'
 import type { Users } from '../users/users.ts'
 
 /** Everything that a dialect may use to build its routes. */
 export interface DialectParts {
   users: Users
   links: Links
+  logIn: LogIn
+  registration: Registration
   throttles: Throttles
   /** Passed to `countInvalid` whenever a token is refused. */
   invalidTokens: InvalidTokens
@@ -29,8 +33,6 @@ export interface DialectParts {
    */
   keys: [Buffer, ...Buffer[]]
   requireAdminKey: Handler
-  registration: 'open' | 'closed'
-  emailConfirmation: 'required' | 'off'
   passwordRules: PasswordRules
   /** Lifetime of a token of this dialect, in milliseconds. */
   ttlMs: number

@@ -1,20 +1,14 @@
 // The dialect of simple-flask-auth-app: accounts by e-mail address, short-lived access tokens and one long-lived
 // refresh token per user. Access tokens are sessions here.
 import type { Handler, Routes } from '../../../shared/http/listener.ts'
-import { verifyLogin } from '../routes/credentials.ts'
+import { describeChoice } from '../routes/choiceProblems.ts'
+import { clientOf } from '../routes/credentials.ts'
+import { requireOpenRegistration } from '../routes/users.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { isAddress } from '../users/usernames.ts'
 import type { DialectParts } from './dialect.ts'
-import {
-  answer,
-  badChoice,
-  bearerOf,
-  countInvalid,
-  memberReader,
-  register,
-  requireOpenRegistration,
-} from './requests.ts'
+import { answer, bearerOf, countInvalid, memberReader } from './requests.ts'
 
 const refreshPurpose = 'flask-auth.refresh'
 const refreshTtlMs = 30 * 86_400_000 // the default of Flask-JWT-Extended, which the service never changed
@@ -24,13 +18,12 @@ const readCredentials = memberReader('email', 'password')
 export function flaskAuth({
   users,
   links,
-  throttles,
+  logIn,
+  registration,
   invalidTokens,
   tokens,
   format,
   requireAdminKey,
-  registration,
-  emailConfirmation,
   ttlMs,
   now,
 }: DialectParts): Routes {
@@ -72,15 +65,13 @@ export function flaskAuth({
     const { email, password } = await readCredentials(ctx)
     if (email === null || password === null) return answer(ctx, 400, blank(email === null ? 'email' : 'password'))
     if (!isAddress(email)) return answer(ctx, 400, { message: { email: 'expected an e-mail address' } })
-    try {
-      const parts = { users, links, throttles, emailConfirmation }
-      if (await register(ctx, parts, { username: email, password })) {
-        ctx.body = { message: `User ${email} was created, please verify your email` }
-      } else answer(ctx, 409, { message: `Email ${email} already exists` })
-    } catch (error) {
-      const { member, problem } = badChoice(error)
-      answer(ctx, 400, { message: { [member === 'username' ? 'email' : member]: problem } })
+    const result = await registration.register({ username: email, password }, clientOf(ctx))
+    if (result.outcome === 'rejected') {
+      const member = result.problem.member === 'username' ? 'email' : 'password'
+      return answer(ctx, 400, { message: { [member]: describeChoice(result.problem) } })
     }
+    if (result.outcome === 'taken') return answer(ctx, 409, { message: `Email ${email} already exists` })
+    ctx.body = { message: `User ${email} was created, please verify your email` }
   }
 
   const confirm: Handler = async ctx => {
@@ -93,16 +84,18 @@ export function flaskAuth({
     answer(ctx, 404, { message: 'Unknown email confirmation token' })
   }
 
-  const logIn: Handler = async ctx => {
+  const createTokens: Handler = async ctx => {
     const { email, password } = await readCredentials(ctx)
     if (email === null || password === null) return answer(ctx, 400, blank(email === null ? 'email' : 'password'))
-    const user = await verifyLogin(ctx, { users, throttles }, { username: email, password })
-    const refresh = user && (await issueRefresh(user))
-    const access = refresh && (await issueAccess(user, refresh.token))
+    const issued = await logIn({ username: email, password }, clientOf(ctx), async user => {
+      const refresh = await issueRefresh(user)
+      const access = refresh && (await issueAccess(user, refresh.token))
+      return access && { user, access, refresh }
+    })
     // The response is the same for an unknown user, an unconfirmed address and a wrong password.
-    if (!access) return answer(ctx, 401, { message: 'Wrong credentials' })
-    const message = `Logged in as ${user.username}`
-    ctx.body = { message, access_token: access.secret, refresh_token: refresh.secret }
+    if (!issued) return answer(ctx, 401, { message: 'Wrong credentials' })
+    const message = `Logged in as ${issued.user.username}`
+    ctx.body = { message, access_token: issued.access.secret, refresh_token: issued.refresh.secret }
   }
 
   const requireAccess = tokenRequirement({
@@ -199,7 +192,7 @@ export function flaskAuth({
     'GET /': [hello],
     'POST /registration': [createAccount],
     'GET /confirm/:token': [confirm],
-    'POST /login': [logIn],
+    'POST /login': [createTokens],
     'GET /secret': [requireAccess, secretAnswer],
     'POST /token/refresh': [requireRefresh, refresh],
     'POST /logout/access': [requireAccess, logOut('Access')],

@@ -2,20 +2,14 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
-import { clientOf, verifyLogin } from '../routes/credentials.ts'
+import { describeChoice } from '../routes/choiceProblems.ts'
+import { clientOf } from '../routes/credentials.ts'
+import { requireOpenRegistration } from '../routes/users.ts'
 import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
+import type { ChoiceProblem } from '../users/credentials.ts'
 import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './dialect.ts'
-import {
-  answer,
-  badChoice,
-  bearerOf,
-  countInvalid,
-  hasBody,
-  memberReader,
-  register,
-  requireOpenRegistration,
-} from './requests.ts'
+import { answer, bearerOf, countInvalid, hasBody, memberReader } from './requests.ts'
 
 const shortestUsername = 4 // characters
 // The older service requires no password to change the password or delete the account. We require a recent login
@@ -30,11 +24,10 @@ const readToken = bodyReader(z.object({ token: z.string('expected a token, as a 
 export function flaskJwt({
   users,
   links,
-  throttles,
+  logIn,
+  registration,
   invalidTokens,
   tokens,
-  registration,
-  emailConfirmation,
   passwordRules: { minLength },
   ttlMs,
   absoluteTtlMs,
@@ -52,22 +45,16 @@ export function flaskJwt({
     if ([...username].length < shortestUsername) {
       return answer(ctx, 400, { error: `Username must be at least ${shortestUsername} characters long` })
     }
-    try {
-      const parts = { users, links, throttles, emailConfirmation }
-      const registered = await register(ctx, parts, { username, password })
-      if (registered) answer(ctx, 201, { message: 'User created successfully' })
-      else answer(ctx, 400, { error: 'Username already exists' })
-    } catch (error) {
-      const { member, problem } = badChoice(error)
-      answer(ctx, 400, { error: `${member}: ${problem}` })
-    }
+    const result = await registration.register({ username, password }, clientOf(ctx))
+    if (result.outcome === 'rejected') return answer(ctx, 400, rejected(result.problem))
+    if (result.outcome === 'taken') return answer(ctx, 400, { error: 'Username already exists' })
+    answer(ctx, 201, { message: 'User created successfully' })
   }
 
-  const logIn: Handler = async ctx => {
+  const authenticate: Handler = async ctx => {
     const { username, password } = await readCredentials(ctx)
     if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
-    const user = await verifyLogin(ctx, { users, throttles }, { username, password })
-    const issued = user && (await issueSession(user, 'now'))
+    const issued = await logIn({ username, password }, clientOf(ctx), user => issueSession(user, 'now'))
     if (issued) ctx.body = { token: issued.secret, access_token: issued.secret }
     else answer(ctx, 401, { error: 'Invalid credentials' })
   }
@@ -103,15 +90,11 @@ export function flaskJwt({
     }
     const { userId: id, credentialVersion } = session
     const client = clientOf(ctx)
-    try {
-      if (!(await users.resetPassword({ id, credentialVersion }, password, client))) return null
-    } catch (error) {
-      answer(ctx, 400, { error: `password: ${badChoice(error).problem}` })
-      return null
-    }
-    const user = await users.find(id)
-    if (user) links.tellOfChange(user, client)
-    return user && issueSession(user, session)
+    const result = await users.resetPassword({ id, credentialVersion }, password, client)
+    if (result.outcome === 'rejected') answer(ctx, 400, rejected(result.problem))
+    if (result.outcome !== 'changed') return null
+    links.notifyOfChange(result.user, client)
+    return issueSession(result.user, session)
   }
 
   const remove: Handler = async ctx => {
@@ -164,13 +147,17 @@ export function flaskJwt({
     'GET /user': [show],
     'PUT /user': [change],
     'DELETE /user': [remove],
-    'POST /authenticate_user': [logIn],
+    'POST /authenticate_user': [authenticate],
     'POST /validate_token': [validateToken],
     'POST /logout': [logOut],
   }
 }
 
 type Session = TokenRecord & { userId: string }
+
+function rejected(problem: ChoiceProblem) {
+  return { error: `${problem.member}: ${describeChoice(problem)}` }
+}
 
 /** Reads the token from the header or else from the body: the older service read one and documented the other. */
 async function readEitherToken(ctx: Context): Promise<string | null> {

@@ -6,8 +6,6 @@ export interface Caller {
   address: string
   /** The setting that holds the caller's key, if the call presented one. */
   by?: string
-  /** The user for whom the caller presented a wrong password. */
-  failedAt?: string
 }
 
 const callers = new AsyncLocalStorage<Caller>()
@@ -15,17 +13,6 @@ const callers = new AsyncLocalStorage<Caller>()
 /** Runs `handle` on behalf of this caller, including work that it starts and that finishes after the response. */
 export function asCaller<T>(caller: Caller, handle: () => T): T {
   return callers.run(caller, handle)
-}
-
-/** Records the user for later events of this request whose emitters do not know the user. */
-export function noteFailure(userId: string | null): void {
-  const caller = callers.getStore()
-  if (caller && userId !== null) caller.failedAt = userId
-}
-
-/** The user recorded by `noteFailure`, or null. */
-export function failedUser(): string | null {
-  return callers.getStore()?.failedAt ?? null
 }
 
 /** Empty outside a request. */

@@ -4,9 +4,10 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
 import type { Throttles } from '../defence/throttles.ts'
-import { noPassword } from '../users/directory.ts'
 import type { Links } from '../users/links.ts'
+import type { Registration } from '../users/registration.ts'
 import type { UserRecord, Users } from '../users/users.ts'
+import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 
@@ -28,11 +29,12 @@ const readChange = bodyReader(userChangeSchema)
 
 export interface AdminUserRoutesOptions {
   users: Users
-  links: Links
+  registration: Pick<Registration, 'add'>
+  links: Pick<Links, 'offerReset'>
   throttles: Pick<Throttles, 'unlock'>
 }
 
-export function adminUserRoutes({ users, links, throttles }: AdminUserRoutesOptions) {
+export function adminUserRoutes({ users, registration, links, throttles }: AdminUserRoutesOptions) {
   async function userOf(ctx: Context): Promise<UserRecord> {
     const user = await users.find(String(ctx.params['id']))
     if (user === null) throw noSuchUser()
@@ -51,20 +53,15 @@ export function adminUserRoutes({ users, links, throttles }: AdminUserRoutesOpti
   }
 
   const create: Handler = async ctx => {
-    const { username, password } = await readNewUser(ctx)
-    if (password !== undefined) users.requireGoodCredentials({ username, password })
-    else {
-      users.requireGoodUsername(username)
-      if (!links.canMail(username)) {
-        throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
-      }
+    const { username, password = null } = await readNewUser(ctx)
+    const result = await registration.add({ username, password }, clientOf(ctx))
+    if (result.outcome === 'rejected') throw choiceError(result.problem)
+    if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+    if (result.outcome === 'no_password') {
+      throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
     }
-    const passwordHash = password === undefined ? noPassword : await users.hash({ username, password }, clientOf(ctx))
-    const user = await users.insert({ username, passwordHash }, { confirmed: password !== undefined })
-    if (user === null) throw new AppError('conflict', 'This username is taken.')
-    if (password === undefined) await links.offerReset(user, clientOf(ctx))
     ctx.status = 201
-    ctx.body = adminUser(user)
+    ctx.body = adminUser(result.user)
   }
 
   const show: Handler = async ctx => {
@@ -90,7 +87,7 @@ export function adminUserRoutes({ users, links, throttles }: AdminUserRoutesOpti
 
   const reset: Handler = async ctx => {
     const offer = await links.offerReset(await userOf(ctx), clientOf(ctx))
-    if (offer === null) throw new AppError('conflict', 'The account was changed at this moment by another request.')
+    if (offer === null) throw new AppError('conflict', 'Another request has just changed this account. Try again.')
     ctx.body = offer
   }
 

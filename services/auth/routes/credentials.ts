@@ -2,9 +2,7 @@
 import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/listener.ts'
-import type { Throttles } from '../defence/throttles.ts'
 import type { Client } from '../users/passwords.ts'
-import type { Credentials, UserRecord, Users } from '../users/users.ts'
 
 /** 1 to 256 characters of valid Unicode: cheap to refuse before anything is hashed. */
 export const text = (name: string) =>
@@ -22,19 +20,6 @@ export function clientOf({ res, state }: Context): Client {
   const gone = new AbortController()
   res.once('close', () => res.writableFinished || gone.abort())
   return { address: state.address, signal: gone.signal }
-}
-
-/** The user whose password it is, null for every wrong one. Throws 429 as `throttles.attempt` does. */
-export function verifyLogin(
-  ctx: Context,
-  { users, throttles }: { users: Users; throttles: Throttles },
-  credentials: Credentials,
-): Promise<UserRecord | null> {
-  const client = clientOf(ctx)
-  return throttles.attempt(
-    { account: credentials.username, address: client.address },
-    { prove: () => users.verify(credentials, client), spend: () => users.spend(credentials, client) },
-  )
 }
 
 export function invalidCredentials(detail: string): AppError {

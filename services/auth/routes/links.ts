@@ -4,9 +4,9 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
 import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
-import type { Throttles } from '../defence/throttles.ts'
 import type { Links } from '../users/links.ts'
 import type { Client } from '../users/passwords.ts'
+import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
 import { accepted } from './users.ts'
 
@@ -22,11 +22,10 @@ const readReset = bodyReader(resetSchema)
 export interface LinkRoutesOptions {
   links: Links
   hasMail: boolean
-  throttles: Throttles
   invalidTokens: InvalidTokens
 }
 
-export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRoutesOptions) {
+export function linkRoutes({ links, hasMail, invalidTokens }: LinkRoutesOptions) {
   function requireMail(): void {
     if (!hasMail) throw new AppError('not_found', 'There is no e-mail here: SMTP_URL is not set.')
   }
@@ -43,7 +42,6 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
     async ctx => {
       requireMail()
       const { username } = await readUsername(ctx)
-      await throttles.mayMail(username, ctx.state.address)
       await send(username, { address: ctx.state.address })
       ctx.status = 202
       ctx.body = accepted
@@ -51,9 +49,9 @@ export function linkRoutes({ links, hasMail, throttles, invalidTokens }: LinkRou
 
   const reset: Handler = async ctx => {
     const { token, password } = await readReset(ctx)
-    const user = await links.reset(token, password, clientOf(ctx))
-    if (user === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
-    await throttles.welcome(user.username, ctx.state.address)
+    const result = await links.reset(token, password, clientOf(ctx))
+    if (result.outcome === 'rejected') throw choiceError(result.problem)
+    if (result.outcome === 'invalid_token') throw invalidTokenError(await invalidTokens.record(ctx.state))
     ctx.status = 204
   }
 

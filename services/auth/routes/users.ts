@@ -1,12 +1,13 @@
-// POST /users, and GET, PATCH, DELETE /users/me: what a user does with his own account.
+// POST /users, and GET, PATCH, DELETE /users/me: what users do with their own account.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
-import type { Throttles } from '../defence/throttles.ts'
 import { sessionOf } from '../guards/requireSession.ts'
-import type { Links } from '../users/links.ts'
+import type { OwnAccount } from '../users/ownAccount.ts'
+import type { Registration } from '../users/registration.ts'
 import type { UserRecord, Users } from '../users/users.ts'
+import { choiceError } from './choiceProblems.ts'
 import { clientOf, credentialsSchema, invalidCredentials, text } from './credentials.ts'
 
 export const changeSchema = z.strictObject({ currentPassword: text('password'), password: text('password') })
@@ -17,32 +18,24 @@ const readChange = bodyReader(changeSchema)
 const readProof = bodyReader(proofSchema)
 
 export interface UserRoutesOptions {
-  users: Users
-  links: Links
-  throttles: Throttles
-  registration: 'open' | 'closed'
-  emailConfirmation: 'required' | 'off'
+  users: Pick<Users, 'find'>
+  registration: Registration
+  ownAccount: OwnAccount
 }
 
-export function userRoutes({ users, links, throttles, registration, emailConfirmation }: UserRoutesOptions) {
+export function userRoutes({ users, registration, ownAccount }: UserRoutesOptions) {
   const register: Handler = async ctx => {
-    if (registration === 'closed') throw new AppError('forbidden', 'Nobody can register here; ask the operator.')
-    const credentials = await readCredentials(ctx)
-    const { address } = ctx.state
-    users.requireGoodCredentials(credentials) // before it counts: who chooses badly tries again
-    await throttles.mayRegister(address)
-    if (emailConfirmation === 'required') {
-      await throttles.mayMail(credentials.username, address)
-      await links.register(credentials, clientOf(ctx))
+    requireOpenRegistration(registration)
+    const result = await registration.register(await readCredentials(ctx), clientOf(ctx))
+    if (result.outcome === 'rejected') throw choiceError(result.problem)
+    if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+    if (result.outcome === 'mailed') {
       ctx.status = 202
       ctx.body = accepted
-      return
+    } else {
+      ctx.status = 201
+      ctx.body = publicUser(result.user)
     }
-    const passwordHash = await users.hash(credentials, clientOf(ctx))
-    const user = await users.insert({ username: credentials.username, passwordHash })
-    if (user === null) throw new AppError('conflict', 'This username is taken.')
-    ctx.status = 201
-    ctx.body = publicUser(user)
   }
 
   const show: Handler = async ctx => {
@@ -52,30 +45,28 @@ export function userRoutes({ users, links, throttles, registration, emailConfirm
   }
 
   const changePassword: Handler = async ctx => {
-    const { id, userId, username } = sessionOf(ctx)
-    const change = await readChange(ctx)
-    const client = clientOf(ctx)
-    const claim = { account: username, address: client.address }
-    const user = await throttles.attemptInSession(claim, () => users.changePassword(userId, change, id, client))
-    if (user === null) throw wrongPassword()
-    links.tellOfChange(user, client)
-    ctx.body = publicUser(user)
+    const result = await ownAccount.changePassword(sessionOf(ctx), await readChange(ctx), clientOf(ctx))
+    if (result.outcome === 'rejected') throw choiceError(result.problem)
+    if (result.outcome === 'wrong_password') throw wrongPassword()
+    ctx.body = publicUser(result.user)
   }
 
   const remove: Handler = async ctx => {
     const { currentPassword } = await readProof(ctx)
-    const { userId, username } = sessionOf(ctx)
-    const client = clientOf(ctx)
-    const claim = { account: username, address: client.address }
-    const proveAndRemove = async () => (await users.removeOwn(userId, currentPassword, client)) || null
-    if ((await throttles.attemptInSession(claim, proveAndRemove)) === null) throw wrongPassword()
+    const result = await ownAccount.remove(sessionOf(ctx), currentPassword, clientOf(ctx))
+    if (result.outcome === 'wrong_password') throw wrongPassword()
     ctx.status = 204
   }
 
   return { register, show, changePassword, remove }
 }
 
-/** The same for every address, whether there is an account or not. */
+/** Throws 403 if only the operator adds users. */
+export function requireOpenRegistration({ isOpen }: Registration): void {
+  if (!isOpen) throw new AppError('forbidden', 'Registration is closed here; ask the operator for an account.')
+}
+
+/** The same for every address, whether it has an account or not. */
 export const accepted = { status: 'accepted' }
 
 /** What users see of themselves. */
@@ -87,7 +78,7 @@ function wrongPassword(): AppError {
   return invalidCredentials('The current password is wrong.')
 }
 
-/** Deleted between the check of his session and this. */
+/** The user was deleted after the session was checked. */
 function gone(): AppError {
-  return new AppError('not_found', 'There is no such user any more.')
+  return new AppError('not_found', 'This user has been deleted.')
 }

@@ -1,12 +1,13 @@
-// Verifies, changes and resets passwords. Hides that an unknown user costs a hash too, and that a change that was
+// Checks, verifies, changes and resets passwords. Hides that an unknown user costs a hash too, and that a change that was
 // interrupted is completed when the client repeats the request.
 import { AppError } from '../../../shared/http/errors.ts'
+import type { WrongPassword } from '../defence/failures.ts'
 import type { UserRecord, UserStore } from '../stores/ports.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
 import { ask, type Directory } from './directory.ts'
-import { type PasswordRules, whyNotPassword } from './passwordRules.ts'
+import { type PasswordProblem, type PasswordRules, passwordProblem } from './passwordRules.ts'
 import type { Client, HashOwner, Passwords } from './passwords.ts'
-import { normalise, whyNotUsername } from './usernames.ts'
+import { normalise, type UsernameProblem, usernameProblem } from './usernames.ts'
 
 /** Carries user ids, never what was typed: people type their password into the wrong field. */
 export type CredentialEvent =
@@ -22,6 +23,20 @@ export interface Credentials {
   password: string
 }
 
+/** Why a username or a password cannot be chosen. */
+export type ChoiceProblem =
+  | { member: 'username'; problem: UsernameProblem }
+  | { member: 'password'; problem: PasswordProblem; minLength: number }
+
+export type VerifyOutcome = { outcome: 'verified'; user: UserRecord } | WrongPassword
+export type ChangeOutcome = { outcome: 'changed'; user: UserRecord } | WrongPassword
+export type RemoveOutcome = { outcome: 'removed' } | WrongPassword
+export type ResetOutcome =
+  | { outcome: 'changed'; user: UserRecord }
+  /** The credentials have changed since the token was issued. */
+  | { outcome: 'stale' }
+  | { outcome: 'rejected'; problem: ChoiceProblem }
+
 export interface PasswordOperationsOptions {
   store: UserStore
   directory: Directory
@@ -36,41 +51,42 @@ export interface PasswordOperationsOptions {
 }
 
 export interface PasswordOperations {
-  /** Throws what is wrong as `invalid_request`. */
-  requireGoodUsername(username: string): void
+  /** Null if the username can be chosen. */
+  problemWithUsername(username: string): ChoiceProblem | null
 
-  /** Throws what is wrong with a username or a password that is being chosen, as `invalid_request`. */
-  requireGoodCredentials(credentials: Credentials): void
+  /** Null if the user of this name can choose the password. */
+  problemWithPassword(credentials: Credentials): ChoiceProblem | null
 
   /** The hash to pass to `insert`. */
   hash(credentials: Credentials, client: Client): Promise<string>
 
-  /** Null for a wrong password and for every user who cannot log in, after the same work. */
-  verify(credentials: Credentials, client: Client): Promise<UserRecord | null>
+  /** `wrong_password` also for an unknown user and for one who cannot log in, after the same work. */
+  verify(credentials: Credentials, client: Client): Promise<VerifyOutcome>
 
   /** The work of `verify` without its result, for an attempt that is refused whatever the password is. */
-  spend(credentials: Credentials, client: Client): Promise<void>
+  imitateVerify(credentials: Credentials, client: Client): Promise<void>
 
   /**
-   * Ends every token of the user except the one with the id `keep`. Null if `currentPassword` is wrong. If this rejects with
-   * `unavailable`, the password may have been changed already; repeating the call completes the change, and then ends
-   * `keep` too.
+   * Ends every token of the user except the one with the id `keep`. The caller has checked the new password against the
+   * rules. If this rejects with `unavailable`, the password may have been changed already; repeating the call completes the
+   * change, and then ends `keep` too.
    */
   changePassword(
     id: string,
     change: { currentPassword: string; password: string },
     keep: string,
     client: Client,
-  ): Promise<UserRecord | null>
+  ): Promise<ChangeOutcome>
 
-  /**
-   * For the holder of a token that was issued for this under `credentialVersion`. False if the credentials have changed
-   * since. Rejects like `changePassword`.
-   */
-  resetPassword(user: { id: string; credentialVersion: number }, password: string, client: Client): Promise<boolean>
+  /** For the holder of a token that was issued for this under `credentialVersion`. Rejects like `changePassword`. */
+  resetPassword(
+    user: { id: string; credentialVersion: number },
+    password: string,
+    client: Client,
+  ): Promise<ResetOutcome>
 
-  /** False if `currentPassword` is wrong. If this rejects with `unavailable`, repeating the call completes it. */
-  removeOwn(id: string, currentPassword: string, client: Client): Promise<boolean>
+  /** Ends every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes it. */
+  removeOwn(id: string, currentPassword: string, client: Client): Promise<RemoveOutcome>
 }
 
 export function createPasswordOperations({
@@ -83,14 +99,9 @@ export function createPasswordOperations({
   now,
   observe,
 }: PasswordOperationsOptions): PasswordOperations {
-  function requireGoodUsername(username: string): void {
-    const problem = whyNotUsername(username, { addressesOnly })
-    if (problem !== null) throw new AppError('invalid_request', `username: ${problem}`)
-  }
-
-  function requireGoodPassword(password: string, username: string): void {
-    const problem = whyNotPassword(password, username, rules)
-    if (problem !== null) throw new AppError('invalid_request', `password: ${problem}`)
+  function problemWithPassword({ username, password }: Credentials): ChoiceProblem | null {
+    const problem = passwordProblem(password, normalise(username), rules)
+    return problem && { member: 'password', problem, minLength: rules.minLength }
   }
 
   /** Null if the credentials have changed since `user` was read. */
@@ -125,12 +136,17 @@ export function createPasswordOperations({
     }
   }
 
-  return {
-    requireGoodUsername,
+  function refusePassword(id: string): WrongPassword {
+    observe({ type: 'password_refused', userId: id })
+    return { outcome: 'wrong_password', userId: id }
+  }
 
-    requireGoodCredentials({ username, password }) {
-      requireGoodUsername(username)
-      requireGoodPassword(password, normalise(username))
+  return {
+    problemWithPassword,
+
+    problemWithUsername(username) {
+      const problem = usernameProblem(username, { addressesOnly })
+      return problem && { member: 'username', problem }
     },
 
     hash: ({ username, password }, client) => passwords.hash(password, ownerOf({ username }, client)),
@@ -138,62 +154,58 @@ export function createPasswordOperations({
     async verify({ username, password }, client) {
       const user = await directory.findByUsername(username)
       const matches = await passwords.verify(password, user?.passwordHash ?? null, ownerOf({ username }, client))
-      const reason = whyNotLogIn(user, matches)
-      if (user === null || reason !== null) {
-        observe({ type: 'login_failed', userId: user?.id ?? null, reason: reason ?? 'unknown_user' })
-        return null
+      const failure = loginFailure(user, matches)
+      if (user === null || failure !== null) {
+        const userId = user?.id ?? null
+        observe({ type: 'login_failed', userId, reason: failure ?? 'unknown_user' })
+        return { outcome: 'wrong_password', userId }
       }
       observe({ type: 'login_succeeded', userId: user.id })
       if (passwords.isOutdated(user.passwordHash)) void rehash(user, password, client)
-      return user
+      return { outcome: 'verified', user }
     },
 
-    async spend({ username, password }, client) {
+    async imitateVerify({ username, password }, client) {
       await directory.findByUsername(username)
       await passwords.verify(password, null, ownerOf({ username }, client))
     },
 
     async changePassword(id, { currentPassword, password }, keep, client) {
       const user = await directory.find(id)
-      if (user === null) return null
-      requireGoodPassword(password, user.username)
+      if (user === null) return { outcome: 'wrong_password', userId: null }
       if (!(await passwords.verify(currentPassword, user.passwordHash, ownerOf(user, client)))) {
-        if (await isSameChange(user, password, client)) {
-          await versions.finish(user, null) // what was interrupted may be an end of all sessions instead
-          return user
-        }
-        observe({ type: 'password_refused', userId: id })
-        return null
+        if (!(await isSameChange(user, password, client))) return refusePassword(id)
+        await versions.finish(user, null) // what was interrupted may be an end of all sessions instead
+        return { outcome: 'changed', user }
       }
       const changed = await replacePassword(user, password, { proof: 'password', keep }, client)
       if (changed === null) throw changedMeanwhile()
-      return changed
+      return { outcome: 'changed', user: changed }
     },
 
     async resetPassword({ id, credentialVersion }, password, client) {
       const user = await directory.find(id)
-      if (user === null) return false
-      requireGoodPassword(password, user.username)
+      if (user === null) return { outcome: 'stale' }
+      const problem = problemWithPassword({ username: user.username, password })
+      if (problem !== null) return { outcome: 'rejected', problem }
       if (user.credentialVersion === credentialVersion) {
-        return (await replacePassword(user, password, { proof: 'reset_token', keep: null }, client)) !== null
+        const changed = await replacePassword(user, password, { proof: 'reset_token', keep: null }, client)
+        return changed ? { outcome: 'changed', user: changed } : { outcome: 'stale' }
       }
-      if (!(await isSameChange(user, password, client))) return false
+      if (!(await isSameChange(user, password, client))) return { outcome: 'stale' }
       await versions.finish(user, null)
-      return true
+      return { outcome: 'changed', user }
     },
 
     async removeOwn(id, currentPassword, client) {
       const user = await ask(store.findById(id)) // also one whose deletion was interrupted
       const owner = ownerOf({ username: user?.username ?? id }, client)
       const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, owner)
-      if (user === null || !matches) {
-        observe({ type: 'password_refused', userId: id })
-        return false
-      }
+      if (user === null || !matches) return refusePassword(id)
       const removed = await versions.raise(user, { deletedAt: now() })
       if (removed === null) throw changedMeanwhile()
       await versions.finish(removed, null)
-      return true
+      return { outcome: 'removed' }
     },
   }
 }
@@ -203,7 +215,7 @@ function ownerOf({ username }: Pick<UserRecord, 'username'>, client: Client): Ha
   return { ...client, account: normalise(username) }
 }
 
-function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | null {
+function loginFailure(user: UserRecord | null, matches: boolean): LoginFailure | null {
   if (user === null) return 'unknown_user'
   if (!matches) return 'wrong_password'
   if (user.disabledAt !== null) return 'disabled'
@@ -211,5 +223,5 @@ function whyNotLogIn(user: UserRecord | null, matches: boolean): LoginFailure | 
 }
 
 function changedMeanwhile(): AppError {
-  return new AppError('conflict', 'The account was changed at this moment by another request.')
+  return new AppError('conflict', 'Another request has just changed this account. Try again.')
 }

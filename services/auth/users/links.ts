@@ -1,39 +1,99 @@
-// What is done by a link in a mail: confirm an address, reset a password. Hides that a link is a single-use token with a
-// purpose, and that everything that depends on whether an account exists happens after the answer.
+// What a link in a mail can do: confirm an address, or set a password. Hides that a link is a single-use token with a purpose,
+// and that everything that depends on whether an account exists happens after the answer.
+import type { Throttles } from '../defence/throttles.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import type { ChoiceProblem, Credentials } from './credentials.ts'
 import { hasPassword } from './directory.ts'
-import type { Mail, Mailer } from './mail.ts'
+import type { Mailer } from './mail.ts'
+import {
+  accountExistsMail,
+  confirmationMail,
+  firstPasswordMail,
+  type MailText,
+  operatorResetMail,
+  passwordChangedMail,
+  resetMail,
+} from './mailTexts.ts'
 import type { Client } from './passwords.ts'
 import { isAddress } from './usernames.ts'
-import type { Credentials, UserRecord, Users } from './users.ts'
+import type { UserRecord, Users } from './users.ts'
 
 export type LinkEvent = { type: 'link_not_sent'; userId: string | null; cause: unknown }
 
 export interface LinksOptions {
   users: Users
   tokens: Pick<Tokens, 'issueOnly' | 'validate'>
-  /** Null where there is no mail: then nothing is sent, and what somebody holds is still good. */
+  throttles: Pick<Throttles, 'requireMailAllowed' | 'clearFailures'>
+  /** Null if there is no mail: nothing is sent, but links that exist already still work. */
   mailer: Mailer | null
-  /** What links begin with: never the Host of a request, which whoever sends it chooses. */
+  /** What links begin with. Never taken from the Host of a request, which the client chooses. */
   publicUrl: string
   observe: (event: LinkEvent) => void
 }
 
-export type Links = ReturnType<typeof createLinks>
+export type LinkResetOutcome =
+  | { outcome: 'changed' }
+  | { outcome: 'invalid_token' }
+  /** The link still works. */
+  | { outcome: 'rejected'; problem: ChoiceProblem }
+
+export interface Links {
+  /**
+   * Registers a user who has yet to confirm the address, and resolves the same if the address has an account. A second
+   * registration before the confirmation removes the password: the link in its mail sets one. The caller has checked the
+   * credentials against the rules. Throws if too many mails were requested.
+   */
+  registerUnconfirmed(credentials: Credentials, client: Client): Promise<void>
+
+  /**
+   * Sends the first link again if the address has not been confirmed, and resolves the same if it has. Throws if too many
+   * mails were requested.
+   */
+  resend(username: string, client: Client): Promise<void>
+
+  /**
+   * Sends a link that sets a new password, and resolves the same if there is no such user. Throws if too many mails were
+   * requested.
+   */
+  forgot(username: string, client: Client): Promise<void>
+
+  /** Tells the user by mail that the password has changed. */
+  notifyOfChange(user: UserRecord, client: Client): void
+
+  /** Whether a mail can be sent to a user of this name. */
+  canMail(username: string): boolean
+
+  /**
+   * For the operator: sends a link that sets a password, or returns it if no mail can go to this user. Null if another
+   * request has just changed the user's credentials.
+   */
+  offerReset(
+    user: UserRecord,
+    client: Client,
+  ): Promise<{ sent: true } | { sent: false; link: string; expiresAt: number } | null>
+
+  /** False for a token that confirms nothing: unknown, used, expired, or replaced by a newer one. */
+  confirm(secret: string): Promise<boolean>
+
+  /**
+   * Sets the password and tells the user by mail. The token is not touched: it ends together with all others of the user, in
+   * the step that makes the new password the only one.
+   */
+  reset(secret: string, password: string, client: Client): Promise<LinkResetOutcome>
+}
 
 type Purpose = 'confirm' | 'reset'
-type Content = Pick<Mail, 'subject' | 'text'>
 
 const linkTtlMs = 30 * 60_000
-const mostInBackground = 100
+const maxInBackground = 100
 
-export function createLinks({ users, tokens, mailer, publicUrl, observe }: LinksOptions) {
+export function createLinks({ users, tokens, throttles, mailer, publicUrl, observe }: LinksOptions): Links {
   let inBackground = 0
 
-  /** After the answer, which must not tell by its time what there is to do. */
+  /** Runs `job` after the answer, whose time must not reveal what there is to do. */
   function afterTheAnswer(userId: string | null, job: () => Promise<void>): void {
-    if (inBackground >= mostInBackground) {
-      observe({ type: 'link_not_sent', userId, cause: new Error('too many links wait') })
+    if (inBackground >= maxInBackground) {
+      observe({ type: 'link_not_sent', userId, cause: new Error('too many links are waiting') })
       return
     }
     inBackground++
@@ -44,51 +104,35 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
     )
   }
 
-  /** The older links of this purpose end. Null if the user's credentials changed at this moment. */
+  /** Ends the older links of this purpose. Null if another request has just changed the user's credentials. */
   async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
     const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
     const issued = await tokens.issueOnly({ kind: 'single-use', purpose, owner: user, login: null, ...life })
-    // Behind the #, so that it reaches no server, log or Referer before the button on that page is pressed.
+    // Behind the #, so that it reaches no server, log or Referer before the user presses the button on that page.
     return issued && { link: `${publicUrl}/account#${purpose}=${issued.secret}`, expiresAt: issued.token.expiresAt }
   }
 
-  async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => Content) {
-    // Checked first, because a new link ends the older ones: one from an operator may be all that this user has.
+  async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => MailText) {
+    // Check first: a new link ends the older ones, and a user without an address may have one from an operator only.
     if (!isAddress(user.username)) return
     const issued = await issueLink(user, purpose)
     if (issued) send(user, client, mail(issued.link))
   }
 
-  function send({ id, username }: UserRecord, { address }: Client, content: Content): void {
-    if (isAddress(username)) mailer?.send({ userId: id, address, to: username, ...content })
+  function send({ id, username }: UserRecord, { address }: Client, text: MailText): void {
+    if (isAddress(username)) mailer?.send({ userId: id, address, to: username, ...text })
   }
-
-  const sendConfirmation = (user: UserRecord, client: Client) =>
-    sendLink(user, 'confirm', client, link => ({
-      subject: 'Confirm your address',
-      text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
-    }))
-
-  /** For a user without a password. */
-  const choosePassword = (link: string) => ({
-    subject: 'Choose a password',
-    text: `There is an account with this address that has no password: an operator made it, or the address was registered more than once before it was confirmed, and then none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you do not expect this, do nothing: the account stays closed.\n`,
-  })
 
   /**
-   * For an unconfirmed user. If the address was registered more than once, nothing tells which of the passwords was typed
-   * by the owner of the mailbox: then the link asks for one.
+   * For an unconfirmed user. If the address was registered more than once, nothing tells which password came from the owner
+   * of the mailbox, so the link asks for a new one.
    */
   const sendFirstLink = (user: UserRecord, client: Client) =>
-    hasPassword(user) ? sendConfirmation(user, client) : sendLink(user, 'reset', client, choosePassword)
+    hasPassword(user)
+      ? sendLink(user, 'confirm', client, confirmationMail)
+      : sendLink(user, 'reset', client, firstPasswordMail)
 
-  /** Tells the user by mail that the password has changed. */
-  function tellOfChange(user: UserRecord, client: Client): void {
-    send(user, client, {
-      subject: 'Your password was changed',
-      text: 'The password of your account was changed just now, and your other sessions were ended.\nIf it was not you, ask for a new password at once.\n',
-    })
-  }
+  const notifyOfChange: Links['notifyOfChange'] = (user, client) => send(user, client, passwordChangedMail)
 
   /** The live token of this secret and the user it was sent to; null for every other. Consumes nothing. */
   async function holderOf(secret: string, purpose: Purpose): Promise<{ token: TokenRecord; user: UserRecord } | null> {
@@ -97,99 +141,69 @@ export function createLinks({ users, tokens, mailer, publicUrl, observe }: Links
     return token && user && user.username === token.username ? { token, user } : null
   }
 
+  async function register({ username }: Credentials, passwordHash: string, client: Client): Promise<void> {
+    const registered = await users.insert({ username, passwordHash }, { confirmed: false })
+    if (registered) return sendFirstLink(registered, client)
+    const known = await users.findByUsername(username)
+    if (known === null) return
+    const withdrawn = known.confirmedAt === null ? await users.withdrawPassword(known.id) : null
+    if (withdrawn) await sendFirstLink(withdrawn, client)
+    else send(known, client, accountExistsMail)
+  }
+
   return {
-    /**
-     * Registers a user who has yet to confirm the address, and answers the same for one that is there. A second
-     * registration before that leaves no password: the link in its mail sets one. The caller has checked the credentials
-     * against the rules.
-     */
-    async register(credentials: Credentials, client: Client): Promise<void> {
+    async registerUnconfirmed(credentials, client) {
       const { username } = credentials
-      await users.findByUsername(username) // could the store be asked? That it is 503 otherwise tells of no account
+      await throttles.requireMailAllowed({ account: username, address: client.address })
+      await users.findByUsername(username) // rejects if the store is unavailable, whether the account exists or not
       const passwordHash = await users.hash(credentials, client)
-      afterTheAnswer(null, async () => {
-        const registered = await users.insert({ username, passwordHash }, { confirmed: false })
-        if (registered) return sendConfirmation(registered, client)
-        const known = await users.findByUsername(username)
-        if (known === null) return
-        const withdrawn = known.confirmedAt === null ? await users.withdrawPassword(known.id) : null
-        if (withdrawn) await sendFirstLink(withdrawn, client)
-        else {
-          send(known, client, {
-            subject: 'You have an account already',
-            text: `Somebody, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n`,
-          })
-        }
-      })
+      afterTheAnswer(null, () => register(credentials, passwordHash, client))
     },
 
-    /** Sends the link again if the address is still to be confirmed. Answers the same if it is not. */
-    async resend(username: string, client: Client): Promise<void> {
+    async resend(username, client) {
+      await throttles.requireMailAllowed({ account: username, address: client.address })
       const user = await users.findByUsername(username)
       if (user?.confirmedAt === null) afterTheAnswer(user.id, () => sendFirstLink(user, client))
     },
 
-    /** A link to choose a new password, where there is such a user. Answers the same where there is none. */
-    async forgot(username: string, client: Client): Promise<void> {
+    async forgot(username, client) {
+      await throttles.requireMailAllowed({ account: username, address: client.address })
       const user = await users.findByUsername(username)
       if (user === null || user.disabledAt !== null) return
-      afterTheAnswer(user.id, () =>
-        sendLink(user, 'reset', client, link => ({
-          subject: 'Choose a new password',
-          text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: your password stays as it is.\n`,
-        })),
-      )
+      afterTheAnswer(user.id, () => sendLink(user, 'reset', client, resetMail))
     },
 
-    tellOfChange,
+    notifyOfChange,
 
-    /** Whether a mail can go to a user of this name. */
-    canMail: (username: string) => mailer !== null && isAddress(username),
+    canMail: username => mailer !== null && isAddress(username),
 
-    /**
-     * For the operator: a link to choose a password, by mail, or as the answer if no mail can go to this user. Null if the
-     * user's credentials changed at this moment.
-     */
-    async offerReset(
-      user: UserRecord,
-      client: Client,
-    ): Promise<{ sent: true } | { sent: false; link: string; expiresAt: number } | null> {
+    async offerReset(user, client) {
       const issued = await issueLink(user, 'reset')
       if (issued === null) return null
       if (mailer === null || !isAddress(user.username)) return { sent: false, ...issued }
-      const fromOperator = {
-        subject: 'Choose a new password',
-        text: `An operator has asked you to choose a new password. To do so, open\n\n${issued.link}\n\nwithin 30 minutes. Until then your password stays as it is.\n`,
-      }
-      send(user, client, hasPassword(user) ? fromOperator : choosePassword(issued.link))
+      send(user, client, hasPassword(user) ? operatorResetMail(issued.link) : firstPasswordMail(issued.link))
       return { sent: true }
     },
 
-    /** False for a token that confirms nothing: unknown, used, expired, replaced by a newer one. */
-    async confirm(secret: string): Promise<boolean> {
+    async confirm(secret) {
       const holder = await holderOf(secret, 'confirm')
       if (holder === null || !(await users.confirm(holder.user.id, holder.token.credentialVersion))) return false
-      // Used up last: where this fails, the same call completes it.
+      // Consumed last, so that repeating the call completes it if this fails.
       const [used] = await tokens.validate([secret], { purpose: 'confirm', touch: true })
       return used !== null
     },
 
-    /**
-     * Whose password it is now; null for a token that resets nothing. The token is not touched: it ends with all others of the user, in the step
-     * that makes the new password the only one. Throws what is wrong with the password; then the token is still good.
-     */
-    async reset(secret: string, password: string, client: Client): Promise<UserRecord | null> {
+    async reset(secret, password, client) {
       const holder = await holderOf(secret, 'reset')
-      if (holder === null) return null
+      if (holder === null) return { outcome: 'invalid_token' }
       const { user, token } = holder
-      const done = await users.resetPassword(
-        { id: user.id, credentialVersion: token.credentialVersion },
-        password,
-        client,
-      )
-      if (!done) return null
-      tellOfChange(user, client)
-      return user
+      const { credentialVersion } = token
+      const result = await users.resetPassword({ id: user.id, credentialVersion }, password, client)
+      if (result.outcome === 'rejected') return result
+      if (result.outcome === 'stale') return { outcome: 'invalid_token' }
+      notifyOfChange(user, client)
+      await throttles.clearFailures({ account: user.username, address: client.address })
+      return { outcome: 'changed' }
     },
   }
 }

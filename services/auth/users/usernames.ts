@@ -1,8 +1,19 @@
 // Usernames: which strings name the same user, and which may be chosen. Hides Unicode's traps.
 import { z } from 'zod'
 
-const maxLength = 256 // code points, once normalised
-const maxBytes = 640 // as JSON: a verdict has at most 1024, and holds a user id and four numbers besides
+/** Code points of the normalised form. */
+export const maxUsernameLength = 256
+/** As JSON. A verdict has at most 1024 bytes, and also holds a user id and four numbers. */
+export const maxUsernameBytes = 640
+
+/** Why a username cannot be chosen. */
+export type UsernameProblem =
+  | 'bad_length'
+  | 'too_many_bytes'
+  | 'control_characters'
+  | 'invisible_characters'
+  | 'outer_blanks'
+  | 'not_an_address'
 
 /**
  * The form in which usernames are stored and compared: NFKC and lower case, repeated until nothing changes, because the
@@ -13,43 +24,46 @@ export function normalise(username: string): string {
   return once === username ? once : normalise(once)
 }
 
-/** What earlier versions stored. The last step may be missing. */
+/** What earlier versions stored: one round, which may not be enough. */
 function normaliseOnce(username: string): string {
   return username.normalize('NFKC').toLowerCase()
 }
 
 /**
- * The stored names that `username` may stand for, in the order in which to look them up; empty if no user can have it. More
- * than one only for the few strings that an earlier version stored in another form: what was typed then is found first.
+ * The stored names that `username` can stand for, in the order in which to look them up; empty if no user can have it. There
+ * is more than one only for the few strings that an earlier version stored in another form, which comes first.
  */
 export function namesToLookUp(username: string): string[] {
   const names = new Set([normaliseOnce(username), normalise(username)])
-  return [...names].filter(name => whyNotStorable(name) === null)
+  return [...names].filter(name => storageProblem(name) === null)
 }
 
-/** What is wrong with a username that is being chosen, completing "username: "; null if nothing is. */
-export function whyNotUsername(username: string, { addressesOnly }: { addressesOnly: boolean }): string | null {
+/** Null if the username can be chosen. */
+export function usernameProblem(
+  username: string,
+  { addressesOnly }: { addressesOnly: boolean },
+): UsernameProblem | null {
   const normalised = normalise(username)
-  // Zero-width characters, bidirectional controls, fillers: two names that look the same.
-  if (/\p{Cf}|\p{Default_Ignorable_Code_Point}/u.test(username + normalised)) return 'expected no invisible characters'
-  const problem = whyNotStorable(normalised)
+  // Zero-width characters, bidirectional controls and fillers make two different names look the same.
+  if (/\p{Cf}|\p{Default_Ignorable_Code_Point}/u.test(username + normalised)) return 'invisible_characters'
+  const problem = storageProblem(normalised)
   if (problem !== null) return problem
-  return addressesOnly && !isAddress(normalised) ? 'expected an e-mail address' : null
+  return addressesOnly && !isAddress(normalised) ? 'not_an_address' : null
 }
 
-/** The rules that hold for every stored name, also those that an earlier version accepted. */
-function whyNotStorable(normalised: string): string | null {
+/** The rules that hold for every stored name, including those that an earlier version accepted. */
+function storageProblem(normalised: string): UsernameProblem | null {
   const length = [...normalised].length
-  if (length < 1 || length > maxLength) return `expected 1 to ${maxLength} characters`
-  if (Buffer.byteLength(JSON.stringify(normalised)) > maxBytes) return `expected at most ${maxBytes} bytes as JSON`
-  if (/\p{Cc}|\p{Cs}|\p{Cn}|\p{Zl}|\p{Zp}/u.test(normalised)) return 'expected no control characters'
-  if (normalised.trim() !== normalised) return 'expected no blanks at its ends'
+  if (length < 1 || length > maxUsernameLength) return 'bad_length'
+  if (Buffer.byteLength(JSON.stringify(normalised)) > maxUsernameBytes) return 'too_many_bytes'
+  if (/\p{Cc}|\p{Cs}|\p{Cn}|\p{Zl}|\p{Zp}/u.test(normalised)) return 'control_characters'
+  if (normalised.trim() !== normalised) return 'outer_blanks'
   return null
 }
 
 const mailbox = z.email().max(254) // RFC 5321 section 4.5.3.1.3, less the angle brackets
 
-/** One mailbox, without quotes, comments or a list: what was checked is what a mail goes to. */
+/** Whether this is one mailbox, without quotes, comments or a list, so that a mail goes to exactly what was checked. */
 export function isAddress(username: string): boolean {
   return mailbox.safeParse(username).success
 }

@@ -17,6 +17,8 @@ import { closeServers, demo, type LogLine, openTestAuth, startAuth, startBusines
 import { slackMs } from '../../support/slack.ts'
 import { until } from '../../support/until.ts'
 
+const wrongPassword = { outcome: 'wrong_password', userId: null } as const
+const verified = { outcome: 'verified' } as const
 const wrong = { ...demo, password: 'not the CANARY' }
 const newPassword = 'a bright new CANARY 77'
 const limits = {
@@ -102,20 +104,20 @@ describe('the limits', () => {
       })
     })
 
-    const spend = async () => {
+    const imitate = async () => {
       spent++
     }
 
     /** Seconds to wait; 0 if it was judged. */
     async function fail(account: string, from: string, where: 'at log-in' | 'in a session' = 'at log-in') {
-      const claim = { account, address: from }
-      const prove = async () => {
+      const attempt = { account, address: from }
+      const verify = async () => {
         proofs++
-        return null
+        return wrongPassword
       }
       try {
-        if (where === 'at log-in') await throttles.attempt(claim, { prove, spend })
-        else await throttles.attemptInSession(claim, prove)
+        if (where === 'at log-in') await throttles.attemptLogin(attempt, { verify, imitate })
+        else await throttles.attemptReauthentication(attempt, verify)
         return 0
       } catch (error) {
         return Number((error as AppError).headers['Retry-After'])
@@ -123,7 +125,7 @@ describe('the limits', () => {
     }
 
     const succeed = (account: string, from: string) =>
-      throttles.attempt({ account, address: from }, { prove: async () => true, spend })
+      throttles.attemptLogin({ account, address: from }, { verify: async () => verified, imitate })
 
     const days = 86_400_000
 
@@ -177,9 +179,9 @@ describe('the limits', () => {
 
     it('open an account that is closed when a mail has shown whose it is', async () => {
       await close('a')
-      await throttles.welcome('a', '192.0.2.1')
-      expect(await succeed('a', '192.0.2.1')).to.equal(true)
-      expect(await succeed('a', address(1))).to.equal(true)
+      await throttles.clearFailures({ account: 'a', address: '192.0.2.1' })
+      expect(await succeed('a', '192.0.2.1')).to.equal(verified)
+      expect(await succeed('a', address(1))).to.equal(verified)
     })
 
     it('judge fewer than 100 guesses in two years, whatever the guesser waits for', async () => {
@@ -237,35 +239,35 @@ describe('the limits', () => {
     it('do not count what was not judged, and let the next one be judged at once', async () => {
       for (let i = 0; i < 5; i++) await fail('a', address(i))
       at += 5000
-      const prove = async () => {
+      const verify = async () => {
         throw new Error('the queue is full')
       }
-      const broken = throttles.attempt({ account: 'a', address: address(1) }, { prove, spend })
+      const broken = throttles.attemptLogin({ account: 'a', address: address(1) }, { verify, imitate })
       expect(await broken.catch((error: Error) => error.message)).to.equal('the queue is full')
-      expect(await succeed('a', address(1))).to.equal(true)
+      expect(await succeed('a', address(1))).to.equal(verified)
     })
 
     it('let no more be judged at the same time than may fail, and the others as soon as these are right', async () => {
       let underWay = 0
       let most = 0
-      const slowly = (answer: true | null) => async () => {
+      const slowly = (result: typeof verified | typeof wrongPassword) => async () => {
         most = Math.max(most, ++underWay)
         await new Promise(resolve => setImmediate(resolve))
         underWay--
-        return answer
+        return result
       }
       const all = await times(60, i =>
-        throttles.attempt({ account: 'a', address: address(i) }, { prove: slowly(true), spend }),
+        throttles.attemptLogin({ account: 'a', address: address(i) }, { verify: slowly(verified), imitate }),
       )
-      expect(all.every(Boolean)).to.equal(true)
+      expect(all.every(result => result === verified)).to.equal(true)
       expect(most).to.equal(5)
       const other = await times(60, i =>
         throttles
-          .attempt({ account: 'b', address: address(i) }, { prove: slowly(null), spend })
+          .attemptLogin({ account: 'b', address: address(i) }, { verify: slowly(wrongPassword), imitate })
           .catch((error: AppError) => error.code),
       )
       // Five that begin together, and as many as begin before the fifth is counted.
-      expect(other.filter(answer => answer === null).length).to.be.within(5, 9)
+      expect(other.filter(answer => answer === wrongPassword).length).to.be.within(5, 9)
       expect(other.filter(answer => answer === 'too_many_requests').length).to.be.at.least(51)
     })
 
@@ -276,26 +278,26 @@ describe('the limits', () => {
         most = Math.max(most, ++underWay)
         await new Promise(resolve => setImmediate(resolve))
         underWay--
-        return null
+        return wrongPassword
       }
       const all = await times(100, i =>
         throttles
-          .attempt({ account: `u${i}`, address: address(1) }, { prove: slowly, spend })
+          .attemptLogin({ account: `u${i}`, address: address(1) }, { verify: slowly, imitate })
           .catch((error: AppError) => error.code),
       )
       expect(most).to.equal(6)
-      expect(all.filter(answer => answer === null).length).to.be.within(30, 35)
+      expect(all.filter(answer => answer === wrongPassword).length).to.be.within(30, 35)
       expect(all.filter(answer => answer === 'too_many_requests').length).to.be.at.least(65)
     })
 
     it('let who has logged in from an address wait for nobody else there', async () => {
       await succeed('home', address(1))
-      const { promise: end, resolve } = Promise.withResolvers<null>()
+      const { promise: end, resolve } = Promise.withResolvers<typeof wrongPassword>()
       const others = times(20, i =>
-        throttles.attempt({ account: `u${i}`, address: address(1) }, { prove: () => end, spend }),
+        throttles.attemptLogin({ account: `u${i}`, address: address(1) }, { verify: () => end, imitate }),
       )
-      expect(await succeed('home', address(1))).to.equal(true)
-      resolve(null)
+      expect(await succeed('home', address(1))).to.equal(verified)
+      resolve(wrongPassword)
       await others
     })
 
@@ -313,7 +315,7 @@ describe('the limits', () => {
     it('tell what there was too much of, never what was typed', async () => {
       for (let i = 0; i < 7; i++) await fail('hunter2', address(1))
       const limited = { type: 'rate_limited', what: 'account_attempts', address: address(1), userId: null }
-      expect(events).to.deep.equal([{ type: 'account_locked' }, limited, limited])
+      expect(events).to.deep.equal([{ type: 'account_locked', userId: null }, limited, limited])
     })
 
     it('count what fails within sessions apart from what fails at log-in', async () => {
@@ -322,7 +324,7 @@ describe('the limits', () => {
       expect(await fail('a', address(51), 'in a session')).to.equal(5)
       await succeed('b', address(52))
       for (let i = 0; i < 9; i++) await fail('b', address(53), 'in a session')
-      expect(await succeed('b', address(54))).to.equal(true)
+      expect(await succeed('b', address(54))).to.equal(verified)
     })
 
     it('count what fails within all sessions of a user together, and for the address', async () => {
@@ -338,8 +340,9 @@ describe('the limits', () => {
       while (proofs < 40) at += (await fail('a', address(1), 'in a session')) * 1000
       const wait = await fail('a', address(2), 'in a session')
       expect(wait * 1000).to.be.above(580 * days)
-      const prove = () => throttles.attemptInSession({ account: 'a', address: '192.0.2.1' }, async () => true)
-      expect(await prove()).to.equal(true)
+      const prove = () =>
+        throttles.attemptReauthentication({ account: 'a', address: '192.0.2.1' }, async () => verified)
+      expect(await prove()).to.equal(verified)
       at += days
       // From elsewhere it is a guess a day again, and as many as ever after a log-in there.
       expect(await fail('a', address(2), 'in a session')).to.equal(0)
@@ -368,17 +371,17 @@ describe('the limits', () => {
 
     it('answer and count the same for an account that is known and one that is not, when the limit is reached meanwhile', async () => {
       await succeed('known', address(1))
-      const attempt = (account: string, prove: () => Promise<null>) =>
-        throttles.attempt({ account, address: address(1) }, { prove, spend }).then(
+      const attempt = (account: string, verify: () => Promise<typeof wrongPassword>) =>
+        throttles.attemptLogin({ account, address: address(1) }, { verify, imitate }).then(
           () => 401,
           ({ code }: AppError) => code,
         )
       for (let minute = 0; minute < 6; minute++) {
-        const { promise: end, resolve } = Promise.withResolvers<null>()
+        const { promise: end, resolve } = Promise.withResolvers<typeof wrongPassword>()
         const others = times(40, i => attempt(`u${minute} ${i}`, () => end))
-        const guesses = ['known', 'unknown'].map(account => attempt(account, async () => null))
+        const guesses = ['known', 'unknown'].map(account => attempt(account, async () => wrongPassword))
         await new Promise(setImmediate)
-        resolve(null)
+        resolve(wrongPassword)
         expect(await Promise.all(guesses)).to.deep.equal(['too_many_requests', 'too_many_requests'])
         await others
         at += 60_000
@@ -388,9 +391,11 @@ describe('the limits', () => {
 
     it('refuse an account that is known like one that is not while more wait than may, and judge it ten times at most', async () => {
       await succeed('known', address(1))
-      const { promise: end, resolve } = Promise.withResolvers<null>()
+      const { promise: end, resolve } = Promise.withResolvers<typeof wrongPassword>()
       const others = times(106, i =>
-        throttles.attempt({ account: `u${i}`, address: address(1) }, { prove: () => end, spend }).catch(() => null),
+        throttles
+          .attemptLogin({ account: `u${i}`, address: address(1) }, { verify: () => end, imitate })
+          .catch(() => null),
       )
       await new Promise(setImmediate)
       const before = proofs
@@ -398,14 +403,14 @@ describe('the limits', () => {
         expect(await fail(account, address(1))).to.equal(2)
       }
       expect(proofs - before).to.equal(5) // then it waits
-      expect(await succeed('known', address(2))).to.equal(true)
-      resolve(null)
+      expect(await succeed('known', address(2))).to.equal(verified)
+      resolve(wrongPassword)
       await others
     })
 
     it('forget what failed within sessions when a mail has shown whose account it is', async () => {
       for (let i = 0; i < 9; i++) await fail('a', address(1), 'in a session')
-      await throttles.welcome('a', address(2))
+      await throttles.clearFailures({ account: 'a', address: address(2) })
       expect(await fail('a', address(1), 'in a session')).to.equal(0)
     })
 
@@ -416,15 +421,15 @@ describe('the limits', () => {
     })
 
     it('let 100 log-ins to an account wait for their turn, and refuse one more as unavailable', async () => {
-      const { promise: end, resolve } = Promise.withResolvers<true>()
+      const { promise: end, resolve } = Promise.withResolvers<typeof verified>()
       const attempt = (i: number) =>
-        throttles.attempt({ account: 'a', address: address(i) }, { prove: () => end, spend })
+        throttles.attemptLogin({ account: 'a', address: address(i) }, { verify: () => end, imitate })
       const admitted = times(accountLimits.freeFailures + 100, attempt)
       await new Promise(setImmediate)
       expect(await attempt(200).catch((error: AppError) => error.code)).to.equal('unavailable')
-      resolve(true)
-      expect((await admitted).every(Boolean)).to.equal(true)
-      expect(await attempt(200)).to.equal(true)
+      resolve(verified)
+      expect((await admitted).every(result => result === verified)).to.equal(true)
+      expect(await attempt(200)).to.equal(verified)
     })
 
     it('count mails, users and guest tokens of an address, each on its own, and mails of an account', async () => {
@@ -434,15 +439,16 @@ describe('the limits', () => {
           (error: AppError) => error.code,
         )
       for (let i = 0; i < 30; i++) {
-        expect(await codeOf(throttles.mayMail(`u${i}`, address(1)))).to.equal('taken')
-        expect(await codeOf(throttles.mayRegister(address(1)))).to.equal('taken')
-        expect(await codeOf(throttles.mayIssueToGuest(address(1)))).to.equal('taken')
+        expect(await codeOf(throttles.requireMailAllowed({ account: `u${i}`, address: address(1) }))).to.equal('taken')
+        expect(await codeOf(throttles.requireRegistrationAllowed(address(1)))).to.equal('taken')
+        expect(await codeOf(throttles.requireGuestTokenAllowed(address(1)))).to.equal('taken')
       }
-      for (let i = 0; i < accountLimits.mailsPerHour; i++) await throttles.mayMail('a', address(2))
-      await codeOf(throttles.mayMail('u30', address(1)))
-      await codeOf(throttles.mayMail('A', address(3)))
-      await codeOf(throttles.mayRegister(address(1)))
-      await codeOf(throttles.mayIssueToGuest(address(1)))
+      for (let i = 0; i < accountLimits.mailsPerHour; i++)
+        await throttles.requireMailAllowed({ account: 'a', address: address(2) })
+      await codeOf(throttles.requireMailAllowed({ account: 'u30', address: address(1) }))
+      await codeOf(throttles.requireMailAllowed({ account: 'A', address: address(3) }))
+      await codeOf(throttles.requireRegistrationAllowed(address(1)))
+      await codeOf(throttles.requireGuestTokenAllowed(address(1)))
       expect(events).to.deep.equal([
         { type: 'rate_limited', what: 'address_mails', address: address(1), userId: null },
         { type: 'rate_limited', what: 'account_mails', address: address(3), userId: null },
@@ -828,15 +834,16 @@ describe('the counters', () => {
       import { memoryCounters } from './shared/counters.ts'
       import { limitInvalidTokens } from './shared/invalidTokens.ts'
       const many = 1e9
+      const wrong = { outcome: 'wrong_password', userId: null }
       const perAddress = { failures: many, mails: many, registrations: many, guestTokens: many }
       const throttles = createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), observe() {} })
       const invalidTokens = limitInvalidTokens({ limit: many, monotonicNow: () => 1, observe() {} })
       const addressOf = i => (i >> 16).toString(16) + ':' + (i & 65535).toString(16) + ':1:1::1'
       const work = [
-        i => throttles.attempt({ account: 'user' + i, address: addressOf(i) }, { prove: async () => null, spend: async () => {} }),
-        i => throttles.mayMail('user' + i, addressOf(i)),
+        i => throttles.attemptLogin({ account: 'user' + i, address: addressOf(i) }, { verify: async () => wrong, imitate: async () => {} }),
+        i => throttles.requireMailAllowed({ account: 'user' + i, address: addressOf(i) }),
         i => invalidTokens.record({ requestId: '', address: addressOf(i) }),
-        i => throttles.mayRegister(addressOf(i)),
+        i => throttles.requireRegistrationAllowed(addressOf(i)),
       ]
       // As much work as makes the process as large as it becomes without them.
       for (let i = 0; i < 300_000; i++) await work[i & 3](i % 1000).catch(() => {})

@@ -1131,6 +1131,8 @@ describe('the dialects', function () {
       const { createTokens } = await import('../../../services/auth/tokens/tokens.ts')
       const { opaqueFormat } = await import('../../../services/auth/tokens/format.ts')
       const { createLinks } = await import('../../../services/auth/users/links.ts')
+      const { createLogIn } = await import('../../../services/auth/users/logIn.ts')
+      const { createRegistration } = await import('../../../services/auth/users/registration.ts')
       const { openDialect } = await import('../../../services/auth/dialects/index.ts')
       const { createListener } = await import('../../../shared/http/listener.ts')
       const { collectLog } = await import('../../support/servers.ts')
@@ -1162,19 +1164,28 @@ describe('the dialects', function () {
         endTokens: tokens.endUser,
         ...common,
       })
+      const throttles = createWideThrottles()
+      const links = createLinks({
+        users,
+        tokens,
+        throttles,
+        mailer: null,
+        publicUrl: 'https://a.example',
+        ...common,
+      })
       const parts = {
         users,
         tokens,
         openTokens,
-        throttles: createWideThrottles(),
+        throttles,
         invalidTokens: wideInvalidTokens(),
-        links: createLinks({ users, tokens, mailer: null, publicUrl: 'https://a.example', ...common }),
+        links,
+        logIn: createLogIn({ users, throttles }),
+        registration: createRegistration({ users, links, throttles, isOpen: true, needsConfirmation: false }),
         format: opaqueFormat,
         sweeper: { sweep: async () => 0 },
         secrets: [adminKey],
         requireAdminKey: () => {},
-        registration: 'open',
-        emailConfirmation: 'off',
         passwordRules: rules,
         ttlMs: minute,
         absoluteTtlMs: minute,

@@ -13,9 +13,10 @@ describe('throttles.unlock', () => {
   /** From an address that was never used: `refused` without a look at the password. */
   async function attempt(throttles: ReturnType<typeof newThrottles>, account: string, isRight: boolean) {
     try {
-      const claim = { account, address: `198.51.100.${++addresses}` }
-      const login = { prove: async () => isRight || null, spend: async () => {} }
-      return (await throttles.attempt(claim, login)) === null ? 'wrong' : 'right'
+      const outcome = isRight ? 'right' : 'wrong_password'
+      const check = { verify: async () => ({ outcome, userId: null }), imitate: async () => {} }
+      const attempt = { account, address: `198.51.100.${++addresses}` }
+      return (await throttles.attemptLogin(attempt, check)).outcome === 'right' ? 'right' : 'wrong'
     } catch (error) {
       expect((error as AppError).code).to.equal('too_many_requests')
       return 'refused'

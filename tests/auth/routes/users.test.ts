@@ -1196,7 +1196,7 @@ describe('a change that is cut short', () => {
         job = next
       },
       isLive: async ({ secret }) => (await tokens.validate([secret], { purpose: null, touch: false }))[0] !== null,
-      logsIn: async password => (await users.verify({ ...credentials, password }, client)) !== null,
+      logsIn: async password => (await users.verify({ ...credentials, password }, client)).outcome === 'verified',
     }
   }
 
@@ -1226,12 +1226,12 @@ describe('a change that is cut short', () => {
           expect(await at.logsIn(phrases.first)).to.equal(false)
           expect(await live()).to.deep.equal([true, true])
         }
-        expect(await changePassword()).to.include({ id: at.user.id })
+        expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findUnfinished(10)).to.deep.equal([])
         expect(await at.logsIn(phrases.second)).to.equal(true)
         expect(told('password_changed')).to.equal(1)
-        expect(await changePassword()).to.equal(null) // now it is a wrong password like any other
+        expect(await changePassword()).to.include({ outcome: 'wrong_password' }) // like any other now
       })
 
       it('of a password is completed without asking again', async () => {
@@ -1248,7 +1248,9 @@ describe('a change that is cut short', () => {
         at.fail(1)
         expect(await codeOf(changePassword())).to.equal('unavailable')
         const guess = { currentPassword: phrases.first, password: phrases.wrong }
-        expect(await at.users.changePassword(at.user.id, guess, at.other.id, client)).to.equal(null)
+        expect(await at.users.changePassword(at.user.id, guess, at.other.id, client)).to.include({
+          outcome: 'wrong_password',
+        })
         expect(await at.logsIn(phrases.second)).to.equal(true)
         expect(await at.store.findUnfinished(10)).to.have.length(1)
       })
@@ -1257,9 +1259,9 @@ describe('a change that is cut short', () => {
         at.fail(1)
         const reset = () => at.users.resetPassword(at.user, phrases.second, client)
         expect(await codeOf(reset())).to.equal('unavailable')
-        expect(await reset()).to.equal(true)
+        expect(await reset()).to.include({ outcome: 'changed' })
         expect(await live()).to.deep.equal([false, false])
-        expect(await reset()).to.equal(false)
+        expect(await reset()).to.deep.equal({ outcome: 'stale' })
         expect(await at.logsIn(phrases.second)).to.equal(true)
         expect(told('password_changed')).to.equal(1)
       })
@@ -1270,8 +1272,8 @@ describe('a change that is cut short', () => {
         expect(await at.logsIn(phrases.first)).to.equal(false)
         expect(await at.users.find(at.user.id)).to.equal(null)
         expect(await live()).to.deep.equal([true, true])
-        expect(await at.users.removeOwn(at.user.id, phrases.wrong, client)).to.equal(false)
-        expect(await remove()).to.equal(true)
+        expect(await at.users.removeOwn(at.user.id, phrases.wrong, client)).to.include({ outcome: 'wrong_password' })
+        expect(await remove()).to.deep.equal({ outcome: 'removed' })
         expect(await live()).to.deep.equal([false, false])
         expect(await at.store.findById(at.user.id)).to.equal(null)
         expect(told('user_deleted')).to.equal(1)
@@ -1304,12 +1306,12 @@ describe('a change that is cut short', () => {
       it('ends the session that asks for another change next: it may be what was to end', async () => {
         at.fail(1)
         expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
-        expect(await changePassword()).to.include({ id: at.user.id })
+        expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([false, false])
       })
 
       it('keeps no session for a change that is asked for again, done long ago, while all are being ended', async () => {
-        expect(await changePassword()).to.include({ id: at.user.id })
+        expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([true, false])
         at.meanwhile(changePassword)
         expect(await at.users.endSessions(at.user.id)).to.equal(true)
@@ -1343,7 +1345,7 @@ describe('a change that is cut short', () => {
           finishing = elsewhere.finishAll()
           return Promise.race([looked.promise, finishing])
         })
-        expect(await changePassword()).to.include({ id: at.user.id })
+        expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         over.resolve()
         await finishing
         expect(await live()).to.deep.equal([true, false])
@@ -1419,8 +1421,8 @@ describe('a change that is cut short', () => {
         let changed = false
         const issued: string[] = []
         const logIn = async () => {
-          const user = await at.users.verify({ ...credentials, password: current }, client)
-          const session = user && (await at.tokens.issueSession(user))
+          const result = await at.users.verify({ ...credentials, password: current }, client)
+          const session = result.outcome === 'verified' && (await at.tokens.issueSession(result.user))
           if (session) issued.push(session.secret)
           else lost.refused++
         }

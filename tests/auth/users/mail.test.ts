@@ -11,13 +11,16 @@ import { userRoutes } from '../../../services/auth/routes/users.ts'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { createTokens, type Tokens } from '../../../services/auth/tokens/tokens.ts'
 import { createLinks } from '../../../services/auth/users/links.ts'
+import { createLogIn } from '../../../services/auth/users/logIn.ts'
 import {
   type MailEvent,
   type Mailer,
   openSmtpMailer,
   type SmtpMailerOptions,
 } from '../../../services/auth/users/mail.ts'
+import { createOwnAccount } from '../../../services/auth/users/ownAccount.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
+import { createRegistration } from '../../../services/auth/users/registration.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { ConfigError, type Environment } from '../../../shared/config/config.ts'
 import { createListener, type Listener } from '../../../shared/http/listener.ts'
@@ -271,13 +274,17 @@ describe('mail', function () {
     const tokens = createTokens({ store: tokenStore, now, ttlMs: 30_000, absoluteTtlMs: 60_000, limits, observe })
     const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryAfterMs: [20, 20], observe, ...options })
     mailers.push(mailer)
-    const links = createLinks({ users, tokens, mailer, publicUrl, observe })
     const throttles = createWideThrottles()
-    const account = userRoutes({ users, links, throttles, registration: 'open', emailConfirmation: 'required' })
-    const mailed = linkRoutes({ links, hasMail: true, throttles, invalidTokens: wideInvalidTokens() })
+    const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
+    const account = userRoutes({
+      users,
+      registration: createRegistration({ users, links, throttles, isOpen: true, needsConfirmation: true }),
+      ownAccount: createOwnAccount({ users, links, throttles }),
+    })
+    const mailed = linkRoutes({ links, hasMail: true, invalidTokens: wideInvalidTokens() })
     const listener = createListener(
       {
-        'POST /login': [loginRoute(users, tokens, throttles)],
+        'POST /login': [loginRoute(createLogIn({ users, throttles }), tokens)],
         'POST /users': [account.register],
         'POST /users/confirm': [mailed.confirm],
         'POST /users/confirm/resend': [mailed.resend],

@@ -2,12 +2,19 @@
 import { dictionary } from '@zxcvbn-ts/language-common'
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { whyNotPassword } from '../../../services/auth/users/passwordRules.ts'
+import { describeChoice } from '../../../services/auth/routes/choiceProblems.ts'
+import { type PasswordRules, passwordProblem } from '../../../services/auth/users/passwordRules.ts'
 import { loadDictionary } from '../../../services/auth/users/passwordStrength.ts'
 import { createRandom } from '../../support/random.ts'
 
 const username = 'ann.smith@example.com'
-const whyNot = (password: string, minLength = 15) => whyNotPassword(password, username, { minLength })
+const whyNot = (password: string, minLength = 15) => whyNotFor(password, username, { minLength })
+
+/** The sentence that the client gets; null if the password can be chosen. */
+function whyNotFor(password: string, username: string, { minLength }: PasswordRules): string | null {
+  const problem = passwordProblem(password, username, { minLength })
+  return problem && describeChoice({ member: 'password', problem, minLength })
+}
 
 const phrase = 'CANARY tandem over the hill, twice'
 const random = 'vq7kzj-hw2plm!tgr9xbd' // strong from the first characters on
@@ -192,8 +199,8 @@ describe('the rules for passwords', () => {
 
     it('counts from three characters on: two are in every sentence', () => {
       const password = 'mandrake lantern banjo canyon'
-      expect(whyNotPassword(password, 'an', { minLength: 15 })).to.equal(null)
-      expect(whyNotPassword('ant ants antant', 'ant', { minLength: 15 })).to.equal(tooNear)
+      expect(whyNotFor(password, 'an', { minLength: 15 })).to.equal(null)
+      expect(whyNotFor('ant ants antant', 'ant', { minLength: 15 })).to.equal(tooNear)
     })
   })
 
@@ -346,7 +353,7 @@ describe('the rules for passwords', () => {
   it('answer for whatever Unicode there is, in a moment', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 300 }), fc.string({ unit: 'binary' }), (password, name) => {
-        const why = whyNotPassword(password, name, { minLength: 15 })
+        const why = whyNotFor(password, name, { minLength: 15 })
         if ([...password.normalize('NFKC')].length < 15) expect(why).to.include('at least 15')
       }),
     )

@@ -360,14 +360,18 @@ describe('users', () => {
 
   it('are verified by their password, and both kinds of no cost exactly one hash', async () => {
     const { users, events, hashes, close } = await openUsers()
-    expect(await users.verify({ username: 'somebody@example.com', password: 'postman' }, client)).to.include({
-      username: 'somebody@example.com',
-      credentialVersion: 1,
-      createdAt: 5,
+    const right = await users.verify({ username: 'somebody@example.com', password: 'postman' }, client)
+    expect(right).to.have.nested.include({
+      outcome: 'verified',
+      'user.username': 'somebody@example.com',
+      'user.credentialVersion': 1,
+      'user.createdAt': 5,
     })
-    expect(await users.verify({ username: 'somebody@example.com', password: 'wrong' }, client)).to.equal(null)
+    const wrong = await users.verify({ username: 'somebody@example.com', password: 'wrong' }, client)
+    expect(wrong.outcome).to.equal('wrong_password')
     expect(hashes()).to.equal(2)
-    expect(await users.verify({ username: 'nobody@example.com', password: 'postman' }, client)).to.equal(null)
+    const unknown = await users.verify({ username: 'nobody@example.com', password: 'postman' }, client)
+    expect(unknown).to.deep.equal({ outcome: 'wrong_password', userId: null })
     expect(hashes()).to.equal(3)
     expect(events.map(event => ('reason' in event ? event.reason : event.type))).to.deep.equal([
       'user_registered',
@@ -399,7 +403,8 @@ describe('users', () => {
       ['x'.repeat(100_000), 'unknown_user'],
     ] as const) {
       const before = hashes()
-      expect(await users.verify({ username, password: 'postman' }, client), username).to.equal(null)
+      const result = await users.verify({ username, password: 'postman' }, client)
+      expect(result.outcome, username).to.equal('wrong_password')
       expect(hashes() - before, username).to.equal(1)
       expect(events.at(-1)).to.include({ type: 'login_failed', reason })
     }
@@ -419,7 +424,7 @@ describe('users', () => {
       'x'.repeat(257),
       '\ufdfa'.repeat(100),
     ]) {
-      expect(await users.verify({ username, password: 'postman' }, client)).to.equal(null)
+      expect(await users.verify({ username, password: 'postman' }, client)).to.include({ outcome: 'wrong_password' })
       expect(await users.findByUsername(username)).to.equal(null)
     }
     expect(asked).to.deep.equal([])
@@ -430,7 +435,8 @@ describe('users', () => {
 
   it('have one username, in whatever case and composition it is typed', async () => {
     const { users, close } = await openUsers()
-    expect(await users.verify({ username: 'SOMEBODY@EXAMPLE.COM', password: 'postman' }, client)).to.not.equal(null)
+    const result = await users.verify({ username: 'SOMEBODY@EXAMPLE.COM', password: 'postman' }, client)
+    expect(result.outcome).to.equal('verified')
     expect(await users.insert({ username: 'sOmebody@example.com', passwordHash: 'other' })).to.equal(null)
     await close()
   })

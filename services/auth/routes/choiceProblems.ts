@@ -1,0 +1,36 @@
+// The sentences that say why a username or a password cannot be chosen.
+import { AppError } from '../../../shared/http/errors.ts'
+import type { ChoiceProblem } from '../users/credentials.ts'
+import { maxPasswordLength } from '../users/passwordRules.ts'
+import { maxUsernameBytes, maxUsernameLength } from '../users/usernames.ts'
+
+export function describeChoice(choice: ChoiceProblem): string {
+  switch (choice.problem) {
+    case 'bad_length':
+      return `expected 1 to ${maxUsernameLength} characters`
+    case 'too_many_bytes':
+      return `expected at most ${maxUsernameBytes} bytes as JSON`
+    case 'control_characters':
+      return 'expected no control characters'
+    case 'invisible_characters':
+      return 'expected no invisible characters'
+    case 'outer_blanks':
+      return 'expected no blanks at its ends'
+    case 'not_an_address':
+      return 'expected an e-mail address'
+    case 'too_short':
+      return `expected at least ${choice.minLength} characters; any will do, a sentence is fine`
+    case 'too_long':
+      return `expected at most ${maxPasswordLength} characters`
+    case 'too_common':
+      return 'this is one of the most common passwords; expected one that others do not use'
+    case 'like_a_name':
+      return 'expected more than your username or the name of this service'
+    case 'guessable':
+      return 'expected one that is harder to guess: this is little more than common words, names, dates, repetitions or neighbouring keys. Add a few uncommon words'
+  }
+}
+
+export function choiceError(choice: ChoiceProblem): AppError {
+  return new AppError('invalid_request', `${choice.member}: ${describeChoice(choice)}`)
+}

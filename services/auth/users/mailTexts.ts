@@ -1,0 +1,37 @@
+// The mails that Latchkey sends to users.
+import type { Mail } from './mail.ts'
+
+export type MailText = Pick<Mail, 'subject' | 'text'>
+
+const ifNotYou = 'within 30 minutes. If it was not you, do nothing:'
+
+export const confirmationMail = (link: string): MailText => ({
+  subject: 'Confirm your address',
+  text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\n${ifNotYou} the account stays closed.\n`,
+})
+
+/** For a user without a password. */
+export const firstPasswordMail = (link: string): MailText => ({
+  subject: 'Choose a password',
+  text: `This address has an account without a password: an operator created it, or the address was registered more than once before it was confirmed, and then none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you do not expect this, do nothing: the account stays closed.\n`,
+})
+
+export const resetMail = (link: string): MailText => ({
+  subject: 'Choose a new password',
+  text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\n${ifNotYou} your password stays as it is.\n`,
+})
+
+export const operatorResetMail = (link: string): MailText => ({
+  subject: 'Choose a new password',
+  text: `An operator has asked you to choose a new password. To do so, open\n\n${link}\n\nwithin 30 minutes. Until then your password stays as it is.\n`,
+})
+
+export const passwordChangedMail: MailText = {
+  subject: 'Your password was changed',
+  text: 'The password of your account has just been changed, and your other sessions have ended.\nIf it was not you, ask for a new password at once.\n',
+}
+
+export const accountExistsMail: MailText = {
+  subject: 'You have an account already',
+  text: 'Somebody, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n',
+}

@@ -1,0 +1,85 @@
+// How users come about: they register themselves, or the operator adds them.
+import type { Throttles } from '../defence/throttles.ts'
+import type { ChoiceProblem, Credentials } from './credentials.ts'
+import { noPassword } from './directory.ts'
+import type { Links } from './links.ts'
+import type { Client } from './passwords.ts'
+import type { UserRecord, Users } from './users.ts'
+
+type InsertOutcome =
+  | { outcome: 'registered'; user: UserRecord }
+  /** Another user has this username. */
+  | { outcome: 'taken' }
+
+export type RegistrationOutcome =
+  | InsertOutcome
+  /** A mail says how to go on. Only the owner of the address learns whether it has an account already. */
+  | { outcome: 'mailed' }
+  | { outcome: 'rejected'; problem: ChoiceProblem }
+
+export type AdditionOutcome =
+  | InsertOutcome
+  /** A password is required, because no mail can go to this username to ask for one. */
+  | { outcome: 'no_password' }
+  | { outcome: 'rejected'; problem: ChoiceProblem }
+
+export interface Registration {
+  /** Whether anybody can register. If not, `register` must not be called. */
+  isOpen: boolean
+
+  /** Throws `too_many_requests` if the limits of the address or the account are reached. */
+  register(credentials: Credentials, client: Client): Promise<RegistrationOutcome>
+
+  /** For the operator. Without a password, the user chooses one by a link that is sent by mail. */
+  add(user: { username: string; password: string | null }, client: Client): Promise<AdditionOutcome>
+}
+
+export interface RegistrationOptions {
+  users: Pick<Users, 'problemWithUsername' | 'problemWithPassword' | 'hash' | 'insert'>
+  links: Pick<Links, 'registerUnconfirmed' | 'canMail' | 'offerReset'>
+  throttles: Pick<Throttles, 'requireRegistrationAllowed'>
+  isOpen: boolean
+  /** Whether a new user has to confirm the address before the first log-in. */
+  needsConfirmation: boolean
+}
+
+export function createRegistration({
+  users,
+  links,
+  throttles,
+  isOpen,
+  needsConfirmation,
+}: RegistrationOptions): Registration {
+  const problemWith = (credentials: Credentials) =>
+    users.problemWithUsername(credentials.username) ?? users.problemWithPassword(credentials)
+
+  async function insert(credentials: Credentials, client: Client): Promise<InsertOutcome> {
+    const passwordHash = await users.hash(credentials, client)
+    const user = await users.insert({ username: credentials.username, passwordHash })
+    return user ? { outcome: 'registered', user } : { outcome: 'taken' }
+  }
+
+  return {
+    isOpen,
+
+    async register(credentials, client) {
+      const problem = problemWith(credentials) // not counted, because the client will try again
+      if (problem !== null) return { outcome: 'rejected', problem }
+      await throttles.requireRegistrationAllowed(client.address)
+      if (!needsConfirmation) return insert(credentials, client)
+      await links.registerUnconfirmed(credentials, client)
+      return { outcome: 'mailed' }
+    },
+
+    async add({ username, password }, client) {
+      const problem = password === null ? users.problemWithUsername(username) : problemWith({ username, password })
+      if (problem !== null) return { outcome: 'rejected', problem }
+      if (password !== null) return insert({ username, password }, client)
+      if (!links.canMail(username)) return { outcome: 'no_password' }
+      const user = await users.insert({ username, passwordHash: noPassword }, { confirmed: false })
+      if (user === null) return { outcome: 'taken' }
+      await links.offerReset(user, client)
+      return { outcome: 'registered', user }
+    },
+  }
+}
