@@ -9,7 +9,7 @@ import type { Log } from '../../shared/log/log.ts'
 import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
 import type { AuthConfig } from './config.ts'
-import { openCounters } from './defence/counters.ts'
+import { createCounters } from './defence/counters.ts'
 import { createThrottles } from './defence/throttles.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { adminKeyRequirement, keyRequirement, rotatedKeys } from './guards/requireKey.ts'
@@ -105,7 +105,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const users = createUsers({ store: userStore, passwords, rules, addressesOnly, endTokens, now, observe })
   const sweeper = createSweeper({ store: tokenStore, intervalMs: config.sweepIntervalMs, now, monotonicNow, observe })
   const sharedCounters = await openSharedCounters(config.tokenStoreUrl)
-  const openCounter = openCounters({
+  const openCounter = createCounters({
     shared: sharedCounters?.open ?? null,
     own: memoryCounters(monotonicNow),
     onAway: cause => log.warn('limits_not_shared', { channel: 'security', cause }),

@@ -1,27 +1,26 @@
-// Counters that all processes of Auth share where there is a Redis, and that each has for itself where there is none or it
-// gives no answer: never without a limit, and never waiting for one.
-
+// Counters that all processes of Auth share through Redis. Each process counts on its own if there is no Redis or Redis does
+// not answer, so that there is always a limit and no request waits for it.
 import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { within } from '../../../shared/deadline.ts'
 
-const answerWithinMs = 150 // several questions of one log-in stay below 300 ms: after one without an answer nobody asks
+const answerTimeoutMs = 150 // after one timeout Redis is not asked again, so that a log-in waits less than 300 ms in all
 const awayMs = 1000
 
-const late = () => new Error(`Redis did not answer within ${answerWithinMs} ms`)
+const late = () => new Error(`Redis did not answer within ${answerTimeoutMs} ms`)
 
 export interface CountersOptions {
-  /** Null: there is none. */
+  /** The counters in Redis; null without Redis. */
   shared: OpenCounter | null
-  /** Of this process alone. */
+  /** The counters of this process. */
   own: OpenCounter
-  /** The first failure after an answer. */
+  /** Called for the first failure after an answer. */
   onAway: (cause: unknown) => void
 }
 
-export function openCounters({ shared, own, onAway }: CountersOptions): OpenCounter {
+export function createCounters({ shared, own, onAway }: CountersOptions): OpenCounter {
   if (shared === null) return own
   let isAway = false
-  let isTold = false
+  let isReported = false
 
   function leave(cause: unknown): void {
     if (isAway) return
@@ -29,31 +28,31 @@ export function openCounters({ shared, own, onAway }: CountersOptions): OpenCoun
     setTimeout(() => {
       isAway = false
     }, awayMs).unref()
-    if (!isTold) onAway(cause)
-    isTold = true
+    if (!isReported) onAway(cause)
+    isReported = true
   }
 
   return (name, durationMs) => {
-    const [far, near] = [shared(name, durationMs), own(name, durationMs)]
+    const [inRedis, inProcess] = [shared(name, durationMs), own(name, durationMs)]
 
-    async function ask<T>(question: (counter: Counter) => Promise<T>): Promise<T> {
-      if (isAway) return question(near)
+    async function call<T>(use: (counter: Counter) => Promise<T>): Promise<T> {
+      if (isAway) return use(inProcess)
       try {
-        const answer = await within(answerWithinMs, question(far), late)
-        isTold = false
+        const answer = await within(answerTimeoutMs, use(inRedis), late)
+        isReported = false
         return answer
       } catch (cause) {
         leave(cause)
-        return question(near)
+        return use(inProcess)
       }
     }
 
     return {
-      read: key => ask(counter => counter.read(key)),
-      add: (key, forMs) => ask(counter => counter.add(key, forMs)),
-      extend: (key, byMs) => ask(counter => counter.extend(key, byMs)),
-      set: (key, count, forMs) => ask(counter => counter.set(key, count, forMs)),
-      forget: key => ask(counter => counter.forget(key)),
+      read: key => call(counter => counter.read(key)),
+      add: (key, forMs) => call(counter => counter.add(key, forMs)),
+      extend: (key, byMs) => call(counter => counter.extend(key, byMs)),
+      set: (key, count, forMs) => call(counter => counter.set(key, count, forMs)),
+      forget: key => call(counter => counter.forget(key)),
     }
   }
 }

@@ -84,8 +84,8 @@ const failuresUntilDaily = 30 // then one attempt a day
 // networks, from a known one, and from a known one at the limit of the address.
 export const maxFailures = 40
 export const maxFailuresAtLimit = 10
-// Each failure is remembered for 15 days, so waiting it out yields at most 24 guesses a year. Longer, and a username that
-// somebody makes up and tries once would fill the counters for a year.
+// Each failure is remembered for 15 days, so waiting it out yields at most 24 guesses a year. If it were
+// longer, made-up usernames that fail once would fill the counters for a year.
 const failureMs = 15 * dayMs
 const knownMs = 30 * dayMs // since the last log-in from there
 

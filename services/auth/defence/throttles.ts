@@ -5,8 +5,9 @@ import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { networkOf } from '../../../shared/http/address.ts'
 import { type AppError, tooManyRequests } from '../../../shared/http/errors.ts'
 import { normalise } from '../users/usernames.ts'
+import { type Checked, createAttempts } from './attempts.ts'
 import { type AttemptKeys, createFailures, type LockEvent, type WrongPassword } from './failures.ts'
-import { type Checked, createLoginAttempts, type LoginCheck } from './loginAttempts.ts'
+import { createLoginAttempts, type LoginCheck } from './loginAttempts.ts'
 
 /** Names the client by its address only: what was typed as a username may be a password. */
 export type LimitEvent = { type: 'rate_limited'; what: Limited; address: string; userId: null } | LockEvent
@@ -68,7 +69,7 @@ export interface Throttles {
   /**
    * The same for the current password that is given within a session. All sessions of a user count together, because the
    * holder of one may be able to create more. Sessions on networks where the user has logged in before count apart from the
-   * others, so that a thief elsewhere locks nobody out. Failed log-ins do not count here, and the address is not limited.
+   * others, so that a thief elsewhere cannot lock the user out. Failed log-ins do not count here, and the address is not limited.
    */
   attemptReauthentication<T extends Checked>(
     attempt: LoginAttempt,
@@ -101,7 +102,8 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   const { freeFailures, mailsPerHour } = perAccount
   const maxPerAddress = perAddress.failures
   const failures = createFailures({ freeFailures, maxPerAddress, openCounter, observe })
-  const attempts = createLoginAttempts({ failures, freeFailures, maxPerAddress, limited })
+  const attempts = createAttempts({ failures, freeFailures, maxPerAddress, limited })
+  const attemptLogin = createLoginAttempts({ failures, attempts })
   const mailsOfAccount = openCounter('accountMails', hourMs)
   const mailsOfAddress = openCounter('addressMails', hourMs)
   const registrations = openCounter('registrations', hourMs)
@@ -118,8 +120,13 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   }
 
   return {
-    attemptLogin: (attempt, check) => attempts.attempt(keysOf(attempt), check),
-    attemptReauthentication: (attempt, verify) => attempts.attemptWithinSession(keysOf(attempt), verify),
+    attemptLogin: (attempt, check) => attemptLogin(keysOf(attempt), check),
+
+    async attemptReauthentication(attempt, verify) {
+      const keys = keysOf(attempt)
+      const subject = (await failures.isKnown(keys)) ? keys.session.pair : keys.session.account
+      return attempts.unlessPaused(await attempts.attempt(subject, keys, verify), keys)
+    },
 
     async clearFailures(attempt) {
       const keys = keysOf(attempt)
@@ -156,7 +163,7 @@ function keysOf({ account: typed, address }: LoginAttempt): AttemptKeys {
   return { account, network, pair, atLimit: keyOf('limit', pair), session, address }
 }
 
-/** Of fixed length, whatever was typed, and meaningless to a reader of Redis. */
+/** The key has a fixed length, whatever was typed, and means nothing to a reader of Redis. */
 function keyOf(...parts: string[]): string {
   return hash('sha256', parts.join('\0'), 'base64url')
 }

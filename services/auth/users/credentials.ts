@@ -78,14 +78,16 @@ export interface PasswordOperations {
     client: Client,
   ): Promise<ChangeOutcome>
 
-  /** For the holder of a token that was issued for this under `credentialVersion`. Rejects like `changePassword`. */
+  /** The caller holds a token that was issued for this under `credentialVersion`. Rejects like `changePassword`. */
   resetPassword(
     user: { id: string; credentialVersion: number },
     password: string,
     client: Client,
   ): Promise<ResetOutcome>
 
-  /** Ends every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes it. */
+  /**
+   * Ends every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes it.
+   */
   removeOwn(id: string, currentPassword: string, client: Client): Promise<RemoveOutcome>
 }
 

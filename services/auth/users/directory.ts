@@ -17,7 +17,7 @@ export interface NewUser {
 export interface InsertOptions {
   /** Whether the address counts as confirmed, so that the user can log in at once. */
   confirmed?: boolean
-  /** For a user who must have the same id after a restart; random by default. */
+  /** Random by default. Set it for a user who must have the same id after a restart. */
   id?: string
   /** With `id`: above every version that an earlier user of this id had. */
   credentialVersion?: number
@@ -30,7 +30,9 @@ export interface Directory {
   /** Like `find`, by a username as it was typed. */
   findByUsername(username: string): Promise<UserRecord | null>
 
-  /** At most `limit` users with an id after `afterId`, ordered by id; null starts at the first. Includes users being deleted. */
+  /**
+   * At most `limit` users with an id after `afterId`, ordered by id; null starts at the first. Includes users being deleted.
+   */
   list(afterId: string | null, limit: number): Promise<UserRecord[]>
 
   /** Like `list`, restricted to usernames that begin with `prefix`. */
@@ -47,7 +49,7 @@ export interface DirectoryOptions {
   observe: (event: DirectoryEvent) => void
 }
 
-/** In place of a hash: no password matches it, and verifying one takes as long as for any other user. */
+/** Stored instead of a hash. No password matches it, and verifying one takes as long as for any other user. */
 export const noPassword = ''
 
 /** Every function rejects with `unavailable` if the store does not answer. */

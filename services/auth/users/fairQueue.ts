@@ -1,5 +1,5 @@
-// A bounded queue whose jobs belong to parties: a network, and an account. Hides who is next and who is refused, so that no
-// party can keep the others waiting or fill the queue.
+// A bounded queue whose jobs belong to two parties: a network and an account. Hides which job is next and which is refused,
+// so that no party can keep the others waiting or fill the queue.
 
 export interface Party {
   network: string
@@ -7,36 +7,37 @@ export interface Party {
 }
 
 export interface FairQueueOptions {
-  /** Jobs that may wait. */
+  /** Jobs that can wait. */
   maxWaiting: number
-  /** Jobs of one account that may wait or run, from whatever networks they come. */
+  /** Jobs of one account that can wait or run, whatever networks they come from. */
   maxPerAccount: number
 }
 
 export interface FairQueue<Job extends Party> {
   /**
-   * Adds a job. Returns the job that is refused for it, which has left the queue: the newest one of the largest party, which
-   * may be this job itself. Null if there is room.
+   * Adds a job. If there is no room, removes and returns the job that is refused for it: the newest one of the largest party,
+   * possibly this job itself. Null if there is room.
    */
   add(job: Job): Job | null
-  /** The job to run next, null if none waits. Networks take turns, and so do accounts. Call `done` when it has finished. */
+  /** Takes the job to run next; null if none waits. Networks take turns, and so do accounts. Call `done` after the job. */
   next(): Job | null
   done(job: Job): void
-  /** Takes out a job that waits. False if it does not. */
+  /** Removes a job that waits. False if it is not waiting. */
   remove(job: Job): boolean
+  /** Jobs that wait. */
   waiting(): number
 }
 
 interface Standing {
   /** Jobs that wait or run. */
   jobs: number
-  /** The turn in which the party was served last; for a new party, the turn in which it came. */
+  /** The turn in which the party was served last; for a new party, the turn in which it arrived. */
   turn: number
 }
 
 export function createFairQueue<Job extends Party>({ maxWaiting, maxPerAccount }: FairQueueOptions): FairQueue<Job> {
-  const waiting: Job[] = [] // in the order in which they came
-  // Only parties with a job are kept, so their number is bounded too.
+  const waiting: Job[] = [] // in order of arrival
+  // Holds only parties that have a job, so that their number is bounded too.
   const networks = new Map<string, Standing>()
   const accounts = new Map<string, Standing>()
   let turn = 0
@@ -57,7 +58,7 @@ export function createFairQueue<Job extends Party>({ maxWaiting, maxPerAccount }
     if (accounts.get(job.account)?.jobs === 0) accounts.delete(job.account)
   }
 
-  /** The larger of both parties counts first: many accounts of one network weigh as much as one account from many networks. */
+  /** Compares the larger party of each job first, so that many accounts of one network weigh as much as one account. */
   function isHeavier(job: Job, other: Job): boolean {
     return compare(...jobsOf(job), ...jobsOf(other)) > 0
   }
@@ -93,7 +94,7 @@ export function createFairQueue<Job extends Party>({ maxWaiting, maxPerAccount }
 
     next() {
       if (waiting.length === 0) return null
-      // The job whose network and account were both served longest ago; of equals, the one that came first.
+      // The job whose network and account were both served longest ago; among equals, the one that arrived first.
       const job = waiting.reduce((found, other) => (compare(...turnsOf(other), ...turnsOf(found)) < 0 ? other : found))
       waiting.splice(waiting.indexOf(job), 1)
       turn++

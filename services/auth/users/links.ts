@@ -1,5 +1,5 @@
-// What a link in a mail can do: confirm an address, or set a password. Hides that a link is a single-use token with a purpose,
-// and that everything that depends on whether an account exists happens after the answer.
+// Links in mails, which confirm an address or set a password. Hides that a link is a single-use token with a purpose, and
+// that everything that depends on whether an account exists happens after the answer.
 import type { Throttles } from '../defence/throttles.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { ChoiceProblem, Credentials } from './credentials.ts'
@@ -124,8 +124,8 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, obser
   }
 
   /**
-   * For an unconfirmed user. If the address was registered more than once, nothing tells which password came from the owner
-   * of the mailbox, so the link asks for a new one.
+   * The user has not confirmed the address. If it was registered more than once, nothing shows which password came from the
+   * owner of the mailbox, so the link asks for a new one.
    */
   const sendFirstLink = (user: UserRecord, client: Client) =>
     hasPassword(user)

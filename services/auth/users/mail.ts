@@ -1,5 +1,5 @@
-// Sends mails through an SMTP server, in the background: a fair, bounded queue and a few tries for each. Hides nodemailer and
-// its traps, and what servers say: that repeats addresses and links.
+// Sends mails through an SMTP server in the background, with a fair, bounded queue and a few tries for each. Hides nodemailer
+// and its traps, and the replies of servers, which repeat addresses and links.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createTransport } from 'nodemailer'
@@ -7,11 +7,11 @@ import { networkOf } from '../../../shared/http/address.ts'
 import { createFairQueue, type Party } from './fairQueue.ts'
 
 export interface Mail {
-  /** The user it is for: events name the user, never the mailbox. */
+  /** The recipient. Events name the user, never the mailbox. */
   userId: string
-  /** Of the client whose request made the mail: networks take turns. */
+  /** The address of the client that requested the mail. Networks take turns. */
   address: string
-  /** One mailbox, checked: nothing is parsed out of it here. */
+  /** One mailbox, already checked; it is not parsed here. */
   to: string
   subject: string
   text: string
@@ -22,9 +22,9 @@ export type MailEvent =
   | { type: 'mail_lost'; userId: string; tries: number; cause: Error }
 
 export interface Mailer {
-  /** Returns at once; what becomes of it is told as an event. */
+  /** Returns at once. Emits `mail_sent` or `mail_lost` later. */
   send(mail: Mail): void
-  /** Takes no more, and waits a little for those under way; the rest is told as lost. */
+  /** Refuses further mails and waits up to three seconds for those under way; the others are lost. */
   close(): Promise<void>
 }
 
@@ -33,49 +33,52 @@ export interface SmtpMailerOptions {
   url: string
   /** One mailbox. */
   from: string
-  /** `optional`: mails may go in the clear to a server without TLS. A password never does, and loopback needs no TLS. */
+  /**
+   * `optional`: without TLS if the server has none. A password is never sent without TLS, and loopback does not need it.
+   */
   tls: 'required' | 'optional'
   /** How long to wait before each further try. */
-  retryAfterMs?: number[]
-  /** A try that takes longer has failed, however much the server still has to say. */
-  tryWithinMs?: number
+  retryDelaysMs?: number[]
+  /** A try that takes longer has failed, even if the server is still sending. */
+  tryTimeoutMs?: number
   observe: (event: MailEvent) => void
 }
 
-// Mails under way, retries included. One more is lost: a mail server that is down for an hour must not cost memory.
+// Mails under way, including those that wait for another try. Further ones are lost, so that a mail server that is down for
+// an hour costs little memory.
 const maxUnderWay = 1000
-const maxUnderWayOfNetwork = 100
-const maxUnderWayOfAccount = 10 // each change of a password sends one, and changes are not limited
-const atOnce = 2 // connections
-const closeWithinMs = 3000
+const maxPerNetwork = 100
+const maxPerAccount = 10 // each change of a password sends a mail, and changes are not limited
+const maxConnections = 2
+const closeTimeoutMs = 3000
 
 export function openSmtpMailer({
   url,
   from,
   tls,
-  retryAfterMs = [1000, 10_000, 60_000],
-  tryWithinMs = 60_000,
+  retryDelaysMs = [1000, 10_000, 60_000],
+  tryTimeoutMs = 60_000,
   observe,
 }: SmtpMailerOptions): Mailer {
   const transport = createTransport({
     url,
     pool: true,
-    maxConnections: atOnce,
+    maxConnections,
     connectionTimeout: 10_000,
     greetingTimeout: 10_000,
     socketTimeout: 20_000,
-    requireTLS: needsTls(url, tls), // otherwise a machine in between can strip STARTTLS and read along
+    requireTLS: needsTls(url, tls), // otherwise a machine in the middle could strip STARTTLS
     disableFileAccess: true,
     disableUrlAccess: true,
   })
   const closing = new AbortController()
-  const givenUp = new AbortController()
+  const closed = new AbortController() // aborts the tries that are still running after the close timeout
   const underWay = new Map<Promise<void>, Party>()
   const turns = createFairQueue<Party & { begin: () => void }>({
     maxWaiting: maxUnderWay,
-    maxPerAccount: maxUnderWayOfAccount,
+    maxPerAccount,
   })
-  let free = atOnce
+  let free = maxConnections
 
   function beginNext(): void {
     while (free > 0) {
@@ -86,11 +89,11 @@ export function openSmtpMailer({
     }
   }
 
-  /** Waits here and not in nodemailer's own queue, where the time of a try would already run. */
+  /** Waits here rather than in nodemailer's own queue, where the timeout of the try would already run. */
   async function inTurn<T>(party: Party, work: () => Promise<T>): Promise<T> {
     const { promise: turn, resolve: begin } = Promise.withResolvers<void>()
     const job = { ...party, begin }
-    turns.add(job) // refuses none: what is under way is bounded already
+    turns.add(job) // refuses none, because `lossReason` has bounded the mails under way
     beginNext()
     await turn
     try {
@@ -102,38 +105,38 @@ export function openSmtpMailer({
     }
   }
 
-  /** Null if the mail may be sent. */
-  function whyNotSend({ network, account }: Party): string | null {
+  /** Null if the mail can be sent. */
+  function lossReason({ network, account }: Party): string | null {
     if (closing.signal.aborted) return 'the mailer is closed'
-    if (underWay.size >= maxUnderWay) return 'too many mails wait'
+    if (underWay.size >= maxUnderWay) return 'too many mails are waiting'
     const parties = [...underWay.values()]
-    if (parties.filter(party => party.account === account).length >= maxUnderWayOfAccount) {
-      return 'too many mails to this user wait'
+    if (parties.filter(party => party.account === account).length >= maxPerAccount) {
+      return 'too many mails to this user are waiting'
     }
     const ofNetwork = parties.filter(party => party.network === network).length
-    return ofNetwork >= maxUnderWayOfNetwork ? 'too many mails of this network wait' : null
+    return ofNetwork >= maxPerNetwork ? 'too many mails from this network are waiting' : null
   }
 
   async function deliver({ userId, to, subject, text }: Mail, party: Party): Promise<void> {
-    // The same in each try: of a mail that the server took without being able to say so, mailboxes show one.
+    // The same in each try, so that a mailbox shows one mail if the server accepted a try but its reply was lost.
     const messageId = `<${randomUUID()}@${from.slice(from.lastIndexOf('@') + 1)}>`
-    // As an object, in the envelope too: of a string nodemailer makes a list, and throws comments and quotes away.
+    // An object, in the envelope too: nodemailer would split a string into a list and drop comments and quotes.
     const mailbox = { name: '', address: to }
     const message = { from, to: mailbox, envelope: { from, to: [mailbox] }, subject, text, messageId }
     for (let tries = 1; ; tries++) {
       try {
         await inTurn(party, () => {
-          // socketTimeout is for a silent server only.
-          const signal = AbortSignal.any([givenUp.signal, AbortSignal.timeout(tryWithinMs)])
+          // `socketTimeout` covers silent servers only.
+          const signal = AbortSignal.any([closed.signal, AbortSignal.timeout(tryTimeoutMs)])
           return transport.sendMail({ ...message, signal })
         })
         return observe({ type: 'mail_sent', userId, tries })
       } catch (error) {
-        const pauseMs = retryAfterMs[tries - 1]
-        if (pauseMs === undefined || isFinal(error) || closing.signal.aborted) {
-          return observe({ type: 'mail_lost', userId, tries, cause: withoutWords(error) })
+        const delayMs = retryDelaysMs[tries - 1]
+        if (delayMs === undefined || isFinal(error) || closing.signal.aborted) {
+          return observe({ type: 'mail_lost', userId, tries, cause: withoutReply(error) })
         }
-        await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => {})
+        await sleep(delayMs, undefined, { signal: closing.signal }).catch(() => {})
       }
     }
   }
@@ -141,16 +144,17 @@ export function openSmtpMailer({
   return {
     send(mail) {
       const party = { network: networkOf(mail.address), account: mail.userId }
-      const why = whyNotSend(party)
-      if (why !== null) return observe({ type: 'mail_lost', userId: mail.userId, tries: 0, cause: new Error(why) })
+      const reason = lossReason(party)
+      if (reason !== null)
+        return observe({ type: 'mail_lost', userId: mail.userId, tries: 0, cause: new Error(reason) })
       const delivery = deliver(mail, party).finally(() => underWay.delete(delivery))
       underWay.set(delivery, party)
     },
 
     async close() {
       closing.abort()
-      await Promise.race([Promise.all(underWay.keys()), sleep(closeWithinMs, undefined, { ref: false })])
-      givenUp.abort()
+      await Promise.race([Promise.all(underWay.keys()), sleep(closeTimeoutMs, undefined, { ref: false })])
+      closed.abort()
       await Promise.all(underWay.keys())
       transport.close()
     },
@@ -159,30 +163,31 @@ export function openSmtpMailer({
 
 interface SendingError extends Error {
   code?: string
-  /** What the server said, if it did: its first line begins with `responseCode`. */
+  /** The reply of the server, if there was one. Its first line begins with `responseCode`. */
   response?: string
   responseCode?: number
 }
 
-/** The server has said no for good: RFC 5321 section 4.2.1. */
+/** Whether the server has refused the mail for good (RFC 5321 section 4.2.1). */
 function isFinal(error: unknown): boolean {
   return Number((error as SendingError).responseCode) >= 500
 }
 
-const ownWords = ['ESOCKET', 'EDNS', 'ETLS', 'ECONNECTION', 'ETIMEDOUT', 'EABORT']
+/** The errors whose message is nodemailer's own, unless they have a `response`. */
+const ownErrors = ['ESOCKET', 'EDNS', 'ETLS', 'ECONNECTION', 'ETIMEDOUT', 'EABORT']
 
-/** For the log: of what the server said the codes only (RFC 5321 section 4.2, RFC 3463 section 2). */
-function withoutWords(error: unknown): Error {
+/** For the log: keeps only the codes of a reply (RFC 5321 section 4.2, RFC 3463 section 2). */
+function withoutReply(error: unknown): Error {
   const { code = 'unknown', message, response } = error as SendingError
   if (code === 'ETLS' && response !== undefined)
     return Object.assign(new Error('the mail server does not speak TLS; see SMTP_TLS'), { code })
   const codes = /^\d{3}([ -]\d\.\d{1,3}\.\d{1,3})?\b/.exec(response ?? '')?.[0]
   if (codes !== undefined) return Object.assign(new Error(`the mail server answered ${codes}`), { code })
-  const isOwn = response === undefined && ownWords.includes(code)
-  return Object.assign(new Error(isOwn ? message : 'the mail server cannot be spoken with'), { code })
+  const isOwn = response === undefined && ownErrors.includes(code)
+  return Object.assign(new Error(isOwn ? message : 'the conversation with the mail server failed'), { code })
 }
 
-/** The links in mails are secrets, as is the password. */
+/** The links in mails are secrets, and so is the password. */
 function needsTls(url: string, tls: SmtpMailerOptions['tls']): boolean {
   const { password, hostname } = new URL(url)
   const isLoopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)

@@ -1,17 +1,17 @@
-// How many guesses a password withstands. Hides the dictionaries and the model: the cheapest way to write the password as
-// words, repetitions, paths over a keyboard, dates and single characters. zxcvbn's own estimator blocks the thread for
-// hundreds of milliseconds and takes five common words for a strong password; its dictionaries are used here.
+// Estimates how many guesses a password withstands. Hides the dictionaries and the model: the cheapest way to write the
+// password as words, repetitions, paths over a keyboard, dates and single characters. Uses the dictionaries of zxcvbn, but
+// not its estimator, which blocks the thread for hundreds of milliseconds and rates five common words as strong.
 import { createRequire } from 'node:module'
 
 const maxRankOfNames = 10_000
-const leastSaving = 3 // bits; a word that saves less, like most of two or three letters, is in every random string
+const minSaving = 3 // bits; words that save less, such as most of two or three letters, occur in every random string
 const maxAppended = 4 // signs after a word
 const pathMemory = 8 // steps
-const shortestPath = 4 // keys; three are a neighbour's neighbour in every random string
+const minPath = 4 // keys; paths of three occur in every random string
 const firstKeyBits = 5
-const hopelessBits = 64 // no password of this many is refused
+const enoughBits = 64 // no password with this many is refused, so counting can stop
 const offKeyboard = -1
-/** Phrases that guides, films and books have made famous; no package has them. */
+/** Phrases made famous by guides, films and books, which no package contains. */
 const famousPhrases = [
   'correct horse battery staple',
   'to be or not to be that is the question',
@@ -33,7 +33,7 @@ const famousPhrases = [
 ].map(phrase => phrase.replaceAll(' ', ''))
 const phraseBits = Math.log2(famousPhrases.length) + 2
 
-/** A row of a keyboard a line. Shifted keys are the keys below them; what is no key ends a path. */
+/** One row of a keyboard per line. A shifted key is the key itself; any other character ends a path. */
 const layouts = [
   ['`1234567890-=', ' qwertyuiop[]', " asdfghjkl;'\\", ' zxcvbnm,./'],
   ['^1234567890', ' qwertzuiopü', ' asdfghjklöä', ' yxcvbnm,.-'],
@@ -44,25 +44,25 @@ const layouts = [
 ].map(coordinatesOf)
 const shifted = new Map([...'~!@#$%^&*()_+{}|:"<>?'].map((key, i) => [key, "`1234567890-=[]\\;',./"[i] as string]))
 
-/** What people write for a letter: pairs of a sign and its letter. Some signs stand for two. */
+/** Signs that people write for letters, in pairs. Some signs stand for two letters. */
 const substitutions = ['4a@a8b(c3e€e6g9g1i!i|i0o$s5s7t+t2z', '4a@a8b<c3e€e9q1l!l|l0o$s5s7l+t2r'].map(
   pairs => new Map(Array.from({ length: pairs.length / 2 }, (_, i) => [pairs.charAt(2 * i), pairs.charAt(2 * i + 1)])),
 )
 
 interface Dictionary {
-  /** Bits: the logarithm of its rank. */
+  /** The logarithm of the rank of each word. */
   bitsOf: Map<string, number>
   longest: number
-  /** The characters that a word begins with. */
+  /** The characters that words begin with. */
   initials: Set<string>
 }
 
 let dictionary: Dictionary | null = null
 
-/** Loads the dictionaries, which takes about 0.1 s once; otherwise the first password pays for it. */
+/** Loads the dictionaries, which takes about 0.1 s. Call it early; otherwise the first password pays for it. */
 export function loadDictionary(): Dictionary {
   if (dictionary !== null) return dictionary
-  // Not imported: an `import` would cost every process this time at its start, also those that judge no password.
+  // Not an `import`: that would cost every process this time when it starts, even those that check no password.
   const require = createRequire(import.meta.url)
   const { dictionary: common } = require('@zxcvbn-ts/language-common') as typeof import('@zxcvbn-ts/language-common')
   const { dictionary: english } = require('@zxcvbn-ts/language-en') as typeof import('@zxcvbn-ts/language-en')
@@ -78,7 +78,7 @@ export function loadDictionary(): Dictionary {
   addRanked(english['commonWords-en'] as string[])
   addRanked(english['firstnames-en'] as string[])
   addRanked((english['lastnames-en'] as string[]).slice(0, maxRankOfNames))
-  const dice = common['diceware-common'] // in the order of the alphabet: each is as likely as any
+  const dice = common['diceware-common'] // sorted alphabetically, so each word is as likely as any other
   for (const word of dice) add(word, Math.log2(dice.length))
   const words = [...bitsOf.keys()]
   const longest = words.reduce((length, word) => Math.max(length, word.length), 0)
@@ -86,13 +86,14 @@ export function loadDictionary(): Dictionary {
   return dictionary
 }
 
-/** Whether it is a common password or a word, as it stands. */
+/** Whether the whole text is a common password or a word. */
 export function isInDictionary(text: string): boolean {
   return loadDictionary().bitsOf.has(text)
 }
 
 /**
- * The logarithm of the guesses that find `text`, in lower case, for an attacker who knows `context`: words about the user.
+ * The logarithm of the number of guesses that find `text`, which is in lower case, for an attacker who knows the words in
+ * `context` about the user.
  */
 export function guessBits(text: string, context: string[]): number {
   const { length } = text
@@ -110,7 +111,7 @@ export function guessBits(text: string, context: string[]): number {
     reach(from + 1, before + characterBits(text.charCodeAt(from)))
     for (const [to, cost] of words(from)) {
       reach(to, before + cost)
-      // A separator, or what people append: almost nothing for the first sign, a little for each that follows.
+      // Signs after a word, as a separator or at the end: the first costs almost nothing, each further one a little.
       for (let n = 1; n <= maxAppended && isSign(text, to + n - 1); n++) reach(to + n, before + cost + 1.5 * n - 1.2)
     }
     for (let n = 3; n <= (copies[from] as number); n++) reach(from + n, before + 4)
@@ -125,19 +126,19 @@ export function guessBits(text: string, context: string[]): number {
 
 const [digitBits, letterBits, signBits, otherBits] = [Math.log2(10), Math.log2(26), 5, 7]
 
-/** Of a random character of its kind. */
+/** The cost of a random character of this kind. */
 function characterBits(code: number): number {
   if (code >= 97 && code <= 122) return letterBits
   if (code >= 48 && code <= 57) return digitBits
   return code < 128 ? signBits : otherBits
 }
 
-/** An ASCII character that is neither a letter nor a digit. No regular expression: Unicode's classes are slow to compile. */
+/** Whether this is an ASCII character that is neither a letter nor a digit. Not a regular expression, which is slower. */
 function isSign(text: string, at: number): boolean {
   return at < text.length && characterBits(text.charCodeAt(at)) === signBits
 }
 
-/** The ends of the famous phrases that begin at an index, whatever signs are between their letters. */
+/** Returns the ends of the famous phrases that begin at an index, ignoring signs between their letters. */
 function phrasesIn(text: string): (from: number) => number[] {
   const places = [...Array(text.length).keys()].filter(at => !isSign(text, at))
   const letters = places.map(at => text[at]).join('')
@@ -148,7 +149,7 @@ function phrasesIn(text: string): (from: number) => number[] {
   }
 }
 
-/** The words that begin at an index: where each ends, and what it costs; also with substitutions, and backwards. */
+/** Yields the end and the cost of each word that begins at an index, including words with substitutions and backwards. */
 function wordsIn(text: string, context: string[]) {
   const { bitsOf, longest, initials } = loadDictionary()
   const known = new Map(context.map(word => [word, 1]))
@@ -174,12 +175,12 @@ function wordsIn(text: string, context: string[]) {
       const isMirrored = initials.has(text.charAt(to - 1))
       const found = isMirrored ? bitsOf.get(backwards.slice(text.length - to, text.length - from)) : undefined
       if (found !== undefined) least = Math.min(least, found + 2)
-      if (least < random - leastSaving) yield [to, least]
+      if (least < random - minSaving) yield [to, least]
     }
   }
 }
 
-/** For each index the length of the longest text there that also begins earlier; the two may overlap. */
+/** For each index, the length of the longest text that begins there and also begins earlier; the two can overlap. */
 function longestCopies(text: string): Uint16Array {
   const longest = new Uint16Array(text.length)
   let next = new Uint16Array(text.length + 1)
@@ -197,15 +198,15 @@ function longestCopies(text: string): Uint16Array {
 }
 
 /**
- * A path over the keys that begins at `from`; `places` says where each character is. A step that repeats an earlier one, so
- * that the path goes straight on or in a pattern, costs almost nothing; a step to a neighbour a little; a jump more than a
- * random letter.
+ * Follows a path over the keys that begins at `from`; `places` has the position of each character. A step that repeats an
+ * earlier one, so that the path continues straight or in a pattern, costs almost nothing. A step to a neighbouring key costs
+ * a little, and a jump more than a random letter.
  */
 function followPath(places: Int16Array, from: number, reach: (to: number, bits: number) => void): void {
   const stepTo = (i: number) => (places[i] as number) - (places[i - 1] as number)
   let period = 0
   let bits = firstKeyBits
-  for (let i = from + 1; i < places.length && bits < hopelessBits; i++) {
+  for (let i = from + 1; i < places.length && bits < enoughBits; i++) {
     if (places[i] === offKeyboard) return
     const step = stepTo(i)
     if (period > 0 && stepTo(i - period) === step) bits += 0.2
@@ -218,11 +219,11 @@ function followPath(places: Int16Array, from: number, reach: (to: number, bits: 
       }
       bits += isNear(step) ? 2.5 : period > 0 ? 3.3 : 6
     }
-    if (i >= from + shortestPath - 1) reach(i + 1, bits)
+    if (i >= from + minPath - 1) reach(i + 1, bits)
   }
 }
 
-/** Key -> 100 times its row and its column. */
+/** Key -> 100 times its row, plus its column. */
 type Layout = Map<string, number>
 
 function coordinatesOf(rows: string[]): Layout {
@@ -242,7 +243,7 @@ function isNear(step: number): boolean {
   return distance <= 1 || (distance >= 99 && distance <= 101)
 }
 
-/** Years and days of the last century and this: where each ends, and what it costs. */
+/** Yields the length and the cost of each year and date, of the last century and this one. */
 function* datesAt(text: string, from: number): Generator<[length: number, bits: number]> {
   const part = text.slice(from, from + 10)
   const year = /^(19\d\d|20[0-3]\d)/.exec(part)

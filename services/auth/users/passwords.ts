@@ -7,44 +7,44 @@ import { createFairQueue, type Party } from './fairQueue.ts'
 import type { HashResult, HashTask } from './hashWorker.ts'
 
 export interface PasswordsOptions {
-  /** bcrypt's cost, 10 or more (OWASP Password Storage): each step doubles the time of a hash. */
+  /** The cost of bcrypt, 10 or more (OWASP Password Storage). Each step doubles the time of a hash. */
   cost: number
-  /** Threads that hash, beside the one that validates. */
+  /** Threads that hash, beside the thread that validates tokens. */
   workers: number
-  /** How many may wait for a worker. For one more, the newest job of the largest party is refused at once. */
+  /** Jobs that can wait for a worker. If one more arrives, the newest job of the largest party is rejected at once. */
   maxQueue: number
-  /** How many jobs of one account may wait or run. */
+  /** Jobs of one account that can wait or run. */
   maxPerAccount: number
 }
 
-/** The client that waits for work on passwords: its network takes turns with the others. */
+/** The client that waits for a hash. Its network takes turns with the others. */
 export interface Client {
   address: string
-  /** Aborts when the client goes away. */
+  /** Aborts when the client disconnects. */
   signal?: AbortSignal
 }
 
-/** A client and the account whose password it is, normalised; there need not be such an account. */
+/** A client, and the normalised username whose password is hashed. There may be no such account. */
 export interface HashOwner extends Client {
   account: string
 }
 
-/** What no client waits for: commands, and the demo user. */
+/** For hashes that no client waits for: those of commands and of the demo user. */
 export const localClient: Client = { address: 'local' }
 
 export interface Passwords {
-  /** To be stored. Rejects with `unavailable` if the queue refuses it, or the client goes away while it waits. */
+  /** For storage. Rejects with `unavailable` if the queue is full, or the client disconnects while the job waits. */
   hash(password: string, owner: HashOwner): Promise<string>
   /**
-   * Whether `stored` was made from this password. Costs as much as one hash whatever `stored` is: null (there is no such
-   * user), a hash of a lower cost, or no hash at all. A hash of a higher cost takes longer. Rejects as `hash` does.
+   * Whether `stored` was made from this password. Costs as much as one hash, even if `stored` is null (there is no such
+   * user), a hash of a lower cost, or not a hash at all. A hash of a higher cost takes longer. Rejects as `hash` does.
    */
   verify(password: string, stored: string | null, owner: HashOwner): Promise<boolean>
-  /** Whether a new hash of the same password would be stronger: another scheme, or a smaller cost than is set now. */
+  /** Whether a new hash of the same password would be stronger, by another scheme or a higher cost. */
   isOutdated(stored: string): boolean
-  /** How many wait for a worker. */
+  /** Jobs that wait for a worker. */
   queued(): number
-  /** The work that was done so far, in hashes of the cost that is set. */
+  /** The work done so far, in hashes of the configured cost. */
   hashes(): number
   close(): Promise<void>
 }
@@ -55,13 +55,13 @@ interface Job extends Party {
   reject(error: Error): void
 }
 
-const scheme = 'hmac-sha256+bcrypt:' // tells our hashes from bare bcrypt ones
+const scheme = 'hmac-sha256+bcrypt:' // marks our own hashes; others are bare bcrypt
 const bcryptFormat = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/
-const lowestCost = 4 // bcrypt's own; below it throws
-const highestCost = 16 // a row that says 31 would keep a worker busy for years
-const bcryptBytes = 72 // of a password: what comes behind them bcrypt does not look at
+const minCost = 4 // below it bcrypt throws
+const maxCost = 16 // a stored hash of cost 31 would keep a worker busy for years
+const bcryptBytes = 72 // bcrypt ignores the bytes of a password after these
 
-/** Resolves once a worker has made the hash that unknown users are compared with. */
+/** Resolves when a worker has made the hash that the passwords of unknown users are compared with. */
 export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: PasswordsOptions): Promise<Passwords> {
   const idle: Worker[] = []
   const all = new Set<Worker>()
@@ -90,7 +90,7 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
     assign()
   }
 
-  /** The job that the worker had. */
+  /** Returns the job that the worker had. */
   function finish(worker: Worker): Job | undefined {
     const job = current.get(worker)
     current.delete(worker)
@@ -110,12 +110,12 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
 
   function run(task: HashTask, { address, account, signal }: HashOwner): Promise<HashResult['value']> {
     if (closed) return Promise.reject(new AppError('unavailable', 'The service is closing.'))
-    if (signal?.aborted) return Promise.reject(gone())
+    if (signal?.aborted) return Promise.reject(disconnected())
     return new Promise((resolve, reject) => {
       const job: Job = { task, network: networkOf(address), account, resolve, reject }
       queue.add(job)?.reject(tooMany())
-      // Only a job that waits is taken out: a hash that has begun is not worth a worker's restart.
-      signal?.addEventListener('abort', () => queue.remove(job) && reject(gone()))
+      // Only a waiting job is removed: stopping a hash that has begun would cost the restart of a worker.
+      signal?.addEventListener('abort', () => queue.remove(job) && reject(disconnected()))
       assign()
     })
   }
@@ -153,10 +153,10 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
 }
 
 /**
- * What bcrypt gets in place of the password: 44 characters without NUL, whatever the password is. bcrypt itself looks at
- * 72 bytes only and repeats its key after a NUL, so that different passwords would be equal. NFKC first: the same
- * password typed on another keyboard is the same (NIST SP 800-63B-4 section 3.1.1.2). The HMAC key is no secret; it
- * makes the digest useless against plain SHA-256 sums leaked elsewhere.
+ * What bcrypt hashes in place of the password: 44 characters without NUL. bcrypt itself reads only 72 bytes and repeats its
+ * key after a NUL, so that different passwords would match. NFKC comes first, so that a password typed on another keyboard
+ * is the same (NIST SP 800-63B-4 section 3.1.1.2). The HMAC key is not secret; it makes the digest useless against plain
+ * SHA-256 sums that were leaked elsewhere.
  */
 function digestOf(password: string): string {
   return createHmac('sha256', 'latchkey password').update(password.normalize('NFKC')).digest('base64')
@@ -164,17 +164,17 @@ function digestOf(password: string): string {
 
 function tooMany(): AppError {
   const headers = { 'Retry-After': '2' }
-  return new AppError('unavailable', 'Too many log-ins wait already; try again.', { headers })
+  return new AppError('unavailable', 'Too many log-ins are waiting already. Try again.', { headers })
 }
 
-function gone(): AppError {
-  return new AppError('unavailable', 'The client went away.')
+function disconnected(): AppError {
+  return new AppError('unavailable', 'The client disconnected.')
 }
 
 interface StoredHash {
   bcryptHash: string
   cost: number
-  /** bcrypt of the password itself, as other services made it. */
+  /** Whether this is bcrypt of the password itself, as other services make it. */
   isBare: boolean
 }
 
@@ -182,15 +182,15 @@ function parseStored(stored: string): StoredHash | null {
   const isBare = !stored.startsWith(scheme)
   const bcryptHash = isBare ? stored : stored.slice(scheme.length)
   const cost = Number(bcryptFormat.exec(bcryptHash)?.[1])
-  return cost >= lowestCost && cost <= highestCost ? { bcryptHash, cost, isBare } : null
+  return cost >= minCost && cost <= maxCost ? { bcryptHash, cost, isBare } : null
 }
 
-/** Whether an account can be imported with this hash: bcrypt, of a cost that can be verified in reasonable time. */
+/** Whether an account can be imported with this hash: bcrypt, with a cost that can be verified in reasonable time. */
 export function isBcryptHash(text: string): boolean {
   return parseStored(text)?.isBare === true
 }
 
-/** Whether bcrypt alone would take another password for this one. */
+/** Whether bcrypt alone would accept another password in place of this one. */
 function isAmbiguous(password: string): boolean {
   return password.includes('\0') || Buffer.byteLength(password) > bcryptBytes
 }

@@ -1,4 +1,4 @@
-// How users come about: they register themselves, or the operator adds them.
+// The two ways to create a user: users register themselves, or the operator adds them.
 import type { Throttles } from '../defence/throttles.ts'
 import type { ChoiceProblem, Credentials } from './credentials.ts'
 import { noPassword } from './directory.ts'
@@ -24,7 +24,7 @@ export type AdditionOutcome =
   | { outcome: 'rejected'; problem: ChoiceProblem }
 
 export interface Registration {
-  /** Whether anybody can register. If not, `register` must not be called. */
+  /** Whether users can register themselves. If not, `register` must not be called. */
   isOpen: boolean
 
   /** Throws `too_many_requests` if the limits of the address or the account are reached. */

@@ -272,7 +272,7 @@ describe('mail', function () {
     const users = createUsers({ store: userStore, passwords, rules, addressesOnly: true, endTokens, now, observe })
     const limits = { perUser: 100, total: 100_000 }
     const tokens = createTokens({ store: tokenStore, now, ttlMs: 30_000, absoluteTtlMs: 60_000, limits, observe })
-    const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryAfterMs: [20, 20], observe, ...options })
+    const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryDelaysMs: [20, 20], observe, ...options })
     mailers.push(mailer)
     const throttles = createWideThrottles()
     const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
@@ -826,7 +826,7 @@ describe('mail', function () {
       const own = await startMailServer()
       const told: MailEvent[] = []
       const observe = (event: MailEvent) => told.push(event)
-      const mailer = openSmtpMailer({ url: own.url, from: sender, tls: 'required', retryAfterMs: [], observe })
+      const mailer = openSmtpMailer({ url: own.url, from: sender, tls: 'required', retryDelaysMs: [], observe })
       mailers.push(mailer)
       const bare = (address: string) => address.replace(/[\s\0"\\<>]/g, '').toLowerCase()
       const ascii = hostileUsernames.filter(username => !/[\x80-\u2000]/.test(username))
@@ -956,7 +956,7 @@ describe('mail', function () {
           return '450 4.2.0 later'
         },
       })
-      const { add, forgot, event } = await openAccounts(refusing.url, { retryAfterMs: [50, 200] })
+      const { add, forgot, event } = await openAccounts(refusing.url, { retryDelaysMs: [50, 200] })
       const username = freshAddress()
       const userId = await add(username)
       await forgot(username)
@@ -1084,8 +1084,8 @@ describe('mail', function () {
 
     it('drips for ever is given up', async () => {
       const { add, forgot, event } = await openAccounts(await startBadMailServer(drip), {
-        retryAfterMs: [],
-        tryWithinMs: 200,
+        retryDelaysMs: [],
+        tryTimeoutMs: 200,
       })
       const username = freshAddress()
       await add(username)
