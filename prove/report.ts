@@ -67,7 +67,7 @@ const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F24',
     'a crash between two steps of one change',
-    'by chance only: F1 kills Auth at random moments, under changes of passwords; the second half taken up at the next start: `tests/auth/routes/users.test.ts`',
+    'by chance only: F1 kills Auth at random moments, under changes of passwords; the second half taken up at the next start: `tests/auth/users/unfinishedChanges.test.ts`',
   ],
 ]
 

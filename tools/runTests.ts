@@ -28,6 +28,7 @@ const slowest = [
   'tests/auth/stores/sql',
   'tests/auth/stores/contracts',
   'tests/auth/routes/users',
+  'tests/auth/users/unfinishedChanges',
   'tests/commands/startServer',
   'tests/commands/workers',
   'tests/commands/users',

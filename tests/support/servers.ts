@@ -29,6 +29,14 @@ const base: Environment = {
 
 const steady = () => performance.now()
 
+/** Composed once: it takes longer than many a test. */
+const documents = {
+  auth: describeAuth(),
+  authInternal: describeAuthInternal(),
+  business: describeBusiness(),
+  businessInternal: describeBusinessInternal(),
+}
+
 const opened: Service[] = []
 
 /** Closes what this file opened: a suite's `after(closeServers)`. */
@@ -67,8 +75,8 @@ export async function openTestAuth({
 export async function startAuth(options: AuthOptions = {}) {
   const { lines, service } = await openTestAuth(options)
   const { auth, authInternal } = await service.listen()
-  checkAnswers(auth as string, describeAuth())
-  checkAnswers(authInternal as string, describeAuthInternal())
+  checkAnswers(auth as string, documents.auth)
+  checkAnswers(authInternal as string, documents.authInternal)
   return { url: auth as string, internalUrl: authInternal as string, lines, service }
 }
 
@@ -78,8 +86,8 @@ export async function startBusiness(authUrl: string, env: Environment = {}, mono
   const service = await openBusiness(config, { log, monotonicNow })
   opened.push(service)
   const { business, businessInternal } = await service.listen()
-  checkAnswers(business as string, describeBusiness())
-  checkAnswers(businessInternal as string, describeBusinessInternal())
+  checkAnswers(business as string, documents.business)
+  checkAnswers(businessInternal as string, documents.businessInternal)
   return { url: business as string, internalUrl: businessInternal as string, lines, service }
 }
 

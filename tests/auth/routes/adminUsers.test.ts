@@ -1,6 +1,7 @@
 // /admin/users on the internal listener: what an operator does with the users of a running Auth.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
+import { type AuthApi, authApi, expectProblem } from '../../support/authApi.ts'
 import { ask } from '../../support/client.ts'
 import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
 import { isLive } from '../../support/factories.ts'
@@ -207,5 +208,70 @@ describe('the operator’s routes for users', () => {
     it('is 400 together with username', async () => {
       expect(await auth.operate('GET', '?search=a&username=a')).to.include({ status: 400 })
     })
+  })
+})
+
+type Auth = Awaited<ReturnType<typeof startAuth>>
+
+describe('the operator’s view of the users', () => {
+  let auth: Auth
+  let client: AuthApi
+  before(async () => {
+    auth = await startAuth()
+    client = authApi(auth)
+  })
+  after(closeServers)
+
+  it('needs the ADMIN_KEY: nothing else opens it, and what was asked for is not done', async () => {
+    const { user, token } = await client.newUser()
+    for (const [method, path] of [
+      ['GET', '/admin/users'],
+      ['DELETE', `/admin/users/${user.id}`],
+      ['DELETE', `/admin/users/${user.id}/sessions`],
+    ] as const) {
+      for (const key of [null, serviceKey, token, adminKey.slice(0, -1), `${adminKey}x`]) {
+        expectProblem(await client.operate(method, path, key), 401, 'invalid_token')
+      }
+      expectProblem(await ask(method, auth.url + path, adminKey), 404, 'not_found') // nor is it outside
+    }
+    expect(await client.isLive(token)).to.equal(true)
+  })
+
+  for (const query of [
+    'limit=0',
+    'limit=201',
+    'limit=abc',
+    'limit=',
+    'limit=1.5',
+    'limit=-1',
+    'limit=1e1',
+    'limit=0x1',
+    'limit=%201',
+    'limit=1&limit=2',
+    'after=a&after=b',
+    'username=a&username=b',
+    'username[]=a',
+    'offset=1',
+    'constructor=1',
+    `after=${'x'.repeat(257)}`,
+    `username=${'x'.repeat(257)}`,
+  ]) {
+    it(`is 400 with the query ${query.slice(0, 30)}`, async () => {
+      const answer = await client.operate('GET', `/admin/users?${query}`)
+      expectProblem(answer, 400, 'invalid_request')
+      expect(answer.body['detail']).to.include('limit (1 to 200)')
+    })
+  }
+
+  it('has 1 to 200 users on a page, 50 where nothing is said', async () => {
+    for (const [query, length] of [
+      ['limit=1', 1],
+      ['limit=200', 2],
+      ['', 2],
+    ] as const) {
+      const { status, body } = await client.operate<{ users: unknown[] }>('GET', `/admin/users?${query}`)
+      expect(status).to.equal(200)
+      expect(body.users).to.have.length(length)
+    }
   })
 })
