@@ -1,5 +1,6 @@
 // docs/http-api.md against the routes that answer, docs/security.md against the tests that it names, docs/architecture.md
-// against the files and the import rules.
+// against the files and the import rules, docs/decisions.md against its form and against the ids cited elsewhere.
+import { execFileSync } from 'node:child_process'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { expect } from 'chai'
@@ -31,6 +32,22 @@ function fileNamed(name: string, files: string[]): string {
   if (found.length !== 1) throw new Error(`docs/security.md names the test file ${name}, which matches: ${found}`)
   return found[0] as string
 }
+
+describe('the documents', () => {
+  it('have no paragraph of more than six lines', () => {
+    const isParagraph = (block: string) => /^[^|#<\s]/.test(block)
+    for (const file of globSync(['*.md', 'docs/*.md'])) {
+      const text = readFileSync(file, 'utf8').replace(/```.*?```/gs, '')
+      for (const block of text.split(/\n\s*\n|\n(?=\s*[*-] |\d+\. )/).filter(isParagraph)) {
+        expect(block.split('\n').length, `${file}: ${block.slice(0, 80)}`).to.be.at.most(6)
+      }
+    }
+  })
+
+  it('begin with a README of at most 150 lines', () => {
+    expect(readFileSync('README.md', 'utf8').split('\n').length).to.be.at.most(151)
+  })
+})
 
 describe('docs/http-api.md', () => {
   it('lists the routes of every listener and no others', () => {
@@ -77,5 +94,29 @@ describe('docs/architecture.md', () => {
     const table = text.split('## Who may import whom')[1] as string
     const rows = [...table.matchAll(/^\| .* \| .* \| (.*) \|$/gm)].slice(1)
     expect(rows.map(([, sentence]) => sentence)).to.have.members(rules.map(([, sentence]) => sentence))
+  })
+})
+
+describe('docs/decisions.md', () => {
+  const entries = readFileSync('docs/decisions.md', 'utf8').split(/^### /m).slice(1)
+  const ids = entries.map(entry => /^D-\d{3}(?= )/.exec(entry)?.[0])
+
+  it('gives each decision an id of its own, a date and at most five lines', () => {
+    expect(ids).to.not.include(undefined)
+    expect(new Set(ids).size).to.equal(ids.length)
+    for (const entry of entries) {
+      const [title = '', text = ''] = entry.split('\n\n')
+      expect(text, title).to.match(/^20\d\d-\d\d-\d\d\. /)
+      expect(text.trim().split('\n').length, title).to.be.at.most(5)
+    }
+  })
+
+  it('contains every id that another file cites', () => {
+    const files = execFileSync('git', ['ls-files', '-z', '*.ts', '*.md'], { encoding: 'utf8' })
+      .split('\0')
+      .filter(existsSync)
+    const cited = files.flatMap(file => [...readFileSync(file, 'utf8').matchAll(/\bD-\d{3}\b/g)].map(([id]) => id))
+    expect(cited).to.include('D-023')
+    expect(ids).to.include.members([...new Set(cited)])
   })
 })
