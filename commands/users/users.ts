@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { addAbortSignal, Writable } from 'node:stream'
 import { parseArgs } from 'node:util'
 import { readAuthConfig } from '../../services/auth/config.ts'
+import { instrument } from '../../services/auth/observability/instrument.ts'
 import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
 import { createTokens, type Tokens } from '../../services/auth/tokens/tokens.ts'
@@ -312,7 +313,8 @@ async function findThroughAuth(username: string): Promise<{ operator: OperatorCl
 /** Without `mayMakeStore` nothing is created: if there is no store yet, it is taken for an empty one. */
 async function openUsers({ mayMakeStore }: { mayMakeStore: boolean }): Promise<Users> {
   const { userStoreUrl, passwordRules: rules, passwordHashCost: cost, addressesOnly } = config
-  const store = keep(await openUserStore(mayMakeStore ? userStoreUrl : await urlIfMade(userStoreUrl)))
+  const opened = await openUserStore(mayMakeStore ? userStoreUrl : await urlIfMade(userStoreUrl))
+  const store = keep(instrument(opened, 'users', null))
   const passwords = keep(await openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
   return createUsers({ store, passwords, rules, addressesOnly, endTokens, now: Date.now, observe: () => {} })
 
@@ -347,7 +349,7 @@ async function urlIfMade(url: string): Promise<string> {
 
 async function openTokens(): Promise<Tokens> {
   const { tokenStoreUrl, ttlMs, absoluteTtlMs, tokenLimits: limits } = config
-  const store = keep(await openTokenStore(tokenStoreUrl))
+  const store = keep(instrument(await openTokenStore(tokenStoreUrl), 'tokens', null))
   return createTokens({ store, now: Date.now, ttlMs, absoluteTtlMs, limits, observe: () => {} })
 }
 

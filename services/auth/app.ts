@@ -16,9 +16,10 @@ import { adminKeyRequirement, keyRequirement, rotatedKeys } from './guards/requi
 import { sessionRequirement } from './guards/requireSession.ts'
 import { createEventStream } from './observability/eventStream.ts'
 import { type AuthEvent, logEvents } from './observability/events.ts'
-import { countEvents, showFigures, timed } from './observability/metrics.ts'
+import { instrument } from './observability/instrument.ts'
+import { countEvents, showFigures, storeTimer } from './observability/metrics.ts'
 import { asCaller } from './observability/requestContext.ts'
-import { probe, watched, watchedMails } from './observability/storeHealth.ts'
+import { probe, watchedMails } from './observability/storeHealth.ts'
 import { describeAuth, describeAuthInternal } from './openapi.ts'
 import { accountPage } from './pages/account.ts'
 import { consoleRoutes } from './pages/console.ts'
@@ -77,11 +78,8 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
 
   const watch = { monotonicNow, observe }
   const warn = (warning: string) => log.warn(warning)
-  const userStore = watched(
-    timed(await openUserStore(config.userStoreUrl, warn), 'users', registry),
-    'user store',
-    watch,
-  )
+  const storeTelemetry = { ...watch, startTimer: storeTimer(registry) }
+  const userStore = instrument(await openUserStore(config.userStoreUrl, warn), 'users', storeTelemetry)
   const maxQueue = hashWorkers * queuedHashesPerWorker
   const opening = openPasswords({
     cost: config.passwordHashCost,
@@ -94,7 +92,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const { passwordRules: rules, addressesOnly, hasMail, publicUrl } = config
   const directory = createDirectory({ store: userStore, now, observe })
   if (config.demoUser) await addDemoUser(config.demoUser)
-  const tokenStore = watched(timed(await openStoreOfTokens(), 'tokens', registry), 'token store', watch)
+  const tokenStore = instrument(await openStoreOfTokens(), 'tokens', storeTelemetry)
   const { ttlMs, absoluteTtlMs, tokenLimits: limits } = config
   const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
   const format = jwt ?? opaqueFormat

@@ -51,12 +51,3 @@ export function tooManyRequests(retryAfterMs: number): AppError {
   const headers = { 'Retry-After': String(seconds) }
   return new AppError('too_many_requests', 'Too many attempts. Try again after the time in Retry-After.', { headers })
 }
-
-/** What `answer` resolves to; where it rejects, an `unavailable` with that as its cause. */
-export async function orUnavailable<T>(answer: Promise<T>, message: string): Promise<T> {
-  try {
-    return await answer
-  } catch (cause) {
-    throw new AppError('unavailable', message, { cause })
-  }
-}

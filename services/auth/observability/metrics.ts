@@ -3,7 +3,7 @@
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { TokenKind } from '../../../packages/client/contract.ts'
 import type { AuthEvent } from './events.ts'
-import { heard } from './storeHealth.ts'
+import type { StoreTelemetry } from './instrument.ts'
 
 export interface AuthFigures {
   /** Password hashes waiting for a worker. */
@@ -104,21 +104,17 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, census }
   })
 }
 
-/** Wraps a store so that each call is timed. */
-export function timed<Store extends object>(store: Store, name: 'tokens' | 'users', registry: Registry): Store {
-  const metricName = 'latchkey_store_duration_seconds'
-  const known = registry.getSingleMetric(metricName) as Histogram<'store' | 'call' | 'outcome'> | undefined
-  const calls =
-    known ??
-    new Histogram({
-      name: metricName,
-      help: 'Calls of the stores, from asking to the answer',
-      labelNames: ['store', 'call', 'outcome'],
-      buckets: [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1],
-      registers: [registry],
-    })
-  return heard(store, call => {
-    const end = calls.startTimer({ store: name, call })
-    return failure => void end({ outcome: failure === null ? 'answered' : 'failed' })
+/** Times the calls of the stores; see `instrument`. */
+export function storeTimer(registry: Registry): StoreTelemetry['startTimer'] {
+  const calls = new Histogram({
+    name: 'latchkey_store_duration_seconds',
+    help: 'Calls of the stores, from asking to the answer',
+    labelNames: ['store', 'call', 'outcome'],
+    buckets: [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1],
+    registers: [registry],
   })
+  return (store, call) => {
+    const stop = calls.startTimer({ store, call })
+    return outcome => void stop({ outcome })
+  }
 }

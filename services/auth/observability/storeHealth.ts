@@ -20,7 +20,8 @@ export interface DependencyOptions {
  */
 const steadyMs = 5000
 
-function watchDependency(dependency: Dependency, { monotonicNow, observe }: DependencyOptions) {
+/** Merges the failures of a dependency into outages, and reports the beginning and the end of each. */
+export function watchDependency(dependency: Dependency, { monotonicNow, observe }: DependencyOptions) {
   let failures = 0
   let failedAt = 0
 
@@ -36,35 +37,6 @@ function watchDependency(dependency: Dependency, { monotonicNow, observe }: Depe
       failures = 0
     },
   }
-}
-
-/** Wraps a store: calls `begin` before each call, and the function it returns afterwards, with the failure or null. */
-export function heard<Store extends object>(
-  store: Store,
-  begin: (call: string) => (failure: { cause: unknown } | null) => void,
-): Store {
-  const methods = Object.entries(store).map(([call, method]) => {
-    if (typeof method !== 'function') return [call, method]
-    const heardMethod = async (...args: unknown[]) => {
-      const end = begin(call)
-      try {
-        const answer = await method(...args)
-        end(null)
-        return answer
-      } catch (cause) {
-        end({ cause })
-        throw cause
-      }
-    }
-    return [call, heardMethod]
-  })
-  return Object.fromEntries(methods) as Store
-}
-
-/** Wraps a store so that each rejection counts as a failure of the dependency. */
-export function watched<Store extends object>(store: Store, dependency: Dependency, options: DependencyOptions): Store {
-  const { failed, answered } = watchDependency(dependency, options)
-  return heard(store, () => failure => (failure === null ? answered() : failed(failure.cause)))
 }
 
 const askEveryMs = 1000

@@ -1,6 +1,6 @@
 // Issues, validates, renews, revokes and lists tokens. Hides their format, the hashing of secrets, and how lifetimes are
 // computed.
-import { AppError, orUnavailable } from '../../../shared/http/errors.ts'
+import { AppError } from '../../../shared/http/errors.ts'
 import type { Refusal, TokenKind, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
 import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat, tagOf } from './format.ts'
 
@@ -125,7 +125,7 @@ export function createTokens({
       refreshCount: 0,
     }
     const secret = await format.draw(token, null)
-    const outcome = await ask(store.insert(refOf(secret), token, limits, createdAt))
+    const outcome = await store.insert(refOf(secret), token, limits, createdAt)
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
     if (outcome === 'taken') return issue(terms) // draw again: equal ids in one second are one in 10^9
@@ -145,7 +145,7 @@ export function createTokens({
     const refs = secrets.map(secret => format.parse(secret))
     const wellFormed = refs.filter(ref => ref !== null)
     const at = now()
-    const found = wellFormed.length === 0 ? [] : await ask(store[touch ? 'touch' : 'look'](wellFormed, at, purpose))
+    const found = wellFormed.length === 0 ? [] : await store[touch ? 'touch' : 'look'](wellFormed, at, purpose)
     let next = 0
     return refs.map((ref, i) => {
       if (ref === null) {
@@ -207,11 +207,11 @@ export function createTokens({
   async function endRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
     const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
     for (;;) {
-      const own = await ask(store.findByUser(tagOf(userId as string), userId as string, now()))
+      const own = await store.findByUser(tagOf(userId as string), userId as string, now())
       const relatives = own.filter(isRelative)
       if (relatives.length === 0) return
       for (const relative of relatives) {
-        const ended = await ask(store.deleteById(relative.id, now()))
+        const ended = await store.deleteById(relative.id, now())
         if (ended) tell('revoked', ended)
       }
     }
@@ -227,7 +227,7 @@ export function createTokens({
   ): Promise<TokenRecord | null> {
     // The token itself last: if the store fails before that, the client still holds it and can try again.
     if (hasRelatives(token)) await endRelatives(token)
-    const ended = await ask(remove())
+    const ended = await remove()
     if (ended) tell('revoked', ended)
     // A refresh token made sessions until it was gone.
     if (hasRelatives(token) && !isSession(token)) await endRelatives(token)
@@ -236,7 +236,7 @@ export function createTokens({
 
   /** Ends a token that was not looked up before, by `remove` alone. */
   async function endUnseen(remove: Promise<TokenRecord | null>): Promise<boolean> {
-    const ended = await ask(remove)
+    const ended = await remove
     if (ended) tell('revoked', ended)
     if (ended && hasRelatives(ended)) await endRelatives(ended)
     return ended !== null
@@ -252,7 +252,7 @@ export function createTokens({
     async issueOnly(terms: TokenTerms & { purpose: string; owner: TokenOwner }): Promise<IssuedToken | null> {
       const issued = await issue(terms)
       const { id } = terms.owner
-      const own = await ask(store.findByUser(tagOf(id), id, now()))
+      const own = await store.findByUser(tagOf(id), id, now())
       for (const older of own.filter(({ purpose }) => purpose === terms.purpose).slice(0, -1)) await endLogin(older)
       return issued
     },
@@ -282,7 +282,7 @@ export function createTokens({
       const ref = refOf(secret)
       const newSecret = await format.draw(session, secret)
       const at = now()
-      const token = await ask(store.renew(ref, refOf(newSecret).hash, format.lineageOf(secret), at))
+      const token = await store.renew(ref, refOf(newSecret).hash, format.lineageOf(secret), at)
       if (token === null) {
         tellWhy(secret, ref, at, null, true)
         return null
@@ -298,9 +298,9 @@ export function createTokens({
     async endSession(secret: string): Promise<boolean> {
       const ref = format.parse(secret)
       if (ref === null) return true
-      const [seen] = await ask(store.look([ref], now(), null))
+      const [seen] = await store.look([ref], now(), null)
       if (!seen) {
-        const { reason } = await ask(store.explain(ref, now(), null))
+        const { reason } = await store.explain(ref, now(), null)
         if (reason === 'renewed') await endUnseen(remove(secret, ref))
         return reason !== 'other_purpose'
       }
@@ -323,7 +323,7 @@ export function createTokens({
     /** The same by the id. False if there is no such token or, with a `userId`, it is not one of this user's sessions. */
     async revokeById(id: string, userId?: string): Promise<boolean> {
       if (userId === undefined) return endUnseen(store.deleteById(id, now()))
-      const own = await ask(store.findByUser(tagOf(userId), userId, now()))
+      const own = await store.findByUser(tagOf(userId), userId, now())
       const session = own.find(token => token.id === id && isSession(token))
       return session !== undefined && (await endLogin(session)) !== null
     },
@@ -333,33 +333,33 @@ export function createTokens({
      * resolved.
      */
     async endUser(userId: string, credentialVersion: number, keep: string | null): Promise<void> {
-      await ask(store.endUser(tagOf(userId), userId, credentialVersion, keep))
+      await store.endUser(tagOf(userId), userId, credentialVersion, keep)
       observe({ type: 'sessions_revoked', userId, keep })
     },
 
     /** Live tokens of all users, about `limit` of them; see `TokenStore.list` for the cursors. */
     page(cursor: string | null, limit: number): Promise<{ tokens: TokenRecord[]; next: string | null }> {
-      return ask(store.list(cursor, limit, now()))
+      return store.list(cursor, limit, now())
     },
 
     /** The live tokens of one user, of every kind and purpose, oldest first. */
     tokensOf(userId: string): Promise<TokenRecord[]> {
-      return ask(store.findByUser(tagOf(userId), userId, now()))
+      return store.findByUser(tagOf(userId), userId, now())
     },
 
     /** How many tokens there are of each kind, as of the last sweep or later. */
     census(): Promise<Record<TokenKind, number>> {
-      return ask(store.census())
+      return store.census()
     },
 
     /** Rejects if the store does not answer. Emits no `refused` event. */
     async reachStore(): Promise<void> {
-      await ask(store.look([drawUnknownRef(now())], now(), null))
+      await store.look([drawUnknownRef(now())], now(), null)
     },
 
     /** The user's live sessions, oldest first. */
     async sessionsOf(userId: string): Promise<TokenRecord[]> {
-      return (await ask(store.findByUser(tagOf(userId), userId, now()))).filter(isSession)
+      return (await store.findByUser(tagOf(userId), userId, now())).filter(isSession)
     },
   }
 }
@@ -391,8 +391,4 @@ function reasonOf(
   if (refusal.reason === 'ended') return { reason: 'all_sessions_revoked' }
   // The id contains the second in which it was issued.
   return { reason: issuedAtOf(id) + 1000 <= startedAt ? 'before_restart' : 'never_existed' }
-}
-
-function ask<T>(answer: Promise<T>): Promise<T> {
-  return orUnavailable(answer, 'The token store could not be asked.')
 }

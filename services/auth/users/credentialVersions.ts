@@ -2,7 +2,6 @@
 // the tokens of lower versions end. A change that was interrupted between the steps is completed later.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
-import { ask } from './directory.ts'
 
 export type DeletionEvent = { type: 'user_deleted'; userId: string }
 
@@ -51,15 +50,15 @@ export function createCredentialVersions({
   wait = sleep,
 }: CredentialVersionsOptions): CredentialVersions {
   const raise: CredentialVersions['raise'] = ({ id, credentialVersion: version }, changes) =>
-    ask(store.update(id, version, { ...changes, credentialVersion: version + 1 }))
+    store.update(id, version, { ...changes, credentialVersion: version + 1 })
 
   async function finish(user: UserRecord, keep: string | null): Promise<void> {
     const { id, credentialVersion } = user
     // If an earlier change is completed together with this one, `keep` may be a token that the earlier one had to end.
     const isOnly = user.endedVersion === credentialVersion - 1 && user.disabledAt === null
     await endTokens(id, credentialVersion, isOnly ? keep : null)
-    if (user.deletedAt === null) await ask(store.update(id, credentialVersion, { endedVersion: credentialVersion }))
-    else if (await ask(store.delete(id))) observe({ type: 'user_deleted', userId: id })
+    if (user.deletedAt === null) await store.update(id, credentialVersion, { endedVersion: credentialVersion })
+    else if (await store.delete(id)) observe({ type: 'user_deleted', userId: id })
   }
 
   return {
@@ -68,7 +67,7 @@ export function createCredentialVersions({
 
     async change(id, changes, isAllowed = () => true) {
       for (;;) {
-        const user = await ask(store.findById(id))
+        const user = await store.findById(id)
         if (user === null || !isAllowed(user)) return null
         const raised = await raise(user, changes)
         if (raised === null) continue // another request raised the version first
@@ -79,11 +78,11 @@ export function createCredentialVersions({
 
     async finishAll() {
       for (let found = maxPerRound; found === maxPerRound; ) {
-        const before = await ask(store.findUnfinished(maxPerRound))
+        const before = await store.findUnfinished(maxPerRound)
         if (before.length === 0) return
         await wait(underWayMs)
         const versions = new Map(before.map(({ id, credentialVersion }) => [id, credentialVersion]))
-        const unfinished = await ask(store.findUnfinished(maxPerRound))
+        const unfinished = await store.findUnfinished(maxPerRound)
         for (const user of unfinished) if (versions.get(user.id) === user.credentialVersion) await finish(user, null)
         found = unfinished.length
       }

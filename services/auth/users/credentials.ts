@@ -4,7 +4,7 @@ import { AppError } from '../../../shared/http/errors.ts'
 import type { WrongPassword } from '../defence/failures.ts'
 import type { UserRecord, UserStore } from '../stores/ports.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
-import { ask, type Directory } from './directory.ts'
+import type { Directory } from './directory.ts'
 import { type PasswordProblem, type PasswordRules, passwordProblem } from './passwordRules.ts'
 import type { Client, HashOwner, Passwords } from './passwords.ts'
 import { normalise, type UsernameProblem, usernameProblem } from './usernames.ts'
@@ -200,7 +200,7 @@ export function createPasswordOperations({
     },
 
     async removeOwn(id, currentPassword, client) {
-      const user = await ask(store.findById(id)) // also one whose deletion was interrupted
+      const user = await store.findById(id) // also one whose deletion was interrupted
       const owner = ownerOf({ username: user?.username ?? id }, client)
       const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, owner)
       if (user === null || !matches) return refusePassword(id)

@@ -1,6 +1,5 @@
 // Finds, lists and inserts users. Hides how usernames are compared, and that a user who is being deleted cannot be found.
 import { randomUUID } from 'node:crypto'
-import { orUnavailable } from '../../../shared/http/errors.ts'
 import type { UserRecord, UserStore } from '../stores/ports.ts'
 import { namesToLookUp, normalise } from './usernames.ts'
 
@@ -57,17 +56,17 @@ export function createDirectory({ store, now, observe }: DirectoryOptions): Dire
   /** Includes users being deleted. */
   async function findStored(username: string): Promise<UserRecord | null> {
     for (const name of namesToLookUp(username)) {
-      const user = await ask(store.findByUsername(name))
+      const user = await store.findByUsername(name)
       if (user !== null) return user
     }
     return null
   }
 
   return {
-    find: async id => unlessDeleted(await ask(store.findById(id))),
+    find: async id => unlessDeleted(await store.findById(id)),
     findByUsername: async username => unlessDeleted(await findStored(username)),
-    list: (afterId, limit) => ask(store.list(afterId, limit)),
-    search: (prefix, afterId, limit) => ask(store.search(normalise(prefix), afterId, limit)),
+    list: (afterId, limit) => store.list(afterId, limit),
+    search: (prefix, afterId, limit) => store.search(normalise(prefix), afterId, limit),
 
     async insert({ username, passwordHash }, { confirmed = true, id = randomUUID(), credentialVersion = 1 } = {}) {
       const createdAt = now()
@@ -84,7 +83,7 @@ export function createDirectory({ store, now, observe }: DirectoryOptions): Dire
       }
       // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.
       const isTaken = namesToLookUp(username).length > 1 && (await findStored(username)) !== null
-      if (isTaken || !(await ask(store.insert(user)))) return null
+      if (isTaken || !(await store.insert(user))) return null
       observe({ type: 'user_registered', userId: id })
       return user
     },
@@ -94,11 +93,6 @@ export function createDirectory({ store, now, observe }: DirectoryOptions): Dire
 /** Whether the user has a password at all; if not, a link has to set one first. */
 export function hasPassword({ passwordHash }: UserRecord): boolean {
   return passwordHash.length > 0
-}
-
-/** Rejects with `unavailable` if the user store does. */
-export function ask<T>(answer: Promise<T>): Promise<T> {
-  return orUnavailable(answer, 'The user store could not be asked.')
 }
 
 function unlessDeleted(user: UserRecord | null): UserRecord | null {

@@ -12,7 +12,7 @@ import {
   type DeletionEvent,
   type EndTokens,
 } from './credentialVersions.ts'
-import { ask, createDirectory, type Directory, type DirectoryEvent, noPassword } from './directory.ts'
+import { createDirectory, type Directory, type DirectoryEvent, noPassword } from './directory.ts'
 import type { PasswordRules } from './passwordRules.ts'
 import type { Passwords } from './passwords.ts'
 
@@ -77,7 +77,7 @@ export function createUsers(options: UsersOptions): Users {
     finishAll: versions.finishAll,
 
     async confirm(id, credentialVersion) {
-      const confirmed = await ask(store.update(id, credentialVersion, { confirmedAt: now() }))
+      const confirmed = await store.update(id, credentialVersion, { confirmedAt: now() })
       if (confirmed) observe({ type: 'user_confirmed', userId: id })
       return confirmed !== null
     },
@@ -97,7 +97,7 @@ export function createUsers(options: UsersOptions): Users {
       for (;;) {
         const user = await directory.find(id)
         if (user === null) return false
-        if (!(await ask(store.update(id, user.credentialVersion, { disabledAt: null })))) continue
+        if (!(await store.update(id, user.credentialVersion, { disabledAt: null }))) continue
         observe({ type: 'user_enabled', userId: id })
         return true
       }

@@ -1,5 +1,6 @@
 // tokens/tokens.ts over the memory store and a clock that stands still.
 import { expect } from 'chai'
+import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import type { TokenStore } from '../../../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, tagOf } from '../../../services/auth/tokens/format.ts'
@@ -26,8 +27,8 @@ describe('tokens', () => {
   let tokens: Tokens
   let events: TokenEvent[]
 
-  const open = () =>
-    createTokens({ store, now: clock.now, ttlMs, absoluteTtlMs, limits, observe: event => events.push(event) })
+  const open = (own = store) =>
+    createTokens({ store: own, now: clock.now, ttlMs, absoluteTtlMs, limits, observe: event => events.push(event) })
 
   beforeEach(async () => {
     store = await openTokenStore()
@@ -207,6 +208,7 @@ describe('tokens', () => {
 
   it('are neither live nor dead where the store cannot be asked: unavailable, with the cause', async () => {
     const { secret, token } = await logIn()
+    tokens = open(instrument(store, 'tokens', null))
     await store.close()
     const calls = [
       () => tokens.validate([secret], session),
@@ -286,6 +288,7 @@ describe('tokens', () => {
     await logIn()
     await issue({ kind: 'fixed' })
     events.length = 0
+    tokens = open(instrument(store, 'tokens', null))
     expect(await tokens.census()).to.deep.equal({ sliding: 1, fixed: 1, 'single-use': 0 })
     await tokens.reachStore()
     await new Promise(setImmediate)

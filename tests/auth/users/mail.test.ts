@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { readAuthConfig } from '../../../services/auth/config.ts'
 import { type AuthEvent, logEvents } from '../../../services/auth/observability/events.ts'
+import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { linkRoutes } from '../../../services/auth/routes/links.ts'
 import { loginRoute } from '../../../services/auth/routes/login.ts'
 import { userRoutes } from '../../../services/auth/routes/users.ts'
@@ -264,8 +265,8 @@ describe('mail', function () {
       ])
       return Object.fromEntries(methods)
     }
-    const userStore = breakable(await openUserStore())
-    const tokenStore = breakable(await openTokenStore())
+    const userStore = instrument(breakable(await openUserStore()), 'users', null)
+    const tokenStore = instrument(breakable(await openTokenStore()), 'tokens', null)
     const now = Date.now
     const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
     const rules = { minLength: 15 }

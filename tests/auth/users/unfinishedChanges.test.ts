@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { expect } from 'chai'
+import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
 import type { TokenRef, TokenStore, UserRecord, UserStore } from '../../../services/auth/stores/ports.ts'
 import { parseSecret } from '../../../services/auth/tokens/format.ts'
@@ -67,20 +68,21 @@ describe('a change that is cut short', () => {
     const events: UserEvent[] = []
     let failures = 0
     let job: (() => Promise<unknown>) | null = null
-    const tokens = createTokens({
-      store: {
-        ...tokenStore,
-        async endUser(...args) {
-          if (failures > 0) {
-            failures--
-            throw new Error('the token store is away')
-          }
-          const next = job
-          job = null
-          await next?.()
-          return tokenStore.endUser(...args)
-        },
+    const failing: TokenStore = {
+      ...tokenStore,
+      async endUser(...args) {
+        if (failures > 0) {
+          failures--
+          throw new Error('the token store is away')
+        }
+        const next = job
+        job = null
+        await next?.()
+        return tokenStore.endUser(...args)
       },
+    }
+    const tokens = createTokens({
+      store: instrument(failing, 'tokens', null),
       now,
       ttlMs: 30_000,
       absoluteTtlMs: 43_200_000,

@@ -16,8 +16,9 @@ import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { expect } from 'chai'
 import { type AuthEvent, logEvents } from '../../../services/auth/observability/events.ts'
+import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { asCaller } from '../../../services/auth/observability/requestContext.ts'
-import { type DependencyEvent, watched, watchedMails } from '../../../services/auth/observability/storeHealth.ts'
+import { type DependencyEvent, watchedMails } from '../../../services/auth/observability/storeHealth.ts'
 import { createLog } from '../../../shared/log/log.ts'
 import { flushOutput } from '../../../shared/log/output.ts'
 import { openSecurityFile } from '../../../shared/log/securityFile.ts'
@@ -374,15 +375,16 @@ describe('the outage of a dependency', () => {
   it('is told once when it begins and once when nothing has failed for a while', async () => {
     const { told, options, advance } = openWatch()
     let isAway = false
-    const store = watched(
+    const store = instrument(
       {
         read: async () => 1,
         write: async () => {
           if (isAway) throw new Error('away')
         },
+        close: async () => {},
       },
-      'user store',
-      options,
+      'users',
+      { ...options, startTimer: () => () => {} },
     )
     expect(await store.read()).to.equal(1)
     expect(told).to.deep.equal([])
