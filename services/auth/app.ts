@@ -2,8 +2,8 @@
 // listener.
 import { hash } from 'node:crypto'
 import { memoryCounters } from '../../shared/counters.ts'
-import { createListener, health, readiness } from '../../shared/http/listener.ts'
-import { openApiRoute } from '../../shared/http/openapi.ts'
+import { createListener } from '../../shared/http/listener.ts'
+import { mountRoutes } from '../../shared/http/route.ts'
 import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
 import type { Log } from '../../shared/log/log.ts'
 import { createMetrics } from '../../shared/metrics.ts'
@@ -20,24 +20,9 @@ import { instrument } from './observability/instrument.ts'
 import { countEvents, showFigures, storeTimer } from './observability/metrics.ts'
 import { asCaller } from './observability/requestContext.ts'
 import { probe, watchedMails } from './observability/storeHealth.ts'
-import { describeAuth, describeAuthInternal } from './openapi.ts'
-import { accountPage } from './pages/account.ts'
-import { consoleRoutes } from './pages/console.ts'
-import { docsRoutes } from './pages/docs.ts'
-import { adminUserRoutes } from './routes/adminUsers.ts'
-import { eventsRoute } from './routes/events.ts'
-import { forwardAuthRoute } from './routes/forwardAuth.ts'
-import { introspectRoute } from './routes/introspect.ts'
-import { jwksRoute } from './routes/jwks.ts'
-import { linkRoutes } from './routes/links.ts'
-import { loginRoute } from './routes/login.ts'
-import { logoutRoute } from './routes/logout.ts'
-import { renewRoute } from './routes/renew.ts'
-import { revokeRoute } from './routes/revoke.ts'
-import { sessionRoutes } from './routes/sessions.ts'
-import { tokenRoutes } from './routes/tokens.ts'
-import { userRoutes } from './routes/users.ts'
-import { validateTokenRoute } from './routes/validateToken.ts'
+import { createDocsPages } from './pages/docs.ts'
+import { describeAuth, describeAuthInternal, internalRoutes, publicRoutes } from './routes/index.ts'
+import type { RouteDeps } from './routes/route.ts'
 import { openSharedCounters, openTokenStore, openUserStore } from './stores/index.ts'
 import type { TokenStore } from './stores/ports.ts'
 import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
@@ -134,94 +119,67 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const userStoreAnswers = probe(() => users.find('nobody'), monotonicNow)
   const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store gives no answer.')
   const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store gives no answer.')
-  const ready = readiness(async () => {
-    if (publicListener.closing()) return 'Auth is closing.'
-    const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
-    return reasons.filter(reason => reason !== null).join(' ') || null
-  })
   const adminKeys = rotatedKeys('ADMIN_KEY', config.adminKey, config.previousAdminKey)
   const serviceKeys = rotatedKeys('SERVICE_KEY', config.serviceKey, config.previousServiceKey)
   const serviceKey = { name: 'SERVICE_KEY', keys: { ...serviceKeys, ...adminKeys }, observe }
-  const requireServiceKey = keyRequirement(serviceKey)
-  const requireClient = keyRequirement({ ...serviceKey, takesBasic: true })
-  const requireAdminKey = adminKeyRequirement(adminKeys, observe)
-  const requireSession = sessionRequirement(tokens, invalidTokens)
-  const sessions = sessionRoutes(users, tokens)
-  const operator = tokenRoutes({ users, tokens, sweeper, absoluteTtlMs })
-  const account = userRoutes({ users, registration, ownAccount })
-  const mailed = linkRoutes({ links, hasMail, invalidTokens })
-  const accounts = adminUserRoutes({ users, registration, links, throttles })
+  const guards = {
+    none: null,
+    bearer: null, // the handlers read the token themselves
+    session: sessionRequirement(tokens, invalidTokens),
+    serviceKey: keyRequirement(serviceKey),
+    client: keyRequirement({ ...serviceKey, takesBasic: true }),
+    adminKey: adminKeyRequirement(adminKeys, observe),
+  }
+  const closing = new AbortController()
+  const parts = {
+    users,
+    tokens,
+    links,
+    logIn,
+    registration,
+    ownAccount,
+    throttles,
+    invalidTokens,
+    sweeper,
+    jwt,
+    stream,
+    metrics,
+    config,
+    now,
+  }
+  const { businessUrl, hasApiDocs } = config
+  const publicDeps: RouteDeps = {
+    ...parts,
+    document: hasApiDocs ? describeAuth() : null,
+    docs: hasApiDocs ? createDocsPages('Auth', describeAuth('..'), businessUrl) : null,
+    async whyNotReady() {
+      if (closing.signal.aborted) return 'Auth is closing.'
+      const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
+      return reasons.filter(reason => reason !== null).join(' ') || null
+    },
+  }
+  const internalDeps: RouteDeps = {
+    ...parts,
+    document: describeAuthInternal(),
+    docs: createDocsPages('Auth, internal', describeAuthInternal('..'), null),
+    whyNotReady: whyNoVerdicts,
+  }
   const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
-  const docs = docsRoutes('Auth', describeAuth('..'), config.businessUrl)
-  const internalDocs = docsRoutes('Auth, internal', describeAuthInternal('..'), null)
-  const { businessUrl, shownDemoUser, isRegistrationSimple, hasApiDocs } = config
-  const pages = consoleRoutes({ businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, hasApiDocs, ttlMs, now })
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections, runInContext: asCaller }
 
-  const publicListener = createListener(
-    {
-      'POST /login': [loginRoute(logIn, tokens)],
-      'POST /logout': [logoutRoute(tokens)],
-      'POST /revoke': [revokeRoute(tokens)],
-      'POST /renew': [renewRoute(tokens, invalidTokens)],
-      'GET /sessions': [requireSession, sessions.list],
-      'DELETE /sessions/:id': [requireSession, sessions.endOne],
-      'DELETE /sessions': [requireSession, sessions.endMine],
-      'POST /users': [account.register],
-      'GET /users/me': [requireSession, account.show],
-      'PATCH /users/me': [requireSession, account.changePassword],
-      'DELETE /users/me': [requireSession, account.remove],
-      'POST /users/confirm': [mailed.confirm],
-      'POST /users/confirm/resend': [mailed.resend],
-      'POST /password/forgot': [mailed.forgot],
-      'POST /password/reset': [mailed.reset],
-      'GET /account': [accountPage],
-      ...(hasApiDocs && {
-        'GET /openapi.json': [openApiRoute(describeAuth())],
-        'GET /docs': [docs.swaggerUi],
-        'GET /redoc': [docs.redoc],
-        'GET /docs/:file': [docs.asset],
-      }),
-      'GET /console': [pages.console],
-      'GET /console/:file': [pages.asset],
-      ...(jwt && { 'GET /.well-known/jwks.json': [jwksRoute(jwt)] }),
-      'GET /health': [health],
-      'GET /ready': [ready],
-    },
-    { name: 'auth', portSetting: 'AUTH_PORT', ...shared, accessPolicy, tls },
-  )
-
-  const internalListener = createListener(
-    {
-      'POST /validateToken': [requireServiceKey, validateTokenRoute(tokens)],
-      'POST /introspect': [requireClient, introspectRoute(tokens, publicUrl)],
-      'ANY /forwardAuth': [forwardAuthRoute(tokens, 204)],
-      // Envoy prepends its prefix to the path of the request.
-      'ANY /forwardAuth/{*path}': [forwardAuthRoute(tokens, 200)],
-      'GET /events': [requireAdminKey, eventsRoute(stream)],
-      'GET /console': [pages.operator],
-      'GET /console/:file': [pages.asset],
-      'GET /openapi.json': [openApiRoute(describeAuthInternal())],
-      'GET /docs': [internalDocs.swaggerUi],
-      'GET /docs/:file': [internalDocs.asset],
-      'GET /metrics': [metrics.show],
-      'GET /tokens': [requireAdminKey, operator.list],
-      'POST /tokens': [requireAdminKey, operator.issue],
-      'DELETE /tokens/expired': [requireAdminKey, operator.sweep],
-      'DELETE /tokens/:id': [requireAdminKey, operator.end],
-      'GET /admin/users': [requireAdminKey, accounts.list],
-      'POST /admin/users': [requireAdminKey, accounts.create],
-      'GET /admin/users/:id': [requireAdminKey, accounts.show],
-      'PATCH /admin/users/:id': [requireAdminKey, accounts.change],
-      'DELETE /admin/users/:id': [requireAdminKey, accounts.remove],
-      'POST /admin/users/:id/unlock': [requireAdminKey, accounts.unlock],
-      'POST /admin/users/:id/reset': [requireAdminKey, accounts.reset],
-      'DELETE /admin/users/:id/sessions': [requireAdminKey, sessions.endAnybodys],
-      'GET /health': [health],
-      'GET /ready': [readiness(whyNoVerdicts)],
-    },
-    { name: 'authInternal', portSetting: 'AUTH_INTERNAL_PORT', ...shared, tls: internalTls },
-  )
+  const publicListener = createListener(mountRoutes(publicRoutes, publicDeps, guards), {
+    name: 'auth',
+    portSetting: 'AUTH_PORT',
+    ...shared,
+    accessPolicy,
+    tls,
+  })
+  const internalListener = createListener(mountRoutes(internalRoutes, internalDeps, guards), {
+    name: 'authInternal',
+    portSetting: 'AUTH_INTERNAL_PORT',
+    ...shared,
+    tls: internalTls,
+  })
 
   const dialects = await Promise.all(config.dialects.map(openListenerOf))
   for (const warning of config.warnings) log.warn(warning)
@@ -239,7 +197,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
       format,
       openTokens,
       secrets: Object.values(adminKeys),
-      requireAdminKey,
+      requireAdminKey: guards.adminKey,
       passwordRules: rules,
       ttlMs,
       absoluteTtlMs,
@@ -299,6 +257,7 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
     },
 
     async close() {
+      closing.abort()
       stream.close() // its readers never disconnect by themselves and would delay the close
       await Promise.all([
         ...[publicListener, ...dialects.map(({ listener }) => listener)].map(listener =>

@@ -1,32 +1,28 @@
-// Business put together: two listeners, and on each the visible list of its routes.
-
+// Assembles Business: the client of Auth, then both listeners. routes.ts lists their routes.
 import { openAuthClient } from '../../packages/client/authClient.ts'
-import { createListener, health, readiness } from '../../shared/http/listener.ts'
-import { openApiRoute } from '../../shared/http/openapi.ts'
+import { createListener } from '../../shared/http/listener.ts'
+import { mountRoutes } from '../../shared/http/route.ts'
 import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
 import { type Log, rateLimited } from '../../shared/log/log.ts'
 import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
 import type { BusinessConfig } from './config.ts'
-import { data } from './data.ts'
 import { openForward } from './forward.ts'
-import { countCalls, countLimited } from './metrics.ts'
-import { describeBusiness, describeBusinessInternal } from './openapi.ts'
+import { countCalls, countLimited, showCallsInFlight } from './metrics.ts'
 import { tokenRequirement } from './requireToken.ts'
+import { describeBusiness, describeBusinessInternal, internalRoutes, publicRoutes } from './routes.ts'
 
-export interface BusinessSurroundings {
+export interface BusinessDeps {
   log: Log
-  /** Milliseconds that never jump. */
+  /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
 }
 
-export async function openBusiness(
-  config: BusinessConfig,
-  { log, monotonicNow }: BusinessSurroundings,
-): Promise<Service> {
+export async function openBusiness(config: BusinessConfig, { log, monotonicNow }: BusinessDeps): Promise<Service> {
   const metrics = createMetrics()
-  const observe = countCalls(metrics.registry, () => auth.callsInFlight())
+  const observe = countCalls(metrics.registry)
   const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, observe })
+  showCallsInFlight(metrics.registry, auth.callsInFlight)
   const count = countLimited(metrics.registry)
   const logLimited = rateLimited(fields => log.warn('rate_limited', { channel: 'security', ...fields }), monotonicNow)
   const invalidTokens = limitInvalidTokens({
@@ -37,37 +33,35 @@ export async function openBusiness(
       logLimited(fields)
     },
   })
-  const requireToken = tokenRequirement(auth, invalidTokens)
   const forward = config.forwardUrl === null ? null : openForward({ url: config.forwardUrl })
-  const ready = readiness(async caller => (listener.closing() ? 'Business is closing.' : auth.whyNotReady(caller)))
+  const closing = new AbortController()
   const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections }
+  const guards = { none: null, bearer: tokenRequirement(auth, invalidTokens) }
 
   const listener = createListener(
-    {
-      'GET /data': [requireToken, data],
-      'GET /health': [health],
-      'GET /ready': [ready],
-      ...(config.hasApiDocs && { 'GET /openapi.json': [openApiRoute(describeBusiness())] }),
-      ...forward?.routes,
-    },
+    mountRoutes(
+      publicRoutes,
+      {
+        document: config.hasApiDocs ? describeBusiness() : null,
+        whyNotReady: async caller => (closing.signal.aborted ? 'Business is closing.' : auth.whyNotReady(caller)),
+      },
+      guards,
+    ),
     {
       name: 'business',
       portSetting: forward ? 'PORT (or BUSINESS_PORT)' : 'BUSINESS_PORT',
       ...shared,
+      ...(forward && { fallback: forward.handle }),
       accessPolicy,
       tls,
-      // Half of what Auth has: Auth sees one network only, and would cut answers of every client.
+      // Half of Auth's limit: Auth sees all clients as one network, and would cut the responses of any of them.
       maxUnreadBytes: 32 * 1024 * 1024,
     },
   )
 
   const internalListener = createListener(
-    {
-      'GET /metrics': [metrics.show],
-      'GET /health': [health],
-      'GET /openapi.json': [openApiRoute(describeBusinessInternal())],
-    },
+    mountRoutes(internalRoutes, { document: describeBusinessInternal(), metrics }, guards),
     { name: 'businessInternal', portSetting: 'BUSINESS_INTERNAL_PORT', ...shared, tls: internalTls },
   )
 
@@ -81,7 +75,8 @@ export async function openBusiness(
     },
 
     async close() {
-      // With Auth behind it, as long as Auth's own: a log-in may wait for its turn.
+      closing.abort()
+      // In front of Auth, as long as Auth takes to close: a log-in may wait for a hash worker.
       await listener.close({ lameDuckMs: 1000, drainMs: forward ? 5000 : 2000 })
       await forward?.close()
       await internalListener.close({ lameDuckMs: 0, drainMs: 500 })

@@ -1,9 +1,9 @@
-// The single-address layout: Business forwards the routes below to Auth's public listener, and never reaches the internal
-// one. Hides which headers pass in either direction.
+// The single-address layout: Business forwards what it has no route for to Auth's public listener, and never to the
+// internal one. Hides which headers pass in either direction.
 import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'
 import { AppError } from '../../shared/http/errors.ts'
-import type { Handler, Routes } from '../../shared/http/listener.ts'
+import type { Handler } from '../../shared/http/listener.ts'
 
 export interface ForwardOptions {
   /** Auth's public listener. From configuration, never from a request. */
@@ -13,36 +13,11 @@ export interface ForwardOptions {
 }
 
 export interface Forward {
-  /** Auth's public routes, except those that Business has itself. */
-  routes: Routes
+  /** Forwards a request to Auth, which answers 404 or 405 if it has no such route. */
+  handle: Handler
   /** Waits for the responses in progress. */
   close(): Promise<void>
 }
-
-export const forwardedRoutes = [
-  'POST /login',
-  'POST /logout',
-  'POST /revoke',
-  'POST /renew',
-  'GET /sessions',
-  'DELETE /sessions/:id',
-  'DELETE /sessions',
-  'POST /users',
-  'GET /users/me',
-  'PATCH /users/me',
-  'DELETE /users/me',
-  'POST /users/confirm',
-  'POST /users/confirm/resend',
-  'POST /password/forgot',
-  'POST /password/reset',
-  'GET /account',
-  'GET /docs',
-  'GET /docs/:file',
-  'GET /redoc',
-  'GET /console',
-  'GET /console/:file',
-  'GET /.well-known/jwks.json',
-]
 
 // Not forwarded: headers of this connection only (RFC 9110, section 7.6.1), and those that we set ourselves, such as the
 // client's address and the length of the body.
@@ -65,7 +40,7 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
     keepAliveMaxTimeout: keepAliveMs,
   })
 
-  const forward: Handler = async ctx => {
+  const handle: Handler = async ctx => {
     const { method, req, res } = ctx
     // Read the whole body first, so that a slow sender does not occupy a connection to Auth.
     const body = method === 'GET' || method === 'HEAD' ? null : await readBody(req)
@@ -89,10 +64,7 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
     else ctx.body = answer.body
   }
 
-  return {
-    routes: Object.fromEntries(forwardedRoutes.map(route => [route, [forward]])),
-    close: () => pool.close(),
-  }
+  return { handle, close: () => pool.close() }
 }
 
 /** Names and values in turn. Not from `req.headers`, because Auth must see repeated headers to refuse them. */

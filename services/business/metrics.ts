@@ -1,8 +1,8 @@
-// What Business counts: the calls to Auth, and how many requests share one.
+// The metrics of Business: its calls to Auth, and how many requests share one.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { AuthCall } from '../../packages/client/authClient.ts'
 
-export function countCalls(registry: Registry, callsInFlight: () => number): (call: AuthCall) => void {
+export function countCalls(registry: Registry): (call: AuthCall) => void {
   const registers = [registry]
   const sizes = new Histogram({
     name: 'latchkey_batch_size',
@@ -17,21 +17,24 @@ export function countCalls(registry: Registry, callsInFlight: () => number): (ca
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
     registers,
   })
-  new Gauge({
-    name: 'latchkey_auth_calls_in_flight',
-    help: 'Calls to Auth that are not answered yet',
-    registers,
-    collect() {
-      this.set(callsInFlight())
-    },
-  })
   return ({ requests, durationMs, failed }) => {
     sizes.observe(requests)
     durations.observe({ outcome: failed ? 'failed' : 'answered' }, durationMs / 1000)
   }
 }
 
-/** Of the same name as in Auth. */
+export function showCallsInFlight(registry: Registry, callsInFlight: () => number): void {
+  new Gauge({
+    name: 'latchkey_auth_calls_in_flight',
+    help: 'Calls to Auth that are not answered yet',
+    registers: [registry],
+    collect() {
+      this.set(callsInFlight())
+    },
+  })
+}
+
+/** Auth has a metric of the same name. */
 export function countLimited(registry: Registry): (event: { what: string }) => void {
   const limited = new Counter({
     name: 'latchkey_rate_limited_total',

@@ -15,11 +15,21 @@ export interface BodyOptions {
 const json = /^application\/json\s*(;\s*charset=(utf-8|"utf-8")\s*)?;?$/i
 const form = /^application\/x-www-form-urlencoded\s*(;\s*charset=(utf-8|"utf-8")\s*)?;?$/i
 
+export interface BodyReader<T> {
+  (ctx: Context): Promise<T>
+  schema: z.ZodType<T>
+  /** Whether the body may also be a form. */
+  takesForms: boolean
+}
+
 /**
  * Reads bodies that are a `T`. Rejects with `unsupported_media_type`, `too_large`, or an `invalid_request` that names the
  * member that is wrong and what is expected.
  */
-export function bodyReader<T>(schema: z.ZodType<T>, { limit = 16 * 1024, form: takesForms = false }: BodyOptions = {}) {
+export function bodyReader<T>(
+  schema: z.ZodType<T>,
+  { limit = 16 * 1024, form: takesForms = false }: BodyOptions = {},
+): BodyReader<T> {
   // A form is read as text: the parser's own form reader nests `a[b]`, drops what it dislikes and stops at 1000 pairs.
   const parse = bodyParser({
     enableTypes: ['json', 'text'],
@@ -39,7 +49,7 @@ export function bodyReader<T>(schema: z.ZodType<T>, { limit = 16 * 1024, form: t
     throw error
   }
 
-  return async function readBody(ctx: Context): Promise<T> {
+  async function readBody(ctx: Context): Promise<T> {
     const type = ctx.get('Content-Type')
     if (!json.test(type) && !(takesForms && form.test(type))) {
       const expected = takesForms ? 'application/json or application/x-www-form-urlencoded' : 'application/json'
@@ -60,6 +70,8 @@ export function bodyReader<T>(schema: z.ZodType<T>, { limit = 16 * 1024, form: t
     if (!result.success) throw new AppError('invalid_request', describe(result.error))
     return result.data
   }
+
+  return Object.assign(readBody, { schema, takesForms })
 }
 
 /** The members of a form; one that is there twice is null, which no schema of ours takes. */

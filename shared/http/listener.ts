@@ -82,6 +82,8 @@ export interface ListenerOptions {
   runInContext?: (request: RequestState, handle: () => Promise<void>) => Promise<void>
   /** Of a public listener. Without it everybody is admitted, and the address is that of the socket. */
   accessPolicy?: AccessPolicy
+  /** Handles the requests for paths that no route has; without it they are 404. */
+  fallback?: Handler
   /** With it the listener speaks TLS and nothing else. PEM. */
   tls?: { cert: string; key: string } | null
   /** One more costs the network with the most connections its longest idle one. */
@@ -166,6 +168,7 @@ export function createListener(
     runInContext,
     metrics,
     accessPolicy,
+    fallback,
     tls,
     maxConnections = Infinity,
     maxUnreadBytes = 64 * 1024 * 1024,
@@ -206,6 +209,7 @@ export function createListener(
   if (accessPolicy && accessPolicy.corsOrigins.length > 0)
     app.use(cors({ ...corsOptions, origin: allowedOrigin(accessPolicy.corsOrigins) }))
   app.use(router.routes())
+  if (fallback) app.use(unmatched(fallback))
   app.use(router.allowedMethods())
 
   async function answerEveryRequest(ctx: Koa.ParameterizedContext<RequestState>, next: Koa.Next): Promise<void> {
@@ -407,6 +411,17 @@ function lastOf(header: string | string[] | undefined): string | null {
 
 function allowedOrigin(origins: readonly string[]): (ctx: Koa.Context) => string {
   return ctx => (origins.includes(ctx.get('Origin')) ? ctx.get('Origin') : '')
+}
+
+/** Runs `handler` if no route has this path; a path that is known for other methods is 405 all the same. */
+function unmatched(handler: Handler): Koa.Middleware<RequestState> {
+  const router = new Router<RequestState>({ methods: METHODS })
+  router.register('/{*path}', METHODS, [handler])
+  const handle = router.routes()
+  return (ctx, next) => {
+    const { matched } = ctx as { matched?: unknown[] }
+    return matched !== undefined && matched.length > 0 ? next() : handle(ctx as Context, next)
+  }
 }
 
 /** As in the list of routes; null where the path is in none. */

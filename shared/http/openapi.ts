@@ -1,21 +1,27 @@
-// A service's OpenAPI 3.1 document, made from the schemas that check its requests and, in the tests, its answers.
+// A listener's OpenAPI 3.1 document, made from its routes and from the schemas that check requests and, in the tests,
+// responses.
 import { z } from 'zod'
+import type { BodyReader } from './body.ts'
 import { statusOf } from './errors.ts'
 import type { Handler } from './listener.ts'
 
-/** What opens a route: nothing, a user's session, or a key. `client`: the service key, as a bearer token or in HTTP Basic. */
-type Lock = 'open' | 'bearer' | 'serviceKey' | 'client' | 'adminKey'
+/**
+ * Who may call a route. `bearer`: whoever holds a token, which the handler reads itself; `session`: a user with a live
+ * session; `client`: the service key, as a bearer token or in HTTP Basic.
+ */
+export type Guard = 'none' | 'bearer' | 'session' | 'serviceKey' | 'client' | 'adminKey'
 
-export interface Operation {
+/** What the document says about a route. */
+export interface RouteDescription {
+  /** `METHOD /path`, as in `Routes`. */
+  path: string
+  guard: Guard
   summary: string
-  /** A name in `tagDescriptions`; the listener's document groups by it. */
+  /** A name in `tagDescriptions`; the document groups the routes by it. */
   tag: Tag
-  lock: Lock
-  body?: z.ZodType
-  /** The body may be a form, too. */
-  form?: true
+  body?: BodyReader<unknown>
   query?: z.ZodObject
-  /** Status below 400 -> what it means and, where there is a body, its schema or the types it may have. */
+  /** Status below 400 -> what it means and, if it has a body, the schema or the content types of that. */
   answers: Record<number, { description: string; body?: z.ZodType; types?: readonly string[] }>
   /** Status of 400 and above -> when. Its body is a problem document. */
   problems?: Record<number, string>
@@ -32,9 +38,6 @@ const tagDescriptions = {
   Health: 'For balancers, probes and Prometheus',
 }
 type Tag = keyof typeof tagDescriptions
-
-/** `METHOD /path` -> its description; the same names as in the list of routes, `ANY` too. */
-export type Operations = Record<string, Operation>
 
 export interface ApiInfo {
   title: string
@@ -55,37 +58,6 @@ const problemSchema = z
   })
   .meta({ id: 'Problem', description: 'RFC 9457; `error` is the code to switch on, `detail` is for people' })
 
-/** What every service has. */
-export const healthOperations = {
-  'GET /health': {
-    summary: 'The process answers',
-    tag: 'Health',
-    lock: 'open',
-    answers: { 200: { description: 'It does', body: z.strictObject({ status: z.literal('ok') }) } },
-  },
-  'GET /ready': {
-    summary: 'Requests can be served',
-    tag: 'Health',
-    lock: 'open',
-    answers: { 200: { description: 'They can', body: z.strictObject({ status: z.literal('ready') }) } },
-  },
-  'GET /metrics': {
-    summary: 'The figures for Prometheus',
-    tag: 'Health',
-    lock: 'open',
-    answers: { 200: { description: "Prometheus's text format", types: ['text/plain'] } },
-  },
-  'GET /openapi.json': {
-    summary: 'This description',
-    tag: 'Documents',
-    lock: 'open',
-    answers: { 200: { description: 'OpenAPI 3.1', body: z.looseObject({ openapi: z.string() }) } },
-  },
-} as const satisfies Operations
-
-/** For the documents of a public listener. */
-export const docsAreOff = { 404: 'API_DOCS is off.' }
-
 const securitySchemes = {
   bearer: { type: 'http', scheme: 'bearer', description: 'A session: the token of a log-in' },
   tokenHeader: { type: 'apiKey', in: 'header', name: 'token', description: 'The same token in a header of its own' },
@@ -98,17 +70,21 @@ const securitySchemes = {
   adminKey: { type: 'http', scheme: 'bearer', description: 'ADMIN_KEY' },
 }
 
-const security: Record<Lock, Record<string, string[]>[]> = {
-  open: [],
-  bearer: [{ bearer: [] }, { tokenHeader: [] }],
+const bearer = [{ bearer: [] }, { tokenHeader: [] }]
+const security: Record<Guard, Record<string, string[]>[]> = {
+  none: [],
+  bearer,
+  session: bearer,
   serviceKey: [{ serviceKey: [] }],
   client: [{ serviceKey: [] }, { clientBasic: [] }],
   adminKey: [{ adminKey: [] }],
 }
 
-const lockDescriptions: Record<Lock, string> = {
-  open: 'Needs no token and no key.',
-  bearer: 'Needs the token of a session, once: in `Authorization: Bearer` or in the header `token`.',
+const needsToken = 'Needs the token of a session, once: in `Authorization: Bearer` or in the header `token`.'
+const guardDescriptions: Record<Guard, string> = {
+  none: 'Needs no token and no key.',
+  bearer: needsToken,
+  session: needsToken,
   serviceKey: 'Needs `SERVICE_KEY` or `ADMIN_KEY` in `Authorization: Bearer`.',
   client: 'Needs `SERVICE_KEY` or `ADMIN_KEY`, in `Authorization: Bearer` or as the password of HTTP Basic.',
   adminKey: 'Needs `ADMIN_KEY` in `Authorization: Bearer`.',
@@ -132,21 +108,24 @@ const commonProblems = {
 }
 
 /** The document of one listener. */
-export function describeApi(operations: Operations, { title, description, server }: ApiInfo): Record<string, unknown> {
+export function describeApi(
+  routes: readonly RouteDescription[],
+  { title, description, server }: ApiInfo,
+): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {}
   const schemas: Record<string, object> = {}
-  for (const [route, operation] of Object.entries(operations)) {
-    const [method, path] = route.split(' ') as [string, string]
+  for (const route of routes) {
+    const [method, path] = route.path.split(' ') as [string, string]
     const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
     const known = paths[template] ?? {}
     paths[template] = known
-    const described = describeOperation(operation, template, schemas)
+    const described = describeRoute(route, template, schemas)
     for (const name of (method === 'ANY' ? anyMethod : [method]).map(name => name.toLowerCase())) {
       known[name] = { operationId: operationIdOf(name, template), ...described }
     }
   }
-  const locks = new Set(Object.values(operations).flatMap(({ lock }) => security[lock].flatMap(Object.keys)))
-  const tags = new Set(Object.values(operations).map(({ tag }) => tag))
+  const schemes = new Set(routes.flatMap(({ guard }) => security[guard].flatMap(Object.keys)))
+  const tags = new Set(routes.map(({ tag }) => tag))
   return {
     openapi: '3.1.1',
     info: {
@@ -161,7 +140,7 @@ export function describeApi(operations: Operations, { title, description, server
     paths,
     components: {
       schemas,
-      securitySchemes: Object.fromEntries(Object.entries(securitySchemes).filter(([name]) => locks.has(name))),
+      securitySchemes: Object.fromEntries(Object.entries(securitySchemes).filter(([name]) => schemes.has(name))),
     },
   }
 }
@@ -182,8 +161,8 @@ export function openApiRoute(document: Record<string, unknown>): Handler {
 }
 
 /** Adds the schemas that have a name to `schemas`. */
-function describeOperation(operation: Operation, template: string, schemas: Record<string, object>) {
-  const { summary, tag, lock, body, form, query, answers, problems } = operation
+function describeRoute(route: RouteDescription, template: string, schemas: Record<string, object>) {
+  const { summary, tag, guard, body, query, answers, problems } = route
   const inputOf = (schema: z.ZodType) => schemaOf(schema, 'input', schemas)
   const outputOf = (schema: z.ZodType) => schemaOf(schema, 'output', schemas)
   const parameters = [
@@ -202,7 +181,7 @@ function describeOperation(operation: Operation, template: string, schemas: Reco
   ]
   const content = (schema: object) => ({
     'application/json': { schema },
-    ...(form && { 'application/x-www-form-urlencoded': { schema } }),
+    ...(body?.takesForms && { 'application/x-www-form-urlencoded': { schema } }),
   })
   const refusals = {
     ...commonProblems,
@@ -212,11 +191,11 @@ function describeOperation(operation: Operation, template: string, schemas: Reco
   }
   return {
     summary,
-    description: lockDescriptions[lock],
+    description: guardDescriptions[guard],
     tags: [tag],
-    security: security[lock],
+    security: security[guard],
     ...(parameters.length > 0 && { parameters }),
-    ...(body && { requestBody: { required: true, content: content(inputOf(body)) } }),
+    ...(body && { requestBody: { required: true, content: content(inputOf(body.schema)) } }),
     responses: {
       ...Object.fromEntries(
         Object.entries(answers).map(([status, { description, body, types }]) => [

@@ -1,6 +1,5 @@
 // The single-address layout: Business passes the public routes of Auth on, and nothing else of it.
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,9 +7,10 @@ import { brotliDecompressSync } from 'node:zlib'
 import { expect } from 'chai'
 import { request } from 'undici'
 import { layOut, storesOfHeroku } from '../../commands/start/layout.ts'
+import { publicRoutes as authRoutes, internalRoutes } from '../../services/auth/routes/index.ts'
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
-import { forwardedRoutes, openForward } from '../../services/business/forward.ts'
+import { openForward } from '../../services/business/forward.ts'
 import type { Environment } from '../../shared/config/config.ts'
 import { createListener } from '../../shared/http/listener.ts'
 import type { Service } from '../../shared/service.ts'
@@ -22,15 +22,6 @@ import { sendRaw } from '../support/raw.ts'
 import { closeServers, startAuth } from '../support/servers.ts'
 import { cleanUp, descendantsOf, runStartServer } from '../support/startServer.ts'
 
-/** `METHOD /path` of the listeners of Auth, from the source: the visible lists. */
-function routesOfAuth(listener: 'public' | 'internal'): string[] {
-  const [, after = ''] = readFileSync('services/auth/app.ts', 'utf8').split(
-    `const ${listener}Listener = createListener(`,
-  )
-  const list = after.slice(0, after.indexOf('portSetting'))
-  return [...list.matchAll(/'([A-Z]+ \/[\w/:.{*}-]*)': \[/g)].map(([, route]) => route as string)
-}
-
 const opened: (() => Promise<unknown>)[] = []
 
 /** A Business in front of `authUrl`. Its answers are Auth's, which are held against Auth's document. */
@@ -41,7 +32,8 @@ async function startSingle(authUrl: string, internalUrl: string, env: Environmen
   const config = readBusinessConfig({ NODE_ENV: 'test', SERVICE_KEY: serviceKey, ...ports, ...urls, ...env })
   const service: Service = await openBusiness(config, { log, monotonicNow: () => performance.now() })
   opened.push(() => service.close())
-  return { url: (await service.listen())['business'] as string, lines }
+  const { business, businessInternal } = await service.listen()
+  return { url: business as string, internalUrl: businessInternal as string, lines }
 }
 
 async function startFakeAuth(answer: RequestListener): Promise<{ url: string; server: Server }> {
@@ -90,10 +82,44 @@ describe('at a single address', () => {
     expect(statuses).to.deep.equal([200, 200, 200, 403, 403, 200])
   })
 
-  it('Business passes on what Auth has in public, but for what it has itself, and no more', () => {
+  it('every public route of Auth is there, except those that Business has itself', async () => {
     const own = ['GET /health', 'GET /ready', 'GET /openapi.json']
-    expect(routesOfAuth('public')).to.have.length.above(15)
-    expect([...forwardedRoutes, ...own]).to.have.members(routesOfAuth('public'))
+    const routes = authRoutes.map(({ path }) => path)
+    expect(routes).to.have.length.above(15).and.to.include.members(own)
+    const answerOf = async (url: string, route: string) => {
+      const [method, path] = route.replace(/:\w+/, '1').split(' ') as [string, string]
+      const body = method === 'GET' ? undefined : {}
+      const { status, text } = await ask(method, `${url}${path}`, 'x', body)
+      return [status, text.replace(/"requestId":"[^"]*"/, '')]
+    }
+    for (const route of routes.filter(route => !own.includes(route))) {
+      expect(await answerOf(single.url, route), route).to.deep.equal(await answerOf(auth.url, route))
+    }
+  })
+
+  it('what Business has a route for is never forwarded, whatever the method', async () => {
+    const requests: (string | undefined)[] = []
+    const fake = await startFakeAuth((req, res) => {
+      requests.push(req.url)
+      res.end('{}')
+    })
+    const { url } = await startSingle(fake.url, nowhere)
+    for (const path of ['/data', '/health', '/ready', '/openapi.json']) {
+      const { status, headers } = await ask('POST', `${url}${path}`, null, {})
+      expect([status, headers.get('allow')?.split(', ').sort()], path).to.deep.equal([405, ['GET', 'HEAD']])
+    }
+    expect((await ask('OPTIONS', `${url}/data`)).status).to.equal(200)
+    expect(requests).to.deep.equal([])
+    for (const path of ['/data/', '/Data', '/nothing/at?all', '/%']) await ask('GET', url + path)
+    expect(requests).to.deep.equal(['/data/', '/Data', '/nothing/at?all', '/%'])
+  })
+
+  it('what is forwarded is one series in the metrics of Business, whatever the path', async () => {
+    const { url, internalUrl } = await startSingle(auth.url, auth.internalUrl)
+    for (const path of ['/account', '/nothing', '/nothing/2']) await fetch(url + path)
+    const text = await (await fetch(`${internalUrl}/metrics`)).text()
+    const series = /latchkey_http_request_duration_seconds_count\{listener="business",method="GET",route="([^"]+)"/g
+    expect(new Set([...text.matchAll(series)].map(([, route]) => route))).to.deep.equal(new Set(['/{*path}']))
   })
 
   it('a whole session works: register, log in, get data, renew, list, end', async () => {
@@ -158,7 +184,7 @@ describe('at a single address', () => {
 
   it('no internal route of Auth or of Business is there, with any key', async () => {
     const isPublicToo = (route: string) => / \/(health|ready|openapi\.json|docs.*|console.*)$/.test(route)
-    const routes = [...routesOfAuth('internal'), 'GET /metrics'].filter(route => !isPublicToo(route))
+    const routes = [...internalRoutes.map(({ path }) => path), 'GET /metrics'].filter(route => !isPublicToo(route))
     expect(routes).to.include('POST /validateToken').and.to.have.length.above(8)
     for (const route of routes) {
       const [method, path] = route
@@ -311,13 +337,16 @@ describe('at a single address', () => {
     const silent = await startFakeAuth(() => {})
     const forward = openForward({ url: silent.url, answersWithinMs: 60 })
     const { log } = collectLog('business')
-    const listener = createListener(forward.routes, {
-      name: 'business',
-      portSetting: 'PORT',
-      log,
-      accessLog: 'off',
-      monotonicNow: () => performance.now(),
-    })
+    const listener = createListener(
+      { 'GET /users/me': [forward.handle] },
+      {
+        name: 'business',
+        portSetting: 'PORT',
+        log,
+        accessLog: 'off',
+        monotonicNow: () => performance.now(),
+      },
+    )
     const url = await listener.listen(0, '127.0.0.1')
     expect((await ask('GET', `${url}/users/me`, 'x')).status).to.equal(503)
     await listener.close({ lameDuckMs: 0, drainMs: 100 })

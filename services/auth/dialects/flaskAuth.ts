@@ -2,8 +2,7 @@
 // refresh token per user. Access tokens are sessions here.
 import type { Handler, Routes } from '../../../shared/http/listener.ts'
 import { describeChoice } from '../routes/choiceProblems.ts'
-import { clientOf } from '../routes/credentials.ts'
-import { requireOpenRegistration } from '../routes/users.ts'
+import { clientOf, requireOpenRegistration } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
 import type { TokenOwner, TokenRecord } from '../tokens/tokens.ts'
 import { isAddress } from '../users/usernames.ts'

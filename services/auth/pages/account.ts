@@ -4,6 +4,7 @@ import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { toBrowserModule } from './browserModule.ts'
+import { type PageRoute, pageDescription } from './page.ts'
 import { staticText } from './static.ts'
 
 const read = (file: string) => readFileSync(join(import.meta.dirname, 'account', file), 'utf8')
@@ -38,4 +39,12 @@ const policy = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-export const accountPage = staticText(page, '.html', { 'Content-Security-Policy': policy })
+const servePage = staticText(page, '.html', { 'Content-Security-Policy': policy })
+
+export const accountPage: PageRoute = {
+  ...pageDescription,
+  path: 'GET /account',
+  summary: 'The page that links in mails open',
+  tag: 'Account',
+  handler: () => servePage,
+}

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
+import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule } from './static.ts'
 
 const own = join(import.meta.dirname, 'console')
@@ -27,53 +28,86 @@ function namesOf(pattern: RegExp): string[] {
   return readdirSync(own).filter(name => pattern.test(name))
 }
 
-export interface ConsoleOptions {
-  /** The address of Business; `self` if Business serves the page, null if the page does not know Business. */
-  businessUrl: string | null
-  /** The address of Auth as its users see it, the only origin that Business accepts calls from. */
-  publicUrl: string
-  /** Null if the demo user must not be shown. */
-  shownDemoUser: { username: string; password: string } | null
-  /** Whether users can register and then log in at once. */
-  isRegistrationSimple: boolean
-  /** Whether the page may link to /docs and /redoc. */
-  hasApiDocs: boolean
-  ttlMs: number
+interface ConsoleDeps {
+  config: {
+    /** The address of Business; `self` if Business serves the page, null if the page does not know Business. */
+    businessUrl: string | null
+    /** The address of Auth as its users see it, the only origin that Business accepts calls from. */
+    publicUrl: string
+    /** Null if the demo user must not be shown. */
+    shownDemoUser: { username: string; password: string } | null
+    /** Whether users can register and then log in at once. */
+    isRegistrationSimple: boolean
+    /** Whether the page may link to /docs and /redoc. */
+    hasApiDocs: boolean
+    ttlMs: number
+  }
   /** Epoch milliseconds. */
   now: () => number
 }
 
-export function consoleRoutes({ businessUrl, publicUrl, now, ...shown }: ConsoleOptions) {
-  const isElsewhere = businessUrl !== null && businessUrl !== 'self'
-  const page = (file: string, connections: string) =>
-    staticFile(join(own, file), {
-      'Content-Security-Policy': [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        `connect-src ${connections}`,
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-      ].join('; '),
-    })
+export const consolePage: PageRoute<ConsoleDeps> = {
+  ...pageDescription,
+  path: 'GET /console',
+  summary: 'Tokens, watched while they live and die',
+  handler: ({ config: { businessUrl } }) => {
+    const isElsewhere = businessUrl !== null && businessUrl !== 'self'
+    return page('console.html', isElsewhere ? `'self' ${new URL(businessUrl).origin}` : "'self'")
+  },
+}
 
-  const asset: Handler = (ctx, next) => {
-    const { file = '' } = ctx.params
-    if (file === 'settings.json') {
-      // Includes the server's time, so that the page counts down by this clock and not by that of the user's machine.
-      ctx.body = { ...shown, businessUrl: businessUrl === 'self' ? '' : businessUrl, publicUrl, now: now() }
-      return
+export const operatorConsolePage: PageRoute = {
+  ...pageDescription,
+  path: 'GET /console',
+  summary: "The operator's view",
+  handler: () => page('operator.html', "'self'"),
+}
+
+export const consoleFile: PageRoute<ConsoleDeps> = {
+  ...fileDescription('A script, a style sheet, its settings', [
+    'text/javascript',
+    'text/css',
+    'image/svg+xml',
+    'application/json',
+  ]),
+  path: 'GET /console/:file',
+  summary: 'What /console loads',
+  handler: ({ config, now }) => {
+    const { businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, hasApiDocs, ttlMs } = config
+    const settings = {
+      shownDemoUser,
+      isRegistrationSimple,
+      hasApiDocs,
+      ttlMs,
+      businessUrl: businessUrl === 'self' ? '' : businessUrl,
+      publicUrl,
     }
-    const send = Object.hasOwn(files, file) ? files[file] : undefined
-    if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
-    return send(ctx, next)
-  }
+    return (ctx, next) => {
+      const { file = '' } = ctx.params
+      if (file === 'settings.json') {
+        // Includes the server's time, so that the page counts down by this clock and not by that of the user's machine.
+        ctx.body = { ...settings, now: now() }
+        return
+      }
+      const send = Object.hasOwn(files, file) ? files[file] : undefined
+      if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
+      return send(ctx, next)
+    }
+  },
+}
 
-  return {
-    console: page('console.html', isElsewhere ? `'self' ${new URL(businessUrl).origin}` : "'self'"),
-    operator: page('operator.html', "'self'"),
-    asset,
-  }
+/** `connections` are the origins that the page may call. */
+function page(file: string, connections: string): Handler {
+  return staticFile(join(own, file), {
+    'Content-Security-Policy': [
+      "default-src 'none'",
+      "script-src 'self'",
+      "style-src 'self'",
+      "img-src 'self'",
+      `connect-src ${connections}`,
+      "base-uri 'none'",
+      "form-action 'none'",
+      "frame-ancestors 'none'",
+    ].join('; '),
+  })
 }

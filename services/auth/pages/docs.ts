@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
 import { openApiRoute } from '../../../shared/http/openapi.ts'
+import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule, staticText } from './static.ts'
 
 const swaggerFolder = dirname(fileURLToPath(import.meta.resolve('swagger-ui-dist/package.json')))
@@ -18,11 +19,47 @@ const files: Record<string, Handler> = {
   'redoc.ts': staticModule(join(own, 'redoc.ts')),
 }
 
+export interface DocsPages {
+  swaggerUi: Handler
+  redoc: Handler
+  file: Handler
+}
+
+interface DocsDeps {
+  /** Null if the listener has no such pages. */
+  docs: DocsPages | null
+}
+
+export const swaggerUiPage: PageRoute<DocsDeps> = {
+  ...pageDescription,
+  path: 'GET /docs',
+  summary: 'This description in Swagger UI',
+  handler: ({ docs }) => docs?.swaggerUi ?? null,
+}
+
+export const redocPage: PageRoute<DocsDeps> = {
+  ...pageDescription,
+  path: 'GET /redoc',
+  summary: 'This description in ReDoc',
+  handler: ({ docs }) => docs?.redoc ?? null,
+}
+
+export const docsFile: PageRoute<DocsDeps> = {
+  ...fileDescription('A script, a style sheet, this description', ['text/javascript', 'text/css', 'application/json']),
+  path: 'GET /docs/:file',
+  summary: 'What the pages of this description load',
+  handler: ({ docs }) => docs?.file ?? null,
+}
+
 /**
  * `ownDocument` is the OpenAPI document of the listener, shown under `name` and served below /docs/. `businessUrl` is
  * the address of Business, whose document is shown too: null to omit it, `self` if both services have the same address.
  */
-export function docsRoutes(name: string, ownDocument: Record<string, unknown>, businessUrl: string | null) {
+export function createDocsPages(
+  name: string,
+  ownDocument: Record<string, unknown>,
+  businessUrl: string | null,
+): DocsPages {
   const business = businessUrl === 'self' ? 'openapi.json' : `${businessUrl}/openapi.json`
   const documents = [
     { name, url: 'docs/openapi.json' },
@@ -49,14 +86,14 @@ export function docsRoutes(name: string, ownDocument: Record<string, unknown>, b
   }
   const page = (file: string) => staticFile(join(own, file), { 'Content-Security-Policy': policy })
 
-  const asset: Handler = (ctx, next) => {
-    const { file = '' } = ctx.params
-    const send = Object.hasOwn(assets, file) ? assets[file] : undefined
+  const file: Handler = (ctx, next) => {
+    const { file: name = '' } = ctx.params
+    const send = Object.hasOwn(assets, name) ? assets[name] : undefined
     if (send === undefined) throw new AppError('not_found', 'There is nothing at this path.')
     return send(ctx, next)
   }
 
-  return { swaggerUi: page('docs.html'), redoc: page('redoc.html'), asset }
+  return { swaggerUi: page('docs.html'), redoc: page('redoc.html'), file }
 }
 
 function filesOf(folder: string, names: string[]): Record<string, Handler> {

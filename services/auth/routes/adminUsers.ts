@@ -2,16 +2,15 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Context, Handler } from '../../../shared/http/listener.ts'
-import type { Throttles } from '../defence/throttles.ts'
-import type { Links } from '../users/links.ts'
-import type { Registration } from '../users/registration.ts'
+import type { Context } from '../../../shared/http/listener.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
+import { type AuthRoute, at, noKey } from './route.ts'
+import { userFields } from './users.ts'
 
-export const userQuerySchema = z
+const querySchema = z
   .strictObject({
     limit: pageSize,
     after: z.string().max(256).optional(),
@@ -19,79 +18,159 @@ export const userQuerySchema = z
     search: z.string().max(256).optional(),
   })
   .refine(({ username, search }) => username === undefined || search === undefined)
-const userQueryExpected = `${pageSizeExpected}, after (an id), and username or search (how usernames begin), each at most once`
+const queryExpected = `${pageSizeExpected}, after (an id), and username or search (how usernames begin), each at most once`
 
-export const newUserSchema = z.strictObject({ username: text('username'), password: text('password').optional() })
-export const userChangeSchema = z.strictObject({ disabled: z.boolean('expected disabled, true or false') })
+const readNewUser = bodyReader(z.strictObject({ username: text('username'), password: text('password').optional() }))
+const readChange = bodyReader(z.strictObject({ disabled: z.boolean('expected disabled, true or false') }))
 
-const readNewUser = bodyReader(newUserSchema)
-const readChange = bodyReader(userChangeSchema)
+const adminUserSchema = userFields
+  .extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })
+  .meta({ id: 'UserRecord' })
 
-export interface AdminUserRoutesOptions {
-  users: Users
-  registration: Pick<Registration, 'add'>
-  links: Pick<Links, 'offerReset'>
-  throttles: Pick<Throttles, 'unlock'>
+export const noKeyOrUser = { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' } as const
+
+export const listUsers: AuthRoute<'users'> = {
+  path: 'GET /admin/users',
+  guard: 'adminKey',
+  summary:
+    'Lists users, without hashes: all, those whose username begins with `search`, or the one named `username` exactly',
+  tag: 'For the operator',
+  query: querySchema,
+  answers: {
+    200: {
+      description: 'A page',
+      body: z.strictObject({ users: z.array(adminUserSchema), next: z.string().nullable() }),
+    },
+  },
+  problems: { 401: noKey },
+  handler:
+    ({ users }) =>
+    async ctx => {
+      const { limit, after = null, username, search } = readQuery(ctx, querySchema, queryExpected)
+      if (username !== undefined) {
+        const user = await users.findByUsername(username)
+        ctx.body = { users: user ? [adminUser(user)] : [], next: null }
+        return
+      }
+      const page = await (search === undefined ? users.list(after, limit) : users.search(search, after, limit))
+      ctx.body = { users: page.map(adminUser), next: page.length === limit ? (page.at(-1) as UserRecord).id : null }
+    },
 }
 
-export function adminUserRoutes({ users, registration, links, throttles }: AdminUserRoutesOptions) {
-  async function userOf(ctx: Context): Promise<UserRecord> {
-    const user = await users.find(String(ctx.params['id']))
-    if (user === null) throw noSuchUser()
-    return user
-  }
+export const createUser: AuthRoute<'registration'> = {
+  path: 'POST /admin/users',
+  guard: 'adminKey',
+  summary: 'Creates a user, with a password, or with a link by mail to choose one',
+  tag: 'For the operator',
+  body: readNewUser,
+  answers: { 201: { description: 'The user', body: adminUserSchema } },
+  problems: { 401: noKey, 409: 'The username is taken.' },
+  handler:
+    ({ registration }) =>
+    async ctx => {
+      const { username, password = null } = await readNewUser(ctx)
+      const result = await registration.add({ username, password }, clientOf(ctx))
+      if (result.outcome === 'rejected') throw choiceError(result.problem)
+      if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+      if (result.outcome === 'no_password') {
+        throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
+      }
+      ctx.status = 201
+      ctx.body = adminUser(result.user)
+    },
+}
 
-  const list: Handler = async ctx => {
-    const { limit, after = null, username, search } = readQuery(ctx, userQuerySchema, userQueryExpected)
-    if (username !== undefined) {
-      const user = await users.findByUsername(username)
-      ctx.body = { users: user ? [adminUser(user)] : [], next: null }
-      return
-    }
-    const page = await (search === undefined ? users.list(after, limit) : users.search(search, after, limit))
-    ctx.body = { users: page.map(adminUser), next: page.length === limit ? (page.at(-1) as UserRecord).id : null }
-  }
+export const showUser: AuthRoute<'users'> = {
+  path: 'GET /admin/users/:id',
+  guard: 'adminKey',
+  summary: 'One user, without the hash',
+  tag: 'For the operator',
+  answers: { 200: { description: 'The user', body: adminUserSchema } },
+  problems: noKeyOrUser,
+  handler:
+    ({ users }) =>
+    async ctx => {
+      ctx.body = adminUser(await userOf(ctx, users))
+    },
+}
 
-  const create: Handler = async ctx => {
-    const { username, password = null } = await readNewUser(ctx)
-    const result = await registration.add({ username, password }, clientOf(ctx))
-    if (result.outcome === 'rejected') throw choiceError(result.problem)
-    if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
-    if (result.outcome === 'no_password') {
-      throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
-    }
-    ctx.status = 201
-    ctx.body = adminUser(result.user)
-  }
+export const changeUser: AuthRoute<'users'> = {
+  path: 'PATCH /admin/users/:id',
+  guard: 'adminKey',
+  summary: 'Disables a user, which ends every token, or enables the user again',
+  tag: 'For the operator',
+  body: readChange,
+  answers: { 200: { description: 'The user', body: adminUserSchema } },
+  problems: { 401: noKey, 404: 'There is no such user.' },
+  handler:
+    ({ users }) =>
+    async ctx => {
+      const { disabled } = await readChange(ctx)
+      const { id } = await userOf(ctx, users)
+      if (!(await (disabled ? users.disable(id) : users.enable(id)))) throw noSuchUser()
+      ctx.body = adminUser(await userOf(ctx, users))
+    },
+}
 
-  const show: Handler = async ctx => {
-    ctx.body = adminUser(await userOf(ctx))
-  }
+export const unlockUser: AuthRoute<'users' | 'throttles'> = {
+  path: 'POST /admin/users/:id/unlock',
+  guard: 'adminKey',
+  summary: 'Forgets the wrong passwords that keep a user from logging in at new addresses',
+  tag: 'For the operator',
+  answers: { 204: { description: 'They are forgotten' } },
+  problems: noKeyOrUser,
+  handler:
+    ({ users, throttles }) =>
+    async ctx => {
+      await throttles.unlock((await userOf(ctx, users)).username)
+      ctx.status = 204
+    },
+}
 
-  const change: Handler = async ctx => {
-    const { disabled } = await readChange(ctx)
-    const { id } = await userOf(ctx)
-    if (!(await (disabled ? users.disable(id) : users.enable(id)))) throw noSuchUser()
-    ctx.body = adminUser(await userOf(ctx))
-  }
+export const resetUser: AuthRoute<'users' | 'links'> = {
+  path: 'POST /admin/users/:id/reset',
+  guard: 'adminKey',
+  summary: 'A link to choose a new password: by mail, or in the answer if no mail can go to this user',
+  tag: 'For the operator',
+  answers: {
+    200: {
+      description: 'The link was sent, or is here',
+      body: z.union([
+        z.strictObject({ sent: z.literal(true) }),
+        z.strictObject({ sent: z.literal(false), link: z.string(), expiresAt: at }),
+      ]),
+    },
+  },
+  problems: { ...noKeyOrUser, 409: 'The user was changed at this moment.' },
+  handler:
+    ({ users, links }) =>
+    async ctx => {
+      const offer = await links.offerReset(await userOf(ctx, users), clientOf(ctx))
+      if (offer === null) throw new AppError('conflict', 'Another request has just changed this account. Try again.')
+      ctx.body = offer
+    },
+}
 
-  const remove: Handler = async ctx => {
-    if (!(await users.remove(String(ctx.params['id'])))) throw noSuchUser()
-    ctx.status = 204
-  }
+export const deleteUser: AuthRoute<'users'> = {
+  path: 'DELETE /admin/users/:id',
+  guard: 'adminKey',
+  summary: 'Ends every token of a user, then deletes the user',
+  tag: 'For the operator',
+  answers: { 204: { description: 'The user is deleted' } },
+  problems: noKeyOrUser,
+  handler:
+    ({ users }) =>
+    async ctx => {
+      if (!(await users.remove(String(ctx.params['id'])))) throw noSuchUser()
+      ctx.status = 204
+    },
+}
 
-  const unlock: Handler = async ctx => {
-    await throttles.unlock((await userOf(ctx)).username)
-    ctx.status = 204
-  }
-
-  const reset: Handler = async ctx => {
-    const offer = await links.offerReset(await userOf(ctx), clientOf(ctx))
-    if (offer === null) throw new AppError('conflict', 'Another request has just changed this account. Try again.')
-    ctx.body = offer
-  }
-
-  return { list, create, show, change, remove, unlock, reset }
+/** Throws `not_found` if there is no user of the id in the path. */
+async function userOf(ctx: Context, users: Users): Promise<UserRecord> {
+  const user = await users.find(String(ctx.params['id']))
+  if (user === null) throw noSuchUser()
+  return user
 }
 
 /** Everything but the hash. */

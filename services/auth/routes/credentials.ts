@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/listener.ts'
 import type { Client } from '../users/passwords.ts'
+import type { Registration } from '../users/registration.ts'
 
 /** 1 to 256 characters of valid Unicode: cheap to refuse before anything is hashed. */
 export const text = (name: string) =>
@@ -20,6 +21,11 @@ export function clientOf({ res, state }: Context): Client {
   const gone = new AbortController()
   res.once('close', () => res.writableFinished || gone.abort())
   return { address: state.address, signal: gone.signal }
+}
+
+/** Throws 403 if only the operator adds users. */
+export function requireOpenRegistration({ isOpen }: Registration): void {
+  if (!isOpen) throw new AppError('forbidden', 'Registration is closed here; ask the operator for an account.')
 }
 
 export function invalidCredentials(detail: string): AppError {

@@ -1,19 +1,26 @@
 // GET /events: what happens to tokens, as it happens, for the operator. Server-sent events (HTML Living Standard, 9.2).
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import type { EventStream } from '../observability/eventStream.ts'
+import { type AuthRoute, noKey } from './route.ts'
 
-export function eventsRoute(stream: EventStream): Handler {
-  return function events(ctx) {
-    ctx.type = 'text/event-stream'
-    ctx.set('X-Accel-Buffering', 'no') // nginx would keep it back
-    ctx.set('Connection', 'close') // once it ends, so does the process: nothing else will be asked here
-    if (ctx.method === 'HEAD') {
-      ctx.body = ''
-      return
-    }
-    const reader = stream.open()
-    if (reader === null) throw new AppError('unavailable', 'There are too many readers already.')
-    ctx.body = reader
-  }
+export const events: AuthRoute<'stream'> = {
+  path: 'GET /events',
+  guard: 'adminKey',
+  summary: 'What happens to tokens, as it happens: server-sent events, ten times a second at most, without secrets',
+  tag: 'For the operator',
+  answers: { 200: { description: 'A stream that ends when Auth does', types: ['text/event-stream'] } },
+  problems: { 400: 'Two keys.', 401: noKey },
+  handler:
+    ({ stream }) =>
+    ctx => {
+      ctx.type = 'text/event-stream'
+      ctx.set('X-Accel-Buffering', 'no') // keeps nginx from buffering the stream
+      ctx.set('Connection', 'close') // the stream ends when the process does, so the connection cannot be reused
+      if (ctx.method === 'HEAD') {
+        ctx.body = ''
+        return
+      }
+      const reader = stream.open()
+      if (reader === null) throw new AppError('unavailable', 'There are too many readers already.')
+      ctx.body = reader
+    },
 }

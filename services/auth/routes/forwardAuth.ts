@@ -1,20 +1,41 @@
 // /forwardAuth, with any method: for proxies that ask before they pass a request on (nginx auth_request, Traefik ForwardAuth,
 // Caddy forward_auth, Envoy ext_authz). Validates the bearer token of that request, as /data would, and looks at neither its
 // method nor its path nor its body.
+import { z } from 'zod'
 import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
 import { isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
 import type { Tokens } from '../tokens/tokens.ts'
+import { type AuthRoute, noToken } from './route.ts'
 
 /**
- * What both headers say of a guest. Not empty: Caddy 2.10.0 to 2.11.1 lets a client's own header pass if the answer has none
- * or an empty one (GHSA-7r4p-vjf4-gxv4). No user is called this in a header: see `headerText`.
+ * Both headers of a guest. Not empty: Caddy 2.10.0 to 2.11.1 lets a client's own header pass if the response has none or an
+ * empty one (GHSA-7r4p-vjf4-gxv4). `headerText` makes sure that no user's header has this value.
  */
 const guest = '-'
 
+const mayPass = 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is, and are "-" for a guest'
+const description = { guard: 'bearer', tag: 'For services', problems: { 401: noToken } } as const
+
+export const forwardAuth: AuthRoute<'tokens'> = {
+  ...description,
+  path: 'ANY /forwardAuth',
+  summary: 'For proxies: validates the bearer token of the request that is passed on',
+  answers: { 204: { description: mayPass } },
+  handler: ({ tokens }) => admit(tokens, 204),
+}
+
+export const forwardAuthForEnvoy: AuthRoute<'tokens'> = {
+  ...description,
+  path: 'ANY /forwardAuth/{*path}',
+  summary: 'The same for Envoy, which appends the path of the request, slashes and all',
+  answers: { 200: { description: mayPass, body: z.strictObject({}) } },
+  handler: ({ tokens }) => admit(tokens, 200),
+}
+
 /** `passStatus` is the status for a request that may pass: Envoy accepts 200 only, the others any 2xx. */
-export function forwardAuthRoute(tokens: Tokens, passStatus: 200 | 204): Handler {
-  return async function forwardAuth(ctx) {
+function admit(tokens: Tokens, passStatus: 200 | 204): Handler {
+  return async ctx => {
     const [token] = await tokens.validate([readForwardedToken(ctx)], { purpose: null, touch: true })
     if (!token) throw invalidToken()
     ctx.body = {}
@@ -24,7 +45,7 @@ export function forwardAuthRoute(tokens: Tokens, passStatus: 200 | 204): Handler
   }
 }
 
-/** 401 where it is 400 elsewhere: proxies make a 500 of every status that they do not expect. */
+/** 401 instead of the 400 of other routes: proxies turn every status that they do not expect into a 500. */
 function readForwardedToken(ctx: Context): string {
   try {
     return readBearerToken(ctx.req)
@@ -34,8 +55,8 @@ function readForwardedToken(ctx: Context): string {
 }
 
 /**
- * Printable ASCII stays as it is; the percent sign and all else become percent-encoded UTF-8, since a header can carry no
- * more. The name of a guest is encoded as well, so that no user has it.
+ * Printable ASCII stays as it is. The percent sign and everything else become percent-encoded UTF-8, because headers are
+ * ASCII. A user with the name of a guest is encoded too.
  */
 function headerText(text: string): string {
   if (text === guest) return '%2D'

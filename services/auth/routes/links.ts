@@ -2,58 +2,93 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
+import { invalidTokenError } from '../../../shared/invalidTokens.ts'
 import type { Links } from '../users/links.ts'
-import type { Client } from '../users/passwords.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
-import { accepted } from './users.ts'
+import { type AuthRoute, tooManyTokens } from './route.ts'
+import { accepted, acceptedSchema } from './users.ts'
 
 const token = z.string('expected the token of a link, as a string').max(2048, 'expected the token of a link')
-export const linkSchema = z.strictObject({ token })
-export const usernameSchema = z.strictObject({ username: text('username') })
-export const resetSchema = z.strictObject({ token, password: text('password') })
+const readToken = bodyReader(z.strictObject({ token }))
+const readUsername = bodyReader(z.strictObject({ username: text('username') }))
+const readReset = bodyReader(z.strictObject({ token, password: text('password') }))
 
-const readToken = bodyReader(linkSchema)
-const readUsername = bodyReader(usernameSchema)
-const readReset = bodyReader(resetSchema)
+const linkProblems = { 401: 'Unknown, used, too old, or replaced by a newer one.', 429: tooManyTokens }
 
-export interface LinkRoutesOptions {
-  links: Links
-  hasMail: boolean
-  invalidTokens: InvalidTokens
+export const confirm: AuthRoute<'links' | 'invalidTokens'> = {
+  path: 'POST /users/confirm',
+  guard: 'none',
+  summary: 'Confirms an address by the token of a mail',
+  tag: 'Account',
+  body: readToken,
+  answers: { 204: { description: 'The user may log in' } },
+  problems: linkProblems,
+  handler:
+    ({ links, invalidTokens }) =>
+    async ctx => {
+      const { token } = await readToken(ctx)
+      if (!(await links.confirm(token))) throw invalidTokenError(await invalidTokens.record(ctx.state))
+      ctx.status = 204
+    },
 }
 
-export function linkRoutes({ links, hasMail, invalidTokens }: LinkRoutesOptions) {
-  function requireMail(): void {
-    if (!hasMail) throw new AppError('not_found', 'There is no e-mail here: SMTP_URL is not set.')
-  }
+export const resendConfirmation = mailingRoute(
+  'POST /users/confirm/resend',
+  'Sends the link of the confirmation again',
+  links => links.resend,
+)
 
-  const confirm: Handler = async ctx => {
-    const { token } = await readToken(ctx)
-    if (!(await links.confirm(token))) throw invalidTokenError(await invalidTokens.record(ctx.state))
-    ctx.status = 204
-  }
+export const forgotPassword = mailingRoute(
+  'POST /password/forgot',
+  'Sends a link to choose a new password',
+  links => links.forgot,
+)
 
-  /** `send` answers the same whether there is such a user or not. */
-  const mailing =
-    (send: (username: string, client: Client) => Promise<void>): Handler =>
+export const resetPassword: AuthRoute<'links' | 'invalidTokens'> = {
+  path: 'POST /password/reset',
+  guard: 'none',
+  summary: 'Sets a new password by the token of a mail and ends every session',
+  tag: 'Account',
+  body: readReset,
+  answers: { 204: { description: 'The password is the new one' } },
+  problems: linkProblems,
+  handler:
+    ({ links, invalidTokens }) =>
     async ctx => {
-      requireMail()
-      const { username } = await readUsername(ctx)
-      await send(username, { address: ctx.state.address })
-      ctx.status = 202
-      ctx.body = accepted
-    }
+      const { token, password } = await readReset(ctx)
+      const result = await links.reset(token, password, clientOf(ctx))
+      if (result.outcome === 'rejected') throw choiceError(result.problem)
+      if (result.outcome === 'invalid_token') throw invalidTokenError(await invalidTokens.record(ctx.state))
+      ctx.status = 204
+    },
+}
 
-  const reset: Handler = async ctx => {
-    const { token, password } = await readReset(ctx)
-    const result = await links.reset(token, password, clientOf(ctx))
-    if (result.outcome === 'rejected') throw choiceError(result.problem)
-    if (result.outcome === 'invalid_token') throw invalidTokenError(await invalidTokens.record(ctx.state))
-    ctx.status = 204
+/** A route whose response is the same whether there is such a user or not. */
+function mailingRoute(
+  path: string,
+  summary: string,
+  sendOf: (links: Links) => Links['forgot'],
+): AuthRoute<'links' | 'config'> {
+  return {
+    path,
+    guard: 'none',
+    summary,
+    tag: 'Account',
+    body: readUsername,
+    answers: { 202: { description: 'Whether there is such a user or not', body: acceptedSchema } },
+    problems: {
+      404: 'There is no e-mail here.',
+      429: 'Too many mails were asked for, to this account or from this address.',
+    },
+    handler:
+      ({ links, config: { hasMail } }) =>
+      async ctx => {
+        if (!hasMail) throw new AppError('not_found', 'There is no e-mail here: SMTP_URL is not set.')
+        const { username } = await readUsername(ctx)
+        await sendOf(links)(username, { address: ctx.state.address })
+        ctx.status = 202
+        ctx.body = accepted
+      },
   }
-
-  return { confirm, resend: mailing(links.resend), forgot: mailing(links.forgot), reset }
 }

@@ -1,21 +1,39 @@
 // POST /login: a username and its password for a session.
+import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import type { IssuedToken, Tokens } from '../tokens/tokens.ts'
-import type { LogIn } from '../users/logIn.ts'
+import type { IssuedToken } from '../tokens/tokens.ts'
 import { clientOf, credentialsSchema, invalidCredentials } from './credentials.ts'
+import { type AuthRoute, at, tooManyAttempts } from './route.ts'
+
+/** What a client gets of a session; the secret this once. */
+export const newSessionSchema = z
+  .strictObject({
+    token: z.string().meta({ description: 'the secret; shown this once' }),
+    tokenType: z.literal('Bearer'),
+    expiresAt: at,
+    absoluteExpiresAt: at,
+  })
+  .meta({ id: 'NewSession' })
 
 const readCredentials = bodyReader(credentialsSchema, { form: true })
 
-export function loginRoute(logIn: LogIn, tokens: Pick<Tokens, 'issueSession'>): Handler {
-  return async function login(ctx) {
-    const issued = await logIn(await readCredentials(ctx), clientOf(ctx), tokens.issueSession)
-    if (!issued) throw invalidCredentials('The username or the password is wrong.')
-    ctx.body = tokenAnswer(issued)
-  }
+export const login: AuthRoute<'logIn' | 'tokens'> = {
+  path: 'POST /login',
+  guard: 'none',
+  summary: 'A username and its password for a session',
+  tag: 'Sessions',
+  body: readCredentials,
+  answers: { 200: { description: 'A session', body: newSessionSchema } },
+  problems: { 401: 'The username or the password is wrong; which is not told.', 429: tooManyAttempts },
+  handler:
+    ({ logIn, tokens }) =>
+    async ctx => {
+      const issued = await logIn(await readCredentials(ctx), clientOf(ctx), tokens.issueSession)
+      if (!issued) throw invalidCredentials('The username or the password is wrong.')
+      ctx.body = newSession(issued)
+    },
 }
 
-/** What a client gets of a session; the secret this once. */
-export function tokenAnswer({ secret, token: { expiresAt, absoluteExpiresAt } }: IssuedToken) {
+export function newSession({ secret, token: { expiresAt, absoluteExpiresAt } }: IssuedToken) {
   return { token: secret, tokenType: 'Bearer', expiresAt, absoluteExpiresAt }
 }

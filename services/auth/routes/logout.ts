@@ -1,12 +1,19 @@
 // POST /logout: ends the session it is called with.
 import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import type { Tokens } from '../tokens/tokens.ts'
+import type { AuthRoute } from './route.ts'
 
-/** 204 also where the session was dead already: the client is where it wants to be. */
-export function logoutRoute(tokens: Tokens): Handler {
-  return async function logout(ctx) {
-    if (!(await tokens.endSession(readBearerToken(ctx.req)))) throw invalidToken()
-    ctx.status = 204
-  }
+export const logout: AuthRoute<'tokens'> = {
+  path: 'POST /logout',
+  guard: 'bearer',
+  summary: 'Ends the session it is called with',
+  tag: 'Sessions',
+  answers: { 204: { description: 'It has ended; also where it had before' } },
+  problems: { 400: 'Two tokens.', 401: 'No token, or no session.' },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      // True for a session that was dead already: the client has what it wants.
+      if (!(await tokens.endSession(readBearerToken(ctx.req)))) throw invalidToken()
+      ctx.status = 204
+    },
 }

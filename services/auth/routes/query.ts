@@ -1,18 +1,18 @@
-// The query of the operator's pages.
+// The query of the operator's lists.
 import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/listener.ts'
 
-const mostPerPage = 200
+const maxPerPage = 200
 
 export const pageSize = z
   .string()
   .regex(/^\d{1,3}$/)
   .transform(Number)
-  .pipe(z.int().min(1).max(mostPerPage))
+  .pipe(z.int().min(1).max(maxPerPage))
   .default(50)
 
-export const pageSizeExpected = `limit (1 to ${mostPerPage})`
+export const pageSizeExpected = `limit (1 to ${maxPerPage})`
 
 /** Throws `invalid_request` with what is expected. */
 export function readQuery<T>(ctx: Context, schema: z.ZodType<T>, expected: string): T {

@@ -1,14 +1,21 @@
 // POST /renew: a new secret for the same session.
 import { readBearerToken } from '../../../packages/client/bearer.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
-import type { Tokens } from '../tokens/tokens.ts'
-import { tokenAnswer } from './login.ts'
+import { invalidTokenError } from '../../../shared/invalidTokens.ts'
+import { newSession, newSessionSchema } from './login.ts'
+import { type AuthRoute, sessionProblems } from './route.ts'
 
-export function renewRoute(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
-  return async function renew(ctx) {
-    const renewed = await tokens.renew(readBearerToken(ctx.req))
-    if (renewed === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
-    ctx.body = tokenAnswer(renewed)
-  }
+export const renew: AuthRoute<'tokens' | 'invalidTokens'> = {
+  path: 'POST /renew',
+  guard: 'bearer',
+  summary: 'A new secret for the same session; the old one is dead in the same step',
+  tag: 'Sessions',
+  answers: { 200: { description: 'The same session', body: newSessionSchema } },
+  problems: sessionProblems,
+  handler:
+    ({ tokens, invalidTokens }) =>
+    async ctx => {
+      const renewed = await tokens.renew(readBearerToken(ctx.req))
+      if (renewed === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
+      ctx.body = newSession(renewed)
+    },
 }

@@ -1,19 +1,24 @@
-// POST /revoke: RFC 7009. Whoever holds a token may end it, whatever it is for.
+// POST /revoke: RFC 7009. The holder of a token may end it, whatever it is for.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import type { Tokens } from '../tokens/tokens.ts'
+import type { AuthRoute } from './route.ts'
 
-/** What else is in the request is ignored (RFC 7009 section 2.1), `token_type_hint` too: one look-up finds any of ours. */
-export const revokeSchema = z.object({ token: z.string('expected a token, as a string') })
+// Other parameters are ignored (RFC 7009 section 2.1), `token_type_hint` too: one look-up finds any token.
+const readRequest = bodyReader(z.object({ token: z.string('expected a token, as a string') }), { form: true })
 
-const readRequest = bodyReader(revokeSchema, { form: true })
-
-export function revokeRoute(tokens: Tokens): Handler {
-  return async function revoke(ctx) {
-    const { token } = await readRequest(ctx)
-    await tokens.revoke(token)
-    // 200 for a token that does not exist, too: the client is where it wants to be (section 2.2).
-    ctx.body = {}
-  }
+export const revoke: AuthRoute<'tokens'> = {
+  path: 'POST /revoke',
+  guard: 'none',
+  summary: 'RFC 7009: whoever holds a token may end it',
+  tag: 'Standards',
+  body: readRequest,
+  answers: { 200: { description: 'It has ended, or was never there', body: z.strictObject({}) } },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const { token } = await readRequest(ctx)
+      await tokens.revoke(token)
+      // 200 for a token that does not exist, too: the client has what it wants (section 2.2).
+      ctx.body = {}
+    },
 }

@@ -1,49 +1,102 @@
-// GET /sessions, DELETE /sessions/:id, DELETE /sessions: a user's own. DELETE /admin/users/:id/sessions: anybody's.
+// GET /sessions, DELETE /sessions/:id, DELETE /sessions: the user's own. DELETE /admin/users/:id/sessions: any user's.
+import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
 import { sessionOf } from '../guards/requireSession.ts'
 import { isTokenId } from '../tokens/format.ts'
-import type { Tokens } from '../tokens/tokens.ts'
-import type { Users } from '../users/users.ts'
+import { noKeyOrUser } from './adminUsers.ts'
+import { type AuthRoute, at, sessionProblems, tokenId } from './route.ts'
 
-export function sessionRoutes(users: Users, tokens: Tokens) {
-  const list: Handler = async ctx => {
-    const own = sessionOf(ctx)
-    const sessions = await tokens.sessionsOf(own.userId)
-    ctx.body = {
-      sessions: sessions.map(({ id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }) => ({
-        id,
-        createdAt,
-        lastUsedAt,
-        expiresAt,
-        absoluteExpiresAt,
-        refreshCount,
-        current: id === own.id,
-      })),
-    }
-  }
+const sessionList = z.strictObject({
+  sessions: z.array(
+    z
+      .strictObject({
+        id: tokenId,
+        createdAt: at,
+        lastUsedAt: at,
+        expiresAt: at,
+        absoluteExpiresAt: at,
+        refreshCount: z.int(),
+        current: z.boolean(),
+      })
+      .meta({ id: 'Session' }),
+  ),
+})
 
-  const endOne: Handler = async ctx => {
-    const { id = '' } = ctx.params
-    if (!isTokenId(id) || !(await tokens.revokeById(id, sessionOf(ctx).userId))) {
-      throw new AppError('not_found', 'You have no session of this id.')
-    }
-    ctx.status = 204
-  }
+export const listSessions: AuthRoute<'tokens'> = {
+  path: 'GET /sessions',
+  guard: 'session',
+  summary: 'My sessions, the oldest first',
+  tag: 'Sessions',
+  answers: { 200: { description: 'Without secrets', body: sessionList } },
+  problems: sessionProblems,
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const own = sessionOf(ctx)
+      const sessions = await tokens.sessionsOf(own.userId)
+      ctx.body = {
+        sessions: sessions.map(({ id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }) => ({
+          id,
+          createdAt,
+          lastUsedAt,
+          expiresAt,
+          absoluteExpiresAt,
+          refreshCount,
+          current: id === own.id,
+        })),
+      }
+    },
+}
 
-  const endMine: Handler = async ctx => {
-    const { userId } = sessionOf(ctx)
-    if (!(await users.endSessions(userId))) {
-      // Users in memory are forgotten with the process; what they hold in a database lives on.
-      for (const { id } of await tokens.sessionsOf(userId)) await tokens.revokeById(id)
-    }
-    ctx.status = 204
-  }
+export const endSession: AuthRoute<'tokens'> = {
+  path: 'DELETE /sessions/:id',
+  guard: 'session',
+  summary: 'Ends one of my sessions',
+  tag: 'Sessions',
+  answers: { 204: { description: 'It has ended' } },
+  problems: { ...sessionProblems, 404: 'I have no session of this id.' },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const { id = '' } = ctx.params
+      if (!isTokenId(id) || !(await tokens.revokeById(id, sessionOf(ctx).userId))) {
+        throw new AppError('not_found', 'You have no session of this id.')
+      }
+      ctx.status = 204
+    },
+}
 
-  const endAnybodys: Handler = async ctx => {
-    if (!(await users.endSessions(String(ctx.params['id'])))) throw new AppError('not_found', 'There is no such user.')
-    ctx.status = 204
-  }
+export const endOwnSessions: AuthRoute<'users' | 'tokens'> = {
+  path: 'DELETE /sessions',
+  guard: 'session',
+  summary: 'Ends all of my sessions, this one and my other tokens too',
+  tag: 'Sessions',
+  answers: { 204: { description: 'They have ended' } },
+  problems: { ...sessionProblems, 404: 'There is no such user any more.' },
+  handler:
+    ({ users, tokens }) =>
+    async ctx => {
+      const { userId } = sessionOf(ctx)
+      if (!(await users.endSessions(userId))) {
+        // Users in memory are lost with the process, but their tokens in a database are not.
+        for (const { id } of await tokens.sessionsOf(userId)) await tokens.revokeById(id)
+      }
+      ctx.status = 204
+    },
+}
 
-  return { list, endOne, endMine, endAnybodys }
+export const endSessionsOfUser: AuthRoute<'users'> = {
+  path: 'DELETE /admin/users/:id/sessions',
+  guard: 'adminKey',
+  summary: 'Ends every token of a user',
+  tag: 'For the operator',
+  answers: { 204: { description: 'They have ended' } },
+  problems: noKeyOrUser,
+  handler:
+    ({ users }) =>
+    async ctx => {
+      if (!(await users.endSessions(String(ctx.params['id']))))
+        throw new AppError('not_found', 'There is no such user.')
+      ctx.status = 204
+    },
 }

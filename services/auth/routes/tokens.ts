@@ -3,19 +3,17 @@ import { z } from 'zod'
 import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
 import { isTokenId } from '../tokens/format.ts'
-import type { Sweeper } from '../tokens/sweeper.ts'
-import type { Tokens } from '../tokens/tokens.ts'
-import type { Users } from '../users/users.ts'
+import { newSessionSchema } from './login.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
+import { type AuthRoute, at, noKey, tokenId } from './route.ts'
 import { purposeSchema } from './validateToken.ts'
 
-const mostSeconds = 10 * 365 * 86_400
-const secondsExpected = `expected a whole number of seconds, 1 to ${mostSeconds}`
-const seconds = z.int(secondsExpected).min(1, secondsExpected).max(mostSeconds, secondsExpected)
+const maxSeconds = 10 * 365 * 86_400
+const secondsExpected = `expected a whole number of seconds, 1 to ${maxSeconds}`
+const seconds = z.int(secondsExpected).min(1, secondsExpected).max(maxSeconds, secondsExpected)
 
-export const termsSchema = z
+const termsSchema = z
   .strictObject({
     kind: z.enum(tokenKinds, `expected one of ${tokenKinds.join(', ')}`),
     ttlSeconds: seconds,
@@ -34,7 +32,7 @@ export const termsSchema = z
 
 const readTerms = bodyReader(termsSchema)
 
-export const tokenQuerySchema = z.strictObject({
+const tokenQuerySchema = z.strictObject({
   limit: pageSize,
   after: z
     .string()
@@ -44,62 +42,127 @@ export const tokenQuerySchema = z.strictObject({
 })
 const tokenQueryExpected = `${pageSizeExpected}, after (the next of the page before), userId, each at most once`
 
-export interface TokenRoutesOptions {
-  users: Users
-  tokens: Tokens
-  sweeper: Sweeper
-  /** The absolute end of a sliding token that is issued without one of its own, in milliseconds. */
-  absoluteTtlMs: number
+const issuedToken = newSessionSchema
+  .extend({
+    tokenId,
+    kind: z.enum(tokenKinds),
+    purpose: z.string().nullable(),
+    userId: z.string().nullable(),
+    username: z.string().nullable(),
+    createdAt: at,
+  })
+  .meta({ id: 'IssuedToken' })
+
+const tokenPage = z.strictObject({
+  counts: z.strictObject({ sliding: z.int(), fixed: z.int(), 'single-use': z.int() }),
+  tokens: z.array(
+    z
+      .strictObject({
+        id: tokenId,
+        kind: z.enum(tokenKinds),
+        purpose: z.string().nullable(),
+        userId: z.string().nullable(),
+        username: z.string().nullable(),
+        createdAt: at,
+        lastUsedAt: at,
+        expiresAt: at,
+        absoluteExpiresAt: at,
+        refreshCount: z.int(),
+      })
+      .meta({ id: 'Token' }),
+  ),
+  next: z.string().nullable(),
+})
+
+export const listTokens: AuthRoute<'tokens'> = {
+  path: 'GET /tokens',
+  guard: 'adminKey',
+  summary: 'How many tokens there are of each kind, and a page of them without secrets',
+  tag: 'For the operator',
+  query: tokenQuerySchema,
+  answers: { 200: { description: 'A page', body: tokenPage } },
+  problems: { 401: noKey },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const { limit, after = null, userId } = readQuery(ctx, tokenQuerySchema, tokenQueryExpected)
+      const page =
+        userId === undefined ? await tokens.page(after, limit) : { tokens: await tokens.tokensOf(userId), next: null }
+      ctx.body = {
+        counts: await tokens.census(),
+        tokens: page.tokens.map(({ credentialVersion, loginId, ttlMs, ...shown }) => shown),
+        next: page.next,
+      }
+    },
 }
 
-export function tokenRoutes({ users, tokens, sweeper, absoluteTtlMs }: TokenRoutesOptions) {
-  const issue: Handler = async ctx => {
-    const { kind, ttlSeconds, absoluteTtlSeconds, userId, purpose = null } = await readTerms(ctx)
-    const owner = userId === undefined ? null : await users.find(userId)
-    if (userId !== undefined && owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
-    const ttlMs = ttlSeconds * 1000
-    const absolute = absoluteTtlSeconds === undefined ? Math.max(ttlMs, absoluteTtlMs) : absoluteTtlSeconds * 1000
-    const life = { ttlMs, absoluteTtlMs: absolute }
-    const issued = await tokens.issue({ kind, purpose, owner, login: null, ...life })
-    if (issued === null)
-      throw new AppError('conflict', 'The sessions of this user were ended at this moment; try again.')
-    const { id, username, expiresAt, absoluteExpiresAt, createdAt } = issued.token
-    ctx.status = 201
-    ctx.body = {
-      token: issued.secret,
-      tokenType: 'Bearer',
-      tokenId: id,
-      kind,
-      purpose,
-      userId: owner?.id ?? null,
-      username,
-      createdAt,
-      expiresAt,
-      absoluteExpiresAt,
-    }
-  }
+export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
+  path: 'POST /tokens',
+  guard: 'adminKey',
+  summary: 'Issues a token: password links, one-time codes, API keys, guests',
+  tag: 'For the operator',
+  body: readTerms,
+  answers: { 201: { description: 'The token; its secret this once', body: issuedToken } },
+  problems: { 401: noKey, 409: 'The sessions of this user were ended at this moment.' },
+  handler:
+    ({ users, tokens, config }) =>
+    async ctx => {
+      const { kind, ttlSeconds, absoluteTtlSeconds, userId, purpose = null } = await readTerms(ctx)
+      const owner = userId === undefined ? null : await users.find(userId)
+      if (userId !== undefined && owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
+      const ttlMs = ttlSeconds * 1000
+      // The absolute end of a sliding token that is issued without one of its own is that of a session.
+      const absoluteTtlMs =
+        absoluteTtlSeconds === undefined ? Math.max(ttlMs, config.absoluteTtlMs) : absoluteTtlSeconds * 1000
+      const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs })
+      if (issued === null) {
+        throw new AppError('conflict', 'The sessions of this user were ended at this moment; try again.')
+      }
+      const { id, username, expiresAt, absoluteExpiresAt, createdAt } = issued.token
+      ctx.status = 201
+      ctx.body = {
+        token: issued.secret,
+        tokenType: 'Bearer',
+        tokenId: id,
+        kind,
+        purpose,
+        userId: owner?.id ?? null,
+        username,
+        createdAt,
+        expiresAt,
+        absoluteExpiresAt,
+      }
+    },
+}
 
-  const list: Handler = async ctx => {
-    const { limit, after = null, userId } = readQuery(ctx, tokenQuerySchema, tokenQueryExpected)
-    const page =
-      userId === undefined ? await tokens.page(after, limit) : { tokens: await tokens.tokensOf(userId), next: null }
-    ctx.body = {
-      counts: await tokens.census(),
-      tokens: page.tokens.map(({ credentialVersion, loginId, ttlMs, ...shown }) => shown),
-      next: page.next,
-    }
-  }
+export const sweepTokens: AuthRoute<'sweeper'> = {
+  path: 'DELETE /tokens/expired',
+  guard: 'adminKey',
+  summary: 'Sweeps now',
+  tag: 'For the operator',
+  answers: { 200: { description: 'How many were removed', body: z.strictObject({ removed: z.int() }) } },
+  problems: { 400: 'Two keys.', 401: noKey },
+  handler:
+    ({ sweeper }) =>
+    async ctx => {
+      ctx.body = { removed: await sweeper.sweep() }
+    },
+}
 
-  const end: Handler = async ctx => {
-    const { id = '' } = ctx.params
-    if (!isTokenId(id) || !(await tokens.revokeById(id)))
-      throw new AppError('not_found', 'There is no token of this id.')
-    ctx.status = 204
-  }
-
-  const sweep: Handler = async ctx => {
-    ctx.body = { removed: await sweeper.sweep() }
-  }
-
-  return { list, issue, end, sweep }
+export const endToken: AuthRoute<'tokens'> = {
+  path: 'DELETE /tokens/:id',
+  guard: 'adminKey',
+  summary: 'Ends a token by its public name',
+  tag: 'For the operator',
+  answers: { 204: { description: 'It has ended' } },
+  problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no token of this id.' },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const { id = '' } = ctx.params
+      if (!isTokenId(id) || !(await tokens.revokeById(id))) {
+        throw new AppError('not_found', 'There is no token of this id.')
+      }
+      ctx.status = 204
+    },
 }

@@ -2,72 +2,114 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
 import { sessionOf } from '../guards/requireSession.ts'
-import type { OwnAccount } from '../users/ownAccount.ts'
-import type { Registration } from '../users/registration.ts'
-import type { UserRecord, Users } from '../users/users.ts'
+import type { UserRecord } from '../users/users.ts'
 import { choiceError } from './choiceProblems.ts'
-import { clientOf, credentialsSchema, invalidCredentials, text } from './credentials.ts'
-
-export const changeSchema = z.strictObject({ currentPassword: text('password'), password: text('password') })
-export const proofSchema = z.strictObject({ currentPassword: text('password') })
+import { clientOf, credentialsSchema, invalidCredentials, requireOpenRegistration, text } from './credentials.ts'
+import { type AuthRoute, at, sessionProblems, tooManyAttempts } from './route.ts'
 
 const readCredentials = bodyReader(credentialsSchema)
-const readChange = bodyReader(changeSchema)
-const readProof = bodyReader(proofSchema)
+const readChange = bodyReader(z.strictObject({ currentPassword: text('password'), password: text('password') }))
+const readProof = bodyReader(z.strictObject({ currentPassword: text('password') }))
 
-export interface UserRoutesOptions {
-  users: Pick<Users, 'find'>
-  registration: Registration
-  ownAccount: OwnAccount
-}
+export const userFields = z.strictObject({ id: z.string(), username: z.string(), createdAt: at })
+const userSchema = userFields.meta({ id: 'User' })
 
-export function userRoutes({ users, registration, ownAccount }: UserRoutesOptions) {
-  const register: Handler = async ctx => {
-    requireOpenRegistration(registration)
-    const result = await registration.register(await readCredentials(ctx), clientOf(ctx))
-    if (result.outcome === 'rejected') throw choiceError(result.problem)
-    if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
-    if (result.outcome === 'mailed') {
-      ctx.status = 202
-      ctx.body = accepted
-    } else {
-      ctx.status = 201
-      ctx.body = publicUser(result.user)
-    }
-  }
-
-  const show: Handler = async ctx => {
-    const user = await users.find(sessionOf(ctx).userId)
-    if (user === null) throw gone()
-    ctx.body = publicUser(user)
-  }
-
-  const changePassword: Handler = async ctx => {
-    const result = await ownAccount.changePassword(sessionOf(ctx), await readChange(ctx), clientOf(ctx))
-    if (result.outcome === 'rejected') throw choiceError(result.problem)
-    if (result.outcome === 'wrong_password') throw wrongPassword()
-    ctx.body = publicUser(result.user)
-  }
-
-  const remove: Handler = async ctx => {
-    const { currentPassword } = await readProof(ctx)
-    const result = await ownAccount.remove(sessionOf(ctx), currentPassword, clientOf(ctx))
-    if (result.outcome === 'wrong_password') throw wrongPassword()
-    ctx.status = 204
-  }
-
-  return { register, show, changePassword, remove }
-}
-
-/** Throws 403 if only the operator adds users. */
-export function requireOpenRegistration({ isOpen }: Registration): void {
-  if (!isOpen) throw new AppError('forbidden', 'Registration is closed here; ask the operator for an account.')
+/** Problems of a route that requires a session and the password. */
+const proofProblems = {
+  400: 'Two tokens, or a body that is not what is expected; `detail` says what is.',
+  401: 'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).',
+  409: 'Another request changed it at this moment.',
+  429: tooManyAttempts,
 }
 
 /** The same for every address, whether it has an account or not. */
 export const accepted = { status: 'accepted' }
+export const acceptedSchema = z.strictObject({ status: z.literal('accepted') }).meta({ id: 'Accepted' })
+
+export const register: AuthRoute<'registration'> = {
+  path: 'POST /users',
+  guard: 'none',
+  summary: 'Registers a user',
+  tag: 'Account',
+  body: readCredentials,
+  answers: {
+    201: { description: 'The user', body: userSchema },
+    202: { description: 'With EMAIL_CONFIRMATION=required, whether there is an account or not', body: acceptedSchema },
+  },
+  problems: {
+    403: 'Registration is closed.',
+    409: 'The username is taken.',
+    429: 'Too many users from this address, or mails to this one.',
+  },
+  handler:
+    ({ registration }) =>
+    async ctx => {
+      requireOpenRegistration(registration)
+      const result = await registration.register(await readCredentials(ctx), clientOf(ctx))
+      if (result.outcome === 'rejected') throw choiceError(result.problem)
+      if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+      if (result.outcome === 'mailed') {
+        ctx.status = 202
+        ctx.body = accepted
+      } else {
+        ctx.status = 201
+        ctx.body = publicUser(result.user)
+      }
+    },
+}
+
+export const showAccount: AuthRoute<'users'> = {
+  path: 'GET /users/me',
+  guard: 'session',
+  summary: 'Who I am',
+  tag: 'Account',
+  answers: { 200: { description: 'The user', body: userSchema } },
+  problems: { ...sessionProblems, 404: 'There is no such user any more.' },
+  handler:
+    ({ users }) =>
+    async ctx => {
+      const user = await users.find(sessionOf(ctx).userId)
+      if (user === null) throw gone()
+      ctx.body = publicUser(user)
+    },
+}
+
+export const changePassword: AuthRoute<'ownAccount'> = {
+  path: 'PATCH /users/me',
+  guard: 'session',
+  summary: 'Changes my password and ends my other sessions',
+  tag: 'Account',
+  body: readChange,
+  answers: { 200: { description: 'The user', body: userSchema } },
+  problems: proofProblems,
+  handler:
+    ({ ownAccount }) =>
+    async ctx => {
+      const result = await ownAccount.changePassword(sessionOf(ctx), await readChange(ctx), clientOf(ctx))
+      if (result.outcome === 'rejected') throw choiceError(result.problem)
+      if (result.outcome === 'wrong_password') throw wrongPassword()
+      ctx.body = publicUser(result.user)
+    },
+}
+
+export const deleteAccount: AuthRoute<'ownAccount'> = {
+  path: 'DELETE /users/me',
+  guard: 'session',
+  summary: 'Deletes my account and ends my sessions',
+  tag: 'Account',
+  body: readProof,
+  answers: { 204: { description: 'It is gone' } },
+  problems: proofProblems,
+  handler:
+    ({ ownAccount }) =>
+    async ctx => {
+      const { currentPassword } = await readProof(ctx)
+      const result = await ownAccount.remove(sessionOf(ctx), currentPassword, clientOf(ctx))
+      if (result.outcome === 'wrong_password') throw wrongPassword()
+      ctx.status = 204
+    },
+}
 
 /** What users see of themselves. */
 function publicUser({ id, username, createdAt }: UserRecord) {

@@ -1,10 +1,14 @@
 // POST /validateToken: what Business asks for every request. One token, or up to 256 in one call.
-
 import { z } from 'zod'
-import { maxTokensPerCall, type ValidateTokenRequest, type Verdict } from '../../../packages/client/contract.ts'
+import {
+  maxTokensPerCall,
+  tokenKinds,
+  type ValidateTokenRequest,
+  type Verdict,
+} from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
-import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import type { TokenRecord } from '../tokens/tokens.ts'
+import { type AuthRoute, at, noKey, tokenId } from './route.ts'
 
 const purposeExpected = 'expected a purpose: 1 to 64 letters, digits, dots, dashes or underscores'
 /** What a token is for, if it is neither a session nor a key. */
@@ -13,8 +17,8 @@ export const purposeSchema = z.string(purposeExpected).regex(/^[\w.-]{1,64}$/, p
 const token = z.string('expected a string')
 const tokensExpected = `expected 1 to ${maxTokensPerCall} tokens`
 
-/** One `token`, answered by a verdict, or `tokens`, answered by `{verdicts}` in the same order. */
-export const validateTokenSchema = z
+/** One `token`, whose response is a verdict, or `tokens`, whose response is `{verdicts}` in the same order. */
+const requestSchema = z
   .strictObject({
     token: token.optional(),
     tokens: z
@@ -22,9 +26,9 @@ export const validateTokenSchema = z
       .min(1, tokensExpected)
       .max(maxTokensPerCall, tokensExpected)
       .optional(),
-    /** Only tokens of this purpose are admitted; without it, only those that have none. */
+    /** Only tokens of this purpose are valid; without it, only tokens that have none. */
     purpose: purposeSchema.optional(),
-    /** False looks: nothing is extended, nothing consumed. */
+    /** False: extend and consume nothing. */
     touch: z.boolean('expected true or false').default(true),
   })
   .refine(
@@ -32,14 +36,45 @@ export const validateTokenSchema = z
     'expected either token or tokens',
   ) satisfies z.ZodType<unknown, ValidateTokenRequest>
 
-const readRequest = bodyReader(validateTokenSchema, { limit: 512 * 1024 })
+const readRequest = bodyReader(requestSchema, { limit: 512 * 1024 })
 
-export function validateTokenRoute(tokens: Tokens): Handler {
-  return async function validateToken(ctx) {
-    const { token, tokens: many, purpose = null, touch } = await readRequest(ctx)
-    const found = await tokens.validate(many ?? [token as string], { purpose, touch })
-    ctx.body = many ? { verdicts: found.map(verdictOf) } : verdictOf(found[0] ?? null)
-  }
+const verdictSchema = z
+  .union([
+    z.strictObject({ authenticated: z.literal(false) }),
+    z.strictObject({
+      authenticated: z.literal(true),
+      tokenId,
+      kind: z.enum(tokenKinds),
+      username: z.string().nullable(),
+      userId: z.string().nullable(),
+      createdAt: at,
+      expiresAt: at,
+      absoluteExpiresAt: at,
+      refreshCount: z.int(),
+    }),
+  ])
+  .meta({ id: 'Verdict' })
+
+export const validateToken: AuthRoute<'tokens'> = {
+  path: 'POST /validateToken',
+  guard: 'serviceKey',
+  summary: 'Judges one token, or up to 256 in one call, and extends or consumes those that are good',
+  tag: 'For services',
+  body: readRequest,
+  answers: {
+    200: {
+      description: 'A verdict, or the verdicts in the order of the tokens',
+      body: z.union([verdictSchema, z.strictObject({ verdicts: z.array(verdictSchema) })]),
+    },
+  },
+  problems: { 401: noKey },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const { token, tokens: many, purpose = null, touch } = await readRequest(ctx)
+      const found = await tokens.validate(many ?? [token as string], { purpose, touch })
+      ctx.body = many ? { verdicts: found.map(verdictOf) } : verdictOf(found[0] ?? null)
+    },
 }
 
 function verdictOf(token: TokenRecord | null): Verdict {

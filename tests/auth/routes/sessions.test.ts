@@ -1,8 +1,8 @@
 // Sessions over HTTP: renewing, listing and ending them, and who may.
 import { expect } from 'chai'
 import { sessionRequirement } from '../../../services/auth/guards/requireSession.ts'
-import { renewRoute } from '../../../services/auth/routes/renew.ts'
-import { sessionRoutes } from '../../../services/auth/routes/sessions.ts'
+import { renew } from '../../../services/auth/routes/renew.ts'
+import { endOwnSessions, endSession, listSessions } from '../../../services/auth/routes/sessions.ts'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
 import {
@@ -13,6 +13,7 @@ import {
 import { localClient, openPasswords } from '../../../services/auth/users/passwords.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { createListener } from '../../../shared/http/listener.ts'
+import { mountRoutes } from '../../../shared/http/route.ts'
 import { type AuthApi, authApi, expectInvalidToken, expectProblem, type SessionEntry } from '../../support/authApi.ts'
 import { type Answer, ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
@@ -456,23 +457,19 @@ describe('sessions of two users', () => {
         })) as TokenOwner,
       )
     }
-    const requireSession = sessionRequirement(tokens, wideInvalidTokens())
-    const sessions = sessionRoutes(users, tokens)
-    const listener = createListener(
-      {
-        'POST /renew': [renewRoute(tokens, wideInvalidTokens())],
-        'GET /sessions': [requireSession, sessions.list],
-        'DELETE /sessions/:id': [requireSession, sessions.endOne],
-        'DELETE /sessions': [requireSession, sessions.endMine],
-      },
-      {
-        name: 'sessions',
-        portSetting: 'AUTH_PORT',
-        log: collectLog('auth').log,
-        accessLog: 'off',
-        monotonicNow: () => performance.now(),
-      },
+    const session = sessionRequirement(tokens, wideInvalidTokens())
+    const routes = mountRoutes(
+      [renew, listSessions, endSession, endOwnSessions],
+      { users, tokens, invalidTokens: wideInvalidTokens() },
+      { none: null, bearer: null, session, serviceKey: null, client: null, adminKey: null },
     )
+    const listener = createListener(routes, {
+      name: 'sessions',
+      portSetting: 'AUTH_PORT',
+      log: collectLog('auth').log,
+      accessLog: 'off',
+      monotonicNow: () => performance.now(),
+    })
     url = await listener.listen(0, '127.0.0.1')
     closing.push(() => listener.close({ lameDuckMs: 0, drainMs: 1000 }), passwords.close)
   })

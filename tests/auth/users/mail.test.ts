@@ -6,9 +6,9 @@ import { expect } from 'chai'
 import { readAuthConfig } from '../../../services/auth/config.ts'
 import { type AuthEvent, logEvents } from '../../../services/auth/observability/events.ts'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
-import { linkRoutes } from '../../../services/auth/routes/links.ts'
-import { loginRoute } from '../../../services/auth/routes/login.ts'
-import { userRoutes } from '../../../services/auth/routes/users.ts'
+import { confirm, forgotPassword, resendConfirmation, resetPassword } from '../../../services/auth/routes/links.ts'
+import { login } from '../../../services/auth/routes/login.ts'
+import { register } from '../../../services/auth/routes/users.ts'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { createTokens, type Tokens } from '../../../services/auth/tokens/tokens.ts'
 import { createLinks } from '../../../services/auth/users/links.ts'
@@ -19,12 +19,12 @@ import {
   openSmtpMailer,
   type SmtpMailerOptions,
 } from '../../../services/auth/users/mail.ts'
-import { createOwnAccount } from '../../../services/auth/users/ownAccount.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { createRegistration } from '../../../services/auth/users/registration.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { ConfigError, type Environment } from '../../../shared/config/config.ts'
 import { createListener, type Listener } from '../../../shared/http/listener.ts'
+import { mountRoutes } from '../../../shared/http/route.ts'
 import {
   closeMailServers,
   type MailServer,
@@ -277,23 +277,26 @@ describe('mail', function () {
     mailers.push(mailer)
     const throttles = createWideThrottles()
     const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
-    const account = userRoutes({
-      users,
-      registration: createRegistration({ users, links, throttles, isOpen: true, needsConfirmation: true }),
-      ownAccount: createOwnAccount({ users, links, throttles }),
-    })
-    const mailed = linkRoutes({ links, hasMail: true, invalidTokens: wideInvalidTokens() })
-    const listener = createListener(
+    const config = readAuthConfig({ NODE_ENV: 'test', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey })
+    const routes = mountRoutes(
+      [login, register, confirm, resendConfirmation, forgotPassword, resetPassword],
       {
-        'POST /login': [loginRoute(createLogIn({ users, throttles }), tokens)],
-        'POST /users': [account.register],
-        'POST /users/confirm': [mailed.confirm],
-        'POST /users/confirm/resend': [mailed.resend],
-        'POST /password/forgot': [mailed.forgot],
-        'POST /password/reset': [mailed.reset],
+        tokens,
+        links,
+        logIn: createLogIn({ users, throttles }),
+        registration: createRegistration({ users, links, throttles, isOpen: true, needsConfirmation: true }),
+        invalidTokens: wideInvalidTokens(),
+        config,
       },
-      { name: 'auth', portSetting: 'AUTH_PORT', log, accessLog: 'all', monotonicNow: () => performance.now() },
+      { none: null, bearer: null, session: null, serviceKey: null, client: null, adminKey: null },
     )
+    const listener = createListener(routes, {
+      name: 'auth',
+      portSetting: 'AUTH_PORT',
+      log,
+      accessLog: 'all',
+      monotonicNow: () => performance.now(),
+    })
     listeners.push(listener)
     logs.push(lines)
     const at = await listener.listen(0, '127.0.0.1')

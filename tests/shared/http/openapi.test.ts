@@ -1,22 +1,27 @@
 // The documents of both services, and the pages that show them. That every answer is as they say: tests/support/conformance.ts.
-import { readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
+import * as authRoutes from '../../../services/auth/routes/index.ts'
+import * as businessRoutes from '../../../services/business/routes.ts'
 import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from '../../support/browser.ts'
 import { adminKey, closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
 
-/** `METHOD /path` of each listener, from the source: the visible lists, the public one first. */
-function routesOf(service: string): [string[], string[]] {
-  const lists = readFileSync(`services/${service}/app.ts`, 'utf8').split('createListener(\n').slice(1)
-  return lists.map(source => {
-    const routes = [...source.matchAll(/'(GET|POST|PUT|PATCH|DELETE|ANY) (\/[\w/:.{*}-]*)': \[/g)]
-    return routes.flatMap(([, method = '', path = '']) =>
-      (method === 'ANY' ? anyMethod : [method]).map(name => `${name} ${path.replace(/\{\*(\w+)\}/, ':$1')}`),
-    )
-  }) as [string[], string[]]
+const routeLists = {
+  auth: [authRoutes.publicRoutes, authRoutes.internalRoutes],
+  business: [businessRoutes.publicRoutes, businessRoutes.internalRoutes],
+} as const
+
+/** `METHOD /path` of each listener, the public one first. */
+function routesOf(service: 'auth' | 'business'): string[][] {
+  return routeLists[service].map(routes =>
+    routes.flatMap(({ path: route }) => {
+      const [method, path] = route.split(' ') as [string, string]
+      return (method === 'ANY' ? anyMethod : [method]).map(name => `${name} ${path.replace(/\{\*(\w+)\}/, ':$1')}`)
+    }),
+  )
 }
 
 interface Operation {
@@ -58,7 +63,7 @@ describe('the OpenAPI documents', () => {
   })
   after(closeServers)
 
-  for (const service of ['auth', 'business']) {
+  for (const service of ['auth', 'business'] as const) {
     for (const [i, listener] of ['', 'Internal'].entries()) {
       it(`describe every route of the listener ${service}${listener} and no other`, () => {
         const expected = [...new Set(routesOf(service)[i])]
@@ -70,7 +75,7 @@ describe('the OpenAPI documents', () => {
 
   it('tell the public nothing of the internal listeners', () => {
     const both = ['/health', '/ready', '/openapi.json', '/docs', '/docs/:file', '/console', '/console/:file']
-    for (const service of ['auth', 'business']) {
+    for (const service of ['auth', 'business'] as const) {
       const text = JSON.stringify(documents[service])
       const internalOnly = (routesOf(service)[1] as string[])
         .map(route => route.split(' ')[1] as string)

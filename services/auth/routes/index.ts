@@ -1,0 +1,101 @@
+// The routes of both listeners of Auth, and their OpenAPI documents.
+import { describeApi } from '../../../shared/http/openapi.ts'
+import {
+  healthRoute,
+  metricsRoute,
+  openApiDocumentRoute,
+  readyRoute,
+  switchable,
+} from '../../../shared/http/standardRoutes.ts'
+import { accountPage } from '../pages/account.ts'
+import { consoleFile, consolePage, operatorConsolePage } from '../pages/console.ts'
+import { docsFile, redocPage, swaggerUiPage } from '../pages/docs.ts'
+import { changeUser, createUser, deleteUser, listUsers, resetUser, showUser, unlockUser } from './adminUsers.ts'
+import { events } from './events.ts'
+import { forwardAuth, forwardAuthForEnvoy } from './forwardAuth.ts'
+import { introspect } from './introspect.ts'
+import { jwks } from './jwks.ts'
+import { confirm, forgotPassword, resendConfirmation, resetPassword } from './links.ts'
+import { login } from './login.ts'
+import { logout } from './logout.ts'
+import { renew } from './renew.ts'
+import { revoke } from './revoke.ts'
+import type { AuthRoute } from './route.ts'
+import { endOwnSessions, endSession, endSessionsOfUser, listSessions } from './sessions.ts'
+import { endToken, issueToken, listTokens, sweepTokens } from './tokens.ts'
+import { changePassword, deleteAccount, register, showAccount } from './users.ts'
+import { validateToken } from './validateToken.ts'
+
+export const publicRoutes: readonly AuthRoute[] = [
+  login,
+  logout,
+  renew,
+  revoke,
+  listSessions,
+  endSession,
+  endOwnSessions,
+  register,
+  showAccount,
+  changePassword,
+  deleteAccount,
+  confirm,
+  resendConfirmation,
+  forgotPassword,
+  resetPassword,
+  accountPage,
+  jwks,
+  switchable(openApiDocumentRoute),
+  switchable(swaggerUiPage),
+  switchable(redocPage),
+  consolePage,
+  consoleFile,
+  docsFile,
+  healthRoute,
+  readyRoute,
+]
+
+export const internalRoutes: readonly AuthRoute[] = [
+  validateToken,
+  introspect,
+  forwardAuth,
+  forwardAuthForEnvoy,
+  listTokens,
+  issueToken,
+  sweepTokens, // before endToken, whose path matches it too
+  endToken,
+  listUsers,
+  createUser,
+  showUser,
+  changeUser,
+  unlockUser,
+  resetUser,
+  deleteUser,
+  endSessionsOfUser,
+  events,
+  operatorConsolePage,
+  openApiDocumentRoute,
+  swaggerUiPage,
+  consoleFile,
+  docsFile,
+  metricsRoute,
+  healthRoute,
+  readyRoute,
+]
+
+/** The document of the public listener. For `server` see `ApiInfo`. */
+export function describeAuth(server = '.') {
+  return describeApi(publicRoutes, {
+    title: 'Latchkey Auth',
+    description: 'Users, and tokens that slide while they are used and can be ended at once.',
+    server,
+  })
+}
+
+/** The document of the internal listener, which the public cannot reach. */
+export function describeAuthInternal(server = '.') {
+  return describeApi(internalRoutes, {
+    title: 'Latchkey Auth, internal listener',
+    description: 'For services, with SERVICE_KEY, and for operators, with ADMIN_KEY.',
+    server,
+  })
+}

@@ -1,0 +1,57 @@
+// The routes that both services have: health, readiness, metrics, and the OpenAPI document.
+import { z } from 'zod'
+import { type Handler, health, readiness } from './listener.ts'
+import { openApiRoute } from './openapi.ts'
+import type { Route } from './route.ts'
+
+export const healthRoute: Route<unknown, 'none'> = {
+  path: 'GET /health',
+  guard: 'none',
+  summary: 'The process answers',
+  tag: 'Health',
+  answers: { 200: { description: 'It does', body: z.strictObject({ status: z.literal('ok') }) } },
+  handler: () => health,
+}
+
+export interface ReadyDeps {
+  whyNotReady: Parameters<typeof readiness>[0]
+}
+
+export const readyRoute: Route<ReadyDeps, 'none'> = {
+  path: 'GET /ready',
+  guard: 'none',
+  summary: 'Requests can be served',
+  tag: 'Health',
+  answers: { 200: { description: 'They can', body: z.strictObject({ status: z.literal('ready') }) } },
+  handler: ({ whyNotReady }) => readiness(whyNotReady),
+}
+
+export const metricsRoute: Route<{ metrics: { show: Handler } }, 'none'> = {
+  path: 'GET /metrics',
+  guard: 'none',
+  summary: 'The figures for Prometheus',
+  tag: 'Health',
+  answers: { 200: { description: "Prometheus's text format", types: ['text/plain'] } },
+  handler: ({ metrics }) => metrics.show,
+}
+
+export interface DocumentDeps {
+  /** The OpenAPI document of the listener; null if the listener does not serve it. */
+  document: Record<string, unknown> | null
+}
+
+export const openApiDocumentRoute: Route<DocumentDeps, 'none'> = {
+  path: 'GET /openapi.json',
+  guard: 'none',
+  summary: 'This description',
+  tag: 'Documents',
+  answers: { 200: { description: 'OpenAPI 3.1', body: z.looseObject({ openapi: z.string() }) } },
+  handler: ({ document }) => document && openApiRoute(document),
+}
+
+/** A route of the API documentation on a public listener, where API_DOCS switches it off. */
+export function switchable<Deps, OwnGuard extends Route<Deps>['guard']>(
+  route: Route<Deps, OwnGuard>,
+): Route<Deps, OwnGuard> {
+  return { ...route, problems: { 404: 'API_DOCS is off.' } }
+}
