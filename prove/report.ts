@@ -75,7 +75,7 @@ const mended: [found: string, mended: string, test: string][] = [
   [
     'Auth took 300 ms for a call (F4), and two of three `/data` were 503: who waited was asked for in calls of 50 ms of arrivals each, two at a time',
     'all who wait share the next call, each with a deadline of its own',
-    '`tests/business/business.test.ts`: “has all who wait share the next call, …”',
+    '`tests/business/authClient.test.ts`: “has all who wait share the next call, …”',
   ],
   [
     "the machine's clock was set back two hours (F11), and tokens that had expired were good again, the others for two hours longer",

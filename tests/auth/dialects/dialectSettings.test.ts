@@ -1,0 +1,222 @@
+// The settings of dialects, from the environment and from the config.xml of token-provider.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { readAuthConfig } from '../../../services/auth/config.ts'
+import { dialectNames } from '../../../services/auth/dialects/index.ts'
+import { parseConfigXml } from '../../../services/auth/dialects/settings.ts'
+import type { Environment } from '../../../shared/config/config.ts'
+import { adminKey } from '../../support/credentials.ts'
+import { minute, problemsOf } from '../../support/dialects.ts'
+import { closeServers, openTestAuth } from '../../support/servers.ts'
+
+describe('the settings of dialects', () => {
+  after(closeServers)
+
+  describe('DIALECTS', () => {
+    const of = (DIALECTS: string, env: Environment = {}) =>
+      readAuthConfig({ SERVICE_KEY: 'a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6', ADMIN_KEY: adminKey, DIALECTS, ...env })
+
+    it('gives each dialect a port, and what its service let its tokens live', () => {
+      expect(of('token-provider:5001, token-manager:8000,flask-jwt:5002 ,flask-auth:0').dialects).to.deep.equal([
+        { name: 'token-provider', port: 5001, ttlMs: minute },
+        { name: 'token-manager', port: 8000, ttlMs: 60 * minute },
+        { name: 'flask-jwt', port: 5002, ttlMs: 35 * minute },
+        { name: 'flask-auth', port: 0, ttlMs: 15 * minute },
+      ])
+      expect(of(' ').dialects).to.deep.equal([])
+    })
+
+    const bad = [
+      'flask',
+      'flask-jwt',
+      'flask-jwt:',
+      'flask-jwt:65536',
+      'flask-jwt:-1',
+      'flask-jwt:5e3',
+      'flask-jwt:5002,',
+      'flask-jwt:5002,flask-jwt:5003',
+      'flask-jwt:5002;flask-auth:5000',
+      'constructor:5000',
+      'Flask-JWT:5002',
+    ]
+    for (const value of bad) {
+      it(`refuses ${value}`, () => {
+        expect(problemsOf({ DIALECTS: value })).to.deep.equal([
+          `DIALECTS: expected name:port, separated by commas; names are ${dialectNames.join(', ')}, each at most once, and ports 0 to 65535; got ${JSON.stringify(value)}`,
+        ])
+      })
+    }
+
+    it('reads the settings of the dialects that are opened, and of no others', () => {
+      const TOKEN_TTL_MINUTES = 'soon'
+      expect(problemsOf({ TOKEN_TTL_MINUTES })).to.deep.equal([])
+      expect(problemsOf({ DIALECTS: 'flask-jwt:0', TOKEN_TTL_MINUTES })).to.deep.equal([])
+      expect(problemsOf({ DIALECTS: 'token-manager:0', TOKEN_TTL_MINUTES })).to.deep.equal([
+        'TOKEN_TTL_MINUTES: expected a whole number of minutes, 1 or more; got "soon"',
+      ])
+      expect(of('flask-jwt:0', { FLASK_JWT_TTL_MINUTES: '5' }).dialects[0]?.ttlMs).to.equal(5 * minute)
+    })
+
+    it('reports what is wrong with a dialect together with everything else', () => {
+      const problems = problemsOf({
+        DIALECTS: 'token-provider:0',
+        TOKEN_EXPIRATION_TIME: '0',
+        TOKEN_CLEAR_FREQUENCY: 'often',
+        AUTH_PORT: 'x',
+      })
+      expect(problems.map(problem => problem.split(':')[0])).to.have.members([
+        'TOKEN_EXPIRATION_TIME',
+        'TOKEN_CLEAR_FREQUENCY',
+        'AUTH_PORT',
+      ])
+    })
+  })
+
+  describe('the configuration of token-provider', () => {
+    const folders: string[] = []
+    after(() => {
+      for (const folder of folders) rmSync(folder, { recursive: true })
+    })
+
+    function file(text: string): string {
+      const folder = mkdtempSync(join(tmpdir(), 'latchkey-dialects-'))
+      folders.push(folder)
+      writeFileSync(join(folder, 'config.xml'), text)
+      return join(folder, 'config.xml')
+    }
+
+    const xml = (inner: string) => `<config>\n    <environment>\n${inner}\n    </environment>\n</config>`
+    const read = (env: Environment) =>
+      readAuthConfig({
+        SERVICE_KEY: 'a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6',
+        ADMIN_KEY: adminKey,
+        DIALECTS: 'token-provider:0',
+        ...env,
+      })
+    const whole = xml(`
+      <POSTGRESQL_USERNAME>somebody</POSTGRESQL_USERNAME>
+      <POSTGRESQL_PASSWORD>hunter2</POSTGRESQL_PASSWORD>
+      <POSTGRESQL_DB_NAME>postgres</POSTGRESQL_DB_NAME>
+      <POSTGRESQL_HOST>postgres_db</POSTGRESQL_HOST>
+      <POSTGRESQL_DB_PORT>5432</POSTGRESQL_DB_PORT>
+      <TOKEN_EXPIRATION_TIME>90</TOKEN_EXPIRATION_TIME>
+      <TOKEN_CLEAR_FREQUENCY>45</TOKEN_CLEAR_FREQUENCY>
+      <LOG_LEVEL>DEBUG</LOG_LEVEL>
+      <POSTGRESQL_SSL_MODE>require</POSTGRESQL_SSL_MODE>
+      <BACKEND_APP_PORT>8080</BACKEND_APP_PORT>`)
+
+    it('is understood under its older names, from the environment', () => {
+      const config = read({ TOKEN_EXPIRATION_TIME: '90', TOKEN_CLEAR_FREQUENCY: '45', LOG_LEVEL: 'WARNING' })
+      expect(config.dialects[0]).to.include({ ttlMs: 90_000 })
+      expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'warn' })
+      expect(config.warnings).to.deep.equal([])
+    })
+
+    it('is understood from a config.xml, whose other settings are named as without effect', () => {
+      const config = read({ CONFIG_XML: file(whole) })
+      expect(config.dialects[0]).to.include({ ttlMs: 90_000 })
+      expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'debug', tokenStoreUrl: 'memory:' })
+      expect(config.warnings).to.deep.equal([
+        'POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD, POSTGRESQL_DB_NAME, POSTGRESQL_HOST, POSTGRESQL_DB_PORT, POSTGRESQL_SSL_MODE: no effect here; tokens are kept where TOKEN_STORE_URL says',
+        'BACKEND_APP_PORT: no effect here; DIALECTS says on which port token-provider is',
+      ])
+    })
+
+    it('is read from config.xml in the working directory, where there is one', () => {
+      const from = process.cwd()
+      expect(read({}).dialects[0]).to.include({ ttlMs: minute })
+      process.chdir(join(file(whole), '..'))
+      try {
+        expect(read({}).dialects[0]).to.include({ ttlMs: 90_000 })
+        expect(read({ DIALECTS: 'token-manager:0' }).sweepIntervalMs).to.equal(15_000)
+      } finally {
+        process.chdir(from)
+      }
+    })
+
+    it('yields to the environment, and an older name to ours', () => {
+      const CONFIG_XML = file(whole)
+      const config = read({ CONFIG_XML, TOKEN_EXPIRATION_TIME: '7', SWEEP_INTERVAL_SECONDS: '8', LOG_LEVEL: 'error' })
+      expect(config.dialects[0]).to.include({ ttlMs: 7000 })
+      expect(config).to.include({ sweepIntervalMs: 8000, logLevel: 'error' })
+    })
+
+    it('brings nothing but those names: a file cannot set a key', () => {
+      const inner = '<ADMIN_KEY>0123456789abcdef0123456789abcdef</ADMIN_KEY><TOKEN_LIMIT>1</TOKEN_LIMIT>'
+      const config = read({ CONFIG_XML: file(xml(inner)) })
+      expect(config.adminKey).to.equal(adminKey)
+      expect(config.tokenLimits.total).to.equal(10_000_000)
+      expect(config.warnings.map(warning => warning.replace(/^.*config\.xml/, 'config.xml'))).to.deep.equal([
+        'config.xml: ADMIN_KEY is not known here',
+        'config.xml: TOKEN_LIMIT is not known here',
+      ])
+    })
+
+    it('tells its warnings in the log', async () => {
+      const { lines } = await openTestAuth({
+        env: { DIALECTS: 'token-provider:0', CONFIG_XML: file(xml('<COLOUR>green</COLOUR>')) },
+      })
+      expect(lines.filter(({ level }) => level === 'warn').map(({ event }) => event)[0]).to.match(/COLOUR is not known/)
+    })
+
+    it('is refused where the file is not there, is not readable, or is no such XML', () => {
+      expect(problemsOf({ DIALECTS: 'token-provider:0', CONFIG_XML: '/nowhere/config.xml' })).to.deep.equal([
+        'CONFIG_XML: expected a readable file; /nowhere/config.xml: ENOENT',
+      ])
+      const [problem] = problemsOf({ DIALECTS: 'token-provider:0', CONFIG_XML: file('<config/>') })
+      expect(problem).to.match(/^CONFIG_XML: expected <config><environment> with one element for each setting/)
+      expect(problemsOf({ DIALECTS: 'flask-jwt:0', CONFIG_XML: '/nowhere/config.xml' })).to.deep.equal([])
+    })
+
+    it('reports a value that is not usable under the name it was given', () => {
+      const CONFIG_XML = file(xml('<TOKEN_CLEAR_FREQUENCY>often</TOKEN_CLEAR_FREQUENCY>'))
+      expect(problemsOf({ DIALECTS: 'token-provider:0', CONFIG_XML })).to.deep.equal([
+        'TOKEN_CLEAR_FREQUENCY: expected a whole number of seconds, 1 to 86400; got "often"',
+      ])
+    })
+
+    it('takes a declaration, comments, blanks and the five entities', () => {
+      const text = `\uFEFF<?xml version="1.0" encoding="UTF-8"?>\n<!-- a <comment> -->\n${xml(
+        '<A> a &amp; b &lt;&gt;&quot;&apos; </A><!-- <B>1</B> --><C></C>',
+      )}\n`
+      expect(parseConfigXml(text)).to.deep.equal({ A: `a & b <>"'`, C: '' })
+    })
+
+    const hostile: [string, string][] = [
+      ['a DTD', `<!DOCTYPE config [<!ENTITY a "b">]>${xml('<A>&a;</A>')}`],
+      ['an external entity', `<!DOCTYPE config SYSTEM "file:///etc/passwd">${xml('<A>1</A>')}`],
+      ['a DTD within', xml('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><A>&b;</A>')],
+      ['an entity of its own', xml('<A>&a;</A>')],
+      ['a character reference', xml('<A>&#49;</A>')],
+      ['CDATA', xml('<A><![CDATA[1]]></A>')],
+      ['an attribute', xml('<A b="1">1</A>')],
+      ['an attribute of the root', '<config a="1"><environment></environment></config>'],
+      ['elements in elements', xml('<A><B>1</B></A>')],
+      ['an element twice', xml('<A>1</A><A>2</A>')],
+      ['an element that does not end', xml('<A>1')],
+      ['an element that another ends', xml('<A>1</B>')],
+      ['text between elements', xml('<A>1</A>1<B>1</B>')],
+      ['a processing instruction', xml('<?a b?><A>1</A>')],
+      ['an inclusion', xml('<xi:include href="/etc/passwd"/>')],
+      ['another root', '<settings><environment></environment></settings>'],
+      ['two roots', `${xml('')}${xml('')}`],
+      ['nothing', ''],
+    ]
+    for (const [what, text] of hostile) {
+      it(`does not take ${what}`, () => expect(parseConfigXml(text)).to.equal(null))
+    }
+
+    it('reads a large file that is not well-formed in no time', () => {
+      const startedAt = performance.now()
+      for (const times of [4000, 1_000_000]) {
+        for (const piece of ['<A>', '<config>', '<!--', ' ', '&', '<A>1</A>']) {
+          expect(parseConfigXml(piece.repeat(times))).to.equal(null)
+          parseConfigXml(xml(piece.repeat(times)))
+        }
+      }
+      expect(performance.now() - startedAt).to.be.below(3000)
+    })
+  })
+})
