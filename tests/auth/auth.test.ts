@@ -1,4 +1,4 @@
-// Auth over HTTP: what its routes promise to those who use them well.
+// Auth over HTTP: log-in, validation and log-out, used as documented.
 import { expect } from 'chai'
 import { post } from '../support/client.ts'
 import { createClock } from '../support/clock.ts'
@@ -73,7 +73,7 @@ describe('Auth', () => {
           return { status, retryAfter: headers.get('retry-after'), ms: performance.now() - startedAt }
         }),
       )
-      // What is refused before it would be hashed has no place in the queue.
+      // A password that is refused before hashing takes no place in the queue.
       const tooLong = () => post(`${auth.url}/login`, { username: 'nobody', password: 'a'.repeat(257) })
       for (let i = 0; i < 5; i++) expect((await tooLong()).status).to.equal(400)
       const answers = await attempts
@@ -108,7 +108,7 @@ describe('Auth', () => {
       await Promise.all([...busy, ...left])
       await logIn(auth.url)
       const failures = auth.lines.filter(({ event }) => event === 'login_failed').length - failuresBefore
-      expect(failures).to.be.below(10) // 20, had they stayed in the queue
+      expect(failures).to.be.below(10) // it would be 20 if they had stayed in the queue
     })
   })
 

@@ -1,4 +1,4 @@
-// The clock of Auth while the clock of the machine is set.
+// Auth's clock while the machine's clock is changed.
 import { expect } from 'chai'
 import { steadyClock } from '../../services/auth/clock.ts'
 import { logIn, validate } from '../support/factories.ts'

@@ -1,4 +1,4 @@
-// Every command and tool explains itself with --help, and answers what it does not know with a sentence and exit code 2.
+// Every command and tool explains itself with --help, and rejects unknown arguments with a message and exit code 2.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
@@ -7,7 +7,7 @@ import { expect } from 'chai'
 
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
-/** Other projects' tools, with their own arguments. */
+/** Tools of other projects, which parse their own arguments. */
 const notOurs = ['lint', 'format', 'typecheck']
 const own = Object.entries(scripts).filter(([name]) => !notOurs.includes(name))
 
@@ -22,7 +22,7 @@ const commands: Record<string, string> = {
   'tools/postmanFlow.ts': 'commands/node tools/postmanFlow.ts',
 }
 
-/** As npm does: the arguments come behind the command. */
+/** Appends the arguments to the command, as npm does. */
 async function run(command: string, ...args: string[]) {
   const child = spawn('bash', ['-c', `${command} "$@"`, 'bash', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')])

@@ -1,4 +1,5 @@
-// The pair through ./startServer: two real processes, and the paths of the state diagram in docs/architecture.md by their names.
+// Both services under ./startServer, as real processes. The titles name the paths of the state diagram in
+// docs/architecture.md.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { logIn, post } from '../support/servers.ts'

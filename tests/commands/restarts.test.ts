@@ -1,4 +1,5 @@
-// A service that dies under ./startServer: it comes back where it was, in every layout, and what cannot come back ends the whole.
+// A service that dies under ./startServer is restarted on the same ports, in every layout; if that fails, ./startServer
+// ends.
 import { once } from 'node:events'
 import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
@@ -30,7 +31,7 @@ async function kill(run: Run, service: 'auth' | 'business'): Promise<void> {
   }, startedWithinMs)
 }
 
-/** Null where nothing answers. The certificate is self-signed. */
+/** Null if nothing answers. The certificate is self-signed. */
 async function ask(url: string, { body, headers = {} }: { body?: unknown; headers?: Record<string, string> } = {}) {
   const options = {
     method: body === undefined ? 'GET' : 'POST',
@@ -82,7 +83,7 @@ describe('a service that dies under ./startServer', () => {
       })
       const addresses = (await run.ready) as Record<string, string>
       const [auth, business] = [addresses['auth'], addresses['business']] as [string, string]
-      // With one address Auth is reached through Business, too.
+      // With one address, requests also reach Auth through Business.
       const token = await logIn(layout === 'one address' ? business : auth)
       for (const service of ['auth', 'business', 'auth'] as const) {
         await kill(run, service)
@@ -128,7 +129,7 @@ describe('a service that dies under ./startServer', () => {
     await until(async () => (await statusOf(again)) === 200)
     expect(await statusOf(token)).to.equal(401)
     const lost = 'What it kept in memory is lost: all tokens, and users who registered.'
-    // A pause, if the machine was quicker than the least life.
+    // Includes a pause if the process died sooner than the minimum life.
     const sentences = run
       .stderr()
       .replace(/ in [\d.]+ s\./g, '.')
@@ -164,7 +165,7 @@ describe('a service that dies under ./startServer', () => {
       onRestart: ({ pauseMs }) => pauses.push(pauseMs),
       onEnd: how => ended(how),
     })
-    rmSync(keyFile) // without it no other starts
+    rmSync(keyFile) // without the key file no new process can start
     const own = descendantsOf(process.pid).find(({ pid, command }) => !others.has(pid) && command.includes('business'))
     process.kill(own?.pid as number, 'SIGKILL')
     expect(await givenUp).to.equal('Business ended (exit code 1), 5 times in a row soon after its start')

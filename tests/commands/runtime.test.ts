@@ -1,5 +1,5 @@
-// commands/runtime.sh: which Node.js runs the project, and how the pinned one gets here. npm is played by a script that hands
-// out an archive; the archives of the registry are fetched for real where the tests run on Node.js 20.
+// commands/runtime.sh: which Node.js runs the project, and how the pinned one is fetched. A script stands in for npm
+// and hands out an archive; on Node.js 20 the tests fetch the registry's real archives.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -24,7 +24,7 @@ describe('commands/runtime.sh', () => {
     writeFileSync(join(project, 'node_modules/.package-lock.json'), '{}')
     mkdirSync(join(folder, 'bin'))
     mkdirSync(join(folder, 'package/bin'), { recursive: true })
-    // What the archive holds is not the real Node.js, but says where it is called from.
+    // The archive holds a script that reports its own path and runs the real Node.js.
     executable('package/bin/node', `#!/bin/sh\nFROM_ARCHIVE="$0" exec '${process.execPath}' "$@"\n`)
     execFileSync('tar', ['-czf', 'archive.tgz', 'package'], { cwd: folder })
     pin(readFileSync(join(folder, 'archive.tgz')))
@@ -39,7 +39,7 @@ describe('commands/runtime.sh', () => {
     writeFileSync(join(folder, path), content, { mode: 0o755 })
   }
 
-  /** The script as it is, with the integrity of this archive. */
+  /** A copy of the script with the hash of this archive. */
   function pin(archive: Buffer): void {
     const integrity = `sha512-${createHash('sha512').update(archive).digest('base64')}`
     writeFileSync(
@@ -65,7 +65,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     )
   }
 
-  /** Its calls are counted; `script` is what one does, with the arguments of `npm`. */
+  /** A stand-in for npm that records its calls and runs `script` with npm's arguments. */
   function npm(script: string): void {
     executable('bin/npm', `#!/bin/sh\necho "$@" >> "$(dirname "$0")/../npm.log"\n${script}\n`)
   }
@@ -103,7 +103,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
       expect(first.status).to.equal(0)
       const [, from, path] = JSON.parse(first.stdout) as string[]
       expect(from).to.equal(fetched())
-      // For what a script starts by the name `node`.
+      // So that scripts that run `node` find the same one.
       expect(path?.split(':')[0]).to.equal(join(project, '.node', version))
       const second = run()
       expect([second.status, second.stderr, second.stdout]).to.deep.equal([0, '', first.stdout])
@@ -154,7 +154,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
   })
 
   it('may be run by two at the same time: both work, and nothing is left over', async () => {
-    // Each waits for the other, so that both are fetching at the same moment.
+    // Each waits for the other, so that both fetch at the same time.
     npm(`cd "$(dirname "$0")/.."; touch here.$$
 while [ "$(ls here.* | wc -l)" -lt 2 ]; do sleep 0.05; done
 cp archive.tgz "$OLDPWD/$4"`)

@@ -1,4 +1,4 @@
-// Several processes of each service under ./startServer, on stores that they share.
+// Several processes of each service under ./startServer, with shared stores.
 import { execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -20,9 +20,9 @@ function workersOf({ process: { pid } }: Run): { pid: number; service: string }[
 
 const timesIn = (text: string, part: string) => text.split(part).length - 1
 
-const startedWithinMs = 40_000 // several processes, one by one, on a busy machine
+const startedWithinMs = 40_000 // several processes start one by one, on a busy machine
 
-/** Clients that ask for /data again and again, each with a session of its own. */
+/** Clients that request /data continuously, each with its own session. */
 function drive(business: string, tokens: string[]) {
   const statuses = new Map<number | string, number>()
   let stopped = false
@@ -37,7 +37,7 @@ function drive(business: string, tokens: string[]) {
       )
       if (status === 'ECONNREFUSED') return
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
-      await sleep(15) // or they would take the processor from the workers that start
+      await sleep(15) // otherwise they take the processor from the starting workers
     }
   }
   const clients = tokens.map(client)
@@ -75,7 +75,7 @@ describe('several processes of each service', () => {
     expect(workersOf(run).map(({ service }) => service)).to.have.members(['auth', 'auth', 'business', 'business'])
     for (let round = 0; round < 10; round++) {
       const token = await logIn(auth)
-      // A connection of its own for each request, so that they come to all processes in turn.
+      // Each request has its own connection, so that all processes get requests in turn.
       const ask = () => fetch(`${business}/data`, { headers: { token, connection: 'close' } })
       for (let i = 0; i < 4; i++) expect((await ask()).status).to.equal(200)
       const headers = { authorization: `Bearer ${token}`, connection: 'close' }

@@ -1,4 +1,4 @@
-// What every UserStore must do. Names no store; a fault found in one gets its case here.
+// What every UserStore must do. Names no store; a bug found in one store gets a test here for all.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { UserRecord, UserStore } from '../../services/auth/stores/ports.ts'

@@ -1,4 +1,4 @@
-// .ci/run: how it installs what is missing, as root and as another user. apt-get and sudo are played by scripts.
+// .ci/run: how it installs what is missing, as root and as another user. Scripts stand in for apt-get and sudo.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

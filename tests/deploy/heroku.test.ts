@@ -1,5 +1,5 @@
-// Heroku, as far as one machine can be it: what its build leaves, the commands of the Procfile, two dynos behind a router, and
-// the end of a dyno. app.json.
+// Heroku simulated on one machine: the result of its build, the commands of the Procfile, two dynos behind a router,
+// the end of a dyno, and app.json.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -22,12 +22,14 @@ import { until } from '../support/until.ts'
 const procfile = readFileSync('Procfile', 'utf8')
 const commandOf = (type: string) => new RegExp(`^${type}: (.*)$`, 'm').exec(procfile)?.[1] as string
 const user = { username: 'ada@example.com', password: 'CANARY gherkin plinth no. 2' }
-/** What the router saw, whatever the client says. */
+/** The client's address as the router sees it, whatever headers the client sends. */
 const clientAddress = '203.0.113.9'
 
 let folder: string
 
-/** What `npm ci && npm prune --omit=dev` leaves of the project: nothing that the lock file calls dev. */
+/**
+ * Copies the project as `npm ci && npm prune --omit=dev` leaves it: without packages that the lock file marks as dev.
+ */
 function build(): void {
   folder = mkdtempSync(join(tmpdir(), 'latchkey-slug-'))
   for (const part of [
@@ -48,7 +50,7 @@ function build(): void {
   const kept = new Set(Object.keys(packages).filter(path => path !== '' && packages[path]?.dev !== true))
   const isKept = (path: string) => !existsSync(join(path, 'package.json')) || !(path in packages) || kept.has(path)
   for (const path of kept) {
-    // Those within others come with them.
+    // Nested packages are copied with their parents.
     if (path.split('node_modules/').length > 2 || !existsSync(path)) continue
     cpSync(path, join(folder, path), { recursive: true, filter: isKept })
   }
@@ -65,10 +67,10 @@ interface Dyno {
 
 const dynos: Dyno[] = []
 
-/** As a dyno runs it: production, a port of its own, and of our environment nothing. */
+/** Starts a process as a dyno does: in production, with its own port and none of our environment. */
 async function startDyno(name: string, env: Record<string, string>, type = 'web'): Promise<Dyno> {
   const port = await freePort()
-  // They share a machine here, hence ports of their own.
+  // Here the dynos share a machine, so each needs its own ports.
   const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
   const child = spawn('bash', ['-c', commandOf(type)], {
     cwd: folder,
@@ -107,8 +109,8 @@ async function answers({ port, stderr }: Dyno): Promise<void> {
 }
 
 /**
- * Sends to one dyno after the other on connections that it keeps for 90 seconds, appends the client to X-Forwarded-For, and
- * tries the next dyno where one does not take the connection.
+ * Sends requests to the dynos in turn on connections kept for 90 seconds, appends the client to X-Forwarded-For, and
+ * tries the next dyno if one refuses the connection.
  */
 async function startRouter(ports: number[]): Promise<{ url: string; server: Server; agent: http.Agent }> {
   const agent = new http.Agent({ keepAlive: true, timeout: 90_000, maxSockets: 50 })
@@ -239,7 +241,7 @@ describe('on Heroku', () => {
       dyno.lines
         .map(line => JSON.parse(line) as LogLine)
         .filter(line => line.event === 'request' && line['requestId'] === 'whose')
-    await until(() => findRequests().length === 2) // an answer does not wait for its line in the log
+    await until(() => findRequests().length === 2) // an answer is sent before its log line is written
     expect(findRequests().map(line => [line['service'], line['address']])).to.have.deep.members([
       ['auth', clientAddress],
       ['business', clientAddress],
@@ -275,7 +277,7 @@ describe('on Heroku', () => {
       for (const id of everyProcess) {
         try {
           process.kill(id, 'SIGTERM')
-        } catch {} // it has ended meanwhile
+        } catch {} // it has already ended
       }
       await new Promise(resolve => setTimeout(resolve, pause))
     }

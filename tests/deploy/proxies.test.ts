@@ -1,5 +1,5 @@
-// The configurations in deploy/proxies, in a real nginx and a real Caddy in front of a service, with a real Auth behind them.
-// Those of Traefik and Envoy are only read.
+// The configurations in deploy/proxies, run in a real nginx and Caddy in front of a service, with a real Auth. Those of
+// Traefik and Envoy are only parsed.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ import { until } from '../support/until.ts'
 interface Proxy {
   file: string
   binary: string | undefined
-  /** Starts it in a folder of its own. */
+  /** Starts the proxy in its own folder. */
   start(binary: string, folder: string, config: string): ChildProcess
 }
 
@@ -52,12 +52,14 @@ const proxies: Record<string, Proxy> = {
 }
 
 interface Seen {
-  /** Names and values as they came, in turn. */
+  /** Names and values alternate, as received. */
   headers: string[]
   body: string
 }
 
-/** The values of all headers that a framework could take for `name`: case and underscores do not matter to some. */
+/**
+ * The values of all headers that a framework could read as `name`; some ignore case and treat underscores as dashes.
+ */
 function valuesLike(name: string, { headers }: Seen): string[] {
   return headers.filter((_, i) => i % 2 === 1 && headers[i - 1]?.toLowerCase().replaceAll('_', '-') === name)
 }
@@ -102,7 +104,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       seen = []
     })
     after(async () => {
-      // Not SIGKILL: the workers of nginx would outlive it.
+      // Not SIGKILL, because nginx's workers would survive it.
       if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
       service?.close()
       service?.closeAllConnections()
@@ -110,7 +112,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       if (folder) rmSync(folder, { recursive: true })
     })
 
-    /** On a connection of its own, with these header lines. */
+    /** Uses its own connection and these header lines. */
     const send = (lines: string[]) =>
       sendRaw(
         url,
@@ -150,7 +152,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
 
     it('passes the body of a request on to the service, and not to Auth', async () => {
       const token = await logIn(auth.url)
-      const body = 'x'.repeat(5000) // nginx keeps this in memory
+      const body = 'x'.repeat(5000) // small enough for nginx to keep in memory
       const answer = await fetch(`${url}/orders`, { method: 'POST', headers: { token, connection: 'close' }, body })
       expect([answer.status, await answer.text()]).to.deep.equal([200, 'hello'])
       expect(seen.map(({ body }) => body)).to.deep.equal([body])

@@ -1,4 +1,4 @@
-// docs/operations.md against what the services show and the command line takes.
+// docs/operations.md compared with the metrics of the services and the settings.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import { parse } from 'yaml'

@@ -1,5 +1,5 @@
-// docs/protect-your-service.md done as it says: its files lifted out into empty folders, its examples run there as
-// processes in front of a real Auth and compared with Business itself.
+// docs/protect-your-service.md followed step by step: its files are copied into empty folders, its examples run there
+// as processes with a real Auth, and their answers are compared with those of Business.
 import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -41,7 +41,10 @@ const copied = globSync(/^cp (\S+\.ts) /m.exec(commands)?.[1] ?? '')
 const parent = mkdtempSync(join(tmpdir(), 'latchkey-protect-'))
 const folderOf = (name: string) => join(parent, `my ${name}`)
 
-/** An empty folder, then what the document says; its `npm install` is a link to the packages that it names. */
+/**
+ * Runs the document's commands in an empty folder. Instead of `npm install` it links the packages that the document
+ * names.
+ */
 function liftOut(name: Name): void {
   const folder = folderOf(name)
   mkdirSync(join(folder, 'node_modules'), { recursive: true })
@@ -58,7 +61,7 @@ function link(folder: string, wanted: string): void {
   symlinkSync(join(project, 'node_modules', wanted), join(folder, 'node_modules', wanted))
 }
 
-/** As the `npm install` of the document names them. */
+/** The packages that the document's `npm install` names. */
 function packagesFor(name: Name): { wanted: string; major: string }[] {
   const installed = /^npm install (.*)$/m.exec(commands)?.[1]?.match(/\S+@\d+/g) ?? []
   const framework = new RegExp(`\\b${name}@\\d+`).exec(text)?.[0] ?? ''
@@ -103,7 +106,10 @@ async function startExample(name: Name, authUrl: string): Promise<Example> {
   return { process: child, url, output: () => output, ended }
 }
 
-/** What a client can tell of GET /data with these header lines. The request id differs, and is checked here. */
+/**
+ * Everything that a client can observe of GET /data with these header lines, except the request id, which is checked
+ * here.
+ */
 async function look(url: string, lines: string[]) {
   const request = ['GET /data HTTP/1.1', 'Host: x', 'Connection: close', ...lines].join('\r\n')
   const { status, headers, body } = await sendRaw(url, `${request}\r\n\r\n`, 3000)
@@ -229,7 +235,7 @@ describe('docs/protect-your-service.md', () => {
 
     it('is well typed and can be built there, with the settings that the document names', () => {
       mkdirSync(join(parent, 'node_modules'))
-      link(parent, '@types') // for no more than types: an import finds no code there
+      link(parent, '@types') // only types: an import finds no code there
       const compilerOptions = {
         ...{ module: 'nodenext', target: 'es2024', rewriteRelativeImportExtensions: true, types: ['node'] },
         ...{ strict: true, noUncheckedIndexedAccess: true, skipLibCheck: true, rootDir: '.', outDir: 'built' },
@@ -255,7 +261,7 @@ describe('docs/protect-your-service.md', () => {
 
   for (const name of names) {
     describe(`${name}.ts`, () => {
-      /** Business's own answer, once the example has given the same. */
+      /** Returns Business's answer after checking that the example's is the same. */
       async function expectSame(lines: string[], linesForBusiness = lines) {
         const expected = await look(business.url, linesForBusiness)
         expect(await look(examples[name].url, lines)).to.deep.equal(expected)
@@ -342,7 +348,7 @@ describe('docs/protect-your-service.md', () => {
         const { url } = examples[name]
         const get = async () => (await fetch(`${url}/data`, { headers: { token: good } })).status
         const getTogether = () => Promise.all(Array.from({ length: 50 }, get))
-        await getTogether() // opens the connections: they are not what is measured
+        await getTogether() // opens the connections, which are not measured
         const before = callsToAuth()
         expect(await getTogether()).to.deep.equal(Array(50).fill(200))
         expect(callsToAuth() - before).to.be.within(1, 20)
@@ -390,7 +396,7 @@ describe('docs/protect-your-service.md', () => {
         const child = execFile('docs/examples/curl.sh', { env: given }, (error, stdout) =>
           resolve({ code: error === null ? 0 : error.code, stdout }),
         )
-        child.stdin?.on('error', () => {}) // it may end before it has read
+        child.stdin?.on('error', () => {}) // it can end before it has read its input
         child.stdin?.end(token)
       })
     const codeOf = async (token: string, env?: Record<string, string>) => (await run(token, env)).code
@@ -556,7 +562,7 @@ async function startNonsense(respond: Respond): Promise<{ server: Server; url: s
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
-/** A process may have ended since it was listed. */
+/** Returns '' if the process has ended since it was listed. */
 function readOrEmpty(file: string): string {
   try {
     return readFileSync(file, 'utf8')

@@ -1,11 +1,11 @@
-// The life of a service's process where its own code fails: an end in order, and never a process that goes on in an unknown state.
+// What a service does when its own code fails: it ends in an orderly way and never continues in an unknown state.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { expect } from 'chai'
 import type { LogLine } from '../support/servers.ts'
 
-/** A service with one route, whose answer takes a while, and during which something is thrown that nobody catches. */
+/** A service with one slow route, during which an uncaught error is thrown. */
 const script = (fault: string) => `
   import { setTimeout as sleep } from 'node:timers/promises'
   import { createListener } from './shared/http/listener.ts'

@@ -1,4 +1,4 @@
-// What tests ask of an Auth, and what every refusal looks like.
+// A client for the routes of Auth, which checks the shape of every error.
 import { expect } from 'chai'
 import type { Admission, TokenKind, Verdict } from '../../packages/client/contract.ts'
 import { type Answer, ask } from './client.ts'
@@ -43,7 +43,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
     body: Record<string, unknown>,
   ) {
     const passwords = [body['password'], body['currentPassword']].filter(value => typeof value === 'string')
-    // A shorter one may occur in any answer by chance.
+    // A shorter one could occur in an answer by chance.
     const telling = passwords.filter(password => password.length > 5)
     for (const password of telling) sent.add(password)
     const answer = await ask<T>(method, url + path, bearer, body)
@@ -100,7 +100,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
 
     issue: (terms: TokenTerms): Promise<IssuedToken> => issueToken(internalUrl, terms),
 
-    /** A token of the user, without the cost of a hash. A sliding one without a purpose is a session like any other. */
+    /** A token of the user, without hashing a password. A sliding one without a purpose is an ordinary session. */
     async issueTo(userId: string, kind: TokenKind = 'sliding', purpose?: string): Promise<string> {
       const absolute = kind === 'sliding' ? { absoluteTtlSeconds: 3600 } : {}
       return (await api.issue({ kind, userId, ...absolute, ...(purpose !== undefined && { purpose }) })).token

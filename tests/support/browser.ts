@@ -1,4 +1,5 @@
-// Debian's Chromium with an empty profile, driven by playwright-core, which downloads none. Hides how it is started.
+// Debian's Chromium with an empty profile, driven by playwright-core, which downloads no browser. Hides how it is
+// started.
 import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 
@@ -16,7 +17,7 @@ export function openBrowser(): Promise<Browser> {
     ...(path !== undefined && { executablePath: path }),
     args: [
       '--headless',
-      '--no-sandbox', // as root there is none
+      '--no-sandbox', // Chromium has no sandbox as root
       '--disable-gpu',
       '--disable-quic',
       '--no-first-run',

@@ -1,5 +1,5 @@
-// The canary run: whatever a suite makes is searched for secrets, and a test after which one is found has failed. Tokens tell
-// themselves by their shape; passwords and keys of the tests have a mark.
+// The canary run: everything that a suite writes is searched for secrets, and a test fails if one is found after it.
+// Tokens are recognised by their shape; the passwords and keys of the tests carry a mark.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -12,7 +12,7 @@ const secrets: [name: string, shape: RegExp][] = [
 
 const found: string[] = []
 
-/** `where` is for who reads the failure. */
+/** `where` names the place in the failure message. */
 export function searchForSecrets(text: string, where: string): void {
   for (const [name, shape] of secrets) {
     const hit = shape.exec(text)
@@ -21,12 +21,12 @@ export function searchForSecrets(text: string, where: string): void {
   }
 }
 
-/** Of a log, but for the mails themselves, links included, which development logs where there is no mail server. */
+/** Searches log lines, except mails, which development logs with their links if there is no mail server. */
 export function searchLog(lines: string[], where: string): void {
   for (const line of lines) if (!line.includes('"event":"mail"')) searchForSecrets(line, where)
 }
 
-/** Every file in the folder, however deep, but what is linked into it, and .env, which is where keys belong. */
+/** Searches every file below the folder except symbolic links and .env, where keys belong. */
 export function searchFolder(folder: string): void {
   if (!existsSync(folder)) return
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
@@ -40,7 +40,7 @@ function around(text: string, { index, 0: hit }: RegExpExecArray): string {
   return text.slice(Math.max(0, index - 100), index + hit.length + 20)
 }
 
-// Not there where servers of the tests run without mocha.
+// Undefined when a server of the tests runs without mocha.
 globalThis.afterEach?.('nothing has a secret in it', reportSecrets)
 globalThis.after?.('nothing has a secret in it', reportSecrets)
 

@@ -1,4 +1,4 @@
-// A self-signed certificate for this machine, as long as a test needs it.
+// A self-signed certificate for this machine, valid for the duration of a test run.
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,8 +1,8 @@
-// What the processes that tests start inherit: no coverage, which counts what runs in the processes of the tests, and the
-// compiled code of those before, or each would spend a third of its start on it.
+// The environment of the processes that tests start: no coverage, which only counts code in the test processes, and a
+// cache of compiled code, which saves a third of each start.
 import { basename } from 'node:path'
 
-// Not in the process that starts those of the tests: they are to count.
+// Only in mocha's workers: the process that starts them must pass coverage on.
 if (basename(process.argv[1] ?? '') === 'worker.js') {
   delete process.env['NODE_V8_COVERAGE']
   process.env['NODE_COMPILE_CACHE'] = process.env['TEST_COMPILE_CACHE']

@@ -1,5 +1,5 @@
-// An Auth that behaves as it is told: a real listener that reads every call whole and leaves its answer to a behaviour.
-// Keeps what it was asked. Hides HTTP: an answer is a good one with changes, and those need not be lawful.
+// A fake Auth: a real listener that reads each call completely, records it, and lets a behaviour answer. Hides HTTP: an
+// answer is the correct one with changes, which may break the protocol.
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import type { Admission, Verdict } from '../../packages/client/contract.ts'
@@ -7,22 +7,22 @@ import type { Admission, Verdict } from '../../packages/client/contract.ts'
 /** Undefined leaves a header out, an array sends it once for each value. */
 type Headers = Record<string, string | string[] | undefined>
 
-/** What differs from the good answer. */
+/** The differences from the correct answer. */
 export interface Changes {
   status?: number
   headers?: Headers
-  /** A string or a buffer goes out as it is, all else as JSON. */
+  /** A string or a buffer is sent as it is, anything else as JSON. */
   body?: unknown
 }
 
 export interface AuthCall {
-  /** Method, target and version, as they stood on the wire. */
+  /** Method, target and version, as on the wire. */
   requestLine: string
   headers: Record<string, string>
   requestId: string
   tokens: string[]
   socket: Socket
-  /** The good answer with `changes`, as bytes. */
+  /** The correct answer with `changes`, as bytes. */
   compose(changes?: Changes): Buffer
   /** Sends that. */
   reply(changes?: Changes): void
@@ -51,10 +51,10 @@ export function admissionOf(token: string): Admission {
 
 export const behaveWell: Behaviour = call => call.reply()
 
-/** Takes the call and says nothing. Answer later with `calls[i].reply()`. */
+/** Accepts the call and does not answer. Answer later with `calls[i].reply()`. */
 export const hold: Behaviour = () => {}
 
-/** Writes `chunk` again and again, as fast as the other side reads, up to `limit` bytes or until it hangs up. */
+/** Writes `chunk` repeatedly, as fast as the client reads, up to `limit` bytes or until the client disconnects. */
 export function pour(socket: Socket, chunk: Buffer, limit: number): void {
   let poured = 0
   function more(): void {
@@ -65,7 +65,7 @@ export function pour(socket: Socket, chunk: Buffer, limit: number): void {
   more()
 }
 
-/** Writes `bytes` one at a time, `everyMs` apart, until the other side hangs up. */
+/** Writes `bytes` one at a time, `everyMs` apart, until the client disconnects. */
 export function drip(socket: Socket, bytes: Buffer, everyMs: number): void {
   let at = 0
   const timer = setInterval(() => socket.write(bytes.subarray(at, ++at)), everyMs)
@@ -112,7 +112,7 @@ export async function startFakeAuth() {
   function receive(socket: Socket, requestLine: string, headers: Record<string, string>, body: string): void {
     const requestId = headers['x-request-id'] ?? ''
     if (requestLine.startsWith('GET /ready ')) {
-      socket.write(composeAnswer(requestId, [], { body: { status: 'ready' } })) // nobody's behaviour is about it
+      socket.write(composeAnswer(requestId, [], { body: { status: 'ready' } })) // no behaviour concerns /ready
       return
     }
     const { tokens } = JSON.parse(body) as { tokens: string[] }
@@ -152,14 +152,14 @@ export async function startFakeAuth() {
     tokens: () => calls.flatMap(call => call.tokens),
     connectionCount: () => connectionCount,
     openConnections: () => sockets.size,
-    /** The most calls that were unanswered at a time since `reset`. */
+    /** The largest number of unanswered calls at one time since `reset`. */
     mostInFlight: () => mostInFlight,
 
     behave(next: Behaviour): void {
       behaviour = next
     },
 
-    /** Forgets what it was asked, hangs up on who still waits, and behaves well. */
+    /** Forgets all calls, disconnects clients that still wait, and answers correctly from now on. */
     reset(): void {
       for (const { socket } of unanswered) socket.destroy()
       unanswered.clear()

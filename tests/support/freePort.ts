@@ -1,10 +1,11 @@
-// Ports for who must know them before: two processes that are to find each other, a server that comes back where it was.
+// Ports that must be known before a process starts: for two processes that must find each other, or a server that is
+// restarted.
 import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'
 
 /**
- * One that nothing listens on at 127.0.0.1. Below those that systems give away themselves (from 32768 on Linux), so that
- * no connection of another test takes it before it is used.
+ * A port on which nothing listens at 127.0.0.1. It is below the ephemeral ports (from 32768 on Linux), so that no
+ * connection of another test takes it before it is used.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
@@ -18,7 +19,7 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** For both services. */
+/** Ports for both services. */
 export async function freePorts() {
   const names = ['AUTH_PORT', 'AUTH_INTERNAL_PORT', 'BUSINESS_PORT', 'BUSINESS_INTERNAL_PORT'] as const
   const ports = new Set<number>()

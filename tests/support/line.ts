@@ -1,4 +1,4 @@
-// A line between a client and a server that a test may spoil: cut, silent, slow, late, or with other bytes for an answer.
+// A proxy between a client and a server that a test can disturb: cut, silent, slow, late, or with altered answers.
 // Hides the two sockets of each connection.
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
@@ -7,20 +7,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** Between a client and a server; listens on 127.0.0.1. */
 export interface Line {
   port: number
-  /** Where new connections lead to. */
+  /** The port to which new connections lead. */
   target: number
   /**
-   * `open`: as if it was not there. `silent`: takes everything and passes on nothing; a connection of which something was
-   * lost stays so. `slow`: answers come a byte at a time.
+   * `open`: passes everything on. `silent`: accepts everything and passes on nothing; a connection that has lost data
+   * stays silent. `slow`: answers come one byte at a time.
    */
   state: 'open' | 'silent' | 'slow'
-  /** Each answer comes later by so much; what was asked is passed on at once. */
+  /** Delay of each answer; requests are passed on at once. */
   delayMs: number
-  /** What comes instead of an answer. */
+  /** Replaces an answer. */
   alter: (answer: Buffer) => Buffer
-  /** Parts in which clients have sent what they sent, but for pings. */
+  /** The number of chunks that clients have sent, without pings. */
   bursts: number
-  /** Of each connection, after so many of them. */
+  /** Each connection becomes silent after this many chunks. */
   silentAfter: number
   connections: number
   /** Resets all connections. */
@@ -37,7 +37,7 @@ export async function startLine(target: number): Promise<Line> {
     const upstream = connect(line.target, '127.0.0.1')
     upstream.setNoDelay()
     client.setNoDelay()
-    let isLost = false // nothing that follows would make sense
+    let isLost = false // after a gap the rest of the stream makes no sense
     let bursts = 0
     let written: Promise<void> = Promise.resolve()
     client.on('data', chunk => {
@@ -57,7 +57,7 @@ export async function startLine(target: number): Promise<Line> {
       [upstream, client],
     ] as const) {
       sockets.add(socket.unref())
-      socket.on('error', () => {}) // told by 'close'
+      socket.on('error', () => {}) // 'close' follows
       socket.on('close', () => {
         sockets.delete(socket)
         if (!isLost) other.destroy()
@@ -87,7 +87,7 @@ export async function startLine(target: number): Promise<Line> {
     silentAfter: Infinity,
     connections: 0,
     cut() {
-      // One that is ending already cannot be reset: Node would lose its handle, and never come to its own end.
+      // Do not reset a socket that is already ending: Node would lose its handle and never exit.
       for (const socket of sockets) socket.writableEnded ? socket.destroy() : socket.resetAndDestroy()
     },
     async close() {

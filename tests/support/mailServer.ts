@@ -1,47 +1,47 @@
-// A mail server in this process that keeps what it takes and what was said to it, and servers that fail in their own way.
-// Hides SMTP and MIME: a test sees addresses, a text, and the token of its link.
+// A mail server in this process that records what it receives, and servers that fail in various ways. Hides SMTP and
+// MIME: a test sees addresses, a text, and the token of its link.
 import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server'
 
 export interface ReceivedMail {
-  /** Of the envelope: where it goes, whatever its headers say. */
+  /** The recipient in the envelope, whatever the headers say. */
   from: string
   to: string[]
   /** Names in lower case. */
   headers: Map<string, string>
   text: string
-  /** The first URL in its text, and the token in that; empty where there is none. */
+  /** The first URL in the text, and the token in it; empty if there is none. */
   link: string
   token: string
 }
 
 export interface MailServerOptions {
   /**
-   * What it answers instead of yes, such as `450 4.2.1 later`; null: yes. Asked when somebody connects, for each recipient
-   * and for each mail.
+   * Returns the answer to send instead of an acceptance, such as `450 4.2.1 later`, or null. Called for each
+   * connection, recipient and mail.
    */
   refusal?: (step: 'connect' | 'to' | 'mail', of: { to: string; text: string }) => string | null
-  /** Each recipient is answered so much later. */
+  /** Delay of the answer to each recipient. */
   delayMs?: number
-  /** Who may send; everybody, where it is left out. */
+  /** The credentials that are required; without it every client may send. */
   login?: { user: string; password: string }
-  /** `never`, offered with a certificate that nobody signed, or demanded from the first byte with the same. */
+  /** TLS: never, offered (STARTTLS), or required from the first byte; the certificate is self-signed. */
   tls?: 'never' | 'offered' | 'demanded'
 }
 
 export interface MailServer {
   url: string
   mails: ReceivedMail[]
-  /** Every `RCPT TO` line, as it stood on the wire. */
+  /** Every `RCPT TO` line, as on the wire. */
   recipientLines: string[]
-  /** The next mail to this address that was not asked for yet. Rejects where none comes. */
+  /** The next mail to this address that was not returned before. Rejects if none arrives. */
   next(to: string, withinMs?: number): Promise<ReceivedMail>
 }
 
 const closers: (() => Promise<void>)[] = []
 
-/** Closes what this file opened: a suite's `after(closeMailServers)`. */
+/** Closes everything that this file opened. For a suite's `after(closeMailServers)`. */
 export async function closeMailServers(): Promise<void> {
   await Promise.all(closers.splice(0).map(close => close()))
 }
@@ -97,9 +97,9 @@ export async function startMailServer({
       done(refused)
     },
   }
-  // With a logger it would warn of its own certificate, which is what these are for.
+  // With a logger it would warn about the self-signed certificate.
   const server = new SMTPServer(tls === 'never' ? options : { ...options, logger: false })
-  server.on('error', () => {}) // a client that does not like the certificate
+  server.on('error', () => {}) // a client that rejects the certificate
   await once(server.listen(0, '127.0.0.1'), 'listening')
   closers.push(() => new Promise(resolve => server.close(resolve)))
 
@@ -124,7 +124,7 @@ export async function startMailServer({
   }
 }
 
-/** A TCP server that does with each connection as it is told. Resolves to its smtp:// URL. */
+/** A TCP server that calls `onConnection` for each connection. Resolves to its smtp:// URL. */
 export async function startBadMailServer(onConnection: (socket: Socket) => void): Promise<string> {
   const sockets = new Set<Socket>()
   const server = createServer(socket => {
@@ -141,7 +141,7 @@ export async function startBadMailServer(onConnection: (socket: Socket) => void)
   return url
 }
 
-/** The URL of a server that is not there. */
+/** The URL of a server that does not exist. */
 export async function refusingUrl(): Promise<string> {
   const server = createServer()
   const port = await listen(server)

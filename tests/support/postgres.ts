@@ -1,4 +1,4 @@
-// A PostgreSQL of a test's own, which it may stop, hang and kill without anybody else noticing.
+// A PostgreSQL server for one test, which can stop, hang and kill it without affecting other tests.
 import { execFile, execFileSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,28 +10,28 @@ import { query } from './stores.ts'
 const run = promisify(execFile)
 
 export interface Cluster {
-  /** Of its database, as the superuser, who needs no password. */
+  /** The URL of its database, as the superuser, without a password. */
   url: string
   port: number
-  /** Resolves when it takes connections. */
+  /** Resolves when it accepts connections. */
   start(): Promise<void>
-  /** `fast` takes leave of its clients, `immediate` is a crash. */
+  /** `fast` disconnects the clients first, `immediate` is a crash. */
   stop(mode: 'fast' | 'immediate'): Promise<void>
-  /** SIGSTOP for all its processes: connections open and nobody answers. */
+  /** SIGSTOP for all its processes: connections open and are not answered. */
   hang(): void
   resume(): void
-  /** From now on it offers TLS, with a certificate that it signed itself. */
+  /** Offers TLS from now on, with a self-signed certificate. */
   offerTls(): Promise<void>
-  /** On a connection of its own. */
+  /** Uses its own connection. */
   query(text: string): Promise<Record<string, unknown>[]>
-  /** Stops it, hung or not, and removes its files. */
+  /** Stops it, even if it hangs, and removes its files. */
   remove(): Promise<void>
 }
 
-/** Where `initdb` and `pg_ctl` are; null where PostgreSQL is not installed. */
+/** The folder of `initdb` and `pg_ctl`; null if PostgreSQL is not installed. */
 export const binaries = globSync('/usr/lib/postgresql/*/bin/initdb').map(dirname).sort().at(-1) ?? null
 
-/** The role `guarded` needs its password, everybody else is trusted. */
+/** The role `guarded` needs its password; all others are trusted. */
 const accessRules = `host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 `
@@ -47,14 +47,14 @@ export async function startCluster(): Promise<Cluster> {
   async function asOwner(binary: string, ...args: string[]): Promise<void> {
     const command = [join(binaries as string, binary), ...args]
     if (owner) command.unshift('runuser', '-u', owner, '--')
-    // Nothing is read from it: a server that keeps the pipe open would never let this resolve.
+    // Its output is not read, because a server that keeps the pipe open would keep this from resolving.
     await run('/bin/sh', ['-c', 'exec "$@" >/dev/null 2>>"$0"', join(folder, 'log'), ...command])
   }
 
   function signal(pid: number, name: 'SIGSTOP' | 'SIGCONT'): void {
     try {
       process.kill(pid, name)
-    } catch {} // it has ended meanwhile
+    } catch {} // it has already ended
   }
 
   const cluster: Cluster = {
@@ -64,7 +64,7 @@ export async function startCluster(): Promise<Cluster> {
     stop: mode => asOwner('pg_ctl', 'stop', '-w', '-D', data, '-m', mode),
     hang() {
       const postmaster = Number.parseInt(readFileSync(join(data, 'postmaster.pid'), 'utf8'), 10)
-      signal(postmaster, 'SIGSTOP') // first: it starts no more
+      signal(postmaster, 'SIGSTOP') // stop it first, so that it starts no more processes
       const children = execFileSync('pgrep', ['-P', `${postmaster}`], { encoding: 'utf8' })
       stopped = [postmaster, ...children.trim().split('\n').map(Number)]
       for (const pid of stopped) signal(pid, 'SIGSTOP')

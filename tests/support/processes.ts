@@ -1,4 +1,4 @@
-// One service as a process of its own, for what a process has alone: memory, file descriptors, what it trusts.
+// One service as a separate process, for tests of memory, file descriptors and trusted certificates.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -18,11 +18,11 @@ export interface ServiceProcess {
 
 export interface ProcessOptions {
   env?: Record<string, string>
-  /** File descriptors it may have. */
+  /** The limit of file descriptors. */
   descriptors?: number
 }
 
-/** Starts `services/<name>/main.ts` and waits until it listens; rejects with its stderr where it ends before. */
+/** Starts `services/<name>/main.ts` and waits until it listens; rejects with its stderr if it ends before that. */
 export async function startProcess(
   name: 'auth' | 'business',
   { env = {}, descriptors }: ProcessOptions = {},
@@ -31,7 +31,7 @@ export async function startProcess(
   const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', ...ports, ...env }
   const limit = descriptors === undefined ? '' : `ulimit -n ${descriptors} && `
   const command = [process.execPath, `services/${name}/main.ts`]
-  // It is killed at the end, and would only cost memory.
+  // The process is killed at the end, so the cache would only cost memory.
   delete (given as Record<string, string | undefined>)['NODE_V8_COVERAGE']
   const child = spawn('sh', ['-c', `${limit}exec "$0" "$@"`, ...command], {
     env: given,
@@ -57,7 +57,7 @@ export async function startProcess(
   return { child, addresses, lines }
 }
 
-/** Ends what `startProcess` started: a suite's `after(endProcesses)`. */
+/** Ends what `startProcess` started. For a suite's `after(endProcesses)`. */
 export async function endProcesses(): Promise<void> {
   await Promise.all(
     [...running].map(child => {
@@ -67,13 +67,13 @@ export async function endProcesses(): Promise<void> {
   )
 }
 
-/** Of a process, as the kernel counts it. */
+/** The resident memory of a process, as the kernel counts it. */
 export function residentBytes({ pid }: ChildProcess): number {
   const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) as RegExpExecArray
   return Number(kilobytes) * 1024
 }
 
-/** What a process has computed so far, in milliseconds. */
+/** The processor time of a process so far, in milliseconds. */
 export function cpuMs({ pid }: ChildProcess): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') as string[]
   return (Number(fields[11]) + Number(fields[12])) * 10 // utime and stime, in ticks of 10 ms

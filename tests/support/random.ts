@@ -1,5 +1,5 @@
-// Chance that repeats: the same seed, the same numbers. Each client has a stream of its own, so that what one meets does
-// not change what another does.
+// Repeatable random numbers: the same seed gives the same numbers. Each client has its own stream, so that the answers
+// to one do not change the choices of another.
 
 export interface Random {
   /** 0 <= x < 1. */
@@ -8,7 +8,7 @@ export interface Random {
   chance(share: number): boolean
   pick<T>(items: readonly T[]): T
   shuffle<T>(items: readonly T[]): T[]
-  /** Another stream, which `name` chooses. */
+  /** Another stream, chosen by `name`. */
   stream(name: string): Random
 }
 

@@ -1,19 +1,19 @@
-// Bytes to a server and back, for what a well-behaved client would never send.
+// Sends bytes that a well-behaved client would never send, and reads the answer.
 import { connect } from 'node:net'
 
 export interface RawAnswer {
-  /** 0 where the server closed without an answer. */
+  /** 0 if the server closed without an answer. */
   status: number
   text: string
-  /** Of the first answer. */
+  /** The headers of the first answer. */
   headers: Headers
   /** What follows the headers of the first answer. */
   body: string
-  /** The server ended the connection; else it was quiet for `quietMs`. */
+  /** True if the server closed the connection, false if it was silent for `quietMs`. */
   closed: boolean
 }
 
-/** Sends `bytes` and reads until the server closes or has been quiet for `quietMs`. */
+/** Sends `bytes` and reads until the server closes or has been silent for `quietMs`. */
 export function sendRaw(url: string, bytes: string | Buffer, quietMs = 300): Promise<RawAnswer> {
   const { hostname, port } = new URL(url)
   return new Promise(resolve => {

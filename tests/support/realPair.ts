@@ -1,4 +1,4 @@
-// Auth and Business as ./startServer starts them, in either layout, and what must not be seen of them whatever they are sent.
+// Auth and Business as ./startServer starts them, in either layout, and the failures that no request may cause.
 import type { LogLine } from './log.ts'
 import { type Run, runStartServer } from './startServer.ts'
 
@@ -10,12 +10,12 @@ export interface RealPair {
   /** The addresses of the listeners. */
   urls: { business: string; auth: string; authInternal: string; businessInternal: string }
   dialects: { url: string; routes: string[] }[]
-  /** A process that ended or was started again, and errors that were not handled. */
+  /** Processes that ended or were restarted, and unhandled errors. */
   problems(): string[]
   stop(): Promise<void>
 }
 
-/** Either layout chooses its ports by itself. */
+/** The system chooses the ports in either layout. */
 export async function startRealPair(layout: Layout, env: Record<string, string> = {}): Promise<RealPair> {
   const run = runStartServer({ env: { ...(layout === 'single address' && { PORT: '0' }), ...env } })
   const urls = (await run.ready) as RealPair['urls']

@@ -1,5 +1,5 @@
-// Redis servers of a test's own, which it may stop, hang, fill and kill without anybody else noticing, and a cluster of
-// them. None outlives this process, whatever becomes of it.
+// Redis servers for one test, which can stop, hang, fill and kill them without affecting other tests, and a cluster.
+// None outlives this process, however it ends.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -18,18 +18,18 @@ export interface RedisServer {
   url: string
   port: number
   folder: string
-  /** With these settings from now on, over those it had. Resolves when it takes commands. */
+  /** Starts with these settings added to the earlier ones. Resolves when it accepts commands. */
   start(config?: Config): Promise<void>
   /** SIGKILL. */
   kill(): Promise<void>
-  /** SIGSTOP: connections open and nobody answers. */
+  /** SIGSTOP: connections open and are not answered. */
   hang(): void
   resume(): void
-  /** On a connection of its own, by a user of its own, who may do everything whatever the password is. */
+  /** Uses its own connection and a user with all rights, whatever the password is. */
   command(...args: (string | number)[]): Promise<unknown>
-  /** The same, as text: INFO and its like. */
+  /** The same with a text as the answer, for commands such as INFO. */
   tell(...args: (string | number)[]): Promise<string>
-  /** Stops it, hung or not, and removes its files. */
+  /** Stops it, even if it hangs, and removes its files. */
   remove(): Promise<void>
 }
 
@@ -40,7 +40,7 @@ export function tellThatRedisIsMissing(what: string): void {
   console.log(`  not tested: ${what}, for redis-server is not here`)
 }
 
-// Where the kernel can be asked to: it ends with this process, also when that is killed.
+// If the system has setpriv, the kernel ends the server with this process, even when that is killed.
 const guard = ['setpriv', '--pdeathsig', 'KILL']
 const launcher = spawnSync(guard[0] as string, [...guard.slice(1), 'true']).status === 0 ? guard : []
 
@@ -52,7 +52,7 @@ process.on('exit', () => {
   if (home !== null) rmSync(home, { recursive: true, force: true })
 })
 
-/** With these settings, or those for the port that it has been given. */
+/** `config` may be a function of the chosen port. */
 export async function startRedis(config: Config | ((port: number) => Promise<Config>) = {}): Promise<RedisServer> {
   home ??= mkdtempSync(join(tmpdir(), 'latchkey-redis-'))
   const port = await freePort()
@@ -91,7 +91,7 @@ export async function startRedis(config: Config | ((port: number) => Promise<Con
     async kill() {
       if (child === null) return
       const ended = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : null
-      child.ref() // or nothing may be left to wait for
+      child.ref() // otherwise this process could exit while it waits
       child.kill('SIGKILL')
       children.delete(child)
       await ended
@@ -104,7 +104,7 @@ export async function startRedis(config: Config | ((port: number) => Promise<Con
     async command(...args) {
       const socket = { host: '127.0.0.1', port, reconnectStrategy: false as const }
       const client = createClient({ username: 'tests', password: 'any', RESP: 2, disableClientInfo: true, socket })
-      client.on('error', () => {}) // told by the command
+      client.on('error', () => {}) // the command rejects
       await client.connect()
       try {
         return await client.sendCommand(args.map(String))
@@ -125,7 +125,7 @@ export async function startRedis(config: Config | ((port: number) => Promise<Con
   return server
 }
 
-/** Offers TLS beside, at a port of its own, with a certificate that it signed itself. */
+/** Also offers TLS, on a second port, with a self-signed certificate. */
 export async function startRedisWithTls(): Promise<RedisServer & { tlsPort: number }> {
   const server = await startRedis()
   await server.kill()
@@ -143,7 +143,7 @@ export async function startRedisWithTls(): Promise<RedisServer & { tlsPort: numb
 }
 
 export interface ClusterNode extends RedisServer {
-  /** What clients are told to ask it through. */
+  /** The proxy whose port the node announces to clients. */
   line: Line
   id(): Promise<string>
 }
@@ -152,10 +152,10 @@ export interface RedisCluster {
   url: string
   /** The masters. */
   nodes: ClusterNode[]
-  /** Resolves to one more, which holds no slots. */
+  /** Resolves to another node, which holds no slots. */
   addNode(): Promise<ClusterNode>
   removeNode(node: ClusterNode): Promise<void>
-  /** Resolves when every node says that the cluster works, and knows those there are. */
+  /** Resolves when every node reports a working cluster and knows all nodes. */
   settle(): Promise<void>
 }
 
@@ -174,7 +174,7 @@ export async function startCluster(): Promise<RedisCluster> {
         'cluster-node-timeout': '1000',
         'cluster-require-full-coverage': 'no',
         'cluster-replica-validity-factor': '0',
-        'cluster-allow-replica-migration': 'no', // who gives its last slot away stays a master
+        'cluster-allow-replica-migration': 'no', // a node that gives its last slot away stays a master
       }
     })
     return Object.assign(node, { line: line as Line, id: () => node.tell('cluster', 'myid') })
@@ -234,7 +234,7 @@ export const sharedCluster = (): Promise<RedisCluster> => (cluster ??= startClus
 /** Started once for this process. */
 export const sharedRedisWithTls = () => (withTls ??= startRedisWithTls())
 
-/** Whether it takes commands, be it from somebody else. */
+/** Whether the server accepts commands, even if it refuses this client. */
 async function takesCommands(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1')
   try {

@@ -1,4 +1,4 @@
-// mocha's spec reporter, which also leaves its counts where ./runTests reads them.
+// mocha's spec reporter, which also writes its counts to a file for ./runTests.
 import { writeFileSync } from 'node:fs'
 import Mocha from 'mocha'
 

@@ -1,3 +1,4 @@
-// How much later than promised a test may see something: what a slow machine adds that runs other tests at the same time.
+// How much later than promised something may happen in a test, on a slow machine that runs other tests at the same
+// time.
 
 export const slackMs = 1000

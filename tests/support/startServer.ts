@@ -1,4 +1,4 @@
-// ./startServer as a person runs it: a real process, from any folder, with an environment of its own.
+// ./startServer as a user runs it: a real process, started from any folder, with its own environment.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
@@ -13,10 +13,10 @@ const copies: string[] = []
 
 export interface Run {
   process: ChildProcess
-  /** What it has printed so far. */
+  /** Its output so far. */
   stdout(): string
   stderr(): string
-  /** Resolves to the addresses when it says that it is ready; rejects with its output when it ends before. */
+  /** Resolves to the addresses when it is ready; rejects with its output if it ends before that. */
   ready: Promise<{ business: string; auth: string; authInternal: string }>
   /** Resolves to the exit code. */
   ended: Promise<number | null>
@@ -25,12 +25,12 @@ export interface Run {
 export interface RunOptions {
   args?: string[]
   env?: Record<string, string | undefined>
-  /** Where the project is; a copy keeps what is written there. */
+  /** The folder of the project. Use a copy to keep what it writes apart. */
   folder?: string
   cwd?: string
 }
 
-/** Ports are chosen by the system and a key is given, unless `env` says otherwise. */
+/** The system chooses the ports, and a key is set, unless `env` says otherwise. */
 export function runStartServer({ args = [], env = {}, folder = project, cwd = tmpdir() }: RunOptions = {}): Run {
   const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
   const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, ...ports, ...env }
@@ -40,7 +40,7 @@ export function runStartServer({ args = [], env = {}, folder = project, cwd = tm
   let stdout = ''
   let stderr = ''
   const ended = once(child, 'close').then(([code]) => {
-    // What is no line of JSON is for the terminal: how to log in as the demo user.
+    // Lines that are not JSON are for the terminal, such as how to log in as the demo user.
     const log = stdout.split('\n').filter(line => line.startsWith('{'))
     searchLog([...log, stderr], 'the output of ./startServer')
     return code as number | null
@@ -60,7 +60,7 @@ export function runStartServer({ args = [], env = {}, folder = project, cwd = tm
   return { process: child, stdout: () => stdout, stderr: () => stderr, ready, ended }
 }
 
-/** A folder, with a space in its path, that looks like the project and in which files may be written. */
+/** A writable copy of the project, with a space in its path. */
 export function copyOfProject(): string {
   const folder = join(mkdtempSync(join(tmpdir(), 'latchkey-')), 'a copy')
   copies.push(folder)
@@ -72,7 +72,7 @@ export function copyOfProject(): string {
   return folder
 }
 
-/** The processes that `pid` started, and those that they did. */
+/** All descendants of the process `pid`. */
 export function descendantsOf(pid: number): { pid: number; command: string }[] {
   const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).trim().split('\n')
   const all = lines.map(line => /^\s*(\d+)\s+(\d+)\s+(.*)$/.exec(line) as RegExpExecArray)
@@ -83,7 +83,7 @@ export function descendantsOf(pid: number): { pid: number; command: string }[] {
   return below(pid)
 }
 
-/** Kills what a failed test left running and removes the copies: a suite's `after(cleanUp)`. */
+/** Kills what a failed test left running and removes the copies. For a suite's `after(cleanUp)`. */
 export async function cleanUp(): Promise<void> {
   for (const child of running) child.kill('SIGTERM')
   await Promise.all([...running].map(child => once(child, 'exit')))

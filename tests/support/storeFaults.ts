@@ -1,12 +1,12 @@
-// What every store owes its callers while its server is away, and after it.
+// What every store must do while its server is down, and afterwards.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { slackMs } from './slack.ts'
 
-/** By what they are called in a failure. */
+/** Calls by the name that a failure message shows. */
 export type Calls = Record<string, () => Promise<unknown>>
 
-/** How each went, all at the same time, each within a second; null: as it should. */
+/** Runs all calls at the same time. Null for each that ended as expected within a second, otherwise what happened. */
 export async function outcomesOf(calls: Calls, expected: 'rejected' | 'any'): Promise<(string | null)[]> {
   const startedAt = performance.now()
   return Promise.all(
@@ -22,12 +22,12 @@ export async function outcomesOf(calls: Calls, expected: 'rejected' | 'any'): Pr
   )
 }
 
-/** All at the same time: none of them may be answered, or keep its caller waiting. */
+/** Runs all calls at the same time; each must reject within a second. */
 export async function expectAllToReject(calls: Calls): Promise<void> {
   expect((await outcomesOf(calls, 'rejected')).filter(problem => problem !== null)).to.deep.equal([])
 }
 
-/** Every call is answered again by then. */
+/** Repeats the calls until all are answered, at most for `withinMs`. */
 export async function expectRecovery(calls: Calls, withinMs: number): Promise<void> {
   const giveUpAt = performance.now() + withinMs
   for (const [name, call] of Object.entries(calls)) {

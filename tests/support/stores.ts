@@ -1,5 +1,5 @@
-// A place for a store that nobody else uses: a file, a schema of the PostgreSQL of this machine, a prefix of its Redis or
-// of one of our own.
+// A place that only one store uses: a file, a schema of this machine's PostgreSQL, or a prefix in its Redis or in one
+// of ours.
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -30,7 +30,10 @@ export async function freshPlace(scheme: string): Promise<Place> {
   throw new Error(`there is no place for ${scheme}:`)
 }
 
-/** Those of the schemes whose server is here; of the others the reason is told. With CI=1 all, and what is missing fails. */
+/**
+ * The schemes whose servers are available; for the others it prints the reason. With CI=1 all schemes, so a missing
+ * server fails.
+ */
 export async function schemesHere(schemes: string[]): Promise<string[]> {
   if (process.env['TEST_STORES'] === 'memory') return schemes.filter(scheme => scheme === 'memory')
   if (process.env['CI']) return schemes
@@ -113,7 +116,7 @@ async function freshPrefix(url: string, servers: string[]): Promise<Place> {
   }
 }
 
-/** On a connection of its own, past whatever the store does. */
+/** Uses its own connection, independent of the store. */
 export async function query(text: string, url = postgresUrl): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()

@@ -1,4 +1,4 @@
-// Limits for suites that are about something else: they count, and nobody from 127.0.0.1 reaches those of an address.
+// Limits for suites that test something else: they count, but are too high for clients at 127.0.0.1 to reach.
 import { createThrottles } from '../../services/auth/defence/throttles.ts'
 import { memoryCounters } from '../../shared/counters.ts'
 import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
@@ -8,7 +8,7 @@ const many = 1_000_000
 export const wideAccountLimits = { freeFailures: many, mailsPerHour: many, hashes: many }
 const monotonicNow = () => performance.now()
 
-/** Settings to the same end. */
+/** The same limits as settings. */
 export const wideLimits = {
   LOGIN_LIMIT_PER_ADDRESS: String(many),
   REGISTRATION_LIMIT_PER_ADDRESS: String(many),

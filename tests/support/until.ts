@@ -1,7 +1,7 @@
-// Waiting for what comes about by itself, and no longer than it may take on a slow machine.
+// Waits for a condition, at most as long as a slow machine needs.
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Asks until the answer is neither false nor null nor undefined, and resolves to it. */
+/** Calls the function until its result is neither false nor null nor undefined, and resolves to the result. */
 export async function until<T>(
   ask: () => Promise<T> | T,
   withinMs = 20_000,

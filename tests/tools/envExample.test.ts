@@ -1,4 +1,4 @@
-// .env.example and docs/configuration.md: made from the settings, and good as they are.
+// .env.example and docs/configuration.md are generated from the settings, up to date and valid.
 import { cpSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'

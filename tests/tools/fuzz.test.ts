@@ -1,4 +1,4 @@
-// Requests that no client would send; npm run fuzz sends more. The seed is fixed, so that a failure repeats.
+// Requests that no client would send; `npm run fuzz` sends more. The seed is fixed, so that a failure can be repeated.
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
@@ -11,7 +11,7 @@ import { cleanUp } from '../support/startServer.ts'
 describe('whatever is sent', function () {
   this.timeout(120_000)
 
-  /** How often each status was answered. */
+  /** How often each status was returned. */
   async function drive(tokenFormat: 'opaque' | 'jwt', requests: number): Promise<Record<string, number>> {
     const { targets, logIn, problems, close } = await openTargets({ tokenFormat })
     const { statuses, faults } = await fuzz(targets, { requests, seed: 20261120, atOnce: 16, logIn })
@@ -23,7 +23,7 @@ describe('whatever is sent', function () {
 
   it('is answered without a fault, a crash, a secret in the log or a trace on Object.prototype', async () => {
     const [statuses, ofJwts] = await Promise.all([drive('opaque', 9500), drive('jwt', 500)])
-    // It has come further than the parser: good, refused and unknown are all among them, and a dialect's own.
+    // These statuses show that requests got past the parser, to routes and dialects.
     expect(statuses).to.include.keys('200', '201', '204', '400', '401', '404', '405', '409', '415', '422')
     expect(ofJwts).to.include.keys('200', '204', '401')
   })
@@ -63,7 +63,7 @@ describe('the fuzzer', () => {
     const options = { requests: 10, seed: 1, atOnce: 1, logIn }
     const { statuses, faults } = await fuzz([{ url: `http://127.0.0.1:${port}`, operations }], options)
     expect(statuses).to.deep.equal({ none: 10 })
-    expect(faults.length).to.be.within(5, 10) // some were broken on purpose
+    expect(faults.length).to.be.within(5, 10) // some requests were malformed deliberately
     server.close()
   })
 })

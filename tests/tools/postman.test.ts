@@ -1,5 +1,5 @@
-// The Postman collection: complete in itself, and run by newman against the real pair. And the Flow, as far as it can be
-// judged without the app: its structure.
+// The Postman collection: complete, and run by newman against both services. Of the Flow only the structure can be
+// checked without the app.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import newman, { type NewmanRunSummary } from 'newman'
@@ -29,7 +29,7 @@ const environment = JSON.parse(readFileSync(environmentFile, 'utf8')) as {
   values: Value[]
 }
 const keys = { serviceKey, adminKey }
-const newmanMs = 240_000 // on a machine that does other things as well
+const newmanMs = 240_000 // on a busy machine
 const ttl = '10' // seconds: the last folder waits for as long, and a busy machine needs some between two requests
 const requests = collection.item.flatMap(({ item }) => item ?? [])
 
@@ -190,7 +190,7 @@ function fileOf(place: string): string {
   return `postman/Latchkey ${place}.postman_environment.json`
 }
 
-/** Without keys they are as the environment has them: empty. */
+/** Without keys, the key variables are empty, as in the environment file. */
 async function runNewman({
   business: businessUrl,
   auth: authUrl,

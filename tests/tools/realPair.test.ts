@@ -1,4 +1,4 @@
-// What no request may do to the processes that ./startServer starts: end one of them, in either layout, with and without TLS.
+// No request can end a process that ./startServer started, in either layout, with and without TLS.
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
@@ -7,7 +7,7 @@ import { type Certificate, makeCertificate } from '../support/certificate.ts'
 import { layouts, type RealPair, startRealPair } from '../support/realPair.ts'
 import { cleanUp } from '../support/startServer.ts'
 
-/** Half-open: the server alone decides when the connection ends. */
+/** Half-open, so that only the server decides when the connection ends. */
 async function open(url: string): Promise<Socket> {
   const { protocol, hostname, port } = new URL(url)
   const options = { host: hostname, port: Number(port), allowHalfOpen: true }
@@ -47,11 +47,11 @@ describe('a real pair', () => {
           for (const [i, socket] of sockets.entries()) {
             socket.resume().write(`${requests[i % requests.length]}?\r\n\r\n`)
           }
-          // Closed by the server, although the client keeps its half open.
+          // The server closes the connection although the client keeps its half open.
           await Promise.all(sockets.map(socket => once(socket, 'end')))
           for (const socket of sockets) socket.destroy()
         }
-        // More than one: what went wrong may show a moment later.
+        // Several requests, because a failure may show a moment later.
         for (let i = 0; i < 5; i++) {
           const probe = await open(pair.urls.business)
           probe.write('GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')

@@ -1,4 +1,4 @@
-// GET /events: what an operator hears of tokens, as it happens, and that nobody waits for him.
+// GET /events: what the stream emits about tokens, and that a slow reader delays no request.
 import { type IncomingMessage, request } from 'node:http'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -122,7 +122,7 @@ describe('the event stream', () => {
     await hears('renewed', { tokenId, userId, expiresAt })
     clock.advance(10_000)
     const later = await logIn(auth.url)
-    await hears('issued', { tokenId: idOf(later) }) // in a frame after that end
+    await hears('issued', { tokenId: idOf(later) }) // its frame comes after the first expiry
     const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
     expect(expired()).to.deep.equal([])
     clock.advance(20_000)
@@ -156,7 +156,7 @@ describe('the event stream', () => {
     await hears('slid', { tokenId: idOf(token) })
     const slid = () => events().filter(({ name }) => name === 'slid')
     await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200)
-    expect(slid()).to.have.length.below(3) // the frame may end among them
+    expect(slid()).to.have.length.below(3) // they may be split between two frames
     close()
   })
 
@@ -178,7 +178,7 @@ describe('the event stream', () => {
     const ended = new Promise(resolve => answer.once('end', resolve))
     const startedAt = performance.now()
     await Promise.all([another.service.close(), ended])
-    expect(performance.now() - startedAt).to.be.below(2500) // with a connection that stays open it is 5 s
+    expect(performance.now() - startedAt).to.be.below(2500) // a connection that stays open would take 5 s
   })
 })
 
@@ -238,7 +238,7 @@ describe('the event stream, alone', () => {
       const before = reader.readableLength
       const isFull = () => reader.readableLength > 200_000
       await until(() => reader.readableLength > before || isFull())
-      if (isFull()) await sleep(120) // one that is dropped is not seen
+      if (isFull()) await sleep(120) // a dropped frame changes nothing, so wait one frame instead
       expect(reader.readableLength).to.be.below(256 * 1024)
     }
     let text = ''

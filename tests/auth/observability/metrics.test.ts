@@ -46,7 +46,7 @@ describe('the metrics', () => {
   const grown = async (what: () => Promise<unknown>, url = auth.internalUrl) => {
     const before = await read(url)
     await what()
-    await sleep(20) // what is told after an answer
+    await sleep(20) // some metrics are counted after the answer is sent
     const after = await read(url)
     return (name: string) => (after.get(name) ?? 0) - (before.get(name) ?? 0)
   }

@@ -1,4 +1,4 @@
-// GET /account: the page that links in mails open. What it does in a browser is for a browser to show; this is its HTTP.
+// GET /account, the page that links in mails open: its HTTP. Browser tests cover what it does.
 import { hash } from 'node:crypto'
 import { Script } from 'node:vm'
 import { expect } from 'chai'
@@ -46,7 +46,7 @@ describe('the account page', () => {
       'form-action': ["'none'"],
       'frame-ancestors': ["'none'"],
     })
-    // What a hash does not cover, and a browser would refuse.
+    // The policy's hashes do not cover these, so a browser would refuse them.
     expect(html.replace(/<(script|style)\b.*?<\/\1>/gs, '')).to.not.match(
       /<script|<style|\sstyle=|\son\w+=|javascript:/i,
     )
@@ -59,7 +59,7 @@ describe('the account page', () => {
     const paths = [...script.matchAll(/\['([\w/]+)',/g)].map(([, path]) => path)
     expect(paths).to.deep.equal(['password/reset', 'users/confirm'])
     for (const path of paths) {
-      // Relative to the page: beside it, wherever that is.
+      // The paths are relative to the page.
       const body = { token: 'junk', ...(path === 'password/reset' && { password: 'a CANARY that will do' }) }
       const { status } = await post(new URL(path as string, `${url}/account`).href, body, { connection: 'close' })
       expect(status, path).to.equal(401)

@@ -1,4 +1,4 @@
-// Static files: what a browser, a proxy and a client that never reads see of them.
+// Static files, as a browser, a proxy and a client that never reads request them.
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
@@ -27,7 +27,7 @@ describe('a static file', () => {
   })
   after(closeServers)
 
-  /** As it is on the wire: fetch would decompress it. */
+  /** The bytes on the wire; fetch would decompress them. */
   async function get(path: string, headers: Record<string, string> = {}, method: 'GET' | 'HEAD' = 'GET') {
     const answer = await request(`${url}${path}`, { method, headers })
     return { ...answer, bytes: Buffer.from(await answer.body.arrayBuffer()) }
@@ -111,7 +111,7 @@ describe('a static file', () => {
     const [mine, theirs] = [await get('/docs/documents.js'), await request(`${other.url}/docs/documents.js`)]
     expect(await theirs.body.text()).to.include('https://api.example.com')
     expect(theirs.headers['etag']).to.not.equal(mine.headers['etag'])
-    // The page is the same in both; a 304 brings the policy of today.
+    // The page is the same in both deployments, but a 304 carries the current policy.
     const page = await get('/docs')
     const headers = { 'if-none-match': page.headers['etag'] as string }
     const again = await request(`${other.url}/docs`, { headers })
@@ -166,7 +166,7 @@ describe('readers of a static file that never read', () => {
     const { child, addresses } = await startProcess('auth', { env })
     const url = addresses['auth'] as string
     const wanted = `GET ${bundle} HTTP/1.1\r\nHost: a\r\n\r\n`
-    // Not Node's own fetch: its undici throws where a server closes while a large body waits to be read.
+    // Node's own fetch throws if the server closes while a large body waits to be read.
     const read = async (path: string) => {
       const { statusCode, body } = await request(`${url}${path}`, { reset: true })
       return { statusCode, length: (await body.arrayBuffer()).byteLength }
@@ -179,7 +179,7 @@ describe('readers of a static file that never read', () => {
       await once(socket, 'connect')
       socket.pause().write(wanted.repeat(16))
     }
-    // Turns are taken in order: once these have been read, each of the others has had all the turns that it takes.
+    // Readers take turns in order: once these files have been read, each of the other readers has had its turns.
     for (let i = 0; i < 5; i++) {
       expect((await read('/health')).statusCode).to.equal(200)
       expect((await read(bundle)).length).to.be.above(1_000_000)

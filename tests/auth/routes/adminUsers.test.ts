@@ -232,7 +232,8 @@ describe('the operator’s view of the users', () => {
       for (const key of [null, serviceKey, token, adminKey.slice(0, -1), `${adminKey}x`]) {
         expectProblem(await client.operate(method, path, key), 401, 'invalid_token')
       }
-      expectProblem(await ask(method, auth.url + path, adminKey), 404, 'not_found') // nor is it outside
+      // the public listener does not have it either
+      expectProblem(await ask(method, auth.url + path, adminKey), 404, 'not_found')
     }
     expect(await client.isLive(token)).to.equal(true)
   })

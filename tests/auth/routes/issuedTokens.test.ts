@@ -1,4 +1,4 @@
-// /tokens and /validateToken: what an operator issues, finds and ends, and what a validation admits.
+// /tokens and /validateToken: operators issue, find and end tokens; validations admit them.
 import { expect } from 'chai'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { type AuthApi, authApi, expectProblem } from '../../support/authApi.ts'
@@ -32,7 +32,7 @@ describe('tokens', () => {
   })
   after(closeServers)
 
-  /** A session without the cost of a hash. */
+  /** A session without hashing a password. */
   const openSession = async () => (await client.issue({ kind: 'sliding', ttlSeconds: ttlMs / 1000, userId })).token
 
   describe('POST /tokens', () => {

@@ -61,7 +61,7 @@ describe('a stored hash', () => {
   })
   const start = async (env = {}) => authApi(await startAuth({ env: { ...env, USER_STORE_URL: place.url } }))
 
-  /** A user with this hash, however he came by it. */
+  /** Creates a user with this stored hash. */
   async function plant(passwordHash: string): Promise<UserRecord> {
     const user: UserRecord = {
       id: `planted-${++plantedCount}`,

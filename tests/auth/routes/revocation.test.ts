@@ -29,7 +29,7 @@ describe('revocation', () => {
   })
   after(closeServers)
 
-  /** A session without the cost of a hash. */
+  /** A session without hashing a password. */
   const openSession = async () => (await client.issue({ kind: 'sliding', ttlSeconds: ttlMs / 1000, userId })).token
 
   describe('DELETE /admin/users/:id/sessions', () => {
@@ -55,7 +55,7 @@ describe('revocation', () => {
       const slow = authApi(await startAuth({ env: { PASSWORD_HASH_COST: '10' } }))
       const { userId } = await slow.admissionOf(await slow.session())
       const logins = Array.from({ length: 6 }, () => slow.post('/login', null, demo))
-      await logins[0] // one hashes at a time: by now the others have found the user and wait
+      await logins[0] // only one hashes at a time, so the others have looked up the user and are waiting
       expect((await slow.operate('DELETE', `/admin/users/${userId}/sessions`)).status).to.equal(204)
       const answers = await Promise.all(logins)
       const late = answers.filter(({ status }) => status === 401)

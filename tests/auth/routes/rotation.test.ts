@@ -1,4 +1,4 @@
-// Keys while they are rotated: which ones open what, and how an operator sees that the previous one is no longer in use.
+// Key rotation: what each key opens, and how an operator sees that the previous one is no longer used.
 import { expect } from 'chai'
 import { ask } from '../../support/client.ts'
 import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
@@ -13,7 +13,7 @@ const rotating = { ADMIN_KEY: newKey, ADMIN_KEY_PREVIOUS: adminKey, SERVICE_KEY_
 describe('a key that is rotated', () => {
   afterEach(closeServers)
 
-  /** Routes that only an operator may call, and routes that take the service key as well. */
+  /** Routes that need the admin key, and routes that also accept the service key. */
   async function statusesOf(internalUrl: string, key: string) {
     const admin = [
       ask('GET', `${internalUrl}/tokens`, key),
@@ -98,7 +98,7 @@ describe('a key that is rotated', () => {
       issued.push(String((await ask('POST', `${url}/generate_token`)).body['token']))
       expect(await Promise.all(issued.map(uuid => isValid(url, uuid)))).to.not.include(false)
     }
-    // Without the previous key: only those that were made with the new one.
+    // Without the previous key only tokens that were made with the new one are valid.
     url = await open(rotated)
     expect(await Promise.all(issued.map(uuid => isValid(url, uuid)))).to.deep.equal([false, false, true])
     await closeServers()

@@ -39,7 +39,7 @@ describe('the standards', () => {
       const issuedAt = Math.floor(clock.now() / 1000)
       clock.advance(10_000)
       for (let i = 0; i < 2; i++) {
-        // Section 2.1's example, with its hint.
+        // The example of RFC 7662, section 2.1, with its hint.
         const answer = await introspect(`token=${token}&token_type_hint=access_token`)
         expect(answer.status).to.equal(200)
         expect(answer.headers.get('cache-control')).to.equal('no-store')
@@ -282,7 +282,7 @@ describe('the standards', () => {
 
     it('says "-" of a guest, which is the name of no user, and writes a username that is not ASCII so that a header can carry it', async () => {
       const guest = await issue({ kind: 'sliding', ttlSeconds: 60 })
-      // Not empty: some proxies leave what a client has sent under these names if the answer has nothing there.
+      // Not empty: some proxies keep the client's own header if the answer has none or an empty one.
       const { headers } = await ask({ token: guest })
       expect([headers.get('x-auth-user-id'), headers.get('x-auth-user')]).to.deep.equal(['-', '-'])
       const dash = { username: '-', password: 'CANARY walrus gherkin plinth' }

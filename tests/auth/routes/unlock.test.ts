@@ -1,4 +1,4 @@
-// throttles.unlock: the operator ends the wait of one account.
+// throttles.unlock: an operator ends the wait of one account.
 import { expect } from 'chai'
 import { accountLimits, createThrottles } from '../../../services/auth/defence/throttles.ts'
 import { memoryCounters } from '../../../shared/counters.ts'
@@ -10,7 +10,7 @@ describe('throttles.unlock', () => {
     createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), observe: () => {} })
 
   let addresses = 0
-  /** From an address that was never used: `refused` without a look at the password. */
+  /** Tries from an unknown address; resolves to `refused` if the password was not looked at. */
   async function attempt(throttles: ReturnType<typeof newThrottles>, account: string, isRight: boolean) {
     try {
       const outcome = isRight ? 'right' : 'wrong_password'

@@ -51,7 +51,7 @@ for (const scheme of schemes) {
     it('are 400 where they would have another name, and logging in with it is 401 like any other', async () => {
       const unknown = await rawLogin(client.url, { username: newUsername(), password: phrases.first })
       expect(unknown).to.match(/^HTTP\/1\.1 401 /)
-      const tooLong = '\ufdfa'.repeat(100) // 1800 characters once normalised
+      const tooLong = '\ufdfa'.repeat(100) // 1800 characters after normalisation
       const names = ['\0', 'a\0b', 'a\nb', 'a\u2028b', '\ufdd0', ' a', tooLong]
       const others = ['a\tb', '\x7f', 'a\u0085b', 'a\u2029b', 'a ', '\u00a0a', '\u3000', '   ']
       for (const username of [...names, ...others]) {
@@ -161,7 +161,7 @@ for (const scheme of schemes) {
               }
             }
           }
-          // More would keep the database of a busy machine waiting for longer than a store's deadline.
+          // On a busy machine more of them would exceed a store's deadline.
           const rivals = Array.from({ length: scheme === 'memory' ? 20 : 8 }, keepLoggingIn)
           while (issued.length === 0) await new Promise(setImmediate)
           const change = await client.change(token, old.password, password)

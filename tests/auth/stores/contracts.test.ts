@@ -29,7 +29,7 @@ for (const scheme of await schemesHere(tokenSchemes)) {
       await place.remove()
     })
     tokenStoreContract(() => store)
-    if (scheme !== 'rediss') tokenStoreModel(() => store) // it is redis: once more
+    if (scheme !== 'rediss') tokenStoreModel(() => store) // rediss is redis again
   })
 }
 

@@ -1,4 +1,4 @@
-// stores/memoryIndex.ts: finds what was added and not removed since, however it grew and whatever collides.
+// stores/memory/slotIndex.ts: finds what was added and not removed, whatever its size and collisions.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { createSlotIndex } from '../../../services/auth/stores/memory/slotIndex.ts'
@@ -7,7 +7,7 @@ import type { TokenRecord } from '../../../services/auth/stores/ports.ts'
 
 const notFound = -1
 
-/** How the hashes of tokens could be spread, from 32 random bits. */
+/** Distributions of token hashes, made from 32 random bits. */
 const spreads: Record<string, { hashOf: (random: number) => number; slots: number }> = {
   'evenly, over several splits': { hashOf: random => random, slots: 50_000 },
   'over an eighth of the range, so that only some segments split': {
@@ -73,7 +73,7 @@ describe('the memory store', () => {
   it('tells ids apart that differ in one part only: the user, the second or the random end', async () => {
     const store = await openTokenStore()
     const parts = Array.from({ length: 30 }, (_, i) => String(i))
-    // So many that the index often meets one of them on its way to another.
+    // Enough ids that the index often probes one of them while it looks for another.
     const ids = parts.flatMap(tag =>
       parts.flatMap(time => parts.map(end => tag.padStart(4, '0') + time.padStart(5, '0') + end.padStart(5, '0'))),
     )
@@ -99,7 +99,10 @@ describe('the memory store', () => {
   })
 })
 
-/** Fills it, empties it by half, fills it again, empties it: at random within each, and looks for everything after each. */
+/**
+ * Fills the index, removes half, fills it again and empties it, in random order, and checks every entry after each
+ * phase.
+ */
 function expectLikeMap(seed: number, hashOf: (random: number) => number, slots: number): void {
   const random = createRandom(seed)
   const hashes = Uint32Array.from({ length: slots }, () => hashOf(random()))
@@ -128,7 +131,7 @@ function expectLikeMap(seed: number, hashOf: (random: number) => number, slots: 
       index.add(hash, slot)
       model.set(slot, hash)
     } else {
-      // Before it is asked to remove one that it has lost: it would look for ever.
+      // Checked first, because removing a lost entry would search for ever.
       expect(index.find(hash, other => other === slot)).to.equal(slot)
       index.remove(hash, slot)
       model.delete(slot)
@@ -136,7 +139,7 @@ function expectLikeMap(seed: number, hashOf: (random: number) => number, slots: 
   }
 }
 
-/** xorshift32: 32 bits at a time, the same for the same seed. */
+/** xorshift32: 32 bits per call, repeatable by seed. */
 function createRandom(seed: number): () => number {
   let state = seed >>> 0 || 1
   return () => {

@@ -1,4 +1,4 @@
-// TOKEN_FORMAT=jwt: JWTs that others can verify and that end as opaque tokens do. RFC 9068, RFC 8725, RFC 7517.
+// TOKEN_FORMAT=jwt: JWTs that other services can verify and that end like opaque tokens. RFC 9068, RFC 8725, RFC 7517.
 import { execFileSync } from 'node:child_process'
 import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { expect } from 'chai'
@@ -123,7 +123,7 @@ describe('tokens that are JWTs', () => {
   it('verify with the published keys, among which is nothing private', async () => {
     const auth = await start(edKey, hsKey)
     const answer = await fetch(`${auth.url}/.well-known/jwks.json`)
-    expect(answer.headers.get('cache-control')).to.equal('no-store') // a key that is taken back is not shown on
+    expect(answer.headers.get('cache-control')).to.equal('no-store') // no cache may show a key after it was removed
     const { keys } = (await answer.json()) as { keys: JWK[] }
     expect(keys).to.deep.equal([{ kty: 'OKP', crv: 'Ed25519', x: edKey.x, alg: 'EdDSA', kid: edKey.kid, use: 'sig' }])
     await jwtVerify(await logIn(auth.url), createLocalJWKSet({ keys }), { currentDate: new Date(clock.now()) })

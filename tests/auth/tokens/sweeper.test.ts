@@ -1,4 +1,4 @@
-// tokens/sweeper.ts: gives memory back, whatever the store does.
+// tokens/sweeper.ts: frees dead tokens, whatever the store does.
 import { EventEmitter, once } from 'node:events'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
@@ -49,7 +49,7 @@ describe('the sweeper', () => {
       async deleteExpired(): Promise<Slice> {
         turnsBefore.push(turns)
         setImmediate(() => turns++)
-        clockMs += 0.7 // three slices are more than 2 ms
+        clockMs += 0.7 // three slices take more than 2 ms
         return { removed: 1, done: ++slices === 9 }
       },
     }
@@ -74,7 +74,7 @@ describe('the sweeper', () => {
     const sweeper = sweeperOver(store)
     sweeper.start()
     const sweeps = [sweeper.sweep(), sweeper.sweep()]
-    setTimeout(gate.resolve, 20) // time for the timer to fire several times
+    setTimeout(gate.resolve, 20) // the timer could fire several times
     await Promise.all(sweeps)
     await sweeper.stop()
     expect(most).to.equal(1)

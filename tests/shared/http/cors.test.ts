@@ -1,4 +1,4 @@
-// Which pages may call: none by default, else those of exactly the origins that are listed.
+// CORS: by default no page of another origin can call; otherwise only those of the listed origins.
 import { expect } from 'chai'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 

@@ -1,5 +1,5 @@
-// What clients can make a process keep for them is bounded, for each and for all: real processes with a heap of 400 MB, and
-// clients that send as much as they like and read nothing.
+// The memory that clients can occupy is bounded, per client and in total. Real processes with a heap of 400 MB face
+// clients that send without end and read nothing.
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect } from 'chai'
@@ -20,7 +20,7 @@ async function open(url: string, localAddress = '127.0.0.1'): Promise<Socket> {
   return socket
 }
 
-/** Connections that send `bytes` and read nothing. */
+/** Opens connections that send `bytes` and read nothing. */
 async function openDeaf(url: string, count: number, bytes: string, localAddress?: string): Promise<Socket[]> {
   const opened: Socket[] = []
   for (let i = 0; i < count; i++) {
@@ -33,7 +33,7 @@ async function openDeaf(url: string, count: number, bytes: string, localAddress?
 
 const request = (target: string, headers = '') => `${target} HTTP/1.1\r\nHost: a\r\n${headers}\r\n`
 
-/** Answers while others do not read, and has not grown by more than `most`. */
+/** Checks that the process still answers and has not grown by more than `most`. */
 async function expectAlive({ child }: ServiceProcess, url: string, before: number, most: number): Promise<void> {
   for (let i = 0; i < 5; i++) {
     const answer = await fetch(`${url}/health`, { headers: { connection: 'close' } })
@@ -49,7 +49,7 @@ describe('memory for clients that do not read', function () {
   this.timeout(120_000)
 
   before(function () {
-    if (process.platform !== 'linux') this.skip() // /proc, and 127.0.0.2
+    if (process.platform !== 'linux') this.skip() // needs /proc and 127.0.0.2
   })
   afterEach(async () => {
     for (const socket of sockets) socket.destroy()
@@ -102,7 +102,7 @@ describe('memory for clients that do not read', function () {
     const business = await startProcess('business', { env: { AUTH_INTERNAL_URL: nobody, ...smallHeap } })
     const url = business.addresses['business'] as string
     const before = residentBytes(business.child)
-    // Each has its verdict, which is none, after a second. Until then 300 MB of headers arrive.
+    // Each request gets its 503 after a second. Until then 300 MB of headers arrive.
     const one = request('GET /data', `Authorization: Bearer a\r\nX-Padding: ${'x'.repeat(15_000)}\r\n`)
     await openDeaf(url, 300, one.repeat(64))
     await until(() => cutFor(business, 'unanswered_requests').length > 0)
@@ -112,7 +112,7 @@ describe('memory for clients that do not read', function () {
 
   it('is bounded for the answers that are not read on all connections', async () => {
     const { auth, business, authUrl, businessUrl } = await startPair()
-    // More than the system keeps for a connection.
+    // More than the operating system buffers per connection.
     const file = request('GET /docs/swagger-ui-bundle.js').repeat(8)
     for (const [service, url] of [
       [auth, authUrl],
@@ -130,7 +130,7 @@ describe('memory for clients that do not read', function () {
     const before = residentBytes(auth.child)
     const bearer = `Authorization: Bearer ${adminKey}\r\n`
     const deaf = await openDeaf(internalUrl, 40, request('GET /events', bearer))
-    // What an event costs is kept for 16 readers at most.
+    // Events are kept for at most 16 readers.
     const headers = { authorization: `Bearer ${adminKey}`, connection: 'close' }
     const one = await fetch(`${internalUrl}/events`, { headers })
     expect(one.status).to.equal(503)

@@ -1,4 +1,4 @@
-// /ready of both services while a store gives no answer, and what asking for it costs.
+// /ready of both services while a store does not answer, and the cost of calling it.
 import { expect } from 'chai'
 import { type Line, startLine } from '../../support/line.ts'
 import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
@@ -6,7 +6,7 @@ import { ask, closeServers, createClock, logIn, startAuth, startBusiness } from 
 import { freshPlace, type Place, postgresUrl, schemesHere } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 
-/** Status and reason, where there is one. */
+/** Status, and the reason if there is one. */
 async function readyOf(url: string): Promise<[number, unknown]> {
   const { status, body } = await ask('GET', `${url}/ready`)
   return [status, body['detail']]

@@ -1,4 +1,4 @@
-// Server-Timing on what Business answers: how long Auth took, and who shared the call.
+// Server-Timing on Business's answers: how long Auth took, and how many requests shared the call.
 import { expect } from 'chai'
 import { ask, closeServers, logIn, startAuth, startBusiness } from '../../support/servers.ts'
 
@@ -14,7 +14,7 @@ describe('Server-Timing', () => {
   })
   after(closeServers)
 
-  /** https://www.w3.org/TR/server-timing/#the-server-timing-header-field, as docs/http-api.md says that we fill it in. */
+  /** https://www.w3.org/TR/server-timing/#the-server-timing-header-field, filled in as docs/http-api.md says. */
   function read(header: string | null) {
     const [, dur, call, shared] = /^auth;dur=(\d+\.\d\d);desc="call (\w+) shared by (\d+)"$/.exec(header ?? '') ?? []
     return { dur: Number(dur), call, shared: Number(shared) }
