@@ -125,7 +125,7 @@ const rules: Rule[] = [
       page.test(target) ||
       ['preact', 'preact/hooks', 'htm'].includes(target) ||
       // Types are erased when a page is served.
-      (isType && ['packages/client/contract.ts'].includes(target)),
+      (isType && /^(packages\/client\/contract|services\/auth\/observability\/streamEvents)\.ts$/.test(target)),
   },
   {
     sentence: 'nobody but a browser imports the page',

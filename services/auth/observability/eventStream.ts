@@ -3,6 +3,7 @@
 // expiry.
 import { Readable } from 'node:stream'
 import type { AuthEvent } from './events.ts'
+import type { MergedEventName, StreamEventData } from './streamEvents.ts'
 
 export interface EventStreamOptions {
   /** Epoch milliseconds. */
@@ -21,8 +22,8 @@ export interface EventStream {
 }
 
 interface Told {
-  name: string
-  data: Record<string, unknown> & { count?: number }
+  name: MergedEventName
+  data: StreamEventData[MergedEventName] & { at: number; count: number }
 }
 
 interface Reader {
@@ -94,7 +95,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   }
 
   /** Merges the events of one name and subject within a frame: keeps the last one and their count. */
-  function add(subject: string, name: string, data: Record<string, unknown>): void {
+  function add<Name extends MergedEventName>(subject: string, name: Name, data: StreamEventData[Name]): void {
     const key = `${name} ${subject}`
     const count = (frame.get(key)?.data.count ?? 0) + 1
     if (count === 1 && frame.size >= maxPerFrame) {
@@ -126,7 +127,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
     const missing = left
     frame = new Map()
     left = 0
-    const happened = told.reduce((sum, { data }) => sum + (data.count as number), missing)
+    const happened = told.reduce((sum, { data }) => sum + data.count, missing)
     quietFrames = told.length === 0 ? quietFrames + 1 : 0
     let text = told.map(({ name, data }) => written(name, data)).join('')
     if (missing > 0) text += written('dropped', { count: missing })
@@ -175,6 +176,6 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   }
 }
 
-function written(name: string, data: Record<string, unknown>): string {
+function written(name: keyof StreamEventData, data: object): string {
   return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`
 }

@@ -16,7 +16,7 @@ const packageUrls = Object.fromEntries(Object.entries(packages).map(([name, file
 
 const files: Record<string, Handler> = Object.fromEntries([
   ...Object.entries(packages).map(([name, file]) => [file, serveModule(fileURLToPath(import.meta.resolve(name)))]),
-  ...namesOf(/(?<!\.d)\.ts$|\.js$/).map(name => [name, serveModule(join(own, name))]),
+  ...namesOf(/\.ts$/).map(name => [name, serveModule(join(own, name))]),
   ...namesOf(/\.(css|svg)$/).map(name => [name, staticFile(join(own, name))]),
 ])
 

@@ -1,0 +1,39 @@
+// The events of GET /events on the wire. Contains types only: the pages of the console import them too.
+import type { TokenKind } from '../../../packages/client/contract.ts'
+
+/** Event name -> its data. Instants are epoch milliseconds; `userId` is null for a guest. */
+export interface StreamEventData {
+  /** The first event of every stream. */
+  hello: { at: number; frameMs: number }
+  issued: { tokenId: string; userId: string | null; kind: TokenKind; purpose: string | null; expiresAt: number }
+  slid: { tokenId: string; userId: string | null; kind: TokenKind; expiresAt: number }
+  /** A single-use token was admitted. */
+  consumed: { tokenId: string; userId: string | null; kind: TokenKind }
+  renewed: { tokenId: string; userId: string | null; expiresAt: number }
+  expired: { tokenId: string; userId: string | null; expiresAt: number }
+  revoked: { tokenId: string; userId: string | null }
+  /** All tokens of the user ended, except the one with the id `keep`. */
+  sessions_revoked: { userId: string; keep: string | null }
+  /** `tokenId` is null if the secret was malformed. */
+  refused: { tokenId: string | null; reason: string }
+  login_succeeded: { userId: string | null }
+  login_failed: { userId: string | null; reason: string }
+  swept: { removed: number; durationMs: number }
+  /** So many events were not sent, because there were too many or the client was too slow. */
+  dropped: { count: number }
+}
+
+/** `count` events with the same name and subject are merged into the last one, which happened at `at`. */
+interface Merged {
+  at: number
+  count: number
+}
+
+export type MergedEventName = Exclude<keyof StreamEventData, 'hello' | 'dropped'>
+
+export type StreamEvent = {
+  [Name in keyof StreamEventData]: {
+    name: Name
+    data: Name extends MergedEventName ? StreamEventData[Name] & Merged : StreamEventData[Name]
+  }
+}[keyof StreamEventData]

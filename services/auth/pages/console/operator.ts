@@ -1,0 +1,109 @@
+// The page of /console on the internal listener. It asks for the admin key, and keeps it in memory only.
+import { h } from 'preact'
+import { useState } from 'preact/hooks'
+import { type Outcome, useExchanges } from './exchanges.ts'
+import { exchangeList } from './exchangeView.ts'
+import { useFigures } from './figures.ts'
+import { useLiveTokens } from './liveTokens.ts'
+import { charts, eventLog, keyPanel, streamLine } from './operatorView.ts'
+import { type Actions, type IssuedToken, IssuePanel, tokenList } from './tokenView.ts'
+import { announce, counted, html, openPage, useTick } from './ui.ts'
+import { useUserFilter } from './userFilter.ts'
+
+function OperatorPage() {
+  const [key, setKey] = useState<string | null>(null)
+  const [problem, setProblem] = useState<string | null>(null)
+  const leave = (why: string | null) => {
+    setKey(null)
+    setProblem(why)
+  }
+  return html`
+    <a class="skip" href="#main">Skip to the tokens</a>
+    <header class="top">
+      <img src="console/icon.svg" alt="" width="32" height="32" />
+      <div>
+        <h1>Latchkey, the operator’s view</h1>
+        <p>What Auth knows of its tokens, as it happens. Ids only: no secret is ever shown twice.</p>
+      </div>
+      <nav aria-label="Documents"><a href="docs">API</a></nav>
+    </header>
+    <main id="main" tabindex="-1">
+      ${key === null ? keyPanel(problem, setKey) : h(LiveView, { adminKey: key, leave })}
+    </main>
+  `
+}
+
+/** Everything that needs the key. Its state, including the key in its closures, is gone when it is no longer drawn. */
+function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string | null) => void }) {
+  const exchanges = useExchanges(() => 'No answer from Auth.')
+  const live = useLiveTokens({
+    adminKey,
+    send: exchanges.sendUnlisted,
+    onRefused: () => leave('This is not the admin key.'),
+  })
+  const samples = useFigures()
+  const filter = useUserFilter(live)
+  const { tokens, stream } = live
+  useTick(() => tokens.tick(filter))
+  const actions = actionsWith((method, url, title, body) =>
+    exchanges.send({ title, method, url, key: adminKey, ...(body !== undefined && { body }) }),
+  )
+  return html`
+    ${streamLine(stream, tokens.dropped, () => leave(null))}
+    ${charts(samples)}
+    <div class="columns operator">
+      <div class="aside">${h(IssuePanel, { actions })}</div>
+      <div class="wide">
+        ${tokenList(tokens, filter, actions)}
+        ${eventLog(tokens)}
+        ${exchangeList(exchanges.list)}
+      </div>
+    </div>
+  `
+}
+
+type Send = (method: string, url: string, title: string, body?: unknown) => Promise<Outcome>
+
+function actionsWith(send: Send): Actions {
+  /** Undefined if there is no user with this name. */
+  async function findUser(username: string): Promise<string | undefined> {
+    const url = `admin/users?username=${encodeURIComponent(username)}`
+    const { body, status } = await send('GET', url, `Find ${username}`)
+    return status === 200 ? (body as { users: { id: string }[] }).users[0]?.id : undefined
+  }
+
+  return {
+    async sweep() {
+      const { status, body } = await send('DELETE', 'tokens/expired', 'Sweep now')
+      if (status === 200) announce(`${counted((body as { removed: number }).removed, 'token')} removed.`)
+    },
+
+    async endToken(id) {
+      const { status } = await send('DELETE', `tokens/${id}`, 'End a token')
+      announce(status === 204 ? 'The token has ended.' : 'The token could not be ended.')
+    },
+
+    async endUser(id, name) {
+      const { status } = await send('DELETE', `admin/users/${encodeURIComponent(id)}/sessions`, `End all of ${name}`)
+      announce(status === 204 ? `Every token of ${name} has ended.` : `The tokens of ${name} could not be ended.`)
+    },
+
+    async issue({ kind, ttlSeconds, username }) {
+      const userId = username === '' ? null : await findUser(username)
+      if (userId === undefined) return 'There is no such user.'
+      const terms = { kind, ttlSeconds, ...(userId !== null && { userId }) }
+      const { status, body, problem } = await send('POST', 'tokens', `Issue a ${kind} token`, terms)
+      if (status !== 201) return problem?.detail ?? 'The token could not be issued.'
+      announce('Issued.')
+      return body as IssuedToken
+    },
+
+    async validate(token) {
+      const { body, problem } = await send('POST', 'validateToken', 'Validate a token', { token })
+      const isAdmitted = (body as { authenticated?: boolean } | null)?.authenticated
+      announce(problem?.detail ?? (isAdmitted ? 'It is admitted.' : 'It is refused.'))
+    },
+  }
+}
+
+openPage(h(OperatorPage, null))

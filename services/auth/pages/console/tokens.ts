@@ -1,0 +1,225 @@
+// The tokens that an operator sees: a page of those in the store, kept up to date by events. Hides what each event means for
+// a token. It is mutable, because up to 5,000 events a second arrive; the caller redraws.
+import type { TokenKind } from '../../../../packages/client/contract.ts'
+import type { StreamEvent } from '../../observability/streamEvents.ts'
+import { isPast, now } from './clock.ts'
+
+export interface WatchedToken {
+  id: string
+  kind: TokenKind
+  purpose: string | null
+  userId: string | null
+  /** When it was last in an event, by `performance.now()`; 0 if never. */
+  changedAt: number
+  /** The time of the first event instead, if the creation is unknown. */
+  createdAt: number
+  expiresAt: number
+  /** From the last extension, or from the issue, to the end; null if unknown. */
+  wholeMs: number | null
+  uses: number
+  state: 'live' | 'expired' | 'swept' | 'revoked' | 'consumed'
+  diedAt: number
+  refusals: number
+  /** Why it was last refused. */
+  reason: string | null
+}
+
+/** A token in the answer of GET /tokens. */
+export interface ListedToken {
+  id: string
+  kind: TokenKind
+  purpose: string | null
+  userId: string | null
+  username: string | null
+  createdAt: number
+  lastUsedAt: number
+  expiresAt: number
+  refreshCount: number
+}
+
+export interface TokenFilter {
+  text: string
+  /** The id of the user whose name or id is `text`, if Auth knows one. */
+  userId: string | null
+}
+
+export type LoggedEvent = StreamEvent & { id: number }
+
+export interface Tokens {
+  /** The newest events, the newest first. */
+  log: LoggedEvent[]
+  /** How many events Auth did not send. */
+  dropped: number
+  /** Whether all tokens in the store are here. */
+  isComplete: boolean
+  /** Adds tokens that Auth listed; `askedAt` is by `performance.now()`, and later events are newer than the list. */
+  addListed(listed: ListedToken[], askedAt: number): void
+  /** Removes live tokens that a complete list, optionally of one user, does not contain. */
+  removeUnlisted(listed: ListedToken[], askedAt: number, userId?: string): void
+  apply(event: StreamEvent): void
+  /** Marks tokens whose time is over as expired. Forgets dead ones after a minute, and the oldest if there are too many. */
+  tick(filter: TokenFilter): void
+  /** The newest first. */
+  matching(filter: TokenFilter): WatchedToken[]
+  /** The username if it is known, otherwise the id. */
+  nameOf(userId: string | null): string | null
+}
+
+const maxTokens = 300
+const keepDeadMs = 60_000
+const maxLogged = 100
+
+/** `onUnknownUser` is called for the first event of a user whose name is not known. */
+export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
+  /** The order is that in which they became known. */
+  const all = new Map<string, WatchedToken>()
+  const usernames = new Map<string, string>()
+  const log: LoggedEvent[] = []
+  let eventCount = 0
+
+  function addListed(listed: ListedToken[], askedAt: number): void {
+    for (const { id, kind, purpose, userId, username, createdAt, lastUsedAt, expiresAt, refreshCount } of listed) {
+      if (userId !== null && username !== null) usernames.set(userId, username)
+      const token = all.get(id) ?? newToken(id, 0)
+      all.set(id, token)
+      Object.assign(token, { kind, purpose, userId, createdAt })
+      if (token.changedAt >= askedAt) continue
+      token.expiresAt = expiresAt
+      token.wholeMs = expiresAt - (kind === 'sliding' ? lastUsedAt : createdAt)
+      token.uses = refreshCount
+    }
+  }
+
+  function removeUnlisted(listed: ListedToken[], askedAt: number, userId?: string): void {
+    const ids = new Set(listed.map(({ id }) => id))
+    for (const token of all.values()) {
+      const belongs = userId === undefined || token.userId === userId
+      if (belongs && token.state === 'live' && token.changedAt < askedAt && !ids.has(token.id)) all.delete(token.id)
+    }
+  }
+
+  function apply(event: StreamEvent): void {
+    if (event.name === 'hello') return
+    log.unshift({ ...event, id: ++eventCount })
+    log.length = Math.min(log.length, maxLogged)
+    if (event.name === 'dropped') tokens.dropped += event.data.count
+    if (event.name === 'swept') {
+      // A sweep removes every token that died before it.
+      for (const token of all.values()) {
+        if (token.state === 'expired' && token.diedAt < event.data.at) token.state = 'swept'
+      }
+    }
+    if (event.name === 'sessions_revoked') {
+      const { userId, keep, at } = event.data
+      for (const token of all.values()) if (token.userId === userId && token.id !== keep) die(token, 'revoked', at)
+    }
+    applyToToken(event)
+  }
+
+  function applyToToken(event: StreamEvent): void {
+    const id = 'tokenId' in event.data ? event.data.tokenId : null
+    // A refused token that is not known is most likely from a scanner, and appears in the log only.
+    if (id === null || (event.name === 'refused' && !all.has(id))) return
+    const token = all.get(id) ?? newToken(id, performance.now())
+    token.changedAt = performance.now()
+    if (!all.has(id)) {
+      all.set(id, token)
+      token.userId = ('userId' in event.data && event.data.userId) || null
+      if (token.userId !== null && !usernames.has(token.userId)) onUnknownUser(token.userId)
+    }
+    switch (event.name) {
+      case 'issued': {
+        const { kind, purpose, expiresAt, at } = event.data
+        Object.assign(token, { kind, purpose, expiresAt, wholeMs: expiresAt - at })
+        break
+      }
+      case 'slid': {
+        const { kind, expiresAt, at, count } = event.data
+        Object.assign(token, { kind, expiresAt, state: 'live' })
+        if (kind === 'sliding' || token.wholeMs === null) token.wholeMs = expiresAt - at
+        token.uses += count
+        break
+      }
+      case 'renewed': {
+        const { expiresAt, at } = event.data
+        Object.assign(token, { expiresAt, wholeMs: expiresAt - at, state: 'live' })
+        break
+      }
+      case 'refused':
+        token.refusals += event.data.count
+        token.reason = event.data.reason
+        break
+      case 'consumed':
+        token.uses += event.data.count
+        die(token, 'consumed', event.data.at)
+        break
+      case 'revoked':
+      case 'expired':
+        die(token, event.name, event.data.at)
+    }
+  }
+
+  function die(token: WatchedToken, state: 'revoked' | 'consumed' | 'expired', at: number): void {
+    if (token.state !== 'live') return
+    token.state = state
+    token.diedAt = at
+  }
+
+  function tick(filter: TokenFilter): void {
+    const at = now()
+    for (const token of all.values()) {
+      if (isPast(token.expiresAt)) die(token, 'expired', token.expiresAt)
+      if (token.state !== 'live' && at - token.diedAt > keepDeadMs) all.delete(token.id)
+    }
+    if (all.size <= maxTokens) return
+    const shown = [...all.values()].filter(token => isMatch(token, filter))
+    const hidden = [...all.values()].filter(token => !isMatch(token, filter))
+    for (const { id, state } of [...hidden, ...shown].slice(0, -maxTokens)) {
+      all.delete(id)
+      if (state === 'live') tokens.isComplete = false
+    }
+  }
+
+  function isMatch({ id, userId }: WatchedToken, filter: TokenFilter): boolean {
+    const text = filter.text.trim().toLowerCase()
+    if (text === '' || (userId !== null && userId === filter.userId)) return true
+    return [id, userId, nameOf(userId)].some(word => word?.toLowerCase().includes(text))
+  }
+
+  function nameOf(userId: string | null): string | null {
+    return userId === null ? null : (usernames.get(userId) ?? userId)
+  }
+
+  const tokens: Tokens = {
+    log,
+    dropped: 0,
+    isComplete: true,
+    addListed,
+    removeUnlisted,
+    apply,
+    tick,
+    nameOf,
+    matching(filter) {
+      return [...all.values()].filter(token => isMatch(token, filter)).sort((a, b) => b.createdAt - a.createdAt)
+    },
+  }
+  return tokens
+}
+
+function newToken(id: string, changedAt: number): WatchedToken {
+  return {
+    id,
+    kind: 'sliding',
+    purpose: null,
+    userId: null,
+    changedAt,
+    createdAt: now(),
+    expiresAt: 0,
+    wholeMs: null,
+    uses: 0,
+    state: 'live',
+    diedAt: 0,
+    refusals: 0,
+    reason: null,
+  }
+}
