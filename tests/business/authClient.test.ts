@@ -1,4 +1,5 @@
-// The batching client in front of an Auth that misbehaves: who shares a call, how many calls there are, and deadlines.
+// The batching client with an Auth that misbehaves: which requests share a call, how many calls there are, and
+// deadlines.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { text as readText } from 'node:stream/consumers'
@@ -24,7 +25,7 @@ import { slackMs } from '../support/slack.ts'
 
 let auth: FakeAuth
 
-let elsewhere: FakeAuth // where Business must never be led
+let elsewhere: FakeAuth // a host that Business must never call
 
 let business: Awaited<ReturnType<typeof startBusiness>>
 
@@ -39,11 +40,14 @@ type Answer = Awaited<ReturnType<typeof get>>
 
 const getData = (token = 'good') => get('/data', { authorization: `Bearer ${token}` })
 
-/** A GET /data for each token, each on a connection of its own, all sent in one turn; the answers in order of tokens. */
+/**
+ * Sends one GET /data per token, each on its own connection, all in one turn. Returns the answers in the order of the
+ * tokens.
+ */
 async function getTogether(tokens: string[]): Promise<string> {
   const { hostname, port } = new URL(business.url)
   const sockets = tokens.map(() => connect({ host: hostname, port: Number(port) }))
-  // One answer on each connection first, since Node accepts one connection for each turn of the event loop.
+  // Wait for one answer on each connection first, because Node accepts only one connection per turn of the event loop.
   for (const socket of sockets) socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n')
   await Promise.all(sockets.map(socket => once(socket, 'data')))
   for (const [i, token] of tokens.entries()) {
@@ -52,7 +56,7 @@ async function getTogether(tokens: string[]): Promise<string> {
   return (await Promise.all(sockets.map(socket => readText(socket)))).join('')
 }
 
-/** One GET /data with these header lines, byte for byte; `http://host` before the path where `origin` says so. */
+/** Sends one GET /data with exactly these header lines, and with `origin` before the path. */
 function getRaw(lines: string[], origin = '') {
   const head = [`GET ${origin}/data HTTP/1.1`, ...lines, 'Connection: close']
   return sendRaw(business.url, `${head.join('\r\n')}\r\n\r\n`)
@@ -133,7 +137,7 @@ describe('the client of Auth', () => {
       roundTripsMs.push(performance.now() - startedAt)
     }
     expect(auth.calls.map(call => call.tokens)).to.deep.equal(namesOf(20).map(token => [token]))
-    expect(Math.min(...roundTripsMs)).to.be.below(5) // one that waited for company would never be this fast
+    expect(Math.min(...roundTripsMs)).to.be.below(5) // a request that waited for others would never be this fast
   })
 
   it('has at most maxCalls calls in flight, and those who wait meanwhile share the next', async () => {
@@ -226,7 +230,7 @@ describe('the client of Auth', () => {
     const late = validate('good')
     auth.calls[0]?.reply()
     expect(await early).to.deep.equal(judge('good'))
-    await auth.called(2) // meanwhile the token is revoked
+    await auth.called(2) // the token was revoked in between
     auth.calls[1]?.reply({ body: { verdicts: [{ authenticated: false }] } })
     expect(await late).to.deep.equal({ authenticated: false })
     expect(auth.tokens()).to.deep.equal(['good', 'good'])
@@ -258,7 +262,7 @@ describe('the client of Auth', () => {
   } satisfies Record<string, Behaviour>)) {
     it(`never retries: where Auth ${how}, all who share the call get no verdict and none is asked about again`, async () => {
       const { validate } = open()
-      await validate('good-before') // so that the call that is lost goes out on a connection that was used before
+      await validate('good-before') // so that the lost call uses a connection that already exists
       auth.behave(lose)
       const tokens = namesOf(5)
       await expectLost(tokens.map(token => validate(token)))
@@ -408,7 +412,7 @@ describe('the client of Auth', () => {
   it('logs an outage once when it begins and once when it ends', async () => {
     await getData()
     const from = business.lines.length
-    auth.behave(reply({ status: 401 })) // the key is wrong: for the operator to know, not for the user
+    auth.behave(reply({ status: 401 })) // the key is wrong, which concerns the operator, not the user
     for (let i = 0; i < 5; i++) await getData()
     await Promise.all(Array.from({ length: 20 }, () => getData()))
     auth.behave(behaveWell)

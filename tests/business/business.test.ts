@@ -1,4 +1,4 @@
-// GET /data in front of an Auth that misbehaves: it fails closed, in time, and recovers.
+// GET /data with an Auth that misbehaves: it fails closed, in time, and recovers.
 import { once } from 'node:events'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
@@ -23,7 +23,7 @@ import { slackMs } from '../support/slack.ts'
 
 const deadlineMs = 1000 // from a request's arrival to its verdict or its 503
 
-const marginMs = 200 + slackMs // how much later than that a 503 may be
+const marginMs = 200 + slackMs // tolerance for a late 503
 
 const challenge = 'Bearer realm="latchkey"'
 
@@ -31,7 +31,7 @@ const refusal = `${challenge}, error="invalid_token"`
 
 let auth: FakeAuth
 
-let elsewhere: FakeAuth // where Business must never be led
+let elsewhere: FakeAuth // a host that Business must never call
 
 let business: Awaited<ReturnType<typeof startBusiness>>
 
@@ -46,7 +46,7 @@ type Answer = Awaited<ReturnType<typeof get>>
 
 const getData = (token = 'good') => get('/data', { authorization: `Bearer ${token}` })
 
-/** One GET /data with these header lines, byte for byte; `http://host` before the path where `origin` says so. */
+/** Sends one GET /data with exactly these header lines, and with `origin` before the path. */
 function getRaw(lines: string[], origin = '') {
   const head = [`GET ${origin}/data HTTP/1.1`, ...lines, 'Connection: close']
   return sendRaw(business.url, `${head.join('\r\n')}\r\n\r\n`)
@@ -71,7 +71,7 @@ function expectInTime({ tookMs }: Answer): void {
   expect(tookMs).to.be.below(deadlineMs + marginMs)
 }
 
-/** Asks for /data until it is 200 and tells how long that took. */
+/** Requests /data until it is 200. Resolves to the time that this took. */
 async function servedAgainAfterMs(): Promise<number> {
   const startedAt = performance.now()
   for (;;) {
@@ -124,7 +124,7 @@ const tooMany = 100 * 1024 * 1024 // bytes
 
 const lines64KiB = Buffer.alloc(65536, `${'x'.repeat(63)}\n`)
 
-/** What Auth does to a call about one good token -> 503. Nearly all of them are one step away from a 200. */
+/** Answers of Auth to a call about one valid token that must lead to 503. Nearly all are one step away from a 200. */
 const nonsense: Record<string, Behaviour> = {
   'garbage bytes': write(Buffer.from('0016030100fffe0a0d00', 'hex')),
   'another protocol': write('SSH-2.0-OpenSSH_9.9\r\n'),
@@ -444,7 +444,7 @@ describe('Business', () => {
   })
 
   describe('where Auth is down', () => {
-    before(() => getData()) // there are open connections to lose
+    before(() => getData()) // opens connections, which Auth's end will break
     beforeEach(() => auth.stop())
     afterEach(async () => {
       await auth.stop()
@@ -483,7 +483,7 @@ describe('Business', () => {
 
     it('answers each of 300 requests at once with 503 in time, leaves no call open and asks about none twice', async () => {
       const requests = Array.from({ length: 300 }, (_, i) => `good-${i}`)
-      await Promise.all(requests.map(getData)) // opens the connections: they are not what is measured
+      await Promise.all(requests.map(getData)) // opens the connections, which are not measured
       auth.reset()
 
       auth.behave(hold)

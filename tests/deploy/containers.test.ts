@@ -64,14 +64,14 @@ const dockerfile = readFileSync('Dockerfile', 'utf8')
 const manual = readFileSync('docs/deploy.md', 'utf8')
 const settings = new Map(Object.entries({ ...authSettings, ...businessSettings }))
 
-/** The service of this name; the test fails where there is none. */
+/** The service of this name; the test fails if there is none. */
 function service(name: string): ComposeService {
   const found = compose.services[name]
   if (found === undefined) throw new Error(`there is no service ${name}`)
   return found
 }
 
-/** The instructions of a stage and of those it is built from. */
+/** The instructions of a stage and of the stages it is built from. */
 function stage(name: string): string {
   const stages = dockerfile.split(/^(?=FROM )/m)
   const own = stages.find(text => new RegExp(`^FROM \\S+ AS ${name}$`, 'm').test(text)) ?? ''
@@ -83,11 +83,11 @@ const networksOf = ({ networks = [] }: ComposeService) => (Array.isArray(network
 
 const command = (name: string) => JSON.parse(/^CMD (\[.*\])$/m.exec(stage(name))?.[1] ?? '[]') as string[]
 
-/** What the health check of the image runs. */
+/** The command of the image's health check. */
 const healthcheckOf = (name: string) =>
   JSON.parse(/^HEALTHCHECK [^[]*(\[.*\])/m.exec(stage(name))?.[1] ?? '[]') as string[]
 
-/** As Compose fills it in where only `env` is set. */
+/** Substitutes variables as Compose does when only `env` is set. */
 function filledIn(text: string, env: Record<string, string> = {}): string {
   return text
     .replace(/\$\{(\w+):-([^}]*)\}/g, (_, name, fallback) => env[name] || fallback)
@@ -125,7 +125,7 @@ describe('docker-compose.yml', () => {
     for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
     expect(service('keys').network_mode).to.equal('none')
     for (const name of ['redis', 'postgres']) expect(service(name).networks).to.deep.equal(['stores'])
-    // A name that Auth has on that network alone is the one address on which its internal listener answers.
+    // Auth's internal listener answers only at a name that Auth has on this network.
     expect(service('auth').networks).to.deep.equal({
       edge: {},
       internal: { aliases: ['auth-internal'] },
@@ -155,7 +155,7 @@ describe('docker-compose.yml', () => {
         const setting = settings.get(variable) ?? settings.get(variable.replace(/_FILE$/, ''))
         expect(setting, `${variable} of ${name}`).to.not.equal(undefined)
         const isSecret = metaOf(setting as NonNullable<typeof setting>).secret === true
-        // The URL of a store or of a mail server is a secret where a password is in it.
+        // The URL of a store or mail server is a secret only if it contains a password.
         if (isSecret && settings.has(variable)) expect(filledIn(value, { MAILPIT: '1' })).to.match(/^\w+:\/\/\w+:\d+$/)
         if (isSecret) expect(value, variable).to.not.match(/\$\{\w*(KEY|PASSWORD|SECRET|TOKEN|URL)/)
       }
@@ -285,7 +285,7 @@ describe('the containers, without an engine', () => {
     rmSync(folder, { recursive: true })
   })
 
-  /** As the container would: its command and its environment, and nothing of ours. Its volumes are folders here. */
+  /** The environment of the container, without any of ours. Its volumes are folders here. */
   function env(name: string, others: Record<string, string>): Record<string, string> {
     const given = Object.entries(service(name).environment ?? {})
       .map(([name, value]) => [name, filledIn(value)])
@@ -340,9 +340,10 @@ describe('the containers, without an engine', () => {
     }
     const redisPort = String(await freePort())
     start([...(service('redis').command as string[]), '--port', redisPort], {}, join(folder, 'redis'))
-    const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` } // of /data, which is not ours to make here
+    // instead of /data, which the test cannot create
+    const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` }
     const { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT } = await freePorts()
-    // A name here, too: of the address that it has, and of no other.
+    // A name here too, so that Auth listens only on its address.
     const hosts = { AUTH_PORT, AUTH_INTERNAL_PORT, INTERNAL_HOST: 'localhost' }
     const authEnv = env('auth', { ...hosts, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
     const ping = () => spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim()
@@ -373,7 +374,7 @@ describe('the containers, without an engine', () => {
     const elsewhere = await fetch(`http://127.0.0.2:${AUTH_INTERNAL_PORT}/health`).catch(() => null)
     expect(elsewhere).to.equal(null)
 
-    // As docs/deploy.md takes it, while Auth runs.
+    // The backup of docs/deploy.md, while Auth runs.
     const [, backup = ''] = /^docker compose exec -T auth (sh -c '.*') > users\.db$/m.exec(manual) ?? []
     const inContainer = (script: string, input?: Buffer) => {
       const here = script.replace(
@@ -391,7 +392,7 @@ describe('the containers, without an engine', () => {
     ])
     restored.close()
 
-    // Restored as it says there, after a crash that leaves what was written since beside the database.
+    // Restored as docs/deploy.md says, after a crash that left a WAL file beside the database.
     const newPassword = 'CANARY gherkin plinth no. 3'
     const change = { currentPassword: login.password, password: newPassword }
     const changed = await ask('PATCH', `http://127.0.0.1:${AUTH_PORT}/users/me`, body.token, change)
@@ -420,10 +421,10 @@ describe('the containers, without an engine', () => {
     expect(await end()).to.deep.equal([0, 0, 0])
   })
 
-  /** As the engine does: in the container, with its environment. */
+  /** Runs the check as the engine does, in the container's environment. */
   function runHealthcheck(name: string, env: Record<string, string>) {
     const [, ...args] = healthcheckOf(name)
-    // Without NODE_V8_COVERAGE: this user may not write where the coverage of the tests is kept.
+    // Without NODE_V8_COVERAGE, because this user cannot write to the folder of the coverage.
     const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', NODE_V8_COVERAGE: '', ...env }
     return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
   }
@@ -438,7 +439,7 @@ describe('the containers, without an engine', () => {
     for (const tls of [{}, { TLS_CERT_FILE: certificate, TLS_KEY_FILE: key }] as Record<string, string>[]) {
       const { AUTH_PORT, BUSINESS_PORT, ...internal } = await freePorts()
       const ports = { AUTH_PORT, BUSINESS_PORT }
-      // No Auth is there for this Business: it is not ready, and well.
+      // This Business has no Auth, so it is healthy but not ready.
       const common = {
         ...keys,
         ...ports,
@@ -459,7 +460,7 @@ describe('the containers, without an engine', () => {
   })
 
   it('are not healthy while they hang', async () => {
-    // The kernel takes its connections, and no answer comes.
+    // The kernel accepts connections, but nothing answers.
     const server = createServer(() => {}).listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as AddressInfo
@@ -479,7 +480,7 @@ describe('the containers, without an engine', () => {
     await answersAt(`${url}/health`)
     const [, node, ...test] = service('console').healthcheck?.test ?? []
     expect([node, ...test]).to.deep.equal(['node', 'commands/healthcheck.ts', 'authInternal'])
-    // Not spawnSync: Auth is in this process.
+    // Not spawnSync, because Auth runs in this process.
     const check = () => once(spawn(process.execPath, test, { cwd: image, env: { AUTH_INTERNAL_PORT: own } }), 'exit')
     expect(await check()).to.deep.equal([0, null])
     const page = await fetch(`${url}/console`, { headers: { connection: 'close' } })
@@ -498,7 +499,7 @@ describe('the TLS front of docs/deploy.md', () => {
   let proxy: ChildProcess | undefined
 
   after(async () => {
-    // Not SIGKILL: its workers would outlive it.
+    // Not SIGKILL, because nginx's workers would survive it.
     if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
     await closeServers()
     if (folder) rmSync(folder, { recursive: true })

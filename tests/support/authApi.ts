@@ -106,7 +106,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
       return (await api.issue({ kind, userId, ...absolute, ...(purpose !== undefined && { purpose }) })).token
     },
 
-    /** The tokens that Auth admits. Extends and consumes none of them. */
+    /** The tokens that Auth admits. Extends and consumes none. */
     async live(tokens: string[], purpose?: string): Promise<string[]> {
       const verdicts: Verdict[] = []
       for (let i = 0; i < tokens.length; i += 256) {

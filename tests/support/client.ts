@@ -1,5 +1,5 @@
-// The HTTP client of the tests. Every call has a connection of its own, so that a server under test can close at once, and
-// no redirect is followed. Bytes that no well-behaved client sends: raw.ts.
+// The HTTP client of the tests. Every call has its own connection, so that a server under test can close at once, and
+// no redirect is followed. For malformed requests use raw.ts.
 
 export interface Answer<T = Record<string, unknown>> {
   status: number
@@ -9,7 +9,7 @@ export interface Answer<T = Record<string, unknown>> {
   body: T
 }
 
-/** `body`: a form or bytes as they are, a string as JSON text, anything else is serialized to JSON. */
+/** `body`: a form or bytes are sent as they are, a string as JSON text, anything else is serialized to JSON. */
 export async function ask<T = Record<string, unknown>>(
   method: string,
   url: string,

@@ -41,7 +41,7 @@ export interface Opened {
 
 export const logs: LogLine[][] = []
 
-/** What no log may contain: every secret that a test was given or made up. */
+/** Every secret that a test received or invented; no log may contain one. */
 export const secrets = new Set<string>(phrases)
 
 export async function start(env: Environment = {}, now?: () => number) {
@@ -51,7 +51,7 @@ export async function start(env: Environment = {}, now?: () => number) {
   return { ...(addresses as unknown as Opened), addresses, lines, service }
 }
 
-/** As curl sends it: no content type unless it is given. */
+/** Sends a request as curl does: without a content type unless one is given. */
 export async function curl(
   method: string,
   url: string,
@@ -83,7 +83,7 @@ export const asProblem = ({ status, headers }: Answer) => ({ status, type: heade
 
 export const problem = (status: number) => ({ status, type: 'application/problem+json' })
 
-/** The whole answer as it stands on the wire, but for the date. */
+/** The whole answer as on the wire, without the date. */
 export async function bytesOf(url: string, path: string, body: unknown): Promise<string> {
   const text = JSON.stringify(body)
   const head = `POST ${path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: same\r\nConnection: close\r\nContent-Type: application/json`
@@ -102,7 +102,10 @@ export function problemsOf(env: Environment): string[] {
   }
 }
 
-/** Every log since this file began, at debug level. `atLeast` guards against a suite that no longer keeps its secrets. */
+/**
+ * Searches every log since this file began, at debug level. `atLeast` detects a suite that no longer records its
+ * secrets.
+ */
 export function expectNoSecretInLogs(atLeast: number): void {
   const written = JSON.stringify(logs.flat().filter(({ event }) => event !== 'mail'))
   const found = [...secrets].filter(secret => written.includes(secret))

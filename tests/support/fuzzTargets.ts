@@ -1,4 +1,4 @@
-// A pair for the fuzzer, with all its listeners: what they may be sent, and what must be so afterwards.
+// Both services with all listeners, for the fuzzer: what can be sent to them, and what must hold afterwards.
 import { randomBytes, randomUUID } from 'node:crypto'
 import { openAuth } from '../../services/auth/app.ts'
 import { readAuthConfig } from '../../services/auth/config.ts'
@@ -14,7 +14,7 @@ import { collectLog, type LogLine } from './log.ts'
 import { type Layout, startRealPair } from './realPair.ts'
 import { wideAccountLimits } from './throttles.ts'
 
-/** Mails are logged where there is no mail server, links included. */
+/** Without a mail server, mails are logged with their links. */
 const isNoMail = ({ event }: LogLine) => event !== 'mail'
 
 interface Document {
@@ -41,7 +41,7 @@ const signingKey = { kty: 'oct', alg: 'HS256', kid: 'fuzz', k: randomBytes(32).t
 const text: Schema = { type: 'string' }
 const ofDialects: Schema = { properties: { username: text, email: text, password: text, token: text } }
 
-/** Of a dialect, which has no document: its routes, and whatever any of them reads. */
+/** The operations of a dialect, which has no OpenAPI document: its routes, and all members that any of them reads. */
 function operationsOfRoutes(routes: string[]): FuzzOperation[] {
   return routes.map(route => {
     const [method = '', path = ''] = route.replace(/:(\w+)/g, '{$1}').split(' ')
@@ -52,20 +52,20 @@ function operationsOfRoutes(routes: string[]): FuzzOperation[] {
 
 export interface Targets {
   targets: FuzzTarget[]
-  /** As a user who may be a new one: what was sent may have ended the last. */
+  /** Logs in, with a new user if a fuzzed request has ended the last one. */
   logIn(): Promise<FuzzActor>
-  /** Faults in the logs, and what has become of `Object.prototype`. */
+  /** Faults in the logs, and changes of `Object.prototype`. */
   problems(): string[]
   close(): Promise<void>
 }
 
-/** Users to send requests as; a new one once the last cannot log in any more. */
+/** Users to send requests as, with a new one when the last can no longer log in. */
 function actors(authUrl: string) {
   let credentials = demo
   let running: Promise<FuzzActor> | null = null
   const tokens: string[] = []
 
-  /** As few log-ins as possible: what is sent keeps the threads that hash busy. */
+  /** Shares log-ins, because the fuzzed requests keep the hash threads busy. */
   function logIn(): Promise<FuzzActor> {
     running ??= tryToLogIn().finally(() => {
       running = null
@@ -102,13 +102,13 @@ const withoutLimits = {
   GUEST_TOKEN_LIMIT_PER_ADDRESS: many,
 }
 
-/** One in five makes a hash: with more, nearly all that is sent would wait for those. */
+/** About one request in five hashes a password; with more of them nearly all requests would wait for hashes. */
 function seldomHashing(operations: FuzzOperation[]): FuzzOperation[] {
   const cheap = operations.filter(({ bodies }) => !JSON.stringify(bodies).includes('"password"'))
   return [...operations, ...cheap, ...cheap, ...cheap, ...cheap]
 }
 
-/** The pair as ./startServer starts it. */
+/** Both services as ./startServer starts them. */
 export async function openRealTargets(layout: Layout): Promise<Targets> {
   const dialects = { DIALECTS: dialectNames.map(name => `${name}:0`).join() }
   const pair = await startRealPair(layout, { ...withoutLimits, ...dialects, ACCESS_LOG: 'off' })
@@ -119,7 +119,7 @@ export async function openRealTargets(layout: Layout): Promise<Targets> {
   const front = { url: business, operations: isSingle ? [...ofPublicBusiness, ...ofPublicAuth] : ofPublicBusiness }
   return {
     targets: [
-      ...Array<FuzzTarget>(isSingle ? 5 : 1).fill(front), // all that comes from outside, and most often
+      ...Array<FuzzTarget>(isSingle ? 5 : 1).fill(front), // everything that comes from outside, and most requests
       { url: auth, operations: ofPublicAuth },
       { url: authInternal, operations: operationsOf(describeAuthInternal()) },
       { url: businessInternal, operations: operationsOf(describeBusinessInternal()) },
@@ -147,7 +147,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
   }
   const [authLog, businessLog] = [collectLog('auth'), collectLog('business')]
   const time = { monotonicNow: () => performance.now() }
-  // 4: few requests would come through at the cost that the settings allow.
+  // Cost 4, because few requests would get through at a cost that the settings allow.
   const config = { ...readAuthConfig(env), passwordHashCost: 4, limitsPerAccount: wideAccountLimits }
   const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashWorkers: 1, ...time })
   const { auth: authUrl = '', authInternal = '' } = await auth.listen()

@@ -1,5 +1,5 @@
-// Every two dialects open at once, beside the listeners of Auth: a token opens what it was issued for and nothing of another
-// listener, whatever else is sent opens nothing, and all listeners count towards the same limits.
+// Every pair of dialects, open beside Auth's own listeners: a token opens only what it was issued for and nothing on
+// another listener, no other string opens anything, and all listeners count towards the same limits.
 import { expect } from 'chai'
 import { readAuthConfig } from '../../../services/auth/config.ts'
 import { type DialectName, dialectNames, listenerNameOf } from '../../../services/auth/dialects/index.ts'
@@ -15,7 +15,7 @@ type Kind = 'session' | 'refresh' | 'uuid' | 'numbered' | 'fixed' | 'guest' | 'r
 
 interface Opened {
   surfaces: Surface[]
-  /** Of a surface; `authInternal` beside. */
+  /** The address of a surface; `authInternal` is separate. */
   at(surface: Surface): string
   internal: string
 }
@@ -32,7 +32,7 @@ interface Door {
   surface: Surface
   name: string
   opensTo: Kind[]
-  /** The status, and whether it opened. */
+  /** The status, and whether the secret opened the door. */
   knock(opened: Opened, secret: string): Promise<{ status: number; isOpen: boolean }>
 }
 
@@ -104,7 +104,7 @@ const sources: Source[] = [
   },
 ]
 
-/** A route that takes a bearer and is 200, or 204, if that opens it. */
+/** A route that takes a bearer token and answers 200 or 204 if the token opens it. */
 const route = (surface: Surface, method: string, path: string, opensTo: Kind[], body?: object): Door => ({
   surface,
   name: `${method} ${path}`,
@@ -115,7 +115,7 @@ const route = (surface: Surface, method: string, path: string, opensTo: Kind[], 
   },
 })
 
-/** What only looks or extends comes first, what ends a token last. */
+/** Ordered so that routes that only look or extend come first, and routes that end a token last. */
 const doors: Door[] = [
   {
     surface: 'auth',
@@ -177,7 +177,7 @@ const doors: Door[] = [
   route('flask-jwt', 'POST', '/logout', ['session']),
 ]
 
-/** Sent as they are, hence nothing that a header or JSON could not hold. */
+/** They are sent as they are, so they hold only characters that a header and JSON allow. */
 function illFormed(good: string[]): string[] {
   const flip = (secret: string) => secret.slice(0, -1) + (secret.endsWith('0') ? '1' : '0')
   return [
@@ -231,7 +231,7 @@ describe('two dialects at once', function () {
             expect(status, `${name} at ${door.name} of ${door.surface}`).to.be.below(500)
           }
           for (const door of doors.filter(isHere).filter(({ opensTo }) => opensTo.includes(kind))) {
-            // A new one each time that comes after a use that ends it.
+            // Issue a new secret if the last use ended the previous one.
             const next = (await isLive(opened, secret, kind)) ? secret : await issue(opened)
             const { isOpen, status } = await door.knock(opened, next)
             expect(isOpen, `${name} at ${door.name} of ${door.surface} is ${status}`).to.equal(true)
@@ -343,7 +343,7 @@ describe('two dialects at once', function () {
   })
 })
 
-/** Asked of the one door that changes least. */
+/** Tries the secret at the first door that it opens, which changes least. */
 async function isLive(opened: Opened, secret: string, kind: Kind): Promise<boolean> {
   const door = doors.find(({ surface, opensTo }) => opened.surfaces.includes(surface) && opensTo.includes(kind))
   return door !== undefined && (await door.knock(opened, secret)).isOpen

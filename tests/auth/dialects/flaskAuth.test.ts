@@ -152,7 +152,7 @@ describe('flask-auth', function () {
       const basic = await curl(method, opened.flaskAuth + path, { headers: { authorization: 'Basic abc' } })
       expect(basic.status).to.equal(422)
     }
-    // None of this has ended one of them.
+    // None of these requests ended a token.
     expect((await call('GET', '/secret', access)).status).to.equal(200)
     expect((await call('POST', '/token/refresh', refresh)).status).to.equal(200)
   })

@@ -305,7 +305,7 @@ describe('flask-jwt', function () {
     const credentials = { email: freshAddress(), password: phrase }
     await ask('POST', `${opened.flaskAuth}/registration`, null, credentials)
     const { body } = await ask('POST', `${opened.flaskAuth}/login`, null, credentials)
-    clock.advance(5 * minute - 1000) // of the log-in the second is kept
+    clock.advance(5 * minute - 1000) // the time of the log-in is kept in whole seconds
     const { body: answer } = await ask('POST', `${opened.flaskAuth}/token/refresh`, String(body['refresh_token']))
     const changed = await call('PUT', '/user', String(answer['access_token']), { password: otherPhrase })
     expect(changed.status).to.equal(200)

@@ -1,4 +1,4 @@
-// /metrics of both services: what is counted when something happens, and that the names and types are Prometheus's.
+// /metrics of both services: what each event counts, and that names and types follow Prometheus's rules.
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'

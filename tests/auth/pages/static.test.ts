@@ -49,7 +49,7 @@ describe('a static file', () => {
         expect(headers['content-type']).to.equal(plain.headers['content-type'])
       }
       expect(plain.headers['content-encoding']).to.equal(undefined)
-      if (plain.bytes.length < 500) return // too short to be worth it
+      if (plain.bytes.length < 500) return // too short to compress
       expect(brotli.headers['content-encoding']).to.equal('br')
       expect(brotliDecompressSync(brotli.bytes).equals(plain.bytes)).to.equal(true)
       expect(gzip.headers['content-encoding']).to.equal('gzip')

@@ -1,4 +1,4 @@
-// /admin/users on the internal listener: what an operator does with the users of a running Auth.
+// /admin/users on the internal listener: how an operator manages the users of a running Auth.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { type AuthApi, authApi, expectProblem } from '../../support/authApi.ts'

@@ -290,6 +290,6 @@ describe('a member that nobody asked for is 400, and nothing changes:', () => {
     const change = { currentPassword: phrases.first, password: phrases.second, username: newUsername() }
     expectProblem(await own.send('PATCH', '/users/me', token, change), 400, 'invalid_request')
     expect(await store.findById(row.id)).to.deep.equal(row)
-    expect(await store.list(null, 10)).to.have.length(2) // the demo user and this one
+    expect(await store.list(null, 10)).to.have.length(2) // the demo user and the new one
   })
 })

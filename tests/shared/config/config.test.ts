@@ -1,4 +1,4 @@
-// Settings: what an environment becomes, what is refused, and that docs/configuration.md says the same.
+// Settings: how an environment is read, what is refused, and that docs/configuration.md agrees.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -109,7 +109,7 @@ describe('the configuration', () => {
         AUTH_PORT: 'abc',
         TOKEN_TTL_SECONDS: '0',
         LOG_LEVEL: 'loud',
-        SWEEP_INTERVAL_SECONDS: '2592000', // longer than a timer can wait
+        SWEEP_INTERVAL_SECONDS: '2592000', // longer than the maximum of a timer
       }),
     ).to.deep.equal([
       'SERVICE_KEY: expected at least 32 random characters (openssl rand -hex 32); it is not',

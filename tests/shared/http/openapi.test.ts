@@ -1,4 +1,5 @@
-// The documents of both services, and the pages that show them. That every answer is as they say: tests/support/conformance.ts.
+// The OpenAPI documents of both services, and the pages that show them. tests/support/conformance.ts checks every
+// answer against them.
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
@@ -107,8 +108,9 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  // The rules of `redocly lint` (recommended) and of spectral's `oas` that a document made by a program can break. Both tools
-  // bring 243 packages; run them by hand after larger changes: npx @redocly/cli lint http://localhost:3001/openapi.json
+  // The rules of `redocly lint` (recommended) and of spectral's `oas` that a generated document can break. The two
+  // tools need 243 packages, so run them by hand after larger changes: npx @redocly/cli lint
+  // http://localhost:3001/openapi.json
   it('keep the rules that linters check', () => {
     for (const [name, document] of Object.entries(documents)) {
       const { info, servers, tags, paths, components } = document
@@ -268,7 +270,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     page.on('pageerror', error => messages.push(error.message))
     page.on('request', request => requested.push(request.url()))
     page.on('requestfailed', request => {
-      // It never left: the logo of ReDoc's makers is what the policy is to keep away.
+      // The policy blocked the request: it must keep out the logo of ReDoc's makers.
       if (request.failure()?.errorText === 'csp') requested = requested.filter(url => url !== request.url())
     })
     page.setDefaultTimeout(30_000)

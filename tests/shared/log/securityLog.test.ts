@@ -1,4 +1,5 @@
-// The security log: exactly the events that an auditor asks for, with who and from where, in a file that rotates; never a secret.
+// The security log: exactly the events that an auditor needs, with user and address, in a file that rotates; never a
+// secret.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -86,7 +87,7 @@ for (const [format, settings] of Object.entries(formats)) {
       internal?: boolean
     }
 
-    /** Its answer, and the security events that it has caused, which are `expected`: their names, in order. */
+    /** Sends the request and checks its status and the names of the security events it caused, in order. */
     async function call(
       { method = 'POST', path, bearer, body, internal = false }: Call,
       status: number,
@@ -211,7 +212,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(issued.told[0]).to.include({ tokenId, userId, kind: 'fixed' })
       const ended = await act(admin('DELETE', `/tokens/${tokenId}`), 204, ['token_revoked'], 'DELETE /tokens/:id')
       expect(ended.told[0]).to.include({ tokenId })
-      // What is in the path is not told: it may be the token itself.
+      // The path is not logged, because it may contain the token itself.
       await act(admin('DELETE', '/tokens/CANARY-not-an-id-but-maybe-a-secret'), 404, [], 'DELETE /tokens/:id')
       await act(admin('DELETE', '/tokens/expired'), 200, [], 'DELETE /tokens/expired')
       await act(admin('GET', '/admin/users'), 200, [], 'GET /admin/users')
@@ -281,7 +282,7 @@ for (const [format, settings] of Object.entries(formats)) {
   })
 }
 
-/** A stream that keeps what it gets. */
+/** A stream that stores what is written to it. */
 function into(chunks: string[]): Writable {
   return new Writable({
     write(chunk, _encoding, done) {
@@ -391,7 +392,7 @@ describe('the outage of a dependency', () => {
     isAway = true
     for (let i = 0; i < 20; i++) {
       await store.write().catch(() => {})
-      await store.read() // a full disk: what only reads goes on
+      await store.read() // on a full disk, reads still work
       advance(1000)
     }
     expect(told).to.deep.equal(['dependency_failed'])
@@ -472,7 +473,7 @@ describe('the file of the security log', () => {
     await until(() => !filesOf(path).includes('security.2020-01-01.log'))
     const now = Date.now
     try {
-      Date.now = () => now() + 86_400_000 // what the rotation reads
+      Date.now = () => now() + 86_400_000 // the rotation reads this clock
       file.write(line('tomorrow'))
       await flushOutput(file)
     } finally {
@@ -537,7 +538,7 @@ describe('the file of the security log', () => {
         process.disconnect()
       })
     `
-    // EFBIG instead of ENOSPC: the same to who writes, and it needs no disk of its own.
+    // EFBIG instead of ENOSPC: to the writer it is the same, and it needs no separate disk.
     const node = [process.execPath, '--max-old-space-size=64', '--input-type=module', '-e', script, path]
     const child = spawn('bash', ['-c', 'ulimit -S -f 64; exec "$0" "$@"', ...node], {
       cwd: new URL('../../..', import.meta.url),
