@@ -150,8 +150,8 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   const { businessUrl, hasApiDocs } = config
   const publicDeps: RouteDeps = {
     ...parts,
-    document: hasApiDocs ? describeAuth() : null,
-    docs: hasApiDocs ? createDocsPages('Auth', describeAuth('..'), businessUrl) : null,
+    describe: hasApiDocs ? describeAuth : null,
+    docs: hasApiDocs ? createDocsPages('Auth', () => describeAuth('..'), businessUrl) : null,
     async whyNotReady() {
       if (closing.signal.aborted) return 'Auth is closing.'
       const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
@@ -160,8 +160,8 @@ export async function openAuth(config: AuthConfig, surroundings: AuthSurrounding
   }
   const internalDeps: RouteDeps = {
     ...parts,
-    document: describeAuthInternal(),
-    docs: createDocsPages('Auth, internal', describeAuthInternal('..'), null),
+    describe: describeAuthInternal,
+    docs: createDocsPages('Auth, internal', () => describeAuthInternal('..'), null),
     whyNotReady: whyNoVerdicts,
   }
   const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config

@@ -43,7 +43,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
     mountRoutes(
       publicRoutes,
       {
-        document: config.hasApiDocs ? describeBusiness() : null,
+        describe: config.hasApiDocs ? describeBusiness : null,
         whyNotReady: async caller => (closing.signal.aborted ? 'Business is closing.' : auth.whyNotReady(caller)),
       },
       guards,
@@ -61,7 +61,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
   )
 
   const internalListener = createListener(
-    mountRoutes(internalRoutes, { document: describeBusinessInternal(), metrics }, guards),
+    mountRoutes(internalRoutes, { describe: describeBusinessInternal, metrics }, guards),
     { name: 'businessInternal', portSetting: 'BUSINESS_INTERNAL_PORT', ...shared, tls: internalTls },
   )
 

@@ -151,10 +151,11 @@ function operationIdOf(method: string, template: string): string {
   return `${method}${words.map(word => word.charAt(0).toUpperCase() + word.slice(1)).join('')}`
 }
 
-/** `GET /openapi.json`. All requests share the bytes of one answer. */
-export function openApiRoute(document: Record<string, unknown>): Handler {
-  const bytes = Buffer.from(JSON.stringify(document))
+/** `GET /openapi.json`. The document is composed for the first request, not at the start; all requests share its bytes. */
+export function openApiRoute(describe: () => Record<string, unknown>): Handler {
+  let bytes: Buffer | null = null
   return function openApi(ctx) {
+    bytes ??= Buffer.from(JSON.stringify(describe()))
     ctx.type = 'application/json'
     ctx.body = bytes
   }

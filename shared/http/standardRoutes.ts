@@ -36,8 +36,8 @@ export const metricsRoute: Route<{ metrics: { show: Handler } }, 'none'> = {
 }
 
 export interface DocumentDeps {
-  /** The OpenAPI document of the listener; null if the listener does not serve it. */
-  document: Record<string, unknown> | null
+  /** Composes the OpenAPI document of the listener; null if the listener does not serve it. */
+  describe: (() => Record<string, unknown>) | null
 }
 
 export const openApiDocumentRoute: Route<DocumentDeps, 'none'> = {
@@ -46,7 +46,7 @@ export const openApiDocumentRoute: Route<DocumentDeps, 'none'> = {
   summary: 'This description',
   tag: 'Documents',
   answers: { 200: { description: 'OpenAPI 3.1', body: z.looseObject({ openapi: z.string() }) } },
-  handler: ({ document }) => document && openApiRoute(document),
+  handler: ({ describe }) => describe && openApiRoute(describe),
 }
 
 /** A route of the API documentation on a public listener, where API_DOCS switches it off. */

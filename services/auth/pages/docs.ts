@@ -52,12 +52,12 @@ export const docsFile: PageRoute<DocsDeps> = {
 }
 
 /**
- * `ownDocument` is the OpenAPI document of the listener, shown under `name` and served below /docs/. `businessUrl` is
+ * `describe` composes the OpenAPI document of the listener, shown under `name` and served below /docs/. `businessUrl` is
  * the address of Business, whose document is shown too: null to omit it, `self` if both services have the same address.
  */
 export function createDocsPages(
   name: string,
-  ownDocument: Record<string, unknown>,
+  describe: () => Record<string, unknown>,
   businessUrl: string | null,
 ): DocsPages {
   const business = businessUrl === 'self' ? 'openapi.json' : `${businessUrl}/openapi.json`
@@ -82,7 +82,7 @@ export function createDocsPages(
   const assets: Record<string, Handler> = {
     ...files,
     'documents.js': staticText(`const latchkeyDocuments = ${JSON.stringify(documents)}\n`, '.js'),
-    'openapi.json': openApiRoute(ownDocument),
+    'openapi.json': openApiRoute(describe),
   }
   const page = (file: string) => staticFile(join(own, file), { 'Content-Security-Policy': policy })
 
