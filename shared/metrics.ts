@@ -1,6 +1,7 @@
 // The metrics of a service for Prometheus: its requests, its process, and its own. Hides the client library.
 import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
-import type { Handler, RequestMetrics } from './http/listener.ts'
+import type { RequestMetrics } from './http/requestRecord.ts'
+import type { Handler } from './http/types.ts'
 
 export interface Metrics extends RequestMetrics {
   /** Where a service registers its own metrics. */

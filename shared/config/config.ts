@@ -4,8 +4,9 @@ import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import { isBearerToken } from '../../packages/client/bearer.ts'
+import type { AccessPolicy } from '../http/accessPolicy.ts'
 import { isAddressRule } from '../http/address.ts'
-import { type AccessPolicy, accessLogModes } from '../http/listener.ts'
+import { accessLogModes } from '../http/requestRecord.ts'
 import { logLevels } from '../log/log.ts'
 
 export type Environment = Record<string, string | undefined>

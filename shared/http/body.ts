@@ -3,7 +3,7 @@
 import bodyParser from 'koa-bodyparser'
 import type { z } from 'zod'
 import { AppError } from './errors.ts'
-import type { Context } from './listener.ts'
+import type { Context } from './types.ts'
 
 export interface BodyOptions {
   /** Bytes. */

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import type { BodyReader } from './body.ts'
 import { statusOf } from './errors.ts'
-import type { Handler } from './listener.ts'
+import type { Handler } from './types.ts'
 
 /**
  * Who may call a route. `bearer`: whoever holds a token, which the handler reads itself; `session`: a user with a live

@@ -1,7 +1,8 @@
 // One definition per route: path, guard, description and handler. A listener's routes and its OpenAPI document both
 // follow from its list of definitions.
-import type { Handler, Routes } from './listener.ts'
+
 import type { Guard, RouteDescription } from './openapi.ts'
+import type { Handler, Routes } from './types.ts'
 
 export interface Route<Deps, OwnGuard extends Guard = Guard> extends RouteDescription {
   guard: OwnGuard

@@ -1,8 +1,9 @@
 // The routes that both services have: health, readiness, metrics, and the OpenAPI document.
 import { z } from 'zod'
-import { type Handler, health, readiness } from './listener.ts'
+import { health, readiness } from './health.ts'
 import { openApiRoute } from './openapi.ts'
 import type { Route } from './route.ts'
+import type { Handler } from './types.ts'
 
 export const healthRoute: Route<unknown, 'none'> = {
   path: 'GET /health',

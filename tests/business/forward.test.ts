@@ -519,7 +519,7 @@ describe('./startServer with PORT', () => {
     const { port } = server.address() as AddressInfo
     const taken = runStartServer({ env: { PORT: String(port), HOST: '127.0.0.1' } })
     expect(await taken.ended).to.equal(1)
-    expect(taken.stderr()).to.include(`Port ${port} on 127.0.0.1 cannot be had`).and.to.include('Set PORT ')
+    expect(taken.stderr()).to.include(`Port ${port} on 127.0.0.1 is already in use`).and.to.include('Set PORT ')
     server.close()
   })
 

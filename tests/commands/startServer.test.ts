@@ -92,7 +92,7 @@ describe('./startServer', () => {
     for (const setting of ['AUTH_PORT', 'AUTH_INTERNAL_PORT', 'BUSINESS_PORT']) {
       const { ended, stderr } = runStartServer({ env: { [setting]: String(port) } })
       expect(await ended).to.equal(1)
-      expect(stderr()).to.include(`Port ${port} on 127.0.0.1 cannot be had (it is in use). Set ${setting} to another.`)
+      expect(stderr()).to.include(`Port ${port} on 127.0.0.1 is already in use. Set ${setting} to a free port.`)
     }
     server.close()
   })

@@ -33,8 +33,7 @@ const violations: string[] = []
 
 // What a path or a method without an operation is answered: not of the document, hence only its problem is checked.
 const withoutOperation = [400, 403, 404, 405]
-const refusesOutsider =
-  /"status":403,"detail":"Requests (from this address are not admitted|are to be sent over https[^"]*)\."/
+const refusesOutsider = /"status":403,"detail":"(Requests from this address are not allowed|Send requests over https)\./
 
 /** Holds every answer of the listener at `url` against its document from now on. */
 export function checkAnswers(url: string, document: object): void {

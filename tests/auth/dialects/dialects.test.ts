@@ -84,14 +84,14 @@ describe('the dialects', function () {
       expect(Object.keys(addresses)).to.deep.equal(['auth', 'authInternal', 'flaskJwt'])
     })
 
-    it('say which setting to change where their port cannot be had', async () => {
+    it('name the setting to change if their port is in use', async () => {
       const port = new URL(opened.auth).port
       const { service } = await openTestAuth({ env: { DIALECTS: `token-provider:${port}` } })
       const refusal = await service.listen().then(
         () => '',
         (error: Error) => error.message,
       )
-      expect(refusal).to.match(/^Port \d+ on 127\.0\.0\.1 cannot be had \(it is in use\)\. Set DIALECTS to another\.$/)
+      expect(refusal).to.match(/^Port \d+ on 127\.0\.0\.1 is already in use\. Set DIALECTS to a free port\.$/)
     })
 
     it('answer with a problem document where their service answered with something else or not at all', async () => {

@@ -224,7 +224,7 @@ describe('a public listener', () => {
     const { error, detail } = (await answer.json()) as Record<string, string>
     expect({ error, detail }).to.deep.equal({
       error: 'forbidden',
-      detail: 'Requests from this address are not admitted.',
+      detail: 'Requests from this address are not allowed.',
     })
   }
 
@@ -320,9 +320,7 @@ describe('a public listener', () => {
         expect(answer.status).to.equal(403)
         expect(answer.headers.has('location')).to.equal(false)
         expect(answer.headers.has('strict-transport-security')).to.equal(false)
-        expect(((await answer.json()) as Record<string, string>)['detail']).to.equal(
-          'Requests are to be sent over https.',
-        )
+        expect(((await answer.json()) as Record<string, string>)['detail']).to.equal('Send requests over https.')
       })
     }
 
@@ -338,7 +336,7 @@ describe('a public listener', () => {
       const answer = await proto(undefined)
       expect([answer.status, answer.headers.has('strict-transport-security')]).to.deep.equal([403, false])
       expect(((await answer.json()) as Record<string, string>)['detail']).to.equal(
-        'Requests are to be sent over https, and the proxy in front does not say that this one was (X-Forwarded-Proto).',
+        'Send requests over https. The proxy in front of this server does not send X-Forwarded-Proto.',
       )
     })
 

@@ -196,7 +196,7 @@ describe('the log', () => {
       expect(answer.headers.get('x-request-id')).to.be.a('string')
       expect([...answer.headers].join()).not.to.match(canary)
       const body = (await answer.json()) as Record<string, unknown>
-      expect(body['detail']).to.equal(i === 1 ? 'Try again.' : 'Something went wrong here.')
+      expect(body['detail']).to.equal(i === 1 ? 'Try again.' : 'An internal error occurred.')
       expect(body).to.have.all.keys('type', 'title', 'status', 'detail', 'error', 'requestId')
     }
     await listener.close({ lameDuckMs: 0, drainMs: 1000 })

@@ -1,0 +1,81 @@
+// Closes a server without losing a request: clients that are connecting are accepted, and clients that are connected learn
+// of the end from a response, not from a reset.
+import cluster from 'node:cluster'
+import type { Server as HttpServer } from 'node:http'
+import { Server as NetServer, type Server } from 'node:net'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+
+export interface CloseOptions {
+  /**
+   * During the first half new clients are still served, but `/ready` is 503, so that load balancers send no more of them.
+   * During the second half nobody can connect, and each response has `Connection: close`. Either half ends early once no
+   * connection has been open for a while.
+   */
+  lameDuckMs: number
+  /** After that, how long pending requests may take before their connections are cut. */
+  drainMs: number
+}
+
+export interface CloseDeps {
+  monotonicNow: () => number
+  openConnections: () => number
+  /** Called when each response must end its connection. */
+  onLastResponses: () => void
+}
+
+const stopAcceptingMs = 50
+const acceptWithinMs = 1000 // for the clients that are already connecting
+const quietTurnMs = 0.5 // in a longer turn of the event loop a client may have connected after the check
+const emptyForMs = 200 // without a connection there is no client left to notify
+
+export async function closeGracefully(
+  server: HttpServer,
+  { lameDuckMs, drainMs }: CloseOptions,
+  { monotonicNow, openConnections, onLastResponses }: CloseDeps,
+): Promise<void> {
+  await untilEmpty(lameDuckMs / 2, openConnections)
+  await acceptConnecting(server, monotonicNow)
+  // Not the HTTP server's own close: that cuts idle connections at once, and with them requests that are on their way.
+  const stopped = new Promise<void>(resolve => NetServer.prototype.close.call(server, () => resolve()))
+  // A cluster worker has to tell the primary process to stop, which still hands over connections for a moment.
+  await sleep(stopAcceptingMs)
+  onLastResponses()
+  await untilEmpty(lameDuckMs / 2, openConnections)
+  server.closeIdleConnections()
+  const cut = setTimeout(() => server.closeAllConnections(), drainMs)
+  await stopped
+  clearTimeout(cut)
+}
+
+/** Accepts the clients that wait in the backlog: they would be reset when the socket closes. */
+async function acceptConnecting(server: Server, monotonicNow: () => number): Promise<void> {
+  if (cluster.isWorker) return // the primary process accepts, and goes on for other workers
+  // No public API for this. With a backlog of 0 the kernel lets new clients retry until another process listens.
+  const { _handle: handle } = server as { _handle?: { listen?: (backlog: number) => void } }
+  handle?.listen?.(0)
+  let accepted = 0
+  const count = () => void accepted++
+  server.on('connection', count)
+  const deadline = monotonicNow() + acceptWithinMs
+  // Node accepts one connection per turn of the event loop, and none in the rest of this turn.
+  await turn()
+  for (let isDone = false; !isDone && monotonicNow() < deadline; ) {
+    const [before, from] = [accepted, monotonicNow()]
+    await turn()
+    isDone = accepted === before && monotonicNow() - from < quietTurnMs
+  }
+  server.off('connection', count)
+}
+
+/**
+ * Resolves after `maxMs`, or once no connection has been open for a while: a client that opens a connection per request has
+ * none between two of them.
+ */
+async function untilEmpty(maxMs: number, openConnections: () => number): Promise<void> {
+  const stepMs = 20
+  let emptyMs = 0
+  for (let waitedMs = 0; waitedMs < maxMs && emptyMs < emptyForMs; waitedMs += stepMs) {
+    await sleep(stepMs)
+    emptyMs = openConnections() === 0 ? emptyMs + stepMs : 0
+  }
+}

@@ -1,0 +1,32 @@
+// The types that routes, middleware and steps of the pipeline share.
+import type { RouterMiddleware } from '@koa/router'
+import type Koa from 'koa'
+
+export interface RequestState {
+  requestId: string
+  /** The client, in the form that address.ts gives; '' if its connection has closed. */
+  address: string
+  /** False if the client did not use TLS, or if the trusted proxy does not say. */
+  isHttps: boolean
+  /** W3C Trace Context, if the request has a valid one. */
+  traceparent?: string | undefined
+  [key: string]: unknown
+}
+
+export type Handler = RouterMiddleware<RequestState>
+export type Context = Parameters<Handler>[0]
+
+/** A request at a step of the pipeline, before a route is chosen. */
+export type PipelineContext = Koa.ParameterizedContext<RequestState>
+
+/**
+ * `METHOD /path` -> its handlers, in order. `ANY` matches every method, `{*name}` the rest of a path. A listener answers
+ * nothing else.
+ */
+export type Routes = Record<string, Handler[]>
+
+/** The pattern of the matched route, or null if none has this path. */
+export function routeOf(ctx: Koa.ParameterizedContext): string | null {
+  const route = (ctx as { _matchedRoute?: unknown })._matchedRoute
+  return typeof route === 'string' ? route : null
+}

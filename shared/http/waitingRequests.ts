@@ -1,0 +1,53 @@
+// Requests that a client sends before the last one is answered (pipelining). Few clients do that. One that sends thousands
+// and reads no response would have all of them in memory, a hundred times what it sent, so their number and size are limited.
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Connection, WaitingRequest } from './networks.ts'
+
+const maxUnanswered = 64 // requests on one connection
+const maxWaitingBytes = 16 * 1024 * 1024 // on all connections
+const requestBytes = 8 * 1024 // that Node holds for a request, without its headers and its body
+const maxBodyBytes = 128 * 1024 // that Node reads of a body before it stops reading from the socket
+
+export interface WaitingRequests {
+  /** False, and nothing is added, if the connection must be closed because there is no room. */
+  add(connection: Connection, req: IncomingMessage, res: ServerResponse): boolean
+  takeNext(connection: Connection): WaitingRequest | undefined
+  drop(connection: Connection): void
+}
+
+/** `onFull` is called when the requests of all connections would hold too much memory. */
+export function createWaitingRequests(onFull: (connection: Connection) => void): WaitingRequests {
+  let totalBytes = 0
+
+  return {
+    add(connection, req, res) {
+      const bytes = bytesOf(req)
+      if (totalBytes + bytes > maxWaitingBytes) {
+        onFull(connection)
+        return false
+      }
+      connection.waiting ??= []
+      if (connection.waiting.length + 1 >= maxUnanswered) return false
+      totalBytes += bytes
+      connection.waiting.push({ req, res, bytes })
+      return true
+    },
+
+    takeNext(connection) {
+      const next = connection.waiting?.shift()
+      totalBytes -= next?.bytes ?? 0
+      return next
+    },
+
+    drop(connection) {
+      for (const { bytes } of connection.waiting ?? []) totalBytes -= bytes
+      connection.waiting = null
+    },
+  }
+}
+
+function bytesOf({ rawHeaders, url = '', headers }: IncomingMessage): number {
+  const length = headers['transfer-encoding'] === undefined ? Number(headers['content-length'] ?? 0) : maxBodyBytes
+  const head = rawHeaders.reduce((sum, text) => sum + text.length, url.length)
+  return requestBytes + head + Math.min(length || 0, maxBodyBytes)
+}
