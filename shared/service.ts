@@ -1,5 +1,5 @@
 // The life of a service's process: configuration, readiness, signals, and an end that loses no request.
-import { ConfigError } from './config/config.ts'
+import { ConfigError } from './config/readSettings.ts'
 import { describeError, type Log } from './log/log.ts'
 
 export interface Service {

@@ -3,7 +3,8 @@ import type { z } from 'zod'
 import { authSettings } from '../services/auth/config.ts'
 import { clearSetting, lifeSettings } from '../services/auth/dialects/settings.ts'
 import { businessSettings } from '../services/business/config.ts'
-import { commonSettings, metaOf, type SettingMeta } from '../shared/config/config.ts'
+import { commonSettings } from '../shared/config/serviceSettings.ts'
+import { metaOf, type SettingMeta } from '../shared/config/settings.ts'
 
 export interface Setting extends SettingMeta {
   name: string
@@ -30,12 +31,5 @@ function without(schemas: Schemas, others: Schemas): Schemas {
 
 function readSetting([name, schema]: [string, z.ZodType]): Setting {
   const { data } = schema.safeParse(undefined)
-  return { ...metaOf(schema), name, byDefault: data === undefined ? null : String(asWritten(name, data)) }
-}
-
-/** A schema turns seconds and minutes into milliseconds; this turns them back. */
-function asWritten(name: string, value: unknown): unknown {
-  if (typeof value !== 'number') return value
-  if (/_MINUTES$/.test(name)) return value / 60_000
-  return /_(SECONDS|TIME|FREQUENCY)$/.test(name) ? value / 1000 : value
+  return { ...metaOf(schema), name, byDefault: data === undefined ? null : String(data) }
 }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { appendFileSync, chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
-import type { Environment } from '../../shared/config/config.ts'
+import type { Environment } from '../../shared/config/readSettings.ts'
 import { makeTokenKey } from '../keys/tokenKeys.ts'
 
 const file = '.env'

@@ -1,6 +1,6 @@
 // What each service is given of the environment: an address each, or with PORT one for both, Business's, behind which Auth
 // stays on loopback. And where Heroku says that the stores are.
-import type { Environment } from '../../shared/config/config.ts'
+import type { Environment } from '../../shared/config/readSettings.ts'
 
 export interface Layout {
   auth: Environment

@@ -1,6 +1,6 @@
 // The ports in the settings of a service. 0 leaves the choice to the system; a service that starts again must keep what it got.
 import { type DialectName, listenerNameOf } from '../../services/auth/dialects/index.ts'
-import type { Environment } from '../../shared/config/config.ts'
+import type { Environment } from '../../shared/config/readSettings.ts'
 
 const portSettings = {
   auth: 'AUTH_PORT',

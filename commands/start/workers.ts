@@ -5,7 +5,7 @@ import cluster from 'node:cluster'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
-import type { Environment } from '../../shared/config/config.ts'
+import type { Environment } from '../../shared/config/readSettings.ts'
 import type { ServiceMessage } from '../../shared/service.ts'
 import { fillPorts } from './ports.ts'
 

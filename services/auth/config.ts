@@ -1,20 +1,23 @@
 // The settings of Auth: their names, defaults and descriptions, the checks across settings, and the resulting config.
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import { type Environment, readSettings } from '../../shared/config/readSettings.ts'
 import {
   checkCommonSettings,
   commonSettings,
+  listenerSettings,
+  securityLogSettings,
+} from '../../shared/config/serviceSettings.ts'
+import {
   count,
-  type Environment,
   isGuessable,
   key,
-  listenerSettings,
   optionalKey,
   port,
-  readSettings,
   seconds,
-  securityLogOf,
-} from '../../shared/config/config.ts'
+  secondsToMs,
+  settingMeta,
+} from '../../shared/config/settings.ts'
 import { accountLimits } from './defence/throttles.ts'
 import { dialectsSetting, readDialects } from './dialects/settings.ts'
 import { isMemoryUrl, isStoreUrl, type StoreSetting, storeSchemes } from './stores/index.ts'
@@ -26,7 +29,11 @@ const storeUrl = (setting: StoreSetting, description: string) =>
     .string()
     .refine(url => isStoreUrl(setting, url))
     .default('memory:')
-    .meta({ description, expected: `a URL that begins with ${storeSchemes[setting].join(':, ')}:`, secret: true })
+    .register(settingMeta, {
+      description,
+      expected: `a URL that begins with ${storeSchemes[setting].join(':, ')}:`,
+      secret: true,
+    })
 
 const httpAddress = z
   .url({ protocol: /^https?$/ })
@@ -59,16 +66,16 @@ const signingKeys = z
 
 export const authSettings = {
   ...commonSettings,
-  AUTH_PORT: port(3001, 'public listener of Auth'),
-  AUTH_INTERNAL_PORT: port(3101, 'internal listener of Auth, for holders of a key'),
-  AUTH_WORKERS: count(1, 'how many processes of Auth `./startServer` runs; more than one needs stores that they share'),
-  SERVICE_KEY_PREVIOUS: optionalKey('accepted beside SERVICE_KEY while keys are rotated'),
-  ADMIN_KEY: key('what an operator shows to Auth; opens what SERVICE_KEY opens too'),
-  ADMIN_KEY_PREVIOUS: optionalKey('accepted beside ADMIN_KEY while it is rotated'),
-  TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token that is not validated for so long is dead'),
-  TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'absolute end: no token lives longer, however busy'),
-  TOKEN_FORMAT: z.enum(['opaque', 'jwt']).default('opaque').meta({
-    description: '`jwt`: tokens are signed JWTs, checked with Auth all the same',
+  AUTH_PORT: port(3001, 'port of the public listener of Auth'),
+  AUTH_INTERNAL_PORT: port(3101, 'port of the internal listener of Auth, which needs a key'),
+  AUTH_WORKERS: count(1, 'processes of Auth that `./startServer` runs; more than one need stores that they share'),
+  SERVICE_KEY_PREVIOUS: optionalKey('also accepted as SERVICE_KEY while the key is rotated'),
+  ADMIN_KEY: key('the key of operators; it also opens what SERVICE_KEY opens'),
+  ADMIN_KEY_PREVIOUS: optionalKey('also accepted as ADMIN_KEY while the key is rotated'),
+  TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token expires if it is not used for this long'),
+  TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'maximum lifetime of a token, however often it is used'),
+  TOKEN_FORMAT: z.enum(['opaque', 'jwt']).default('opaque').register(settingMeta, {
+    description: '`jwt`: tokens are signed JWTs, which Auth still validates on every request',
     expected: 'opaque or jwt',
   }),
   TOKEN_KEYS: z
@@ -76,104 +83,106 @@ export const authSettings = {
     .transform((text, ctx) => parseJson(text) ?? ctx.addIssue({ code: 'custom' }))
     .pipe(signingKeys)
     .optional()
-    .meta({
-      description: 'with TOKEN_FORMAT=jwt: the private keys, a JWK Set; the first signs, the others are still accepted',
+    .register(settingMeta, {
+      description:
+        'with TOKEN_FORMAT=jwt: the private keys as a JWK Set; the first one signs, the others are still accepted',
       expected:
-        'a JWK Set of Ed25519 keys, or of HS256 keys of 256 random bits, each with a kid of its own (npm run token-keys)',
+        'a JWK Set of Ed25519 keys, or of HS256 keys of 256 random bits, each with its own kid (npm run token-keys)',
       secret: true,
-      fallback: 'made in development, needed in production',
+      fallback: 'generated in development, required in production',
     }),
-  TOKEN_AUDIENCE: z.string().default('latchkey').meta({
+  TOKEN_AUDIENCE: z.string().default('latchkey').register(settingMeta, {
     description: 'with TOKEN_FORMAT=jwt: the `aud` of the tokens; `iss` is PUBLIC_URL',
     expected: 'a name',
   }),
-  TOKEN_LIMIT_PER_USER: count(100, 'live tokens of one user; for one more the oldest session ends'),
+  TOKEN_LIMIT_PER_USER: count(100, 'live tokens per user; one more ends the oldest session'),
   TOKEN_LIMIT: count(
     10_000_000,
-    'tokens in all, at most half of them without a user; beyond it a log-in is answered 503 (in Redis from the first sweep on)',
+    'tokens in all, at most half of them without a user; above it a log-in is answered 503 (in Redis from the first sweep on)',
   ),
   LOGIN_LIMIT_PER_ADDRESS: count(
     30,
-    'wrong passwords from one address (of IPv6, a /64) in a minute; then it must wait, but for users who have logged in from there',
+    'wrong passwords per address (IPv6: per /64) and minute; above it only users who have logged in from there may try',
   ),
-  REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users from one address in an hour'),
-  MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for a mail from one address in an hour; to one user they are 5'),
+  REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
+  MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for a mail per address and hour; per user the limit is 5'),
   GUEST_TOKEN_LIMIT_PER_ADDRESS: count(
     120,
-    'tokens without a log-in to one address in a minute, from the dialects that give them',
+    'tokens without a log-in per address and minute, from the dialects that issue them',
   ),
-  SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of the dead', 86_400),
+  SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of dead tokens', 86_400),
   TOKEN_STORE_URL: storeUrl(
     'TOKEN_STORE_URL',
-    'where tokens are kept: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…',
+    'store of tokens: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…',
   ),
-  TOKEN_SNAPSHOT_FILE: z.string().optional().meta({
-    description: 'with TOKEN_STORE_URL=memory: only: sessions are kept there over a planned restart',
+  TOKEN_SNAPSHOT_FILE: z.string().optional().register(settingMeta, {
+    description: 'file that keeps sessions across a planned restart; only with TOKEN_STORE_URL=memory:',
     expected: 'the path of a file',
   }),
-  USER_STORE_URL: storeUrl('USER_STORE_URL', 'where users are kept: memory:, sqlite:path, postgres://…'),
-  REGISTRATION: z.enum(['open', 'closed']).optional().meta({
-    description: 'whether anybody may register at `POST /users`',
+  USER_STORE_URL: storeUrl('USER_STORE_URL', 'store of users: memory:, sqlite:path, postgres://…'),
+  REGISTRATION: z.enum(['open', 'closed']).optional().register(settingMeta, {
+    description: 'whether anyone may register at `POST /users`',
     expected: 'open or closed',
     fallback: 'open; closed in production',
   }),
-  PASSWORD_MIN_LENGTH: z.coerce.number().int().min(8).max(64).default(15).meta({
-    description: 'characters of a password that a user chooses (NIST SP 800-63B-4: 15 where it is the only factor)',
+  PASSWORD_MIN_LENGTH: z.coerce.number().int().min(8).max(64).default(15).register(settingMeta, {
+    description: 'minimum length of a password in characters (NIST SP 800-63B-4: 15 if it is the only factor)',
     expected: 'a whole number from 8 to 64',
   }),
-  PASSWORD_HASH_COST: z.coerce.number().int().min(10).max(15).default(10).meta({
-    description: 'cost of bcrypt: one more doubles the time of a log-in; older hashes are renewed at the next log-in',
+  PASSWORD_HASH_COST: z.coerce.number().int().min(10).max(15).default(10).register(settingMeta, {
+    description: 'cost of bcrypt: each step doubles the time of a log-in; older hashes are renewed at the next log-in',
     expected: 'a whole number from 10 to 15',
   }),
   SMTP_URL: z
     .url({ protocol: /^smtps?$/ })
     .refine(url => !/[?#]/.test(url)) // nodemailer reads options from the query
     .optional()
-    .meta({
+    .register(settingMeta, {
       description:
-        'mail server, `smtp://user:password@host:587`; without it mails are logged in development and off in production',
+        'mail server, `smtp://user:password@host:587`; without it mails are logged in development and disabled in production',
       expected: 'an smtp:// or smtps:// URL',
       secret: true,
     }),
-  SMTP_TLS: z.enum(['required', 'optional']).default('required').meta({
+  SMTP_TLS: z.enum(['required', 'optional']).default('required').register(settingMeta, {
     description:
-      '`optional`: mails, without a password, may go to a server that has no TLS; links in them are secrets. Loopback needs none',
+      '`optional` also sends mails, which contain secret links, to a server without TLS, but never a password. Loopback needs no TLS',
     expected: 'required or optional',
   }),
   MAIL_FROM: z
     .email()
     .optional()
-    .meta({ description: 'sender of the mails; needed with SMTP_URL', expected: 'an e-mail address' }),
-  EMAIL_CONFIRMATION: z.enum(['required', 'off']).default('off').meta({
-    description: '`required`: a new user confirms the address by a link before the first log-in',
+    .register(settingMeta, { description: 'sender of mails; required with SMTP_URL', expected: 'an e-mail address' }),
+  EMAIL_CONFIRMATION: z.enum(['required', 'off']).default('off').register(settingMeta, {
+    description: '`required`: new users must confirm their address by a mailed link before they can log in',
     expected: 'required or off',
   }),
-  PUBLIC_URL: httpAddress.optional().meta({
-    description: 'what links in mails begin with: the address of Auth as its users see it; needed with SMTP_URL',
-    expected: 'an http or https address without a slash at its end',
+  PUBLIC_URL: httpAddress.optional().register(settingMeta, {
+    description:
+      'address of Auth as its users see it, for links in mails and the `iss` of JWTs; required with SMTP_URL',
+    expected: 'an http or https address without a trailing slash',
     fallback: 'http://localhost:3001 with the port of Auth; none in production',
   }),
   DIALECTS: dialectsSetting,
   CONSOLE_BUSINESS_URL: z
     .union([z.literal('self'), httpAddress])
     .optional()
-    .meta({
-      description: 'where the pages of Auth find Business; `self`: where they come from, too',
-      expected: 'an http or https address without a slash at its end, or self',
+    .register(settingMeta, {
+      description: 'address of Business for the pages of Auth; `self` if it is the same as theirs',
+      expected: 'an http or https address without a trailing slash, or self',
       fallback: 'set by ./startServer in development and with PORT',
     }),
   DEMO_USERNAME: z
     .string()
     .optional()
-    .meta({
-      description: 'the first user; in production only where this and DEMO_PASSWORD are set',
+    .register(settingMeta, {
+      description: 'the first user; in production only if this and DEMO_PASSWORD are set',
       expected: 'a username',
       fallback: `${defaultDemo.username}; none in production`,
     }),
   DEMO_PASSWORD: z
     .string()
     .optional()
-    .meta({
+    .register(settingMeta, {
       description: 'password of the first user',
       expected: 'a password',
       secret: true,
@@ -191,14 +200,14 @@ export function readAuthConfig(environment: Environment) {
     checkCommonSettings(found, problems)
     const serviceKeys = [found.SERVICE_KEY, found.SERVICE_KEY_PREVIOUS]
     if (found.ADMIN_KEY !== undefined && serviceKeys.includes(found.ADMIN_KEY)) {
-      problems.push('ADMIN_KEY: expected another key than SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same')
+      problems.push('ADMIN_KEY: expected a key that differs from SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same')
     }
     if (
       found.ADMIN_KEY_PREVIOUS !== undefined &&
       [...serviceKeys, found.ADMIN_KEY].includes(found.ADMIN_KEY_PREVIOUS)
     ) {
       problems.push(
-        'ADMIN_KEY_PREVIOUS: expected another key than ADMIN_KEY, SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same',
+        'ADMIN_KEY_PREVIOUS: expected a key that differs from ADMIN_KEY, SERVICE_KEY and SERVICE_KEY_PREVIOUS; it is the same',
       )
     }
     if (
@@ -212,7 +221,7 @@ export function readAuthConfig(environment: Environment) {
     }
     const { TOKEN_STORE_URL: tokenStoreUrl } = found
     if (found.TOKEN_SNAPSHOT_FILE !== undefined && tokenStoreUrl !== undefined && !isMemoryUrl(tokenStoreUrl)) {
-      problems.push('TOKEN_SNAPSHOT_FILE: expected with TOKEN_STORE_URL=memory: only; other stores outlive a restart')
+      problems.push('TOKEN_SNAPSHOT_FILE: expected only with TOKEN_STORE_URL=memory:; other stores survive a restart')
     }
     const isProduction = found.NODE_ENV === 'production'
     // Checks only that a value is present; an invalid one has its own problem already.
@@ -229,7 +238,7 @@ export function readAuthConfig(environment: Environment) {
       )
     }
     if (found.EMAIL_CONFIRMATION === 'required' && isProduction && found.SMTP_URL === undefined) {
-      problems.push('EMAIL_CONFIRMATION: expected SMTP_URL with it in production; it is missing')
+      problems.push('EMAIL_CONFIRMATION: expected off in production without SMTP_URL; got "required"')
     }
     if (
       found.TOKEN_FORMAT === 'jwt' &&
@@ -241,12 +250,10 @@ export function readAuthConfig(environment: Environment) {
     }
     for (const name of ['TOKEN_STORE_URL', 'USER_STORE_URL'] as const) {
       if ((found.AUTH_WORKERS ?? 1) === 1 || !isMemoryUrl(found[name] ?? '')) continue
-      problems.push(
-        `AUTH_WORKERS: expected 1 with ${name}=memory:; each process would know only what it was told itself`,
-      )
+      problems.push(`AUTH_WORKERS: expected 1 with ${name}=memory:, because processes do not share memory`)
     }
-    const { TOKEN_TTL_SECONDS: ttlMs, TOKEN_ABSOLUTE_TTL_SECONDS: absoluteTtlMs } = found
-    if (ttlMs !== undefined && absoluteTtlMs !== undefined && absoluteTtlMs < ttlMs) {
+    const { TOKEN_TTL_SECONDS: ttl, TOKEN_ABSOLUTE_TTL_SECONDS: absoluteTtl } = found
+    if (ttl !== undefined && absoluteTtl !== undefined && absoluteTtl < ttl) {
       problems.push('TOKEN_ABSOLUTE_TTL_SECONDS: expected at least TOKEN_TTL_SECONDS; it is less')
     }
   })
@@ -275,9 +282,9 @@ export function readAuthConfig(environment: Environment) {
       invalidTokens: settings.INVALID_TOKEN_LIMIT_PER_ADDRESS,
     },
     tokenLimits: { perUser: settings.TOKEN_LIMIT_PER_USER, total: settings.TOKEN_LIMIT },
-    ttlMs: settings.TOKEN_TTL_SECONDS,
-    absoluteTtlMs: settings.TOKEN_ABSOLUTE_TTL_SECONDS,
-    sweepIntervalMs: settings.SWEEP_INTERVAL_SECONDS,
+    ttlMs: secondsToMs(settings.TOKEN_TTL_SECONDS),
+    absoluteTtlMs: secondsToMs(settings.TOKEN_ABSOLUTE_TTL_SECONDS),
+    sweepIntervalMs: secondsToMs(settings.SWEEP_INTERVAL_SECONDS),
     jwt:
       settings.TOKEN_FORMAT === 'jwt' && settings.TOKEN_KEYS
         ? { keys: settings.TOKEN_KEYS.keys, issuer: publicUrl, audience: settings.TOKEN_AUDIENCE }
@@ -310,7 +317,7 @@ export function readAuthConfig(environment: Environment) {
     /** Whether users can register and then log in at once. */
     isRegistrationSimple: registration === 'open' && settings.EMAIL_CONFIRMATION === 'off',
     logLevel: settings.LOG_LEVEL,
-    securityLog: securityLogOf(settings),
+    securityLog: securityLogSettings(settings),
     accessLog: settings.ACCESS_LOG ?? (production ? 'errors' : 'all'),
     tls,
     ...listeners,

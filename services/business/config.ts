@@ -1,31 +1,28 @@
 // The settings of Business and what they become.
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { type Environment, readSettings } from '../../shared/config/readSettings.ts'
 import {
   checkCommonSettings,
   commonSettings,
-  count,
-  type Environment,
   listenerSettings,
-  port,
-  readSettings,
-  securityLogOf,
-} from '../../shared/config/config.ts'
+  securityLogSettings,
+} from '../../shared/config/serviceSettings.ts'
+import { count, port, settingMeta } from '../../shared/config/settings.ts'
 import { addressTest, peerAddress } from '../../shared/http/address.ts'
 
 export const businessSettings = {
   ...commonSettings,
-  BUSINESS_PORT: port(3000, 'public listener of Business'),
-  BUSINESS_INTERNAL_PORT: port(3100, 'internal listener of Business: metrics'),
-  WEB_CONCURRENCY: count(1, 'how many processes of Business `./startServer` runs; they share the port'),
-  AUTH_INTERNAL_URL: z
-    .string()
-    .refine(isHttpOrigin)
-    .default('http://127.0.0.1:3101')
-    .meta({ description: 'where Business asks Auth', expected: 'an http or https address without a path' }),
-  AUTH_PUBLIC_URL: z.string().refine(isHttpOrigin).optional().meta({
+  BUSINESS_PORT: port(3000, 'port of the public listener of Business'),
+  BUSINESS_INTERNAL_PORT: port(3100, 'port of the internal listener of Business, for metrics'),
+  WEB_CONCURRENCY: count(1, 'processes of Business that `./startServer` runs; they share the port'),
+  AUTH_INTERNAL_URL: z.string().refine(isHttpOrigin).default('http://127.0.0.1:3101').register(settingMeta, {
+    description: 'address of the internal listener of Auth',
+    expected: 'an http or https address without a path',
+  }),
+  AUTH_PUBLIC_URL: z.string().refine(isHttpOrigin).optional().register(settingMeta, {
     description:
-      'where Business passes the public routes of Auth on to, so that both have one address: what `PORT` does',
+      'address of the public listener of Auth, if Business forwards its routes so that both share one address, as with `PORT`',
     expected: 'an http or https address without a path',
     fallback: 'none; set by ./startServer with PORT',
   }),
@@ -44,7 +41,7 @@ export function readBusinessConfig(env: Environment) {
       const url = found[name]
       if (found.NODE_ENV !== 'production' || !url || isPrivateOrTls(url)) continue
       problems.push(
-        `${name}: expected https in production, or a host that is loopback, private, *.internal or a name without dots; ${what} would be readable on the way`,
+        `${name}: expected https in production, or a host that is loopback, private, *.internal or a name without dots; others on the network could read ${what}`,
       )
     }
   })
@@ -60,7 +57,7 @@ export function readBusinessConfig(env: Environment) {
     serviceKey: settings.SERVICE_KEY,
     invalidTokenLimit: settings.INVALID_TOKEN_LIMIT_PER_ADDRESS,
     logLevel: settings.LOG_LEVEL,
-    securityLog: securityLogOf(settings),
+    securityLog: securityLogSettings(settings),
     accessLog: settings.ACCESS_LOG ?? (settings.NODE_ENV === 'production' ? 'errors' : 'all'),
     ...listenerSettings(settings),
   } as const

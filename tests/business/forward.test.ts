@@ -11,7 +11,7 @@ import { publicRoutes as authRoutes, internalRoutes } from '../../services/auth/
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { openForward } from '../../services/business/forward.ts'
-import type { Environment } from '../../shared/config/config.ts'
+import type { Environment } from '../../shared/config/readSettings.ts'
 import { createListener } from '../../shared/http/listener.ts'
 import type { Service } from '../../shared/service.ts'
 import { ask, post } from '../support/client.ts'

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { readAuthConfig } from '../../services/auth/config.ts'
-import { ConfigError, type Environment } from '../../shared/config/config.ts'
+import { ConfigError, type Environment } from '../../shared/config/readSettings.ts'
 import { type Answer, ask as askAsIs } from './client.ts'
 import { adminKey } from './credentials.ts'
 import type { LogLine } from './log.ts'

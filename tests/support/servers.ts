@@ -6,7 +6,7 @@ import { describeAuth, describeAuthInternal } from '../../services/auth/routes/i
 import { openBusiness } from '../../services/business/app.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/routes.ts'
-import type { Environment } from '../../shared/config/config.ts'
+import type { Environment } from '../../shared/config/readSettings.ts'
 import type { Service } from '../../shared/service.ts'
 import { checkAnswers } from './conformance.ts'
 import { adminKey, serviceKey } from './credentials.ts'

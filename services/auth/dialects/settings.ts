@@ -2,7 +2,8 @@
 // setting names of its older service, from the environment and from a config.xml.
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { ConfigError, type Environment, readSettings, seconds } from '../../../shared/config/config.ts'
+import { ConfigError, type Environment, readSettings } from '../../../shared/config/readSettings.ts'
+import { seconds, settingMeta } from '../../../shared/config/settings.ts'
 import { type DialectName, dialectNames } from './index.ts'
 
 export interface DialectConfig {
@@ -23,8 +24,8 @@ export const dialectsSetting = z
     return dialects ?? z.NEVER
   })
   .optional()
-  .meta({
-    description: 'wire formats of older services, `name:port,…`, each on a listener of its own: docs/dialects.md',
+  .register(settingMeta, {
+    description: 'wire formats of older services, `name:port,…`, each on its own listener (docs/dialects.md)',
     expected,
   })
 
@@ -35,16 +36,22 @@ const minutes = (fallback: number, description: string) =>
     .min(1)
     .max(10 * 365 * 1440)
     .default(fallback)
-    .transform(value => value * 60_000)
-    .meta({ description, expected: 'a whole number of minutes, 1 or more' })
+    .register(settingMeta, { description, expected: 'a whole number of minutes, 1 or more' })
 
-/** Read only if the dialect is opened. */
+/** Seconds or minutes, as `lifeUnitMs` says. Read only if the dialect is opened. */
 export const lifeSettings = {
-  'token-provider': { TOKEN_EXPIRATION_TIME: seconds(60, 'life of its tokens, in seconds') },
-  'token-manager': { TOKEN_TTL_MINUTES: minutes(60, 'life of its tokens') },
-  'flask-jwt': { FLASK_JWT_TTL_MINUTES: minutes(35, 'idle time of its sessions, restarted by each use') },
-  'flask-auth': { FLASK_AUTH_TTL_MINUTES: minutes(15, 'life of its access tokens') },
+  'token-provider': { TOKEN_EXPIRATION_TIME: seconds(60, 'lifetime of the tokens of token-provider') },
+  'token-manager': { TOKEN_TTL_MINUTES: minutes(60, 'lifetime of the tokens of token-manager') },
+  'flask-jwt': { FLASK_JWT_TTL_MINUTES: minutes(35, 'idle time of the sessions of flask-jwt, restarted by each use') },
+  'flask-auth': { FLASK_AUTH_TTL_MINUTES: minutes(15, 'lifetime of the access tokens of flask-auth') },
 } satisfies Record<DialectName, Record<string, z.ZodType<number>>>
+
+const lifeUnitMs: Record<DialectName, number> = {
+  'token-provider': 1000,
+  'token-manager': 60_000,
+  'flask-jwt': 60_000,
+  'flask-auth': 60_000,
+}
 
 export const clearSetting = {
   TOKEN_CLEAR_FREQUENCY: seconds(15, 'pause between sweeps, unless SWEEP_INTERVAL_SECONDS is set', 86_400),
@@ -66,8 +73,8 @@ export function readDialects(env: Environment) {
   const hasOlderNames = opened.some(({ name }) => name === 'token-provider')
   const known = hasOlderNames ? withOlderNames(env, problems, warnings) : env
   const dialects = opened.map(({ name, port }): DialectConfig => {
-    const [ttlMs = 0] = Object.values(read(lifeSettings[name]))
-    return { name, port, ttlMs }
+    const [life = 0] = Object.values(read(lifeSettings[name]))
+    return { name, port, ttlMs: life * lifeUnitMs[name] }
   })
   if (hasOlderNames) read(clearSetting)
 

@@ -6,7 +6,7 @@ import type { z } from 'zod'
 import { makeTokenKey } from '../../../commands/keys/tokenKeys.ts'
 import { clearSetting, lifeSettings } from '../../../services/auth/dialects/settings.ts'
 import { openPasswords } from '../../../services/auth/users/passwords.ts'
-import { metaOf } from '../../../shared/config/config.ts'
+import { metaOf } from '../../../shared/config/settings.ts'
 import { ask as askAsIs } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
@@ -390,8 +390,7 @@ describe('the dialects', function () {
       const settings = Object.assign({}, clearSetting, ...Object.values(lifeSettings)) as Record<string, z.ZodType>
       const rows = [...text.matchAll(/^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$/gm)].map(row => row.slice(1))
       const described = Object.entries(settings).map(([name, schema]) => {
-        const ms = schema.parse(undefined) as number
-        return [name, String(name.endsWith('_MINUTES') ? ms / minute : ms / 1000), metaOf(schema).description]
+        return [name, String(schema.parse(undefined)), metaOf(schema).description]
       })
       expect(rows).to.deep.include.members(described)
     })

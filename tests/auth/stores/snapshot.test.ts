@@ -24,7 +24,7 @@ import { readAuthConfig } from '../../../services/auth/config.ts'
 import { openSnapshotStore } from '../../../services/auth/stores/memory/snapshot.ts'
 import type { TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../../../services/auth/tokens/format.ts'
-import { ConfigError } from '../../../shared/config/config.ts'
+import { ConfigError } from '../../../shared/config/readSettings.ts'
 import { adminKey, closeServers, createClock, demo, serviceKey, startAuth } from '../../support/servers.ts'
 import { cleanUp, runStartServer } from '../../support/startServer.ts'
 import { until } from '../../support/until.ts'
@@ -587,7 +587,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
         expect(error).to.be.instanceOf(ConfigError)
       }
       expect(problems).to.have.length(1)
-      expect(problems[0]).to.match(/^TOKEN_SNAPSHOT_FILE: expected with TOKEN_STORE_URL=memory: only/)
+      expect(problems[0]).to.match(/^TOKEN_SNAPSHOT_FILE: expected only with TOKEN_STORE_URL=memory:/)
     }
     for (const url of [undefined, '', 'memory:']) {
       expect(readAuthConfig({ ...base, TOKEN_STORE_URL: url }).snapshotFile).to.equal('/tmp/tokens')
@@ -742,7 +742,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
       const env = { TOKEN_SNAPSHOT_FILE: '/tmp/tokens', TOKEN_STORE_URL: 'redis://localhost' }
       const { ended, stderr } = runStartServer({ args: ['--check-config'], env })
       expect(await ended).to.equal(1)
-      expect(stderr()).to.match(/^ {2}TOKEN_SNAPSHOT_FILE: expected with/m)
+      expect(stderr()).to.match(/^ {2}TOKEN_SNAPSHOT_FILE: expected only with/m)
     })
   })
 })

@@ -22,7 +22,7 @@ import {
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { createRegistration } from '../../../services/auth/users/registration.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
-import { ConfigError, type Environment } from '../../../shared/config/config.ts'
+import { ConfigError, type Environment } from '../../../shared/config/readSettings.ts'
 import { createListener, type Listener } from '../../../shared/http/listener.ts'
 import { mountRoutes } from '../../../shared/http/route.ts'
 import {

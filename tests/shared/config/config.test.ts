@@ -7,7 +7,8 @@ import type { z } from 'zod'
 import { authSettings, readAuthConfig } from '../../../services/auth/config.ts'
 import { clearSetting, lifeSettings } from '../../../services/auth/dialects/settings.ts'
 import { businessSettings, readBusinessConfig } from '../../../services/business/config.ts'
-import { ConfigError, type Environment, metaOf } from '../../../shared/config/config.ts'
+import { ConfigError, type Environment } from '../../../shared/config/readSettings.ts'
+import { metaOf } from '../../../shared/config/settings.ts'
 
 const SERVICE_KEY = 'a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6'
 const ADMIN_KEY = '6d5c4b3a2f1e0d9c8b7a6f5e4d3c2b1a'
@@ -24,7 +25,7 @@ function problemsOf(env: Environment, read: (env: Environment) => unknown = read
 }
 
 describe('the configuration', () => {
-  it('needs nothing but its keys, and has the defaults of the contract', () => {
+  it('needs only its keys and has the defaults of the contract', () => {
     expect(readAuthConfig({ ...keys })).to.deep.equal({
       host: '127.0.0.1',
       port: 3001,
@@ -101,7 +102,7 @@ describe('the configuration', () => {
     })
   })
 
-  it('reports every problem at once, with what is expected and what was there', () => {
+  it('reports every problem at once, with what is expected and what was found', () => {
     expect(
       problemsOf({
         ...keys,
@@ -112,7 +113,7 @@ describe('the configuration', () => {
         SWEEP_INTERVAL_SECONDS: '2592000', // longer than the maximum of a timer
       }),
     ).to.deep.equal([
-      'SERVICE_KEY: expected at least 32 random characters (openssl rand -hex 32); it is not',
+      'SERVICE_KEY: expected at least 32 random characters (openssl rand -hex 32); got something else',
       'LOG_LEVEL: expected error, warn, info, debug; got "loud"',
       'AUTH_PORT: expected a port from 0 to 65535; got "abc"',
       'TOKEN_TTL_SECONDS: expected a whole number of seconds, 1 to 315360000; got "0"',
@@ -120,7 +121,7 @@ describe('the configuration', () => {
     ])
   })
 
-  it('refuses a name that is one slip away from a setting, and takes every other name for somebody else’s', () => {
+  it('refuses a name that is one typo away from a setting, and ignores all other unknown names', () => {
     for (const [name, meant] of [
       ['TOKEN_TTL_SECOND', 'TOKEN_TTL_SECONDS'],
       ['TOKENTTL_SECONDS', 'TOKEN_TTL_SECONDS'],
@@ -130,7 +131,7 @@ describe('the configuration', () => {
       ['Log_Level', 'LOG_LEVEL'],
     ] as const) {
       expect(problemsOf({ ...keys, [name]: 'canary' })).to.deep.equal([
-        `${name}: expected ${meant}; no setting has this name`,
+        `${name}: no setting has this name; did you mean ${meant}?`,
       ])
     }
     readAuthConfig({ ...keys, TOKEN_TTL: '1', AUTH_PROXY: '1', POST: '1', HOME: '/', LOG_LEVELING: '1', '': '1' })
@@ -251,7 +252,7 @@ describe('the configuration', () => {
     'http://[2001:db8::1]',
     'http://100.64.0.1',
   ]) {
-    it(`refuses AUTH_INTERNAL_URL=${url} in production: the service key and every token would be readable on the way`, () => {
+    it(`refuses AUTH_INTERNAL_URL=${url} in production, because others could read the service key and every token`, () => {
       const production = { SERVICE_KEY, NODE_ENV: 'production', AUTH_INTERNAL_URL: url }
       const [problem] = problemsOf(production, readBusinessConfig)
       expect(problem).to.match(
@@ -275,7 +276,7 @@ describe('the configuration', () => {
     'http://auth.railway.internal:3101',
     'http://auth.default.svc.cluster.local:3101',
   ]) {
-    it(`takes AUTH_INTERNAL_URL=${url} in production`, () => {
+    it(`accepts AUTH_INTERNAL_URL=${url} in production`, () => {
       const production = { SERVICE_KEY, NODE_ENV: 'production', AUTH_INTERNAL_URL: url }
       expect(problemsOf(production, readBusinessConfig)).to.deep.equal([])
     })
@@ -295,30 +296,30 @@ describe('the configuration', () => {
     expect(problems.join('\n')).to.not.include('hunter')
   })
 
-  it('of the security log are for both services', () => {
+  it('reads the settings of the security log for both services', () => {
     const env = { ...keys, SECURITY_LOG_FILE: 'logs/s.log', SECURITY_LOG_MAX_MB: '5', SECURITY_LOG_KEEP_DAYS: '7' }
     for (const read of [readAuthConfig, readBusinessConfig]) {
       expect(read(env).securityLog).to.deep.equal({ path: 'logs/s.log', maxBytes: 5_242_880, keepDays: 7 })
     }
   })
 
-  it('says which stores take tokens and which take users', () => {
+  it('names the URL schemes for tokens and those for users', () => {
     expect(problemsOf({ ...keys, TOKEN_STORE_URL: 'oracle://db', USER_STORE_URL: 'redis://db' })).to.deep.equal([
-      'TOKEN_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:, redis:, rediss:, redis-cluster:; it is not',
-      'USER_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:; it is not',
+      'TOKEN_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:, redis:, rediss:, redis-cluster:; got something else',
+      'USER_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:; got something else',
     ])
   })
 
-  it('takes a snapshot with a memory store however its URL is written', () => {
+  it('accepts a snapshot file with a memory store, however its URL is written', () => {
     const env = { ...keys, TOKEN_STORE_URL: 'memory://', TOKEN_SNAPSHOT_FILE: '/tmp/x' }
     expect(readAuthConfig(env).snapshotFile).to.equal('/tmp/x')
   })
 
-  it('takes blank for unset', () => {
+  it('treats a blank value as unset', () => {
     expect(readAuthConfig({ ...keys, AUTH_PORT: ' ', DEMO_USERNAME: '' })).to.deep.include({ port: 3001 })
   })
 
-  it('has a demo user in production only where both its settings are set', () => {
+  it('has a demo user in production only if both of its settings are set', () => {
     expect(readAuthConfig({ ...keys, NODE_ENV: 'production' }).demoUser).to.equal(null)
     const DEMO = { DEMO_USERNAME: 'me@example.com', DEMO_PASSWORD: 'long enough to be mine' }
     const { demoUser } = readAuthConfig({ ...keys, NODE_ENV: 'production', ...DEMO })
@@ -329,7 +330,7 @@ describe('the configuration', () => {
     })
   })
 
-  it('shows the demo user of the README to everybody, and no other', () => {
+  it('shows the demo user of the README to every visitor, and no other user', () => {
     const shown = (env: Environment) => readAuthConfig({ ...keys, ...env }).shownDemoUser
     expect(shown({})).to.deep.equal({ username: 'demo@example.com', password: 'postman' })
     expect(shown({ DEMO_PASSWORD: 'mine and nobody else knows' })).to.equal(null)
@@ -349,7 +350,7 @@ describe('the configuration', () => {
   })
 })
 
-describe('the tables of settings in docs/configuration.md', () => {
+describe('docs/configuration.md', () => {
   const rows = new Map(
     [...readFileSync('docs/configuration.md', 'utf8').matchAll(/^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$/gm)].map(
       ([, name, fallback, meaning]) => [name as string, { fallback, meaning }],
@@ -366,13 +367,11 @@ describe('the tables of settings in docs/configuration.md', () => {
   })
 
   for (const [name, schema] of settings) {
-    it(`says of ${name} what the schema says`, () => {
+    it(`describes ${name} as its schema does`, () => {
       const { description, fallback } = metaOf(schema)
       const parsed = schema.safeParse(undefined)
       const plain = parsed.success && parsed.data !== undefined ? String(parsed.data) : 'none'
-      const divisor = /_(SECONDS|TIME|FREQUENCY)$/.test(name) ? 1000 : name.endsWith('_MINUTES') ? 60_000 : null
-      const written = divisor === null ? plain : String(Number(plain) / divisor)
-      expect(rows.get(name)).to.deep.equal({ fallback: fallback ?? written, meaning: description })
+      expect(rows.get(name)).to.deep.equal({ fallback: fallback ?? plain, meaning: description })
     })
   }
 })

@@ -10,7 +10,7 @@ import type { SecureVersion } from 'node:tls'
 import { expect } from 'chai'
 import { readAuthConfig } from '../../../services/auth/config.ts'
 import { readBusinessConfig } from '../../../services/business/config.ts'
-import { ConfigError } from '../../../shared/config/config.ts'
+import { ConfigError } from '../../../shared/config/readSettings.ts'
 import { endProcesses, startProcess } from '../../support/processes.ts'
 import { sendRaw } from '../../support/raw.ts'
 import { adminKey, closeServers, demo, logIn, serviceKey, startAuth, startBusiness } from '../../support/servers.ts'
@@ -134,8 +134,8 @@ describe('TLS', () => {
     }
     for (const prefix of ['', 'INTERNAL_']) {
       const [cert, key] = [`${prefix}TLS_CERT_FILE`, `${prefix}TLS_KEY_FILE`]
-      const noCert = `${cert}: expected the path of a readable PEM file with a certificate, and those between it and its root; `
-      const noKey = `${key}: expected the path of a readable PEM file with a private key that is not encrypted; `
+      const noCert = `${cert}: expected the path of a readable PEM file with a certificate and its intermediates; `
+      const noKey = `${key}: expected the path of a readable PEM file with an unencrypted private key; `
       const cases: [what: string, env: () => Record<string, string>, problem: () => string][] = [
         ['alone', () => ({ [cert]: own.cert }), () => `${cert}, ${key}: expected both or neither; one is missing`],
         [
@@ -152,7 +152,7 @@ describe('TLS', () => {
           "with another's key",
           () => ({ [cert]: own.cert, [key]: other.key }),
           () =>
-            `${cert}, ${key}: expected a certificate and its own private key; together they fail (ERR_OSSL_X509_KEY_VALUES_MISMATCH)`,
+            `${cert}, ${key}: expected a certificate and its own private key; they do not match (ERR_OSSL_X509_KEY_VALUES_MISMATCH)`,
         ],
       ]
       for (const [what, env, problem] of cases) {
