@@ -1,5 +1,6 @@
-// npm run bench:log: what ACCESS_LOG=all costs, as a ratio to `errors`, interleaved in one run; the check is none, so that the
-// log weighs most. With --against <folder> the same of another checkout, whose bench/server.ts must know ACCESS_LOG.
+// npm run bench:log: the cost of ACCESS_LOG=all as a ratio to `errors`, interleaved in one run, without a token check,
+// so that the log weighs most. With --against <folder> it also measures another checkout, whose bench/server.ts must
+// know ACCESS_LOG.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -39,7 +40,7 @@ interface Row {
   cpu: number[]
 }
 
-/** Its log goes through a pipe that this process reads. */
+/** This process reads its log through a pipe. */
 async function open(folder: string, accessLog: string): Promise<Row> {
   const env = { ...process.env, VARIANT: 'no check', CHASSIS: 'ours', SERVICE_KEY: serviceKey, ACCESS_LOG: accessLog }
   const child = spawn(process.execPath, [join(folder, 'bench/server.ts')], {

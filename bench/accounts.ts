@@ -27,7 +27,7 @@ const seconds = readCount(usage, 'seconds', options.seconds)
 const clients = 8
 const schemes = ['memory', 'sqlite', 'postgres']
 
-/** Hashes per second of one thread that does nothing else. */
+/** Hashes per second of one otherwise idle thread. */
 function measureBcrypt(): number {
   const hash = bcrypt.hashSync('postman', 10)
   const startedAt = performance.now()
@@ -39,7 +39,7 @@ function measureBcrypt(): number {
   return count / ((performance.now() - startedAt) / 1000)
 }
 
-/** Answers per second of several clients that each ask again as soon as they are answered. */
+/** Answers per second of several clients that send the next request as soon as they get an answer. */
 async function measureRequests(
   url: string,
   path: string,

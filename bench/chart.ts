@@ -1,4 +1,4 @@
-// A bar chart as an SVG that reads on light and on dark ground.
+// A bar chart as an SVG that is legible on light and dark backgrounds.
 
 export interface Bar {
   label: string

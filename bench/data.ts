@@ -1,5 +1,5 @@
-// npm run bench: /data on the real two processes against the same server with other checks, side by side and interleaved
-// in one run. Ends with a table; --save keeps it in bench/results/.
+// npm run bench: /data with both services running, compared with the same server and other checks, interleaved in one
+// run. Ends with a table; --save keeps it in bench/results/.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readArguments, readCount, readCounts, refuseUsage } from '../commands/arguments.ts'
@@ -36,7 +36,7 @@ interface Row {
   name: string
   tokens: string[]
   server: Running
-  /** Present where the server asks Auth. */
+  /** Present if the server asks Auth. */
   auth: Running | null
 }
 
@@ -85,7 +85,7 @@ async function openRows(): Promise<Row[]> {
   await add('Latchkey', tokens, auth, 'services/business/main.ts', {})
   for (const CHASSIS of ['ours', 'bare']) {
     for (const [VARIANT, tokens, auth] of variants) {
-      // In our chassis that is the real Business above.
+      // With our own server that is the real Business above.
       if (VARIANT === 'batched' && CHASSIS === 'ours') continue
       const name = CHASSIS === 'ours' ? VARIANT : `bare Koa, ${VARIANT}`
       await add(name, tokens, auth, 'bench/server.ts', { VARIANT, CHASSIS })

@@ -1,4 +1,4 @@
-// Drives a server with many connections and many tokens: wrk where it is installed, autocannon otherwise.
+// Drives a server with many connections and tokens: with wrk if it is installed, otherwise with autocannon.
 import { execFile, spawnSync } from 'node:child_process'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

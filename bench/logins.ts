@@ -1,5 +1,5 @@
-// npm run bench:logins: how long a validation takes while clients log in without pause, against the same without them.
-// Validations come at a steady rate, calm and storm in turn, all in one run.
+// npm run bench:logins: how long a validation takes while clients log in without a pause, compared with the time
+// without them. Validations arrive at a steady rate; phases with and without log-ins alternate in one run.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import { readArguments, readCount } from '../commands/arguments.ts'

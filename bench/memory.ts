@@ -1,5 +1,5 @@
-// npm run bench:memory: the memory store at 1 and 10 million live tokens, a Map of objects beside it. Each measurement in
-// a process of its own, so that nothing of one is in the other.
+// npm run bench:memory: the memory store with 1 and 10 million live tokens, compared with a Map of objects. Each
+// measurement runs in its own process, so that none affects another.
 import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { rmSync, statSync } from 'node:fs'
@@ -27,11 +27,11 @@ objects. Ten million take about 4 GB of memory and some minutes.
 const options = readArguments(usage, {
   counts: { type: 'string', default: '1000000,10000000' },
   save: { type: 'boolean', default: false },
-  // One measurement, in a process of its own: how this calls itself.
+  // Runs one measurement in a new process, by starting this file again.
   measure: { type: 'string' },
   count: { type: 'string', default: '1' },
 })
-const tokensPerUser = 100 // the default limit; with fewer, the strings of more users are added
+const tokensPerUser = 100 // the default limit; with fewer per user, the strings of more users would be added
 const unlimited = { perUser: Infinity, total: Infinity }
 const now = Date.UTC(2027)
 const hour = 3_600_000
@@ -40,7 +40,7 @@ type Figures = Record<string, number>
 
 function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRecord } {
   const userId = `user-${Math.floor(i / tokensPerUser)}`
-  // Spread over a year of seconds, as in life: ids drawn within one second would be too many for it.
+  // Issue times are spread over a year, as in real use; one second does not have enough ids.
   const createdAt = now - (i % 31_536_000) * 1000
   const id = drawTokenId(userId, createdAt)
   const token: TokenRecord = {
@@ -75,9 +75,9 @@ async function fill(store: Pick<TokenStore, 'insert'>, count: number, expiresAt:
   return { refs, slowest }
 }
 
-/** What the process holds, in bytes, when all that is garbage is gone. */
+/** The memory of the process in bytes after garbage collection. */
 function residentBytes(): number {
-  // The flavour that also gives back what the heap grew to while the tokens were made.
+  // This kind of collection also returns the memory by which the heap grew while the tokens were made.
   for (let i = 0; i < 3; i++) globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
   return process.memoryUsage().rss
 }
@@ -87,7 +87,7 @@ async function measureFill(count: number): Promise<Figures> {
   await fill(store, 1000, () => now + hour)
   const before = residentBytes()
   const { refs, slowest } = await fill(store, count, () => now + hour)
-  const bytes = (residentBytes() - before) / count // the store is used below, so it is still there
+  const bytes = (residentBytes() - before) / count // the store is used below, so it was not collected
   const figures: Figures = { 'bytes per token': bytes, 'slowest insert, ms': slowest }
   for (const batch of [1, 64]) {
     const rounds = Math.floor(500_000 / batch)
@@ -102,7 +102,7 @@ async function measureFill(count: number): Promise<Figures> {
   return figures
 }
 
-/** The usual way, for comparison: an object for each token in a Map, by the hash. */
+/** The usual way, for comparison: one object per token in a Map, by hash. */
 async function measureMap(count: number): Promise<Figures> {
   const tokens = new Map<string, TokenRecord>()
   const store = { insert: async ({ hash }: TokenRef, token: TokenRecord) => void tokens.set(hash, { ...token }) }

@@ -1,4 +1,4 @@
-// Starts the processes that a bench measures, and reads what they cost.
+// Starts the processes that a benchmark measures, and reads their processor time.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'

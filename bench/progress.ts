@@ -1,9 +1,9 @@
-// What a bench is doing and how long it still takes, on stderr: one line that changes on a terminal, a line for each step
-// elsewhere. And the one place that writes bench/results/.
+// Shows on stderr what a benchmark is doing and how long it still takes: one changing line on a terminal, otherwise a
+// line per step. Also the only place that writes bench/results/.
 import { mkdirSync, writeFileSync } from 'node:fs'
 
 export interface Progress {
-  /** Says what is done before the steps that are counted. */
+  /** Shows what is done before the counted steps. */
   say(what: string): void
   /** Begins the next step. */
   step(what: string): void
@@ -31,7 +31,7 @@ function inWords(seconds: number): string {
   return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`
 }
 
-/** The numbers in the README are in bench/results/, which is tracked: a run replaces them only if it is asked to. */
+/** bench/results/ is tracked and holds the numbers of the README, so a run replaces it only with --save. */
 export function saveResults(save: boolean, files: Record<string, string>): void {
   const names = Object.keys(files).map(name => `bench/results/${name}`)
   if (!save) {

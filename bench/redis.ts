@@ -1,5 +1,5 @@
-// npm run bench:redis: memory per live token in Redis beside the usual layout of sessions (one JSON string each), and the
-// commands and bytes that a validation costs, batched and one by one. On a redis-server of its own.
+// npm run bench:redis: memory per live token in Redis, compared with the usual layout of sessions (one JSON string
+// each), and the commands and bytes per validation, batched and one by one. Uses its own redis-server.
 import { spawn } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
@@ -48,7 +48,7 @@ await client.connect()
 const store = await openTokenStore(`redis://127.0.0.1:${port}`)
 
 const numberIn = (info: string, name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
-/** Calls of scripts; a command that a script calls is in the statistics, too, and costs no round trip. */
+/** Calls of scripts. The statistics also count commands that a script calls, which cost no round trip. */
 function scriptCallsIn(info: string): number {
   const calls = [...info.matchAll(/^cmdstat_(?:eval|evalsha|fcall)(?:_ro)?:calls=(\d+)/gm)]
   return calls.reduce((sum, [, count]) => sum + Number(count), 0)
@@ -78,7 +78,7 @@ function tokenOf(userId: string, username: string): { ref: TokenRef; token: Toke
   return { ref: refOf(drawSecret(id)), token: { ...common, ...times } }
 }
 
-/** Fills with `insert`, many at a time, and answers with bytes per token. */
+/** Fills Redis with `insert`, many at a time, and resolves to the bytes per token. */
 async function fill(perUser: number, insert: (userId: string, username: string) => Promise<unknown>): Promise<number> {
   await client.flushAll()
   await sleep(100)
@@ -101,7 +101,7 @@ const insertOurs = (userId: string, username: string) => {
   const { ref, token } = tokenOf(userId, username)
   return store.insert(ref, token, limits, token.createdAt)
 }
-// As connect-redis and its like do: a random id of 24 bytes, and the session as JSON, with an expiry.
+// As connect-redis and similar packages do: a random id of 24 bytes, and the session as JSON with an expiry.
 const insertJson = (userId: string, username: string) => {
   const { id, ...session } = tokenOf(userId, username).token
   const key = `sess:${randomBytes(24).toString('base64url')}`

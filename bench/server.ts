@@ -1,4 +1,4 @@
-// One server under test: /data behind the check that VARIANT names, in our chassis or in bare Koa.
+// A server under test: /data behind the check that VARIANT names, in our own server or in bare Koa.
 import { createPublicKey } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { createVerifier } from 'fast-jwt'
@@ -12,13 +12,13 @@ import { openOutput } from '../shared/log/output.ts'
 
 const { VARIANT = '', CHASSIS, AUTH_INTERNAL_URL = '', SERVICE_KEY = '' } = process.env
 const { JWT_SECRET = '', JWT_PUBLIC_KEY = '' } = process.env
-// `all` is written to stdout as the services write it.
+// `all` writes the log to stdout, as the services do.
 const accessLog = process.env['ACCESS_LOG'] === 'all' ? 'all' : 'errors'
 const level = accessLog === 'all' ? 'info' : 'warn'
 const log = createLog({ service: 'bench', level, stream: openOutput(process.stdout) })
 const monotonicNow = () => performance.now()
 
-/** Resolves to whose token it is; rejects where it opens nothing. */
+/** Resolves to the owner of the token; rejects if the token is invalid. */
 type Check = (token: string) => Promise<string> | string
 
 function createCheck(variant: string): Check {

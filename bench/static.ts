@@ -1,5 +1,5 @@
-// npm run bench:static: what readers of a large static file do to the latency of /data. Calm and busy rounds alternate in one
-// run; ends with the ratio of their p99.
+// npm run bench:static: how readers of a large static file affect the latency of /data. Rounds with and without them
+// alternate in one run; ends with the ratio of their p99.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readArguments, readCount } from '../commands/arguments.ts'
@@ -33,7 +33,7 @@ const connections = readCount(usage, 'connections', options.connections)
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
 
-// Readers that are stopped in the middle of an answer are warned of in the log.
+// The log warns about readers that are stopped in the middle of an answer.
 const quiet = { LOG_LEVEL: 'error' }
 const auth = await startAuth({ ...quiet, TRUSTED_PROXIES: single ? '1' : '0' })
 const authUrl = `${auth.addresses['auth']}`

@@ -1,10 +1,10 @@
-// Clients that read one file again and again, each on a connection of its own, without decompressing it. Started by
-// bench/static.ts: node bench/staticReaders.ts <url> <count>. Counts the answers that it has read, and says so when asked.
+// Clients that read one file repeatedly, each on its own connection, without decompressing it. Started by
+// bench/static.ts: node bench/staticReaders.ts <url> <count>. Reports the number of answers on request.
 import http from 'node:http'
 import { setPriority } from 'node:os'
 
 const [url = '', count = '60'] = process.argv.slice(2)
-// The readers stand for other machines: they may not take CPU time from the servers that are measured.
+// The readers simulate other machines, so they must not take processor time from the measured servers.
 setPriority(19)
 const agent = new http.Agent({ keepAlive: true, maxSockets: Number(count) })
 let answers = 0

@@ -1,6 +1,5 @@
-// npm run bench:stores: /data with the tokens in each store, batched and with one call per request, side by side and
-// interleaved in one run, beside the same chassis verifying JWTs. Ends with a table; --save keeps it
-// in bench/results/.
+// npm run bench:stores: /data with the tokens in each store, batched and with one call per request, compared with the
+// same server verifying JWTs, interleaved in one run. Ends with a table; --save keeps it in bench/results/.
 import { randomBytes } from 'node:crypto'
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
 import { freshPlace, type Place } from '../tests/support/stores.ts'

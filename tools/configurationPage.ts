@@ -1,4 +1,4 @@
-// docs/configuration.md from the settings of both services: what surrounds the tables, and one row per setting.
+// Makes docs/configuration.md from the settings of both services: the text around the tables, and one row per setting.
 import { type Setting, settingGroups } from './settings.ts'
 
 const head = `# Configuration

@@ -1,5 +1,5 @@
-// Requests that no client would send, made from the OpenAPI documents and from broken bytes, and clients that behave like
-// none: a seed repeats them. npm run fuzz -- --help
+// npm run fuzz: sends requests that no client would send, made from the OpenAPI documents and from malformed bytes, and
+// behaves as no client would. A seed repeats a run. See --help.
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
@@ -7,7 +7,7 @@ import { createRandom } from '../tests/support/random.ts'
 
 export interface FuzzTarget {
   url: string
-  /** Those of the OpenAPI document that this listener has. */
+  /** The operations of the OpenAPI document that this listener serves. */
   operations: FuzzOperation[]
 }
 
@@ -15,13 +15,13 @@ export interface FuzzOperation {
   method: string
   /** `/users/{id}` */
   path: string
-  /** Names of what its query may have. */
+  /** Names of its query parameters. */
   query: string[]
-  /** Of its body, by media type; none where it has none. */
+  /** Schemas of its body by media type; empty if it has no body. */
   bodies: Record<string, Schema>
 }
 
-/** As much of JSON Schema as is read here. */
+/** The part of JSON Schema that is read here. */
 export interface Schema {
   type?: string | string[]
   enum?: unknown[]
@@ -30,31 +30,31 @@ export interface Schema {
   items?: Schema
 }
 
-/** Who is logged in: without good values nothing would get beyond the first check. */
+/** A logged-in user: without valid values no request would get beyond the first check. */
 export interface FuzzActor {
   username: string
   password: string
-  /** The first is his session's, the others are keys. */
+  /** The first is the user's session, the others are keys. */
   tokens: string[]
 }
 
 export interface FuzzOptions {
   requests: number
   seed: number
-  /** At a time. */
+  /** Number of simultaneous requests. */
   atOnce: number
-  /** Asked now and then: what is sent ends sessions and accounts. */
+  /** Called from time to time, because the requests end sessions and accounts. */
   logIn: () => Promise<FuzzActor>
   /**
-   * `polite` sends one request on a connection and reads the answer, and no answer is a fault. `rude` also pipelines, closes
-   * half of its connection or all of it, and does not read: afterwards all must still answer.
+   * `polite` sends one request per connection and reads the answer; a missing answer is a fault. `rude` also pipelines,
+   * closes half or all of its connection, and does not read; afterwards every listener must still answer.
    */
   client?: 'polite' | 'rude'
-  /** Stops after so many milliseconds, however many requests are left. */
+  /** Stops after this many milliseconds, even if requests are left. */
   withinMs?: number
 }
 
-/** What was answered, by status, and the requests after which something was wrong. */
+/** The number of answers by status, and the requests that caused a fault. */
 export interface FuzzReport {
   statuses: Record<string, number>
   faults: string[]
@@ -117,7 +117,7 @@ const brokenBodies = [
   'token=%ff',
   '{"username":"a","username":"b"}',
 ]
-const requestsPerLogIn = { polite: 200, rude: 2000 } // a rude client keeps the threads busy that hash
+const requestsPerLogIn = { polite: 200, rude: 2000 } // a rude client keeps the hash threads busy
 
 export async function fuzz(
   targets: FuzzTarget[],
@@ -158,7 +158,7 @@ export async function fuzz(
     return Object.fromEntries(members)
   }
 
-  /** Its media type, and the text; the text is '' where nothing is sent. */
+  /** The media type and the text of the body; the text is '' if nothing is sent. */
   function content({ bodies }: FuzzOperation): [string, string] {
     if (random() < 0.1) return [one(contentTypes), one(brokenBodies)]
     const types = Object.keys(bodies)
@@ -186,7 +186,7 @@ export async function fuzz(
     const [type, text] = content(known)
     if (text !== '') lines.push(`Content-Type: ${type}`, `Content-Length: ${Buffer.byteLength(text)}`)
     const whole = `${lines.join('\r\n')}\r\n\r\n${text}`
-    // Some with a byte or a piece broken.
+    // Damage some requests in a byte or a larger piece.
     if (random() < 0.9) return { sent: whole, isWhole: true }
     const at = Math.floor(random() * whole.length)
     const sent = one([
@@ -203,7 +203,7 @@ export async function fuzz(
     const answer = await exchange(target.url, sent, isWhole)
     const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none'
     report.statuses[status] = (report.statuses[status] ?? 0) + 1
-    // Of what is whole, also that nobody answers: a handler that hangs, a connection that is reset.
+    // For an undamaged request a missing answer is also a fault: the handler hangs, or the connection was reset.
     const isFault = status === 'none' ? isWhole : /^5/.test(status) && status !== '503'
     if (isFault || /node_modules|at .*\.ts:\d|SQLITE|ECONN/.test(answer))
       report.faults.push(`${sent.slice(0, 400)}\n-> ${answer.slice(0, 400)}`)
@@ -222,7 +222,7 @@ export async function fuzz(
     }
   }
 
-  /** Without a log-in there is nothing more to try. */
+  /** If the log-in fails, there is nothing more to try. */
   async function becomeAnother(): Promise<void> {
     try {
       actor = await logIn()
@@ -258,9 +258,9 @@ export async function fuzz(
 }
 
 const rudeBehaviours = ['sends one', 'pipelines', 'closes half', 'never reads', 'goes away', 'resets'] as const
-const rudeMs = 500 // a rude client stays no longer
+const rudeMs = 500 // a rude client disconnects after this time
 
-/** What has come back until the server closed, or the client went. */
+/** Resolves to everything that was received until the server closed or the client disconnected. */
 function exchangeRudely(url: string, sent: string, behaviour: (typeof rudeBehaviours)[number]): Promise<string> {
   const { hostname, port } = new URL(url)
   return new Promise(resolve => {
@@ -285,15 +285,16 @@ function exchangeRudely(url: string, sent: string, behaviour: (typeof rudeBehavi
   })
 }
 
-const silentMs = 1000 // then what has been answered is all, or nothing is to come to what is broken
+const silentMs = 1000 // after this silence the answer is complete, or a damaged request gets none
 const hungMs = 10_000 // longer than any answer takes on a busy machine
 
-/** What comes back until the connection ends, or nothing more comes. */
+/** Resolves to everything that was received until the connection ended or became silent. */
 function exchange(url: string, sent: string, isWhole: boolean): Promise<string> {
   const { hostname, port } = new URL(url)
   return new Promise(resolve => {
     let answer = ''
-    // Nobody waits for the rest of what is broken. Of one that is whole the server would take that for going away.
+    // End the connection after a damaged request, so that the server does not wait for the rest. After a complete one
+    // the server would take this for a client that has gone.
     const socket = connect(Number(port), hostname, () => (isWhole ? socket.write(sent) : socket.end(sent)))
     socket.setTimeout(isWhole ? hungMs : silentMs, () => socket.destroy())
     socket.on('data', chunk => {
@@ -318,7 +319,7 @@ The same seed sends the same requests again.
                    read answers: no process may end, start again, or stop answering
   --help           this`
 
-/** Ends the process with a sentence if the arguments cannot be used. */
+/** Ends the process with a message if the arguments are invalid. */
 function readOptions() {
   const values = readArguments(usage, {
     requests: { type: 'string', default: '100000' },
@@ -344,7 +345,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const client = layout === undefined ? 'polite' : 'rude'
   const { statuses, faults } = await fuzz(targets, { requests, seed, atOnce: 16, logIn, client })
   console.table(statuses)
-  const all = [...faults, ...problems()] // before they end, which is in the log
+  const all = [...faults, ...problems()] // before the services end, which is logged too
   await close()
   for (const fault of all.slice(0, 20)) console.log(`\n${fault}`)
   console.log(`${all.length} faults`)

@@ -1,6 +1,6 @@
-// Writes what Postman's Local View opens, from the folder "Flow: …" of the collection and the local environment: those
-// requests as files of their own, and a Flow of them. Run by hand, `node tools/postmanFlow.ts`, when that folder changes.
-// The format of a Flow is known from files that the app has written, not from a document: postman/README.md.
+// Writes the files that Postman's Local View opens: the requests in the folder "Flow: …" of the collection, one file
+// each, the local environment, and a Flow of them. Run `node tools/postmanFlow.ts` by hand when that folder changes.
+// The format of a Flow is known only from files that the app wrote: see postman/README.md.
 import { hash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -37,7 +37,7 @@ const root = 'postman/collections/Latchkey'
 const folder = 'Flow'
 const environmentFile = 'postman/environments/Latchkey local.environment.yaml'
 const flowFile = 'postman/flows/Log in, get data, log out.flow'
-/** The blocks in their order, by how the names of their requests begin: data twice, to see it slide. */
+/** The blocks in order, by the beginnings of their requests' names. Data is fetched twice, to see the token slide. */
 const steps = ['Flow 1', 'Flow 2', 'Flow 2', 'Flow 3', 'Flow 4', 'Flow 5']
 
 /** Path -> content of each file. */
@@ -93,7 +93,7 @@ function requestYaml({ id, name, event, request }: Item, order: number): string 
   })
 }
 
-/** A start and the blocks in a row. Only what files of the app have been seen to hold. */
+/** A start and the blocks in a row. Uses only members that occur in files written by the app. */
 function makeFlow(name: string, description: string, blocks: { name: string; method: string; path: string }[]) {
   const start = {
     type: 'ev/endpoint@3',
@@ -147,7 +147,7 @@ function makeFlow(name: string, description: string, blocks: { name: string; met
   }
 }
 
-/** Eight characters, the same each time, so that a changed Flow is a small diff. */
+/** Eight characters, the same in every run, so that a changed Flow gives a small diff. */
 function idOf(text: string): string {
   return hash('sha256', text, 'base64url').slice(0, 8)
 }

@@ -20,7 +20,7 @@ With arguments only the tests they choose run, without coverage: ./runTests test
 
 With CI=1 a skipped test is a failure.`
 
-/** Half a minute and more each. Begun last, they would run alone at the end. */
+/** These take half a minute and more each. If they started last, they would run alone at the end. */
 const slowest = [
   'prove/tests/prove',
   'tests/auth/pages/console',
@@ -79,7 +79,7 @@ function finish(): never {
 }
 
 function run(binary: string, args: string[], env = process.env): boolean {
-  // This process's own Node first: an older one on the PATH cannot run what these start.
+  // Put this process's own Node first, because an older one on the PATH cannot run the child processes.
   const PATH = [dirname(process.execPath), binaries, process.env['PATH']].join(':')
   const { status } = spawnSync(join(binaries, binary), args, { stdio: 'inherit', env: { ...env, PATH } })
   return status === 0

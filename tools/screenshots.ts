@@ -1,5 +1,5 @@
-// npm run screenshots: docs/console-*.png and docs/operator-*.png, the pages of /console as the README shows them, light and
-// dark. Starts a pair of its own on ports of its own, and lets a minute of life pass.
+// npm run screenshots: takes docs/console-*.png and docs/operator-*.png, the pages of /console that the README shows,
+// light and dark. Starts both services on ports of their own and lets them run for a minute first.
 import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Browser, Page } from 'playwright-core'
@@ -107,7 +107,7 @@ async function open(browser: Browser, url: string, height: number): Promise<Page
 async function keep(page: Page, name: string): Promise<void> {
   for (const colorScheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
-    // Nothing has the focus: the picture is of nobody's press.
+    // Remove the focus, so that no button looks pressed.
     await page.evaluate('document.activeElement.blur()')
     await page.mouse.move(0, 0)
     await sleep(300)
