@@ -1,11 +1,11 @@
-// Who is calling: the client's address behind the proxies that are trusted, and whether it may call. Hides the forms that an
-// address comes in; what it gives is IPv4 dotted, also where it arrived mapped into IPv6, or IPv6 as RFC 5952 writes it.
+// The client's address behind trusted proxies, and whether it is admitted. Hides the notations of addresses: results
+// are dotted IPv4, also for IPv4 mapped into IPv6, or IPv6 as in RFC 5952.
 import { BlockList, isIP, SocketAddress } from 'node:net'
 
 /** How many proxies are in front, or their addresses and networks. */
 export type TrustedProxies = number | readonly string[]
 
-/** An address in the form that `clientAddress` gives; false for ''. */
+/** An address in the form that `clientAddress` returns; false for ''. */
 export type AddressTest = (address: string) => boolean
 
 export type ProxyTest = (address: string, distance: number) => boolean
@@ -22,9 +22,12 @@ export function isAddressRule(text: string): boolean {
   return parseRule(text) !== null
 }
 
-/** Whether an address is in one of `rules`, each of which `isAddressRule`. A network of IPv6 holds no IPv4 address. */
+/**
+ * Whether an address matches one of `rules`, which must satisfy `isAddressRule`. An IPv6 network contains no IPv4
+ * address.
+ */
 export function addressTest(rules: readonly string[]): AddressTest {
-  // Two lists: one alone would compare an IPv4 address with IPv6 networks, too.
+  // Two lists, because one list would also compare IPv4 addresses with IPv6 networks.
   const [ipv4, ipv6] = [new BlockList(), new BlockList()]
   for (const text of rules) {
     const { address, bits } = parseRule(text) as Rule
@@ -37,22 +40,22 @@ export function addressTest(rules: readonly string[]): AddressTest {
   }
 }
 
-/** Denied wins; an empty list of allowed ones allows all that are not denied. */
+/** Denied wins. An empty list of allowed addresses admits every address that is not denied. */
 export function addressGate(allowed: readonly string[], denied: readonly string[]): AddressTest {
   if (allowed.length === 0 && denied.length === 0) return () => true
   const [isAllowed, isDenied] = [addressTest(allowed), addressTest(denied)]
   return address => address !== '' && !isDenied(address) && (allowed.length === 0 || isAllowed(address))
 }
 
-/** Of a socket; '' where it has none any more. */
+/** The address of a socket; '' if it is already closed. */
 export function peerAddress({ remoteAddress }: { readonly remoteAddress?: string | undefined }): string {
   return normalise(remoteAddress ?? '') ?? ''
 }
 
 /**
- * The right-most address that no trusted proxy has: each proxy appends to X-Forwarded-For whom it was called by, and what is
- * left of that is the caller's word. `isTrusted` gets an address and how many are right of it. Where an entry is not an
- * address, the proxy that passed it on is the client.
+ * The right-most address that is not a trusted proxy. Each proxy appends its caller to X-Forwarded-For; entries further
+ * left are only the caller's claim. `isTrusted` gets an address and the number of addresses to its right. If an entry
+ * is not an address, the proxy that passed it on is the client.
  */
 export function clientAddress(peer: string, forwardedFor: string | undefined, isTrusted: ProxyTest): string {
   let client = peer
@@ -83,7 +86,10 @@ export function networkOf(address: string): string {
   return `${[...left, ...Array<string>(missing).fill('0'), ...(tail ?? '').split(':')].slice(0, 4).join(':')}::/64`
 }
 
-/** Null where it is not an address. Octal and other numbers of `inet_aton` are none: readers differ on them. */
+/**
+ * Null if it is not an address. Octal and other notations of `inet_aton` are refused, because readers interpret them
+ * differently.
+ */
 function normalise(text: string): string | null {
   const family = isIP(text)
   if (family === 0) return null
@@ -108,6 +114,6 @@ function parseRule(text: string): Rule | null {
   const bits = prefix === undefined ? width : Number(prefix)
   if (bits > width) return null
   if (isIP(address) !== 4 || width === 32) return { address, bits }
-  // Mapped: less than the 96 bits of the mapping would be all of IPv4 and something of IPv6.
+  // A mapped network: a prefix shorter than the 96 bits of the mapping would cover all of IPv4 and a part of IPv6.
   return bits < 96 ? null : { address, bits: bits - 96 }
 }

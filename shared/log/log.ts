@@ -1,5 +1,5 @@
-// One JSON line per event on one stream, through winston. Hides how errors and over-long strings are made safe to write, and
-// what happens to lines that nobody reads: some are kept, further ones are dropped and counted.
+// Writes one JSON line per event to one stream, through winston. Hides how errors and long strings are made safe, and
+// what happens to unread lines: some are buffered, further ones are dropped and counted.
 import type { Writable } from 'node:stream'
 import { createLogger, transports } from 'winston'
 
@@ -7,15 +7,15 @@ export const logLevels = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * Fields are chosen by our code, never spread from a request: their names cannot collide with somebody's input. Those of
- * what an auditor asks for have `channel: 'security'`.
+ * Our code chooses the fields and never spreads a request into them, so input cannot collide with their names. Events
+ * for an auditor have `channel: 'security'`.
  */
 export type LogFields = Record<string, unknown>
 
 export interface Log extends Record<LogLevel, LogEvent> {
   /**
-   * As `info`, for what is logged with every request: the lines of one turn of the event loop are one write, which costs as
-   * much as one line does otherwise. What is logged meanwhile is written after them.
+   * Like `info`, for events of every request: all lines of one turn of the event loop are one write, which costs as
+   * much as a single line. Other events flush these lines first.
    */
   batched: LogEvent
 }
@@ -26,21 +26,21 @@ export interface LogOptions {
   service: string
   level: LogLevel
   stream: Writable
-  /** Gets what has `channel: 'security'` too, whatever its level. */
+  /** Also gets every event with `channel: 'security'`, whatever its level. */
   securityStream?: Writable | null
-  /** For what the log cannot say of itself. */
+  /** Reports failures of the log itself. */
   complain?: (sentence: string) => void
 }
 
-const unescaped = /[\x7f-\x9f\u2028\u2029]/g // JSON allows them; terminals and line readers take them for more than text
+const unescaped = /[\x7f-\x9f\u2028\u2029]/g // valid in JSON, but terminals and line readers interpret them
 const maxCauses = 5 // an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
-const mostWaiting = 4 * 1024 * 1024 // bytes; some ten thousand lines
-const fixedFields = ['time', 'level', 'service', 'event'] // that no field of an event replaces
+const mostWaiting = 4 * 1024 * 1024 // bytes; about ten thousand lines
+const fixedFields = ['time', 'level', 'service', 'event'] // no field of an event can replace these
 
 /**
- * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. Once 4 MB
- * wait for a reader, lines are dropped until all of these are read; then one line says how many.
+ * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. When
+ * 4 MB wait for a reader, lines are dropped until all of them are read; then one line says how many.
  */
 export function createLog({
   service,
@@ -51,7 +51,7 @@ export function createLog({
 }: LogOptions): Log {
   const write = openWriter(service, stream, complain)
   const writeSecurity = securityStream && openWriter(service, securityStream, complain)
-  // winston would format the line first and drop it then; events below the level are the many.
+  // winston would format a line before dropping it, and most events are below the level.
   const rankOf = (level: LogLevel) => logLevels.indexOf(level)
   const logAt = (own: LogLevel) => {
     const isWritten = rankOf(own) <= rankOf(level)
@@ -80,7 +80,7 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
     format: { transform: info => Object.assign(info, { [Symbol.for('message')]: info.message }) },
     transports: [new transports.Stream({ stream, eol: '' })],
   })
-  // A reader that went away (EPIPE) must not take the service with it.
+  // A reader that disconnects (EPIPE) must not end the service.
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (!ended)
       complain(`The log of ${service} has lost its reader (${error.code ?? error.name}): it is not written any more.`)
@@ -92,7 +92,7 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
     if (count > 0) now('warn', 'log_lines_dropped', { count })
   })
 
-  /** False where the line is dropped. */
+  /** False if the line must be dropped. */
   function hasRoom(): boolean {
     if (ended) return false
     if (dropped === 0 && stream.writableLength + batch.length < mostWaiting) return true
@@ -121,7 +121,10 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
   }
 }
 
-/** Not JSON.stringify for the whole of it: with a replacer, which errors and long strings need, that takes four times as long. */
+/**
+ * Does not use one JSON.stringify for the whole line: with the replacer that errors and long strings need, it takes
+ * four times as long.
+ */
 function lineOf(service: string, level: LogLevel, event: string, fields: LogFields = {}): string {
   let line = `{"time":"${new Date().toISOString()}","level":"${level}","service":${quote(service)},"event":${quote(event)}`
   for (const name of Object.keys(fields)) {
@@ -142,13 +145,13 @@ function quote(text: string): string {
   return JSON.stringify(text.length > maxStringLength ? `${text.slice(0, maxStringLength)}…` : text)
 }
 
-/** Where stderr has no reader either, nobody can be told. */
+/** If stderr has no reader either, the message is lost. */
 function complainOnStderr(sentence: string): void {
   if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', () => {})
   try {
     process.stderr.write(`${sentence}\n`)
   } catch {
-    // A file on a disk that is full.
+    // stderr is a file on a full disk.
   }
 }
 
@@ -157,15 +160,15 @@ function escapeCharacter(character: string): string {
 }
 
 function safeValue(this: LogFields, key: string, value: unknown): unknown {
-  // Not `value`: that is what an error's own toJSON made of it, the request and its headers included.
+  // Not `value`, which the error's own toJSON made, perhaps with the request and its headers.
   if (this[key] instanceof Error) return describeError(this[key])
   if (typeof value === 'string' && value.length > maxStringLength) return `${value.slice(0, maxStringLength)}…`
   return value
 }
 
 /**
- * Name, code, message, and the same of the cause: never the raw object, whose other members (`body`, `rawPacket`,
- * `detail`) carry passwords and tokens.
+ * Name, code and message of the error and its causes. Never the raw object, whose other members (`body`, `rawPacket`,
+ * `detail`) contain passwords and tokens.
  */
 export function describeError(error: unknown, depth = 0): LogFields {
   if (!(error instanceof Error)) return { name: typeof error }
@@ -179,7 +182,7 @@ export function describeError(error: unknown, depth = 0): LogFields {
   }
 }
 
-/** Writes at most one line a second, with how many there were since the last: who causes them must not fill the disk. */
+/** Writes at most one line a second, with the number of events since the last, so that clients cannot fill the disk. */
 export function rateLimited(
   write: (fields: LogFields) => void,
   monotonicNow: () => number,

@@ -1,16 +1,16 @@
-// Where log lines go: stdout, whatever it is. Hides what differs between pipes, files and terminals, so that no reader that
-// is stopped and no full disk holds up the process that writes: what waits is kept, until there is too much of it (log.ts).
+// Writes log lines to stdout. Hides the differences between pipes, files and terminals, so that neither a stopped
+// reader nor a full disk delays the process. Waiting lines are buffered up to a limit (log.ts).
 import { constants, fstatSync, openSync, write } from 'node:fs'
 import { Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 
-const retryAfterMs = 200 // a full disk has room again, a directory is there again
+const retryAfterMs = 200 // for a full disk to get room, or a removed directory to come back
 
 /**
- * A pipe or a socket is written to as Node does, which on POSIX does not wait for the reader. Files and terminals, where
- * Node would, are written to from its thread pool; not so pipes, since a thread that waits for a reader keeps the process
- * from its end.
+ * Pipes and sockets are written by Node, which on POSIX does not wait for the reader. It does wait for files and
+ * terminals, so those are written from its thread pool. Pipes are not, because a thread that waits for a reader keeps
+ * the process from ending.
  */
 export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writable {
   if (stdout instanceof Socket && !stdout.isTTY) return openPipeAgain(stdout.fd) ?? stdout
@@ -18,8 +18,8 @@ export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writabl
 }
 
 /**
- * O_NONBLOCK belongs to all who have inherited the pipe, and whoever of them starts or ends takes it back: opened again,
- * it is ours alone. Null where that is not possible: sockets, and pipes of another user (containers).
+ * All processes that inherited a pipe share its O_NONBLOCK flag, and each can clear it. A pipe that is opened again is
+ * ours alone. Null if that is not possible: sockets, and pipes of another user (containers).
  */
 function openPipeAgain(fd: number): Writable | null {
   try {
@@ -33,7 +33,7 @@ function openPipeAgain(fd: number): Writable | null {
   }
 }
 
-/** Writes all lines that wait in one go, each go after the one before; one that fails is tried again until it is done. */
+/** Writes all waiting lines at once, one write after another, and repeats a failed write until it succeeds. */
 export function createRetryingStream(deliver: (text: Buffer) => Promise<void>): Writable {
   async function deliverAtLast(text: Buffer): Promise<void> {
     for (;;) {
@@ -51,7 +51,7 @@ export function createRetryingStream(deliver: (text: Buffer) => Promise<void>): 
   })
 }
 
-/** Rejects never: where a disk is full in the middle of a line, the other half follows once there is room. */
+/** Never rejects. If the disk is full in the middle of a line, the rest follows when there is room. */
 export async function writeAll(fd: number, text: Uint8Array): Promise<void> {
   for (let done = 0; done < text.length; ) {
     const written = await new Promise<number>(resolve =>
@@ -66,10 +66,10 @@ function pause(): Promise<void> {
   return sleep(retryAfterMs, undefined, { ref: false })
 }
 
-/** Resolves once everything is written that was logged before, or cannot be within the time. */
+/** Resolves when everything logged before has been written, or after `withinMs`. */
 export async function flushOutput(output: Writable, withinMs = 2000): Promise<void> {
   const stepMs = 10
-  for (let turn = 0; turn < 3; turn++) await nextTurn() // winston hands lines on in turns of its own
+  for (let turn = 0; turn < 3; turn++) await nextTurn() // winston passes lines on in later turns
   for (let waitedMs = 0; output.writableLength > 0 && !output.destroyed && waitedMs < withinMs; waitedMs += stepMs) {
     await sleep(stepMs)
   }

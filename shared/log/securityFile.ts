@@ -1,6 +1,6 @@
-// The file of the security log: a new one each day and whenever one is full, the old ones kept for some days. Hides
-// winston-daily-rotate-file, which names and opens the files; alone it keeps without bound what a slow disk has not taken,
-// and after an error writes nothing any more.
+// The file of the security log: a new one each day and when one is full; old ones are kept for some days. Hides
+// winston-daily-rotate-file, which names and opens the files. On its own it buffers without a bound for a slow disk,
+// and stops writing after an error.
 import { close, fstatSync, open } from 'node:fs'
 import { readdir, stat, unlink } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
@@ -11,24 +11,24 @@ import { createRetryingStream, writeAll } from './output.ts'
 export interface SecurityFileOptions {
   /** `logs/security.log` is a link to the newest of `logs/security.2026-11-20.log`, `logs/security.2026-11-20.1.log`, … */
   path: string
-  /** About so much is in one file. */
+  /** Approximate maximum size of one file. */
   maxBytes: number
   keepDays: number
 }
 
 interface OpenFile {
   transport: DailyRotateFile
-  /** Of the file that is written to. */
+  /** The path of the current file. */
   path: string
   fd: number
 }
 
-/** Rejects with a sentence for the operator where the file cannot be written. Dates are in UTC. */
+/** Rejects with a message for the operator if the file cannot be written. Dates are in UTC. */
 export async function openSecurityFile({ path, maxBytes, keepDays }: SecurityFileOptions): Promise<Writable> {
   const folder = dirname(path)
   const extension = extname(path)
   const name = basename(path, extension)
-  // One write at a time: the stream below waits for it before it gives the next.
+  // One write at a time: the stream below waits for each.
   let written = () => {}
   let failed: (error: Error) => void = () => {}
   let file: OpenFile | null = await openFile().catch((cause: Error) => {
@@ -38,7 +38,7 @@ export async function openSecurityFile({ path, maxBytes, keepDays }: SecurityFil
   function openFile(): Promise<OpenFile> {
     return new Promise((resolve, reject) => {
       const opened: Partial<OpenFile> = {}
-      // Throws where the directory cannot be made.
+      // Throws if the directory cannot be created.
       const transport = new DailyRotateFile({
         filename: join(folder, `${name}.%DATE%`),
         extension,
@@ -109,7 +109,7 @@ export async function openSecurityFile({ path, maxBytes, keepDays }: SecurityFil
     }
   }
 
-  /** Of a file of ours; null for every other. */
+  /** The date in the name of one of our files; null for any other file. */
   function dateIn(found: string): string | null {
     if (!found.startsWith(`${name}.`) || !found.endsWith(extension)) return null
     const between = found.slice(name.length + 1, found.length - extension.length)
@@ -119,7 +119,7 @@ export async function openSecurityFile({ path, maxBytes, keepDays }: SecurityFil
   return createRetryingStream(deliver)
 }
 
-/** False where somebody has removed or replaced it: what is written to it then is lost. */
+/** False if the file was removed or replaced, so that further writes to it would be lost. */
 async function isThere({ path, fd }: OpenFile): Promise<boolean> {
   const named = await stat(path).catch(() => null)
   return named !== null && named.ino === fstatSync(fd).ino

@@ -1,4 +1,4 @@
-// The log of a service's process: on stdout, and what is for an auditor in a file of its own, too.
+// The log of a service's process: stdout, and a separate file for security events.
 import type { Writable } from 'node:stream'
 import { createLog, type Log, type LogLevel } from './log.ts'
 import { flushOutput, openOutput } from './output.ts'
@@ -13,17 +13,17 @@ export function createServiceLog(service: string, stdout: NodeJS.WriteStream & {
   const outputs: Writable[] = []
 
   return {
-    /** Rejects with a sentence for the operator. */
+    /** Rejects with a message for the operator. */
     async open({ logLevel, securityLog }: ServiceLogSettings): Promise<Log> {
       const stream = openOutput(stdout)
       outputs.push(stream)
-      // What rotates files is not loaded where there is none.
+      // The code that rotates files is loaded only if there is a security log.
       const securityStream = securityLog && (await (await import('./securityFile.ts')).openSecurityFile(securityLog))
       if (securityStream) outputs.push(securityStream)
       return createLog({ service, level: logLevel, stream, securityStream })
     },
 
-    /** Resolves once everything is written that was logged before, or cannot be within two seconds. */
+    /** Resolves when everything logged before has been written, or after two seconds. */
     async flush(): Promise<void> {
       await Promise.all(outputs.map(output => flushOutput(output)))
     },
