@@ -63,11 +63,11 @@ export async function openTestAuth({
   securityStream,
 }: AuthOptions = {}) {
   const { log, lines } = collectLog('auth', securityStream)
-  const surroundings = { log, now, monotonicNow, hashWorkers: 1 }
+  const deps = { log, now, monotonicNow, hashWorkers: 1 }
   const config = { ...readAuthConfig({ ...base, ...env }), limitsPerAccount }
   // The least of bcrypt, below what the settings allow, unless a test is about time: that is fifty times as fast.
   const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? 4 : config.passwordHashCost
-  const service = await openAuth({ ...config, passwordHashCost }, surroundings)
+  const service = await openAuth({ ...config, passwordHashCost }, deps)
   opened.push(service)
   return { lines, service }
 }

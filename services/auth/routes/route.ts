@@ -3,33 +3,13 @@ import { z } from 'zod'
 import type { Guard } from '../../../shared/http/openapi.ts'
 import type { Route } from '../../../shared/http/route.ts'
 import type { DocumentDeps, ReadyDeps } from '../../../shared/http/standardRoutes.ts'
-import type { InvalidTokens } from '../../../shared/invalidTokens.ts'
 import type { Metrics } from '../../../shared/metrics.ts'
 import type { AuthConfig } from '../config.ts'
-import type { Throttles } from '../defence/throttles.ts'
 import type { EventStream } from '../observability/eventStream.ts'
 import type { DocsPages } from '../pages/docs.ts'
-import type { JwtFormat } from '../tokens/jwt.ts'
-import type { Sweeper } from '../tokens/sweeper.ts'
-import type { Tokens } from '../tokens/tokens.ts'
-import type { Links } from '../users/links.ts'
-import type { LogIn } from '../users/logIn.ts'
-import type { OwnAccount } from '../users/ownAccount.ts'
-import type { Registration } from '../users/registration.ts'
-import type { Users } from '../users/users.ts'
+import type { UseCases } from '../useCases.ts'
 
-export interface RouteDeps extends ReadyDeps, DocumentDeps {
-  users: Users
-  tokens: Tokens
-  links: Links
-  logIn: LogIn
-  registration: Registration
-  ownAccount: OwnAccount
-  throttles: Throttles
-  invalidTokens: InvalidTokens
-  sweeper: Sweeper
-  /** Null with opaque tokens. */
-  jwt: JwtFormat | null
+export interface RouteDeps extends UseCases, ReadyDeps, DocumentDeps {
   stream: EventStream
   metrics: Metrics
   config: AuthConfig

@@ -1,0 +1,123 @@
+// Creates the listeners of Auth: the public one, the internal one, and one for each dialect.
+import { createListener, type Listener } from '../../shared/http/listener.ts'
+import { mountRoutes } from '../../shared/http/route.ts'
+import type { Log } from '../../shared/log/log.ts'
+import type { AuthConfig } from './config.ts'
+import { listenerNameOf, openDialect } from './dialects/index.ts'
+import { adminKeyRequirement, keyRequirement, rotatedKeys } from './guards/requireKey.ts'
+import { sessionRequirement } from './guards/requireSession.ts'
+import { asCaller } from './observability/requestContext.ts'
+import { probe } from './observability/storeHealth.ts'
+import { createDocsPages } from './pages/docs.ts'
+import { describeAuth, describeAuthInternal, internalRoutes, publicRoutes } from './routes/index.ts'
+import type { Telemetry } from './telemetry.ts'
+import type { UseCases } from './useCases.ts'
+
+export interface ListenersOptions {
+  log: Log
+  /** Epoch milliseconds. */
+  now: () => number
+  /** Monotonic milliseconds, for durations. */
+  monotonicNow: () => number
+  telemetry: Telemetry
+  useCases: UseCases
+  /** Aborted when Auth begins to close, which makes it not ready. */
+  closing: AbortSignal
+}
+
+export interface Listeners {
+  /** Resolves to the address of each listener, by its name. */
+  listen(): Promise<Record<string, string>>
+  close(): Promise<void>
+}
+
+export async function openListeners(config: AuthConfig, options: ListenersOptions): Promise<Listeners> {
+  const { log, now, monotonicNow, telemetry, useCases, closing } = options
+  const { metrics, stream, observe } = telemetry
+  const { tokens, users, invalidTokens } = useCases
+  const { businessUrl, hasApiDocs, accessLog, maxConnections, accessPolicy, tls, internalTls } = config
+
+  const adminKeys = rotatedKeys('ADMIN_KEY', config.adminKey, config.previousAdminKey)
+  const serviceKeys = rotatedKeys('SERVICE_KEY', config.serviceKey, config.previousServiceKey)
+  const serviceKey = { name: 'SERVICE_KEY', keys: { ...serviceKeys, ...adminKeys }, observe }
+  const guards = {
+    none: null,
+    bearer: null, // the handlers read the token themselves
+    session: sessionRequirement(tokens, invalidTokens),
+    serviceKey: keyRequirement(serviceKey),
+    client: keyRequirement({ ...serviceKey, takesBasic: true }),
+    adminKey: adminKeyRequirement(adminKeys, observe),
+  }
+
+  const tokenStoreAnswers = probe(tokens.reachStore, monotonicNow)
+  const userStoreAnswers = probe(() => users.find('nobody'), monotonicNow)
+  const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store gives no answer.')
+  const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store gives no answer.')
+  async function whyNotReady(): Promise<string | null> {
+    if (closing.aborted) return 'Auth is closing.'
+    const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])
+    return reasons.filter(reason => reason !== null).join(' ') || null
+  }
+
+  const deps = { ...useCases, config, metrics, stream, now }
+  const publicDeps = {
+    ...deps,
+    describe: hasApiDocs ? describeAuth : null,
+    docs: hasApiDocs ? createDocsPages('Auth', () => describeAuth('..'), businessUrl) : null,
+    whyNotReady,
+  }
+  const internalDeps = {
+    ...deps,
+    describe: describeAuthInternal,
+    docs: createDocsPages('Auth, internal', () => describeAuthInternal('..'), null),
+    whyNotReady: whyNoVerdicts,
+  }
+
+  const shared = { log, accessLog, monotonicNow, metrics, maxConnections, runInContext: asCaller }
+  const publicListener = createListener(mountRoutes(publicRoutes, publicDeps, guards), {
+    name: 'auth',
+    portSetting: 'AUTH_PORT',
+    ...shared,
+    accessPolicy,
+    tls,
+  })
+  const internalListener = createListener(mountRoutes(internalRoutes, internalDeps, guards), {
+    name: 'authInternal',
+    portSetting: 'AUTH_INTERNAL_PORT',
+    ...shared,
+    tls: internalTls,
+  })
+  const dialects = await Promise.all(
+    config.dialects.map(async ({ name, port, ttlMs }) => {
+      const { passwordRules, absoluteTtlMs } = config
+      const parts = { ...useCases, requireAdminKey: guards.adminKey, passwordRules, ttlMs, absoluteTtlMs, now }
+      const routes = await openDialect(name, { ...parts, secrets: Object.values(adminKeys) })
+      const options = { name: listenerNameOf(name), portSetting: 'DIALECTS', ...shared, accessPolicy, tls }
+      return { name, port, routes: Object.keys(routes), listener: createListener(routes, options) }
+    }),
+  )
+
+  return {
+    async listen() {
+      const addresses: Record<string, string> = {
+        auth: await publicListener.listen(config.port, config.host),
+        authInternal: await internalListener.listen(config.internalPort, config.internalHost),
+      }
+      for (const { name, port, routes, listener } of dialects) {
+        const address = await listener.listen(port, config.host)
+        addresses[listenerNameOf(name)] = address
+        log.info('dialect_opened', { dialect: name, address, routes })
+      }
+      return addresses
+    },
+
+    async close() {
+      const forClients: Listener[] = [publicListener, ...dialects.map(({ listener }) => listener)]
+      await Promise.all([
+        ...forClients.map(listener => listener.close({ lameDuckMs: 1000, drainMs: 5000 })),
+        // Longer, because a Business that stops at the same time still validates the tokens of its pending requests.
+        internalListener.close({ lameDuckMs: 3000, drainMs: 2000 }),
+      ])
+    },
+  }
+}

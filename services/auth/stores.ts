@@ -1,0 +1,88 @@
+// Opens the stores of Auth, each wrapped so that its calls are measured and its outages reported. Creates the demo user
+// and restores the snapshot.
+import { hash } from 'node:crypto'
+import type { SharedCounters } from '../../shared/counters.ts'
+import type { Log } from '../../shared/log/log.ts'
+import type { AuthConfig } from './config.ts'
+import { instrument } from './observability/instrument.ts'
+import { openSharedCounters, openTokenStore, openUserStore } from './stores/index.ts'
+import type { TokenStore, UserStore } from './stores/ports.ts'
+import type { Telemetry } from './telemetry.ts'
+import { createDirectory, type Directory } from './users/directory.ts'
+import { localClient, type Passwords } from './users/passwords.ts'
+
+export interface Stores {
+  users: UserStore
+  tokens: TokenStore
+  /** Null if processes cannot share counters in the token store. */
+  counters: SharedCounters | null
+  close(): Promise<void>
+}
+
+export interface StoresOptions {
+  log: Log
+  /** Epoch milliseconds. */
+  now: () => number
+  passwords: Passwords
+  telemetry: Telemetry
+}
+
+/** Rejects with a message for the operator. */
+export async function openStores(config: AuthConfig, options: StoresOptions): Promise<Stores> {
+  const { log, now, passwords, telemetry } = options
+  const warn = (warning: string) => log.warn(warning)
+  const users = instrument(await openUserStore(config.userStoreUrl, warn), 'users', telemetry)
+  const directory = createDirectory({ store: users, now, observe: telemetry.observe })
+  // Before the snapshot is restored, which keeps the sessions of known users only.
+  if (config.demoUser) await addDemoUser(config.demoUser)
+  const tokens = instrument(await openTokens(), 'tokens', telemetry)
+  const counters = await openSharedCounters(config.tokenStoreUrl)
+
+  async function addDemoUser({ username, password }: { username: string; password: string }): Promise<void> {
+    if ((await directory.findByUsername(username)) !== null) return
+    const passwordHash = await passwords.hash(password, { ...localClient, account: username })
+    // If tokens outlive the process, an earlier demo user with this id may have left a floor; seconds since the epoch
+    // are above it. A snapshot stores no floors, so there the version starts at 1.
+    const credentialVersion = config.snapshotFile === null ? Math.floor(now() / 1000) : 1
+    await directory.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })
+  }
+
+  function openTokens(): Promise<TokenStore> {
+    const { snapshotFile: file, adminKey: key, tokenStoreUrl } = config
+    return file === null ? openTokenStore(tokenStoreUrl, warn) : openSnapshot({ file, key, log, now, directory })
+  }
+
+  return {
+    users,
+    tokens,
+    counters,
+    async close() {
+      await counters?.close()
+      await tokens.close()
+      await users.close()
+    },
+  }
+}
+
+interface SnapshotOptions {
+  file: string
+  /** The file is encrypted with it. */
+  key: string
+  log: Log
+  now: () => number
+  directory: Directory
+}
+
+/** The memory store, with the sessions that the previous process saved. */
+async function openSnapshot({ file, key, log, now, directory }: SnapshotOptions): Promise<TokenStore> {
+  const { openSnapshotStore } = await import('./stores/memory/snapshot.ts')
+  const versionOf = async (id: string) => (await directory.find(id))?.credentialVersion ?? null
+  const { store, restored } = await openSnapshotStore({ file, key, versionOf, now })
+  if (restored) log.info('tokens_restored', restored)
+  return store
+}
+
+/** The same at each start, because a memory user store recreates the user while their sessions may have been kept. */
+function demoUserId(username: string): string {
+  return `demo-${hash('sha256', username, 'hex').slice(0, 27)}`
+}

@@ -1,0 +1,125 @@
+// Creates the use cases of Auth over the open stores: tokens, users, links, log-in, registration, and the limits.
+import { memoryCounters } from '../../shared/counters.ts'
+import { type InvalidTokens, limitInvalidTokens } from '../../shared/invalidTokens.ts'
+import type { Log } from '../../shared/log/log.ts'
+import type { AuthConfig } from './config.ts'
+import { createCounters } from './defence/counters.ts'
+import { createThrottles, type Throttles } from './defence/throttles.ts'
+import { showFigures } from './observability/metrics.ts'
+import { watchedMails } from './observability/storeHealth.ts'
+import type { Stores } from './stores.ts'
+import type { Telemetry } from './telemetry.ts'
+import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
+import type { JwtFormat } from './tokens/jwt.ts'
+import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
+import { createTokens, type Tokens } from './tokens/tokens.ts'
+import { createLinks, type Links } from './users/links.ts'
+import { createLogIn, type LogIn } from './users/logIn.ts'
+import { type Mailer, openSmtpMailer } from './users/mail.ts'
+import { createOwnAccount, type OwnAccount } from './users/ownAccount.ts'
+import type { Passwords } from './users/passwords.ts'
+import { createRegistration, type Registration } from './users/registration.ts'
+import { createUsers, type Users } from './users/users.ts'
+
+export interface UseCases {
+  tokens: Tokens
+  /** The format of `tokens`. */
+  format: TokenFormat
+  /** Null with opaque tokens. */
+  jwt: JwtFormat | null
+  /** Tokens of another wire format in the same store. */
+  openTokens(format: TokenFormat): Tokens
+  sweeper: Sweeper
+  users: Users
+  links: Links
+  logIn: LogIn
+  registration: Registration
+  ownAccount: OwnAccount
+  throttles: Throttles
+  invalidTokens: InvalidTokens
+  /** Sends the mails that wait. */
+  close(): Promise<void>
+}
+
+export interface UseCasesOptions {
+  log: Log
+  /** Epoch milliseconds. */
+  now: () => number
+  /** Monotonic milliseconds, for durations. */
+  monotonicNow: () => number
+  telemetry: Telemetry
+  passwords: Passwords
+  stores: Stores
+}
+
+/** Rejects with a message for the operator. */
+export async function createUseCases(config: AuthConfig, options: UseCasesOptions): Promise<UseCases> {
+  const { log, now, monotonicNow, telemetry, passwords, stores } = options
+  const { metrics, observe } = telemetry
+  const { ttlMs, absoluteTtlMs, tokenLimits, limitsPerAccount, limitsPerAddress, publicUrl } = config
+
+  const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
+  const format = jwt ?? opaqueFormat
+  const openTokens = (format: TokenFormat) =>
+    createTokens({ store: stores.tokens, format, now, ttlMs, absoluteTtlMs, limits: tokenLimits, observe })
+  const tokens = openTokens(format)
+  const intervalMs = config.sweepIntervalMs
+  const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, observe })
+
+  const users = createUsers({
+    store: stores.users,
+    passwords,
+    rules: config.passwordRules,
+    addressesOnly: config.addressesOnly,
+    endTokens: tokens.endUser,
+    now,
+    observe,
+  })
+  const openCounter = createCounters({
+    shared: stores.counters?.open ?? null,
+    own: memoryCounters(monotonicNow),
+    onAway: cause => log.warn('limits_not_shared', { channel: 'security', cause }),
+  })
+  const throttles = createThrottles({
+    perAccount: limitsPerAccount,
+    perAddress: limitsPerAddress,
+    openCounter,
+    observe,
+  })
+  const invalidTokens = limitInvalidTokens({ limit: limitsPerAddress.invalidTokens, monotonicNow, observe })
+  const mailer = openMailer(config, log, telemetry)
+  const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
+  const registration = createRegistration({
+    users,
+    links,
+    throttles,
+    isOpen: config.registration === 'open',
+    needsConfirmation: config.emailConfirmation === 'required',
+  })
+  showFigures(metrics.registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, census: tokens.census })
+  await users.finishAll()
+
+  return {
+    tokens,
+    format,
+    jwt,
+    openTokens,
+    sweeper,
+    users,
+    links,
+    logIn: createLogIn({ users, throttles }),
+    registration,
+    ownAccount: createOwnAccount({ users, links, throttles }),
+    throttles,
+    invalidTokens,
+    close: async () => mailer?.close(),
+  }
+}
+
+/** Null if mails cannot be sent. */
+function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Mailer | null {
+  if (smtp) return openSmtpMailer({ ...smtp, observe: watchedMails(telemetry.observe, telemetry) })
+  // In development without a mail server, the developer finds the links in the log.
+  const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
+  return hasMail ? { send, close: async () => {} } : null
+}
