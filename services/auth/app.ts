@@ -30,7 +30,7 @@ export async function openAuth(config: AuthConfig, deps: AuthDeps): Promise<Serv
   const useCases = await createUseCases(config, { ...deps, telemetry, passwords, stores })
   const closing = new AbortController()
   const listeners = await openListeners(config, { ...deps, telemetry, useCases, closing: closing.signal })
-  for (const warning of config.warnings) log.warn(warning)
+  for (const warning of config.warnings) log.warn('config_warning', { warning })
   const { sweeper, users } = useCases
   let finishing: NodeJS.Timeout | undefined
 

@@ -6,7 +6,7 @@ import type { AuthConfig } from './config.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { adminKeyRequirement, keyRequirement, rotatedKeys } from './guards/requireKey.ts'
 import { sessionRequirement } from './guards/requireSession.ts'
-import { asCaller } from './observability/requestContext.ts'
+import { runAsCaller } from './observability/requestContext.ts'
 import { probe } from './observability/storeHealth.ts'
 import { createDocsPages } from './pages/docs.ts'
 import { describeAuth, describeAuthInternal, internalRoutes, publicRoutes } from './routes/index.ts'
@@ -73,7 +73,7 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
     whyNotReady: whyNoVerdicts,
   }
 
-  const shared = { log, accessLog, monotonicNow, metrics, maxConnections, runInContext: asCaller }
+  const shared = { log, accessLog, monotonicNow, metrics, maxConnections, runInContext: runAsCaller }
   const publicListener = createListener(mountRoutes(publicRoutes, publicDeps, guards), {
     name: 'auth',
     portSetting: 'AUTH_PORT',

@@ -30,7 +30,7 @@ export interface StoresOptions {
 /** Rejects with a message for the operator. */
 export async function openStores(config: AuthConfig, options: StoresOptions): Promise<Stores> {
   const { log, now, passwords, telemetry } = options
-  const warn = (warning: string) => log.warn(warning)
+  const warn = (warning: string) => log.warn('store_warning', { warning })
   const users = instrument(await openUserStore(config.userStoreUrl, warn), 'users', telemetry)
   const directory = createDirectory({ store: users, now, observe: telemetry.observe })
   // Before the snapshot is restored, which keeps the sessions of known users only.

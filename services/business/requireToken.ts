@@ -1,14 +1,16 @@
 // Middleware: a request passes only with a token that Auth has just validated.
-
 import type { AuthClient } from '../../packages/client/authClient.ts'
 import { readBearerToken } from '../../packages/client/bearer.ts'
 import type { Admission } from '../../packages/client/contract.ts'
 import type { Context, Handler } from '../../shared/http/listener.ts'
+import { requestValue } from '../../shared/http/requestValue.ts'
 import { type InvalidTokens, invalidTokenError } from '../../shared/invalidTokens.ts'
 
+const verdicts = requestValue<Admission>('verdict')
+
 /**
- * Answers 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead tokens,
- * and 503 if Auth gave no verdict.
+ * Responds with 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead
+ * tokens, and 503 if Auth gave no verdict.
  */
 export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
   return async function requireToken(ctx, next) {
@@ -16,12 +18,12 @@ export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens)
     if (!verdict.authenticated) throw invalidTokenError(await invalidTokens.record(ctx.state))
     // Only for admitted requests: how busy Auth is must not be visible to strangers.
     ctx.res.setHeader('Server-Timing', serverTiming)
-    ctx.state['verdict'] = verdict
+    verdicts.set(ctx, verdict)
     await next()
   }
 }
 
-/** Who the token belongs to and when it expires; use it only behind `requireToken`. */
+/** Whom the token belongs to and when it expires. Only behind `requireToken`. */
 export function verdictOf(ctx: Context): Admission {
-  return ctx.state['verdict'] as Admission
+  return verdicts.of(ctx)
 }

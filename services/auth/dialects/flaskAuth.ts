@@ -1,6 +1,7 @@
 // The dialect of simple-flask-auth-app: accounts by e-mail address, short-lived access tokens and one long-lived
 // refresh token per user. Access tokens are sessions here.
 import type { Handler, Routes } from '../../../shared/http/listener.ts'
+import { requestValue } from '../../../shared/http/requestValue.ts'
 import { describeChoice } from '../routes/choiceProblems.ts'
 import { clientOf, requireOpenRegistration } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'
@@ -13,6 +14,7 @@ const refreshPurpose = 'flask-auth.refresh'
 const refreshTtlMs = 30 * 86_400_000 // the default of Flask-JWT-Extended, which the service never changed
 const usersPerPage = 200
 const readCredentials = memberReader('email', 'password')
+const presented = requestValue<{ token: TokenRecord; secret: string }>('presented')
 
 export function flaskAuth({
   users,
@@ -123,8 +125,7 @@ export function flaskAuth({
       if (secret === null) return answer(ctx, 422, { msg: 'Not a token of this service' })
       const token = await of.use(secret)
       if (token) {
-        ctx.state['token'] = token
-        ctx.state['secret'] = secret
+        presented.set(ctx, { token, secret })
         return next()
       }
       await countInvalid(ctx, invalidTokens)
@@ -143,9 +144,8 @@ export function flaskAuth({
   }
 
   const refresh: Handler = async ctx => {
-    const token = ctx.state['token'] as TokenRecord & TokenOwner
-    const secret = ctx.state['secret'] as string
-    const { userId: id, username, credentialVersion } = token
+    const { token, secret } = presented.of(ctx)
+    const { userId: id, username, credentialVersion } = token as TokenRecord & TokenOwner
     const issued = await issueAccess({ id: id as string, username, credentialVersion }, token)
     const [stillLive] = await tokens.validate([secret], { purpose: refreshPurpose, touch: false })
     if (issued && stillLive) {
@@ -160,7 +160,7 @@ export function flaskAuth({
   const logOut =
     (kind: string): Handler =>
     async ctx => {
-      await tokens.end(ctx.state['token'] as TokenRecord)
+      await tokens.end(presented.of(ctx).token)
       ctx.body = { message: `${kind} token has been revoked` }
     }
 

@@ -1,10 +1,11 @@
 // Guards of the internal listener: a key, compared in constant time, before anything else of a request is read. Hides how a
-// key is sent: as a bearer token, or where a standard asks for it in HTTP Basic.
+// key is sent: as a bearer token, or in HTTP Basic if a standard requires it.
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { readBearerToken } from '../../../packages/client/bearer.ts'
 import { AppError, isKnownError, statusOf } from '../../../shared/http/errors.ts'
-import type { Context, Handler } from '../../../shared/http/listener.ts'
+import { type Handler, routeOf } from '../../../shared/http/types.ts'
+import { setCallerKey } from '../observability/requestContext.ts'
 
 /** `action` is a method and a route as in the list of routes: what is in the path may be a secret in the wrong place. */
 export type KeyEvent =
@@ -19,7 +20,7 @@ type Observe = (event: KeyEvent) => void
 type AcceptedKeys = Record<string, string>
 
 interface KeyOptions {
-  /** The setting that a refused caller is told to use. The log names the one that was used. */
+  /** The setting that the message of a refusal names. The log names the one that was used. */
   name: string
   keys: AcceptedKeys
   /** Accept a key as the password of HTTP Basic too (RFC 7662 section 2.1). */
@@ -30,7 +31,7 @@ interface KeyOptions {
 const bearerChallenge = 'Bearer realm="latchkey-internal"'
 const basicChallenge = 'Basic realm="latchkey-internal", charset="UTF-8"' // RFC 7617 section 2.1
 
-/** `previous`, if there is one, is accepted as well until everything that uses the key has `current`. */
+/** `previous`, if there is one, is accepted as well, until every client has `current`. */
 export function rotatedKeys(setting: string, current: string, previous: string | null): AcceptedKeys {
   return { [setting]: current, ...(previous !== null && { [`${setting}_PREVIOUS`]: previous }) }
 }
@@ -40,18 +41,18 @@ export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyO
 
   return function requireKey(ctx, next) {
     let used: string | null = null
-    // Every pair is compared, always: the time must not show which key matched.
+    // Compare every pair, so that the time does not show which key matched.
     for (const candidate of readCandidates(ctx.req)) {
       const given = digestOf(candidate)
       for (const { setting, digest } of digests) if (timingSafeEqual(digest, given)) used = setting
     }
     if (used === null) throw refuse('wrong')
-    ctx.state['by'] = used
+    setCallerKey(used)
     observe({ type: 'key_used', key: used })
     return next()
   }
 
-  /** The texts that may be the key. Throws if the request has no credentials, or two. */
+  /** The texts to compare with the keys. Throws if the request has no credentials, or two. */
   function readCandidates(req: IncomingMessage): string[] {
     const basic = takesBasic ? readBasicPassword(req) : null
     if (basic !== null) return basic
@@ -77,7 +78,7 @@ export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyO
 
 /**
  * The password of HTTP Basic, as it was sent and form-urldecoded: RFC 6749 section 2.3.1 asks clients to encode it, and many do
- * not. Empty if the credentials are malformed, null if the scheme is another one.
+ * not. Empty if the credentials are malformed, null if the scheme is not Basic.
  */
 function readBasicPassword(req: IncomingMessage): string[] | null {
   const [credentials = '', ...others] = req.headersDistinct['authorization'] ?? []
@@ -102,26 +103,23 @@ function decodeForm(text: string): string {
   return decodeURIComponent(text.replaceAll('+', ' '))
 }
 
-/** Reports every request that an operator's key opens, with the status of its answer. */
+/** Reports every request that an operator's key opens, with the status of its response. */
 export function adminKeyRequirement(keys: AcceptedKeys, observe: Observe): Handler {
   const requireKey = keyRequirement({ name: 'ADMIN_KEY', keys, observe })
 
   return function requireAdminKey(ctx, next) {
     return requireKey(ctx, async () => {
-      const tell = (status: number) => observe({ type: 'admin_action', action: actionOf(ctx), status })
+      const action = `${ctx.method} ${routeOf(ctx)}`
+      const report = (status: number) => observe({ type: 'admin_action', action, status })
       try {
         await next()
       } catch (error) {
-        tell(isKnownError(error) ? statusOf[error.code] : 500)
+        report(isKnownError(error) ? statusOf[error.code] : 500)
         throw error
       }
-      tell(ctx.status)
+      report(ctx.status)
     })
   }
-}
-
-function actionOf(ctx: Context): string {
-  return `${ctx.method} ${String((ctx as { _matchedRoute?: unknown })._matchedRoute)}`
 }
 
 function digestOf(key: string): Buffer {

@@ -1,22 +1,25 @@
 // Middleware of the routes that users call for themselves: a request passes only with a live session.
 import { readBearerToken } from '../../../packages/client/bearer.ts'
 import type { Context, Handler } from '../../../shared/http/listener.ts'
+import { requestValue } from '../../../shared/http/requestValue.ts'
 import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 
 export type Session = TokenRecord & { userId: string; username: string }
+
+const sessions = requestValue<Session>('session')
 
 /** Slides the session. Tokens of other kinds or purposes are 401, and neither extended nor consumed. */
 export function sessionRequirement(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
   return async function requireSession(ctx, next) {
     const session = await tokens.useSession(readBearerToken(ctx.req))
     if (session === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
-    ctx.state['session'] = session
+    sessions.set(ctx, session as Session) // every session has a user
     await next()
   }
 }
 
-/** Use it only behind `requireSession`. */
+/** The session of a request behind `requireSession`. */
 export function sessionOf(ctx: Context): Session {
-  return ctx.state['session'] as Session
+  return sessions.of(ctx)
 }

@@ -8,7 +8,7 @@ import type { TokenEvent } from '../tokens/tokens.ts'
 import type { LinkEvent } from '../users/links.ts'
 import type { MailEvent } from '../users/mail.ts'
 import type { UserEvent } from '../users/users.ts'
-import { callerNow } from './requestContext.ts'
+import { currentCaller } from './requestContext.ts'
 import type { DependencyEvent } from './storeHealth.ts'
 
 export type AuthEvent =
@@ -73,7 +73,7 @@ export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEve
     if (line === null) return
     const { level, name = event.type, isSecurity = true } = line
     const { type, ...ofEvent } = event
-    const fields = isSecurity ? { ...ofEvent, ...callerNow(), channel: 'security' } : ofEvent
+    const fields = isSecurity ? { ...ofEvent, ...currentCaller(), channel: 'security' } : ofEvent
     if (event.type === 'rate_limited') {
       const write = limited.get(event.what) ?? logLimited()
       limited.set(event.what, write)

@@ -9,7 +9,7 @@ export interface StoreTelemetry extends DependencyOptions {
   startTimer(store: StoreName, call: string): (outcome: 'answered' | 'failed') => void
 }
 
-const dependencies = { tokens: 'token store', users: 'user store' } as const
+const dependencies = { tokens: 'token_store', users: 'user_store' } as const
 
 /** `telemetry` is null in a command, which has neither metrics nor events. */
 export function instrument<Store extends { close(): Promise<void> }>(
@@ -32,7 +32,7 @@ export function instrument<Store extends { close(): Promise<void> }>(
       } catch (cause) {
         stopTimer?.('failed')
         health?.failed(cause)
-        throw new AppError('unavailable', `The ${dependency} could not be asked.`, { cause })
+        throw new AppError('unavailable', `The ${dependency.replace('_', ' ')} could not be asked.`, { cause })
       }
     }
 

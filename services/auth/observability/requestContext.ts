@@ -4,21 +4,24 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 export interface Caller {
   requestId: string
   address: string
-  /** The setting that holds the caller's key, if the call presented one. */
+  /** The setting that holds the caller's key, once a guard has accepted it. */
   by?: string
 }
 
 const callers = new AsyncLocalStorage<Caller>()
 
 /** Runs `handle` on behalf of this caller, including work that it starts and that finishes after the response. */
-export function asCaller<T>(caller: Caller, handle: () => T): T {
-  return callers.run(caller, handle)
+export function runAsCaller<T>({ requestId, address }: Caller, handle: () => T): T {
+  return callers.run({ requestId, address }, handle)
+}
+
+/** Records which key the current caller has presented. */
+export function setCallerKey(setting: string): void {
+  const caller = callers.getStore()
+  if (caller) caller.by = setting
 }
 
 /** Empty outside a request. */
-export function callerNow(): Partial<Caller> {
-  const caller = callers.getStore()
-  if (caller === undefined) return {}
-  const { requestId, address, by } = caller // the stored object is the request's state, which has more members
-  return { requestId, address, ...(by !== undefined && { by }) }
+export function currentCaller(): Partial<Caller> {
+  return callers.getStore() ?? {}
 }

@@ -6,7 +6,7 @@ export type DependencyEvent =
   | { type: 'dependency_failed'; dependency: Dependency; cause: unknown }
   | { type: 'dependency_recovered'; dependency: Dependency; failures: number }
 
-export type Dependency = 'token store' | 'user store' | 'mail server'
+export type Dependency = 'token_store' | 'user_store' | 'mail_server'
 
 export interface DependencyOptions {
   /** Milliseconds that never jump. */
@@ -66,7 +66,7 @@ const unreachable = /^(ESOCKET|EDNS|ETLS|ECONNECTION|ETIMEDOUT|EAUTH)$/
 
 /** Passes mail events on to `observe`, and derives outages of the mail server from them. */
 export function watchedMails(observe: (event: MailEvent) => void, options: DependencyOptions) {
-  const { failed, answered } = watchDependency('mail server', options)
+  const { failed, answered } = watchDependency('mail_server', options)
   return (event: MailEvent) => {
     observe(event)
     if (event.type === 'mail_sent') answered()

@@ -18,7 +18,7 @@ import { Writable } from 'node:stream'
 import { expect } from 'chai'
 import { type AuthEvent, logEvents } from '../../../services/auth/observability/events.ts'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
-import { asCaller } from '../../../services/auth/observability/requestContext.ts'
+import { runAsCaller } from '../../../services/auth/observability/requestContext.ts'
 import { type DependencyEvent, watchedMails } from '../../../services/auth/observability/storeHealth.ts'
 import { createLog } from '../../../shared/log/log.ts'
 import { flushOutput } from '../../../shared/log/output.ts'
@@ -337,7 +337,7 @@ describe('a line of the security log', () => {
     for (const text of [...naughty, 'a'.repeat(100_000)]) {
       chunks.length = 0
       const caller = { requestId: text, address: text, ...spoof }
-      asCaller(caller, () =>
+      runAsCaller(caller, () =>
         tell({ type: 'login_failed', userId: text, reason: text, ...spoof } as unknown as AuthEvent),
       )
       expect(chunks).to.have.length(1)
