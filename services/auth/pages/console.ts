@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Handler } from '../../../shared/http/listener.ts'
+import type { ConsoleSettings } from './console/settings.ts'
 import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule } from './static.ts'
 
@@ -29,19 +30,8 @@ function namesOf(pattern: RegExp): string[] {
 }
 
 interface ConsoleDeps {
-  config: {
-    /** The address of Business; `self` if Business serves the page, null if the page does not know Business. */
-    businessUrl: string | null
-    /** The address of Auth as its users see it, the only origin that Business accepts calls from. */
-    publicUrl: string
-    /** Null if the demo user must not be shown. */
-    shownDemoUser: { username: string; password: string } | null
-    /** Whether users can register and then log in at once. */
-    isRegistrationSimple: boolean
-    /** Whether the page may link to /docs and /redoc. */
-    hasApiDocs: boolean
-    ttlMs: number
-  }
+  /** `businessUrl` is `self` if Business serves the page. */
+  config: Omit<ConsoleSettings, 'now'>
   /** Epoch milliseconds. */
   now: () => number
 }
@@ -85,8 +75,7 @@ export const consoleFile: PageRoute<ConsoleDeps> = {
     return (ctx, next) => {
       const { file = '' } = ctx.params
       if (file === 'settings.json') {
-        // Includes the server's time, so that the page counts down by this clock and not by that of the user's machine.
-        ctx.body = { ...settings, now: now() }
+        ctx.body = { ...settings, now: now() } satisfies ConsoleSettings
         return
       }
       const send = Object.hasOwn(files, file) ? files[file] : undefined

@@ -24,7 +24,7 @@ describe('the account page', () => {
   }
   const sourceOf = (text: string) => `'sha256-${hash('sha256', text, 'base64')}'`
 
-  it('is HTML, revalidated each time, of a type that browsers do not guess, and sends no Referer', () => {
+  it('is HTML that is revalidated each time, is not sniffed, and sends no Referer', () => {
     expect(answer.status).to.equal(200)
     expect(answer.headers.get('content-type')).to.equal('text/html; charset=utf-8')
     expect(answer.headers.get('cache-control')).to.equal('no-cache')
@@ -34,7 +34,7 @@ describe('the account page', () => {
     expect(html).to.match(/^<!doctype html>\n<html lang="en">/)
   })
 
-  it('runs its own script and its own style, and nothing else', () => {
+  it('runs only its own script and style', () => {
     const [scripts, styles] = [textsOf('script'), textsOf('style')]
     expect([scripts.length, styles.length]).to.deep.equal([1, 1])
     expect(Object.fromEntries(directives())).to.deep.equal({
@@ -52,7 +52,7 @@ describe('the account page', () => {
     )
   })
 
-  it('holds a script that can be read, and calls nothing but the two routes for links', async () => {
+  it('contains a script that parses and calls only the two routes for links', async () => {
     const [script = ''] = textsOf('script')
     expect(() => new Script(script)).to.not.throw()
     expect(script.match(/fetch\(.*?,/g)).to.deep.equal(['fetch(path,'])
@@ -66,7 +66,7 @@ describe('the account page', () => {
     }
   })
 
-  it('takes every token that a link may carry: what RFC 6750 calls a b64token, JWTs among them', () => {
+  it('accepts every token that a link can contain: a b64token of RFC 6750, which includes JWTs', () => {
     const [script = ''] = textsOf('script')
     const pattern = new RegExp(/\/(\^#.*\$)\/\.exec/.exec(script)?.[1] ?? 'none')
     for (const token of [`lk_${'a1B'.repeat(21)}`, 'eyJhbGciOiJ.eyJjbGllbnRf-WQi.I9GA1pS6_nj4', 'a-._~+/b==']) {
@@ -79,11 +79,11 @@ describe('the account page', () => {
     }
   })
 
-  it('names no other place: no URL, no image, no font, no frame', () => {
+  it('refers to nothing outside: no URL, no image, no font, no frame', () => {
     expect(html).to.not.match(/\/\/\w|@import|url\(|<(img|link|iframe|object|embed|base|a)\b|\ssrc=|\shref=|innerHTML/i)
   })
 
-  it('is the same for everybody, whatever the request says', async () => {
+  it('is the same for every request', async () => {
     const requests: [path: string, headers: Record<string, string>][] = [
       ['/account?reset=lk_secret&x=<script>', {}],
       ['/account', { 'x-forwarded-host': 'evil.example', 'accept-language': 'de', cookie: 'a=b' }],
@@ -96,7 +96,7 @@ describe('the account page', () => {
     }
   })
 
-  it('answers HEAD as GET, without the page', async () => {
+  it('answers HEAD with the headers of GET', async () => {
     const head = await fetch(`${url}/account`, { method: 'HEAD', headers: { connection: 'close' } })
     expect(head.status).to.equal(200)
     expect(await head.text()).to.equal('')
@@ -105,7 +105,7 @@ describe('the account page', () => {
     }
   })
 
-  it('takes no form: it does nothing by itself', async () => {
+  it('accepts no POST, PUT or DELETE', async () => {
     for (const method of ['POST', 'PUT', 'DELETE']) {
       const refused = await fetch(`${url}/account`, { method, headers: { connection: 'close' } })
       expect(refused.status).to.equal(405)

@@ -525,7 +525,7 @@ describe('the console in a browser', () => {
       }
       await issueMany(220) // the page reads the first 200
       const username = 'found@example.com'
-      const password = 'a word that nobody guesses'
+      const password = 'a phrase that is hard to guess'
       const { body: user } = await ask<{ id: string }>('POST', `${addresses.auth}/users`, null, { username, password })
       const token = await logIn(addresses.auth, { username, password })
       const fixed = await issue(user.id)

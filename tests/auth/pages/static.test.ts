@@ -34,7 +34,7 @@ describe('a static file', () => {
   }
 
   for (const path of [...pages, ...assets]) {
-    it(`${path} is the same in brotli, in gzip and as it is, each with its length and its own ETag`, async () => {
+    it(`${path} has the same content in brotli, gzip and uncompressed, each with its own length and ETag`, async () => {
       const [plain, brotli, gzip] = [
         await get(path),
         await get(path, { 'accept-encoding': 'br' }),
@@ -57,7 +57,7 @@ describe('a static file', () => {
       expect(new Set([plain, brotli, gzip].map(({ headers }) => headers['etag'])).size).to.equal(3)
     })
 
-    it(`${path} is not sent again to a client that has it`, async () => {
+    it(`${path} is not sent again to a client that has it already`, async () => {
       const first = await get(path, { 'accept-encoding': 'br' })
       const etag = first.headers['etag'] as string
       for (const known of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
@@ -74,7 +74,7 @@ describe('a static file', () => {
       expect((await get(path, { 'accept-encoding': 'br', 'cache-control': 'no-cache' })).statusCode).to.equal(200)
     })
 
-    it(`${path} answers HEAD with what GET would say, and no body`, async () => {
+    it(`${path} answers HEAD with the headers of GET and no body`, async () => {
       for (const encoding of ['br', 'identity']) {
         const [full, head] = [
           await get(path, { 'accept-encoding': encoding }),
@@ -100,13 +100,13 @@ describe('a static file', () => {
     ['', undefined],
     ['br;q=nonsense, ;;', undefined],
   ] as const) {
-    it(`is sent as ${encoding ?? 'it is'} where "${accepted}" is accepted`, async () => {
+    it(`is sent ${encoding === undefined ? 'uncompressed' : `as ${encoding}`} if Accept-Encoding is "${accepted}"`, async () => {
       const { statusCode, headers } = await get(bundle, { 'accept-encoding': accepted })
       expect([statusCode, headers['content-encoding']]).to.deep.equal([200, encoding])
     })
   }
 
-  it('is not mixed up with that of another deployment: documents.js and the policy are what the settings say', async () => {
+  it('has its own documents.js and policy in each deployment', async () => {
     const other = await startAuth({ env: { CONSOLE_BUSINESS_URL: 'https://api.example.com' } })
     const [mine, theirs] = [await get('/docs/documents.js'), await request(`${other.url}/docs/documents.js`)]
     expect(await theirs.body.text()).to.include('https://api.example.com')
@@ -119,7 +119,7 @@ describe('a static file', () => {
     expect(again.headers['content-security-policy']).to.include("connect-src 'self' https://api.example.com;")
   })
 
-  it('arrives whole at many readers at once', async () => {
+  it('arrives complete at many clients at once', async () => {
     const whole = await get(bundle)
     const all = await Promise.all(Array.from({ length: 20 }, () => get(bundle)))
     expect(all.every(({ bytes }) => bytes.equals(whole.bytes))).to.equal(true)
@@ -129,7 +129,7 @@ describe('a static file', () => {
 describe('a module of a page', () => {
   after(closeServers)
 
-  it('is served as JavaScript: every line and column is that of the source, and Node prints no warning', async () => {
+  it('is served as JavaScript with the lines and columns of the source, and Node prints no warning', async () => {
     const warnings: Error[] = []
     const note = (warning: Error) => warnings.push(warning)
     process.on('warning', note)
@@ -153,7 +153,7 @@ describe('a module of a page', () => {
   })
 })
 
-describe('readers of a static file that never read', () => {
+describe('clients that never read a static file', () => {
   const sockets: Socket[] = []
 
   after(async () => {
@@ -161,7 +161,7 @@ describe('readers of a static file that never read', () => {
     await endProcesses()
   })
 
-  it('share one copy of it, and Auth with a heap of 400 MB goes on', async () => {
+  it('share one copy of it, and Auth keeps working with a heap of 400 MB', async () => {
     const env = { NODE_OPTIONS: '--max-old-space-size=400', ADMIN_KEY: adminKey }
     const { child, addresses } = await startProcess('auth', { env })
     const url = addresses['auth'] as string
