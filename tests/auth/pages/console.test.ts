@@ -236,7 +236,7 @@ describe('the console in a browser', () => {
       await page.locator('.said').getByText('Hello, demo@example.com!').waitFor()
       await page.getByText('slid once').waitFor()
       expect(await left()).to.be.within(26, 30)
-      await page.locator('.timing').getByText('in a call that no other request shared').waitFor()
+      await page.locator('.timing').getByText('in a call of its own').waitFor()
       expect(await page.locator('.steps .lit').count()).to.equal(4)
     })
 

@@ -93,8 +93,8 @@ function timeline({ request, durationMs, status, timing }: Exchange): ComponentC
       <p>
         <b>${request.title}</b>: ${status === 0 ? 'no answer' : status} after <b>${formatMs(durationMs)}</b>${
           timing &&
-          html`, of which Auth took <b>${formatMs(authMs)}</b> in a call that ${
-            timing.shared === 1 ? 'no other request shared' : `${timing.shared} requests shared`
+          html`, of which Auth took <b>${formatMs(authMs)}</b> in a call ${
+            timing.shared === 1 ? 'of its own' : `that ${timing.shared} requests shared`
           }`
         }.
       </p>
