@@ -1,4 +1,4 @@
-// The import rules of the house, read from the sources.
+// The import rules, and further rules for the sources, checked by reading them.
 import { globSync, readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { expect } from 'chai'
@@ -39,10 +39,10 @@ const isWithin =
   (target: string) =>
     folders.some(folder => target.startsWith(folder))
 
-/** The folder of an adapter. */
+/** The folders of the adapters. */
 const adapterOf = (file: string) => posix.dirname(file)
 
-/** What runs in a browser. */
+/** Code that runs in a browser. */
 const page = /^services\/auth\/pages\/(account|console|docs)\//
 
 interface Rule {
@@ -81,7 +81,7 @@ const rules: Rule[] = [
     allows: ({ target }) => !isWithin('tools/', 'tests/', 'bench/', 'prove/')(target),
   },
   {
-    sentence: 'routes ask use cases, never stores',
+    sentence: 'routes call use cases, never stores',
     files: /^services\/auth\/(routes|dialects)\//,
     allows: ({ target }) => !isWithin('services/auth/stores/')(target),
   },
@@ -119,7 +119,7 @@ const rules: Rule[] = [
       !/^services\/auth\/dialects\/(?!index|dialect\.ts|settings|requests)/.test(target) || isDynamic,
   },
   {
-    sentence: 'a page knows nothing but what it is served with',
+    sentence: 'a page imports only what is served with it',
     files: page,
     allows: ({ target, isType }) =>
       page.test(target) ||
@@ -128,17 +128,17 @@ const rules: Rule[] = [
       (isType && /^(packages\/client\/contract|services\/auth\/observability\/streamEvents)\.ts$/.test(target)),
   },
   {
-    sentence: 'nobody but a browser imports the page',
+    sentence: 'only a browser imports a page',
     files: /^(?!services\/auth\/pages\/(account|console|docs)\/)/,
     allows: ({ target, isType }) => isType || !page.test(target),
   },
   {
-    sentence: 'nobody imports main.ts',
+    sentence: 'no file imports main.ts',
     files: /./,
     allows: ({ target }) => !target.endsWith('main.ts'),
   },
   {
-    sentence: 'only the client and forward.ts speak undici',
+    sentence: 'only the client, forward.ts and commands use undici',
     files: /^(?!packages\/client\/|services\/business\/forward\.ts|commands\/)/,
     allows: ({ target }) => target !== 'undici',
   },
@@ -168,12 +168,12 @@ function circlesOf(imports: Import[]): string[] {
   return circles
 }
 
-describe('the house', () => {
+describe('the source code', () => {
   it('keeps its import rules', () => {
     expect(broken([...sources].flatMap(([file, source]) => importsOf(file, source)))).to.deep.equal([])
   })
 
-  it('would say so if one were broken', () => {
+  it('reports an import that breaks a rule', () => {
     const planted: [string, string, string][] = [
       [
         'packages/client/bearer.ts',
@@ -195,7 +195,7 @@ describe('the house', () => {
       [
         'services/auth/routes/login.ts',
         "import type { UserRecord } from '../stores/ports.ts'",
-        'routes ask use cases, never stores',
+        'routes call use cases, never stores',
       ],
       ['services/auth/tokens/tokens.ts', "import Koa from 'koa'", 'a use case knows neither HTTP nor the database'],
       [
@@ -221,15 +221,15 @@ describe('the house', () => {
       [
         'services/auth/pages/console/clock.ts',
         "import { bearer } from '../../../../packages/client/bearer.ts'",
-        'a page knows nothing but what it is served with',
+        'a page imports only what is served with it',
       ],
+      ['services/auth/app.ts', "import { now } from './pages/console/clock.ts'", 'only a browser imports a page'],
+      ['services/auth/app.ts', "import './main.ts'\nimport x from './main.ts'", 'no file imports main.ts'],
       [
-        'services/auth/app.ts',
-        "import { now } from './pages/console/clock.ts'",
-        'nobody but a browser imports the page',
+        'services/business/data.ts',
+        "import { request } from 'undici'",
+        'only the client, forward.ts and commands use undici',
       ],
-      ['services/auth/app.ts', "import './main.ts'\nimport x from './main.ts'", 'nobody imports main.ts'],
-      ['services/business/data.ts', "import { request } from 'undici'", 'only the client and forward.ts speak undici'],
     ]
     for (const [file, source, sentence] of planted) {
       const [problem] = broken(importsOf(file, source))
@@ -257,10 +257,10 @@ describe('the house', () => {
   it('compares no secret with === but in the stores, which know hashes of 256 random bits only', () => {
     const name = String.raw`\b[\w.]*(?:[kK]ey|[sS]ecret|[pP]assword|[hH]ash|[tT]oken)\b(?!\.)`
     const comparison = new RegExp(`(?:${name} [!=]==|[!=]== ${name})`)
-    // What is empty, and the default that everybody knows.
+    // Comparisons with nothing, and with the public default password.
     const harmless = /[!=]== (?:null|undefined|''|defaultDemo.password)/
     const found = [...sources].flatMap(([file, source]) =>
-      // A page and a command compare what their own user has typed, and no client can time them.
+      // A page and a command compare what their own user typed, and no client can measure their time.
       /^(services\/auth\/(stores|pages\/console)|commands)\//.test(file)
         ? []
         : source.split('\n').filter(line => comparison.test(line) && !harmless.test(line)),
@@ -269,10 +269,10 @@ describe('the house', () => {
     expect(comparison.test('if (given === serviceKey)') && comparison.test('row.hash !== other')).to.equal(true)
   })
 
-  it('has no room for utils, helpers, common, manager or base', () => {
+  it('has no file called utils, helpers, common, manager or base', () => {
     const wordsOf = (file: string) => (posix.basename(file).split('.')[0] as string).split(/(?=[A-Z])/)
     const isVague = (file: string) => wordsOf(file).some(word => /^(utils?|helpers?|common|manager|base)$/i.test(word))
-    // What a dialect is called was not for us to choose.
+    // The names of the dialects are given.
     expect(files.filter(file => isVague(file) && !/\/dialects\//.test(file))).to.deep.equal([])
   })
 
