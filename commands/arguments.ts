@@ -1,15 +1,15 @@
-// The arguments of commands and tools: --help is answered, and wrong usage ends with a sentence and exit code 2.
+// Reads the arguments of commands and tools. Answers --help; explains wrong usage and exits with code 2.
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
 type Options = NonNullable<ParseArgsConfig['options']>
 type Values<T extends Options> = ReturnType<typeof parseArgs<{ options: T }>>['values']
 
-/** The values of `options`, which need not name --help. Ends the process on --help and on what it does not know. */
+/** The values of `options`; --help is always known. Exits on --help and on unknown arguments. */
 export function readArguments<const T extends Options>(usage: string, options: T): Values<T> {
   return readCommandLine(usage, options, { allowPositionals: false }).values
 }
 
-/** The same, and the arguments that belong to no option. */
+/** The same with positional arguments. */
 export function readCommandLine<const T extends Options>(
   usage: string,
   options: T,
@@ -20,7 +20,7 @@ export function readCommandLine<const T extends Options>(
     const known = { ...options, help: { type: 'boolean' } } as const
     parsed = parseArgs({ options: known, allowPositionals }) as typeof parsed
   } catch (error) {
-    // What follows the first sentence is about arguments that begin with a dash.
+    // Keep the first sentence; the rest is advice about arguments that begin with a dash.
     return refuseUsage(usage, (error as Error).message.replace(/\. .*/s, '.'))
   }
   if (parsed.values.help) {
@@ -30,7 +30,7 @@ export function readCommandLine<const T extends Options>(
   return parsed
 }
 
-/** Numbers in an argument, separated by commas. */
+/** Positive whole numbers, separated by commas. */
 export function readCounts(usage: string, option: string, text: string): number[] {
   const counts = text.split(',').map(Number)
   if (counts.every(count => Number.isSafeInteger(count) && count > 0)) return counts

@@ -1,12 +1,12 @@
-// Passes the bytes of each connection on to another host: how the operator's console of a container without published ports is
-// reached from the machine.
+// Forwards a port to another host. Makes the operator's console reachable from the machine although its container publishes no
+// port.
 import { connect, createServer, type Socket } from 'node:net'
 import { pipeline } from 'node:stream'
 import { refuseUsage } from './arguments.ts'
 
 const usage = `Usage: node commands/forwardPort.ts <port> <host>:<port>
 
-Listens on the port, on all addresses, and passes each connection on to the host.`
+Listens on the port on all addresses and forwards each connection to the host.`
 
 const [from = '', to = '', ...others] = process.argv.slice(2)
 if (from === '--help') {
@@ -28,7 +28,7 @@ const server = createServer(client => {
     open.add(socket)
     socket.once('close', () => open.delete(socket))
   }
-  // One that breaks takes the other with it, and both ends notice by themselves.
+  // If one connection breaks, pipeline closes the other, so there is nothing to handle.
   pipeline(client, target, () => {})
   pipeline(target, client, () => {})
 })
@@ -36,7 +36,7 @@ server.on('error', error => {
   console.error(error.message)
   process.exit(1)
 })
-server.listen(Number(from), '0.0.0.0', () => console.log(`forwards port ${from} to ${to}`))
+server.listen(Number(from), '0.0.0.0', () => console.log(`forwarding port ${from} to ${to}`))
 for (const signal of ['SIGTERM', 'SIGINT']) {
   process.on(signal, () => {
     server.close()

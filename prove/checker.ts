@@ -1,8 +1,8 @@
-// Whether a recorded history keeps what Latchkey promises. Owns the rules; hides how intervals are compared so that every
-// history that a right pair can leave behind is passed, and that it takes O(n log n). docs/histories.md tells it in words.
+// Checks whether a recorded history keeps Latchkey's promises. Owns the rules. Hides how intervals are compared so that every
+// history of a correct pair passes, in O(n log n). docs/histories.md explains the rules.
 import type { Fault, History, HistoryHeader, Operation, OperationName, OperationOf } from './history.ts'
 
-/** The rules by their names, each with what it forbids. */
+/** The name of each rule and what it forbids. */
 export const rules = {
   'ended token': 'a token is admitted by a request that began after the end of the token was acknowledged',
   'dead token': 'a token is admitted by a request that began after its last possible instant, idle or absolute',
@@ -26,11 +26,11 @@ export interface Violation {
   rule: Rule
   /** What happened, in words. */
   sentence: string
-  /** Of the lines that prove it. */
+  /** The lines that prove it. */
   ids: number[]
 }
 
-/** None where the history keeps every rule. */
+/** Empty if the history keeps every rule. */
 export function checkHistory({ header, operations, faults }: History): Violation[] {
   const violations: Violation[] = []
   const refute: Refute = (rule, sentence, proof) => {
@@ -51,17 +51,17 @@ export function checkHistory({ header, operations, faults }: History): Violation
   return violations
 }
 
-/** `proof`: null is what was so before the history began. */
+/** `proof`: null if it held before the history began. */
 type Refute = (rule: Rule, sentence: string, proof: ({ id: number } | null)[]) => void
 
-// What must be known of users and tokens
+// Facts about users and tokens
 
 type Change = OperationOf<'changePassword'>
 type EndAll = OperationOf<'endSessions'>
 type Birth = OperationOf<'login'> | OperationOf<'issue'> | OperationOf<'renew'>
 
 interface Session {
-  /** Null: a guest. */
+  /** Null for a guest. */
   user: User | null
   birth: OperationOf<'login'> | OperationOf<'issue'>
   isForAccount: boolean
@@ -69,19 +69,19 @@ interface Session {
   purpose: string | null
   ttlMs: number
   absoluteTtlMs: number
-  /** By the id or by a log-out with any of its secrets, which all end it; not those that were refused. */
+  /** Attempts to end it by id, or by a log-out with any of its secrets, except those that were refused. */
   ends: (OperationOf<'endSession'> | OperationOf<'logout'>)[]
-  /** Uses of secrets that were renewed away long before, each of which may have ended it at any time since. */
+  /** Uses of secrets that were renewed long before; each of them may have ended the token at any time since. */
   reuses: Operation[]
 }
 
-/** One secret. A session has several, one after the other, if it is renewed. */
+/** One secret. A renewed session has several, one after another. */
 interface Token {
   name: string
   session: Session
   birth: Birth
   uses: Use[]
-  /** What may have ended this secret alone: renewals and consumptions; not those that were refused. */
+  /** Operations that may have ended this secret alone, by renewal or consumption, except those that were refused. */
   ends: Operation[]
 }
 
@@ -97,9 +97,9 @@ interface User {
   registrations: OperationOf<'register'>[]
   logins: OperationOf<'login'>[]
   changes: Change[]
-  /** By their begin; those that were not refused. */
+  /** Ordered by begin, without those that were refused. */
   endAlls: EndAll[]
-  /** The largest `lastEffect` up to each. */
+  /** At each index, the largest `lastEffect` up to it. */
   endAllEffects: number[]
   births: Session['birth'][]
   passwords: Map<number, Password>
@@ -111,15 +111,15 @@ interface Password {
   number: number
   previous: Password | null
   next: Password[]
-  /** All that set this one, also those that were refused. */
+  /** Every change to this password, including those that were refused. */
   attempts: Change[]
   accepted: Operation[]
   refused: Operation[]
-  /** The earliest that proves that this password, or one that follows it, was set. */
+  /** The earliest proof that this password, or one that follows it, was set. */
   reached: Proof | null
-  /** Of a walk through the tree: a follows b where it lies within b's. */
+  /** Position in a walk through the tree: a follows b if its interval lies within that of b. */
   walk: [number, number]
-  /** The first acknowledged changes by which it was replaced. */
+  /** The first acknowledged changes that replaced it. */
   replaced: AcknowledgedChange[]
 }
 
@@ -130,25 +130,25 @@ interface Proof {
 
 interface AcknowledgedChange {
   change: Change
-  /** Sessions that any of the same attempts was to keep. */
+  /** Sessions that any attempt of the same change was to keep. */
   keeps: (Session | undefined)[]
 }
 
 interface EndIndex {
-  /** All that may have ended every session, by their begin. */
+  /** Everything that may have ended all sessions of the user, ordered by begin. */
   possible: (Change | EndAll)[]
-  /** The largest `lastEffect` up to each. */
+  /** At each index, the largest `lastEffect` up to it. */
   latestEffects: number[]
   endAlls: EndAll[]
   earliestEndAll: EndAll[]
-  /** By the begin of the first attempt. */
+  /** Ordered by the begin of the first attempt. */
   changes: AcknowledgedChange[]
   firstAttempts: number[]
   earliestChanges: AcknowledgedChange[][]
-  /** Changes that may have ended what they were to keep: another change was not finished. */
+  /** Changes that may have ended the session they were to keep, because another change was unfinished. */
   isKeepDoubtful: Set<Change>
   birthBegins: number[]
-  /** Until when each can have been counted as not older than the session that ends for one too many. */
+  /** Until when each token may have counted as no older than the session that the limit ends. */
   lastCounts: number[]
 }
 
@@ -157,11 +157,11 @@ interface World {
   tokens: Map<string, Token>
 }
 
-const reuseGraceMs = 10_000 // after a renewal, in which the old secret is only refused
+const reuseGraceMs = 10_000 // after a renewal; within it, the old secret is refused but does not end the session
 
-const mostReplacements = 4 // whoever was kept by more than these is not looked for any further
+const mostReplacements = 4 // a session kept by more changes than this is not examined further
 
-/** When an operation can have taken effect at the latest. */
+/** The latest time at which an operation can have taken effect. */
 function lastEffect({ outcome, settledMs, endMs }: Operation): number {
   return outcome === 'unknown' ? (settledMs ?? Number.POSITIVE_INFINITY) : endMs
 }
@@ -184,7 +184,7 @@ function index(operations: Operation[], header: HistoryHeader, refute: Refute): 
       ])
       continue
     }
-    // Of what was never issued no session is known; its renewal is refuted with its other uses.
+    // A token that was never issued has no session; its renewal is refuted together with its other uses.
     const session = birth.op === 'renew' ? tokens.get(birth.token)?.session : createSession(birth, header, userOf)
     if (session) tokens.set(name, { name, session, birth, uses: [], ends: [] })
   }
@@ -301,7 +301,7 @@ function addToToken(operation: Operation, token: Token): void {
 function isWhatItIsFor(operation: Operation, { isForAccount, purpose }: Session): boolean {
   if (operation.op === 'data') return purpose === null
   if (operation.op === 'validate') return purpose === (operation.purpose ?? null)
-  return isForAccount || operation.op === 'logout' // which is also the word for /revoke, that takes any
+  return isForAccount || operation.op === 'logout' // logout also stands for /revoke, which accepts any token
 }
 
 // Statuses
@@ -344,7 +344,7 @@ function codesOf401(op: OperationName): string[] {
   return op === 'changePassword' ? ['invalid_token', 'invalid_credentials'] : ['invalid_token']
 }
 
-// Whose answer it was
+// Owners
 
 function checkOwner(operation: Operation, { tokens }: World, refute: Refute): void {
   if (operation.outcome !== 'ok') return
@@ -383,7 +383,7 @@ function nameOf({ user }: Session): string {
   return user?.name ?? 'a guest'
 }
 
-// Passwords: one register per user, written by compare and set, whose values never come back
+// Passwords: one register per user, written by compare-and-set, whose values never return
 
 function judgePasswords(user: User, faults: Fault[], refute: Refute): void {
   const registered = user.registrations.length > 0 ? Math.min(...user.registrations.map(r => r.beginMs)) : 0
@@ -396,7 +396,7 @@ function judgePasswords(user: User, faults: Fault[], refute: Refute): void {
   user.endAllEffects = latestUpTo(endAlls)
   const oldestFirst = [...passwords.values()].sort((a, b) => a.number - b.number)
 
-  // What was reached by a password was reached by those before it.
+  // A password proves those that came before it.
   for (const password of oldestFirst.toReversed()) {
     for (const operation of password.accepted) prove(password, operation, operation.endMs)
     for (const next of password.next) if (next.reached) prove(password, next.reached.operation, next.reached.atMs)
@@ -461,7 +461,7 @@ function buildPasswords(user: User, forgottenMs: number, refute: Refute): void {
   }
 }
 
-/** Those before it have been judged, so that what their refusals prove is known. */
+/** The previous passwords have been checked, so it is known what their refusals prove. */
 function judgePassword(password: Password, user: User, refute: Refute): void {
   const { number, attempts, accepted, next } = password
   const words = `password ${number} of ${user.name}`
@@ -522,7 +522,7 @@ function judgePassword(password: Password, user: User, refute: Refute): void {
   }
 }
 
-/** Refusals say that a password was not yet set, or not any more. */
+/** A refusal proves that a password was not set yet, or had been replaced. */
 function judgeRefusals(password: Password, candidates: Password[], user: User, refute: Refute): void {
   const { number, refused, next } = password
   for (const refusal of refused.toSorted(byEnd)) {
@@ -542,13 +542,13 @@ function canHaveHappened({ outcome, beginMs }: Operation, untilMs: number): bool
   return outcome !== 'refused' && beginMs <= untilMs
 }
 
-/** A log-in loses where the sessions of the user are ended between its look at the password and its token. */
+/** A login fails if the user's sessions are ended between its check of the password and the issue of its token. */
 function isRaced({ op, beginMs, endMs }: Operation, { endAlls, endAllEffects }: User): boolean {
   const before = firstAbove(endAlls, endMs, end => end.beginMs) - 1
   return op === 'login' && before >= 0 && (endAllEffects[before] as number) >= beginMs
 }
 
-/** One that cannot be because something has replaced it: then it was never set, its change being settled before. */
+/** A password that was certainly replaced before it could be set: its change is settled, so it was never set. */
 function refusalAfter({ refused, next }: Password, settledMs: number, user: User): Operation | undefined {
   return refused.find(
     refusal =>
@@ -574,12 +574,12 @@ function walk(passwords: Map<number, Password>): void {
   }
 }
 
-/** Also where they are the same. */
+/** True for equal arguments too. */
 function follows(later: Password, earlier: Password): boolean {
   return later.walk[0] >= earlier.walk[0] && later.walk[1] <= earlier.walk[1]
 }
 
-// How all sessions of a user end
+// Ways in which all sessions of a user end
 
 function latestUpTo(operations: Operation[]): number[] {
   let latest = Number.NEGATIVE_INFINITY
@@ -589,7 +589,7 @@ function latestUpTo(operations: Operation[]): number[] {
   })
 }
 
-/** What is no session is never ended to make room, however old it is. */
+/** Only sessions are ended to make room, however old other tokens are. */
 function lastCount(birth: Session['birth'], { tokenAbsoluteTtlMs }: HistoryHeader): number {
   if (birth.op === 'login' || (birth.kind === 'sliding' && birth.purpose === null)) return lastEffect(birth)
   return lastEffect(birth) + (birth.kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : birth.ttlMs)
@@ -641,7 +641,7 @@ function earliestOf(changes: AcknowledgedChange[]): AcknowledgedChange[] {
   return changes.toSorted((a, b) => a.change.endMs - b.change.endMs).slice(0, mostReplacements)
 }
 
-/** The acknowledged end of every session that this one is certainly among. */
+/** The acknowledged end of all sessions that certainly includes this one. */
 function acknowledgedUserEnd(session: Session): Operation | null {
   const { user, birth } = session
   if (user === null) return null
@@ -656,12 +656,12 @@ function acknowledgedUserEnd(session: Session): Operation | null {
   return endAll ?? change ?? null
 }
 
-/** That it was logged in with: it says to which version of the user it belongs. */
+/** The password of its login, which determines the version of the user it belongs to. */
 function passwordOf({ birth }: Session, passwords: Map<number, Password>): Password | undefined {
   return birth.op === 'login' && birth.password !== null ? passwords.get(birth.password) : undefined
 }
 
-/** Whether the session may have ended with others of its user by this time. */
+/** Whether the session may have ended together with others of its user by this time. */
 function canHaveEndedWithOthers(session: Session, untilMs: number, tokens: Map<string, Token>): boolean {
   const { user, birth } = session
   if (user === null) return false
@@ -681,12 +681,12 @@ function canHaveEndedWithOthers(session: Session, untilMs: number, tokens: Map<s
   return false
 }
 
-/** Whether there may have been one token too many, and this session the oldest. */
+/** Whether the limit may have been exceeded while this session was the oldest. */
 function canBeEvicted({ user, birth, isForAccount }: Session, untilMs: number, limit: number, clock: Clock): boolean {
   if (user === null || !isForAccount) return false
   const { birthBegins, lastCounts } = user.ends
   const begun = firstAbove(birthBegins, untilMs, ms => ms)
-  // Which one is the oldest is told by the wall clock.
+  // The wall clock decides which one is the oldest.
   const older = clock.back(Number.NEGATIVE_INFINITY, untilMs) > 0 ? 0 : firstAtLeast(lastCounts, birth.beginMs)
   return begun - older - 1 >= limit
 }
@@ -702,7 +702,7 @@ interface Context {
 }
 
 interface Clock {
-  /** By how much the clock of Auth may have been put back between the two instants. */
+  /** How far Auth's clock may have been set back between the two instants. */
   back(fromMs: number, toMs: number): number
   forward(fromMs: number, toMs: number): number
   toleranceMs: number
@@ -721,7 +721,7 @@ function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
   }
 }
 
-/** Where the clock of Auth was put forward meanwhile, less time of ours is enough. */
+/** If Auth's clock was set forward in between, less of our time suffices. */
 function addReuses({ session, uses, ends }: Token, clock: Clock): void {
   const renewals = ends.filter(({ op }) => op === 'renew')
   for (const { operation } of uses) {
@@ -795,7 +795,7 @@ function checkConsumption({ name, birth, ends, session }: Token, refute: Refute)
   }
 }
 
-/** The first end of this token that its client was told of. */
+/** The first acknowledged end of this token. */
 function acknowledgedEnd({ session, ends }: Token): Operation | null {
   const own = [...ends, ...session.ends].filter(({ outcome }) => outcome === 'ok')
   const withOthers = acknowledgedUserEnd(session)
@@ -803,19 +803,19 @@ function acknowledgedEnd({ session, ends }: Token): Operation | null {
   return own.sort(byEnd)[0] ?? null
 }
 
-/** When the token dies of itself, as an interval that each use narrows. Uses are passed by their begin. */
+/** When the token expires, as an interval that each use narrows. Uses are added in the order of their begin. */
 function lifeOf(token: Token, clock: Clock) {
   const { name, session, birth } = token
   const { kind, ttlMs, absoluteTtlMs, birth: root } = session
   const slides = kind === 'sliding'
   let latestMs = birth.endMs + ttlMs
-  let unsettled = 0 // touches that may have happened, or may yet: each is worth one idle time
+  let unsettled = 0 // touches that may have happened or may still happen; each adds up to one idle time
   let lastTouch: Operation = birth
 
   const bridge = (untilMs: number) => {
     for (; latestMs <= untilMs && unsettled > 0; unsettled--) latestMs += ttlMs
   }
-  /** With what a clock that is put back gives to it. */
+  /** Extended by how far the clock was set back. */
   const latestUntil = (ms: number) => latestMs + clock.toleranceMs + clock.back(root.beginMs, ms)
 
   return {
@@ -868,7 +868,7 @@ function lifeOf(token: Token, clock: Clock) {
   }
 }
 
-// In words and in order
+// Messages and order
 
 function told({ op, beginMs, id }: Operation): string {
   return `${op} #${id}, begun at ${at(beginMs)}`
@@ -894,14 +894,14 @@ function earliest(proofs: Proof[]): Proof | null {
   return proofs.reduce<Proof | null>((least, proof) => (least && least.atMs <= proof.atMs ? least : proof), null)
 }
 
-/** Of each and what follows it, from the last to the first. */
+/** Pairs each item with its successor, from the last to the first. */
 function suffixes<T, R>(items: T[], fold: (item: T, later: R | undefined) => R): R[] {
   const folded: R[] = new Array(items.length)
   for (let i = items.length - 1; i >= 0; i--) folded[i] = fold(items[i] as T, folded[i + 1])
   return folded
 }
 
-/** The index of the first item above `limit`, in ascending order. */
+/** The index of the first item above `limit`; the items are in ascending order. */
 function firstAbove<T>(items: T[], limit: number, read: (item: T) => number): number {
   return firstWhere(items, item => read(item) > limit)
 }

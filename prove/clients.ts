@@ -1,5 +1,5 @@
-// Twenty clients that use the pair as people do, at random and without mercy: they race each other with the same users and
-// tokens, come back with dead tokens and old passwords, and let sessions nearly expire. Hides what they choose next.
+// Twenty clients that use the pair at random: they race each other with the same users and tokens, try dead tokens and old
+// passwords, and let sessions nearly expire. Hides how they choose their next operation.
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { adminKey, serviceKey } from '../tests/support/credentials.ts'
@@ -10,27 +10,27 @@ import type { Answer, Recorder, Token, User } from './recorder.ts'
 export const clientCount = 20
 
 const long = { ttlSeconds: 30, absoluteTtlSeconds: 60 } // outlives a restart
-const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon at its absolute end, however busy
+const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon reaches its absolute end, however busy
 const purpose = 'reset'
 const tokensPerUser = 4
-const hashesAtATime = 2 // a worker hashes a dozen a second, and the rest shall not wait for that
+const hashesAtATime = 2 // a worker computes about twelve hashes a second, and other operations must not wait for that
 const pauseMs = [10, 60] as const
 
 export interface Clients {
-  /** Registers the users: rejects where one cannot. */
+  /** Registers the users; rejects if that fails. */
   begin(): Promise<void>
   run(): void
-  /** Resolves when every one has its last answer. */
+  /** Resolves when every client has its last response. */
   stop(): Promise<void>
 }
 
-/** Of this many users; each of the first ten has two clients. */
+/** The number of users; each of the first ten is used by two clients. */
 export function createClients(recorder: Recorder, random: Random, userCount = clientCount): Clients {
   const { nowMs, send, record } = recorder
   const stopping = new AbortController()
   const users: User[] = []
   const usersOf: User[][] = []
-  /** Once good, of anybody: to be tried again. */
+  /** Tokens of any user that were valid once, to be tried again. */
   const graveyard: Token[] = []
   let hashes = 0
   let running: Promise<unknown> = Promise.resolve()
@@ -78,7 +78,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       return answer
     }
 
-    /** Several at a time, of anybody, as Business asks. */
+    /** Several at a time, of any user, as Business validates them. */
     async function validate(tokens: Token[], touch: boolean, purpose: string | null = null): Promise<void> {
       const secrets = tokens.map(({ secret }) => secret)
       const body = { tokens: secrets, ...(!touch && { touch }), ...(purpose !== null && { purpose }) }
@@ -99,7 +99,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       }
     }
 
-    /** As a proxy asks before it lets a request through. */
+    /** As a proxy asks before it forwards a request. */
     async function forwardAuth(token: Token): Promise<void> {
       const request = { listener: 'authInternal', method: 'GET', path: '/forwardAuth' } as const
       const answer = await send({ ...request, bearer: token.secret })
@@ -107,7 +107,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       record({ op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null }, answer)
     }
 
-    /** Null: a password that was never right. */
+    /** Null: a password that was never valid. */
     async function logIn(user: User, password = user.passwords[0] as number | null): Promise<void> {
       const body = { username: user.username, password: user.passwordOf(password ?? -1) }
       const answer = await send({ listener: 'auth', method: 'POST', path: '/login', body })
@@ -116,7 +116,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       const got = token ? { token: token.name } : {}
       record({ op: 'login', client, asked: 'auth', user: user.name, password, ...got }, answer)
       if (token) user.tokens.push(token)
-      // It may be another of those that are possible.
+      // It may be another of the possible passwords.
       if (answer.status === 401 && user.passwords[0] === password) user.passwords.push(user.passwords.shift() as number)
     }
 
@@ -155,7 +155,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (answer === null) return
       record({ op: 'logout', client, asked: 'auth', token: token.name }, answer)
       bury(token)
-      // The very next request is the one that counts.
+      // The very next request must be refused.
       if (random.chance(0.7)) await data(token)
     }
 
@@ -170,7 +170,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       bury(token)
       if (newToken === null) return
       await Promise.all([data(newToken), data(token)])
-      // As a client does from which the session was stolen: it knows the old secret only.
+      // Like a client whose session was stolen: it knows only the old secret.
       if (random.chance(0.2)) {
         await logOut(token)
         bury(newToken)
@@ -257,7 +257,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       }
     }
 
-    /** One secret, used by two at the same moment, by each way there is: one of them may win. */
+    /** One secret, used twice at the same moment in each possible way: at most one may succeed. */
     async function raceForSingleUse(user: User): Promise<void> {
       const token = await issue(random.chance(0.8) ? user : null, 'single-use')
       if (token === null) return
@@ -265,7 +265,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (random.chance(0.3)) await data(token)
     }
 
-    /** It opens what it is for, and nothing else. */
+    /** The token opens what it is for, and nothing else. */
     async function useForPurpose(user: User): Promise<void> {
       const token = await issue(user, random.pick(['fixed', 'single-use']), purpose)
       if (token === null) return
@@ -321,7 +321,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     ]
     const total = steps.reduce((sum, [weight]) => sum + weight, 0)
 
-    /** Left alone until about when it dies, and then asked for. */
+    /** Unused until about the time of its expiry, then tried. */
     async function rest(token: Token): Promise<void> {
       const restsMs = ttlSeconds * 1000 + random.between(-300, 300)
       token.restsUntilMs = nowMs() + restsMs
@@ -329,7 +329,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       await data(token)
     }
 
-    /** Kept busy until it has come to its absolute end, and a little longer. Of a guest, whom nobody logs out. */
+    /** Used until shortly after its absolute end. A guest's token, because nobody logs a guest out. */
     async function outlive(): Promise<void> {
       const token = await issue(null, 'sliding', null, short)
       for (let restsMs = short.absoluteTtlSeconds * 1000 + 500; token !== null && restsMs > 0; restsMs -= 900) {
@@ -338,7 +338,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       }
     }
 
-    /** Goes on beside what the client does next. */
+    /** Runs alongside the client's next operations. */
     function beside(what: Promise<void>): void {
       const going = what
         .catch(error => stopping.signal.aborted || failures.push(error))
@@ -386,7 +386,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     run() {
       const clients = usersOf.map((own, i) => createClient(i, own, random.stream(`client ${i}`)))
       running = Promise.all(clients.map(live => live()))
-      running.catch(() => {}) // told by `stop`
+      running.catch(() => {}) // reported by `stop`
     },
     async stop() {
       stopping.abort()

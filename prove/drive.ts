@@ -1,5 +1,5 @@
-// One history: the pair on one store, twenty clients, and one fault after another. Hides when faults come, and how it is
-// measured what they cost.
+// Records one history: the pair on one store, twenty clients, and one fault after another. Hides when faults begin and how
+// their cost is measured.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Random } from '../tests/support/random.ts'
 import { createClients } from './clients.ts'
@@ -13,38 +13,38 @@ export interface DriveOptions extends Omit<PairOptions, 'storeName'> {
   storeName: StoreName
   random: Random
   seed: number
-  /** For so long faults come, in an order that is drawn anew each time that all have come. */
+  /** Faults are injected for this long, in an order that is drawn again whenever all kinds have been injected. */
   seconds: number
-  /** Longer, if it takes longer until each kind has come once. */
+  /** Continues beyond `seconds` until each kind has been injected once. */
   atLeastOnce?: boolean
-  /** Only so many times all. */
+  /** Stops after each kind has been injected this many times. */
   rounds?: number
-  /** Those of these kinds. */
+  /** All kinds by default. */
   kinds?: FaultKind[]
-  /** Fewer are registered sooner. */
+  /** With fewer users the clients begin sooner. */
   userCount?: number
-  /** Between the recovery from one and the next. */
+  /** The time between the recovery from one fault and the next fault, shortest and longest. */
   calmMs?: readonly [number, number]
-  /** Not at all where it is not given. */
+  /** Without it no footprint is measured. */
   footprintEveryMs?: number
-  /** Hears what is going on. */
+  /** Receives progress messages. */
   tell?: (what: string) => void
 }
 
-/** What one fault cost. */
+/** The cost of one fault. */
 export interface FaultResult {
   kind: FaultKind
   storeName: StoreName
   beginMs: number
   endMs: number
-  /** How long it took to take it back: a process is started again. */
+  /** How long it took to end the fault, such as the restart of a process. */
   takingBackMs: number
-  /** From when it was taken back; null: not within the time that was waited. */
+  /** Measured from the end of the fault; null if the pair did not recover while the driver waited. */
   recoveryMs: number | null
-  /** From its begin to the recovery. */
+  /** Counts the answers to /data from the beginning of the fault to the recovery. */
   dataByStatus: Record<string, number>
   slowestDataMs: number
-  /** Accepted, and never answered. */
+  /** Requests that were accepted but never answered. */
   unanswered: number
 }
 
@@ -54,7 +54,7 @@ export interface DriveResult {
   operations: number
   seconds: number
   faults: FaultResult[]
-  /** What has not to do with a fault, and should not be. */
+  /** Problems that no fault explains. */
   problems: string[]
   skipped: string[]
   footprints: Footprint[]
@@ -62,7 +62,7 @@ export interface DriveResult {
 
 const recoveryWithinMs = 30_000
 const inARow = 20
-const settlingMs = 2000 // for what a store or Auth still had in hand; the longest of their own deadlines is one second
+const settlingMs = 2000 // for work that a store or Auth still has in progress; their own longest deadline is one second
 
 export async function drive(options: DriveOptions): Promise<DriveResult> {
   const { storeName, random, seed, seconds, kinds = faultKinds, tell = () => {} } = options
@@ -181,8 +181,8 @@ function addressOf({ auth, business }: Pair, listener: string): string {
 }
 
 /**
- * Resolves to the end of the first of so many operations in a row, of any kind and client, that were begun after `sinceMs`
- * and answered, none of them 5xx; null where that did not come.
+ * Resolves to the end of the first of `inARow` consecutive operations, of any kind and client, that began after `sinceMs`
+ * and were answered without a 5xx; null if that did not happen in time.
  */
 function recovery(recorder: Recorder, sinceMs: number): Promise<number | null> {
   return new Promise(resolve => {

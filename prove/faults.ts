@@ -1,5 +1,5 @@
-// The faults of the fault model, each with what it promises: how it begins and how it is taken back. Hides the signals,
-// commands and bytes that make them.
+// The faults of the fault model: how each begins, how it ends, and what Latchkey promises under it. Hides the signals, commands
+// and bytes that cause them.
 import { closeSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Line } from '../tests/support/line.ts'
@@ -9,23 +9,23 @@ import type { RedisServer } from '../tests/support/redis.ts'
 import { faketime, type Pair, type StoreName, storeNames } from './pair.ts'
 
 export interface FaultKind {
-  /** Of the fault model. */
+  /** The id in the fault model. */
   id: string
   what: string
-  /** What its users may expect. */
+  /** What clients may expect during the fault. */
   promise: string
   stores: readonly StoreName[]
   begin(pair: Pair, random: Random): Promise<void> | void
   end(pair: Pair): Promise<void> | void
-  /** How long it lasts, at least and at most; 0 where it is over as soon as it has happened. */
+  /** How long it lasts, shortest and longest; 0 if it is over as soon as it has happened. */
   lastsMs: readonly [number, number]
   losesTokens?: (storeName: StoreName) => boolean
-  /** Whose connections may break. */
+  /** Services whose connections may break. */
   disconnects?: string[]
-  /** Nobody listens there meanwhile. */
+  /** Listeners that refuse connections during the fault. */
   refuses?: string[]
   clockShiftMs?: number
-  /** Null where it can be made here. */
+  /** Returns why the fault cannot be injected on this machine, or null if it can. */
   whyNot?: (pair: Pair) => string | null
 }
 
@@ -36,7 +36,7 @@ const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster
 const storeLineOf = ({ storeLine }: Pair) => storeLine as Line
 
-/** Answers that are none: `last` is another request's answer. */
+/** Invalid responses; `last` is the response to another request. */
 const nonsense: ((answer: Buffer, last: Buffer) => Buffer)[] = [
   () => Buffer.from('\x16\x03\x01 garbage \xff\xfe'),
   () => response('200 OK', '{"verdicts":[{"authenticated":true}]}'),
@@ -62,7 +62,7 @@ function heal(line: Line): void {
 
 const cuts = new Map<Line, NodeJS.Timeout>()
 
-/** The ways to spoil a line, the same for both. */
+/** The faults of a line; they are the same for both lines. */
 function faultsOfLine(
   id: string,
   name: string,
@@ -314,7 +314,7 @@ function clockFault(what: string, promise: string, shiftMs: number): FaultKind {
     lastsMs: [0, 0],
     begin: ({ shiftClock }) => shiftClock?.(shiftMs),
     end() {},
-    // Auth's clock never goes back: for who asks it there is no such shift.
+    // Auth's clock never goes back, so its clients see no such shift.
     clockShiftMs: Math.max(0, shiftMs),
     whyNot({ shiftClock }) {
       if (faketime === undefined) return 'libfaketime is not here'

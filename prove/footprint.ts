@@ -1,4 +1,5 @@
-// What the two processes hold: memory, file descriptors, tokens. Hides where the figures come from, and what is growth.
+// The resources that the two processes hold: memory, file descriptors, tokens. Hides where the figures come from and how growth
+// is computed.
 import { readdirSync } from 'node:fs'
 import { residentBytes } from '../tests/support/processes.ts'
 import type { Pair } from './pair.ts'
@@ -7,15 +8,15 @@ export interface Footprint {
   atS: number
   authMb: number
   businessMb: number
-  /** File descriptors of both. */
+  /** File descriptors of both processes. */
   descriptors: number
-  /** p99 of the delay of Auth's event loop since the footprint before. */
+  /** p99 of the delay of Auth's event loop since the previous footprint. */
   loopDelayMs: number
-  /** The dead included, until they are swept. */
+  /** Includes dead tokens until they are swept. */
   tokens: number
 }
 
-/** Null while one of the two is away. */
+/** Null while one of the processes is not running. */
 export async function footprintOf({ auth, business }: Pair, atS: number): Promise<Footprint | null> {
   try {
     const url = `${auth.addresses['authInternal']}/metrics`
@@ -40,7 +41,7 @@ export async function footprintOf({ auth, business }: Pair, atS: number): Promis
   }
 }
 
-/** The median of the last fifth less that of the second: in the first they warm up. */
+/** The median of the last fifth minus that of the second fifth; during the first fifth the processes warm up. */
 export function growthOf(footprints: Footprint[], figure: (footprint: Footprint) => number): number {
   const { length } = footprints
   const medianOf = (fifth: number) =>

@@ -1,31 +1,31 @@
-// A recorded history: what the clients asked, what they were answered, and the faults meanwhile. Owns the file format,
-// one JSON object per line (docs/histories.md); hides how lines are read and what makes one malformed.
+// A recorded history: the requests of the clients, their outcomes, and the faults. Owns the file format, one JSON object per
+// line (docs/histories.md). Hides how lines are read and which ones are malformed.
 import { z } from 'zod'
 
 export const historyFormat = 'latchkey-history'
 
-/** Milliseconds since the history began, on one monotonic clock of the driver; fractions are welcome. */
+/** Milliseconds since the history began, on one monotonic clock of the driver. May be fractional. */
 const atMs = z.number()
-/** Whoever the driver numbered: `u3`, `t41`. Never a username, a token's secret or its id. */
+/** A name that the driver assigned, such as `u3` or `t41`; never a username, a secret or a token id. */
 const name = z.string().min(1)
-/** 0 is the first one of a user; every other number is the `newPassword` of a change, and of that change only. */
+/** 0 is a user's first password; every other number is the `newPassword` of one change. */
 const password = z.int().min(0)
-/** Null: one that was never right and never will be. */
+/** Null: a password that was never valid and never will be. */
 const triedPassword = password.nullable()
 
 const headerSchema = z.object({
   format: z.literal(historyFormat),
   version: z.literal(1),
   seed: z.number(),
-  /** Told to readers: `redis:`, `sqlite: and postgres:`. What a store forgets is told by the faults, not by its name. */
+  /** For readers, such as `redis:`. Which data a store loses is stated by the faults, not by its name. */
   store: z.string(),
-  /** TOKEN_TTL_SECONDS: idle time of a session. */
+  /** TOKEN_TTL_SECONDS: the idle time of a session. */
   tokenTtlMs: z.number().positive(),
-  /** TOKEN_ABSOLUTE_TTL_SECONDS: absolute life of a session. */
+  /** TOKEN_ABSOLUTE_TTL_SECONDS: the absolute lifetime of a session. */
   tokenAbsoluteTtlMs: z.number().positive(),
-  /** TOKEN_LIMIT_PER_USER: for one more the oldest session ends. */
+  /** TOKEN_LIMIT_PER_USER: beyond it the user's oldest session ends. */
   tokenLimitPerUser: z.int().positive(),
-  /** By how much expiry may come early or late: the drift of the two clocks, and that an instant is whole milliseconds. */
+  /** How early or late expiry may come: clock drift, and rounding to whole milliseconds. */
   toleranceMs: z.number().min(0),
   startedAt: z.string(),
 })
@@ -35,39 +35,39 @@ const base = {
   client: z.number(),
   /** Just before the first byte was sent. */
   beginMs: atMs,
-  /** Just after the whole answer was read, or when the client gave up. */
+  /** Just after the whole response was read, or when the client gave up. */
   endMs: atMs,
   /**
-   * ok: it was done. refused: a definite no, nothing was done. unknown: 5xx, a timeout or a reset; it may have been done,
-   * and may yet be, until `settledMs`.
+   * ok: done. refused: definitely not done. unknown: 5xx, a timeout or a reset; it may have been done, and may still be until
+   * `settledMs`.
    */
   outcome: z.enum(['ok', 'refused', 'unknown']),
-  /** Null: there was no answer. */
+  /** Null if there was no response. */
   status: z.int().nullable(),
-  /** The `error` of the answer's body; `invalid_token` also for a verdict `{authenticated: false}`. */
+  /** The `error` of the response body; also `invalid_token` for a verdict `{authenticated: false}`. */
   error: z.string().nullable(),
-  /** Whose connection it was, as in `disconnects` of the faults: `business`, `auth`, `auth-2`. */
+  /** The listener of the connection, as in `disconnects` of the faults: `business`, `auth`, `auth-2`. */
   asked: z.string(),
   /**
-   * Of an unknown one: from here on it can take effect no more, since everything that worked on it is dead or idle. Of a
-   * change or an end of all sessions the user is written by then; that older sessions may end later the checker knows.
+   * For an unknown outcome: from here on the operation can no longer take effect, because every process that worked on it has
+   * ended or is idle. For a change of the user, the user is written by then; the checker knows that older sessions may end later.
    */
   settledMs: atMs.optional(),
-  /** The client itself hung up or sent nonsense on purpose: no answer is right. */
+  /** The client hung up or sent an invalid request on purpose, so any outcome is right. */
   expectsDisconnect: z.boolean().optional(),
 }
 
-/** What came with an ok: `null` for a guest, and any string that names no user where the answer bore an unknown name. */
+/** The user in an ok response: null for a guest, or a string that names no user if the response contained an unknown name. */
 const seenUser = name.nullable().optional()
 
 const operationSchemas = {
-  /** POST /users, with the password 0. A user that is never registered was there before the history began. */
+  /** POST /users, with password 0. A user that is never registered existed before the history began. */
   register: z.object({ ...base, op: z.literal('register'), user: name }),
 
-  /** POST /login. `token`: the one that was got, where ok. */
+  /** POST /login. `token` is the new token if the outcome is ok. */
   login: z.object({ ...base, op: z.literal('login'), user: name, password: triedPassword, token: name.optional() }),
 
-  /** POST /tokens, by the operator. `token` where ok; `user` null for a guest. */
+  /** POST /tokens, by the operator. `token` is set if the outcome is ok; `user` is null for a guest. */
   issue: z.object({
     ...base,
     op: z.literal('issue'),
@@ -75,12 +75,12 @@ const operationSchemas = {
     purpose: z.string().nullable(),
     user: name.nullable(),
     ttlMs: z.number().positive(),
-    /** Of sliding ones; that of the header where it is not given. */
+    /** For sliding tokens; the header's value if absent. */
     absoluteTtlMs: z.number().positive().optional(),
     token: name.optional(),
   }),
 
-  /** GET /data. Slides a sliding token and consumes a single-use one: there is no operation of its own for that. */
+  /** GET /data. Extends a sliding token and consumes a single-use one. */
   data: z.object({ ...base, op: z.literal('data'), token: name, seenUser }),
 
   /** POST /validateToken, GET /forwardAuth, POST /introspect. `touch`: it extends and consumes, as the first two do. */
@@ -89,31 +89,31 @@ const operationSchemas = {
     op: z.literal('validate'),
     token: name,
     touch: z.boolean(),
-    /** That was asked for; null: only tokens without one are admitted. */
+    /** The requested purpose; null admits only tokens that have none. */
     purpose: z.string().nullable().optional(),
     seenUser,
-    /** The number that belongs to the verdict's `tokenId`; any of a session that was renewed. */
+    /** The number that belongs to the verdict's `tokenId`; for a renewed session any of its numbers. */
     seenToken: name.optional(),
   }),
 
-  /** GET /sessions. `seenTokens`: a number for each id that the driver knows, any of a session that was renewed. */
+  /** GET /sessions. `seenTokens`: a number for each id that the driver knows; for a renewed session any of its numbers. */
   list: z.object({ ...base, op: z.literal('list'), token: name, seenTokens: z.array(name).optional() }),
 
   /** POST /logout or POST /revoke. */
   logout: z.object({ ...base, op: z.literal('logout'), token: name }),
 
-  /** DELETE /sessions/:id with the bearer `token`, or DELETE /tokens/:id by the operator, `token` null. */
+  /** DELETE /sessions/:id with the bearer `token`, or DELETE /tokens/:id by the operator if `token` is null. */
   endSession: z.object({ ...base, op: z.literal('endSession'), token: name.nullable(), target: name }),
 
-  /** DELETE /sessions with the bearer `token`, which ends too, or DELETE /admin/users/:id/sessions, `token` null. */
+  /** DELETE /sessions with the bearer `token`, which ends too, or DELETE /admin/users/:id/sessions if `token` is null. */
   endSessions: z.object({ ...base, op: z.literal('endSessions'), token: name.nullable(), user: name }),
 
-  /** POST /renew. `newToken` where ok; the old one ends in the same step. */
+  /** POST /renew. `newToken` if the outcome is ok; the old secret ends in the same step. */
   renew: z.object({ ...base, op: z.literal('renew'), token: name, newToken: name.optional() }),
 
   /**
-   * PATCH /users/me. Every other session and token of the user ends, the one of `token` goes on. The same request again
-   * has the same two numbers; every other one a `newPassword` larger than any before.
+   * PATCH /users/me. Every other session and token of the user ends; that of `token` continues. If the same request is sent
+   * again it has the same two numbers; every other change has a `newPassword` larger than any before.
    */
   changePassword: z.object({
     ...base,
@@ -128,24 +128,24 @@ const operationSchemas = {
 const faultSchema = z.object({
   id: z.int(),
   op: z.literal('fault'),
-  /** As in the fault model: `F6`. */
+  /** The id in the fault model, such as `F6`. */
   fault: z.string(),
-  /** In words: `redis SIGKILL`. */
+  /** A description, such as `redis SIGKILL`. */
   what: z.string(),
   beginMs: atMs,
-  /** When it was taken back. */
+  /** When the fault ended. */
   endMs: atMs,
-  /** When requests were answered again; null: never while the history lasted. */
+  /** When requests were answered again; null if never during the history. */
   recoveredMs: atMs.nullable(),
-  /** Tokens issued before `endMs` may be forgotten, by documented design: memory restarted, an empty Redis. */
+  /** By design, tokens issued before `endMs` may be lost: a restart with the memory store, an empty Redis. */
   losesTokens: z.boolean(),
-  /** The same of the users. Go on with other numbers: passwords of the forgotten ones are not judged any more. */
+  /** The same for users. Use new numbers afterwards: passwords of lost users are no longer checked. */
   losesUsers: z.boolean(),
-  /** Whose connections may break from `beginMs` to `recoveredMs`. */
+  /** Listeners whose connections may break from `beginMs` to `recoveredMs`. */
   disconnects: z.array(z.string()),
   /**
-   * The clock of Auth moved by this much, for good, at a moment between `beginMs` and `endMs`. One that moves back later
-   * is a second fault.
+   * Auth's clock moved by this much, permanently, at some time between `beginMs` and `endMs`. If it moves back later, that is
+   * a second fault.
    */
   clockShiftMs: z.number(),
 })
@@ -178,13 +178,13 @@ export interface History {
   faults: Fault[]
 }
 
-/** What a status says. Only `validate` needs more: a verdict `{authenticated: false}` is a 200 and refused. */
+/** The outcome that a status stands for. Only `validate` needs more: a verdict `{authenticated: false}` is 200, but refused. */
 export function outcomeOf(status: number | null): Outcome {
   if (status === null || status >= 500) return 'unknown'
   return status < 300 ? 'ok' : 'refused'
 }
 
-/** Throws what is wrong, with the number of the line. The order of the lines does not matter, but that the header is first. */
+/** Throws with the number of the malformed line. The header must come first; the order of the other lines does not matter. */
 export function readHistory(lines: Iterable<string>): History {
   let header: HistoryHeader | null = null
   const operations: Operation[] = []

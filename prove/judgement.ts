@@ -1,5 +1,4 @@
-// What a history is worth: the checker's verdict on it, and which fault a violation belongs to. Hides where refuted
-// histories are kept.
+// Applies the checker to a history and assigns violations to faults. Hides where refuted histories are kept.
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,11 +8,11 @@ import { readHistory } from './history.ts'
 
 export interface Judgement {
   violations: Violation[]
-  /** Where the history is; null where it was not kept. */
+  /** The file of the history; null if it was not kept. */
   file: string | null
 }
 
-/** Somebody was let in who must not be. */
+/** Rules whose violation admits a request that must be refused. */
 const admitting: Rule[] = [
   'ended token',
   'dead token',
@@ -26,7 +25,7 @@ const admitting: Rule[] = [
   'password never set',
 ]
 
-/** A history that is refuted is kept in any case. */
+/** Keeps a refuted history in any case. */
 export function judge(lines: string[], name: string, keepIn: string | null = null): Judgement {
   const violations = checkHistory(readHistory(lines))
   if (violations.length === 0 && keepIn === null) return { violations, file: null }
@@ -41,7 +40,7 @@ export function checkFile(file: string): Violation[] {
   return checkHistory(readHistory(readFileSync(file, 'utf8').split('\n')))
 }
 
-/** For each fault: how many were let in while it lasted or after it, until the next one. */
+/** For each fault: the number of requests wrongly admitted from its beginning until the next fault. */
 export function falseAdmissions({ lines, faults }: DriveResult, violations: Violation[]): number[] {
   const begins = new Map(readHistory(lines).operations.map(({ id, beginMs }) => [id, beginMs]))
   const admissions = violations.filter(({ rule }) => admitting.includes(rule))

@@ -1,5 +1,5 @@
-// Auth and Business as processes of their own, on a store of their own, with lines between them that can be spoiled. Hides
-// ports, the protocol in which a service is started and stopped, and what each store needs before.
+// Auth and Business as separate processes on a fresh store, connected by lines that can be disturbed. Hides ports, how a
+// service is started and stopped, and how each store is prepared.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,19 +17,19 @@ import { type Defect, plant } from './defects.ts'
 export const storeNames = ['memory', 'sqlite', 'postgres', 'redis'] as const
 export type StoreName = (typeof storeNames)[number]
 
-/** Short, so that tokens die while they are watched. */
+/** Short, so that tokens expire during the run. */
 export const ttlSeconds = 3
 export const absoluteTtlSeconds = 20
 
-/** One service, started again and again. */
+/** A service process, which can be restarted. */
 export interface Process {
-  /** Listener name -> address, of the last start. */
+  /** Listener name -> address, as of the last start. */
   addresses: Record<string, string>
   child: ChildProcess
   start(): Promise<void>
-  /** SIGKILL. Resolves when it is gone. */
+  /** Sends SIGKILL and resolves when the process has ended. */
   kill(): Promise<void>
-  /** SIGTERM. Resolves to the exit code. */
+  /** Sends SIGTERM and resolves to the exit code. */
   stop(): Promise<number | null>
   hang(): void
   resume(): void
@@ -41,15 +41,15 @@ export interface Pair {
   business: Process
   /** From Business to Auth. */
   authLine: Line
-  /** From Auth to the server of its store; null where the store has none. */
+  /** From Auth to its database server; null if the store has none. */
   storeLine: Line | null
   redis: RedisServer | null
   postgres: Cluster | null
-  /** Where the files of an SQLite are, on a disk of their own where this may be mounted. */
+  /** The folder of the SQLite files, on a disk of its own if it could be mounted. */
   disk: { folder: string; isOwn: boolean }
-  /** Moves the clock of Auth from the furthest that it has been; null where it is the real one. */
+  /** Moves Auth's clock relative to the latest time it has shown; null if Auth uses the real clock. */
   shiftClock: ((byMs: number) => void) | null
-  /** Lines of both logs that say that a service has lost its way. */
+  /** Lines of both logs that report an uncaught error. */
   complaints(): string[]
   close(): Promise<void>
 }
@@ -59,7 +59,7 @@ export interface PairOptions {
   /** Planted in both services. */
   defect?: Defect | null
   env?: Record<string, string>
-  /** Auth sees a clock that can be set. */
+  /** Gives Auth a clock that can be set. */
   fakeClock?: boolean
 }
 
@@ -67,7 +67,7 @@ export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gn
   .map(folder => join(folder, 'faketime', 'libfaketime.so.1'))
   .find(existsSync)
 
-/** Null where the store is here. */
+/** Null if the store is installed. */
 export function whyMissing(storeName: StoreName): string | null {
   if (storeName === 'redis' && !hasRedis) return 'redis-server is not here'
   return storeName === 'postgres' && binaries === null ? 'PostgreSQL is not installed' : null
@@ -80,7 +80,7 @@ process.on('exit', () => {
   for (const removeFolder of folders) removeFolder()
 })
 
-const smallDisk = '64m' // room for the tokens of some minutes, and soon full
+const smallDisk = '64m' // holds the tokens of some minutes, and fills up quickly
 
 export async function startPair({ storeName, defect = null, env = {}, fakeClock = false }: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
@@ -141,12 +141,12 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
           env: { PATH: process.env['PATH'], ...settings(), ...planted?.env },
           stdio: ['ignore', log, log, 'ipc'],
         })
-        closeSync(log) // it has one of its own
+        closeSync(log) // the child has a copy
         handle.child = child
         children.add(child)
         child.once('exit', () => children.delete(child))
-        child.on('error', () => {}) // of a message to one that is gone
-        // Of a signal it asks who started it; see ServiceMessage.
+        child.on('error', () => {}) // a message to a process that has ended
+        // On a signal, a service asks its parent whether to stop; see ServiceMessage.
         child.on('message', (message: ServiceMessage) => {
           if (message.type === 'stop') child.send(message, () => {})
         })
@@ -182,7 +182,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
     complaints() {
       const lines = ['auth', 'business'].flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
       searchLog(lines, `the log of the pair on ${storeName}:`)
-      // What is no JSON was written to stderr.
+      // Lines that are not JSON come from stderr.
       return lines.filter(line => line !== '' && (!line.startsWith('{') || /"(uncaught|unhandled)/.test(line)))
     },
     async close() {
@@ -226,7 +226,7 @@ function storesOf(storeName: StoreName, { folder, port }: { folder: string; port
   }
 }
 
-// Without DONT_FAKE_MONOTONIC Node ends with an assertion.
+// Without DONT_FAKE_MONOTONIC Node fails an assertion.
 const clockOf = (file: string) => ({
   LD_PRELOAD: faketime as string,
   FAKETIME_TIMESTAMP_FILE: file,

@@ -1,5 +1,5 @@
-// What is promised in figures, and whether a run has kept it: once, for the report and for the exit code. What is promised of
-// single answers is the checker's affair.
+// The promises that are figures, and whether a run kept them, for both the report and the exit code. Promises about single
+// answers are checked by checker.ts.
 import type { FaultResult } from './drive.ts'
 import type { RestartResult } from './restarts.ts'
 import type { SoakResult } from './soak.ts'
@@ -12,7 +12,7 @@ export interface Promised {
 }
 
 export const mostRecoveryMs = 2000
-/** Business waits a second for a verdict; the rest is what a machine may take that is shared with twenty clients. */
+/** Business waits one second for a verdict; the rest allows for a machine shared with twenty clients. */
 export const mostDataMs = 1500
 
 export function isKeptUnder({ recoveryMs, slowestDataMs }: FaultResult): boolean {
@@ -46,7 +46,7 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
   ]
 }
 
-/** From the second to the last fifth of the time, by the medians. */
+/** Growth from the second to the last fifth of the time, by medians. */
 export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised[] {
   return (
     [
@@ -62,7 +62,7 @@ export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised
   }))
 }
 
-/** While processes are replaced others answer: nobody may be told 503 then. */
+/** While processes are replaced, others must answer every request. */
 export function isKeptOver({ lost, otherStatuses }: RestartResult): boolean {
   return lost === 0 && Object.keys(otherStatuses).length === 0
 }

@@ -1,4 +1,4 @@
-// npm run prove: tries to break every promise of the pair, on every store, and writes down what came of it.
+// npm run prove: tries to break every promise of the pair on every store, and writes the report.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { readArguments } from '../commands/arguments.ts'
@@ -58,7 +58,7 @@ const options = readArguments(usage, {
   check: text,
   report: text,
 })
-// So that what was started ends with this.
+// End the child processes together with this process.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 const seed = Number(options.seed ?? Math.floor(Math.random() * 1e6))
 const beganMs = performance.now()
@@ -193,12 +193,12 @@ function notTested(what: string): void {
   console.log(`not tested: ${what}`)
 }
 
-/** What is there so far, for --report. */
+/** Saves the results so far, for --report. */
 function save(): void {
   if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
 }
 
-/** What was driven once more takes the place of what was there. */
+/** Replaces results by those of a later run. */
 function merged(proof: Proof, later: Proof): Proof {
   const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
     a.result.storeName === b.result.storeName && a.isClock === b.isClock

@@ -1,5 +1,5 @@
-// Sends the requests of the clients and records each with its begin, its end and its outcome. Hides HTTP, the numbers that
-// users and tokens have in a history, and which answers say what.
+// Sends the requests of the clients and records each with its begin, its end and its outcome. Hides HTTP, the names that users
+// and tokens have in a history, and how a response maps to an outcome.
 import { Agent, errors } from 'undici'
 import { drawSecret } from '../services/auth/tokens/format.ts'
 import type { Fault, HistoryHeader, Operation } from './history.ts'
@@ -8,18 +8,18 @@ import { historyFormat, outcomeOf } from './history.ts'
 export interface User {
   name: string
   username: string
-  /** Known once it is registered. */
+  /** Known after registration. */
   id: string
-  /** Live ones, as far as is known, of all clients that use it. */
+  /** The user's live tokens as far as known, shared by all its clients. */
   tokens: Token[]
-  /** The text of a password by its number. */
+  /** Password number -> text. */
   passwordOf(number: number): string
-  /** What may be the password, the likeliest first. */
+  /** Passwords that may be valid, the likeliest first. */
   passwords: number[]
-  /** Passwords that were given up and must not open it any more. */
+  /** Replaced passwords, which must no longer work. */
   formerPasswords: number[]
   nextPassword: number
-  /** A change that was answered 503: the same request completes it. */
+  /** A change that was answered 503; sending it again completes it. */
   unfinished: { oldPassword: number; newPassword: number } | null
 }
 
@@ -28,7 +28,7 @@ export interface Token {
   secret: string
   id: string
   user: User | null
-  /** Left alone until then, so that it dies or nearly does. */
+  /** The token is not used before this time, so that it nearly or just expires. */
   restsUntilMs: number
 }
 
@@ -39,10 +39,10 @@ export interface Answer {
   endMs: number
 }
 
-/** An operation before its outcome is known. */
+/** An operation whose outcome is not known yet. */
 type Asked<O = Operation> = O extends Operation ? Omit<O, AnswerMembers> : never
 type AnswerMembers = 'id' | 'beginMs' | 'endMs' | 'outcome' | 'status' | 'error'
-/** A request that could not be sent: nobody listened. */
+/** A request that was not sent because the connection was refused. */
 export interface Refusal {
   refusedBy: string
   beginMs: number
@@ -50,7 +50,7 @@ export interface Refusal {
 export type Recorder = ReturnType<typeof createRecorder>
 
 export interface Request {
-  /** A listener's name. */
+  /** The name of a listener. */
   listener: 'auth' | 'authInternal' | 'business'
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   path: string
@@ -58,16 +58,16 @@ export interface Request {
   body?: unknown
 }
 
-const answersWithinMs = 30_000 // more than any fault lasts: who is hung answers in the end, on a busy machine too
+const answersWithinMs = 30_000 // longer than any fault: a process that hung still answers afterwards, even on a busy machine
 
 export function createRecorder(addressOf: (listener: string) => string) {
   const startedAtMs = performance.now()
   const startedAt = new Date().toISOString()
   const agent = new Agent({
-    connections: 256, // more than there are requests at a time, or what waits for one would count as slow
+    connections: 256, // more than there are concurrent requests; otherwise waiting for a connection would count as slow
     pipelining: 1,
-    // Less than half of a lame duck: a connection that is not used meanwhile is closed here, and not by a service that
-    // stops in the moment in which the next request is sent.
+    // Less than half of the lame-duck time: an unused connection is closed here, and not by a stopping service at the moment when
+    // the next request is sent.
     keepAliveTimeout: 400,
     keepAliveMaxTimeout: 400,
     headersTimeout: answersWithinMs,
@@ -85,7 +85,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
 
   const nowMs = () => performance.now() - startedAtMs
 
-  /** Null where no connection was had: nothing was asked then. */
+  /** Null if the connection was refused, so nothing was requested. */
   async function send({ listener, method, path, bearer, body }: Request): Promise<Answer | null> {
     const origin = addressOf(listener)
     const beginMs = nowMs()
@@ -108,7 +108,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     }
   }
 
-  /** `outcome` where the status alone does not say it. */
+  /** `outcome` is needed if the status alone does not determine it. */
   function record(asked: Asked, { status, body, beginMs, endMs }: Answer, outcome = outcomeOf(status)): void {
     const error = outcome === 'ok' ? null : typeof body['error'] === 'string' ? body['error'] : null
     const operation = { ...asked, id: nextId++, beginMs, endMs, outcome, status, error } as Operation
@@ -124,7 +124,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     operations,
     faults,
 
-    /** What was answered 5xx, or not at all, up to `endedMs` has taken effect by `settledMs`, or never will. */
+    /** Operations without an outcome that ended by `endedMs` have taken effect by `settledMs`, or never will. */
     settle(endedMs: number, settledMs: number): void {
       for (const operation of unsettled) if (operation.endMs <= endedMs) operation.settledMs = settledMs
       unsettled = unsettled.filter(operation => operation.endMs > endedMs)
@@ -136,7 +136,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
       return whole
     },
 
-    /** Calls `hear` for every operation until what is returned is called. */
+    /** Calls `hear` for every operation, until the returned function is called. */
     listen(hear: (operation: Operation | Refusal) => void): () => void {
       hearers.add(hear)
       return () => void hearers.delete(hear)
@@ -148,14 +148,14 @@ export function createRecorder(addressOf: (listener: string) => string) {
       return name
     },
 
-    /** What an answer shows of a user, as a history says it. */
+    /** The user shown in a response, by their name in the history. */
     seenUser(username: unknown): string | null {
       return username === null
         ? null
         : (userNames.get(String(username)) ?? `nobody known: ${String(username).slice(0, 40)}`)
     },
 
-    /** Of a secret: the same one has the same name. Where a session was renewed its id has several. */
+    /** The same secret always has the same name. The id of a renewed session has several names. */
     nameToken(secret: string, user: User | null): Token {
       const name = secretNames.get(secret) ?? `t${secretNames.size}`
       const id = secret.slice(3, 17)
@@ -164,7 +164,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
       return { name, secret, id, user, restsUntilMs: 0 }
     },
 
-    /** A secret that nobody got, though it looks like that of a token which is there. */
+    /** A secret that was never issued, but looks like that of an existing token. */
     inventToken({ id }: Token): Token {
       const name = `t${secretNames.size}`
       const secret = drawSecret(id)

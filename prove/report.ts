@@ -1,4 +1,4 @@
-// docs/reliability.md and its chart, from what a run has found. Hides how figures of several stores become one row.
+// Generates docs/reliability.md and its chart from the results of a run. Hides how the figures of several stores form one row.
 import type { DriveResult, FaultResult } from './drive.ts'
 import type { Footprint } from './footprint.ts'
 import { type Judgement, inWords as violationInWords } from './judgement.ts'
@@ -27,7 +27,7 @@ export interface Proof {
   storm: StormResult | null
   soak: { result: SoakResult; judgement: Judgement } | null
   defects: TriedDefect[]
-  /** In words, with the reason. */
+  /** Each with the reason. */
   notTested: string[]
 }
 

@@ -1,5 +1,5 @@
-// Requests that are lost while ./startServer replaces its processes one by one (SIGHUP) or ends them all (SIGTERM): counted.
-// Hides what counts as lost: whatever was accepted and is not answered 200.
+// Counts the requests that are lost while ./startServer replaces its processes (SIGHUP) or stops them all (SIGTERM). A request
+// is lost if it was accepted but not answered with 200.
 import { Agent } from 'undici'
 import { logIn } from '../tests/support/factories.ts'
 import { runStartServer } from '../tests/support/startServer.ts'
@@ -11,15 +11,15 @@ export interface RestartResult {
   what: string
   times: number
   requests: number
-  /** Of those, not answered at all. */
+  /** Requests without any response. */
   lost: number
-  /** Answered, but not with 200, by status. */
+  /** Responses other than 200, by status. */
   otherStatuses: Record<string, number>
-  /** The longest that one took. */
+  /** The longest duration of a request. */
   slowestMs: number
 }
 
-/** Null, and told why, where what it takes is not here. */
+/** Resolves to null, and reports why, if something that it needs is missing. */
 export async function measureRestarts(times: number, tell: (what: string) => void): Promise<RestartResult[]> {
   const results: RestartResult[] = []
   const ends: Counts[] = []
@@ -67,9 +67,9 @@ interface Counts {
   slowestMs: number
 }
 
-/** Resolves when the clients are at work. They go on until `stop`, or until nobody listens any more. */
+/** Resolves when the clients are running. They continue until `stop`, or until connections are refused. */
 async function drive({ auth, business }: { auth: string; business: string }) {
-  // As in recorder.ts: no connection is left unused for half as long as a service that stops waits.
+  // As in recorder.ts: no connection stays unused for half of the lame-duck time.
   const keepAlive = { keepAliveTimeout: 400, keepAliveMaxTimeout: 400 }
   const agent = new Agent({ connections: clientCount, pipelining: 1, headersTimeout: 10_000, ...keepAlive })
   const counts: Counts = { statuses: new Map(), lost: 0, slowestMs: 0 }
@@ -83,7 +83,7 @@ async function drive({ auth, business }: { auth: string; business: string }) {
         await answer.body.text()
         counts.statuses.set(answer.statusCode, (counts.statuses.get(answer.statusCode) ?? 0) + 1)
       } catch (error) {
-        // After the end nobody takes connections; what was never accepted is not lost.
+        // After the end connections are refused; a request that was never accepted is not lost.
         if ((error as { code?: string }).code === 'ECONNREFUSED') return
         counts.lost++
       }

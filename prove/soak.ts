@@ -1,4 +1,4 @@
-// A long time in little: the clients without a fault, and what the processes hold meanwhile.
+// Runs the clients without faults for a long time and measures what the processes hold.
 
 import { createRandom } from '../tests/support/random.ts'
 import { type DriveResult, drive } from './drive.ts'

@@ -1,20 +1,20 @@
-// Log-in storms: what they do to validations, how long the queue of hashes gets, and whether who goes away leaves it.
+// Login storms: their effect on validations, the length of the hash queue, and whether a client that disconnects leaves it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent } from 'undici'
 import { demo, serviceKey } from '../tests/support/credentials.ts'
 import { startPair } from './pair.ts'
 
 export interface StormResult {
-  /** Of validations at a steady rate, in milliseconds. */
+  /** The latency of validations at a steady rate. */
   calmP99Ms: number
   stormP99Ms: number
   validations: number
-  /** Validations that gave no verdict. */
+  /** Validations without a verdict. */
   failed: number
   loginsPerSecond: number
-  /** So many at once. */
+  /** Concurrent logins. */
   burst: { logins: number; byStatus: Record<string, number>; slowest503Ms: number; longestQueue: number }
-  /** Log-ins whose clients hung up, and how many still waited a quarter of a second later. */
+  /** Logins whose clients disconnected, and how many of them were still queued a quarter of a second later. */
   aborted: { logins: number; queuedBefore: number; queuedAfter: number }
 }
 
@@ -59,7 +59,7 @@ export async function measureStorm(
     return Number(/^latchkey_hash_queue_length (\d+)$/m.exec(await answer.body.text())?.[1])
   }
 
-  /** Somebody else each time, whom nobody knows: a wrong password of each, and a hash. */
+  /** A different unknown user each time, which costs one hash. */
   let strangers = 0
   const stranger = () => ({ username: `stranger-${strangers++}@example.com`, password: 'walrus tundra gherkin plinth' })
 

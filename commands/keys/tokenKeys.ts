@@ -1,4 +1,4 @@
-// npm run token-keys: a JWK Set for TOKEN_KEYS with a new key in front, of which the first signs. See --help
+// npm run token-keys: prints a JWK Set for TOKEN_KEYS with a new key at the front. See --help.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -6,10 +6,10 @@ import { readArguments, refuseUsage } from '../arguments.ts'
 
 const usage = `Usage: npm run -s token-keys -- [--algorithm EdDSA|HS256] [--add-to file] > keys.json
 
-Prints a set of private keys for TOKEN_KEYS (or TOKEN_KEYS_FILE), with a new one in front: that one signs.
+Prints a set of private keys for TOKEN_KEYS (or TOKEN_KEYS_FILE). The first one is new; it signs all new tokens.
 
-  --algorithm   EdDSA (the default: others can verify with the published key), or HS256
-  --add-to      a set whose keys are kept behind the new one, so that the tokens they signed stay good`
+  --algorithm   EdDSA (default), whose published key lets others verify tokens, or HS256
+  --add-to      an existing set, whose keys follow the new one, so that tokens signed with them stay valid`
 
 export function makeTokenKey(alg: string): Record<string, unknown> {
   const kid = randomBytes(6).toString('base64url')

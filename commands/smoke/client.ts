@@ -1,91 +1,113 @@
-// Asks a deployment and remembers every answer. Hides connections, deadlines, and what the codes of failed ones mean.
+// Sends requests to a deployment and records every exchange. Hides connections, timeouts, and the meaning of network errors.
 import http, { type IncomingHttpHeaders } from 'node:http'
 import https from 'node:https'
 import { text } from 'node:stream/consumers'
 import type { TLSSocket } from 'node:tls'
 
-export interface Answer {
+/** A request and its response. */
+export interface Exchange {
   method: string
   origin: string
   path: string
   status: number
   headers: IncomingHttpHeaders
   text: string
-  /** Of a body that is a JSON object; else empty. */
+  /** The response body if it is a JSON object, otherwise empty. */
   body: Record<string, unknown>
-  ms: number
-  /** Of TLS. */
-  secure: { protocol: string; certificateDays: number } | null
+  durationMs: number
+  /** Null over HTTP. */
+  tls: { protocol: string; certificateDays: number } | null
 }
 
-export interface Question {
-  /** Names and values by turns, so that one may be there twice. */
+export interface RequestOptions {
+  /** Alternating names and values, so that a header can occur twice. */
   headers?: string[]
   bearer?: string
-  /** Goes as JSON, or as it is where it is a string. */
+  /** A string is sent as it is, anything else as JSON. */
   body?: unknown
-  /** On a connection of its own: behind a balancer the next process may get it. */
-  fresh?: boolean
+  /** Uses a new connection, which a load balancer may route to another process. */
+  newConnection?: boolean
 }
 
-/** What is wrong, in words for whoever is on call. */
-export class Fault extends Error {}
+/** A check failed. The message tells the operator what is wrong. */
+export class CheckFailure extends Error {}
 
-export type Client = ReturnType<typeof openClient>
+export type SmokeClient = ReturnType<typeof openClient>
 
-const answerMs = 5000
+export interface SmokeTimes {
+  /** Limits the time of all requests together. */
+  budgetMs: number
+  /** Limits each request. */
+  responseTimeoutMs: number
+}
 
-/** `budgetMs`: what all questions together may take. */
-export function openClient(budgetMs: number) {
+export function openClient({ budgetMs, responseTimeoutMs }: SmokeTimes) {
   const endsAt = performance.now() + budgetMs
   const agents = { 'http:': new http.Agent({ keepAlive: true }), 'https:': new https.Agent({ keepAlive: true }) }
-  const answers: Answer[] = []
+  const exchanges: Exchange[] = []
 
-  async function ask(method: string, address: string, question: Question = {}): Promise<Answer> {
-    const { protocol, origin, pathname } = new URL(address)
-    const { headers = [], bearer, body, fresh } = question
-    const sent = [...headers, 'Accept', 'application/json']
+  async function send(method: string, address: string, options: RequestOptions = {}): Promise<Exchange> {
+    const url = new URL(address)
+    const leftMs = endsAt - performance.now()
+    if (leftMs <= 0) {
+      throw new CheckFailure(
+        `not checked: the earlier responses were so slow that ${budgetMs / 1000} seconds have passed`,
+      )
+    }
+    const startedAt = performance.now()
+    try {
+      const response = await open(
+        method,
+        url,
+        options,
+        AbortSignal.timeout(Math.ceil(Math.min(responseTimeoutMs, leftMs))),
+      )
+      const tls = url.protocol === 'https:' ? describeTls(response.socket as TLSSocket) : null
+      const content = await text(response)
+      const exchange = {
+        method,
+        origin: url.origin,
+        path: url.pathname,
+        status: response.statusCode as number,
+        headers: response.headers,
+        text: content,
+        body: parseObject(content),
+        durationMs: performance.now() - startedAt,
+        tls,
+      }
+      exchanges.push(exchange)
+      return exchange
+    } catch (error) {
+      throw new CheckFailure(`${method} ${url.pathname}: ${explainNetworkError(error as NodeJS.ErrnoException, url)}`)
+    }
+  }
+
+  function open(
+    method: string,
+    url: URL,
+    { headers = [], bearer, body, newConnection = false }: RequestOptions,
+    signal: AbortSignal,
+  ): Promise<http.IncomingMessage> {
+    const sent = [...headers, 'Accept', 'application/json', 'Host', url.host]
     if (bearer !== undefined) sent.push('Authorization', `Bearer ${bearer}`)
     const content = body === undefined || typeof body === 'string' ? body : JSON.stringify(body)
     if (content !== undefined) {
       if (!headers.includes('Content-Type')) sent.push('Content-Type', 'application/json')
       sent.push('Content-Length', String(Buffer.byteLength(content)))
     }
-    if (fresh) sent.push('Connection', 'close')
-    sent.push('Host', new URL(address).host)
-    const leftMs = endsAt - performance.now()
-    if (leftMs <= 0) throw new Fault(`not asked: ${budgetMs / 1000} seconds are over; the answers before were too slow`)
-    const startedAt = performance.now()
-    const signal = AbortSignal.timeout(Math.min(answerMs, leftMs))
-    try {
-      const { request } = protocol === 'https:' ? https : http
-      const agent = fresh ? false : agents[protocol as keyof typeof agents]
-      const { promise, resolve, reject } = Promise.withResolvers<http.IncomingMessage>()
-      const outgoing = request(address, { method, headers: sent, agent, signal })
-      outgoing.once('response', resolve).once('error', reject).end(content)
-      const incoming = await promise
-      const secure = protocol === 'https:' ? describeTls(incoming.socket as TLSSocket) : null
-      const answer = {
-        method,
-        origin,
-        path: pathname,
-        status: incoming.statusCode as number,
-        headers: incoming.headers,
-        text: await text(incoming),
-        ms: performance.now() - startedAt,
-        secure,
-      }
-      const complete = { ...answer, body: objectIn(answer.text) }
-      answers.push(complete)
-      return complete
-    } catch (error) {
-      throw new Fault(`${method} ${pathname}: ${whyNoAnswer(error as NodeJS.ErrnoException, new URL(address))}`)
-    }
+    if (newConnection) sent.push('Connection', 'close')
+    const { request } = url.protocol === 'https:' ? https : http
+    const agent = newConnection ? false : agents[url.protocol as keyof typeof agents]
+    const { promise, resolve, reject } = Promise.withResolvers<http.IncomingMessage>()
+    const outgoing = request(url, { method, headers: sent, agent, signal })
+    outgoing.once('response', resolve).once('error', reject).end(content)
+    return promise
   }
 
   return {
-    ask,
-    answers,
+    send,
+    /** In the order of the responses. */
+    exchanges,
     close(): void {
       for (const agent of Object.values(agents)) agent.destroy()
     },
@@ -100,7 +122,7 @@ function describeTls(socket: TLSSocket) {
   }
 }
 
-function objectIn(text: string): Record<string, unknown> {
+function parseObject(text: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text)
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
@@ -109,25 +131,24 @@ function objectIn(text: string): Record<string, unknown> {
   }
 }
 
-function whyNoAnswer({ code = '', name, message }: NodeJS.ErrnoException, { origin, hostname }: URL): string {
+function explainNetworkError({ code = '', name, message }: NodeJS.ErrnoException, { origin, hostname }: URL): string {
   if (name === 'AbortError' || name === 'TimeoutError' || code === 'ETIMEDOUT') {
-    return `no answer from ${origin} in time: a firewall that drops packets, or a process that hangs`
+    return `${origin} did not respond in time: a firewall drops packets, or a process hangs`
   }
   if (code === 'ECONNREFUSED') {
-    return `nothing listens at ${origin} (connection refused): is it running, and is this the right port?`
+    return `nothing listens at ${origin} (connection refused): check that it runs and that the port is right`
   }
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return `the name ${hostname} cannot be resolved here`
-  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return `there is no way from here to ${hostname}`
-  if (code === 'CERT_HAS_EXPIRED') return `the certificate of ${origin} has expired: clients refuse it`
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return `the certificate of ${origin} is for another name than ${hostname}`
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return `the name ${hostname} does not resolve`
+  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return `there is no route to ${hostname}`
+  if (code === 'CERT_HAS_EXPIRED') return `the certificate of ${origin} has expired, so clients refuse it`
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `the certificate of ${origin} is not valid for ${hostname}`
   if (/SELF_SIGNED|UNABLE_TO_(GET_ISSUER|VERIFY)/.test(code)) {
-    return `nobody here vouches for the certificate of ${origin} (${code}); where it is your own: NODE_EXTRA_CA_CERTS=ca.pem`
+    return `the issuer of the certificate of ${origin} is not trusted (${code}); if it is your own, set NODE_EXTRA_CA_CERTS=ca.pem`
   }
-  if (code === 'EPROTO' || code.startsWith('ERR_SSL')) return `${origin} does not speak TLS: is it http://?`
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL')) return `${origin} does not speak TLS: try http://`
   if (code === 'ECONNRESET') {
-    return `${origin} cut the connection without an answer: something in front of it refuses us, or it speaks TLS and this is http://`
+    return `${origin} closed the connection without a response: a proxy refuses this client, or the server expects https://`
   }
-  if (code.startsWith('HPE_')) return `what ${origin} answers is not HTTP/1.1 (${code})`
-  return `no answer from ${origin} (${code || message})`
+  if (code.startsWith('HPE_')) return `the response of ${origin} is not HTTP/1.1 (${code})`
+  return `${origin} did not respond (${code || message})`
 }

@@ -1,32 +1,33 @@
-// npm run smoke: whether a deployment keeps the contract, asked from outside. See --help
+// npm run smoke: checks from outside whether a deployment keeps the contract. See --help.
 import { readArguments, refuseUsage } from '../arguments.ts'
 import { type Outcome, runChecks, type Target } from './checks.ts'
 
 const usage = `Usage: npm run -s smoke -- --auth URL --business URL [options]
 
-Walks the happy and the unhappy paths of the contract on a running deployment and says in words what is wrong with it.
-Both URLs are the same where one address serves both. Ends with one line: N passed, N failed. Exit code 0, or 1 where
-something failed; 2 for wrong usage.
+Checks a running deployment against the contract, valid and invalid requests alike, and explains each failure. If one
+address serves both services, give it twice. The last line is "N passed, N failed". The exit code is 0, 1 if a check
+failed, or 2 for wrong usage.
 
-  --username, --password   a user to log in as, for what needs a token; better SMOKE_USERNAME and SMOKE_PASSWORD in the
-                           environment, which ps does not show. It gets two or three sessions, which are ended again,
-                           and one wrong password; its other sessions are left alone
-  --internal URL           the internal listener of Auth, where this machine may reach it
-  --service-key            what opens it; better SERVICE_KEY in the environment
-  --internal-ports LIST    ports that must be closed from here, 3100,3101 unless told; not asked on this machine itself
-  --allow-http             http:// is no fault: the network between is your own
-  --help                   this`
+  --username, --password   a user to log in with, for the checks that need a token. Prefer SMOKE_USERNAME and
+                           SMOKE_PASSWORD in the environment, which ps does not show. The checks create two or three
+                           sessions, end them again, and try one wrong password; other sessions are left alone
+  --internal URL           the internal listener of Auth, if this machine can reach it
+  --service-key            the key for it; prefer SERVICE_KEY in the environment
+  --internal-ports LIST    ports that must be closed from here (default 3100,3101); not checked on this machine itself
+  --allow-http             accept http://, because the network between is your own
+  --help                   show this`
 
 const marks: Record<Outcome, string> = { passed: '✔', failed: '✘', unchecked: '–' }
+const minSecretLength = 4 // hiding shorter ones would garble the output
 
 const target = readTarget()
-const secrets = [target.user?.password, target.serviceKey].filter(secret => secret != null && secret.length >= 4)
+const secrets = [target.user?.password ?? '', target.serviceKey ?? ''].filter(({ length }) => length >= minSecretLength)
 const counts: Record<Outcome, number> = { passed: 0, failed: 0, unchecked: 0 }
 
 await runChecks(target, (outcome, title, seen) => {
   counts[outcome]++
-  // What the checks say holds none of them; what a deployment answers might.
-  const line = secrets.reduce<string>((text, secret) => text.replaceAll(secret as string, '…'), `${title}: ${seen}`)
+  // The checks themselves print no secret, but a response that they quote may contain one.
+  const line = secrets.reduce((text, secret) => text.replaceAll(secret, '…'), `${title}: ${seen}`)
   console.log(`${marks[outcome]} ${line}`)
 })
 console.log(`\n${counts.passed} passed, ${counts.failed} failed`)
@@ -45,14 +46,14 @@ function readTarget(): Target {
     'allow-http': { type: 'boolean', default: false },
   })
   const { auth, business, internal } = options
-  if (auth === undefined || business === undefined) return refuseUsage(usage, '--auth and --business are needed.')
+  if (auth === undefined || business === undefined) return refuseUsage(usage, '--auth and --business are required.')
   const username = options.username ?? process.env['SMOKE_USERNAME']
   const password = options.password ?? process.env['SMOKE_PASSWORD']
   if ((username === undefined) !== (password === undefined))
-    refuseUsage(usage, 'A username needs its password, and a password its username.')
+    refuseUsage(usage, '--username and --password must be given together.')
   const serviceKey = options['service-key'] ?? process.env['SERVICE_KEY'] ?? null
   if (options['service-key'] !== undefined && internal === undefined) {
-    refuseUsage(usage, '--service-key is for the internal listener: say where it is with --internal.')
+    refuseUsage(usage, '--service-key is for the internal listener: give its address with --internal.')
   }
   const ports = options['internal-ports'].split(',').map(Number)
   if (ports.some(port => !Number.isInteger(port) || port < 1 || port > 65_535)) {

@@ -1,23 +1,23 @@
-// What each service is given of the environment: an address each, or with PORT one for both, Business's, behind which Auth
-// stays on loopback. And where Heroku says that the stores are.
+// Derives the environment of each service from the common one: two addresses, or with PORT a single one. Also finds the stores
+// on Heroku.
 import type { Environment } from '../../shared/config/readSettings.ts'
 
 export interface Layout {
   auth: Environment
-  /** Lacks AUTH_PUBLIC_URL still: Auth's port may be for the system to choose. */
+  /** Without AUTH_PUBLIC_URL, which is known only after Auth has started: the system may choose its port. */
   business: Environment
-  /** PORT is set. */
+  /** Whether PORT is set: Business listens there, and Auth behind it on loopback. */
   isSingle: boolean
 }
 
 const loopback = '127.0.0.1'
-const usualPorts = { AUTH_PORT: '3001', AUTH_INTERNAL_PORT: '3101', BUSINESS_INTERNAL_PORT: '3100' }
+const defaultPorts = { AUTH_PORT: '3001', AUTH_INTERNAL_PORT: '3101', BUSINESS_INTERNAL_PORT: '3100' }
 
 export function layOut(env: Environment): Layout {
   const { PORT, ...rest } = env
   if (!isSet(PORT)) return { auth: rest, business: rest, isSingle: false }
-  // PORT is somebody else's choice. Where it is one of the usual ones, the system finds another for whose that is.
-  const taken = Object.entries(usualPorts).filter(([name, usual]) => !isSet(rest[name]) && usual === PORT)
+  // The platform chooses PORT. If it equals the default of another port, let the system choose that one.
+  const taken = Object.entries(defaultPorts).filter(([name, port]) => !isSet(rest[name]) && port === PORT)
   const inner = { ...rest, ...Object.fromEntries(taken.map(([name]) => [name, '0'])), INTERNAL_HOST: loopback }
   const isKnown = rest['NODE_ENV'] !== 'production' && /^[1-9]\d*$/.test(PORT)
   const address = isKnown ? `${isSet(rest['TLS_CERT_FILE']) ? 'https' : 'http'}://localhost:${PORT}` : undefined
@@ -27,8 +27,8 @@ export function layOut(env: Environment): Layout {
       HOST: loopback,
       PUBLIC_URL: isSet(rest['PUBLIC_URL']) ? rest['PUBLIC_URL'] : address,
       CONSOLE_BUSINESS_URL: 'self',
-      TRUSTED_PROXIES: '1', // Business, and nobody who called Business
-      TLS_CERT_FILE: undefined, // it never leaves the machine; and no certificate is for 127.0.0.1
+      TRUSTED_PROXIES: '1', // Business only, not the proxies in front of it
+      TLS_CERT_FILE: undefined, // the traffic stays on the machine, and no certificate is valid for 127.0.0.1
       TLS_KEY_FILE: undefined,
     },
     business: { ...inner, HOST: isSet(rest['HOST']) ? rest['HOST'] : '0.0.0.0', BUSINESS_PORT: PORT },
@@ -37,10 +37,10 @@ export function layOut(env: Environment): Layout {
 }
 
 /**
- * On Heroku (DYNO is set) the stores are where the add-ons say, unless the operator has said it. Both speak TLS with
- * certificates that they signed themselves. `tell` hears which setting comes from which variable.
+ * On Heroku (DYNO is set), takes the store URLs from the add-ons unless the operator has set them. Both add-ons speak TLS with
+ * self-signed certificates. Calls `onFound` with each setting and the variable it comes from.
  */
-export function storesOfHeroku(env: Environment, tell: (setting: string, variable: string) => void): Environment {
+export function storesOfHeroku(env: Environment, onFound: (setting: string, variable: string) => void): Environment {
   const found: Environment = {}
   for (const [setting, variable] of [
     ['USER_STORE_URL', 'DATABASE_URL'],
@@ -48,16 +48,16 @@ export function storesOfHeroku(env: Environment, tell: (setting: string, variabl
   ] as const) {
     const url = env[variable]
     if (!isSet(env['DYNO']) || !isSet(url) || isSet(env[setting]) || isSet(env[`${setting}_FILE`])) continue
-    found[setting] = withoutVerifying(url)
-    tell(setting, variable)
+    found[setting] = withoutVerification(url)
+    onFound(setting, variable)
   }
   return { ...env, ...found }
 }
 
-/** Changes nothing where the URL says what it wants, or its host is this machine. */
-function withoutVerifying(text: string): string {
+/** Adds the parameter that accepts any certificate, unless the URL has one already or its host is this machine. */
+function withoutVerification(text: string): string {
   const url = URL.parse(text)
-  if (url === null) return text // whoever reads it says what is wrong with it
+  if (url === null) return text // the configuration will report it
   const isLocal = /^(localhost|127\..*|\[::1\]|)$/.test(url.hostname)
   const add = (name: string, value: string) =>
     url.searchParams.has(name) ? text : `${text}${url.search === '' ? '?' : '&'}${name}=${value}`

@@ -1,12 +1,12 @@
-// Which versions of Node.js have known security holes.
+// Warns about versions of Node.js with known security holes.
 import { sep } from 'node:path'
 
-/** The security releases of November 2026, by line. An older Node.js of the same line works, and has known holes. */
+/** The security releases of November 2026, by major version. Older versions work but have known holes. */
 export const safeNodeVersions: Record<number, string> = { 22: '22.23.5', 24: '24.22.3', 26: '26.13.1' }
 
 /**
- * Null if there is nothing to update. The one in `.node/` is not the user's to update: commands/runtime.sh fetches the newest
- * one that its registry has for every platform.
+ * Null if there is nothing to update. The Node.js in `.node/` is not the user's to update: commands/runtime.sh downloads the
+ * newest version that its registry has for every platform.
  */
 export function warningAboutNode(version: string, execPath: string): string | null {
   if (execPath.split(sep).includes('.node')) return null

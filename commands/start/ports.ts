@@ -1,4 +1,4 @@
-// The ports in the settings of a service. 0 leaves the choice to the system; a service that starts again must keep what it got.
+// The ports in the settings of a service. With 0 the system chooses a port, which the service must keep when it restarts.
 import { type DialectName, listenerNameOf } from '../../services/auth/dialects/index.ts'
 import type { Environment } from '../../shared/config/readSettings.ts'
 
@@ -9,7 +9,7 @@ const portSettings = {
   businessInternal: 'BUSINESS_INTERNAL_PORT',
 }
 
-/** The settings with a port in place of each 0, which leaves the choice to the system. `portOf` gets the listener's name. */
+/** The settings with every port 0 replaced by what `portOf` returns for the listener. */
 export async function fillPorts(
   env: Environment,
   portOf: (listener: string) => string | Promise<string>,
@@ -22,7 +22,7 @@ export async function fillPorts(
   if (dialects !== undefined) {
     const entries = dialects.split(',').map(async entry => {
       const [, name, port] = /^\s*([\w-]+):(\d+)\s*$/.exec(entry) ?? []
-      // The configuration has been read: it is one of them.
+      // A name of a dialect, because the configuration has been validated.
       return name !== undefined && Number(port) === 0
         ? `${name}:${await portOf(listenerNameOf(name as DialectName))}`
         : entry

@@ -1,5 +1,5 @@
-// The processes of one service: one, or several that share its ports. Hides how they share them, that one that dies is
-// replaced, and that a planned replacement is ready before the old one is told to stop.
+// The processes of one service: one, or several that share its ports. Hides how they share them, how a process that dies is
+// restarted, and how one is replaced without a gap.
 import { type ChildProcess, spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import { once } from 'node:events'
@@ -16,40 +16,40 @@ export interface WorkersOptions {
   path: string
   env: Environment
   count: number
-  /** For stdout: `inherit` or a file. */
+  /** Receives stdout: `inherit` or a file descriptor. */
   output: 'inherit' | number
   restarts?: RestartLimits
-  /** A worker got a signal: all are to stop. */
+  /** A worker received a signal, so all must stop. */
   onStop(reason: string): void
-  /** A worker has ended by itself, and another starts in `pauseMs`. */
-  onRestart(death: { name: string; how: string; pauseMs: number }): void
-  /** No worker is left, and no other is started. */
-  onEnd(how: string): void
+  /** A worker ended unexpectedly and will be restarted after `pauseMs`. */
+  onRestart(end: { name: string; reason: string; pauseMs: number }): void
+  /** No worker is left, and none will be started. */
+  onEnd(reason: string): void
 }
 
 export interface RestartLimits {
-  /** A worker that dies sooner after its start has died quickly. */
+  /** A worker that dies within this time after its start has died quickly. */
   minLifeMs: number
-  /** Before the restart after the first quick death. It doubles with each further one in a row. */
+  /** The pause before the restart after a quick death; doubles with each further one in a row. */
   firstPauseMs: number
-  /** A store that comes back is noticed within this time. */
+  /** Also the longest time until a store that is available again is noticed. */
   maxPauseMs: number
-  /** So many in a row, and for each worker, are the end, unless another worker serves. */
+  /** Give up after this many quick deaths in a row per worker, unless another worker serves. */
   maxQuickDeaths: number
 }
 
-/** Half a minute until the end: long enough for a store that restarts, short enough for a platform to take over. */
-const usualRestarts: RestartLimits = { minLifeMs: 5000, firstPauseMs: 250, maxPauseMs: 30_000, maxQuickDeaths: 8 }
+/** Gives up after half a minute: long enough for a store to restart, short enough for a platform to take over. */
+const defaultRestarts: RestartLimits = { minLifeMs: 5000, firstPauseMs: 250, maxPauseMs: 30_000, maxQuickDeaths: 8 }
 const killAfterMs = 27_000 // longer than a service takes to close by itself
 
 export type Workers = Awaited<ReturnType<typeof startWorkers>>
 
 interface Worker {
   child: ChildProcess
-  /** When it said that it listens; null while it starts. */
-  listensSince: number | null
-  /** Its end is planned: no other is started for it. */
-  isMeantToEnd: boolean
+  /** When it reported that it listens; null while it starts. */
+  listeningSince: number | null
+  /** Its end is planned, so it is not restarted. */
+  isEnding: boolean
 }
 
 /** Resolves when all of them listen. */
@@ -59,7 +59,7 @@ export async function startWorkers({
   env,
   count,
   output,
-  restarts = usualRestarts,
+  restarts = defaultRestarts,
   onStop,
   onRestart,
   onEnd,
@@ -68,74 +68,74 @@ export async function startWorkers({
   let areAllStarted = false
   let quickDeaths = 0 // in a row
   let stopping = false
-  // Processes that share a port must agree on it; one alone keeps the ports that the system gave it at its first start.
+  // Processes that share a port must agree on it in advance. A single one keeps the ports that the system gave it at first.
   let ownEnv = count > 1 ? await fillPorts(env, choosePort) : env
 
   function spawnOne(): ChildProcess {
     const stdio = ['ignore' as const, output, 'inherit' as const, 'ipc' as const]
     if (count === 1) return spawn(process.execPath, [path], { env: ownEnv, stdio })
-    // Connections are accepted here and handed out in turn: while a worker is replaced none waits in a queue that is gone.
+    // This process accepts the connections and hands them out, so none is lost in the queue of a worker that is replaced.
     cluster.setupPrimary({ exec: path, args: [], stdio })
     return cluster.fork(ownEnv).process
   }
 
-  /** Resolves to its addresses once it listens; rejects with a sentence if it ends before, and never settles if that is planned. */
+  /** Resolves to the addresses once the worker listens; rejects if it ends before that, unless its end is planned. */
   function start(): Promise<Record<string, string>> {
-    const worker: Worker = { child: spawnOne(), listensSince: null, isMeantToEnd: false }
+    const worker: Worker = { child: spawnOne(), listeningSince: null, isEnding: false }
     workers.add(worker)
     return new Promise((resolve, reject) => {
       worker.child.on('message', (message: ServiceMessage) => {
         if (message.type === 'stop') return onStop(message.reason)
-        worker.listensSince = performance.now()
+        worker.listeningSince = performance.now()
         resolve(message.addresses)
       })
-      const ended = (how: string) => {
-        if (!workers.delete(worker) || worker.isMeantToEnd || stopping) return
-        if (worker.listensSince === null) reject(new Error(`${name} ${how}`))
-        else startAnother(`${name} ${how}`, performance.now() - worker.listensSince)
+      const ended = (reason: string) => {
+        if (!workers.delete(worker) || worker.isEnding || stopping) return
+        if (worker.listeningSince === null) reject(new Error(`${name} ${reason}`))
+        else restart(`${name} ${reason}`, performance.now() - worker.listeningSince)
       }
       worker.child.once('exit', (code, signal) => ended(`ended (${signal ?? `exit code ${code}`})`))
       worker.child.on('error', error => {
-        // Without a process there is no exit. A later error is of a message to one that is gone.
-        if (worker.child.pid === undefined) ended(`could not be started (${error.message})`)
+        // Without a process there is no 'exit'. Later errors come from messages to a process that has ended.
+        if (worker.child.pid === undefined) ended(`did not start (${error.message})`)
       })
     })
   }
 
-  const isAnyListening = () => [...workers].some(({ listensSince }) => listensSince !== null)
+  const isAnyListening = () => [...workers].some(({ listeningSince }) => listeningSince !== null)
 
   /**
-   * In place of one that has ended by itself. Quick deaths are restarted with growing pauses, so that they do not keep the
-   * machine from the workers that serve, or from the store that they wait for.
+   * Replaces a worker that ended unexpectedly. The pauses grow with quick deaths, so that restarts do not take the processor
+   * from other workers or from the store they wait for.
    */
-  function startAnother(how: string, livedMs: number): void {
+  function restart(reason: string, livedMs: number): void {
     const { minLifeMs, firstPauseMs, maxPauseMs, maxQuickDeaths } = restarts
     quickDeaths = livedMs < minLifeMs ? quickDeaths + 1 : 0
     if (!areAllStarted) {
-      onEnd(how)
+      onEnd(reason)
       return
     }
     if (quickDeaths >= maxQuickDeaths * count && !isAnyListening()) {
-      onEnd(`${how}, ${quickDeaths} times in a row soon after its start`)
+      onEnd(`${reason}, ${quickDeaths} times in a row soon after its start`)
       return
     }
     const pauseMs = quickDeaths === 0 ? 0 : Math.min(firstPauseMs * 2 ** (quickDeaths - 1), maxPauseMs)
-    onRestart({ name, how, pauseMs })
+    onRestart({ name, reason, pauseMs })
     setTimeout(() => {
-      if (!stopping) start().catch((error: Error) => startAnother(error.message, 0))
+      if (!stopping) start().catch((error: Error) => restart(error.message, 0))
     }, pauseMs)
   }
 
-  /** Resolves to false if it did not end well: what it was to keep is lost. */
+  /** Resolves to false if the worker did not end cleanly, so it may not have saved its tokens. */
   async function end(worker: Worker, reason: string): Promise<boolean> {
     const { child } = worker
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode === 0
-    worker.isMeantToEnd = true
-    const hasServed = worker.listensSince !== null // one that was still starting has nothing to keep
-    const tell = () => child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may be gone by now
-    tell()
-    // While it starts it does not listen to this process, either.
-    child.on('message', ({ type }: ServiceMessage) => type === 'ready' && tell())
+    worker.isEnding = true
+    const hasServed = worker.listeningSince !== null // otherwise it has nothing to save
+    const sendStop = () => child.send({ type: 'stop', reason } satisfies ServiceMessage, () => {}) // it may have ended
+    sendStop()
+    // A worker that is still starting does not receive messages yet.
+    child.on('message', ({ type }: ServiceMessage) => type === 'ready' && sendStop())
     const kill = setTimeout(() => child.kill('SIGKILL'), killAfterMs)
     const [code] = await once(child, 'exit')
     clearTimeout(kill)
@@ -154,21 +154,21 @@ export async function startWorkers({
     addresses,
 
     /**
-     * One after the other: a new one is ready before an old one stops. One that is alone stays: it has the ports. Resolves to
-     * null, or to a sentence if a new one did not start: the old ones from there on stay.
+     * Replaces the workers one by one; each new one is ready before the old one stops. A single worker stays, because it holds
+     * the ports. Resolves to null, or to the reason why a new worker did not start; the remaining old ones then stay.
      */
     async replaceAll(reason: string): Promise<string | null> {
       if (count === 1) return null
       for (const old of [...workers]) {
         if (stopping) return null
-        if (!workers.has(old)) continue // it ended by itself, and has another in its place
-        old.isMeantToEnd = true // the new one takes its place, even if the old one ends before
+        if (!workers.has(old)) continue // it ended unexpectedly and has been restarted
+        old.isEnding = true // the new one replaces it even if it ends before that
         try {
           await start()
         } catch (error) {
           const { message } = error as Error
-          old.isMeantToEnd = false
-          if (!workers.has(old)) startAnother(message, 0)
+          old.isEnding = false
+          if (!workers.has(old)) restart(message, 0)
           return message
         }
         await end(old, reason)
@@ -178,8 +178,8 @@ export async function startWorkers({
 
     async stop(reason: string): Promise<boolean> {
       stopping = true
-      // The last one after the others: the clients that those send away find it listening. Two that stop at the same moment
-      // would send clients to each other.
+      // One worker stops after the others, so that the clients they disconnect still find a listener. If two stopped at the
+      // same moment, each would send its clients to the other.
       const [last, ...others] = [...workers]
       const ended = await Promise.all(others.map(worker => end(worker, reason)))
       if (last) ended.push(await end(last, reason))

@@ -1,5 +1,5 @@
-// Users from an htpasswd file into the user store, row by row. Hides how lines are cut out of bytes, what is wrong with a
-// row, and how many are on their way at a time.
+// Imports the rows of an htpasswd file into the user store. Hides how lines are read, what makes a row invalid, and how many
+// rows are stored at a time.
 import { describeChoice } from '../../services/auth/routes/choiceProblems.ts'
 import { isBcryptHash } from '../../services/auth/users/passwords.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
@@ -8,22 +8,22 @@ import type { Users } from '../../services/auth/users/users.ts'
 export interface ImportOptions {
   input: AsyncIterable<Buffer>
   users: Users
-  /** Asks the store and writes nothing. */
+  /** Reads from the store but writes nothing. */
   dryRun: boolean
-  /** A row that was refused. Never holds what is in it: people take the columns for one another. */
-  tellProblem: (line: number, problem: string) => void
-  /** After every row. */
-  tellProgress: (rows: number) => void
-  /** No row is begun after it aborts; those that are on their way are waited for. */
+  /** Called for each refused row. `problem` never quotes the row: the columns may be swapped, so any may be a password. */
+  onProblem: (line: number, problem: string) => void
+  /** Called after each row. */
+  onProgress: (rows: number) => void
+  /** After it aborts no further row is stored, but those under way are completed. */
   signal: AbortSignal
 }
 
 export interface ImportCounts {
   imported: number
-  /** With the same hash: by an import that was interrupted. */
+  /** Users that have the same hash already, from an interrupted import. */
   present: number
   refused: number
-  /** All lines up to this one are done. */
+  /** Every line up to this one has been handled. */
   line: number
 }
 
@@ -31,14 +31,14 @@ type Row = { username: string; passwordHash: string }
 type Problem = { problem: string }
 type Outcome = 'imported' | 'present' | Problem
 
-const rowsAtATime = 16 // each has to be stored within the deadline of the store, and SQLite writes one after the other
-const longestLine = 4096 // bytes; a username of 256 characters and a hash are far below
+const rowsAtATime = 16 // all must be stored within the deadline of the store, and SQLite writes one after the other
+const maxLineBytes = 4096 // far more than a username of 256 characters and a hash
 const lineFeed = 10
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-/** Adds to `counts` as it goes: they hold also where it rejects, because of `signal`, the store, or `input`. */
+/** Updates `counts` as it goes, so they are right even if it rejects because of `signal`, the store, or `input`. */
 export async function importUsers(options: ImportOptions, counts: ImportCounts): Promise<void> {
-  const { input, users, dryRun, tellProblem, tellProgress, signal } = options
+  const { input, users, dryRun, onProblem, onProgress, signal } = options
   const lineOf = new Map<string, number>()
   let batch: { line: number; row: Row | Problem }[] = []
   let line = 0
@@ -46,16 +46,16 @@ export async function importUsers(options: ImportOptions, counts: ImportCounts):
   for await (const bytes of readLines(input)) {
     line++
     const row = readRow(bytes)
-    if (row !== null) batch.push({ line, row: 'problem' in row ? row : (whyNot(row) ?? row) })
+    if (row !== null) batch.push({ line, row: 'problem' in row ? row : (findProblem(row) ?? row) })
     if (batch.length === rowsAtATime) await finishBatch()
   }
   await finishBatch()
 
-  /** What can be said without the store, in the order of the lines. */
-  function whyNot(row: Row): Problem | null {
+  /** Checks that need no store. Must be called in the order of the lines. */
+  function findProblem(row: Row): Problem | null {
     const choice = users.problemWithUsername(row.username)
     if (choice !== null) return { problem: `username: ${describeChoice(choice)}` }
-    // A copy: a part of a longer text would keep that in memory.
+    // Copy it: a substring would keep the longer text in memory.
     const username = Buffer.from(normalise(row.username)).toString()
     const earlier = lineOf.get(username)
     if (earlier !== undefined) return { problem: `the same username as in line ${earlier}` }
@@ -82,19 +82,19 @@ export async function importUsers(options: ImportOptions, counts: ImportCounts):
         counts[outcome]++
       } else {
         counts.refused++
-        tellProblem(counts.line, outcome.problem)
+        onProblem(counts.line, outcome.problem)
       }
-      tellProgress(counts.imported + counts.present + counts.refused)
+      onProgress(counts.imported + counts.present + counts.refused)
     }
     counts.line = line
     batch = []
   }
 }
 
-/** The lines without their ends, cut off where they are longer than any line may be: memory stays bounded. */
+/** The lines without their line feeds. A line that is too long is cut off, so memory stays bounded. */
 export async function* readLines(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let rest: Buffer = Buffer.alloc(0)
-  const extendedBy = (more: Buffer) => Buffer.concat([rest, more.subarray(0, longestLine + 1 - rest.length)])
+  const extendedBy = (more: Buffer) => Buffer.concat([rest, more.subarray(0, maxLineBytes + 1 - rest.length)])
   for await (const chunk of input) {
     let from = 0
     for (let to = chunk.indexOf(lineFeed); to >= 0; to = chunk.indexOf(lineFeed, from)) {
@@ -107,9 +107,9 @@ export async function* readLines(input: AsyncIterable<Buffer>): AsyncGenerator<B
   if (rest.length > 0) yield rest
 }
 
-/** A carriage return before the line feed is none of it. */
-export function textOf(line: Buffer): string | Problem {
-  if (line.length > longestLine) return { problem: `longer than ${longestLine} bytes` }
+/** Drops a carriage return at the end. */
+export function decodeLine(line: Buffer): string | Problem {
+  if (line.length > maxLineBytes) return { problem: `longer than ${maxLineBytes} bytes` }
   try {
     return utf8.decode(line).replace(/\r$/, '')
   } catch {
@@ -117,15 +117,15 @@ export function textOf(line: Buffer): string | Problem {
   }
 }
 
-/** Null for a line that is blank or a comment. */
+/** Null for a blank line or a comment. */
 function readRow(line: Buffer): Row | Problem | null {
-  const decoded = textOf(line)
+  const decoded = decodeLine(line)
   if (typeof decoded === 'object') return decoded
   const text = decoded.trimEnd()
   if (text === '' || text.startsWith('#')) return null
   const colon = text.lastIndexOf(':')
   if (colon < 0) return { problem: 'expected username:hash' }
   const passwordHash = text.slice(colon + 1)
-  if (!isBcryptHash(passwordHash)) return { problem: 'expected a bcrypt hash behind the last colon' }
+  if (!isBcryptHash(passwordHash)) return { problem: 'expected a bcrypt hash after the last colon' }
   return { username: text.slice(0, colon), passwordHash }
 }

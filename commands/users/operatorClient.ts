@@ -1,8 +1,8 @@
-// What `npm run users` asks of a running Auth: the operator's routes of its internal listener, with the admin key.
+// A client for the admin routes of a running Auth.
 import type { Credentials } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
 
-/** Everything of a user but the hash. */
+/** A user without the password hash. */
 export interface ShownUser {
   id: string
   username: string
@@ -14,17 +14,16 @@ export interface ShownUser {
 
 export type ResetOffer = { sent: true } | { sent: false; link: string; expiresAt: number }
 
-/** Nothing listens there. */
-export class AuthIsAway extends Error {}
+export class AuthNotListening extends Error {}
 
 export type OperatorClient = ReturnType<typeof createOperatorClient>
 
-const answersWithinMs = 5000
+const responseTimeoutMs = 5000
 
-/** Rejects with a sentence for the operator; 404 is false or null. */
+/** Rejects with a message for the operator. For an unknown user, functions resolve to false or null. */
 export function createOperatorClient({ url, key }: { url: string; key: string }) {
-  async function ask(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
-    const answer = await fetch(`${url}/admin/users${path}`, {
+  async function send(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
+    const response = await fetch(`${url}/admin/users${path}`, {
       method,
       headers: {
         authorization: `Bearer ${key}`,
@@ -33,54 +32,56 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
       redirect: 'error',
-      signal: AbortSignal.timeout(answersWithinMs),
+      signal: AbortSignal.timeout(responseTimeoutMs),
     }).catch(error => {
       const { code, message } = error.cause ?? error
-      if (code === 'ECONNREFUSED') throw new AuthIsAway(`Nothing listens at ${url}.`)
+      if (code === 'ECONNREFUSED') throw new AuthNotListening(`Nothing listens at ${url}.`)
       throw new Error(`Auth at ${url} cannot be reached (${code ?? message}).`)
     })
-    const text = await answer.text()
-    if (answer.status === 401) throw new Error(`Auth at ${url} refuses this ADMIN_KEY.`)
+    const text = await response.text()
+    if (response.status === 401) throw new Error(`Auth at ${url} refuses this ADMIN_KEY.`)
     const content = parse(text)
-    if (answer.ok || answer.status === 404) return { status: answer.status, body: content }
+    if (response.ok || response.status === 404) return { status: response.status, body: content }
     const detail = (content as { detail?: unknown } | null)?.detail
-    if (typeof detail !== 'string') throw new Error(`Auth at ${url} answers ${answer.status}.`)
-    throw new AppError(answer.status === 409 ? 'conflict' : 'invalid_request', detail)
+    if (typeof detail !== 'string') throw new Error(`Auth at ${url} answered ${response.status}.`)
+    throw new AppError(response.status === 409 ? 'conflict' : 'invalid_request', detail)
   }
 
-  const isDone = async (method: string, path: string, body?: unknown) => (await ask(method, path, body)).status !== 404
+  const succeeds = async (method: string, path: string, body?: unknown) =>
+    (await send(method, path, body)).status !== 404
   const pathOf = (id: string) => `/${encodeURIComponent(id)}`
 
   return {
-    add: async (credentials: Credentials) => (await ask('POST', '', credentials)).body as ShownUser,
+    add: async (credentials: Credentials) => (await send('POST', '', credentials)).body as ShownUser,
 
     async find(username: string): Promise<ShownUser | null> {
-      const { body } = await ask('GET', `?username=${encodeURIComponent(username)}`)
+      const { body } = await send('GET', `?username=${encodeURIComponent(username)}`)
       return (body as { users: ShownUser[] }).users[0] ?? null
     },
 
     async list(afterId: string | null, limit: number): Promise<ShownUser[]> {
       const after = afterId === null ? '' : `&after=${encodeURIComponent(afterId)}`
-      return ((await ask('GET', `?limit=${limit}${after}`)).body as { users: ShownUser[] }).users
+      return ((await send('GET', `?limit=${limit}${after}`)).body as { users: ShownUser[] }).users
     },
 
-    disable: (id: string) => isDone('PATCH', pathOf(id), { disabled: true }),
-    enable: (id: string) => isDone('PATCH', pathOf(id), { disabled: false }),
-    remove: (id: string) => isDone('DELETE', pathOf(id)),
-    endSessions: (id: string) => isDone('DELETE', `${pathOf(id)}/sessions`),
-    unlock: (id: string) => isDone('POST', `${pathOf(id)}/unlock`),
+    disable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: true }),
+    enable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: false }),
+    remove: (id: string) => succeeds('DELETE', pathOf(id)),
+    endSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
+    unlock: (id: string) => succeeds('POST', `${pathOf(id)}/unlock`),
 
     async reset(id: string): Promise<ResetOffer | null> {
-      const { status, body } = await ask('POST', `${pathOf(id)}/reset`)
+      const { status, body } = await send('POST', `${pathOf(id)}/reset`)
       return status === 404 ? null : (body as ResetOffer)
     },
   }
 }
 
+/** Null if it is not JSON: an empty body, or the response of another server. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    return null // 204, or an answer of something else than Auth
+    return null
   }
 }

@@ -100,8 +100,8 @@ describe('a service that dies under ./startServer', () => {
       expect(run.process.exitCode).to.equal(null)
       run.process.kill('SIGTERM')
       expect(await run.ended).to.equal(0)
-      expect(run.stderr().match(/^Auth ended \(SIGKILL\); starting another/gm)).to.have.length(2)
-      expect(run.stderr().match(/^Business ended \(SIGKILL\); starting another/gm)).to.have.length(1)
+      expect(run.stderr().match(/^Auth ended \(SIGKILL\); restarting it/gm)).to.have.length(2)
+      expect(run.stderr().match(/^Business ended \(SIGKILL\); restarting it/gm)).to.have.length(1)
       const logged = run
         .stdout()
         .split('\n')
@@ -128,15 +128,15 @@ describe('a service that dies under ./startServer', () => {
     const statusOf = async (token: string) => (await ask(`${business}/data`, { headers: { token } }))?.status
     await until(async () => (await statusOf(again)) === 200)
     expect(await statusOf(token)).to.equal(401)
-    const lost = 'What it kept in memory is lost: all tokens, and users who registered.'
+    const lost = 'Lost with its memory: all tokens and all registered users.'
     // Includes a pause if the process died sooner than the minimum life.
     const sentences = run
       .stderr()
       .replace(/ in [\d.]+ s\./g, '.')
       .match(/^\w+ ended .*$/gm)
     expect(sentences).to.deep.equal([
-      'Business ended (SIGKILL); starting another.',
-      `Auth ended (SIGKILL); starting another. ${lost}`,
+      'Business ended (SIGKILL); restarting it.',
+      `Auth ended (SIGKILL); restarting it. ${lost}`,
     ])
     run.process.kill('SIGTERM')
     expect(await run.ended).to.equal(0)

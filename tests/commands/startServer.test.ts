@@ -39,14 +39,14 @@ describe('./startServer', () => {
     expect((await fetch(`${business}/data`, { headers: { token: await logIn(auth) } })).status).to.equal(200)
     first.process.kill('SIGTERM')
     expect(await first.ended).to.equal(0)
-    expect(first.stderr()).to.include('Made SERVICE_KEY and ADMIN_KEY and kept them in .env.')
+    expect(first.stderr()).to.include('Created SERVICE_KEY and ADMIN_KEY and saved them in .env.')
     const made = readFileSync(join(folder, '.env'), 'utf8')
     expect(made).to.match(/^SERVICE_KEY=[0-9a-f]{64}\nADMIN_KEY=[0-9a-f]{64}\n$/)
     expect(statSync(join(folder, '.env')).mode & 0o777).to.equal(0o600)
 
     const second = runStartServer({ folder, env: development })
     await second.ready
-    expect(second.stderr()).to.not.include('Made')
+    expect(second.stderr()).to.not.include('Created')
     expect(readFileSync(join(folder, '.env'), 'utf8')).to.equal(made)
     second.process.kill('SIGTERM')
     await second.ended
@@ -61,7 +61,7 @@ describe('./startServer', () => {
     expect(await ended).to.equal(0)
     expect(readFileSync(file, 'utf8')).to.match(/^LOG_LEVEL=warn\nSERVICE_KEY=[0-9a-f]{64}\nADMIN_KEY=[0-9a-f]{64}\n$/)
     expect(statSync(file).mode & 0o777).to.equal(0o600)
-    expect(stderr()).to.include('.env could be read by other users; its mode is 600 now.')
+    expect(stderr()).to.include('Other users could read .env; its mode is now 600.')
   })
 
   it('adds the key to a .env that lacks it, and the environment beats the file', async () => {
@@ -109,7 +109,7 @@ describe('./startServer', () => {
   it('says with --check-config that all is well', async () => {
     const { ended, stdout } = runStartServer({ args: ['--check-config'] })
     expect(await ended).to.equal(0)
-    expect(stdout()).to.equal('The configuration is usable.\n')
+    expect(stdout()).to.equal('The configuration is valid.\n')
   })
 
   it('leaves nothing running when it is killed itself', async () => {
@@ -209,7 +209,7 @@ describe('./startServer', () => {
     terminal.stdout.on('data', chunk => {
       screen += String(chunk).replaceAll('\r', '')
     })
-    await until(() => screen.includes('Ctrl-C stops both'))
+    await until(() => screen.includes('Press Ctrl-C to stop'))
     const [, consoleUrl = ''] = /^Latchkey is running\. Open (\S+)$/m.exec(screen) ?? []
     expect(consoleUrl).to.match(/^http:\/\/localhost:[1-9]\d*\/console$/)
     expect((await fetch(consoleUrl, { headers: { connection: 'close' } })).status).to.equal(200)

@@ -235,19 +235,19 @@ describe('npm run users', () => {
     it('asks twice on a terminal, which shows neither', async () => {
       const url = await fresh('sqlite')
       const typed = [`${password}\r`, `${password}\r`]
-      const { code, screen } = await onTerminal(url, 'add alice', ['Password: ', 'Once more: '], typed)
+      const { code, screen } = await onTerminal(url, 'add alice', ['Password: ', 'Repeat password: '], typed)
       expect(code).to.equal(0)
-      expect(screen).to.match(/^Password: \r?\nOnce more: \r?\n[\w-]{36}\s*$/)
+      expect(screen).to.match(/^Password: \r?\nRepeat password: \r?\n[\w-]{36}\s*$/)
       const { url: auth } = await startAuth({ env: { USER_STORE_URL: url } })
       await logIn(auth, { username: 'alice', password })
     })
 
     it('adds nobody where the two differ, or Ctrl-C ends it', async () => {
       const url = await fresh('sqlite')
-      const questions = ['Password: ', 'Once more: ']
+      const questions = ['Password: ', 'Repeat password: ']
       const differ = await onTerminal(url, 'add alice', questions, [`${password}\r`, `${password}!\r`])
       expect(differ.code).to.equal(1)
-      expect(differ.screen).to.include('two different passwords').and.to.not.include(password)
+      expect(differ.screen).to.include('The passwords differ.').and.to.not.include(password)
       expect((await onTerminal(url, 'add alice', questions, [`${password}\r`, '\x03'])).code).to.equal(130)
       expect(await usersOf(url)).to.deep.equal([])
     })
@@ -378,7 +378,7 @@ describe('npm run users', () => {
       expect(disabled.code, disabled.stderr).to.equal(0)
       expect(disabled.stderr)
         .to.match(/^.* within 3 seconds.*\n$/)
-        .and.to.include(`nothing listens at ${nobody}:`)
+        .and.to.include(`nothing listens at ${nobody}.`)
       const deleted = await run({ ...settings, ADMIN_KEY: undefined }, ['delete', 'bob', '--yes'])
       expect(deleted.code, deleted.stderr).to.equal(0)
       expect(deleted.stderr).to.match(/^.*ADMIN_KEY is not set.*\n$/)
@@ -401,17 +401,17 @@ describe('npm run users', () => {
       const dumbUrl = `http://127.0.0.1:${(dumb.address() as { port: number }).port}`
       const cases: [Settings, RegExp][] = [
         [{ AUTH_INTERNAL_URL: other.internalUrl, ADMIN_KEY: serviceKey }, /refuses this ADMIN_KEY/],
-        [{ AUTH_INTERNAL_URL: other.internalUrl, ADMIN_KEY: adminKey }, /has another one and ended no sessions/],
-        [{ AUTH_INTERNAL_URL: dumbUrl, ADMIN_KEY: adminKey }, /answers 500/],
+        [{ AUTH_INTERNAL_URL: other.internalUrl, ADMIN_KEY: adminKey }, /uses another store, so no session has ended/],
+        [{ AUTH_INTERNAL_URL: dumbUrl, ADMIN_KEY: adminKey }, /answered 500/],
         [{ AUTH_INTERNAL_URL: 'http://nowhere.invalid', ADMIN_KEY: adminKey }, /cannot be reached/],
       ]
       const runs = cases.map(async ([settings, expected], index) => {
         const username = 'abcd'.charAt(index)
         const { code, stdout, stderr } = await run({ USER_STORE_URL: url, ...settings }, ['disable', username])
         expect({ code, stdout }).to.deep.equal({ code: 1, stdout: '' })
-        expect(stderr).to.match(expected).and.to.include('The user is changed').and.to.not.include(adminKey)
+        expect(stderr).to.match(expected).and.to.include('The user has been changed').and.to.not.include(adminKey)
         // One message, not two that contradict each other: that Auth will not try again.
-        if (/another one/.test(stderr)) expect(stderr).to.not.include('tries again')
+        if (/another store/.test(stderr)) expect(stderr).to.not.include('Auth will end them')
       })
       await Promise.all(runs)
       dumb.close()
@@ -534,7 +534,7 @@ describe('npm run users', () => {
       const stopped = await run(settings, ['import', '-'], {
         input: rows.join(''),
         watch: (child, stderr) =>
-          void (stderr === 'line 100: expected a bcrypt hash behind the last colon\n' && child.kill('SIGINT')),
+          void (stderr === 'line 100: expected a bcrypt hash after the last colon\n' && child.kill('SIGINT')),
       })
       expect(stopped.code).to.equal(130)
       const line = Number(/^Stopped after line (\d+)\./m.exec(stopped.stderr)?.[1])
@@ -557,7 +557,7 @@ describe('npm run users', () => {
       expect(code).to.equal(1)
       const pieces = screen.split(`\r${escapeCharacter}[K`)
       expect(pieces.filter(piece => /^\d+ rows, \d+\/s$/.test(piece))).to.not.have.length(0)
-      expect(pieces).to.include('line 401: expected a bcrypt hash behind the last colon\r\n')
+      expect(pieces).to.include('line 401: expected a bcrypt hash after the last colon\r\n')
       expect(pieces.at(-1)).to.equal('499 imported, 0 already there, 1 refused\r\n')
     })
 
@@ -576,7 +576,7 @@ describe('npm run users', () => {
     for (const [url, expected] of [
       ['postgres://me:hunter2@127.0.0.1:1/db', /^USER_STORE_URL: the database db at 127\.0\.0\.1:1 .*\n$/],
       [`sqlite:${file}`, /^USER_STORE_URL: the file .* is no SQLite database.*\n$/],
-      ['mysql://me:hunter2@db', /^The configuration is not usable:\n {2}USER_STORE_URL: .*\n$/],
+      ['mysql://me:hunter2@db', /^The configuration is invalid:\n {2}USER_STORE_URL: .*\n$/],
     ] as const) {
       const { code, stdout, stderr } = await run({ USER_STORE_URL: url }, ['add', 'bob', '--password-stdin'], {
         input: password,
@@ -592,7 +592,7 @@ describe('npm run users', () => {
     const settings = { USER_STORE_URL: url, TOKEN_STORE_URL: 'postgres://127.0.0.1:1/db' }
     const { code, stderr } = await run(settings, ['disable', 'alice'])
     expect(code).to.equal(1)
-    expect(stderr).to.match(/^TOKEN_STORE_URL: the database .*\nThe user is changed; .*\n$/)
+    expect(stderr).to.match(/^TOKEN_STORE_URL: the database .*\nThe user has been changed, .*\n$/)
     expect((await usersOf(url))[0]).to.include({ credentialVersion: 2, endedVersion: 1 })
   })
 
@@ -622,8 +622,8 @@ describe('npm run users', () => {
       [['__proto__'], /^There is no command __proto__\.\n\nUsage:/],
       [['add', 'bob', '--password=hunter2'], /^Unknown option '--password'\.\n\nUsage:/],
       [['add', 'bob', 'hunter2'], /^add takes <username>\.\n\nUsage:/],
-      [['delete', 'bob'], /^Without a terminal delete needs --yes\./],
-      [['add', 'bob'], /^Without a terminal add needs --password-stdin\./],
+      [['delete', 'bob'], /^Without a terminal, delete needs --yes\./],
+      [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
     ]
     const settings = { USER_STORE_URL: await fresh('sqlite') }
     const runs = cases.map(async ([args, expected]) => {
@@ -637,7 +637,7 @@ describe('npm run users', () => {
   it('asks on a terminal before it deletes', async () => {
     const url = await fresh('sqlite')
     await plant(url, [{ username: 'alice' }])
-    const question = ['Delete alice for ever? [y/N] ']
+    const question = ['Delete alice permanently? [y/N] ']
     const kept = await onTerminal(url, 'delete alice', question, ['\r'])
     expect(kept.code).to.equal(1)
     expect(kept.screen).to.include('Nothing was deleted.')

@@ -132,7 +132,7 @@ describe('several processes of each service', () => {
       const victim = workersOf(run).find(worker => worker.service === service)
       process.kill(Number(victim?.pid), 'SIGKILL')
       await until(
-        () => run.stderr().includes(`${service === 'auth' ? 'Auth' : 'Business'} ended (SIGKILL); starting another`),
+        () => run.stderr().includes(`${service === 'auth' ? 'Auth' : 'Business'} ended (SIGKILL); restarting it`),
         startedWithinMs,
       )
       await until(() => workersOf(run).length === 4, startedWithinMs)
@@ -205,7 +205,7 @@ describe('several processes of Auth, with a store that takes no new connections'
     line.target = await freePort()
     const [victim, other] = authsOf(run)
     process.kill(Number(victim), 'SIGKILL')
-    await until(() => /Auth ended \(exit code 1\); starting another in [248] s\./.test(run.stderr()), startedWithinMs)
+    await until(() => /Auth ended \(exit code 1\); restarting it in [248] s\./.test(run.stderr()), startedWithinMs)
     expect(authsOf(run)).to.include(other)
     await logIn(auth)
 

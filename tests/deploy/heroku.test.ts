@@ -186,7 +186,7 @@ describe('on Heroku', () => {
     const first = await run('release', away)
     expect([first.code, first.stderr]).to.deep.equal([0, first.stderr])
     expect(first.stdout).to.match(/^USER_STORE_URL: applied 0001_\w+.*; up to date\.$/m)
-    expect(first.stdout).to.include('TOKEN_STORE_URL: a store without a schema.')
+    expect(first.stdout).to.include('TOKEN_STORE_URL: this store has no schema.')
     const second = await run('release', away)
     expect([second.code, second.stdout]).to.deep.equal([0, first.stdout.replace(/applied [\w, ]+/, 'nothing to apply')])
     const none = await run('release', { ...env, DATABASE_URL: 'postgres://me:hidden@127.0.0.1:1/d' })

@@ -1,0 +1,180 @@
+// Where the users and their sessions are: in a store, which is opened here, or in the memory of a running Auth, which is asked.
+import type { AuthConfig } from '../../services/auth/config.ts'
+import { instrument } from '../../services/auth/observability/instrument.ts'
+import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
+import { isMemoryUrl, listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
+import { createTokens, type Tokens } from '../../services/auth/tokens/tokens.ts'
+import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
+import { localClient, openPasswords } from '../../services/auth/users/passwords.ts'
+import { type Credentials, createUsers, type Users } from '../../services/auth/users/users.ts'
+import { AppError } from '../../shared/http/errors.ts'
+import { AuthNotListening, createOperatorClient, type OperatorClient, type ShownUser } from './operatorClient.ts'
+import type { Settings } from './settings.ts'
+import { describeError } from './text.ts'
+
+/** What the commands do with users. False means that the user no longer exists. */
+export interface Accounts {
+  add(credentials: Credentials): Promise<ShownUser>
+  find(username: string): Promise<ShownUser | null>
+  /** At most `limit` users with an id after `afterId`, ordered by id. */
+  list(afterId: string | null, limit: number): Promise<ShownUser[]>
+  disable(id: string): Promise<boolean>
+  enable(id: string): Promise<boolean>
+  remove(id: string): Promise<boolean>
+  endSessions(id: string): Promise<boolean>
+}
+
+/** If `canCreate` is false and the store does not exist yet, it counts as empty and is not created. */
+interface StoreOptions {
+  canCreate: boolean
+}
+
+export interface Backend {
+  accounts(options: StoreOptions): Promise<Accounts>
+  /** For stores only: users in the memory of Auth cannot be reached this way. */
+  users(options: StoreOptions): Promise<Users>
+  tokens(): Promise<Tokens>
+  /** Throws if ADMIN_KEY is not set. */
+  operator(): OperatorClient
+  close(): Promise<void>
+}
+
+/** The change is written, but the sessions are in the memory of an Auth that cannot be asked; Auth will end them. */
+class LeftToAuth extends Error {}
+
+const bothSettings = 'set USER_STORE_URL to sqlite:path or postgres://… for both Auth and this command'
+
+export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
+  const opened: { close(): Promise<void> }[] = []
+
+  function closeLater<T extends { close(): Promise<void> }>(resource: T): T {
+    opened.push(resource)
+    return resource
+  }
+
+  function operator(): OperatorClient {
+    if (adminKey === null) throw new Error('ADMIN_KEY is not set, and Auth requires it.')
+    return createOperatorClient({ url: authUrl, key: adminKey })
+  }
+
+  async function tokens(): Promise<Tokens> {
+    const { tokenStoreUrl, ttlMs, absoluteTtlMs, tokenLimits: limits } = config
+    const store = closeLater(instrument(await openTokenStore(tokenStoreUrl), 'tokens', null))
+    return createTokens({ store, now: Date.now, ttlMs, absoluteTtlMs, limits, observe: () => {} })
+  }
+
+  async function users({ canCreate }: StoreOptions): Promise<Users> {
+    const { userStoreUrl, passwordRules: rules, passwordHashCost: cost, addressesOnly } = config
+    const plainStore = await openUserStore(canCreate ? userStoreUrl : await existingStore(userStoreUrl))
+    const store = closeLater(instrument(plainStore, 'users', null))
+    const passwords = closeLater(await openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
+    return createUsers({ store, passwords, rules, addressesOnly, endTokens, now: Date.now, observe: () => {} })
+
+    async function endTokens(...args: Parameters<Tokens['endUser']>): Promise<void> {
+      const [userId] = args
+      try {
+        if (!isMemoryUrl(config.tokenStoreUrl)) return await (await tokens()).endUser(...args)
+        if (adminKey === null) throw new LeftToAuth('ADMIN_KEY is not set')
+        if (await operator().endSessions(userId)) return
+      } catch (error) {
+        if (error instanceof AuthNotListening) throw new LeftToAuth(`nothing listens at ${authUrl}`)
+        if (error instanceof LeftToAuth) throw error
+        throw new Error(
+          `${describeError(error)}\nThe user has been changed, but their sessions are still live; Auth will end them.`,
+        )
+      }
+      // Auth does not know the user. Perhaps it has completed the deletion in the meantime.
+      if ((await store.findById(userId)) === null) return
+      throw new Error(
+        `The user has been changed in USER_STORE_URL, but the Auth at ${authUrl} uses another store, so no session has ended. Make USER_STORE_URL or AUTH_INTERNAL_URL that of the Auth to which the user belongs; that Auth will end the sessions.`,
+      )
+    }
+  }
+
+  return {
+    users,
+    tokens,
+    operator,
+
+    async accounts(options) {
+      if (isMemoryUrl(config.userStoreUrl)) return explainIfNotListening(operator(), authUrl)
+      const stored = await users(options)
+      return {
+        ...stored,
+        find: stored.findByUsername,
+        async add(credentials) {
+          const { username } = credentials
+          const problem = stored.problemWithUsername(username) ?? stored.problemWithPassword(credentials)
+          if (problem !== null) throw choiceError(problem)
+          const user = await stored.insert({ username, passwordHash: await stored.hash(credentials, localClient) })
+          if (user === null) throw new AppError('conflict', 'This username is taken.')
+          return user
+        },
+      }
+    },
+
+    async close() {
+      for (const resource of opened) await resource.close()
+    },
+  }
+}
+
+/** Adds the setting to the error if nothing listens, because the operator may not know where the users are. */
+function explainIfNotListening(operator: OperatorClient, authUrl: string): Accounts {
+  const explained = <Args extends unknown[], T>(call: (...args: Args) => Promise<T>) => {
+    return (...args: Args) =>
+      call(...args).catch(error => {
+        if (!(error instanceof AuthNotListening)) throw error
+        throw new Error(
+          `USER_STORE_URL: the users are in the memory of Auth, but nothing listens at ${authUrl}. Run ./startServer first, or ${bothSettings}.`,
+        )
+      })
+  }
+  return {
+    add: explained(operator.add),
+    find: explained(operator.find),
+    list: explained(operator.list),
+    disable: explained(operator.disable),
+    enable: explained(operator.enable),
+    remove: explained(operator.remove),
+    endSessions: explained(operator.endSessions),
+  }
+}
+
+/** The URL, or that of an empty store in memory if the store has not been created yet. */
+async function existingStore(url: string): Promise<string> {
+  const { applied, pending } = (await listMigrations('USER_STORE_URL', url)) ?? { applied: [], pending: [] }
+  if (pending.length === 0) return url
+  if (applied.length > 0) {
+    throw new Error('USER_STORE_URL: an older Latchkey created this database; start Auth first, which migrates it.')
+  }
+  console.error('USER_STORE_URL: there is no store yet, so there are no users.')
+  return 'memory:'
+}
+
+/** Throws if import is impossible: users in memory are lost with the process. */
+export function requireDurableUsers({ userStoreUrl }: AuthConfig): void {
+  if (!isMemoryUrl(userStoreUrl)) return
+  throw new Error(`USER_STORE_URL: users in memory are lost when Auth stops. To import users, ${bothSettings}.`)
+}
+
+/** Awaits a change. Only warns if the sessions are left to Auth; `consequence` says what else waits for that. */
+export async function finishChange(
+  change: Promise<boolean>,
+  { sweepIntervalMs }: AuthConfig,
+  consequence = '',
+): Promise<void> {
+  try {
+    if (!(await change)) throw deletedMeanwhile()
+  } catch (error) {
+    if (!(error instanceof LeftToAuth)) throw error
+    const seconds = (sweepIntervalMs + underWayMs) / 1000
+    console.error(
+      `The sessions are in the memory of Auth, and ${error.message}. If Auth runs, it ends them within ${seconds} seconds; otherwise they were lost when it stopped.${consequence}`,
+    )
+  }
+}
+
+export function deletedMeanwhile(): Error {
+  return new Error('This user has just been deleted.')
+}

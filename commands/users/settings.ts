@@ -1,0 +1,35 @@
+// The settings of the command, read like ./startServer reads them. Never creates a key: a running Auth would not know it.
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { type AuthConfig, readAuthConfig } from '../../services/auth/config.ts'
+import { isMemoryUrl } from '../../services/auth/stores/index.ts'
+import { readBusinessConfig } from '../../services/business/config.ts'
+import { storesOfHeroku } from '../start/layout.ts'
+
+export interface Settings {
+  config: AuthConfig
+  /** The internal listener of Auth. */
+  authUrl: string
+  /** Null if it is not set. */
+  adminKey: string | null
+}
+
+/** Throws a message for the operator if the settings are invalid. */
+export function readSettings(): Settings {
+  const { env } = process
+  const isDevelopment = !env['NODE_ENV'] || env['NODE_ENV'] === 'development'
+  if (isDevelopment && existsSync('.env')) process.loadEnvFile('.env')
+  const missing = ['SERVICE_KEY', 'ADMIN_KEY'].filter(key => !env[key] && !env[`${key}_FILE`])
+  const placeholders = Object.fromEntries(missing.map(key => [key, randomBytes(32).toString('hex')]))
+  const stores = storesOfHeroku(env, () => {})
+  // Nothing is signed here, so no token keys are needed.
+  const config = readAuthConfig({ ...stores, ...placeholders, TOKEN_FORMAT: 'opaque' })
+  if (isMemoryUrl(config.userStoreUrl) && missing.includes('ADMIN_KEY')) {
+    throw new Error(
+      'USER_STORE_URL: users in memory can only be reached through a running Auth, and ADMIN_KEY is not set. Run ./startServer in this folder, or set USER_STORE_URL to sqlite:path or postgres://… for both Auth and this command.',
+    )
+  }
+  const defaultUrl = `http://127.0.0.1:${config.internalPort}`
+  const { authUrl } = readBusinessConfig({ AUTH_INTERNAL_URL: defaultUrl, ...env, ...placeholders })
+  return { config, authUrl, adminKey: missing.includes('ADMIN_KEY') ? null : config.adminKey }
+}

@@ -1,0 +1,63 @@
+// Questions to the operator, and the progress of an import. Hides terminals, pipes and echo.
+import { createInterface } from 'node:readline'
+import { Writable } from 'node:stream'
+import { decodeLine, readLines } from './importUsers.ts'
+
+export const interruptedCode = 130 // the exit code of a shell for Ctrl-C
+
+const progressEveryMs = 100 // on a terminal
+const progressEveryRows = 10_000 // elsewhere
+
+export async function promptForPassword(): Promise<string> {
+  const password = await prompt('Password: ', { hidden: true })
+  if (password !== (await prompt('Repeat password: ', { hidden: true }))) throw new Error('The passwords differ.')
+  return password
+}
+
+export function prompt(question: string, { hidden = false } = {}): Promise<string> {
+  const output = hidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr
+  const terminal = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 })
+  return new Promise(resolve => {
+    process.stderr.write(question) // only now has the terminal stopped to echo
+    terminal.once('close', () => process.exit(interruptedCode)) // Ctrl-C, Ctrl-D
+    terminal.question('', answer => {
+      terminal.removeAllListeners('close').close()
+      if (hidden) process.stderr.write('\n')
+      resolve(answer)
+    })
+  })
+}
+
+/** The first line of stdin. */
+export async function readPassword(): Promise<string> {
+  for await (const line of readLines(process.stdin)) {
+    const text = decodeLine(line)
+    if (typeof text === 'object') throw new Error(`The password is ${text.problem}.`)
+    return text
+  }
+  throw new Error('There is no password on stdin.')
+}
+
+/** On stderr: a line that is overwritten on a terminal, otherwise a new line now and then. */
+export function createProgress() {
+  const { isTTY } = process.stderr
+  const startedAt = performance.now()
+  let shownAt = startedAt
+  const clear = () => void (isTTY && process.stderr.write('\r\x1b[K'))
+  return {
+    clear,
+
+    show(rows: number): void {
+      const at = performance.now()
+      if (isTTY ? at < shownAt + progressEveryMs : rows % progressEveryRows !== 0) return
+      shownAt = at
+      clear()
+      process.stderr.write(`${rows} rows, ${Math.round((rows * 1000) / (at - startedAt))}/s${isTTY ? '' : '\n'}`)
+    },
+
+    print(message: string): void {
+      clear()
+      process.stderr.write(`${message}\n`)
+    },
+  }
+}

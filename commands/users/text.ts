@@ -1,0 +1,50 @@
+// Text for the terminal. Escapes what others have chosen, such as usernames: a terminal would obey an escape sequence.
+import { ConfigError } from '../../shared/config/readSettings.ts'
+import { AppError } from '../../shared/http/errors.ts'
+import type { ShownUser } from './operatorClient.ts'
+
+type State = 'being deleted' | 'disabled' | 'unconfirmed' | 'active'
+
+export function stateOf({ deletedAt, disabledAt, confirmedAt }: ShownUser): State {
+  if (deletedAt !== null) return 'being deleted'
+  if (disabledAt !== null) return 'disabled'
+  return confirmedAt === null ? 'unconfirmed' : 'active'
+}
+
+/** One line of `list --json`. */
+export function jsonLine(user: ShownUser): string {
+  const { id, username, createdAt } = user
+  return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user) }))}\n`
+}
+
+/** One line of `list`. The username comes last because its width varies. */
+export function tableLine(user: ShownUser): string {
+  return `${columns([user.id, 36], [instant(user.createdAt), 24], [stateOf(user), 13], [user.username, 0])}\n`
+}
+
+export function columns(...cells: (readonly [text: string, width: number])[]): string {
+  return cells.map(([text, width]) => escaped(text).padEnd(width)).join('  ')
+}
+
+export function instant(at: number): string {
+  return new Date(at).toISOString()
+}
+
+/** Escaped as in JSON, without the quotes. */
+export function escaped(text: string): string {
+  return printable(JSON.stringify(text).slice(1, -1))
+}
+
+/** Escapes control characters and those that reorder text, as JSON does. */
+export function printable(text: string): string {
+  return text.replace(/[^\P{C}\n]|[\p{Zl}\p{Zp}]/gu, found =>
+    [...Array(found.length).keys()].map(at => `\\u${found.charCodeAt(at).toString(16).padStart(4, '0')}`).join(''),
+  )
+}
+
+export function describeError(error: unknown): string {
+  if (error instanceof ConfigError) return ['The configuration is invalid:', ...error.problems].join('\n  ')
+  const { message, cause } = error as Error
+  const reason = error instanceof AppError && cause instanceof Error ? ` (${cause.message})` : ''
+  return printable(message + reason)
+}
