@@ -4,7 +4,7 @@ import { hash, randomUUID } from 'node:crypto'
 
 export interface Counted {
   count: number
-  /** Until the count expires; 0 if there is none. */
+  /** Until the count expires; 0 without a count. */
   remainingMs: number
 }
 

@@ -4,20 +4,24 @@ import type { RequestMetrics } from './http/requestRecord.ts'
 import type { Handler } from './http/types.ts'
 
 export interface Metrics extends RequestMetrics {
-  /** Where a service registers its own metrics. */
+  /** A service registers its own metrics here. */
   registry: Registry
-  /** `GET /metrics`: Prometheus's text format, version 0.0.4. */
+  /** Handler of `GET /metrics`: the text format of Prometheus, version 0.0.4. */
   show: Handler
 }
 
-// One per process, since memory, garbage collection and event-loop delay belong to the process.
-let ofProcess: Registry | null = null
+// One registry per process, because memory, garbage collection and event-loop delay belong to the process.
+let processRegistry: Registry | null = null
+
+function createProcessRegistry(): Registry {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  return registry
+}
 
 export function createMetrics(): Metrics {
-  if (ofProcess === null) {
-    ofProcess = new Registry()
-    collectDefaultMetrics({ register: ofProcess })
-  }
+  processRegistry ??= createProcessRegistry()
+  const processMetrics = processRegistry
   const registry = new Registry()
   const requests = new Histogram({
     name: 'latchkey_http_request_duration_seconds',
@@ -31,13 +35,13 @@ export function createMetrics(): Metrics {
     registry,
 
     observeRequest(listener, method, route, status, durationMs) {
-      // Not the path: a client that requests made-up paths could create any number of series.
+      // The route and not the path, because requests for made-up paths could create any number of series.
       requests.observe({ listener, method, route: route ?? 'none', status }, durationMs / 1000)
     },
 
     async show(ctx) {
-      // Merged on each call, because merging copies what is registered at that moment.
-      const all = Registry.merge([registry, ofProcess as Registry])
+      // Merged on each call, because a merge copies what is registered at that moment.
+      const all = Registry.merge([registry, processMetrics])
       ctx.type = all.contentType
       ctx.body = await all.metrics()
     },

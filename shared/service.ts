@@ -1,26 +1,26 @@
-// The life of a service's process: configuration, readiness, signals, and an end that loses no request.
+// The process of a service: reads the configuration, starts the service, handles signals, and stops without losing a request.
 import { ConfigError } from './config/readSettings.ts'
 import { describeError, type Log } from './log/log.ts'
 
 export interface Service {
   log: Log
-  /** Listener name -> address, such as `http://127.0.0.1:3000`. Rejects with a sentence for the operator. */
+  /** Listener name -> address, such as `http://127.0.0.1:3000`. Rejects with a message for the operator. */
   listen(): Promise<Record<string, string>>
-  /** Ends it without losing a request. Called once. */
+  /** Stops without losing a request. Called once. */
   close(): Promise<void>
 }
 
 /**
- * Over IPC, between a service and the process that started it. The service says `ready` once it can be used, and `stop`
- * when it gets a signal: its parent decides who stops first, and says `stop` to it.
+ * Over IPC, between a service and the process that started it. The service sends `ready` when it listens, and `stop` when it
+ * gets a signal. The parent decides which service stops first, and sends `stop` back.
  */
 export type ServiceMessage = { type: 'ready'; addresses: Record<string, string> } | { type: 'stop'; reason: string }
 
-const closeWithinMs = 25_000 // Heroku kills after 30 s; a snapshot of ten million tokens takes 18 s
+const closeTimeoutMs = 25_000 // Heroku kills after 30 s; a snapshot of ten million tokens takes 18 s
 
 /**
- * Runs until SIGTERM, SIGINT or the end of the process that started it; then closes and exits with 0. Exits with 1 where
- * the configuration is unusable, the service cannot start, or an error was not handled. `flush`: what was logged is written.
+ * Runs until SIGTERM, SIGINT or the end of the parent process; then closes and exits with 0. Exits with 1 if the
+ * configuration is invalid, the service cannot start, or an error was not handled. `flush` writes what has been logged.
  */
 export async function runService<C>(
   readConfig: () => C,
@@ -40,7 +40,7 @@ export async function runService<C>(
   function close(reason: string, exitCode: number): void {
     if (closing) return
     log.info('closing', { channel: 'security', reason })
-    setTimeout(() => process.exit(1), closeWithinMs).unref()
+    setTimeout(() => process.exit(1), closeTimeoutMs).unref()
     closing = service
       .close()
       .catch(error => {
@@ -50,9 +50,9 @@ export async function runService<C>(
       .then(flush)
       .then(() => process.exit(exitCode))
   }
-  // Ctrl-C and Heroku signal every process at the same moment; only the parent knows that Business must end first.
+  // Ctrl-C and Heroku signal every process at the same moment, but Business must stop first, and only the parent knows.
   for (const signal of ['SIGTERM', 'SIGINT']) {
-    process.on(signal, () => (process.connected ? tellParent({ type: 'stop', reason: signal }) : close(signal, 0)))
+    process.on(signal, () => (process.connected ? sendToParent({ type: 'stop', reason: signal }) : close(signal, 0)))
   }
   process.on('message', (message: ServiceMessage) => message.type === 'stop' && close(message.reason, 0))
   process.on('disconnect', () => close('the process that started this one is gone', 0))
@@ -66,17 +66,17 @@ export async function runService<C>(
   try {
     const addresses = await service.listen()
     log.info('listening', { channel: 'security', ...addresses })
-    if (process.connected) tellParent({ type: 'ready', addresses })
+    if (process.connected) sendToParent({ type: 'ready', addresses })
   } catch (error) {
-    // It may hold what it took over from the run before, and keeps that for the next.
+    // The service may hold state from the run before, such as a snapshot, and saves it for the next run.
     await service.close().catch(error => log.error('close_failed', { error }))
     await flush()
     fail(error)
   }
 }
 
-function tellParent(message: ServiceMessage): void {
-  // Without a callback an error is one of the process; the parent may have ended a moment ago.
+function sendToParent(message: ServiceMessage): void {
+  // Without a callback an error would be thrown here, and the parent may just have exited.
   process.send?.(message, undefined, undefined, () => {})
 }
 

@@ -141,7 +141,7 @@ export function securityLogSettings({
   return path === undefined ? null : { path, maxBytes: megabytes * 1024 * 1024, keepDays }
 }
 
-/** In the form that browsers send: no path, no trailing slash, no default port; neither `null` nor `*`. */
+/** Whether it is an origin as browsers send it: no path, no trailing slash, no default port; neither `null` nor `*`. */
 function isWebOrigin(text: string): boolean {
   const url = URL.parse(text)
   return url !== null && /^https?:$/.test(url.protocol) && url.origin === text && !text.includes('*')

@@ -1,5 +1,5 @@
-// Request bodies: a JSON object (or a form, where allowed) of capped size, checked against a schema. Refuses what lenient
-// parsers turn into something else: other types and charsets, compression, invalid UTF-8, arrays, `__proto__`.
+// Request bodies: a JSON object, or a form if the route allows it, of limited size and checked against a schema. Refuses what
+// lenient parsers accept: other types and charsets, compression, invalid UTF-8, arrays, `__proto__`.
 import bodyParser from 'koa-bodyparser'
 import type { z } from 'zod'
 import { AppError } from './errors.ts'
@@ -8,7 +8,7 @@ import type { Context } from './types.ts'
 export interface BodyOptions {
   /** Bytes. */
   limit?: number
-  /** Also `application/x-www-form-urlencoded`. */
+  /** Also accept `application/x-www-form-urlencoded`. */
   form?: boolean
 }
 
@@ -23,14 +23,14 @@ export interface BodyReader<T> {
 }
 
 /**
- * Reads bodies that are a `T`. Rejects with `unsupported_media_type`, `too_large`, or an `invalid_request` that names the
- * member that is wrong and what is expected.
+ * Reads bodies that match the schema. Rejects with `unsupported_media_type`, `too_large`, or an `invalid_request` that names
+ * the wrong member and what is expected.
  */
 export function bodyReader<T>(
   schema: z.ZodType<T>,
   { limit = 16 * 1024, form: takesForms = false }: BodyOptions = {},
 ): BodyReader<T> {
-  // A form is read as text: the parser's own form reader nests `a[b]`, drops what it dislikes and stops at 1000 pairs.
+  // A form is read as text, because the form reader of the parser nests `a[b]`, drops some pairs and stops after 1000.
   const parse = bodyParser({
     enableTypes: ['json', 'text'],
     extendTypes: { text: ['application/x-www-form-urlencoded'] },
@@ -40,12 +40,12 @@ export function bodyReader<T>(
   })
 
   function translate(error: Error & { status?: number; type?: string }, { req }: Pick<Context, 'req'>): never {
-    // The parser has left the rest of the body in the socket, where it would block a client that is still sending.
+    // The parser leaves the rest of the body in the socket, which would block a client that is still sending.
     req.resume()
-    // No cause: the parser's error carries the body, and its message a piece of it.
-    if (error.status === 413) throw new AppError('too_large', `The body may have at most ${limit} bytes.`)
+    // No cause, because the error of the parser has the body, and its message a part of it.
+    if (error.status === 413) throw new AppError('too_large', `The body must have at most ${limit} bytes.`)
     if (error.type === 'request.aborted') throw new AppError('invalid_request', 'The body ended too early.')
-    if (error.status === 400) throw new AppError('invalid_request', 'The body cannot be read as a JSON object.')
+    if (error.status === 400) throw new AppError('invalid_request', 'The body is not a valid JSON object.')
     throw error
   }
 
@@ -64,7 +64,7 @@ export function bodyReader<T>(
     }
     await parse(ctx, async () => {})
     const { body, rawBody = '' } = ctx.request as { body?: unknown; rawBody?: string }
-    if (rawBody === '') throw new AppError('invalid_request', 'The body is empty; a JSON object is expected.')
+    if (rawBody === '') throw new AppError('invalid_request', 'The body is empty. Send a JSON object.')
     refuseInvalidUtf8(rawBody)
     const result = schema.safeParse(typeof body === 'string' ? membersOf(body) : body)
     if (!result.success) throw new AppError('invalid_request', describe(result.error))
@@ -74,25 +74,25 @@ export function bodyReader<T>(
   return Object.assign(readBody, { schema, takesForms })
 }
 
-/** The members of a form; one that is there twice is null, which no schema of ours takes. */
+/** The members of a form. A repeated one is null, which no schema accepts. */
 function membersOf(text: string): Record<string, string | null> {
   const members = new Map<string, string | null>()
   for (const [name, value] of new URLSearchParams(text)) {
     refuseInvalidUtf8(name + value)
-    // Not a list of its values: to grow one 8000 times takes a quarter of a second.
+    // Not a list of the values, because growing one 8000 times takes a quarter of a second.
     members.set(name, members.has(name) ? null : value)
   }
   return Object.fromEntries(members)
 }
 
-/** U+FFFD is what decoders make of bytes that are not UTF-8; then different bytes would be the same password. */
+/** Decoders replace bytes that are not UTF-8 by U+FFFD, which would make different passwords equal. */
 function refuseInvalidUtf8(text: string): void {
   if (text.includes('\uFFFD')) throw new AppError('invalid_request', 'The body is not valid UTF-8.')
 }
 
 function describe(error: z.ZodError): string {
   const problems = error.issues.map(issue => {
-    // JSON sent as a form is one long name, the password included: only what looks like a name is repeated.
+    // JSON that is sent as a form becomes one long name with the password in it, so only short words are repeated.
     const repeatable = issue.code !== 'unrecognized_keys' || issue.keys.every(name => /^\w{1,40}$/.test(name))
     const message = repeatable ? issue.message : 'there are unknown members'
     return issue.path.length > 0 ? `${issue.path.join('.')}: ${message}` : message

@@ -11,7 +11,7 @@ export interface ConnectionsOptions {
   /** Handles a request; resolves once the response is complete, although it may not have been sent. */
   handle: (req: IncomingMessage, res: ServerResponse) => Promise<void>
   maxConnections: number
-  /** For the responses that clients have not read, on all connections. */
+  /** Limit for the responses that clients have not read, on all connections. */
   maxUnreadBytes: number
   /** Called for each connection that is closed because the listener is full. */
   onFull: (fields: Record<string, unknown>) => void

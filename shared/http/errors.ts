@@ -1,4 +1,4 @@
-// The error class of the services and the closed table of codes. A code is API: it is sent as `error` and decides the status.
+// The error of the services and the closed table of codes. A code is API: it is sent as `error` and decides the status.
 import { TokenError } from '../../packages/client/errors.ts'
 
 /** code -> HTTP status. Add to it rarely: clients switch on the codes. */
@@ -19,13 +19,13 @@ export const statusOf = {
 
 export type ErrorCode = keyof typeof statusOf
 
-/** `cause` is only ever logged; `headers` are added to the answer. */
+/** `cause` is logged and never sent; `headers` are added to the response. */
 export interface AppErrorOptions {
   cause?: unknown
   headers?: Record<string, string>
 }
 
-/** "Could not", with a code and a message that may be shown to the client. */
+/** An error with a code and a message that the client may see. */
 export class AppError extends Error {
   readonly code: ErrorCode
   readonly headers: Record<string, string>
@@ -38,7 +38,7 @@ export class AppError extends Error {
   }
 }
 
-/** An error with a code, whose message may be shown to the client. */
+/** An error whose code and message the client may see. */
 export type KnownError = AppError | TokenError
 
 export function isKnownError(error: unknown): error is KnownError {

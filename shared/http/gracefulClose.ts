@@ -8,7 +8,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 export interface CloseOptions {
   /**
    * During the first half new clients are still served, but `/ready` is 503, so that load balancers send no more of them.
-   * During the second half nobody can connect, and each response has `Connection: close`. Either half ends early once no
+   * During the second half no client can connect, and each response has `Connection: close`. Either half ends early once no
    * connection has been open for a while.
    */
   lameDuckMs: number

@@ -38,7 +38,7 @@ export interface ListenerOptions {
   /** Counts every request. */
   metrics?: RequestMetrics | null
   runInContext?: RunInContext | null
-  /** For a public listener. Without it every client is allowed, and no proxy is trusted. */
+  /** Set on public listeners. Without it every client is allowed, and no proxy is trusted. */
   accessPolicy?: AccessPolicy | null
   /** Handles requests for paths that no route has; without it they are 404. */
   fallback?: Handler | null
@@ -46,7 +46,7 @@ export interface ListenerOptions {
   tls?: { cert: string; key: string } | null
   /** Above it, the network with the most connections loses the one that has been idle longest. */
   maxConnections?: number
-  /** For responses that clients have not read. Above it, the network with the most unread bytes loses a response. */
+  /** Limit for responses that clients have not read. Above it, the network with the most unread bytes loses a response. */
   maxUnreadBytes?: number
   timeouts?: Timeouts
 }
@@ -125,7 +125,7 @@ export function createListener(
   return {
     async listen(port, host) {
       const chosenPort = await bind(server, { port, host, portSetting })
-      // For example EMFILE, when a connection cannot be accepted: others still can.
+      // A connection that cannot be accepted, for example because of EMFILE, does not end the listener.
       server.on('error', error => logFailure({ error }))
       return `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${chosenPort}`
     },

@@ -1,5 +1,5 @@
-// Writes one JSON line per event to one stream, through winston. Hides how errors and long strings are made safe, and
-// what happens to unread lines: some are buffered, further ones are dropped and counted.
+// Writes one JSON line per event to a stream, through winston. Hides how errors and long strings are made safe to write, and
+// what happens if the reader is slow: 4 MB of lines wait, further ones are dropped and counted.
 import type { Writable } from 'node:stream'
 import { createLogger, transports } from 'winston'
 
@@ -7,15 +7,15 @@ export const logLevels = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * Our code chooses the fields and never spreads a request into them, so input cannot collide with their names. Events
- * for an auditor have `channel: 'security'`.
+ * The code chooses the fields and never spreads a request into them, so clients cannot choose names. Events for auditors have
+ * `channel: 'security'`.
  */
 export type LogFields = Record<string, unknown>
 
 export interface Log extends Record<LogLevel, LogEvent> {
   /**
-   * Like `info`, for events of every request: all lines of one turn of the event loop are one write, which costs as
-   * much as a single line. Other events flush these lines first.
+   * Like `info`, for lines that every request writes. All lines of one turn of the event loop are one write, which costs as
+   * much as a single line otherwise. Other lines that are logged meanwhile are written after them.
    */
   batched: LogEvent
 }
@@ -26,21 +26,21 @@ export interface LogOptions {
   service: string
   level: LogLevel
   stream: Writable
-  /** Also gets every event with `channel: 'security'`, whatever its level. */
+  /** Also receives events with `channel: 'security'`, whatever their level. */
   securityStream?: Writable | null
-  /** Reports failures of the log itself. */
-  complain?: (sentence: string) => void
+  /** Reports problems of the log itself. By default on stderr. */
+  complain?: (message: string) => void
 }
 
 const unescaped = /[\x7f-\x9f\u2028\u2029]/g // valid in JSON, but terminals and line readers interpret them
-const maxCauses = 5 // an error can be its own cause
+const maxCauses = 5 // because an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
-const mostWaiting = 4 * 1024 * 1024 // bytes; about ten thousand lines
-const fixedFields = ['time', 'level', 'service', 'event'] // no field of an event can replace these
+const maxWaitingBytes = 4 * 1024 * 1024 // some ten thousand lines
+const fixedFields = ['time', 'level', 'service', 'event'] // fields of an event with these names are ignored
 
 /**
- * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. When
- * 4 MB wait for a reader, lines are dropped until all of them are read; then one line says how many.
+ * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. While 4 MB
+ * wait for the reader, lines are dropped; once it has caught up, one line says how many.
  */
 export function createLog({
   service,
@@ -51,7 +51,7 @@ export function createLog({
 }: LogOptions): Log {
   const write = openWriter(service, stream, complain)
   const writeSecurity = securityStream && openWriter(service, securityStream, complain)
-  // winston would format a line before dropping it, and most events are below the level.
+  // Checked here, because winston would format a line before it drops it, and most events are below the level.
   const rankOf = (level: LogLevel) => logLevels.indexOf(level)
   const logAt = (own: LogLevel) => {
     const isWritten = rankOf(own) <= rankOf(level)
@@ -71,19 +71,19 @@ interface Writer {
   batched: LogEvent
 }
 
-function openWriter(service: string, stream: Writable, complain: (sentence: string) => void): Writer {
+function openWriter(service: string, stream: Writable, complain: (message: string) => void): Writer {
   let dropped = 0
   let ended = false
-  let batch = '' // lines that were logged in this turn
+  let batch = '' // the lines of this turn of the event loop
   const logger = createLogger({
     level: 'debug',
     format: { transform: info => Object.assign(info, { [Symbol.for('message')]: info.message }) },
     transports: [new transports.Stream({ stream, eol: '' })],
   })
-  // A reader that disconnects (EPIPE) must not end the service.
+  // A reader that has gone (EPIPE) must not end the service.
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (!ended)
-      complain(`The log of ${service} has lost its reader (${error.code ?? error.name}): it is not written any more.`)
+      complain(`The reader of the log of ${service} has gone (${error.code ?? error.name}): no more lines are written.`)
     ended = true
   })
   stream.on('drain', () => {
@@ -95,8 +95,8 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
   /** False if the line must be dropped. */
   function hasRoom(): boolean {
     if (ended) return false
-    if (dropped === 0 && stream.writableLength + batch.length < mostWaiting) return true
-    if (dropped++ === 0) complain(`The log of ${service} is not read as fast as it grows: lines are dropped.`)
+    if (dropped === 0 && stream.writableLength + batch.length < maxWaitingBytes) return true
+    if (dropped++ === 0) complain(`The reader of the log of ${service} is too slow: lines are dropped.`)
     return false
   }
 
@@ -121,10 +121,7 @@ function openWriter(service: string, stream: Writable, complain: (sentence: stri
   }
 }
 
-/**
- * Does not use one JSON.stringify for the whole line: with the replacer that errors and long strings need, it takes
- * four times as long.
- */
+/** Not one JSON.stringify of all fields, because the replacer that errors and long strings need makes it four times as slow. */
 function lineOf(service: string, level: LogLevel, event: string, fields: LogFields = {}): string {
   let line = `{"time":"${new Date().toISOString()}","level":"${level}","service":${quote(service)},"event":${quote(event)}`
   for (const name of Object.keys(fields)) {
@@ -136,7 +133,7 @@ function lineOf(service: string, level: LogLevel, event: string, fields: LogFiel
         : typeof value === 'number' && Number.isFinite(value)
           ? String(value)
           : JSON.stringify({ value }, safeValue).slice('{"value":'.length, -1)
-    if (text !== '') line += `,${quote(name)}:${text}` // '' where JSON has no such value
+    if (text !== '') line += `,${quote(name)}:${text}` // '' if JSON has no such value, as for undefined
   }
   return `${line}}`.replace(unescaped, escapeCharacter)
 }
@@ -145,11 +142,11 @@ function quote(text: string): string {
   return JSON.stringify(text.length > maxStringLength ? `${text.slice(0, maxStringLength)}…` : text)
 }
 
-/** If stderr has no reader either, the message is lost. */
-function complainOnStderr(sentence: string): void {
+/** Does nothing if stderr has no reader either. */
+function complainOnStderr(message: string): void {
   if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', () => {})
   try {
-    process.stderr.write(`${sentence}\n`)
+    process.stderr.write(`${message}\n`)
   } catch {
     // stderr is a file on a full disk.
   }
@@ -160,14 +157,14 @@ function escapeCharacter(character: string): string {
 }
 
 function safeValue(this: LogFields, key: string, value: unknown): unknown {
-  // Not `value`, which the error's own toJSON made, perhaps with the request and its headers.
+  // Not `value`, which is the result of the error's own toJSON and can contain the request and its headers.
   if (this[key] instanceof Error) return describeError(this[key])
   if (typeof value === 'string' && value.length > maxStringLength) return `${value.slice(0, maxStringLength)}…`
   return value
 }
 
 /**
- * Name, code and message of the error and its causes. Never the raw object, whose other members (`body`, `rawPacket`,
+ * The name, code and message of an error, and of its cause. Never the raw object: its other members (`body`, `rawPacket`,
  * `detail`) contain passwords and tokens.
  */
 export function describeError(error: unknown, depth = 0): LogFields {
@@ -182,7 +179,7 @@ export function describeError(error: unknown, depth = 0): LogFields {
   }
 }
 
-/** Writes at most one line a second, with the number of events since the last, so that clients cannot fill the disk. */
+/** Writes at most one line a second, with the number of calls since the last, so that clients cannot fill the disk. */
 export function rateLimited(
   write: (fields: LogFields) => void,
   monotonicNow: () => number,

@@ -1,16 +1,16 @@
-// Writes log lines to stdout. Hides the differences between pipes, files and terminals, so that neither a stopped
-// reader nor a full disk delays the process. Waiting lines are buffered up to a limit (log.ts).
+// Writes the log to stdout. Hides the difference between pipes, files and terminals: neither a stopped reader nor a full disk
+// blocks the process. Lines wait in memory; log.ts limits how many.
 import { constants, fstatSync, openSync, write } from 'node:fs'
 import { Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 
-const retryAfterMs = 200 // for a full disk to get room, or a removed directory to come back
+const retryAfterMs = 200 // for example on a full disk, or while the directory is missing
 
 /**
- * Pipes and sockets are written by Node, which on POSIX does not wait for the reader. It does wait for files and
- * terminals, so those are written from its thread pool. Pipes are not, because a thread that waits for a reader keeps
- * the process from ending.
+ * Node's own stream for a pipe or a socket, because on POSIX it does not wait for the reader. For files and terminals, where
+ * Node would block, a stream that writes in the thread pool. That is no option for pipes: a thread that waits for the reader
+ * would keep the process from exiting.
  */
 export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writable {
   if (stdout instanceof Socket && !stdout.isTTY) return openPipeAgain(stdout.fd) ?? stdout
@@ -18,8 +18,9 @@ export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writabl
 }
 
 /**
- * All processes that inherited a pipe share its O_NONBLOCK flag, and each can clear it. A pipe that is opened again is
- * ours alone. Null if that is not possible: sockets, and pipes of another user (containers).
+ * O_NONBLOCK is shared by all processes that inherited the pipe, and each of them resets it when it starts or exits. A pipe
+ * that is opened again has its own flag. Null if that is not possible: for sockets, and for pipes of another user
+ * (containers).
  */
 function openPipeAgain(fd: number): Writable | null {
   try {
@@ -33,9 +34,9 @@ function openPipeAgain(fd: number): Writable | null {
   }
 }
 
-/** Writes all waiting lines at once, one write after another, and repeats a failed write until it succeeds. */
+/** Writes all waiting lines at once, one write after the other, and retries each until it succeeds. */
 export function createRetryingStream(deliver: (text: Buffer) => Promise<void>): Writable {
-  async function deliverAtLast(text: Buffer): Promise<void> {
+  async function deliverWithRetries(text: Buffer): Promise<void> {
     for (;;) {
       try {
         return await deliver(text)
@@ -45,13 +46,13 @@ export function createRetryingStream(deliver: (text: Buffer) => Promise<void>): 
     }
   }
   return new Writable({
-    write: (chunk: Buffer, _encoding, done) => void deliverAtLast(chunk).then(() => done()),
+    write: (chunk: Buffer, _encoding, done) => void deliverWithRetries(chunk).then(() => done()),
     writev: (waiting, done) =>
-      void deliverAtLast(Buffer.concat(waiting.map(({ chunk }) => chunk as Buffer))).then(() => done()),
+      void deliverWithRetries(Buffer.concat(waiting.map(({ chunk }) => chunk as Buffer))).then(() => done()),
   })
 }
 
-/** Never rejects. If the disk is full in the middle of a line, the rest follows when there is room. */
+/** Never rejects. If the disk is full in the middle of a line, the rest follows once there is room. */
 export async function writeAll(fd: number, text: Uint8Array): Promise<void> {
   for (let done = 0; done < text.length; ) {
     const written = await new Promise<number>(resolve =>
@@ -66,11 +67,11 @@ function pause(): Promise<void> {
   return sleep(retryAfterMs, undefined, { ref: false })
 }
 
-/** Resolves when everything logged before has been written, or after `withinMs`. */
-export async function flushOutput(output: Writable, withinMs = 2000): Promise<void> {
+/** Resolves once everything that has been logged is written, or after `timeoutMs`. */
+export async function flushOutput(output: Writable, timeoutMs = 2000): Promise<void> {
   const stepMs = 10
   for (let turn = 0; turn < 3; turn++) await nextTurn() // winston passes lines on in later turns
-  for (let waitedMs = 0; output.writableLength > 0 && !output.destroyed && waitedMs < withinMs; waitedMs += stepMs) {
+  for (let waitedMs = 0; output.writableLength > 0 && !output.destroyed && waitedMs < timeoutMs; waitedMs += stepMs) {
     await sleep(stepMs)
   }
 }

@@ -246,7 +246,7 @@ describe('the log', () => {
       child.stdout?.destroy()
       child.send('go')
       const [code] = await ended
-      const told = 'The log of child has lost its reader (EPIPE): it is not written any more.\n'
+      const told = 'The reader of the log of child has gone (EPIPE): no more lines are written.\n'
       expect({ code, messages, stderr }).to.deep.equal({ code: 0, messages: ['alive'], stderr: told })
     })
 
@@ -266,7 +266,7 @@ describe('the log', () => {
       await closed
       for (let i = 0; i < 10; i++) log.info('something happened')
       expect(writes).to.equal(1)
-      expect(complaints).to.deep.equal(['The log of auth has lost its reader (EPIPE): it is not written any more.'])
+      expect(complaints).to.deep.equal(['The reader of the log of auth has gone (EPIPE): no more lines are written.'])
     })
   })
 })
@@ -376,10 +376,10 @@ describe('the log of both services', () => {
     const getData = (count: number) => getMany(businessUrl, '/data', count, `token: ${token}\r\n`)
     await Promise.all([getData(9000), validateMany(authInternal, 100)])
     await Promise.all([getData(9000), validateMany(authInternal, 100)])
-    const dropping = 'is not read as fast as it grows: lines are dropped.\n'
+    const dropping = 'is too slow: lines are dropped.\n'
     expect([auth.stderr, business.stderr]).to.deep.equal([
-      `The log of auth ${dropping}`,
-      `The log of business ${dropping}`,
+      `The reader of the log of auth ${dropping}`,
+      `The reader of the log of business ${dropping}`,
     ])
     const before = [auth, business].map(({ child }) => memoryOf(child))
     await Promise.all([getData(9000), validateMany(authInternal, 200)])
@@ -448,7 +448,7 @@ describe('the log of both services', () => {
     const auth = await start('auth', {})
     auth.child.stdout?.destroy()
     for (let i = 0; i < 3; i++) await logIn(String(auth.addresses['auth']))
-    expect(auth.stderr).to.equal('The log of auth has lost its reader (EPIPE): it is not written any more.\n')
+    expect(auth.stderr).to.equal('The reader of the log of auth has gone (EPIPE): no more lines are written.\n')
     auth.child.send({ type: 'stop', reason: 'test' })
     expect((await auth.ended)[0]).to.equal(0)
   })
@@ -463,7 +463,7 @@ describe('the log of both services', () => {
       const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
       await validateMany(authInternal, 250)
       expect(readFileSync(path).length).to.equal(65_536)
-      expect(auth.stderr).to.equal('The log of auth is not read as fast as it grows: lines are dropped.\n')
+      expect(auth.stderr).to.equal('The reader of the log of auth is too slow: lines are dropped.\n')
       await logIn(authUrl)
       await once(spawn('prlimit', ['--pid', String(auth.child.pid), '--fsize=unlimited:']), 'close')
       for (let waitedMs = 0; waitedMs < 5000 && !readFileSync(path, 'utf8').includes('dropped"'); waitedMs += 50)

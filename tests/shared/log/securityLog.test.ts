@@ -551,7 +551,7 @@ describe('the file of the security log', () => {
     const ended = once(child, 'close')
     const first = await Promise.race([once(child, 'message'), ended])
     expect(first, stderr).to.deep.equal(['full', undefined])
-    expect(stderr).to.equal('The log of child is not read as fast as it grows: lines are dropped.\n')
+    expect(stderr).to.equal('The reader of the log of child is too slow: lines are dropped.\n')
     expect(readFileSync(path).length).to.equal(65_536)
     await once(spawn('prlimit', ['--pid', String(child.pid), '--fsize=unlimited:']), 'close')
     child.send('room')
