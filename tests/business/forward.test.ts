@@ -1,4 +1,4 @@
-// The single-address layout: Business passes the public routes of Auth on, and nothing else of it.
+// The single-address layout: Business forwards to Auth's public listener and to nothing else.
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -24,7 +24,7 @@ import { cleanUp, descendantsOf, runStartServer } from '../support/startServer.t
 
 const opened: (() => Promise<unknown>)[] = []
 
-/** A Business in front of `authUrl`. Its answers are Auth's, which are held against Auth's document. */
+/** A Business that forwards to `authUrl`. Its forwarded answers are checked against Auth's document. */
 async function startSingle(authUrl: string, internalUrl: string, env: Environment = {}) {
   const { log, lines } = collectLog('business')
   const ports = { BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
@@ -255,7 +255,7 @@ describe('at a single address', () => {
       expect([there.status, here.status], request.slice(0, 60)).to.deep.equal([status, status])
       expect(here.body).to.equal(there.body)
       for (const name of ['allow', 'content-type', 'www-authenticate', 'cache-control', 'x-request-id']) {
-        const own = (answer: Headers) => answer.get(name)?.split(', ').sort().join() // of methods in any order
+        const own = (answer: Headers) => answer.get(name)?.split(', ').sort().join() // the methods may be in any order
         expect(own(here.headers), `${name} of ${request.slice(0, 60)}`).to.equal(own(there.headers))
       }
     }
@@ -536,7 +536,7 @@ describe('./startServer with PORT', () => {
     const client = async (path: string) => {
       while (!refused) {
         try {
-          // Kept-alive connections: to lose no request on them is the point.
+          // Kept-alive connections, because no request on them may be lost.
           const body = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(demo) }
           const answer = await fetch(url + path, path === '/login' ? body : { headers: { token } })
           await answer.text()
@@ -544,7 +544,7 @@ describe('./startServer with PORT', () => {
           counts[outcome] = (counts[outcome] ?? 0) + 1
           if ((counts['/users/me 200'] ?? 0) > 100 && (counts['/login 200'] ?? 0) > 2) resolve()
         } catch (error) {
-          // Refused connections come after the end and are not lost requests; resets are.
+          // A refused connection comes after the end and is no lost request; a reset is one.
           const code = (error as { cause?: { code?: string } }).cause?.code ?? 'error'
           if (code !== 'ECONNREFUSED') counts[code] = (counts[code] ?? 0) + 1
           refused = true

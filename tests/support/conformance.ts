@@ -1,5 +1,5 @@
-// Every answer that a server in this process gives in a test is held against the OpenAPI document of its service, if it has
-// one, and its errors are searched for secrets, however the test asked. A test after which one does not conform has failed.
+// Checks every answer that a server in this process gives in a test against the OpenAPI document of its service, if
+// there is one, and searches errors for secrets. A test fails if an answer during it does not conform.
 import { subscribe } from 'node:diagnostics_channel'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -19,23 +19,23 @@ interface Document {
 const problemRef = { $ref: '#/components/schemas/Problem' }
 
 interface Listener {
-  /** `METHOD template` -> what answers there. */
+  /** `METHOD template` -> the operation. */
   operations: Map<string, Operation>
-  /** References lead into the document of this listener. */
+  /** References resolve within the document of this listener. */
   validatorOf(schema: object): ValidateFunction
 }
 
-/** By their documents: compiling the schemas of each Auth that a test starts would take most of the time. */
+/** Cached by document, because compiling the schemas for each Auth of a test would take most of the time. */
 const listeners = new Map<string, Listener>()
 /** By port. */
 const known = new Map<number, Listener>()
 const violations: string[] = []
 
-// What a path or a method without an operation is answered: not of the document, hence only its problem is checked.
+// The answer to a path or method without an operation is not in the document, so only its problem document is checked.
 const withoutOperation = [400, 403, 404, 405]
 const refusesOutsider = /"status":403,"detail":"(Requests from this address are not allowed|Send requests over https)\./
 
-/** Holds every answer of the listener at `url` against its document from now on. */
+/** Checks every answer of the listener at `url` against its document from now on. */
 export function checkAnswers(url: string, document: object): void {
   const text = JSON.stringify(document)
   const listener = listeners.get(text) ?? readListener(document as Document)
@@ -74,7 +74,7 @@ subscribe('http.server.request.start', message => {
   response.end = ((...args: unknown[]) => {
     const [chunk] = args
     if (typeof chunk === 'string' || chunk instanceof Uint8Array) chunks.push(Buffer.from(chunk))
-    // Nobody gets it: the client has gone away.
+    // The client has disconnected and does not get this answer.
     if (request.socket.destroyed || !request.socket.writable) return end(...args)
     const body = Buffer.concat(chunks).toString()
     if (response.statusCode >= 400 || pathOf(request.url ?? '') === '/metrics') {
@@ -87,7 +87,7 @@ subscribe('http.server.request.start', message => {
   }) as ServerResponse['end']
 })
 
-// Not there where `npm run fuzz` runs these servers without mocha.
+// Undefined when `npm run fuzz` runs these servers without mocha.
 globalThis.afterEach?.('every answer is as its OpenAPI document says', () => {
   const found = violations.splice(0)
   if (found.length > 0) throw new Error(`not as the OpenAPI document says:\n${[...new Set(found)].join('\n')}`)
@@ -104,7 +104,7 @@ function problemOf(
   const type = String(response.getHeader('Content-Type') ?? '').split(';')[0] as string
   if (response.getHeader('X-Request-Id') === undefined) return 'it has no X-Request-Id'
   if (operation === undefined) {
-    // Koa's router answers for every path that it knows; contract.md has no row for it.
+    // Koa's router answers this for every path that it knows; no document describes it.
     if (method === 'OPTIONS' && status === 200) return response.hasHeader('Allow') ? null : 'it has no Allow'
     if (method === 'OPTIONS' && status === 204 && response.hasHeader('Access-Control-Allow-Origin')) return null
     if (!withoutOperation.includes(status)) return 'there is no such operation'
@@ -126,7 +126,7 @@ function errorsText({ errors }: ValidateFunction): string {
   return (errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`).join(', ')
 }
 
-/** OpenAPI has no name for the methods of WebDAV and others: what takes them takes TRACE, too. */
+/** OpenAPI cannot name the methods of WebDAV and others; a route that accepts them also accepts TRACE. */
 function describedAs(method: string): string {
   if (method === 'HEAD') return 'GET'
   return ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].includes(method) ? method : 'TRACE'

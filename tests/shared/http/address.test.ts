@@ -1,4 +1,4 @@
-// Who is calling: trusted proxies, lists of addresses, and what the listeners do with them.
+// Client addresses: trusted proxies, lists of addresses, and how the listeners apply them.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import {
@@ -37,10 +37,10 @@ describe('an address', () => {
 
 describe('the client behind proxies', () => {
   const matrix: [trusted: TrustedProxies, forwardedFor: string | undefined, client: string][] = [
-    // Nobody is trusted.
+    // No proxy is trusted.
     [0, '203.0.113.9', '10.0.0.1'],
     [[], '203.0.113.9', '10.0.0.1'],
-    // One hop: what it appended, whatever the client sent before.
+    // One hop: the entry that the proxy appended, whatever the client sent.
     [1, '203.0.113.9', '203.0.113.9'],
     [1, '8.8.8.8, 203.0.113.9', '203.0.113.9'],
     [1, '8.8.8.8,203.0.113.9', '203.0.113.9'],
@@ -190,7 +190,7 @@ describe('a rule for addresses', () => {
         const { bits, value, prefix } = [...allowed, ...denied, other][
           which % (allowed.length + denied.length + 1)
         ] as Network
-        // Near one of the networks: one bit is another, on either side of the prefix.
+        // An address near one of the networks, with one bit changed on either side of the end of the prefix.
         const near = value ^ (1n << BigInt((bits - prefix + (flipped % 3) + bits - 1) % bits))
         const caller = { bits, value: near }
         const gate = addressGate(...([allowed, denied].map(list => list.map(textOf)) as [string[], string[]]))
@@ -343,7 +343,7 @@ describe('a public listener', () => {
     it('answers /health and /ready, however they came', async () => {
       for (const value of ['http', undefined]) {
         expect((await proto(value, '/health')).status).to.equal(200)
-        expect((await proto(value, '/ready')).status).to.equal(503) // Auth is away
+        expect((await proto(value, '/ready')).status).to.equal(503) // Auth is down
       }
     })
   })

@@ -1,4 +1,4 @@
-// Bad input against Auth's real listeners: every answer is a 4xx that says what is expected and gives nothing away.
+// Bad input to Auth's real listeners: every answer is a 4xx that says what is expected and reveals nothing.
 
 import { once } from 'node:events'
 import { Agent, request, STATUS_CODES } from 'node:http'
@@ -38,7 +38,7 @@ const previousKey = 'previous-service-key-0123456789abcdefghijkl'
 const json = { 'content-type': 'application/json' }
 const form = { 'content-type': 'application/x-www-form-urlencoded' }
 const megabyte = 1024 * 1024
-const quietMs = 5000 // only passes where the server neither answers nor closes: then the test fails
+const quietMs = 5000 // elapses only if the server neither answers nor closes, and then the test fails
 
 const leaks = /\n\s*at |[\w)]:\d+:\d+|node_modules|file:\/\/|node:|\bE(CONN|PIPE|ADDR)|SyntaxError|position \d|koa|zod/i
 const houseHeaders = {
@@ -64,7 +64,7 @@ const errorOf: Record<number, string> = {
   503: 'unavailable',
 }
 
-/** Asks on a connection of its own. */
+/** Uses its own connection. */
 async function ask(url: string, { method = 'POST', headers = {}, body }: Question = {}): Promise<Answer> {
   const answer = await fetch(url, {
     method,
@@ -75,7 +75,7 @@ async function ask(url: string, { method = 'POST', headers = {}, body }: Questio
   return { status: answer.status, headers: answer.headers, body: await answer.text() }
 }
 
-/** A request in raw bytes, after whose answer the server closes. */
+/** A request in raw bytes with `Connection: close`. */
 function bytesOf(requestLine: string, headers: string[] = [], body = ''): string {
   return [requestLine, 'Host: auth', 'Connection: close', ...headers, '', body].join('\r\n')
 }
@@ -935,7 +935,7 @@ describe('HTTP', () => {
     it('loses no request of 50 busy connections, and tells each with Connection: close', async () => {
       const { url, internalUrl, service } = await startAuth()
       const counts = { sent: 0, answered: 0, lost: 0, closed: 0 }
-      // One connection; it asks again as soon as it was answered, until it is told to close.
+      // Uses one connection and sends the next request as soon as the last is answered, until the server says close.
       function load(port: string, path: string, headers: Record<string, string>, body: string): Promise<void> {
         const agent = new Agent({ keepAlive: true, maxSockets: 1 })
         return new Promise(resolve => {
@@ -968,7 +968,7 @@ describe('HTTP', () => {
           : load(new URL(url).port, '/logout', { token: 'a' }, ''),
       )
 
-      // A request of which one half arrives before the end and one half after it was announced.
+      // A request whose first half arrives before the close begins and whose second half arrives afterwards.
       const halves = connect({ host: '127.0.0.1', port: Number(new URL(url).port) })
       halves.write(
         'POST /login HTTP/1.1\r\nHost: auth\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{"usern',

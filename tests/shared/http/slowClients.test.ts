@@ -1,4 +1,5 @@
-// Clients that are slow, silent, too many or deaf: they hold a socket for a while, and nobody else notices.
+// Clients that are slow or silent, do not read, or are too many: they hold a socket for a while without affecting
+// others.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -22,7 +23,7 @@ const idleConnections = 10_000
 const nowhere = 'http://127.0.0.1:1'
 const getHealth = 'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'
 const readBody = bodyReader(z.looseObject({}))
-// What Node chooses by itself on a machine or in a container of that size; with more it lets more garbage lie.
+// The heap that Node chooses on a machine of that size; with a larger one it would keep more garbage.
 const asWith512MB = { NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=256' }
 // How much later than its limit a busy machine may cut a connection. Without the limit, or if each byte pushed it back, the
 // connection would stay open for 60 s and more.
@@ -41,7 +42,7 @@ async function open(url: string): Promise<Socket> {
 }
 
 interface Drip {
-  /** Sent a byte at a time. */
+  /** Sent one byte at a time. */
   drip?: string
   everyMs?: number
   /** Before the server could see the connection or the request. */
@@ -264,7 +265,7 @@ describe('many clients', () => {
     for (const server of silent.splice(0)) server.close()
   })
 
-  /** Takes connections and answers nothing. */
+  /** Accepts connections and answers nothing. */
   async function startSilentServer(): Promise<string> {
     const server = createServer(socket => void sockets.add(socket.on('error', () => {}).resume())).listen(
       0,
@@ -279,7 +280,7 @@ describe('many clients', () => {
   const start = (env: Record<string, string> = {}, descriptors?: number): Promise<ServiceProcess> =>
     startProcess('business', { env: { AUTH_INTERNAL_URL: nowhere, ...env }, ...(descriptors && { descriptors }) })
 
-  /** Each has been answered once and stays. */
+  /** Each has got one answer and keeps its connection open. */
   async function openIdle(url: string, count: number): Promise<Socket[]> {
     const opened: Socket[] = []
     while (opened.length < count) {
@@ -296,7 +297,7 @@ describe('many clients', () => {
 
   it('10,000 idle ones take less than 250 MB, and a request takes less than 100 ms meanwhile', async function () {
     const limit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim()
-    // Node takes the hard limit. Where that is less, nothing can be said of 10,000.
+    // Node uses the hard limit. If that is lower, 10,000 connections cannot be tested.
     if (!isLinux || (limit !== 'unlimited' && Number(limit) < idleConnections + 500)) return this.skip()
     const measure = async (): Promise<number> => {
       const { child, addresses } = await start({ MAX_CONNECTIONS: String(idleConnections + 50), ...asWith512MB })
@@ -319,7 +320,7 @@ describe('many clients', () => {
     expect(bytes).to.be.below(250e6)
   })
 
-  /** From one of the addresses of this machine. */
+  /** Connects from one of this machine's addresses. */
   async function openFrom(address: string, url: string): Promise<Socket> {
     const { hostname, port } = new URL(url)
     const socket = connect({ host: hostname, port: Number(port), localAddress: address }).on('error', () => {})
@@ -357,7 +358,7 @@ describe('many clients', () => {
       while (many.length < 18) many.push(await openOne('127.0.0.1'))
       for (const socket of many) expect(await statusOf(socket)).to.equal(200)
       expect(await statusOf(many[0] as Socket)).to.equal(200) // now the second is the longest idle one
-      // Both of its own network and of another.
+      // Newcomers from the same network and from another.
       for (const [i, address] of ['127.0.0.1', '127.0.0.4', '127.0.0.1'].entries()) {
         const newcomer = await openOne(address)
         await closed(many[1 + i] as Socket)
@@ -438,7 +439,7 @@ describe('many clients', () => {
     const mb: number[] = []
     const deafs = 30
     const request = 'GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n'
-    // Too many at once, which are cut, and then as many as are let through, from ever more connections.
+    // First too many pipelined requests, which are cut, then as many as are accepted, from more and more connections.
     for (const count of [1000, 64, 64, 64]) {
       const deaf = await Promise.all(Array.from({ length: deafs }, () => open(url)))
       for (const socket of deaf) socket.pause().write(request.repeat(count))
@@ -446,7 +447,7 @@ describe('many clients', () => {
       mb.push(Math.round((residentBytes(child) - before) / 1e6))
     }
     expect(mb[3], `${mb} MB more`).to.be.below(160)
-    // A megabyte for each in the three rounds of those.
+    // At most one megabyte per client over the three rounds.
     expect((mb[3] as number) - (mb[0] as number), `${mb} MB more`).to.be.below(3 * deafs)
     expect(await medianTime(url)).to.be.below(100)
   })

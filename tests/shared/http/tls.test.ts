@@ -1,4 +1,4 @@
-// TLS on the listeners, and Business's way to Auth over it: real certificates, real handshakes.
+// TLS on the listeners, and Business's calls to Auth over TLS, with real certificates and handshakes.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
