@@ -36,12 +36,12 @@ const areas: Record<string, Area> = {
   },
   defence: {
     sources: [
-      'services/auth/defence/{throttles,loginAttempts,failures}.ts',
+      'services/auth/defence/{throttles,attempts,loginAttempts,failures}.ts',
       'shared/counters.ts',
       'shared/invalidTokens.ts',
     ],
-    tests: ['limits'],
-    titles: /of the throttles|answer invalid tokens/,
+    tests: ['throttles', 'limits', 'counters'],
+    titles: /the throttles|answer invalid tokens/,
   },
   client: { sources: ['packages/client/authClient.ts', 'packages/client/contract.ts'], tests: ['business'] },
   events: {

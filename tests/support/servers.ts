@@ -50,6 +50,8 @@ export interface AuthOptions {
   monotonicNow?: () => number
   /** The usual ones for suites that are about them: others guess often. */
   limitsPerAccount?: AuthConfig['limitsPerAccount']
+  /** The cost of bcrypt: its minimum, 4, unless PASSWORD_HASH_COST is set. */
+  hashCost?: number
   /** Gets the security log, too. */
   securityStream?: Writable
 }
@@ -60,13 +62,14 @@ export async function openTestAuth({
   now = Date.now,
   monotonicNow = steady,
   limitsPerAccount = wideAccountLimits,
+  hashCost = 4,
   securityStream,
 }: AuthOptions = {}) {
   const { log, lines } = collectLog('auth', securityStream)
   const deps = { log, now, monotonicNow, hashWorkers: 1 }
   const config = { ...readAuthConfig({ ...base, ...env }), limitsPerAccount }
   // The least of bcrypt, below what the settings allow, unless a test is about time: that is fifty times as fast.
-  const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? 4 : config.passwordHashCost
+  const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? hashCost : config.passwordHashCost
   const service = await openAuth({ ...config, passwordHashCost }, deps)
   opened.push(service)
   return { lines, service }

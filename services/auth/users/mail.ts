@@ -176,7 +176,7 @@ function isFinal(error: unknown): boolean {
 /** The errors whose message is nodemailer's own, unless they have a `response`. */
 const ownErrors = ['ESOCKET', 'EDNS', 'ETLS', 'ECONNECTION', 'ETIMEDOUT', 'EABORT']
 
-/** For the log: keeps only the codes of a reply (RFC 5321 section 4.2, RFC 3463 section 2). */
+/** Keeps only the codes of a reply, for the log (RFC 5321 section 4.2, RFC 3463 section 2). */
 function withoutReply(error: unknown): Error {
   const { code = 'unknown', message, response } = error as SendingError
   if (code === 'ETLS' && response !== undefined)

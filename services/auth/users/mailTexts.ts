@@ -10,7 +10,7 @@ export const confirmationMail = (link: string): MailText => ({
   text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\n${ifNotYou} the account stays closed.\n`,
 })
 
-/** For a user without a password. */
+/** The user has no password. */
 export const firstPasswordMail = (link: string): MailText => ({
   subject: 'Choose a password',
   text: `This address has an account without a password: an operator created it, or the address was registered more than once before it was confirmed, and then none of those passwords is valid. To confirm the address and choose a password, open\n\n${link}\n\nwithin 30 minutes. If you do not expect this, do nothing: the account stays closed.\n`,

@@ -29,11 +29,11 @@ export interface HashOwner extends Client {
   account: string
 }
 
-/** For hashes that no client waits for: those of commands and of the demo user. */
+/** Stands for a client in commands and for the demo user, where no client waits for the hash. */
 export const localClient: Client = { address: 'local' }
 
 export interface Passwords {
-  /** For storage. Rejects with `unavailable` if the queue is full, or the client disconnects while the job waits. */
+  /** Returns the text to store. Rejects with `unavailable` if the queue is full, or the client disconnects while the job waits. */
   hash(password: string, owner: HashOwner): Promise<string>
   /**
    * Whether `stored` was made from this password. Costs as much as one hash, even if `stored` is null (there is no such

@@ -1,33 +1,18 @@
-// What one client does to the others: attacks on the queue of hashes, and what limits tell about accounts.
+// What one client can do to the others: attacks on the queue of hashes, and what limits reveal about accounts.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { sendRaw } from '../../support/raw.ts'
 import { closeServers, demo, openTestAuth, startAuth } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
+import { ask as send, times } from './limitsSetup.ts'
 
 const attacker = '203.0.113.66'
 const victim = '192.0.2.1'
 const wrong = 'not the CANARY'
 const good = 'a bright new CANARY 77'
-const times = <T>(count: number, make: (i: number) => Promise<T>) =>
-  Promise.all(Array.from({ length: count }, (_, i) => make(i)))
 
-interface Answer {
-  status: number
-  body: Record<string, string>
-}
-
-async function ask(method: string, url: string, from: string, body?: unknown, bearer?: string): Promise<Answer> {
-  const headers: Record<string, string> = {
-    connection: 'close',
-    'x-forwarded-for': from,
-    ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
-    ...(body !== undefined && { 'content-type': 'application/json' }),
-  }
-  const answer = await fetch(url, { method, headers, ...(body !== undefined && { body: JSON.stringify(body) }) })
-  const text = await answer.text()
-  return { status: answer.status, body: text.startsWith('{') ? JSON.parse(text) : {} }
-}
+const ask = (method: string, url: string, from: string, body?: unknown, bearer?: string) =>
+  send(method, url, { from, body, bearer })
 
 async function figure(internalUrl: string, name: string): Promise<number> {
   const metrics = await (await fetch(`${internalUrl}/metrics`)).text()
@@ -37,8 +22,9 @@ async function figure(internalUrl: string, name: string): Promise<number> {
 describe('the work of one client', () => {
   let auth: Awaited<ReturnType<typeof startAuth>>
   before(async () => {
-    const env = { PASSWORD_HASH_COST: '10', TRUSTED_PROXIES: '1', TOKEN_TTL_SECONDS: '600' }
-    auth = await startAuth({ env, limitsPerAccount: accountLimits })
+    const env = { TRUSTED_PROXIES: '1', TOKEN_TTL_SECONDS: '600' }
+    // A hash must take longer than a request, so that the attack fills the queue.
+    auth = await startAuth({ env, limitsPerAccount: accountLimits, hashCost: 8 })
   })
   after(closeServers)
 
@@ -50,8 +36,8 @@ describe('the work of one client', () => {
     ask('PATCH', `${auth.url}/users/me`, from, { currentPassword, password: `${good} more` }, bearer)
 
   /**
-   * The statuses of everything that needs a hash, from another address, while the attack fills the queue. `queued`: as many
-   * hashes of the attack wait at a time at least.
+   * The statuses of all requests that need a hash, from another address, during the attack. Waits until at least `queued`
+   * hashes of the attack are in the queue.
    */
   async function victimDuring(attack: () => Promise<unknown>, queued: number): Promise<Record<string, number>> {
     const username = `victim ${performance.now()}`
@@ -75,7 +61,7 @@ describe('the work of one client', () => {
 
   const served = { known: 200, stranger: 200, failure: 401, registration: 201, refusedChange: 401, change: 200 }
 
-  it('is refused before that of others: an address with twelve accounts of its own', async () => {
+  it('is refused before the work of others: an address with twelve accounts', async () => {
     const own = (i: number) => ({ username: `own ${i % 12}`, password: good })
     await times(12, i => register(attacker, own(i).username))
     await times(12, i => logIn(attacker, own(i)))
@@ -83,14 +69,14 @@ describe('the work of one client', () => {
     expect(await victimDuring(attack, 30)).to.deep.equal(served)
   })
 
-  it('is refused before that of others: an account with twenty sessions', async () => {
+  it('is refused before the work of others: an account with twenty sessions', async () => {
     await register(attacker, 'owner')
     const logins = await times(20, () => logIn(attacker, { username: 'owner', password: good }))
     const attack = () => times(100, i => change(attacker, wrong, logins[i % 20]?.body['token']))
     expect(await victimDuring(attack, 4)).to.deep.equal(served)
   })
 
-  it('is refused before that of others: an account that has logged in from many networks', async () => {
+  it('is refused before the work of others: an account that has logged in from many networks', async () => {
     const traveller = { username: 'traveller', password: good }
     const from = (i: number) => `203.0.113.${i % 34}`
     await register(attacker, traveller.username)
@@ -103,7 +89,7 @@ describe('the work of one client', () => {
 describe('guesses within sessions', () => {
   after(closeServers)
 
-  it('stop after five, whatever number of sessions a refresh token makes, and keep no user from a change', async () => {
+  it('stop after five, however many sessions a refresh token creates, and never keep the user from changing the password', async () => {
     const { service, lines } = await openTestAuth({
       env: { TRUSTED_PROXIES: '1', DIALECTS: 'flask-auth:0', TOKEN_TTL_SECONDS: '600', TOKEN_LIMIT_PER_USER: '1000' },
       limitsPerAccount: accountLimits,
@@ -151,7 +137,7 @@ describe('at the limit of an address', () => {
 
   const logIn = (credentials: unknown, from: string) => ask('POST', `${auth.url}/login`, from, credentials)
 
-  /** The whole answer but for its date, and the hashes that it cost. */
+  /** The whole answer except its date, and the hashes that it cost. */
   async function logInRaw(credentials: unknown): Promise<{ answer: string; hashes: number }> {
     const before = await figure(auth.internalUrl, 'latchkey_hashes_total')
     const body = JSON.stringify(credentials)
@@ -163,7 +149,7 @@ describe('at the limit of an address', () => {
     return { answer: text.replace(/^Date: .*\r\n/im, ''), hashes }
   }
 
-  it('each refusal is the same, to the byte and by its work, whether the account is known there or not', async () => {
+  it('each refusal has the same bytes and costs the same work, whether the account is known there or not', async () => {
     const cases = {
       'known there, wrong password': { ...known, password: wrong },
       'known there and paused, wrong password': { ...paused, password: wrong },
@@ -181,14 +167,14 @@ describe('at the limit of an address', () => {
     }
   })
 
-  it('the right password of a user who is known there is let in', async () => {
+  it('the right password of a user known there is accepted', async () => {
     expect((await logIn(known, shared)).status).to.equal(200)
-    at += 5000 // the pause of the account is over, the limit of the address is not
+    at += 5000 // ends the pause of the account, but not the limit of the address
     expect((await logIn(paused, shared)).status).to.equal(200)
     expect((await logIn(foreign, shared)).status).to.equal(429)
   })
 
-  it('what is refused without being judged is no success, no failure, and no guess', async () => {
+  it('an attempt that is refused unverified is not a success, a failure or a guess', async () => {
     const before = auth.lines.length
     for (let i = 0; i < 10; i++) await logIn({ ...foreign, password: i ? wrong : good }, shared)
     const events = auth.lines.slice(before).map(({ event }) => event)
@@ -198,13 +184,13 @@ describe('at the limit of an address', () => {
     expect((await logIn(foreign, '198.51.100.3')).status).to.equal(200)
   })
 
-  it('a guess at an account that is known there counts: five, then it waits', async () => {
+  it('a guess at an account known there counts: after five, the next one waits', async () => {
     for (let i = 0; i < 9; i++) await logIn({ ...known, password: wrong }, shared)
     expect(auth.lines.filter(({ event }) => event === 'account_locked')).to.have.length(2)
     expect((await logIn(known, shared)).status).to.equal(429)
   })
 
-  it('nothing that was tried shows afterwards which accounts are known there', async () => {
+  it('no attempt shows afterwards which accounts are known there', async () => {
     const guess = ({ username }: typeof known) => logIn({ username, password: wrong }, shared)
     for (let i = 0; i < 9; i++) for (const user of [known, unknown]) await guess(user)
     at += 60_000

@@ -1,4 +1,4 @@
-// users/fairQueue.ts: who is next, and who is refused when the queue is full.
+// users/fairQueue.ts: which job is next, and which is refused when the queue is full.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { createFairQueue, type Party } from '../../../services/auth/users/fairQueue.ts'
@@ -45,7 +45,7 @@ describe('the fair queue', () => {
     expect(drain()).to.deep.equal(['a/x', 'b/z', 'a/y', 'b/z', 'a/x', 'a/y', 'a/x'])
   })
 
-  it('serves a newcomer after two jobs at most, however many one network has queued with however many accounts', () => {
+  it('serves a newcomer after at most two jobs, however many jobs and accounts one network has in the queue', () => {
     const { queue, add } = open()
     for (let i = 0; i < 60; i++) add('a', `x${i % 12}`)
     for (let i = 0; i < 5; i++) queue.next()
@@ -53,7 +53,7 @@ describe('the fair queue', () => {
     expect([queue.next(), queue.next()]).to.include(job)
   })
 
-  it('serves a newcomer after two jobs at most, however many networks one account has queued from', () => {
+  it('serves a newcomer after at most two jobs, however many networks one account uses', () => {
     const { queue, add } = open()
     for (let i = 0; i < 20; i++) add(`a${i}`, 'x')
     queue.next()
@@ -61,7 +61,7 @@ describe('the fair queue', () => {
     expect([queue.next(), queue.next()]).to.include(job)
   })
 
-  it('is overtaken by no stream of newcomers', () => {
+  it('is never overtaken by a stream of newcomers', () => {
     const { queue, add } = open()
     for (let i = 0; i < 3; i++) add('a', 'x')
     queue.next()
@@ -92,27 +92,27 @@ describe('the fair queue', () => {
     expect(add('a', 'z').refused).to.equal('a/x 3')
   })
 
-  it('refuses the account with most jobs when it has each from another network', () => {
+  it('refuses the account with most jobs when each is from another network', () => {
     const { add } = open({ maxWaiting: 4 })
     for (let i = 0; i < 4; i++) add(`a${i}`, 'x')
     expect(add('b', 'y').refused).to.equal('a3/x 4')
   })
 
-  it('counts what an account waits for and what runs, from all networks, and gives the rest to others', () => {
+  it('counts waiting and running jobs of an account on all networks, and leaves the other places to others', () => {
     const { queue, add } = open({ maxPerAccount: 3 })
     add('a', 'x')
     const running = queue.next() as Job
     add('a', 'x')
     add('a', 'x')
     expect(add('a', 'x').refused).to.equal('a/x 4')
-    // From a smaller network the same account is heard: it may be the owner, and the others strangers.
+    // The same account is accepted from a smaller network: that may be the owner, and the others strangers.
     expect(add('b', 'x').refused).to.equal('a/x 3')
     expect(add('b', 'y').refused).to.equal(null)
     queue.done(running)
     expect(add('a', 'x').refused).to.equal(null)
   })
 
-  it('forgets a job that is taken out', () => {
+  it('forgets a job that is removed', () => {
     const { queue, add, drain } = open({ maxWaiting: 2, maxPerAccount: 2 })
     const { job } = add('a', 'x')
     add('a', 'x')
@@ -123,7 +123,7 @@ describe('the fair queue', () => {
     expect(drain()).to.have.length(2)
   })
 
-  it('loses no job, runs none twice, and keeps its bounds, whatever comes', () => {
+  it('loses no job, runs none twice, and keeps its bounds, for any sequence of calls', () => {
     const party = fc.record({ network: fc.constantFrom('a', 'b', 'c'), account: fc.constantFrom('x', 'y', 'z') })
     const act = fc.oneof(
       party.map(party => ({ type: 'add' as const, party })),

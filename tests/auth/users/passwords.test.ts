@@ -24,13 +24,13 @@ describe('passwords', () => {
   const matches = async (password: string, other: string) =>
     passwords.verify(other, await passwords.hash(password, owner), owner)
 
-  it('are stored with their scheme and salted: never the same twice', async () => {
+  it('are stored with their scheme and a salt, never the same twice', async () => {
     const [first, second] = [await passwords.hash('postman', owner), await passwords.hash('postman', owner)]
     expect(first).to.match(/^hmac-sha256\+bcrypt:\$2b\$04\$/)
     expect(first).to.not.equal(second)
   })
 
-  it('match whatever is the same in NFKC, and nothing else', async () => {
+  it('match every text with the same NFKC form, and nothing else', async () => {
     const units = [
       'a',
       'A',
@@ -96,7 +96,7 @@ describe('passwords', () => {
     expect(await matches('caf\u00e9', 'cafe\u0301')).to.equal(true)
   })
 
-  it('match no row that is empty, malformed, of another scheme, or would take years or nothing', async () => {
+  it('match no stored value that is empty, malformed, of another scheme, or of an extreme cost', async () => {
     const bare = bcrypt.hashSync('postman', 4)
     const ours = await passwords.hash('postman', owner)
     const rows = [null, '', 'postman', `${bare}x`, ` ${bare}`, `$2x${bare.slice(3)}`, `${ours}x`, ours.slice(0, -1)]
@@ -124,13 +124,13 @@ describe('passwords', () => {
       }
     })
 
-    it('match as they were typed: who made them knew of no composition', async () => {
+    it('match exactly as they were typed, because other services did not normalise them', async () => {
       const stored = bareOf('cafe\u0301')
       expect(await passwords.verify('cafe\u0301', stored, owner)).to.equal(true)
       expect(await passwords.verify('caf\u00e9', stored, owner)).to.equal(false)
     })
 
-    it('match nothing of more than 72 bytes and nothing with a NUL, which bcrypt alone would take for another', async () => {
+    it('match nothing of more than 72 bytes and nothing with a NUL, where bcrypt alone would accept other passwords', async () => {
       const long = 'x'.repeat(72)
       expect(await passwords.verify(long, bareOf(long), owner)).to.equal(true)
       for (const [password, stored] of [
@@ -186,12 +186,12 @@ describe('passwords', () => {
       })
     }
 
-    it('but more against a hash of a higher cost, which cannot be had for less', async () => {
+    it('but more against a hash of a higher cost', async () => {
       expect(await workOf('wrong', bcrypt.hashSync('postman', cost + 1))).to.deep.equal({ matches: false, hashes: 2 })
     })
   })
 
-  it('cost the same whether there is such a user or not, or a row that is none', async () => {
+  it('cost the same whether or not the user exists, and for a stored value that is no hash', async () => {
     const stored = await passwords.hash('postman', owner)
     const time = async (row: string | null) => {
       const startedAt = performance.now()
@@ -212,7 +212,7 @@ describe('passwords', () => {
 })
 
 describe('the threads that hash', () => {
-  it('let the thread that validates go first, where there are fewer cores than threads', async function () {
+  it('let the thread that validates go first if there are fewer cores than threads', async function () {
     if (process.platform !== 'linux') {
       console.log('  not tested: the priority of threads, which only Linux has')
       this.skip()
@@ -232,7 +232,7 @@ describe('the threads that hash', () => {
 })
 
 describe('the hash queue', () => {
-  it('refuses at once what does not fit, and goes on with what did', async () => {
+  it('refuses at once what does not fit, and serves what did', async () => {
     const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, () =>
@@ -247,7 +247,7 @@ describe('the hash queue', () => {
     await passwords.close()
   })
 
-  it('takes the work of a client from another network, and refuses the newest of the network that filled it', async () => {
+  it('accepts work from another network, and refuses the newest job of the network that filled it', async () => {
     const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 100 })
     const order: string[] = []
     const ask = (address: string, account: string) =>
@@ -266,7 +266,7 @@ describe('the hash queue', () => {
     await passwords.close()
   })
 
-  it('takes so many jobs of one account and no more, whatever networks they come from', async () => {
+  it('accepts a limited number of jobs per account, whatever networks they come from', async () => {
     const passwords = await openPasswords({ cost: 8, workers: 2, maxQueue: 100, maxPerAccount: 3 })
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, (_, i) =>
@@ -281,7 +281,7 @@ describe('the hash queue', () => {
     await passwords.close()
   })
 
-  it('is left by a client that goes away', async () => {
+  it('drops the waiting job of a client that disconnects', async () => {
     const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const gone = new AbortController()
     const first = passwords.hash('first', owner)
@@ -309,7 +309,7 @@ describe('the hash queue', () => {
     await passwords.close()
   })
 
-  it('rejects what waits when it is closed', async () => {
+  it('rejects waiting jobs when it is closed', async () => {
     const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = ['first', 'second'].map(password =>
       passwords.hash(password, owner).catch((error: AppError) => error.code),
@@ -358,7 +358,7 @@ describe('users', () => {
     return { users, events, asked, hashes: () => hashes, close: real.close }
   }
 
-  it('are verified by their password, and both kinds of no cost exactly one hash', async () => {
+  it('are verified by their password, and both kinds of failure cost exactly one hash', async () => {
     const { users, events, hashes, close } = await openUsers()
     const right = await users.verify({ username: 'somebody@example.com', password: 'postman' }, client)
     expect(right).to.have.nested.include({
@@ -382,7 +382,7 @@ describe('users', () => {
     await close()
   })
 
-  it('who may not log in are refused like any other, after exactly one hash', async () => {
+  it('who cannot log in get the same refusal as others, after exactly one hash', async () => {
     const { users, events, hashes, close } = await openUsers()
     const passwordHash = await users.hash({ username: 'somebody', password: 'postman' }, client)
     const insert = async (username: string) => (await users.insert({ username, passwordHash }))?.id as string
@@ -411,7 +411,7 @@ describe('users', () => {
     await close()
   })
 
-  it('are not looked for under what nobody can be called: some databases cannot even be asked', async () => {
+  it('are not looked up by impossible usernames, which some databases cannot store', async () => {
     const { users, asked, close } = await openUsers()
     for (const username of [
       '',
@@ -433,7 +433,7 @@ describe('users', () => {
     await close()
   })
 
-  it('have one username, in whatever case and composition it is typed', async () => {
+  it('have one username, in every case and Unicode composition', async () => {
     const { users, close } = await openUsers()
     const result = await users.verify({ username: 'SOMEBODY@EXAMPLE.COM', password: 'postman' }, client)
     expect(result.outcome).to.equal('verified')
@@ -441,7 +441,7 @@ describe('users', () => {
     await close()
   })
 
-  it('never tell what was typed as a username: it may be a password', async () => {
+  it('never emit what was typed as a username, which may be a password', async () => {
     const { users, events, close } = await openUsers()
     await users.verify({ username: 'hunter2-by-mistake', password: 'x' }, client)
     expect(JSON.stringify(events)).to.not.include('hunter2')

@@ -1,4 +1,4 @@
-// users/usernames.ts: which strings are the same username, and which nobody may choose; from the outside where it matters.
+// users/usernames.ts: which strings are the same username, and which cannot be chosen.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
@@ -18,7 +18,7 @@ describe('usernames', () => {
   after(closeServers)
 
   describe('normalised', () => {
-    it('stay as they are when normalised again: every code point of Unicode', () => {
+    it('do not change when normalised again: every code point of Unicode', () => {
       const unstable: string[] = []
       for (let codePoint = 0; codePoint <= 0x10ffff; codePoint++) {
         const text = String.fromCodePoint(codePoint)
@@ -29,7 +29,7 @@ describe('usernames', () => {
       expect(unstable).to.deep.equal([])
     }).timeout(60_000)
 
-    it('stay as they are when normalised again: any string', () => {
+    it('do not change when normalised again: any string', () => {
       const combining = fc.constantFrom(
         'J',
         'W',
@@ -57,7 +57,7 @@ describe('usernames', () => {
       )
     })
 
-    it('are the same name however accents and capitals were typed', () => {
+    it('are the same name however accents and capitals are typed', () => {
       expect(normalise(capitalCaron)).to.equal(withCaron)
       for (const name of ['Ann', 'ÅNGSTRÖM', 'ǅAK', capitalCaron]) {
         expect(normalise(name.normalize('NFD')), name).to.equal(normalise(name.normalize('NFC')))
@@ -66,7 +66,7 @@ describe('usernames', () => {
     })
   })
 
-  it('that differ only in how a capital is composed are one account', async () => {
+  it('that differ only in the composition of a capital are one account', async () => {
     const { url } = await startAuth()
     const register = (username: string) => ask('POST', `${url}/users`, null, { username, password })
     expect(await register(withCaron)).to.include({ status: 201 })
@@ -74,7 +74,7 @@ describe('usernames', () => {
     expect(await ask('POST', `${url}/login`, null, { username: capitalCaron, password })).to.include({ status: 200 })
   })
 
-  it('with characters that cannot be seen are refused, and the answer says so', async () => {
+  it('with invisible characters are refused, and the answer says so', async () => {
     const { url } = await startAuth({ env: { REGISTRATION_LIMIT_PER_ADDRESS: '1000' } })
     const invisible = {
       'zero-width space': '\u200b',
@@ -130,7 +130,7 @@ describe('usernames', () => {
       })
     }
 
-    it('are found before the account that has the final form', async () => {
+    it('are found before the account with the final form', async () => {
       const store = await openUserStore('memory:')
       const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 4, maxPerAccount: 4 })
       const rules = { minLength: 15 }
