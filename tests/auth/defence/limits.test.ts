@@ -88,7 +88,7 @@ describe('the limits', () => {
       const home = '192.0.2.1'
       const { token } = (await logIn(home)).body
       await lock(wrong)
-      // Neither the account is locked there nor the address, even if the attacker shares it.
+      // Neither the account nor the address is locked there, even if the attacker shares the address.
       for (let i = 0; i < 40; i++) await logIn(home, { username: `u${i}`, password: 'CANARY guess' })
       expect((await logIn(home)).status).to.equal(200)
       expect((await ask('GET', `${auth.url}/users/me`, { from: address(1), bearer: token })).status).to.equal(200)
@@ -302,7 +302,7 @@ describe('the limits', () => {
   })
 })
 
-/** The token of the newest link in the log: mails go there without a mail server. */
+/** The token of the newest link in the log, where mails are written without a mail server. */
 async function linkIn(lines: LogLine[]): Promise<string> {
   const mails = () => lines.filter(({ event }) => event === 'mail')
   await until(() => mails().length > 0)

@@ -217,7 +217,7 @@ describe('a link that confirms an address', function () {
     await auth.register(unconfirmed, freshPassword())
     await server.next(unconfirmed)
     for (const name of [username, unknown, unconfirmed]) expect(await auth.resend(name)).to.deep.equal(accepted)
-    await server.next(unconfirmed) // it was asked for last and is there
+    await server.next(unconfirmed) // it was requested last, so the others would have arrived
     expect(mailsTo(username)).to.have.length(1)
     expect(mailsTo(unknown)).to.have.length(0)
   })
@@ -226,7 +226,7 @@ describe('a link that confirms an address', function () {
     const username = freshAddress()
     const attempts = Array.from({ length: 5 }, freshPassword)
     await Promise.all(attempts.map(password => auth.register(username, password)))
-    await auth.forgot(freshAddress('unknown')) // a turn later all that those had to do is done, but for the mails
+    await auth.forgot(freshAddress('unknown')) // by now the other requests have finished their work, except the mails
     const good = await until(async () => {
       const good: string[] = []
       for (const { token } of mailsTo(username)) if (await isGoodFor('reset', token)) good.push(token)

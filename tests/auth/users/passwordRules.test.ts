@@ -1,4 +1,4 @@
-// users/passwordRules.ts: which passwords a user may choose, and why not the others.
+// users/passwordRules.ts: which passwords can be chosen, and why the others cannot.
 import { dictionary } from '@zxcvbn-ts/language-common'
 import { expect } from 'chai'
 import fc from 'fast-check'
@@ -17,7 +17,7 @@ function whyNotFor(password: string, username: string, { minLength }: PasswordRu
 }
 
 const phrase = 'CANARY tandem over the hill, twice'
-const random = 'vq7kzj-hw2plm!tgr9xbd' // strong from the first characters on
+const random = 'vq7kzj-hw2plm!tgr9xbd' // strong after a few characters
 const emoji = '🦊🌵🧭🎷🪁🧊🍋🚲🎲🦉🔭🪴🥁🧵🏔'
 const tooCommon = 'this is one of the most common passwords; expected one that others do not use'
 const tooWeak =
@@ -357,9 +357,9 @@ describe('the rules for passwords', () => {
         if ([...password.normalize('NFKC')].length < 15) expect(why).to.include('at least 15')
       }),
     )
-    const before = process.cpuUsage() // not the clock: other processes may have the cores
+    const before = process.cpuUsage() // CPU time, because other processes may keep the cores busy
     for (const slow of [`${'a'.repeat(255)}b`, '\ufdfa'.repeat(256), `${'1'.repeat(255)}a`, '🔑'.repeat(256)])
       whyNot(slow)
-    expect(process.cpuUsage(before).user / 1000).to.be.below(200) // 10 ms, unless it is worse than quadratic
+    expect(process.cpuUsage(before).user / 1000).to.be.below(200) // about 10 ms, unless it grows faster than quadratically
   })
 })

@@ -1,4 +1,4 @@
-// users/passwords.ts and users/users.ts: what a password is, what it costs, and what a full queue does.
+// users/passwords.ts and users/users.ts: which passwords match, what they cost, and what happens when the queue is full.
 import { readdirSync, readFileSync } from 'node:fs'
 import { getPriority } from 'node:os'
 import bcrypt from 'bcryptjs'
@@ -16,7 +16,7 @@ const owner = { ...client, account: 'somebody' }
 describe('passwords', () => {
   let passwords: Passwords
   before(async () => {
-    // Cost 4 is bcrypt's least: what is tested here is not how long it takes.
+    // Cost 4 is the minimum of bcrypt: these tests are not about the time of a hash.
     passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000, maxPerAccount: 1000 })
   })
   after(() => passwords.close())
@@ -49,7 +49,7 @@ describe('passwords', () => {
       '\u{10ffff}',
     ]
     const text = fc.string({ unit: fc.constantFrom(...units), maxLength: 90 })
-    // Pairs that nearly are the same: two that are drawn alone would never be.
+    // Pairs that are almost the same, because two independent texts would never match.
     const twist = fc.constantFrom<(password: string) => string>(
       password => password.normalize('NFC'),
       password => password.normalize('NFD'),
@@ -202,11 +202,11 @@ describe('passwords', () => {
     for (let i = 0; i < 60; i++) {
       rounds.push({ known: await time(stored), unknown: await time(null), malformed: await time('$2b$31$') })
     }
-    // Each round compares calls that ran right after one another: what slows the machine down slows all three.
+    // Each round compares calls that ran one after another, so that a slow machine slows all three.
     const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length / 2] as number
     for (const other of ['unknown', 'malformed'] as const) {
       const ratio = median(rounds.map(round => round.known / round[other]))
-      expect(ratio, other).to.be.within(0.5, 2) // without the hash it would be a hundred times
+      expect(ratio, other).to.be.within(0.5, 2) // a missing hash would make it a hundred times as fast
     }
   })
 })
@@ -258,7 +258,7 @@ describe('the hash queue', () => {
     await Promise.all([
       ...['a1', 'a2', 'a3', 'a4'].map(account => ask('2001:db8::1', account)),
       ask('192.0.2.1', 'b'),
-      ask('2001:db8::2', 'a5'), // of the same /64
+      ask('2001:db8::2', 'a5'), // in the same /64
     ])
     expect(order.slice(0, 2)).to.have.members(['a4 unavailable', 'a5 unavailable'])
     expect(order.slice(2)).to.have.members(['a1', 'a2', 'a3', 'b'])
@@ -293,7 +293,7 @@ describe('the hash queue', () => {
     expect(passwords.queued()).to.equal(0)
     expect(await left).to.equal('unavailable')
     const late = passwords.hash('third', { ...owner, signal: gone.signal }).catch((error: AppError) => error.code)
-    expect(passwords.queued()).to.equal(0) // gone before it came
+    expect(passwords.queued()).to.equal(0) // the client disconnected before its turn
     expect(await late).to.equal('unavailable')
     expect(await first).to.be.a('string')
     await passwords.close()
@@ -305,7 +305,7 @@ describe('the hash queue', () => {
     const timer = setInterval(() => turns++, 1)
     await passwords.hash('postman', owner)
     clearInterval(timer)
-    expect(turns).to.be.above(5) // on the main thread it would be 0: a hash of cost 10 is one piece of 50 ms
+    expect(turns).to.be.above(5) // 0 on the main thread, which a hash of cost 10 would block for 50 ms
     await passwords.close()
   })
 

@@ -55,7 +55,7 @@ describe('a link that resets a password', function () {
     const { username } = await registerConfirmed()
     const unknown = freshAddress('unknown')
     expect(await auth.forgot(unknown)).to.deep.equal(accepted)
-    await mailedResetToken(username) // it was asked for later and is there
+    await mailedResetToken(username) // it was requested later, so the others would have arrived
     expect(mailsTo(unknown)).to.have.length(0)
   })
 
@@ -65,7 +65,7 @@ describe('a link that resets a password', function () {
     await add(disabled, { disabled: true })
     await add(other)
     for (const username of [disabled, other]) expect(await forgot(username)).to.deep.equal(accepted)
-    await server.next(other) // it was asked for last and is there
+    await server.next(other) // it was requested last, so the others would have arrived
     expect(mailsTo(disabled)).to.have.length(0)
   })
 

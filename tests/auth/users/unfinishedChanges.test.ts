@@ -19,7 +19,7 @@ const schemes = await schemesHere(['memory', 'sqlite', 'postgres'])
 const client = { address: '192.0.2.1' }
 const owner = { ...client, account: 'somebody' }
 
-describe('a change that is cut short', () => {
+describe('a change that is interrupted', () => {
   const now = () => 1_800_000_000_000
   const credentials = { username: 'ann@example.com', password: phrases.first }
   const change = { currentPassword: phrases.first, password: phrases.second }
@@ -45,12 +45,12 @@ describe('a change that is cut short', () => {
     tokenStore: TokenStore
     events: UserEvent[]
     user: UserRecord
-    /** Secret and id of each. */
+    /** The secrets and ids of two sessions. */
     current: { secret: string; id: string }
     other: { secret: string; id: string }
-    /** The next so many times, the token store cannot be asked to end a user's tokens. */
+    /** Makes the next `times` calls that end a user's tokens fail. */
     fail(times: number): void
-    /** Called when a user's tokens are to be ended, before they are. */
+    /** Runs `next` just before a user's tokens end. */
     meanwhile(job: () => Promise<unknown>): void
     isLive(token: { secret: string }): Promise<boolean>
     logsIn(password: string): Promise<boolean>
@@ -149,7 +149,7 @@ describe('a change that is cut short', () => {
       const told = (type: UserEvent['type']) => at.events.filter(event => event.type === type).length
       const live = async () => [await at.isLive(at.current), await at.isLive(at.other)]
 
-      it('of a password rejects with unavailable, and the same call completes it', async () => {
+      it('of a password rejects with unavailable, and repeating the call completes it', async () => {
         at.fail(2)
         for (let i = 0; i < 2; i++) {
           expect(await codeOf(changePassword())).to.equal('unavailable')
@@ -165,7 +165,7 @@ describe('a change that is cut short', () => {
         expect(await changePassword()).to.include({ outcome: 'wrong_password' }) // like any other now
       })
 
-      it('of a password is completed without asking again', async () => {
+      it('of a password is completed without another call', async () => {
         at.fail(1)
         expect(await codeOf(changePassword())).to.equal('unavailable')
         await at.users.finishAll()
@@ -175,7 +175,7 @@ describe('a change that is cut short', () => {
         expect(told('password_changed')).to.equal(1)
       })
 
-      it('of a password is not completed by who does not know the new one', async () => {
+      it('of a password is not completed by a call with another new password', async () => {
         at.fail(1)
         expect(await codeOf(changePassword())).to.equal('unavailable')
         const guess = { currentPassword: phrases.first, password: phrases.wrong }
@@ -186,7 +186,7 @@ describe('a change that is cut short', () => {
         expect(await at.store.findUnfinished(10)).to.have.length(1)
       })
 
-      it('of a password by a link rejects with unavailable, and the same call completes it', async () => {
+      it('of a password by a link rejects with unavailable, and repeating the call completes it', async () => {
         at.fail(1)
         const reset = () => at.users.resetPassword(at.user, phrases.second, client)
         expect(await codeOf(reset())).to.equal('unavailable')
@@ -197,7 +197,7 @@ describe('a change that is cut short', () => {
         expect(told('password_changed')).to.equal(1)
       })
 
-      it('of an account to none rejects with unavailable, and the same call completes it', async () => {
+      it('that deletes the account rejects with unavailable, and repeating the call completes it', async () => {
         at.fail(1)
         expect(await codeOf(remove())).to.equal('unavailable')
         expect(await at.logsIn(phrases.first)).to.equal(false)
@@ -210,7 +210,7 @@ describe('a change that is cut short', () => {
         expect(told('user_deleted')).to.equal(1)
       })
 
-      it('of an account to none is completed without asking again, and its username is free only then', async () => {
+      it('that deletes the account is completed without another call, and frees the username only then', async () => {
         at.fail(1)
         expect(await codeOf(remove())).to.equal('unavailable')
         const next = { username: credentials.username, passwordHash: 'x' }
@@ -222,7 +222,7 @@ describe('a change that is cut short', () => {
         expect((await at.users.insert(next))?.id).to.not.equal(at.user.id)
       })
 
-      it('by the operator is completed by the same call, or without asking again', async () => {
+      it('by the operator is completed by the same call, or without another call', async () => {
         at.fail(1)
         expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
         expect(await at.users.endSessions(at.user.id)).to.equal(true)
@@ -234,14 +234,14 @@ describe('a change that is cut short', () => {
         expect(told('user_deleted')).to.equal(1)
       })
 
-      it('ends the session that asks for another change next: it may be what was to end', async () => {
+      it('ends the session that makes the next change, which may be one that had to end', async () => {
         at.fail(1)
         expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
         expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([false, false])
       })
 
-      it('keeps no session for a change that is asked for again, done long ago, while all are being ended', async () => {
+      it('keeps no session for a repeated change that was completed long ago, while all sessions are ending', async () => {
         expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([true, false])
         at.meanwhile(changePassword)
@@ -249,7 +249,7 @@ describe('a change that is cut short', () => {
         expect(await live()).to.deep.equal([false, false])
       })
 
-      it('leaves no session to a disabled user, whatever he asks for meanwhile', async () => {
+      it('leaves no session to a disabled user, whatever the user requests meanwhile', async () => {
         for (const ask of [change, { currentPassword: phrases.wrong, password: phrases.second }]) {
           const user = (await at.users.find(at.user.id)) as UserRecord
           const session = await at.tokens.issueSession(user)
@@ -262,7 +262,7 @@ describe('a change that is cut short', () => {
         }
       })
 
-      it('leaves the others alone, and those that are under way, in whatever process', async () => {
+      it('does not affect other users, nor changes that are under way in any process', async () => {
         const [looked, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
         const elsewhere = createUsers({
           ...at.options,
@@ -282,7 +282,7 @@ describe('a change that is cut short', () => {
         expect(await live()).to.deep.equal([true, false])
       })
 
-      it('leaves a later change alone that is under way when an earlier one is finished', async () => {
+      it('does not affect a later change that is under way when an earlier one is completed', async () => {
         at.fail(1)
         expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
         const waits: number[] = []
@@ -304,7 +304,7 @@ describe('a change that is cut short', () => {
     })
   }
 
-  it('is a conflict for who proved himself by the old password and comes after it, to change or to delete', async () => {
+  it('is a conflict for a change or deletion that was verified with the old password and is written after it', async () => {
     const another = { currentPassword: phrases.first, password: phrases.third }
     for (const act of [
       (users: Users, { id }: UserRecord, keep: string) => users.changePassword(id, another, keep, client),
@@ -330,7 +330,7 @@ describe('a change that is cut short', () => {
   })
 
   for (const scheme of schemes) {
-    it(`never gives a session to a log-in that was verified before it and asks after it, at ${scheme}:`, async () => {
+    it(`gives no session to a log-in that was verified before it and issues after it, at ${scheme}:`, async () => {
       const at = await openUseCases(scheme)
       for (const act of [
         () => at.users.changePassword(at.user.id, change, at.current.id, client),
@@ -358,7 +358,7 @@ describe('a change that is cut short', () => {
           else lost.refused++
         }
         const keepLoggingIn = async () => {
-          // On a busy machine a database may be too late for a store: that gives no session either.
+          // On a busy machine the database may exceed the deadline of the store, which gives no session either.
           while (!changed) expect(await codeOf(logIn())).to.be.oneOf(['resolved', 'unavailable'])
         }
         const rivals = Array.from({ length: 20 }, keepLoggingIn)
@@ -386,7 +386,7 @@ describe('a change that is cut short', () => {
   }
 
   describe('by the end of the process', () => {
-    /** Auth's use cases in a process of their own, which is killed where it should end a user's tokens. */
+    /** The use cases of Auth in another process, which is killed just before a user's tokens end. */
     const child = `
       const [root, url, act, id, keep, currentPassword, password] = process.argv.slice(1)
       const load = path => import(new URL('services/auth/' + path, root))
@@ -412,7 +412,7 @@ describe('a change that is cut short', () => {
 
     for (const act of ['change', 'remove']) {
       const what = act === 'change' ? 'the password is the new one' : 'the user is gone'
-      it(`leaves nothing half done: ${what} and the old sessions are dead before the next one listens`, async () => {
+      it(`leaves nothing half done: ${what} and the old sessions have ended before the next process listens`, async () => {
         const place = await freshPlace('sqlite')
         closers.push(closeServers, place.remove)
         const env = { USER_STORE_URL: place.url, TOKEN_STORE_URL: place.url, TOKEN_TTL_SECONDS: '600' }
@@ -439,7 +439,7 @@ describe('a change that is cut short', () => {
             )
           ).filter(found => found !== null).length
         expect(await store.findUnfinished(10)).to.have.length(1)
-        expect(await live()).to.equal(3) // it was killed in between
+        expect(await live()).to.equal(3) // it was killed between the two steps
 
         const { service, lines } = await openTestAuth({ env })
         expect(await store.findUnfinished(10)).to.deep.equal([])

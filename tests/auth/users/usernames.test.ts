@@ -10,7 +10,7 @@ import { freshPlace } from '../../support/stores.ts'
 
 const password = 'CANARY tandem over the hill, twice'
 const withCaron = '\u01f0oe' // one code point
-const capitalCaron = 'J\u030coe' // two: its lower case is not in NFKC
+const capitalCaron = 'J\u030coe' // two code points; its lower case is not in NFKC
 
 const isStable = (text: string) => normalise(normalise(text)) === normalise(text)
 
