@@ -1,6 +1,6 @@
 // The sentences that say why a username or a password cannot be chosen.
 import { AppError } from '../../../shared/http/errors.ts'
-import type { ChoiceProblem } from '../users/credentials.ts'
+import type { ChoiceProblem } from '../users/choiceRules.ts'
 import { maxPasswordLength } from '../users/passwordRules.ts'
 import { maxUsernameBytes, maxUsernameLength } from '../users/usernames.ts'
 

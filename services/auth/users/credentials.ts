@@ -1,13 +1,13 @@
-// Checks, verifies, changes and resets passwords. Hides that an unknown user costs a hash too, and that a change that was
+// Verifies, changes and resets passwords. Hides that an unknown user costs a hash too, and that a change that was
 // interrupted is completed when the client repeats the request.
 import { AppError } from '../../../shared/http/errors.ts'
 import type { WrongPassword } from '../defence/failures.ts'
 import type { UserRecord, UserStore } from '../stores/ports.ts'
+import type { ChoiceProblem, ChoiceRules } from './choiceRules.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
 import type { Directory } from './directory.ts'
-import { type PasswordProblem, type PasswordRules, passwordProblem } from './passwordRules.ts'
 import type { Client, HashOwner, Passwords } from './passwords.ts'
-import { normalise, type UsernameProblem, usernameProblem } from './usernames.ts'
+import { normalise } from './usernames.ts'
 
 /** Carries user ids, never what was typed: people type their password into the wrong field. */
 export type CredentialEvent =
@@ -23,11 +23,6 @@ export interface Credentials {
   password: string
 }
 
-/** Why a username or a password cannot be chosen. */
-export type ChoiceProblem =
-  | { member: 'username'; problem: UsernameProblem }
-  | { member: 'password'; problem: PasswordProblem; minLength: number }
-
 export type VerifyOutcome = { outcome: 'verified'; user: UserRecord } | WrongPassword
 export type ChangeOutcome = { outcome: 'changed'; user: UserRecord } | WrongPassword
 export type RemoveOutcome = { outcome: 'removed' } | WrongPassword
@@ -42,21 +37,13 @@ export interface PasswordOperationsOptions {
   directory: Directory
   versions: CredentialVersions
   passwords: Passwords
-  rules: PasswordRules
-  /** Whether usernames must be e-mail addresses. */
-  addressesOnly: boolean
+  rules: ChoiceRules
   /** Epoch milliseconds. */
   now: () => number
   observe: (event: CredentialEvent) => void
 }
 
 export interface PasswordOperations {
-  /** Null if the username can be chosen. */
-  problemWithUsername(username: string): ChoiceProblem | null
-
-  /** Null if the user of this name can choose the password. */
-  problemWithPassword(credentials: Credentials): ChoiceProblem | null
-
   /** The hash to pass to `insert`. */
   hash(credentials: Credentials, client: Client): Promise<string>
 
@@ -97,15 +84,9 @@ export function createPasswordOperations({
   versions,
   passwords,
   rules,
-  addressesOnly,
   now,
   observe,
 }: PasswordOperationsOptions): PasswordOperations {
-  function problemWithPassword({ username, password }: Credentials): ChoiceProblem | null {
-    const problem = passwordProblem(password, normalise(username), rules)
-    return problem && { member: 'password', problem, minLength: rules.minLength }
-  }
-
   /** Null if the credentials have changed since `user` was read. */
   async function replacePassword(
     user: UserRecord,
@@ -144,13 +125,6 @@ export function createPasswordOperations({
   }
 
   return {
-    problemWithPassword,
-
-    problemWithUsername(username) {
-      const problem = usernameProblem(username, { addressesOnly })
-      return problem && { member: 'username', problem }
-    },
-
     hash: ({ username, password }, client) => passwords.hash(password, ownerOf({ username }, client)),
 
     async verify({ username, password }, client) {
@@ -188,7 +162,7 @@ export function createPasswordOperations({
     async resetPassword({ id, credentialVersion }, password, client) {
       const user = await directory.find(id)
       if (user === null) return { outcome: 'stale' }
-      const problem = problemWithPassword({ username: user.username, password })
+      const problem = rules.problemWithPassword({ username: user.username, password })
       if (problem !== null) return { outcome: 'rejected', problem }
       if (user.credentialVersion === credentialVersion) {
         const changed = await replacePassword(user, password, { proof: 'reset_token', keep: null }, client)

@@ -2,7 +2,8 @@
 // that everything that depends on whether an account exists happens after the answer.
 import type { Throttles } from '../defence/throttles.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
-import type { ChoiceProblem, Credentials } from './credentials.ts'
+import type { ChoiceProblem } from './choiceRules.ts'
+import type { Credentials } from './credentials.ts'
 import { hasPassword } from './directory.ts'
 import type { Mailer } from './mail.ts'
 import {
@@ -88,21 +89,7 @@ const linkTtlMs = 30 * 60_000
 const maxInBackground = 100
 
 export function createLinks({ users, tokens, throttles, mailer, publicUrl, observe }: LinksOptions): Links {
-  let inBackground = 0
-
-  /** Runs `job` after the answer, whose time must not reveal what there is to do. */
-  function afterTheAnswer(userId: string | null, job: () => Promise<void>): void {
-    if (inBackground >= maxInBackground) {
-      observe({ type: 'link_not_sent', userId, cause: new Error('too many links are waiting') })
-      return
-    }
-    inBackground++
-    setImmediate(() =>
-      job()
-        .catch(cause => observe({ type: 'link_not_sent', userId, cause }))
-        .finally(() => inBackground--),
-    )
-  }
+  const afterTheAnswer = createBackground(observe)
 
   /** Ends the older links of this purpose. Null if another request has just changed the user's credentials. */
   async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
@@ -205,5 +192,23 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, obser
       await throttles.clearFailures({ account: user.username, address: client.address })
       return { outcome: 'changed' }
     },
+  }
+}
+
+/** Runs jobs after the answer, whose time must not reveal what there is to do. At most `maxInBackground` are under way. */
+function createBackground(observe: (event: LinkEvent) => void) {
+  let underWay = 0
+
+  return function afterTheAnswer(userId: string | null, job: () => Promise<void>): void {
+    if (underWay >= maxInBackground) {
+      observe({ type: 'link_not_sent', userId, cause: new Error('too many links are waiting') })
+      return
+    }
+    underWay++
+    setImmediate(() =>
+      job()
+        .catch(cause => observe({ type: 'link_not_sent', userId, cause }))
+        .finally(() => underWay--),
+    )
   }
 }

@@ -1,6 +1,7 @@
 // What users change about their own account, given their current password.
 import type { Throttles } from '../defence/throttles.ts'
-import type { ChangeOutcome, ChoiceProblem, RemoveOutcome } from './credentials.ts'
+import type { ChoiceProblem } from './choiceRules.ts'
+import type { ChangeOutcome, RemoveOutcome } from './credentials.ts'
 import type { Links } from './links.ts'
 import type { Client } from './passwords.ts'
 import type { Users } from './users.ts'

@@ -1,6 +1,7 @@
 // The two ways to create a user: users register themselves, or the operator adds them.
 import type { Throttles } from '../defence/throttles.ts'
-import type { ChoiceProblem, Credentials } from './credentials.ts'
+import type { ChoiceProblem } from './choiceRules.ts'
+import type { Credentials } from './credentials.ts'
 import { noPassword } from './directory.ts'
 import type { Links } from './links.ts'
 import type { Client } from './passwords.ts'

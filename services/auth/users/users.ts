@@ -1,5 +1,6 @@
 // Everything that can be done with a user: find and insert, verify and change the password, confirm, disable and delete.
 import type { UserRecord, UserStore } from '../stores/ports.ts'
+import { type ChoiceRules, type ChoiceRulesOptions, createChoiceRules } from './choiceRules.ts'
 import {
   type CredentialEvent,
   type Credentials,
@@ -13,7 +14,6 @@ import {
   type EndTokens,
 } from './credentialVersions.ts'
 import { createDirectory, type Directory, type DirectoryEvent, noPassword } from './directory.ts'
-import type { PasswordRules } from './passwordRules.ts'
 import type { Passwords } from './passwords.ts'
 
 export type { Credentials, UserRecord }
@@ -24,12 +24,9 @@ export type UserEvent =
   | DeletionEvent
   | { type: 'user_confirmed' | 'user_disabled' | 'user_enabled'; userId: string }
 
-export interface UsersOptions {
+export interface UsersOptions extends ChoiceRulesOptions {
   store: UserStore
   passwords: Passwords
-  rules: PasswordRules
-  /** Whether usernames must be e-mail addresses. */
-  addressesOnly: boolean
   endTokens: EndTokens
   /** Epoch milliseconds. */
   now: () => number
@@ -38,7 +35,7 @@ export interface UsersOptions {
   wait?: (ms: number) => Promise<unknown>
 }
 
-export interface Users extends Directory, PasswordOperations {
+export interface Users extends Directory, ChoiceRules, PasswordOperations {
   /** False if the credentials have changed since `credentialVersion`, or there is no such user. */
   confirm(id: string, credentialVersion: number): Promise<boolean>
 
@@ -70,10 +67,12 @@ export function createUsers(options: UsersOptions): Users {
   const { store, now, observe } = options
   const directory = createDirectory(options)
   const versions = createCredentialVersions(options)
+  const rules = createChoiceRules(options)
 
   return {
     ...directory,
-    ...createPasswordOperations({ ...options, directory, versions }),
+    ...rules,
+    ...createPasswordOperations({ ...options, directory, versions, rules }),
     finishAll: versions.finishAll,
 
     async confirm(id, credentialVersion) {
