@@ -3,11 +3,9 @@ import type { Mail } from './mail.ts'
 
 export type MailText = Pick<Mail, 'subject' | 'text'>
 
-const ifNotYou = 'within 30 minutes. If it was not you, do nothing:'
-
 export const confirmationMail = (link: string): MailText => ({
   subject: 'Confirm your address',
-  text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\n${ifNotYou} the account stays closed.\n`,
+  text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
 })
 
 /** The user has no password. */
@@ -18,7 +16,7 @@ export const firstPasswordMail = (link: string): MailText => ({
 
 export const resetMail = (link: string): MailText => ({
   subject: 'Choose a new password',
-  text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\n${ifNotYou} your password stays as it is.\n`,
+  text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: your password stays as it is.\n`,
 })
 
 export const operatorResetMail = (link: string): MailText => ({

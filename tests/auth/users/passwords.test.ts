@@ -229,6 +229,18 @@ describe('the threads that hash', () => {
     expect(nices().find(({ isMain }) => isMain)?.nice).to.equal(getPriority())
     await passwords.close()
   })
+
+  it('are replaced when one dies: its job is rejected, and waiting jobs are served', async () => {
+    const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    const bare = bcrypt.hashSync('postman', 4)
+    const notText = 5 as unknown as string // bcrypt throws in the thread, which no text makes it do
+    const deadly = passwords.verify(notText, bare, owner).catch(({ code }: AppError) => code)
+    const next = passwords.verify('postman', bare, owner)
+    expect(await deadly).to.equal('internal')
+    expect(await next).to.equal(true)
+    expect(passwords.queued()).to.equal(0)
+    await passwords.close()
+  })
 })
 
 describe('the hash queue', () => {
