@@ -1,4 +1,4 @@
-// Usernames: which strings name the same user, and which may be chosen. Hides Unicode's traps.
+// Which strings name the same user, and which can be chosen as usernames. Hides the traps of Unicode.
 import { z } from 'zod'
 
 /** Code points of the normalised form. */
