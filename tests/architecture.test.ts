@@ -88,10 +88,10 @@ const rules: Rule[] = [
   {
     sentence: 'a use case knows neither HTTP nor the database',
     files: /^services\/auth\/(tokens|users|defence)\//,
-    allows: ({ target, isType }) =>
+    allows: ({ target }) =>
       !/koa/.test(target) &&
       target !== 'shared/http/listener.ts' &&
-      (!isWithin('services/auth/stores/')(target) || (isType && target === 'services/auth/stores/ports.ts')),
+      (!isWithin('services/auth/stores/')(target) || target === 'services/auth/stores/ports.ts'),
   },
   {
     sentence: 'an adapter knows one database',

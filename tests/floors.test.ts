@@ -22,7 +22,6 @@ const floors: Record<string, string[]> = {
   'winston-daily-rotate-file': ['5.0.0'],
   moment: ['2.29.4'], // CVE-2022-24785, CVE-2022-31129
   '@koa/cors': ['5.0.0'], // CVE-2023-49803
-  'rate-limiter-flexible': ['11.0.0'],
 }
 
 // Below their floors all the same: exactly these, so that each goes as soon as it can.

@@ -145,7 +145,7 @@ async function sessions(username: string): Promise<void> {
   if (isMemoryUrl(config.tokenStoreUrl)) {
     throw new Error('The sessions are in the memory of Auth (TOKEN_STORE_URL), so this command cannot list them.')
   }
-  const live = await (await backend.tokens()).sessionsOf(user.id)
+  const live = await (await backend.tokens()).listSessions(user.id)
   console.log(columns(['ID', 14], ['CREATED', 24], ['LAST USED', 24], ['EXPIRES', 24], ['REFRESHES', 0]))
   for (const { id, createdAt, lastUsedAt, expiresAt, refreshCount } of live) {
     const instants = [createdAt, lastUsedAt, expiresAt].map(at => [instant(at), 24] as const)

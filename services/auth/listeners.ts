@@ -49,7 +49,7 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
     adminKey: adminKeyRequirement(adminKeys, observe),
   }
 
-  const tokenStoreAnswers = probe(tokens.reachStore, monotonicNow)
+  const tokenStoreAnswers = probe(tokens.ping, monotonicNow)
   const userStoreAnswers = probe(() => users.find('nobody'), monotonicNow)
   const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store gives no answer.')
   const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store gives no answer.')

@@ -96,7 +96,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     isOpen: config.registration === 'open',
     needsConfirmation: config.emailConfirmation === 'required',
   })
-  showFigures(metrics.registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, census: tokens.census })
+  showFigures(metrics.registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, counts: tokens.counts })
   await users.finishAll()
 
   return {

@@ -99,7 +99,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
           expect(await look(ref, start, purpose)).to.deep.equal(token)
           const touched = { ...token, refreshCount: 1 }
           expect(await touch(ref, start, purpose)).to.deep.equal(touched)
-          expect(await getStore().findByUser(id.slice(0, 4), userId, start)).to.deep.equal([touched])
+          expect(await getStore().findByUser(userId, start)).to.deep.equal([touched])
           expect(await getStore().delete(ref, start)).to.deep.equal(touched)
         }
       }
@@ -243,6 +243,41 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
   })
 
+  describe('touchSession', () => {
+    it('extends a session in one step, as touch does', async () => {
+      const { ref, token } = await inserted()
+      const now = start + 10_000
+      const extended = { ...token, expiresAt: now + minute, lastUsedAt: now, refreshCount: 1 }
+      expect(await getStore().touchSession(ref, now)).to.deep.equal(extended)
+      expect(await look(ref, now)).to.deep.equal(extended)
+    })
+
+    it('accepts no token that is not a session, and neither extends nor consumes it', async () => {
+      for (const members of [
+        { kind: 'fixed' },
+        { kind: 'single-use' },
+        { purpose: 'reset' },
+        { userId: null },
+        { userId: null, kind: 'fixed' },
+      ] as const) {
+        const { ref, token } = await inserted(members)
+        expect(await getStore().touchSession(ref, start + 1)).to.equal(null)
+        expect(await look(ref, start + 1, token.purpose)).to.deep.equal(token)
+      }
+    })
+
+    it('accepts no session that is dead, ended, unknown or of another hash', async () => {
+      const userId = randomUUID()
+      const [live, ended] = [await inserted(), await inserted({ userId })]
+      await getStore().endUser(userId, 2, null)
+      expect(await getStore().touchSession(ended.ref, start)).to.equal(null)
+      expect(await getStore().touchSession(unknownRef(), start)).to.equal(null)
+      expect(await getStore().touchSession({ ...live.ref, hash: newHash() }, start)).to.equal(null)
+      expect(await getStore().touchSession(live.ref, start + minute)).to.equal(null)
+      expect(await look(live.ref, start)).to.deep.equal(live.token)
+    })
+  })
+
   describe('look', () => {
     it('answers as touch does, in order, and changes nothing', async () => {
       const tokens = await Promise.all([inserted(), inserted({ kind: 'single-use' }), inserted({ kind: 'fixed' })])
@@ -256,7 +291,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     it('finds no token that is dead, ended, of another purpose or another hash', async () => {
       const userId = randomUUID()
       const [dead, bound, ended] = [await inserted(), await inserted({ purpose: 'reset' }), await inserted({ userId })]
-      await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2, null)
+      await getStore().endUser(userId, 2, null)
       expect(await look(dead.ref, start + minute)).to.equal(null)
       expect(await look(bound.ref, start)).to.equal(null)
       expect(await look(ended.ref, start)).to.equal(null)
@@ -314,7 +349,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     it('never revives: of a renewal and a deletion at the same time the deletion holds', async () => {
       const { ref } = await inserted()
       const hash = newHash()
-      await Promise.all([getStore().renew(ref, hash, lineage, start), getStore().deleteById(ref.id, start)])
+      await Promise.all([getStore().renew(ref, hash, lineage, start), getStore().deleteById(ref.id, start, null)])
       expect(await touch(ref, start)).to.equal(null)
       expect(await touch({ id: ref.id, hash }, start)).to.equal(null)
     })
@@ -334,8 +369,8 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const { ref, token } = await inserted()
       expect(await getStore().delete({ ...ref, hash: newHash() }, start)).to.equal(null)
       expect(await touch(ref, start)).to.not.equal(null)
-      expect(await getStore().deleteById(ref.id, start)).to.include({ id: token.id })
-      expect(await getStore().deleteById(ref.id, start)).to.equal(null)
+      expect(await getStore().deleteById(ref.id, start, null)).to.include({ id: token.id })
+      expect(await getStore().deleteById(ref.id, start, null)).to.equal(null)
       expect(await touch(ref, start)).to.equal(null)
     })
 
@@ -346,6 +381,43 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start)).to.equal(null)
       await Promise.all(racing)
       expect(await touch(ref, start)).to.equal(null)
+    })
+  })
+
+  describe('deleteById with an owner', () => {
+    it('removes a session of this user, and answers with it once', async () => {
+      const { ref, token } = await inserted()
+      const owner = token.userId as string
+      expect(await getStore().deleteById(ref.id, start, owner)).to.deep.equal(token)
+      expect(await getStore().deleteById(ref.id, start, owner)).to.equal(null)
+      expect(await touch(ref, start)).to.equal(null)
+    })
+
+    it('removes nothing of another user, of a guest, or that is not a session', async () => {
+      const owner = randomUUID()
+      const others = [
+        await inserted(),
+        await inserted({ userId: null }),
+        await inserted({ userId: owner, kind: 'fixed' }),
+        await inserted({ userId: owner, kind: 'single-use' }),
+        await inserted({ userId: owner, purpose: 'reset' }),
+      ]
+      for (const { ref, token } of others) {
+        expect(await getStore().deleteById(ref.id, start, owner)).to.equal(null)
+        expect(await look(ref, start, token.purpose)).to.deep.equal(token)
+      }
+      for (const odd of ['', '\ud800', "'; drop table x", '__proto__']) {
+        expect(await getStore().deleteById(others[0]?.ref.id as string, start, odd)).to.equal(null)
+      }
+    })
+
+    it('removes no session that is expired or ended, and none that is unknown', async () => {
+      const owner = randomUUID()
+      const [expired, ended] = [await inserted({ userId: owner }), await inserted({ userId: owner })]
+      expect(await getStore().deleteById(expired.ref.id, start + minute, owner)).to.equal(null)
+      await getStore().endUser(owner, 2, null)
+      expect(await getStore().deleteById(ended.ref.id, start, owner)).to.equal(null)
+      expect(await getStore().deleteById(unknownRef().id, start, owner)).to.equal(null)
     })
   })
 
@@ -366,7 +438,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       })
       expect(await getStore().deleteRenewed(id, own, start, start)).to.equal(null)
       for (const ref of [first, current]) expect(await touch(ref, start)).to.equal(null)
-      expect(await getStore().findByUser(id.slice(0, 4), token.userId as string, start)).to.deep.equal([])
+      expect(await getStore().findByUser(token.userId as string, start)).to.deep.equal([])
       expect(await getStore().explain(current, start, null)).to.deep.equal({ reason: 'revoked', at: start })
     })
 
@@ -410,7 +482,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
 
     it('leaves the room of one token to the next, and nothing of its renewals', async () => {
       const { own, id } = await renewed()
-      await getStore().deleteById(id, start)
+      await getStore().deleteById(id, start, null)
       const userId = randomUUID()
       const next = await Promise.all(Array.from({ length: 5 }, () => inserted({ userId })))
       for (const { ref } of next) expect(await getStore().deleteRenewed(ref.id, own, start, start)).to.equal(null)
@@ -431,9 +503,8 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   })
 
   describe('endUser', () => {
-    const find = (userId: string) => getStore().findByUser(drawTokenId(userId, start).slice(0, 4), userId, start)
-    const end = (userId: string, version: number) =>
-      getStore().endUser(drawTokenId(userId, start).slice(0, 4), userId, version, null)
+    const find = (userId: string) => getStore().findByUser(userId, start)
+    const end = (userId: string, version: number) => getStore().endUser(userId, version, null)
 
     it('ends the tokens below the floor, of every kind and purpose, and no others', async () => {
       const userId = randomUUID()
@@ -466,11 +537,11 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const userId = randomUUID()
       const { ref, token } = await inserted({ userId })
       const { ref: other } = await inserted({ userId })
-      await getStore().endUser(ref.id.slice(0, 4), userId, 2, ref.id)
+      await getStore().endUser(userId, 2, ref.id)
       expect(await look(other, start)).to.equal(null)
       expect(await look(ref, start)).to.deep.equal({ ...token, credentialVersion: 2 })
       expect((await find(userId)).map(({ id }) => id)).to.deep.equal([ref.id])
-      await getStore().endUser(ref.id.slice(0, 4), userId, 3, null)
+      await getStore().endUser(userId, 3, null)
       expect(await look(ref, start)).to.equal(null)
     })
 
@@ -482,7 +553,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await getStore().delete(deleted, start)
       const { ref: others, token: othersToken } = await inserted()
       for (const id of [ended.id, deleted.id, others.id, 'Test0000000000']) {
-        await getStore().endUser(ended.id.slice(0, 4), userId, 3, id)
+        await getStore().endUser(userId, 3, id)
         for (const ref of [ended, deleted]) expect(await look(ref, start)).to.equal(null)
       }
       expect(await look(others, start)).to.deep.equal(othersToken)
@@ -508,8 +579,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   })
 
   describe('findByUser', () => {
-    const find = (userId: string, now: number) =>
-      getStore().findByUser(drawTokenId(userId, start).slice(0, 4), userId, now)
+    const find = (userId: string, now: number) => getStore().findByUser(userId, now)
 
     it('lists the live tokens of the user, the oldest first, and of nobody else', async () => {
       const userId = randomUUID()
@@ -539,7 +609,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await inserted({ userId })
       await getStore().delete(deleted.ref, start)
       await touch(consumed.ref, start)
-      await getStore().endUser(kept.ref.id.slice(0, 4), userId, 2, null)
+      await getStore().endUser(userId, 2, null)
       expect((await find(userId, start)).map(({ id }) => id)).to.deep.equal([kept.token.id])
     })
   })
@@ -647,7 +717,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await touch((users[1] as (typeof guests)[0]).ref, start)
       expect(await fill(1, start, { userId: null })).to.equal(0)
       await getStore().delete(guests[0].ref, start)
-      await getStore().deleteById(guests[1].ref.id, start)
+      await getStore().deleteById(guests[1].ref.id, start, null)
       await touch(guests[2].ref, start)
       await sweepAll(start + 1)
       expect(await fill(6, start + 1, { userId: null })).to.equal(4)
@@ -670,10 +740,12 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
         inserted({ userId }),
       ])
       await getStore().delete(revoked.ref, start + 1)
-      await getStore().deleteById(byId.ref.id, start + 2)
+      await getStore().deleteById(byId.ref.id, start + 2, null)
       await getStore().renew(renewed.ref, newHash(), lineage, start + 3)
       await touch(consumed.ref, start + 4)
-      await getStore().endUser(ended.ref.id.slice(0, 4), userId, 2, null)
+      await getStore().endUser(userId, 2, null)
+      const live = await inserted()
+      expect(await why(live.ref, start)).to.deep.equal({ reason: 'live' })
       expect(await why(unknownRef(), start)).to.deep.equal({ reason: 'unknown' })
       expect(await why(expired.ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
       expect(await why(revoked.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 1 })
@@ -692,7 +764,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
 
     it('still knows that a token was ended with its user when it has been swept', async () => {
       const { ref, token } = await inserted()
-      await getStore().endUser(ref.id.slice(0, 4), token.userId as string, 2, null)
+      await getStore().endUser(token.userId as string, 2, null)
       await sweepAll(start)
       expect(await why(ref, start)).to.deep.equal({ reason: 'ended' })
     })
@@ -734,9 +806,9 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
 
     it("removes what is below its user's floor", async () => {
-      const { ref, token } = await inserted()
+      const { token } = await inserted()
       await sweepAll(start)
-      await getStore().endUser(ref.id.slice(0, 4), token.userId as string, 2, null)
+      await getStore().endUser(token.userId as string, 2, null)
       expect(await sweepAll(start)).to.equal(1)
     })
 
@@ -781,9 +853,9 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       )
       await inserted({ expiresAt: start + 1 })
       const { ref: deleted } = await inserted()
-      const { ref: ended } = await inserted({ userId })
+      await inserted({ userId })
       await getStore().delete(deleted, start)
-      await getStore().endUser(ended.id.slice(0, 4), userId, 2, null)
+      await getStore().endUser(userId, 2, null)
       const found = new Map<string, TokenRecord>()
       let cursor: string | null = null
       for (let pages = 0; pages === 0 || cursor !== null; pages++) {
@@ -802,7 +874,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
     })
   })
 
-  describe('census', () => {
+  describe('counts', () => {
     it('counts the tokens of each kind, the dead until they are swept', async () => {
       await sweepAll(start + 20 * minute)
       for (const kind of ['sliding', 'sliding', 'sliding', 'fixed', 'fixed', 'single-use'] as const)
@@ -811,7 +883,7 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       await inserted({ expiresAt: start + 1 })
       await getStore().delete(ref, start)
       await sweepAll(start + 1)
-      expect(await getStore().census()).to.deep.equal({ sliding: 3, fixed: 2, 'single-use': 1 })
+      expect(await getStore().counts()).to.deep.equal({ sliding: 3, fixed: 2, 'single-use': 1 })
     })
 
     it('counts a session once that was kept when the others of its user ended', async () => {
@@ -819,9 +891,9 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const userId = randomUUID()
       const { token } = await inserted({ userId })
       await inserted({ userId })
-      await getStore().endUser(token.id.slice(0, 4), userId, 2, token.id)
+      await getStore().endUser(userId, 2, token.id)
       await sweepAll(start)
-      expect(await getStore().census()).to.deep.equal({ sliding: 1, fixed: 0, 'single-use': 0 })
+      expect(await getStore().counts()).to.deep.equal({ sliding: 1, fixed: 0, 'single-use': 0 })
     })
   })
 
@@ -833,17 +905,18 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
       const calls = [
         () => store.insert(unknownRef(), newToken(), unlimited, start),
         () => store.touch([unknownRef()], start, null),
+        () => store.touchSession(unknownRef(), start),
         () => store.look([unknownRef()], start, null),
         () => store.renew(unknownRef(), newHash(), lineage, start),
         () => store.delete(unknownRef(), start),
-        () => store.deleteById('Test0000000000', start),
+        () => store.deleteById('Test0000000000', start, null),
         () => store.deleteRenewed('Test0000000000', lineage, start, start),
-        () => store.endUser('Test', randomUUID(), 1, null),
-        () => store.findByUser('Test', randomUUID(), start),
+        () => store.endUser(randomUUID(), 1, null),
+        () => store.findByUser(randomUUID(), start),
         () => store.explain(unknownRef(), start, null),
         () => store.deleteExpired(start, 1),
         () => store.list(null, 1, start),
-        () => store.census(),
+        () => store.counts(),
       ]
       for (const call of calls) {
         const outcome = await call().then(

@@ -78,7 +78,6 @@ type Run = ReturnType<typeof createRun>
 
 const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url')
 const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
-const tagOf = (userId: string) => drawTokenId(userId, start).slice(0, 4)
 
 const purpose = fc.constantFrom(null, null, null, 'reset', 'confirm')
 const user = fc.nat({ max: 2 }) // the last is no user: guests
@@ -203,7 +202,7 @@ const removeRenewed = command('deleteRenewed', renewedMs, async ({ of: { one, li
 const removeById = command('deleteById', recent, async (one, run, store) => {
   const { id } = pick(run, one)
   const { hash = '' } = run.model.tokens.get(id) ?? {}
-  expectDeleted(await store.deleteById(id, run.now), { id, hash }, run)
+  expectDeleted(await store.deleteById(id, run.now, null), { id, hash }, run)
 })
 
 const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
@@ -212,13 +211,13 @@ const endUser = command('endUser', floor, async ({ user, version, keep: { isAske
   const userId = run.userIds[user] as string
   // Any token will do, others' too: of those nothing becomes.
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
-  await store.endUser(tagOf(userId), userId, version, keep)
+  await store.endUser(userId, version, keep)
   run.model.endUser(userId, version, keep)
 })
 
 const findByUser = command('findByUser', fc.nat({ max: 1 }), async (user, { model, now, userIds }, store) => {
   const userId = userIds[user] as string
-  expect(await store.findByUser(tagOf(userId), userId, now)).to.deep.equal(model.findByUser(userId, now))
+  expect(await store.findByUser(userId, now)).to.deep.equal(model.findByUser(userId, now))
 })
 
 const slice = command('deleteExpired', fc.integer({ min: 1, max: 4 }), async (limit, { model, now }, store) => {

@@ -153,14 +153,14 @@ export function flaskAuth({
       return
     }
     // A concurrent logout that revoked the refresh token may have missed this session.
-    if (issued) await tokens.end(issued.token)
+    if (issued) await tokens.revokeToken(issued.token)
     answer(ctx, 401, { msg: 'Token has been revoked' })
   }
 
   const logOut =
     (kind: string): Handler =>
     async ctx => {
-      await tokens.end(presented.of(ctx).token)
+      await tokens.revokeToken(presented.of(ctx).token)
       ctx.body = { message: `${kind} token has been revoked` }
     }
 

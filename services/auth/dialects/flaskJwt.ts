@@ -116,7 +116,7 @@ export function flaskJwt({
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
     const isLive = await lookAt(secret)
     // Also end the session if the secret was already renewed: if another client did that, it is logged out.
-    await tokens.endSession(secret)
+    await tokens.revokeSession(secret)
     if (!isLive) return refuseEither(ctx)
     ctx.body = { message: 'Logged out successfully' }
   }

@@ -69,7 +69,8 @@ export function tokenManager({
 /** Our opaque secret with a different prefix. The hash covers the prefix, so another number in front is refused. */
 const numberedFormat: TokenFormat = {
   async draw({ id }) {
-    return `${randomInt(100_000, 1_000_000)}:${drawSecret(id).slice('lk_'.length)}`
+    const secret = `${randomInt(100_000, 1_000_000)}:${drawSecret(id).slice('lk_'.length)}`
+    return { secret, ref: { id, hash: hash('sha256', secret, 'base64url') } }
   },
   parse(secret) {
     const [, rest] = /^\d{6}:(\w+)$/.exec(secret) ?? []

@@ -66,7 +66,9 @@ function uuidFormat(keys: DialectParts['keys']): TokenFormat {
         const encrypted = cipher.update(tries)
         for (let at = 0; at < encrypted.length; at += blockLength) {
           const block = encrypted.subarray(at, at + blockLength)
-          if (isVersion4(block)) return block.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+          if (!isVersion4(block)) continue
+          const secret = block.toString('hex').replace(/(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+          return { secret, ref: { id, hash: hash('sha256', secret, 'base64url') } }
         }
       }
     },

@@ -11,7 +11,7 @@ export interface AuthFigures {
   /** The work done on passwords so far, in hashes of the configured cost. */
   hashes(): number
   /** Tokens in the store by kind, from counts that the store has without a scan. */
-  census(): Promise<Record<TokenKind, number>>
+  counts(): Promise<Record<TokenKind, number>>
 }
 
 export function countEvents(registry: Registry): (event: AuthEvent) => void {
@@ -72,7 +72,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   }
 }
 
-export function showFigures(registry: Registry, { queuedHashes, hashes, census }: AuthFigures): void {
+export function showFigures(registry: Registry, { queuedHashes, hashes, counts }: AuthFigures): void {
   new Gauge({
     name: 'latchkey_hash_queue_length',
     help: 'Password hashes that wait for a worker',
@@ -97,8 +97,8 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, census }
     registers: [registry],
     async collect() {
       // If the store is unreachable the other metrics must still be readable.
-      const counts = await census().catch(() => null)
-      if (counts) for (const [kind, count] of Object.entries(counts)) this.set({ kind }, count)
+      const known = await counts().catch(() => null)
+      if (known) for (const [kind, count] of Object.entries(known)) this.set({ kind }, count)
       else this.reset()
     },
   })

@@ -13,7 +13,7 @@ export const logout: AuthRoute<'tokens'> = {
     ({ tokens }) =>
     async ctx => {
       // True for a session that was dead already: the client has what it wants.
-      if (!(await tokens.endSession(readBearerToken(ctx.req)))) throw invalidToken()
+      if (!(await tokens.revokeSession(readBearerToken(ctx.req)))) throw invalidToken()
       ctx.status = 204
     },
 }

@@ -33,7 +33,7 @@ export const listSessions: AuthRoute<'tokens'> = {
     ({ tokens }) =>
     async ctx => {
       const own = sessionOf(ctx)
-      const sessions = await tokens.sessionsOf(own.userId)
+      const sessions = await tokens.listSessions(own.userId)
       ctx.body = {
         sessions: sessions.map(({ id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }) => ({
           id,
@@ -79,7 +79,7 @@ export const endOwnSessions: AuthRoute<'users' | 'tokens'> = {
       const { userId } = sessionOf(ctx)
       if (!(await users.endSessions(userId))) {
         // Users in memory are lost with the process, but their tokens in a database are not.
-        for (const { id } of await tokens.sessionsOf(userId)) await tokens.revokeById(id)
+        for (const { id } of await tokens.listSessions(userId)) await tokens.revokeById(id, null)
       }
       ctx.status = 204
     },

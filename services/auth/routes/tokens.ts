@@ -87,9 +87,9 @@ export const listTokens: AuthRoute<'tokens'> = {
     async ctx => {
       const { limit, after = null, userId } = readQuery(ctx, tokenQuerySchema, tokenQueryExpected)
       const page =
-        userId === undefined ? await tokens.page(after, limit) : { tokens: await tokens.tokensOf(userId), next: null }
+        userId === undefined ? await tokens.list(after, limit) : { tokens: await tokens.listByUser(userId), next: null }
       ctx.body = {
-        counts: await tokens.census(),
+        counts: await tokens.counts(),
         tokens: page.tokens.map(({ credentialVersion, loginId, ttlMs, ...shown }) => shown),
         next: page.next,
       }
@@ -160,7 +160,7 @@ export const endToken: AuthRoute<'tokens'> = {
     ({ tokens }) =>
     async ctx => {
       const { id = '' } = ctx.params
-      if (!isTokenId(id) || !(await tokens.revokeById(id))) {
+      if (!isTokenId(id) || !(await tokens.revokeById(id, null))) {
         throw new AppError('not_found', 'There is no token of this id.')
       }
       ctx.status = 204

@@ -3,17 +3,10 @@
 import type { SharedCounters } from '../../../shared/counters.ts'
 import type { TokenStore, UserStore } from './ports.ts'
 
-interface TokenAdapter {
-  /** Calls `warn` with problems that the operator should know of but that do not prevent use of the store. */
-  openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore>
-  /** For stores with a schema: the migrations already applied, and those that opening would apply. Changes nothing. */
-  listMigrations?(url: string): Promise<Migrations>
-}
+/** Calls `warn` with problems that the operator should know of but that do not prevent use of the store. */
+type Open<Store> = (url: string, warn: (warning: string) => void) => Promise<Store>
 
-interface Adapter extends TokenAdapter {
-  openUserStore(url: string, warn: (warning: string) => void): Promise<UserStore>
-}
-
+/** By scheme: loads the module that can do this with a store. */
 type Adapters<A> = Record<string, () => Promise<A>>
 
 export interface Migrations {
@@ -21,24 +14,38 @@ export interface Migrations {
   pending: string[]
 }
 
-const adapters: Adapters<Adapter> = {
+const userStores: Adapters<{ openUserStore: Open<UserStore> }> = {
+  memory: () => import('./memory/userStore.ts'),
+  sqlite: () => import('./sql/userStore.ts'),
+  postgres: () => import('./sql/userStore.ts'),
+}
+
+const tokenStores: Adapters<{ openTokenStore: Open<TokenStore> }> = {
   memory: () => import('./memory/tokenStore.ts'),
   sqlite: () => import('./sql/tokenStore.ts'),
   postgres: () => import('./sql/tokenStore.ts'),
-}
-
-const tokenAdapters: Adapters<TokenAdapter> = {
-  ...adapters,
   redis: () => import('./redis/tokenStore.ts'),
   rediss: () => import('./redis/tokenStore.ts'),
   'redis-cluster': () => import('./redis/tokenStore.ts'),
 }
 
+/** Of the stores that have a schema: the migrations already applied, and those that opening would apply. */
+const schemas: Adapters<{ listMigrations(url: string): Promise<Migrations> }> = {
+  sqlite: () => import('./sql/database.ts'),
+  postgres: () => import('./sql/database.ts'),
+}
+
+const counters: Adapters<{ openSharedCounters(url: string): Promise<SharedCounters> }> = {
+  redis: () => import('./redis/counters.ts'),
+  rediss: () => import('./redis/counters.ts'),
+  'redis-cluster': () => import('./redis/counters.ts'),
+}
+
 export type StoreSetting = 'TOKEN_STORE_URL' | 'USER_STORE_URL'
 
 export const storeSchemes: Record<StoreSetting, readonly string[]> = {
-  TOKEN_STORE_URL: Object.keys(tokenAdapters),
-  USER_STORE_URL: Object.keys(adapters),
+  TOKEN_STORE_URL: Object.keys(tokenStores),
+  USER_STORE_URL: Object.keys(userStores),
 }
 
 /** Whether there is an adapter for the scheme. Only the adapter checks the rest of the URL. */
@@ -53,27 +60,26 @@ export function isMemoryUrl(url: string): boolean {
 
 /** Resolves when the store is usable; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void = () => {}): Promise<TokenStore> {
-  const { openTokenStore: open } = await adapterFor(tokenAdapters, 'TOKEN_STORE_URL', url)
+  const { openTokenStore: open } = await adapterFor(tokenStores, 'TOKEN_STORE_URL', url)
   return named('TOKEN_STORE_URL', open(url, warn))
 }
 
 /** Resolves when the store is usable; rejects with a message for the operator. */
 export async function openUserStore(url: string, warn: (warning: string) => void = () => {}): Promise<UserStore> {
-  const { openUserStore: open } = await adapterFor(adapters, 'USER_STORE_URL', url)
+  const { openUserStore: open } = await adapterFor(userStores, 'USER_STORE_URL', url)
   return named('USER_STORE_URL', open(url, warn))
 }
 
 /** Null if processes cannot share counters in this store. Call it only with the URL of a token store that is open. */
 export async function openSharedCounters(url: string): Promise<SharedCounters | null> {
-  if (!schemeOf(url).startsWith('redis')) return null
-  const { openSharedCounters: open } = await import('./redis/counters.ts')
-  return named('TOKEN_STORE_URL', open(url))
+  const adapter = await counters[schemeOf(url)]?.()
+  return adapter ? named('TOKEN_STORE_URL', adapter.openSharedCounters(url)) : null
 }
 
-/** Null for a store without a schema. Rejects with a message for the operator. */
+/** Changes nothing. Null for a store without a schema. Rejects with a message for the operator. */
 export async function listMigrations(setting: StoreSetting, url: string): Promise<Migrations | null> {
-  const { listMigrations: list } = await adapterFor(tokenAdapters, setting, url)
-  return list === undefined ? null : named(setting, list(url))
+  const adapter = await schemas[schemeOf(url)]?.()
+  return adapter ? named(setting, adapter.listMigrations(url)) : null
 }
 
 async function adapterFor<A>(adapters: Adapters<A>, setting: StoreSetting, url: string): Promise<A> {

@@ -2,7 +2,9 @@
 // by the caller. `null` and `false` are answers; a rejected promise means the store could not be asked. Stores see
 // hashes, never secrets.
 
+import { hash } from 'node:crypto'
 import type { TokenKind } from '../../../packages/client/contract.ts'
+import { writeBase62 } from '../../../shared/base62.ts'
 
 /**
  * Identifies a token to a store. The first four characters of `id` are the routing tag, which all tokens of a user
@@ -12,6 +14,14 @@ import type { TokenKind } from '../../../packages/client/contract.ts'
 export interface TokenRef {
   id: string
   hash: string
+}
+
+export const tagLength = 4
+
+/** The routing tag of a user's tokens. */
+export function tagOf(userId: string): string {
+  const bits = Number.parseInt(hash('sha256', `tag:${userId}`, 'hex').slice(0, 12), 16)
+  return writeBase62(bits % 62 ** tagLength, tagLength)
 }
 
 export type { TokenKind }
@@ -46,16 +56,16 @@ export interface TokenRecord {
   refreshCount: number
 }
 
+/** A sliding token that a user got by logging in. */
+export function isSession({ kind, purpose, userId }: Pick<TokenRecord, 'kind' | 'purpose' | 'userId'>): boolean {
+  return kind === 'sliding' && purpose === null && userId !== null
+}
+
 /**
  * The `loginId` of most tokens: a user's session has its own id, any other token null. Stores need not save this value.
  */
-export function usualLogin({
-  id,
-  kind,
-  purpose,
-  userId,
-}: Pick<TokenRecord, 'id' | 'kind' | 'purpose' | 'userId'>): string | null {
-  return kind === 'sliding' && purpose === null && userId !== null ? id : null
+export function usualLogin(token: Pick<TokenRecord, 'id' | 'kind' | 'purpose' | 'userId'>): string | null {
+  return isSession(token) ? token.id : null
 }
 
 export interface TokenLimits {
@@ -78,11 +88,13 @@ export type InsertOutcome = 'inserted' | 'ended' | 'taken' | 'full'
 /** Why a token was deleted, as reported by `explain`. */
 export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
 
-/** `at` is when it happened. A store forgets dead tokens after a while; from then on the reason is `unknown`. */
-export type Refusal =
-  | { reason: 'unknown' | 'other_purpose' }
+/**
+ * What a store knows about a token that a touch refused. `at` is when it happened. A store forgets dead tokens after a
+ * while; from then on they are `unknown`. `live`: a touch would accept the token now.
+ */
+export type Explanation =
+  | { reason: 'unknown' | 'other_purpose' | 'live' | 'ended' }
   | { reason: 'expired' | EndReason; at: number }
-  | { reason: 'ended' }
 
 export interface TokenStore {
   /**
@@ -100,6 +112,9 @@ export interface TokenStore {
    * revived, and a single-use token is never consumed twice.
    */
   touch(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
+
+  /** Like `touch` for one token, but accepts only a session: a sliding token of a user, without a purpose. */
+  touchSession(ref: TokenRef, now: number): Promise<TokenRecord | null>
 
   /** Returns what `touch` would return, but changes nothing. */
   look(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
@@ -122,8 +137,11 @@ export interface TokenStore {
    */
   deleteRenewed(id: string, lineage: string, renewedUntil: number, now: number): Promise<TokenRecord | null>
 
-  /** Like `delete`, but by id alone, for callers that may revoke tokens whose secret they do not have. */
-  deleteById(id: string, now: number): Promise<TokenRecord | null>
+  /**
+   * Like `delete`, but by id alone, for callers that may revoke tokens whose secret they do not have. With an `owner`,
+   * deletes only a live session of this user, in the same atomic step; null deletes any token.
+   */
+  deleteById(id: string, now: number, owner: string | null): Promise<TokenRecord | null>
 
   /**
    * Raises the user's floor to `version`; never lowers it. From then on, tokens of the user with a smaller
@@ -131,13 +149,13 @@ export interface TokenStore {
    * alive: it is raised to `version` in the same atomic step, unless it was already below the old floor. Null keeps
    * none.
    */
-  endUser(tag: string, userId: string, version: number, keep: string | null): Promise<void>
+  endUser(userId: string, version: number, keep: string | null): Promise<void>
 
   /** The user's live tokens, oldest first. */
-  findByUser(tag: string, userId: string, now: number): Promise<TokenRecord[]>
+  findByUser(userId: string, now: number): Promise<TokenRecord[]>
 
   /** Why `touch` would refuse the token, for the operator. */
-  explain(ref: TokenRef, now: number, purpose: string | null): Promise<Refusal>
+  explain(ref: TokenRef, now: number, purpose: string | null): Promise<Explanation>
 
   /**
    * One bounded step of a sweep: examines at most `limit` tokens, deletes those that are dead at `now`, and continues
@@ -156,7 +174,7 @@ export interface TokenStore {
   /**
    * The number of tokens of each kind, at the end of the last sweep or later. Dead tokens count until they are swept.
    */
-  census(): Promise<Record<TokenKind, number>>
+  counts(): Promise<Record<TokenKind, number>>
 
   /** Idempotent. Every other call rejects afterwards. */
   close(): Promise<void>

@@ -1,22 +1,28 @@
 // The secret's shape: `lk_` + the token's id + 256 random bits + a checksum, all base62. Hides how it is drawn and hashed.
-// The id begins with the routing tag and tells when the token was issued; it is public, and a log can be searched for it.
-// A renewal keeps the first 125 of the random bits, the lineage, so that any earlier secret of a session can be recognised.
+// The id begins with the routing tag and contains the second of issue; it is public, and a log can be searched for it. A
+// renewal keeps the first 125 of the random bits, the lineage, so that any earlier secret of a session can be recognised.
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import type { TokenRecord, TokenRef } from '../stores/ports.ts'
+import { base62, readBase62, writeBase62 } from '../../../shared/base62.ts'
+import { type TokenRecord, type TokenRef, tagLength, tagOf } from '../stores/ports.ts'
+
+/** A secret and what the store knows of it. */
+export interface DrawnSecret {
+  secret: string
+  ref: TokenRef
+}
 
 /** The shape of the secrets that are issued. Two services with different formats do not know each other's tokens. */
 export interface TokenFormat {
-  /** A new secret for this token; no two are the same. `renewed`: the secret whose place it takes, and lineage it keeps. */
-  draw(token: TokenRecord, renewed: string | null): Promise<string>
-  /** Null for what is not one of these secrets: junk is refused here, without touching a store. */
+  /** A new secret for this token; no two are the same. `renewed` is the secret it replaces, whose lineage it keeps. */
+  draw(token: TokenRecord, renewed: string | null): Promise<DrawnSecret>
+  /** Null if this is not one of these secrets, so that junk is refused without touching a store. */
   parse(secret: string): TokenRef | null
-  /** A hash of what a secret has in common with all those that it was renewed from or to. Of a well-formed one. */
+  /** A hash of the part that a well-formed secret shares with all secrets that it was renewed from or to. */
   lineageOf(secret: string): string
 }
 
 const prefix = 'lk_'
-const tagLength = 4
 const timeLength = 5 // seconds since `epoch`, for 29 years
 const idLength = tagLength + timeLength + 5
 const randomLength = 43 // 62^43 > 2^256
@@ -25,11 +31,13 @@ const checksumLength = 6 // 62^6 > 2^32
 const epoch = Date.UTC(2025)
 const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
 const idShape = new RegExp(`^[0-9A-Za-z]{${idLength}}$`)
-const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
-/** Secrets that mean nothing to whoever holds them. */
+/** Secrets without any content that a client could read. */
 export const opaqueFormat: TokenFormat = {
-  draw: async ({ id }, renewed) => drawSecret(id, renewed === null ? '' : lineagePartOf(renewed)),
+  async draw({ id }, renewed) {
+    const secret = drawSecret(id, renewed === null ? '' : lineagePartOf(renewed))
+    return { secret, ref: refOf(secret) }
+  },
   parse: parseSecret,
   lineageOf: secret =>
     hash(
@@ -39,42 +47,34 @@ export const opaqueFormat: TokenFormat = {
     ),
 }
 
-/** The routing tag of a user's tokens. */
-export function tagOf(userId: string): string {
-  const bits = Number.parseInt(hash('sha256', `tag:${userId}`, 'hex').slice(0, 12), 16)
-  return base62(bits % 62 ** tagLength, tagLength)
-}
-
-/** A new public name: under the tag of the user, or under any where there is none. */
+/** A new public name, under the user's tag or, for a guest, under a random one. */
 export function drawTokenId(userId: string | null, now: number): string {
   const tag = userId === null ? randomBase62(tagLength) : tagOf(userId)
   const seconds = Math.floor((now - epoch) / 1000) % 62 ** timeLength
-  return tag + base62(seconds, timeLength) + randomBase62(idLength - tagLength - timeLength)
+  return tag + writeBase62(seconds, timeLength) + randomBase62(idLength - tagLength - timeLength)
 }
 
 export function isTokenId(text: string): boolean {
   return idShape.test(text)
 }
 
-/** Of a token that nobody has, another each time. */
+/** The reference of a token that does not exist; a different one each time. */
 export function drawUnknownRef(now: number): TokenRef {
   return refOf(drawSecret(drawTokenId(null, now)))
 }
 
-/** To the second; epoch milliseconds. */
+/** When the token of this id was issued: epoch milliseconds, to the second. */
 export function issuedAtOf(id: string): number {
-  let seconds = 0
-  for (const digit of id.slice(tagLength, tagLength + timeLength)) seconds = seconds * 62 + alphabet.indexOf(digit)
-  return epoch + seconds * 1000
+  return epoch + readBase62(id, tagLength, tagLength + timeLength) * 1000
 }
 
-/** A new secret for the token of this id, from the system's CSPRNG, of a lineage of its own if none is given. */
+/** A new secret for the token of this id, from the system's CSPRNG. Without `lineagePart` it starts a lineage. */
 export function drawSecret(id: string, lineagePart = ''): string {
   const unchecked = prefix + id + lineagePart + randomBase62(randomLength - lineagePart.length)
   return unchecked + checksumOf(unchecked)
 }
 
-/** Null for what is not one of our secrets. */
+/** Null if this is not one of our secrets. */
 export function parseSecret(secret: string): TokenRef | null {
   if (!shape.test(secret)) return null
   const checksumAt = secret.length - checksumLength
@@ -82,7 +82,7 @@ export function parseSecret(secret: string): TokenRef | null {
   return refOf(secret)
 }
 
-/** The reference of a secret that is known to be well-formed. 256 random bits need no slow hash. */
+/** The reference of a well-formed secret. 256 random bits need no slow hash. */
 export function refOf(secret: string): TokenRef {
   return { id: secret.slice(prefix.length, prefix.length + idLength), hash: hash('sha256', secret, 'base64url') }
 }
@@ -93,13 +93,7 @@ function lineagePartOf(secret: string): string {
 }
 
 function checksumOf(text: string): string {
-  return base62(crc32(text), checksumLength)
-}
-
-function base62(value: number, length: number): string {
-  let digits = ''
-  for (let rest = value; digits.length < length; rest = Math.floor(rest / 62)) digits = alphabet[rest % 62] + digits
-  return digits
+  return writeBase62(crc32(text), checksumLength)
 }
 
 function randomBase62(length: number): string {
@@ -107,7 +101,7 @@ function randomBase62(length: number): string {
   while (digits.length < length) {
     for (const byte of randomBytes(length)) {
       // 248 = 4 * 62: a byte above would favour the first characters.
-      if (byte < 248 && digits.length < length) digits += alphabet[byte % 62]
+      if (byte < 248 && digits.length < length) digits += base62[byte % 62]
     }
   }
   return digits

@@ -1,25 +1,26 @@
 // The secrets of JWT mode: signed JWTs (RFC 9068, with the rules of RFC 8725). Hides jose and the keys.
-// Others may verify one with the published keys and know that we issued it; only Auth knows whether it is still good. It
-// finds the token by its `jti` and compares the hash of the whole JWT, which nothing but the very bytes that were issued
-// can meet. So no signature is verified here, and no claim is believed.
+// Anyone can verify with the published keys that we issued a JWT; only Auth knows whether it is still live. Auth finds the
+// token by its `jti` and compares the hash of the whole JWT, which only the bytes that were issued match. Therefore no
+// signature is verified here, and no claim is trusted.
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
 import { isBearerToken } from '../../../packages/client/bearer.ts'
+import type { TokenRef } from '../stores/ports.ts'
 import { isTokenId, type TokenFormat } from './format.ts'
 
 export interface JwtFormatOptions {
-  /** Private keys, of which the first signs; the tokens of the others are good until they are removed here. */
+  /** Private keys. The first signs; tokens signed with the others are accepted until those are removed. */
   keys: JWK[]
   issuer: string
   audience: string
 }
 
 export interface JwtFormat extends TokenFormat {
-  /** None for HS256: whoever knows that key can sign. */
+  /** Empty for HS256, whose key could also sign. */
   publicKeys: JWK[]
 }
 
-const clientId = 'latchkey' // RFC 9068 section 2.2 wants one; there is none but us
+const clientId = 'latchkey' // RFC 9068, section 2.2 requires one; there is only this client
 
 export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions): Promise<JwtFormat> {
   const [first] = keys as [JWK]
@@ -40,13 +41,13 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
   return {
     publicKeys,
 
-    draw({ id, userId, username, createdAt, absoluteExpiresAt }, renewed) {
-      // The nonce makes each renewal another secret. All else stays, the nonce of the first as the lineage.
+    async draw({ id, userId, username, createdAt, absoluteExpiresAt }, renewed) {
+      // The nonce makes each renewal a different secret. The nonce of the first one stays, as the lineage.
       const nonce = randomBytes(12).toString('base64url')
       const lineage = renewed === null ? {} : { lineage: lineagePartOf(renewed) }
       const issuedAt = Math.floor(createdAt / 1000)
       const claims = { client_id: clientId, nonce, ...lineage, ...(username !== null && { username }) }
-      return new SignJWT(claims)
+      const secret = await new SignJWT(claims)
         .setProtectedHeader({ alg, typ: 'at+jwt', kid })
         .setIssuer(issuer)
         .setAudience(audience)
@@ -56,6 +57,7 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
         .setNotBefore(issuedAt)
         .setExpirationTime(Math.floor(absoluteExpiresAt / 1000))
         .sign(signingKey)
+      return { secret, ref: refOf(id, secret) }
     },
 
     parse(secret) {
@@ -65,7 +67,7 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
       const { typ, alg, kid } = membersOf(header)
       const { jti } = membersOf(payload)
       if (typ !== 'at+jwt' || typeof kid !== 'string' || alg === undefined || algorithmOf.get(kid) !== alg) return null
-      return typeof jti === 'string' && isTokenId(jti) ? { id: jti, hash: hash('sha256', secret, 'base64url') } : null
+      return typeof jti === 'string' && isTokenId(jti) ? refOf(jti, secret) : null
     },
 
     lineageOf(secret) {
@@ -74,14 +76,18 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
   }
 }
 
-/** 96 random bits, which a JWT shares with those that it was renewed from and to. Empty if it is none of ours. */
+function refOf(id: string, secret: string): TokenRef {
+  return { id, hash: hash('sha256', secret, 'base64url') }
+}
+
+/** 96 random bits that a JWT shares with those it was renewed from and to. Empty if it is not one of ours. */
 function lineagePartOf(secret: string): string {
   const { nonce, lineage } = membersOf(secret.split('.')[1] ?? '')
   const part = lineage ?? nonce
   return typeof part === 'string' ? part : ''
 }
 
-/** Of one part of a JWT; nothing where it is no JSON object. */
+/** The members of one part of a JWT; none if it is not a JSON object. */
 function membersOf(part: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(Buffer.from(part, 'base64url').toString())

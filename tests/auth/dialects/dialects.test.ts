@@ -279,7 +279,8 @@ describe('the dialects', function () {
   describe('the cost of a log-in', () => {
     it('is one hash, whether there is such a user or not', async () => {
       const { createUsers } = await import('../../../services/auth/users/users.ts')
-      const { openTokenStore, openUserStore } = await import('../../../services/auth/stores/memory/tokenStore.ts')
+      const { openTokenStore } = await import('../../../services/auth/stores/memory/tokenStore.ts')
+      const { openUserStore } = await import('../../../services/auth/stores/memory/userStore.ts')
       const { createTokens } = await import('../../../services/auth/tokens/tokens.ts')
       const { opaqueFormat } = await import('../../../services/auth/tokens/format.ts')
       const { createLinks } = await import('../../../services/auth/users/links.ts')

@@ -3,7 +3,8 @@ import { expect } from 'chai'
 import { sessionRequirement } from '../../../services/auth/guards/requireSession.ts'
 import { renew } from '../../../services/auth/routes/renew.ts'
 import { endOwnSessions, endSession, listSessions } from '../../../services/auth/routes/sessions.ts'
-import { openTokenStore, openUserStore } from '../../../services/auth/stores/memory/tokenStore.ts'
+import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
+import { openUserStore } from '../../../services/auth/stores/memory/userStore.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
 import {
   createTokens,

@@ -9,8 +9,14 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import { type TokenRecord, type TokenRef, type TokenStore, usualLogin } from '../../../services/auth/stores/ports.ts'
-import { drawSecret, drawTokenId, refOf, tagOf } from '../../../services/auth/tokens/format.ts'
+import {
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+  tagOf,
+  usualLogin,
+} from '../../../services/auth/stores/ports.ts'
+import { drawSecret, drawTokenId, refOf } from '../../../services/auth/tokens/format.ts'
 import { type Line, startLine } from '../../support/line.ts'
 import {
   type ClusterNode,
@@ -90,7 +96,7 @@ const look = async (store: TokenStore, ref: TokenRef, now = start): Promise<Toke
   (await store.look([ref], now, null))[0] as TokenRecord | null
 
 const endUser = (store: TokenStore, userId: string, version: number): Promise<void> =>
-  store.endUser(tagOf(userId), userId, version, null)
+  store.endUser(userId, version, null)
 
 async function sweepRound(store: TokenStore, now: number, limit = 1000): Promise<number> {
   for (let total = 0; ; ) {
@@ -106,9 +112,9 @@ const careful = (store: TokenStore): Calls => ({
   look: () => store.look([newToken().ref], start, null),
   renew: () => store.renew(newToken().ref, newHash(), lineage, start),
   delete: () => store.delete(newToken().ref, start),
-  deleteById: () => store.deleteById(newToken().token.id, start),
+  deleteById: () => store.deleteById(newToken().token.id, start, null),
   endUser: () => endUser(store, randomUUID(), 2),
-  findByUser: () => store.findByUser('tag0', randomUUID(), start),
+  findByUser: () => store.findByUser(randomUUID(), start),
   insert: () => inserted(store),
 })
 
@@ -185,12 +191,12 @@ function startWork(store: TokenStore, workers = 16, idOf: (turn: number) => stri
       await mustNotOpen('a deleted one', ref)
     }
     if (what === 3) {
-      const deleted = await timed('deleteById', store.deleteById(token.id, start))
+      const deleted = await timed('deleteById', store.deleteById(token.id, start, null))
       if (deleted?.id !== token.id) problems.push('deleteById: nothing there')
       known.set(ref, false)
     }
     if (what === 4) {
-      await timed('endUser', store.endUser(token.id.slice(0, 4), userId, 2, null))
+      await timed('endUser', store.endUser(userId, 2, null))
       known.set(ref, false)
       await mustNotOpen('one of a user who was ended', ref)
       const late = newToken({ userId, id: token.id.slice(0, 4) + drawTokenId(null, start).slice(4) })
@@ -378,7 +384,7 @@ describe('tokens in Redis:', () => {
           const [from, to] = i % 2 ? [one, other] : [other, one]
           const { ref, token } = await inserted(from)
           expect(await touch(to, ref)).to.include({ id: token.id })
-          expect(await from.deleteById(token.id, start)).to.include({ id: token.id })
+          expect(await from.deleteById(token.id, start, null)).to.include({ id: token.id })
           expect(await touch(to, ref)).to.equal(null)
         }
       })
@@ -393,7 +399,7 @@ describe('tokens in Redis:', () => {
           expect(await Promise.all(inserts)).to.include('inserted')
           const refs = issued.map(({ ref }) => ref)
           expect(await one.touch(refs, start, null)).to.deep.equal(refs.map(() => null))
-          expect(await other.findByUser(tagOf(userId), userId, start)).to.deep.equal([])
+          expect(await other.findByUser(userId, start)).to.deep.equal([])
         }
       })
 
@@ -410,7 +416,7 @@ describe('tokens in Redis:', () => {
         expect(outcomes.filter(outcome => outcome === 'full')).to.have.lengthOf(55)
         expect(new Set(await insertBoth(another, 'sliding'))).to.deep.equal(new Set(['inserted']))
         for (const userId of [somebody, another]) {
-          expect(await one.findByUser(tagOf(userId), userId, start)).to.have.lengthOf(5)
+          expect(await one.findByUser(userId, start)).to.have.lengthOf(5)
         }
       })
 
@@ -492,7 +498,7 @@ describe('tokens in Redis:', () => {
       await store.renew(second.ref, newHash(), lineage, start)
       await store.delete(third.ref, start)
       await endUser(store, randomUUID(), 7)
-      await store.endUser(tagOf(userId), userId, 2, first.ref.id)
+      await store.endUser(userId, 2, first.ref.id)
       const { userId: owner } = others.evicted.token
       const { ref, token } = newToken({ userId: owner })
       await store.insert(ref, token, { perUser: 1, total: Infinity }, start)
@@ -541,14 +547,14 @@ describe('tokens in Redis:', () => {
       it(`of the prefix "${others}" are seen by nobody else`, async () => {
         const other = await open(`${server.url}?prefix=${others}`)
         const made = await inserted(store, { expiresAt: start + 1 })
-        await store.deleteById((await inserted(store)).ref.id, start)
+        await store.deleteById((await inserted(store)).ref.id, start, null)
         expect(await touch(other, made.ref)).to.equal(null)
-        expect(await other.deleteById(made.ref.id, start)).to.equal(null)
+        expect(await other.deleteById(made.ref.id, start, null)).to.equal(null)
         await endUser(other, made.token.userId as string, 9)
         expect(await sweepRound(other, start + 1)).to.equal(0)
         expect(await touch(store, made.ref)).to.include({ id: made.token.id })
         const theirs = await inserted(other, { expiresAt: start + 1 })
-        await other.deleteById((await inserted(other)).ref.id, start)
+        await other.deleteById((await inserted(other)).ref.id, start, null)
         expect(await sweepRound(store, start + 1)).to.equal(0)
         expect(await sweepRound(other, start + 1)).to.equal(1)
         expect((await other.explain(theirs.ref, start + 1, null)).reason).to.equal('expired')
@@ -585,9 +591,9 @@ describe('tokens in Redis:', () => {
       const kept = await inserted(store, { userId, credentialVersion: 2 })
       for (const key of await keysOf(server)) await server.command('pexpire', key, 0)
       expect(await store.touch([ref, kept.ref], start, null)).to.deep.equal([null, null])
-      expect(await store.findByUser(tagOf(userId), userId, start)).to.deep.equal([])
+      expect(await store.findByUser(userId, start)).to.deep.equal([])
       await inserted(store, { userId, credentialVersion: 2 })
-      expect(await store.findByUser(tagOf(userId), userId, start)).to.have.lengthOf(1)
+      expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
     })
 
     it('are small: lists without pointers, for one token and for fifty of a user, of a long name too', async () => {
@@ -659,11 +665,11 @@ describe('tokens in Redis:', () => {
       expect(await keysOf(server)).to.include(`p:{${tag}}`)
       for (const userId of [first, second]) {
         const tokens = own[userId]?.slice(-2).map(({ token }) => ({ ...token, username: ' ' }))
-        expect(await store.findByUser(tag, userId, start)).to.deep.equal(tokens)
+        expect(await store.findByUser(userId, start)).to.deep.equal(tokens)
       }
-      await store.endUser(tag, first, 2, null)
-      expect(await store.findByUser(tag, first, start)).to.deep.equal([])
-      expect(await store.findByUser(tag, second, start)).to.have.lengthOf(2)
+      await store.endUser(first, 2, null)
+      expect(await store.findByUser(first, start)).to.deep.equal([])
+      expect(await store.findByUser(second, start)).to.have.lengthOf(2)
       for (const made of own[second]?.slice(-2) ?? [])
         expect(await touch(store, made.ref)).to.include({ userId: second })
       expect(await touch(store, guest.ref)).to.include({ userId: null })
@@ -677,15 +683,14 @@ describe('tokens in Redis:', () => {
       for (const text of [...odd, ...odd.map(part => part.repeat(256).slice(0, 256).toWellFormed())]) {
         const made = newToken({ userId: text, username: text, purpose: text })
         const { ref, token } = made
-        const tag = tagOf(text)
         expect(await store.insert(ref, token, unlimited, start)).to.equal('inserted')
         expect(await store.look([ref], start, text)).to.deep.equal([token])
         expect(await store.look([ref], start, `${text}.`)).to.deep.equal([null])
         expect(await store.touch([ref], start, text)).to.deep.equal([{ ...token, refreshCount: 1 }])
-        expect(await store.findByUser(tag, text, start)).to.deep.equal([{ ...token, refreshCount: 1 }])
-        expect(await store.findByUser(tag, `${text}.`, start)).to.deep.equal([])
-        await store.endUser(tag, `${text}.`, 2, null)
-        await store.endUser(tag, text, 2, ref.id)
+        expect(await store.findByUser(text, start)).to.deep.equal([{ ...token, refreshCount: 1 }])
+        expect(await store.findByUser(`${text}.`, start)).to.deep.equal([])
+        await store.endUser(`${text}.`, 2, null)
+        await store.endUser(text, 2, ref.id)
         const kept = { ...token, credentialVersion: 2, refreshCount: 1 }
         expect(await store.delete(ref, start)).to.deep.equal(kept)
         expect(await store.insert(ref, token, unlimited, start)).to.equal('ended')
@@ -980,13 +985,13 @@ describe('tokens in Redis:', () => {
       expect(await touch(store, ref)).to.include({ refreshCount: 1 })
       expect(await store.renew(renewed?.ref as TokenRef, newHash(), lineage, start)).to.include({ refreshCount: 1 })
       expect(await store.delete(deleted?.ref as TokenRef, start)).to.include({ id: deleted?.ref.id })
-      expect(await store.deleteById(byId?.ref.id as string, start)).to.include({ id: byId?.ref.id })
+      expect(await store.deleteById(byId?.ref.id as string, start, null)).to.include({ id: byId?.ref.id })
       expect(await touch(store, consumed.ref)).to.not.equal(null)
       expect(await touch(store, consumed.ref)).to.equal(null)
       await endUser(store, ended?.token.userId as string, 2)
       expect(await look(store, ended?.ref as TokenRef)).to.equal(null)
       await endUser(store, refused.token.userId as string, 2) // a user of no key
-      expect(await store.findByUser(tagOf(userId), userId, start)).to.have.lengthOf(1)
+      expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
       expect((await store.explain(ref, start, 'other')).reason).to.equal('other_purpose')
       expect(await sweepRound(store, start + 1)).to.equal(expired.length + 1)
       expect(await touch(store, single?.ref as TokenRef)).to.not.equal(null)

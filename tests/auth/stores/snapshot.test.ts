@@ -213,7 +213,7 @@ describe('a snapshot of the memory store', () => {
     const ended = [await insert(store, 'anna'), await insert(store, 'anna', { kind: 'fixed' })]
     const [revoked, kept] = [await insert(store, 'bert'), await insert(store, 'bert')]
     await store.delete(revoked.ref, clock.now())
-    await store.endUser('anna', 'anna', 2, null)
+    await store.endUser('anna', 2, null)
     const later = await insert(store, 'anna', { credentialVersion: 2 })
     await store.close()
 
@@ -225,14 +225,14 @@ describe('a snapshot of the memory store', () => {
   it('brings back nothing that was ended where the users, being in memory too, start at version 1 again', async () => {
     const { store } = await open()
     const ended = await insert(store, 'anna')
-    await store.endUser('anna', 'anna', 2, null)
+    await store.endUser('anna', 2, null)
     const later = await insert(store, 'anna', { credentialVersion: 2 })
     await store.close()
 
     const again = await open({ anna: 1 })
     expect(await look(again.store, ended.ref)).to.equal(null)
     expect(await look(again.store, later.ref)).to.not.equal(null)
-    await again.store.endUser('anna', 'anna', 2, null) // what follows on version 1
+    await again.store.endUser('anna', 2, null) // what follows on version 1
     expect(await look(again.store, later.ref)).to.equal(null)
   })
 
@@ -272,10 +272,10 @@ describe('a snapshot of the memory store', () => {
     await store.delete(made[0]?.ref as TokenRef, clock.now())
     clock.advance(1)
     made.push(await insert(store, 'anna'))
-    const before = await store.findByUser('anna', 'anna', clock.now())
+    const before = await store.findByUser('anna', clock.now())
     await store.close()
     const again = await open()
-    expect(await again.store.findByUser('anna', 'anna', clock.now())).to.deep.equal(before)
+    expect(await again.store.findByUser('anna', clock.now())).to.deep.equal(before)
   })
 
   it('is readable for its owner only, and holds hashes, never secrets', async () => {

@@ -31,7 +31,7 @@ import {
   usualLogin,
 } from '../../../services/auth/stores/ports.ts'
 import { migrationsFor } from '../../../services/auth/stores/sql/migrations.ts'
-import { drawSecret, drawTokenId, refOf, tagOf } from '../../../services/auth/tokens/format.ts'
+import { drawSecret, drawTokenId, refOf } from '../../../services/auth/tokens/format.ts'
 import { binaries, type Cluster, startCluster } from '../../support/postgres.ts'
 import { slackMs } from '../../support/slack.ts'
 import { expectAllToReject, expectRecovery } from '../../support/storeFaults.ts'
@@ -113,8 +113,8 @@ const writes = ({ tokens, users }: Stores) => ({
   touch: () => tokens.touch([newToken().ref], start, null),
   renew: () => tokens.renew(newToken().ref, newHash(), lineage, start),
   delete: () => tokens.delete(newToken().ref, start),
-  deleteById: () => tokens.deleteById(newToken().token.id, start),
-  endUser: () => tokens.endUser('tag_', randomUUID(), 2, null),
+  deleteById: () => tokens.deleteById(newToken().token.id, start, null),
+  endUser: () => tokens.endUser(randomUUID(), 2, null),
   deleteExpired: () => tokens.deleteExpired(start, 10),
   'insert a user': () => users.insert(newUser()),
   'update a user': () => users.update(randomUUID(), 1, { confirmedAt: start }),
@@ -123,10 +123,10 @@ const writes = ({ tokens, users }: Stores) => ({
 
 const reads = ({ tokens, users }: Stores) => ({
   look: () => tokens.look([newToken().ref], start, null),
-  findByUser: () => tokens.findByUser('tag_', randomUUID(), start),
+  findByUser: () => tokens.findByUser(randomUUID(), start),
   explain: () => tokens.explain(newToken().ref, start, null),
   list: () => tokens.list(null, 10, start),
-  census: () => tokens.census(),
+  counts: () => tokens.counts(),
   findByUsername: () => users.findByUsername('nobody'),
   findById: () => users.findById(randomUUID()),
   'list users': () => users.list(null, 10),
@@ -177,7 +177,7 @@ function startWork(stores: Stores) {
     if (what === 0) return
     knownTokens.delete(ref)
     if (what === 1) await timed('delete', tokens.delete(ref, start))
-    if (what === 2) await timed('endUser', tokens.endUser(tagOf(userId), userId, 2, null))
+    if (what === 2) await timed('endUser', tokens.endUser(userId, 2, null))
     if (what === 3) {
       const renewed = { id: ref.id, hash: newHash() }
       const record = await timed('renew', tokens.renew(ref, renewed.hash, lineage, start)).catch(error => {
@@ -644,7 +644,7 @@ describe('PostgreSQL of its own:', () => {
           const refs = Array.from({ length: 10 }, (_, j) => ({ ...ref, id: `token${i + j}` }))
           expect(await store.touch(refs, start + 1, null)).to.not.include(null)
           expect(await store.look(refs, start + 1, null)).to.not.include(null)
-          expect(await store.findByUser('tag_', `user${i}`, start)).to.have.lengthOf(1)
+          expect(await store.findByUser(`user${i}`, start)).to.have.lengthOf(1)
         }
       })
       expect(counts).to.deep.equal({ seq_scan, n_tup_upd: 1000, n_tup_hot_upd: 1000 })
@@ -654,8 +654,8 @@ describe('PostgreSQL of its own:', () => {
         const userId = token.userId as string
         await tokens.renew(ref, newHash(), lineage, start)
         await tokens.explain(ref, start, null)
-        await tokens.endUser(tagOf(userId), userId, 2, ref.id)
-        await tokens.deleteById(ref.id, start)
+        await tokens.endUser(userId, 2, ref.id)
+        await tokens.deleteById(ref.id, start, null)
       })
       expect(others).to.include({ seq_scan })
     })
@@ -670,7 +670,7 @@ describe('PostgreSQL of its own:', () => {
         return (stores[i % 2] as TokenStore).insert(ref, token, { perUser: 5, total: Infinity }, start)
       })
       expect(new Set(await Promise.all(inserts))).to.deep.equal(new Set(['inserted']))
-      expect(await stores[0].findByUser(tagOf(userId), userId, start)).to.have.lengthOf(5)
+      expect(await stores[0].findByUser(userId, start)).to.have.lengthOf(5)
       await Promise.all(stores.map(store => store.close()))
     })
 
@@ -741,11 +741,11 @@ describe('PostgreSQL of its own:', () => {
         const userId = token.userId as string
         const what = random(5)
         if (what === 0) await tokens.renew(ref, newHash(), lineage, start)
-        if (what === 1) await tokens.deleteById(ref.id, start)
+        if (what === 1) await tokens.deleteById(ref.id, start, null)
         if (what === 2) {
           const version = (versions.get(userId) ?? 0) + 1
           versions.set(userId, version)
-          await tokens.endUser(tagOf(userId), userId, version, random(2) ? ref.id : null)
+          await tokens.endUser(userId, version, random(2) ? ref.id : null)
         }
         if (what === 3) await tokens.deleteExpired(start, 10)
         if (what === 4) {
@@ -850,7 +850,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
         expect(await stores.users.findByUsername(username)).to.deep.equal(user)
         const { ref, token } = await insertedToken(stores, { username, userId: username, purpose: username })
         expect(await stores.tokens.look([ref], start, username)).to.deep.equal([token])
-        expect(await stores.tokens.findByUser(tagOf(username), username, start)).to.deep.equal([token])
+        expect(await stores.tokens.findByUser(username, start)).to.deep.equal([token])
       }
       expect(await stores.users.list(null, 100)).to.have.lengthOf(names.length)
       await stores.close()
@@ -874,8 +874,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
           if (what === 'touch') await stores.tokens.touch([ref], start, null)
           if (what === 'renew') await stores.tokens.renew(ref, drawRef(token.id).hash, lineage, start)
           if (what === 'delete') await stores.tokens.delete(ref, start)
-          if (what === 'end')
-            await stores.tokens.endUser(tagOf(token.userId as string), token.userId as string, 2, null)
+          if (what === 'end') await stores.tokens.endUser(token.userId as string, 2, null)
         }
       }
       const rows = []
@@ -940,7 +939,7 @@ for (const scheme of ['sqlite', 'postgres']) {
         const [from, to] = i % 2 ? [one, other] : [other, one]
         const { ref, token } = await insertedToken(from)
         expect(await to.tokens.touch([ref], start, null)).to.not.deep.equal([null])
-        expect(await from.tokens.deleteById(token.id, start)).to.include({ id: token.id })
+        expect(await from.tokens.deleteById(token.id, start, null)).to.include({ id: token.id })
         expect(await to.tokens.touch([ref], start, null)).to.deep.equal([null])
       }
     })
@@ -951,11 +950,11 @@ for (const scheme of ['sqlite', 'postgres']) {
         const issued = Array.from({ length: 20 }, () => newToken({ userId }))
         const inserts = issued.map(({ ref, token }) => one.tokens.insert(ref, token, unlimited, start))
         await inserts[i]
-        await other.tokens.endUser(tagOf(userId), userId, 2, null)
+        await other.tokens.endUser(userId, 2, null)
         expect(await Promise.all(inserts)).to.include('inserted')
         const refs = issued.map(({ ref }) => ref)
         expect(await one.tokens.touch(refs, start, null)).to.deep.equal(refs.map(() => null))
-        expect(await other.tokens.findByUser(tagOf(userId), userId, start)).to.deep.equal([])
+        expect(await other.tokens.findByUser(userId, start)).to.deep.equal([])
       }
     })
 
@@ -972,7 +971,7 @@ for (const scheme of ['sqlite', 'postgres']) {
       expect(outcomes.filter(outcome => outcome === 'full')).to.have.lengthOf(55)
       expect(new Set(await insertBoth(another, 'sliding'))).to.deep.equal(new Set(['inserted']))
       for (const userId of [somebody, another]) {
-        expect(await one.tokens.findByUser(tagOf(userId), userId, start)).to.have.lengthOf(5)
+        expect(await one.tokens.findByUser(userId, start)).to.have.lengthOf(5)
       }
     })
 
@@ -1217,8 +1216,8 @@ describe('a SQLite file', () => {
           touch: () => stores.tokens.touch([touched], start + 1, null),
           renew: () => stores.tokens.renew(renewed, newHash(), lineage, start),
           delete: () => stores.tokens.delete(deleted, start),
-          deleteById: () => stores.tokens.deleteById(deletedById.id, start),
-          endUser: () => stores.tokens.endUser(tagOf(endedUser), endedUser, 2, ended.id),
+          deleteById: () => stores.tokens.deleteById(deletedById.id, start, null),
+          endUser: () => stores.tokens.endUser(endedUser, 2, ended.id),
           deleteExpired: () => stores.tokens.deleteExpired(start + minute, 100),
           'insert a user': () => insertedUser(stores),
           'update a user': () => stores.users.update(updated.id, 1, { passwordHash: 'another', credentialVersion: 2 }),

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { expect } from 'chai'
-import type { TokenRecord } from '../../../services/auth/stores/ports.ts'
+import { type TokenRecord, tagOf } from '../../../services/auth/stores/ports.ts'
 import {
   drawSecret,
   drawTokenId,
@@ -11,7 +11,6 @@ import {
   opaqueFormat,
   parseSecret,
   refOf,
-  tagOf,
 } from '../../../services/auth/tokens/format.ts'
 
 const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
@@ -80,7 +79,12 @@ describe('the format of a token', () => {
   })
 
   it('keeps its lineage through renewals, shares it with no other, and gets 130 new random bits each time', async () => {
-    const { draw, lineageOf } = opaqueFormat
+    const { lineageOf } = opaqueFormat
+    const draw = async (token: TokenRecord, renewed: string | null) => {
+      const { secret, ref } = await opaqueFormat.draw(token, renewed)
+      expect(ref).to.deep.equal(refOf(secret))
+      return secret
+    }
     const token = { id } as TokenRecord
     const first = await draw(token, null)
     const secrets = [first]

@@ -2,8 +2,8 @@
 import { expect } from 'chai'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
-import { drawSecret, drawTokenId, tagOf } from '../../../services/auth/tokens/format.ts'
+import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
 import {
   createTokens,
   type IssuedToken,
@@ -115,9 +115,9 @@ describe('tokens', () => {
 
   it('are refused from the moment their end is answered; a second end changes nothing', async () => {
     const { secret } = await logIn()
-    expect(await tokens.endSession(secret)).to.equal(true)
+    expect(await tokens.revokeSession(secret)).to.equal(true)
     expect(await isLive(secret)).to.equal(false)
-    expect(await tokens.endSession(secret)).to.equal(true)
+    expect(await tokens.revokeSession(secret)).to.equal(true)
     expect(events.filter(({ type }) => type === 'revoked')).to.have.length(1)
   })
 
@@ -127,7 +127,7 @@ describe('tokens', () => {
     expect(await tokens.revokeById(fixed.token.id, owner.id)).to.equal(false)
     expect([await isLive(own.secret), await isLive(fixed.secret)]).to.deep.equal([true, true])
     expect(await tokens.revokeById(own.token.id, owner.id)).to.equal(true)
-    expect(await tokens.revokeById(fixed.token.id)).to.equal(true)
+    expect(await tokens.revokeById(fixed.token.id, null)).to.equal(true)
     expect([await isLive(own.secret), await isLive(fixed.secret)]).to.deep.equal([false, false])
   })
 
@@ -141,7 +141,7 @@ describe('tokens', () => {
     for (const { secret, token } of others) {
       expect(await tokens.useSession(secret)).to.equal(null)
       expect(await tokens.renew(secret)).to.equal(null)
-      expect(await tokens.endSession(secret)).to.equal(false)
+      expect(await tokens.revokeSession(secret)).to.equal(false)
       const [found] = await tokens.validate([secret], { purpose: token.purpose, touch: false })
       expect(found).to.deep.equal(token)
     }
@@ -202,7 +202,7 @@ describe('tokens', () => {
     await store.close()
     const flipped = `${drawSecret(drawTokenId(null, clock.now())).slice(0, -1)}!`
     expect(await tokens.validate(['junk', 'lk_', flipped], session)).to.deep.equal([null, null, null])
-    expect(await tokens.endSession('junk')).to.equal(true)
+    expect(await tokens.revokeSession('junk')).to.equal(true)
     expect(await tokens.renew('junk')).to.equal(null)
   })
 
@@ -214,11 +214,11 @@ describe('tokens', () => {
       () => tokens.validate([secret], session),
       () => tokens.useSession(secret),
       () => tokens.renew(secret),
-      () => tokens.endSession(secret),
-      () => tokens.revokeById(token.id),
+      () => tokens.revokeSession(secret),
+      () => tokens.revokeById(token.id, null),
       () => tokens.revokeById(token.id, owner.id),
       () => tokens.endUser(owner.id, 2, null),
-      () => tokens.sessionsOf(owner.id),
+      () => tokens.listSessions(owner.id),
       () => tokens.issueSession(owner),
     ]
     for (const call of calls) {
@@ -243,7 +243,7 @@ describe('tokens', () => {
     const newest = (await tokens.issueOnly(reset)) as IssuedToken
     for (const token of older) expect(await isLiveReset(token)).to.equal(false)
     for (const token of [newest, strangers]) expect(await isLiveReset(token)).to.equal(true)
-    expect((await tokens.tokensOf(owner.id)).map(({ id }) => id)).to.deep.equal(
+    expect((await tokens.listByUser(owner.id)).map(({ id }) => id)).to.deep.equal(
       [login, confirm, newest].map(({ token }) => token.id),
     )
     const revoked = events.flatMap(event => (event.type === 'revoked' ? [event.tokenId] : []))
@@ -255,7 +255,7 @@ describe('tokens', () => {
     const kept = await logIn()
     const unknown = drawSecret(drawTokenId(owner.id, clock.now()))
     for (const secret of ['junk', unknown, own.secret, own.secret, bound.secret]) await tokens.revoke(secret)
-    expect(await tokens.tokensOf(owner.id)).to.deep.equal([kept.token])
+    expect(await tokens.listByUser(owner.id)).to.deep.equal([kept.token])
     const revoked = events.flatMap(event => (event.type === 'revoked' ? [event.tokenId] : []))
     expect(revoked).to.deep.equal([own.token.id, bound.token.id])
   })
@@ -271,16 +271,34 @@ describe('tokens', () => {
     })
   })
 
+  it('that are sessions are used, and ended by their user, in one call of the store each', async () => {
+    const calls: string[] = []
+    const counting = Object.entries(store).map(([name, method]) => [
+      name,
+      (...args: unknown[]) => {
+        calls.push(name)
+        return method(...args)
+      },
+    ])
+    tokens = open(Object.fromEntries(counting) as TokenStore)
+    const { secret, token } = await logIn()
+    calls.length = 0
+    expect(await tokens.useSession(secret)).to.include({ id: token.id })
+    expect(calls).to.deep.equal(['touchSession'])
+    expect(await tokens.revokeById(token.id, owner.id)).to.equal(true)
+    expect(calls).to.deep.equal(['touchSession', 'deleteById'])
+  })
+
   it('that are no sessions are neither listed as sessions nor ended as one by the user', async () => {
     const own = await logIn()
     const others = [await issue({ kind: 'fixed' }), await issue({ kind: 'sliding', purpose: 'reset' })]
-    expect(await tokens.sessionsOf(owner.id)).to.deep.equal([own.token])
+    expect(await tokens.listSessions(owner.id)).to.deep.equal([own.token])
     for (const { token } of others) expect(await tokens.revokeById(token.id, owner.id)).to.equal(false)
-    expect(await tokens.tokensOf(owner.id)).to.deep.equal([own, ...others].map(({ token }) => token))
+    expect(await tokens.listByUser(owner.id)).to.deep.equal([own, ...others].map(({ token }) => token))
   })
 
   it('that do not exist are not revoked: the answer says so, and no event says otherwise', async () => {
-    expect(await tokens.revokeById(drawTokenId(owner.id, clock.now()))).to.equal(false)
+    expect(await tokens.revokeById(drawTokenId(owner.id, clock.now()), null)).to.equal(false)
     expect(events).to.deep.equal([])
   })
 
@@ -289,19 +307,19 @@ describe('tokens', () => {
     await issue({ kind: 'fixed' })
     events.length = 0
     tokens = open(instrument(store, 'tokens', null))
-    expect(await tokens.census()).to.deep.equal({ sliding: 1, fixed: 1, 'single-use': 0 })
-    await tokens.reachStore()
+    expect(await tokens.counts()).to.deep.equal({ sliding: 1, fixed: 1, 'single-use': 0 })
+    await tokens.ping()
     await new Promise(setImmediate)
     expect(events).to.deep.equal([])
     await store.close()
-    expect(await tokens.reachStore().catch((error: AppError) => error.code)).to.equal('unavailable')
+    expect(await tokens.ping().catch((error: AppError) => error.code)).to.equal('unavailable')
   })
 
   it('tell what happened by their ids, never by their secrets', async () => {
     const { secret, token } = await logIn()
     await tokens.validate([secret, 'junk'], session)
     await tokens.renew(secret)
-    await tokens.revokeById(token.id)
+    await tokens.revokeById(token.id, null)
     await tokens.endUser(owner.id, 2, null)
     expect(events.map(({ type }) => type)).to.deep.equal([
       'issued',
@@ -352,7 +370,7 @@ describe('tokens', () => {
 
     it('revoked by the log-out', async () => {
       const { secret } = await logIn()
-      await tokens.endSession(secret)
+      await tokens.revokeSession(secret)
       clock.advance(3000)
       expect(await refuse(secret)).to.deep.equal({ reason: 'revoked', secondsAgo: 3 })
     })
@@ -391,7 +409,7 @@ describe('tokens', () => {
       const { secret, token } = await logIn()
       const { renew } = store
       store.renew = async (...args) => {
-        await store.deleteById(token.id, clock.now())
+        await store.deleteById(token.id, clock.now(), null)
         return renew(...args)
       }
       expect(await tokens.renew(secret)).to.equal(null)

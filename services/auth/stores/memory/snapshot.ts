@@ -30,7 +30,6 @@ const firstLine = 'latchkey tokens 2'
 const shape = /^[0-9A-Za-z]{14} [\w-]{20}$/ // an id, and the part of a hash that the store keeps
 const loginShape = /^([0-9A-Za-z]{14}|=|-)$/ // `=`: the token's own id
 const renewalShape = /^([\w-]{20} \d{1,15}|- -)$/
-const unlimited = { perUser: Infinity, total: Infinity }
 
 interface Line {
   ref: TokenRef
@@ -93,8 +92,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       const isWanted = token.expiresAt > at && token.credentialVersion >= credentialVersion
       // Use the user's current version: users in memory start again at 1, so the floor that next ends their tokens is
       // 2.
-      if (isWanted) await store.insert(ref, { ...token, credentialVersion }, unlimited, at)
-      if (isWanted && renewal) store.markRenewed(ref.id, renewal)
+      if (isWanted) store.restore(ref, { ...token, credentialVersion }, renewal)
       counts[isWanted ? 'tokens' : 'dropped']++
     })
     await rm(file).catch(failWith('cannot be removed'))

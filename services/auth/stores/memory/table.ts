@@ -1,12 +1,13 @@
 // The slots of the memory store: typed arrays, allocated a page at a time without an object per token, and the index
 // that finds a slot by token id. Hides the layout and how ids and hashes are packed.
 
+import { readBase62, writeBase62 } from '../../../../shared/base62.ts'
 import type { TokenRef } from '../ports.ts'
 import { createSlotIndex } from './slotIndex.ts'
 
 // A token takes one element in each column of a page, 76 bytes in all, and another 5 to 10 bytes in the index:
 //
-//   tag 4 | time 4 | random 4 | hash 16 | expires 8 | absolute end 8 | created 8 | last used 8 | holder 4 | count 4 |
+//   tag 4 | time 4 | random 4 | hash 16 | expires 8 | absolute end 8 | created 8 | last used 8 | group 4 | count 4 |
 // older 4 | newer 4
 //
 // The 14 characters of an id are three base62 numbers: tag, time and random. The store keeps 120 bits of the hash,
@@ -23,8 +24,8 @@ const createPage = () => ({
   absoluteExpiresAt: new Float64Array(pageLength),
   createdAt: new Float64Array(pageLength),
   lastUsedAt: new Float64Array(pageLength),
-  /** The number of the token's holder; see tokenStore.ts. */
-  holder: new Uint32Array(pageLength),
+  /** The number of the token's group; see groups.ts. */
+  group: new Uint32Array(pageLength),
   refreshCount: new Uint32Array(pageLength),
   /** The neighbouring slots in the list of the user's tokens. */
   older: new Int32Array(pageLength),
@@ -42,7 +43,30 @@ export const none = -1
 /** The index of a slot within the columns of its page. */
 export const placeOf = (slot: number): number => slot & (pageLength - 1)
 
-export function createTokenTable() {
+export interface TokenTable {
+  /** The page that holds the slot. */
+  pageOf(slot: number): Page
+  /** The slot of the token with this id, or `none`. */
+  find(id: string): number
+  hasHash(slot: number, hash: string): boolean
+  setHash(slot: number, hash: string): void
+  /**
+   * Allocates a slot for this id, which must not be in the table yet. The columns other than id and hash keep the
+   * values of the previous token.
+   */
+  take(ref: TokenRef): number
+  free(slot: number): void
+  isFree(slot: number): boolean
+  idOf(slot: number): string
+  /** The first `hashLength` characters of the hash; the rest is not stored. */
+  hashOf(slot: number): string
+  /** The number of tokens. */
+  count(): number
+  /** One more than the highest slot ever used. */
+  used(): number
+}
+
+export function createTokenTable(): TokenTable {
   const pages: Page[] = []
   let used = 0
   let freed = none // the first free slot; `newer` links to the next one
@@ -81,21 +105,16 @@ export function createTokenTable() {
     pageOf,
     setHash,
 
-    /** The slot of the token with this id, or `none`. */
-    find: (id: string): number => index.find(want(id), isWanted),
+    find: id => index.find(want(id), isWanted),
 
-    hasHash(slot: number, hash: string): boolean {
+    hasHash(slot, hash) {
       const { hash: column } = pageOf(slot)
       const i = 4 * placeOf(slot)
       for (let part = 0; part < 4; part++) if (column[i + part] !== readBase64(hash, 5 * part)) return false
       return true
     },
 
-    /**
-     * Allocates a slot for this id, which must not be in the table yet. The columns other than id and hash keep the
-     * values of the previous token.
-     */
-    take({ id, hash }: TokenRef): number {
+    take({ id, hash }) {
       const idHash = want(id)
       const slot = freed === none ? used++ : freed
       if (slot === freed) freed = pageOf(slot).newer[placeOf(slot)] as number
@@ -111,7 +130,7 @@ export function createTokenTable() {
       return slot
     },
 
-    free(slot: number): void {
+    free(slot) {
       const page = pageOf(slot)
       const i = placeOf(slot)
       index.remove(mix(page.tag[i] as number, page.time[i] as number, page.random[i] as number), slot)
@@ -121,21 +140,21 @@ export function createTokenTable() {
       count--
     },
 
-    idOf(slot: number): string {
+    isFree: slot => pageOf(slot).expiresAt[placeOf(slot)] === Infinity,
+
+    idOf(slot) {
       const { tag, time, random } = pageOf(slot)
       const i = placeOf(slot)
       return writeBase62(tag[i] as number, 4) + writeBase62(time[i] as number, 5) + writeBase62(random[i] as number, 5)
     },
 
-    /** The first `hashLength` characters of the hash; the rest is not stored. */
-    hashOf(slot: number): string {
+    hashOf(slot) {
       const { hash: column } = pageOf(slot)
       return [0, 1, 2, 3].map(part => writeBase64(column[4 * placeOf(slot) + part] as number)).join('')
     },
 
     count: () => count,
 
-    /** One more than the highest slot ever used. */
     used: () => used,
   }
 }
@@ -146,27 +165,11 @@ function mix(tag: number, time: number, random: number): number {
   return Math.imul(hash ^ (hash >>> 15), 0x27d4eb2f) >>> 0
 }
 
-const base62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const base64 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-const base62Values = valuesOf(base62)
-const base64Values = valuesOf(base64)
-
 /** The value of each character, indexed by its code. */
-function valuesOf(alphabet: string): Uint8Array {
-  return Uint8Array.from({ length: 128 }, (_, code) => Math.max(0, alphabet.indexOf(String.fromCharCode(code))))
-}
-
-function readBase62(text: string, from: number, to: number): number {
-  let value = 0
-  for (let i = from; i < to; i++) value = value * 62 + (base62Values[text.charCodeAt(i)] as number)
-  return value
-}
-
-function writeBase62(value: number, length: number): string {
-  let digits = ''
-  for (let rest = value; digits.length < length; rest = Math.floor(rest / 62)) digits = base62[rest % 62] + digits
-  return digits
-}
+const base64Values = Uint8Array.from({ length: 128 }, (_, code) =>
+  Math.max(0, base64.indexOf(String.fromCharCode(code))),
+)
 
 /** Reads five characters, 30 bits. */
 function readBase64(text: string, from: number): number {

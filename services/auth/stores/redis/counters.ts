@@ -1,60 +1,59 @@
-// Counters that all Auth processes share, in the Redis of the token store. Hides rate-limiter-flexible and its own
-// connection.
+// Counters that all Auth processes share, in the Redis of the token store, over a connection of their own.
 import { hash } from 'node:crypto'
-import { type RateLimiterAbstract, RateLimiterRedis } from 'rate-limiter-flexible'
-import type { Counter, SharedCounters } from '../../../../shared/counters.ts'
+import type { SharedCounters } from '../../../../shared/counters.ts'
 import { openRedis } from './connection.ts'
 import type { Script } from './scripts.ts'
 
-// Atomic, because with a separate read and write one of two concurrent calls would be lost.
-const extendText = `
+function script(text: string): Script {
+  return { text, sha1: hash('sha1', text, 'hex') }
+}
+
+// Each is one atomic step: with a separate read and write, one of two concurrent calls would be lost.
+const readScript = script(`return {redis.call('get', KEYS[1]), redis.call('pttl', KEYS[1])}`)
+
+/** args: the expiry in milliseconds if the key is new. */
+const addScript = script(`
+local count = redis.call('incr', KEYS[1])
+if count == 1 then redis.call('pexpire', KEYS[1], ARGV[1]) end
+return {count, redis.call('pttl', KEYS[1])}
+`)
+
+/** args: milliseconds. */
+const extendScript = script(`
 local left = redis.call('pttl', KEYS[1])
 if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
-`
-const extendScript: Script = { text: extendText, sha1: hash('sha1', extendText, 'hex') }
+`)
 
 /** Requires the URL of a token store that is already open; warnings about it were reported then. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
   const { client, prefix, call, close } = await openRedis(url, () => {})
   return {
     open(name, durationMs) {
-      const keyPrefix = `${prefix}limit:${name}`
-      const duration = durationMs / 1000
-      const limiter = new RateLimiterRedis({
-        storeClient: client,
-        useRedisPackage: true,
-        keyPrefix,
-        points: 1,
-        duration,
-      })
+      const keyOf = (key: string) => `${prefix}limit:${name}:${key}`
       return {
-        ...counterOf(limiter),
+        async read(key) {
+          const [count, remainingMs] = (await call(readScript, [keyOf(key)], [])) as [string | null, number]
+          return count === null ? { count: 0, remainingMs: 0 } : { count: Number(count), remainingMs }
+        },
+
+        async add(key, forMs = durationMs) {
+          const [count, remainingMs] = (await call(addScript, [keyOf(key)], [forMs])) as [number, number]
+          return { count, remainingMs }
+        },
+
         async extend(key, byMs) {
-          await call(extendScript, [limiter.getKey(key)], [byMs])
+          await call(extendScript, [keyOf(key)], [byMs])
+        },
+
+        async set(key, count, forMs = durationMs) {
+          await client.set(keyOf(key), String(count), { expiration: { type: 'PX', value: forMs } })
+        },
+
+        async forget(key) {
+          await client.del(keyOf(key))
         },
       }
     },
     close,
-  }
-}
-
-/** Uses the limiter only to count; it never refuses. */
-function counterOf(limiter: RateLimiterAbstract): Omit<Counter, 'extend'> {
-  return {
-    async read(key) {
-      const found = await limiter.get(key)
-      return found ? { count: found.consumedPoints, remainingMs: found.msBeforeNext } : { count: 0, remainingMs: 0 }
-    },
-    async add(key, forMs) {
-      const options = forMs === undefined ? {} : { customDuration: forMs / 1000 }
-      const { consumedPoints: count, msBeforeNext: remainingMs } = await limiter.penalty(key, 1, options)
-      return { count, remainingMs }
-    },
-    async set(key, count, forMs) {
-      await limiter.set(key, count, forMs === undefined ? limiter.duration : forMs / 1000)
-    },
-    async forget(key) {
-      await limiter.delete(key)
-    },
   }
 }

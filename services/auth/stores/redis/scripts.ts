@@ -10,9 +10,6 @@ export interface Script {
   sha1: string
 }
 
-/** A packed token holds the position of its kind in this list, counted from 1. */
-export const kinds = ['sliding', 'fixed', 'single-use'] as const
-
 /**
  * How many bytes of a token's SHA-256 are kept. 120 bits cannot be guessed, and a packed token stays below 64 bytes,
  * the largest value for which Redis uses its compact encoding of small hashes.
@@ -24,9 +21,9 @@ export const noLogin = '----------'
 
 const library = `
 local sliding, singleUse, ownLogin = 1, 3, 2^31
--- kind, number of the user (0: guest), version, created, used, expires, absolute, ttl, uses, hash; then the purpose.
--- The highest bit of uses says that ten characters come before the purpose: the login, as the rest of an id. Most tokens
--- have the usual one, and none here. An older version takes it for a part of the purpose and refuses the token.
+-- Kind (its position in tokenKinds, from 1), number of the user (0: guest), version, created, used, expires, absolute, ttl,
+-- uses, hash; then the purpose. If the highest bit of uses is set, ten characters precede the purpose: the login, as the rest
+-- of an id. Most tokens have the usual login and omit it. Older versions read it as part of the purpose and refuse the token.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 
 local function load(value)
@@ -47,24 +44,24 @@ local function save(key, rest, t)
   redis.call('HSET', key, rest, packed .. (t.login or '') .. t.purpose)
 end
 
--- The key outlives everything in it, by Redis's own clock, and then goes by itself.
+-- The key outlives everything in it, by Redis's own clock, and then expires.
 local function keep(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 
--- A write that changes nothing, before anything is read. A replica refuses it: what it knows may be old. And once a script
--- has written, Redis lets it go on when memory is full: to extend and to revoke takes no more room.
+-- A write that changes nothing, before anything is read. A replica refuses it, because its data may be old. And once a script
+-- has written, Redis lets it continue when memory is full: extending and revoking need no more memory.
 local function claim()
   redis.call('HDEL', KEYS[1], '')
 end
 
--- Id and name; of a guest neither.
+-- The user's id and name; false for a guest.
 local function userAt(key, number)
   if number == 0 then return false, false end
   return unpack(redis.call('HMGET', key, 'u' .. number, 'n' .. number))
 end
 
--- The number of this user, and whether it is one of those in the key already.
+-- The number of this user, and whether the key already has it.
 local function numberOf(key, id)
   local number = 1
   while true do
@@ -88,14 +85,18 @@ local function admit(key, rest, hash, now, purpose)
   return t
 end
 
--- Lineage and instant of the last renewal; nothing of a token that was never renewed.
+local function isSession(t)
+  return t.kind == sliding and t.purpose == '' and t.user > 0
+end
+
+-- Lineage and time of the last renewal; nil for a token that was never renewed.
 local function renewalOf(key, rest)
   local value = redis.call('HGET', key, 'r' .. rest)
   if not value then return nil end
   return struct.unpack('>c${hashBytes}I6', value)
 end
 
--- With its last token goes a user who has no floor.
+-- Deletes the key with its last token, if no user in it has a floor.
 local function drop(key, rest)
   redis.call('HDEL', key, rest, 'r' .. rest)
   if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
@@ -117,7 +118,7 @@ local function answer(rest, t, id, name)
   return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name, t.login}
 end
 
--- field, value of everything in the key: tokens under 'tokens', floors by the user's number under 'floors'
+-- Returns the tokens in the key, and the floors by the user's number.
 local function readAll(key)
   local all, tokens, floors = redis.call('HGETALL', key), {}, {}
   for i = 1, #all, 2 do
@@ -138,16 +139,17 @@ function script(body: string): Script {
   return { text, sha1: hash('sha1', text, 'hex') }
 }
 
-/** keys: one per ref. args: now, purpose, 'touch' or 'look', grace in ms, then rest and hash of each ref. */
+/** keys: one per ref. args: now, purpose, 'touch', 'touchSession' or 'look', grace in ms, then rest and hash of each ref. */
 export const touchScript = script(`
-local now, purpose, touch, grace = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'touch', tonumber(ARGV[4])
+local now, purpose, mode, grace = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local answers = {}
 claim()
 for i, key in ipairs(KEYS) do
   local rest = ARGV[3 + 2 * i]
   local t = admit(key, rest, ARGV[4 + 2 * i], now, purpose)
+  if t and mode == 'touchSession' and not isSession(t) then t = nil end
   local id, name = userAt(key, t and t.user or 0)
-  if t and touch then use(key, rest, t, now, grace) end
+  if t and mode ~= 'look' then use(key, rest, t, now, grace) end
   answers[i] = t and answer(rest, t, id, name) or false
 end
 return answers
@@ -164,7 +166,7 @@ local number, evicted = 0, false
 if userId ~= '' then
   number = numberOf(key, userId)
   if version < floorOf(key, number) then return 'ended' end
-  -- There is a byte for it. Of a billion users about seventy have the same tag.
+  -- The number is one byte. Among a billion users about seventy share a tag.
   if number > 255 then return 'full' end
 end
 if redis.call('HEXISTS', key, rest) == 1 then return 'taken' end
@@ -185,7 +187,7 @@ if number > 0 then
   end
 end
 if not evicted and room < 1 then return 'full' end
--- The first write adds something: where memory is full, this is where it ends, and nothing has changed.
+-- The first write adds data: if memory is full, the script ends here and nothing has changed.
 save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
   used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
   count = tonumber(ARGV[17]), hash = ARGV[6], login = ARGV[18] ~= '' and ARGV[18], purpose = ARGV[8]})
@@ -205,6 +207,20 @@ t.hash = ARGV[5]
 use(key, rest, t, now, tonumber(ARGV[2]))
 redis.call('HSET', key, 'r' .. rest, struct.pack('>c${hashBytes}I6', ARGV[6], now))
 return answer(rest, t, userAt(key, t.user))
+`)
+
+/** args: rest, now, user id. Deletes only a live session of this user. */
+export const deleteOwnScript = script(`
+local key, rest, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+claim()
+local value = redis.call('HGET', key, rest)
+if not value then return false end
+local t = load(value)
+if not isSession(t) or t.expires <= now or t.version < floorOf(key, t.user) then return false end
+local id, name = userAt(key, t.user)
+if id ~= ARGV[3] then return false end
+drop(key, rest)
+return answer(rest, t, id, name)
 `)
 
 /** args: rest, and the required hash or '' for any. */
@@ -328,7 +344,7 @@ for i, key in ipairs(KEYS) do
     if isDone then
       for count = 1, 4 do left[count] = left[count] + kept[count] end
     end
-    -- Users without a token and without a floor are nobody's business.
+    -- Forget users without a token and without a floor.
     if #tokens == gone and next(floors) == nil then redis.call('DEL', key) end
   end
   if not isDone then unfinished[#unfinished + 1] = i end

@@ -1,84 +1,109 @@
-// The schema of the SQL stores as a list of migrations, for both SQLite and PostgreSQL. Never change a released
-// migration; add a new one.
-import { type Kysely, sql } from 'kysely'
-import type { Migration } from 'kysely/migration'
+// The schema of the SQL stores as a list of migrations, for both SQLite and PostgreSQL, and what applies them. Never change
+// a released migration; add a new one.
+import type { Connection, Driver } from './driver.ts'
+import { UnknownMigrationError } from './errors.ts'
+import { raw, sql } from './statement.ts'
 
 export type SqlDialect = 'sqlite' | 'postgres'
 
-/** The migrations run in the order of their names. */
-export function migrationsFor(dialect: SqlDialect): Record<string, Migration> {
+/** Statements by the name of the migration. Migrations run in the order of their names. */
+export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
   // Leaves room in each page for new versions of its rows, so that a touch writes no index (PostgreSQL's HOT updates).
-  const storage = dialect === 'postgres' ? sql`with (fillfactor = 70)` : sql``
+  const storage = dialect === 'postgres' ? 'with (fillfactor = 70)' : ''
 
   return {
-    '0001_users': {
-      async up(db: Kysely<unknown>) {
-        await db.schema
-          .createTable('latchkey_users')
-          .addColumn('id', 'text', column => column.primaryKey().notNull())
-          .addColumn('username', 'text', column => column.notNull().unique())
-          .addColumn('password_hash', 'text', column => column.notNull())
-          .addColumn('credential_version', 'bigint', column => column.notNull())
-          .addColumn('ended_version', 'bigint', column => column.notNull())
-          .addColumn('created_at', 'bigint', column => column.notNull())
-          .addColumn('confirmed_at', 'bigint')
-          .addColumn('disabled_at', 'bigint')
-          .addColumn('deleted_at', 'bigint')
-          .execute()
-        await sql`create index latchkey_users_unfinished on latchkey_users (id)
-          where ended_version < credential_version`.execute(db)
-      },
-    },
+    '0001_users': [
+      `create table latchkey_users (
+        id text primary key not null,
+        username text not null unique,
+        password_hash text not null,
+        credential_version bigint not null,
+        ended_version bigint not null,
+        created_at bigint not null,
+        confirmed_at bigint,
+        disabled_at bigint,
+        deleted_at bigint
+      )`,
+      'create index latchkey_users_unfinished on latchkey_users (id) where ended_version < credential_version',
+    ],
 
-    '0002_tokens': {
-      async up(db: Kysely<unknown>) {
-        await db.schema
-          .createTable('latchkey_tokens')
-          .addColumn('id', 'text', column => column.primaryKey().notNull())
-          .addColumn('hash', 'text', column => column.notNull())
-          .addColumn('kind', 'text', column => column.notNull())
-          .addColumn('purpose', 'text')
-          .addColumn('user_id', 'text')
-          .addColumn('username', 'text')
-          .addColumn('credential_version', 'bigint', column => column.notNull())
-          .addColumn('created_at', 'bigint', column => column.notNull())
-          .addColumn('last_used_at', 'bigint', column => column.notNull())
-          .addColumn('expires_at', 'bigint', column => column.notNull())
-          .addColumn('absolute_expires_at', 'bigint', column => column.notNull())
-          .addColumn('ttl_ms', 'bigint', column => column.notNull())
-          .addColumn('refresh_count', 'bigint', column => column.notNull())
-          // When the sweeper next examines the token. Extending a token never writes this, so its index costs a touch
-          // nothing.
-          .addColumn('sweep_at', 'bigint', column => column.notNull())
-          .addColumn('end_reason', 'text')
-          .addColumn('ended_at', 'bigint')
-          .addColumn('renewed_at', 'bigint')
-          .modifyEnd(storage)
-          .execute()
-        await sql`create index latchkey_tokens_user on latchkey_tokens (user_id) where end_reason is null`.execute(db)
-        await sql`create index latchkey_tokens_kind on latchkey_tokens (kind) where end_reason is null`.execute(db)
-        await sql`create index latchkey_tokens_due on latchkey_tokens (sweep_at) where end_reason is null`.execute(db)
-        await sql`create index latchkey_tokens_ended on latchkey_tokens (sweep_at)
-          where end_reason is not null`.execute(db)
-        await db.schema
-          .createTable('latchkey_floors')
-          .addColumn('user_id', 'text', column => column.primaryKey().notNull())
-          .addColumn('version', 'bigint', column => column.notNull())
-          .execute()
-      },
-    },
+    // sweep_at: when the sweeper next examines the token. Extending a token never writes this, so its index costs a touch
+    // nothing.
+    '0002_tokens': [
+      `create table latchkey_tokens (
+        id text primary key not null,
+        hash text not null,
+        kind text not null,
+        purpose text,
+        user_id text,
+        username text,
+        credential_version bigint not null,
+        created_at bigint not null,
+        last_used_at bigint not null,
+        expires_at bigint not null,
+        absolute_expires_at bigint not null,
+        ttl_ms bigint not null,
+        refresh_count bigint not null,
+        sweep_at bigint not null,
+        end_reason text,
+        ended_at bigint,
+        renewed_at bigint
+      ) ${storage}`,
+      'create index latchkey_tokens_user on latchkey_tokens (user_id) where end_reason is null',
+      'create index latchkey_tokens_kind on latchkey_tokens (kind) where end_reason is null',
+      'create index latchkey_tokens_due on latchkey_tokens (sweep_at) where end_reason is null',
+      'create index latchkey_tokens_ended on latchkey_tokens (sweep_at) where end_reason is not null',
+      'create table latchkey_floors (user_id text primary key not null, version bigint not null)',
+    ],
 
-    '0003_token_logins': {
-      async up(db: Kysely<unknown>) {
-        // Null for existing tokens, whose users must log in again for actions that require a recent login.
-        await db.schema.alterTable('latchkey_tokens').addColumn('login_id', 'text').execute()
-      },
-    },
+    // Null for existing tokens, whose users must log in again for actions that require a recent login.
+    '0003_token_logins': ['alter table latchkey_tokens add column login_id text'],
 
-    '0004_token_lineages': {
-      async up(db: Kysely<unknown>) {
-        await db.schema.alterTable('latchkey_tokens').addColumn('lineage', 'text').execute()
-      },
-    },
+    '0004_token_lineages': ['alter table latchkey_tokens add column lineage text'],
   }
+}
+
+// The table and the lock are those of Kysely's migrator, which applied the migrations of earlier versions.
+const lockId = '3853314791062309107'
+const createTable = raw(
+  'create table latchkey_migrations (name varchar(255) primary key not null, timestamp varchar(255) not null)',
+)
+
+const timestamps = {
+  sqlite: raw(`strftime('%Y-%m-%dT%H:%M:%fZ', 'now')`),
+  postgres: raw(`to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`),
+}
+
+/** Applies what is pending in one transaction, one process at a time. */
+export async function migrate(driver: Driver, dialect: SqlDialect): Promise<void> {
+  const migrations = migrationsFor(dialect)
+  await driver.transaction(async tx => {
+    if (dialect === 'postgres') await tx.query(raw(`select pg_advisory_xact_lock(${lockId})`))
+    const applied = await appliedTo(tx, dialect)
+    // Not `create table if not exists`, which needs the right to create tables even if the table exists.
+    if (applied === null) await tx.change(createTable)
+    for (const name of pendingAfter(applied ?? [], dialect)) {
+      for (const statement of migrations[name] ?? []) await tx.change(raw(statement))
+      await tx.change(sql`insert into latchkey_migrations (name, timestamp) values (${name}, ${timestamps[dialect]})`)
+    }
+  })
+}
+
+/** The names of the migrations already applied; null if the database has none of our tables. */
+export async function appliedTo(db: Connection, dialect: SqlDialect): Promise<string[] | null> {
+  const tables =
+    dialect === 'sqlite'
+      ? sql`select 1 from sqlite_master where type = 'table' and name = 'latchkey_migrations'`
+      : sql`select 1 from pg_tables where schemaname = current_schema() and tablename = 'latchkey_migrations'`
+  if ((await db.query(tables)).length === 0) return null
+  const rows = await db.query<{ name: string }>(sql`select name from latchkey_migrations order by name`)
+  return rows.map(({ name }) => name)
+}
+
+/** Throws if there are migrations that this version does not know. */
+export function pendingAfter(applied: string[], dialect: SqlDialect): string[] {
+  const all = Object.keys(migrationsFor(dialect))
+  const unknown = applied.find(name => !all.includes(name))
+  if (unknown !== undefined) throw new UnknownMigrationError(`unknown migration ${unknown}`)
+  return all.filter(name => !applied.includes(name))
 }

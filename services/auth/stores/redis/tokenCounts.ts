@@ -1,0 +1,61 @@
+// How many tokens Redis holds, as known to this process, for the limits on them. Changes by other processes are included
+// after each complete sweep.
+
+/** The number of tokens in each kind, in the order of `tokenKinds`. */
+export type CountsByKind = [number, number, number]
+
+export interface TokenCounts {
+  all(): number
+  guests(): number
+  /** By kind, as the last complete sweep found them. */
+  byKind(): CountsByKind
+  /** A token was inserted (1) or deleted (-1) by this process. `userId` is null for a guest. */
+  change(by: 1 | -1, userId: string | null): void
+  /** Tokens were deleted by a sweep of this process. */
+  swept(all: number, guests: number): void
+  /** A sweep begins: from now on, this process's own changes explain differences. */
+  beginRound(): void
+  /** A sweep has examined everything and left this many. */
+  endRound(left: CountsByKind, guests: number): void
+}
+
+const tolerated = 1000 // a recount replaces the running count only if it differs by more; SCAN returns some keys twice
+
+export function createTokenCounts(): TokenCounts {
+  let all = 0
+  let guests = 0
+  let changes = 0
+  let byKind: CountsByKind = [0, 0, 0]
+
+  // This process's own changes during the sweep explain a difference up to `changes`; anything beyond that was done by
+  // other processes.
+  const corrected = (known: number, counted: number) =>
+    Math.abs(counted - known) > changes + tolerated ? counted : known
+
+  return {
+    all: () => all,
+    guests: () => guests,
+    byKind: () => byKind,
+
+    change(by, userId) {
+      all += by
+      if (userId === null) guests += by
+      changes++
+    },
+
+    swept(removed, removedGuests) {
+      all -= removed
+      guests -= removedGuests
+    },
+
+    beginRound() {
+      changes = 0
+    },
+
+    endRound(left, leftGuests) {
+      all = corrected(all, left[0] + left[1] + left[2])
+      guests = corrected(guests, leftGuests)
+      byKind = left
+    },
+  }
+}

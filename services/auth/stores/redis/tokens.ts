@@ -1,0 +1,73 @@
+// How tokens are addressed and packed in Redis: keys, shortened hashes, and the answers of the scripts.
+import { tokenKinds } from '../../../../packages/client/contract.ts'
+import { type TokenRecord, usualLogin } from '../ports.ts'
+import { hashBytes, noLogin } from './scripts.ts'
+
+/** A token as the scripts return it. */
+export type PackedToken = [
+  rest: string,
+  kind: number,
+  version: number,
+  createdAt: number,
+  lastUsedAt: number,
+  expiresAt: number,
+  absoluteExpiresAt: number,
+  ttlMs: number,
+  refreshCount: number,
+  purpose: string,
+  userId: string | null,
+  username: string | null,
+  login: string | null,
+]
+
+/** The routing tag of a token id. */
+export const tagOfId = (id: string): string => id.slice(0, 4)
+
+export const restOf = (id: string): string => id.slice(4)
+
+/** The key that holds every token of a routing tag. */
+export const keyOf = (prefix: string, tag: string): string => `${prefix}{${tag}}`
+
+export const tagOfKey = (prefix: string, key: string): string => key.slice(prefix.length + 1, -1)
+
+/** Matches the keys of all tags. */
+export const keyPattern = (prefix: string): string => `${prefix}{????}`
+
+/** The part of a SHA-256 that the store keeps. */
+export function short(hash: string): Buffer {
+  return Buffer.from(hash, 'base64url').subarray(0, hashBytes)
+}
+
+/** The arguments of `insertScript` that describe the token. */
+export function packed(token: TokenRecord, hash: string): (string | number | Buffer)[] {
+  const { id, kind, purpose, userId, username, credentialVersion, createdAt, lastUsedAt, expiresAt, loginId } = token
+  const identity = [restOf(id), short(hash), tokenKinds.indexOf(kind) + 1, purpose ?? '', userId ?? '', username ?? '']
+  const times = [createdAt, lastUsedAt, expiresAt, token.absoluteExpiresAt, token.ttlMs]
+  const login = loginId === usualLogin(token) ? '' : loginId === null ? noLogin : restOf(loginId)
+  return [...identity, credentialVersion, ...times, token.refreshCount, login]
+}
+
+export function unpacked(tag: string, answer: PackedToken): TokenRecord {
+  const [rest, kindNumber, credentialVersion, ...others] = answer
+  const [createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, ttlMs, refreshCount, ownPurpose, ...user] = others
+  const [userId, username, login] = user
+  const id = tag + rest
+  const kind = tokenKinds[kindNumber - 1] as TokenRecord['kind']
+  const purpose = ownPurpose === '' ? null : ownPurpose
+  const loginId = login === null ? usualLogin({ id, kind, purpose, userId }) : login === noLogin ? null : tag + login
+  return {
+    id,
+    kind,
+    purpose,
+    userId,
+    username,
+    credentialVersion,
+    createdAt,
+    loginId,
+    lastUsedAt,
+    expiresAt,
+    absoluteExpiresAt,
+    ttlMs,
+    refreshCount,
+  }
+}

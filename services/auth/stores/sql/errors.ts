@@ -1,0 +1,58 @@
+// The errors of both drivers: which of them deserve another attempt, and what the operator is shown.
+
+/** `code` is PostgreSQL's SQLSTATE or a system error code, `errcode` is SQLite's. */
+export type DriverError = Error & { code?: string; errcode?: number; syscall?: string }
+
+/** Thrown if a database has migrations that this version does not know. */
+export class UnknownMigrationError extends Error {}
+
+/** A file that we failed to create counts as one that SQLite could not open (14). */
+const sqliteCode = ({ errcode = 0, syscall }: DriverError): number => (syscall === 'open' ? 14 : errcode & 0xff)
+
+/** SQLite: busy or locked. PostgreSQL: deadlock or serialization failure. In all four cases nothing was done. */
+export function isWorthRetrying(error: DriverError): boolean {
+  return [5, 6].includes(sqliteCode(error)) || ['40P01', '40001'].includes(error.code ?? '')
+}
+
+const sqliteMessages: Record<number, string> = {
+  5: 'is locked by another process',
+  8: 'is read-only for this user',
+  11: 'is damaged; nothing was changed: restore a backup',
+  13: 'cannot grow: the disk is full',
+  14: 'cannot be opened: does its folder exist, and may this user write to it?',
+  26: 'is no SQLite database; nothing was changed',
+}
+
+const postgresMessages: Record<string, string> = {
+  '28000': 'refuses this user, or a connection without TLS',
+  '28P01': 'refuses this user or its password',
+  '3D000': 'is not there',
+  '42501': 'does not let this user make or use its tables',
+  '25006': 'is read-only',
+  '53100': 'has no room on its disk',
+  '53300': 'takes no more connections',
+  '57P03': 'is starting or stopping; try again',
+}
+
+/** The message for the operator about the SQLite file at `path`. */
+export function fileProblem(path: string, error: DriverError): string {
+  return problem(`the file ${path}`, 'used', error, sqliteMessages[sqliteCode(error)])
+}
+
+/** The message for the operator about a PostgreSQL database. It omits the URL, which may contain a password. */
+export function databaseProblem(url: string, error: DriverError): string {
+  return problem(`the database ${placeOf(url)}`, 'reached', error, postgresMessages[error.code ?? ''])
+}
+
+function problem(subject: string, verb: string, error: DriverError, known: string | undefined): string {
+  if (error instanceof UnknownMigrationError) return `${subject} was made by a newer Latchkey; use that one with it`
+  if (known !== undefined) return `${subject} ${known}`
+  const why = error.code === undefined || error.code === 'ERR_SQLITE_ERROR' ? error.message : error.code
+  return `${subject} cannot be ${verb} (${why})`
+}
+
+function placeOf(url: string): string {
+  if (!URL.canParse(url)) return 'of this URL'
+  const { hostname, port, pathname } = new URL(url)
+  return `${pathname.slice(1) || '(default)'} at ${hostname || 'localhost'}:${port || 5432}`
+}

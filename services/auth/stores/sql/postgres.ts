@@ -1,0 +1,107 @@
+// The driver for PostgreSQL, over pg. Hides the pool, session settings, and when a connection can no longer be used.
+import type { Pool, PoolClient, PoolConfig } from 'pg'
+import type { Connection, Driver } from './driver.ts'
+import type { DriverError } from './errors.ts'
+import { raw, type Sql, textOf } from './statement.ts'
+
+const graceMs = 100 // lets PostgreSQL report its own timeout first, which keeps the connection usable
+const poolSize = 5 // connections per store and process; the smallest managed databases allow 20
+const int8 = 20 // the object id of the type; our values are counts and milliseconds, far below 2^53
+
+export interface PostgresTimeouts {
+  connectTimeoutMs: number
+  /** For a statement. */
+  timeoutMs: number
+}
+
+export async function openPostgres(url: string, timeouts: PostgresTimeouts): Promise<Driver> {
+  const pool = await openPool(url, timeouts)
+
+  async function withClient<T>(work: (client: Connection) => Promise<T>): Promise<T> {
+    const { connection, release } = await borrow(pool)
+    try {
+      return await work(connection)
+    } finally {
+      release()
+    }
+  }
+
+  return {
+    query: statement => withClient(client => client.query(statement)),
+    change: statement => withClient(client => client.change(statement)),
+    transaction: work =>
+      withClient(async client => {
+        await client.change(raw('begin'))
+        try {
+          const result = await work(client)
+          await client.change(raw('commit'))
+          return result
+        } catch (error) {
+          await client.change(raw('rollback')).catch(() => {})
+          throw error
+        }
+      }),
+    close: () => pool.end(),
+  }
+}
+
+async function openPool(url: string, { connectTimeoutMs, timeoutMs }: PostgresTimeouts): Promise<Pool> {
+  const { default: pg } = await import('pg')
+  const config: PoolConfig = {
+    connectionString: url,
+    max: poolSize,
+    connectionTimeoutMillis: connectTimeoutMs,
+    query_timeout: timeoutMs + graceMs,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    application_name: 'latchkey',
+    onConnect: client => client.query(sessionSettings(timeoutMs)),
+    types: {
+      getTypeParser: ((oid: number, format: 'text') =>
+        oid === int8 ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+    },
+  }
+  const pool = new pg.Pool(config)
+  // The server closed an idle connection. The pool discards it and opens a new one when needed.
+  pool.on('error', () => {})
+  pool.on('connect', client => client.on('error', () => {}))
+  return pool
+}
+
+/**
+ * Server-side timeouts, because an abandoned statement would keep its connection and its locks. Read committed, so that
+ * a statement that waited for a lock sees the changes made in the meantime, whatever the default of the database.
+ */
+function sessionSettings(timeoutMs: number): string {
+  return `set statement_timeout = ${timeoutMs}; set idle_in_transaction_session_timeout = ${timeoutMs};
+    set default_transaction_isolation = 'read committed'`
+}
+
+/** A connection that the pool discards on release if the server did not answer or reported that it is shutting down. */
+async function borrow(pool: Pool): Promise<{ connection: Connection; release(): void }> {
+  const client: PoolClient = await pool.connect()
+  let broken: Error | undefined
+
+  async function execute(statement: Sql) {
+    if (broken) throw broken // fail fast with the original error instead of waiting for a rollback
+    try {
+      return await client.query(textOf(statement, '$'), [...statement.values])
+    } catch (error) {
+      if (!isAnswer(error as DriverError)) broken = error as Error
+      throw error
+    }
+  }
+
+  return {
+    connection: {
+      query: async statement => (await execute(statement)).rows,
+      change: async statement => (await execute(statement)).rowCount ?? 0,
+    },
+    release: () => client.release(broken),
+  }
+}
+
+/** Whether a server that is still running rejected just this statement. Classes 08 and 57P mean that it is not. */
+function isAnswer({ code = '' }: DriverError): boolean {
+  return /^[0-9A-Z]{5}$/.test(code) && !/^(08|57P)/.test(code)
+}

@@ -1,0 +1,111 @@
+// The parts that the token statements have in common: columns, batches of refs, and which tokens are acceptable.
+import type { EndReason, TokenRecord, TokenRef } from '../ports.ts'
+import type { Connection } from './driver.ts'
+import type { SqlDialect } from './migrations.ts'
+import { raw, type Sql, sql } from './statement.ts'
+
+export const rememberedMs = 10 * 60_000 // lifetime of the tombstone that an ended token leaves, so that it can be explained
+
+export const recordColumns = raw(
+  `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
+   created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", expires_at as "expiresAt",
+   absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount"`,
+)
+
+/** The end of a sliding token after a use at `now`. */
+export const extendedTo = (now: number): Sql =>
+  sql`case when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
+
+/** Turns a row into an ordinary object; SQLite's rows have no prototype. */
+export const copy = (row: TokenRecord): TokenRecord => ({ ...row })
+
+/**
+ * Whether a user id or username can be in the database: PostgreSQL rejects U+0000, and drivers send a lone surrogate as
+ * U+FFFD.
+ */
+export function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed()
+}
+
+/** A ref and how often it occurs in a batch. */
+export type Mention = TokenRef & { times: number }
+
+export function mentionsOf(refs: TokenRef[]): Mention[] {
+  const mentions = new Map<string, Mention>()
+  for (const { id, hash } of refs) {
+    const known = mentions.get(id + hash)
+    if (known) known.times++
+    else mentions.set(id + hash, { id, hash, times: 1 })
+  }
+  return [...mentions.values()]
+}
+
+/** The refs as a table `asked (id, hash, times)`. Its parameters do not depend on the batch size, nor does the SQL. */
+export function askedFor(mentions: Mention[], dialect: SqlDialect): Sql {
+  if (dialect === 'sqlite') {
+    const json = JSON.stringify(mentions)
+    return sql`select value ->> 'id' as id, value ->> 'hash' as hash, value ->> 'times' as times from json_each(${json})`
+  }
+  // Arrays instead of JSON: PostgreSQL knows their length, so it does not scan the whole table for a few refs.
+  const ids = mentions.map(({ id }) => id)
+  const hashes = mentions.map(({ hash }) => hash)
+  const times = mentions.map(({ times }) => times)
+  return sql`select id, hash, times
+    from unnest(${ids}::text[], ${hashes}::text[], ${times}::bigint[]) as asked(id, hash, times)`
+}
+
+/** The from and where clauses that select the acceptable tokens, with tokens as `t`, floors as `f` and `asked`. */
+export function admissible(now: number, purpose: string | null): Sql {
+  const isMeant = purpose === null ? sql`t.purpose is null` : sql`t.purpose = ${purpose}`
+  return sql`latchkey_tokens as t join asked on asked.id = t.id and asked.hash = t.hash
+    left join latchkey_floors as f on f.user_id = t.user_id
+    where t.end_reason is null and t.expires_at > ${now} and ${isMeant}
+      and t.credential_version >= coalesce(f.version, 0)`
+}
+
+/** Narrows `admissible` to sessions, if the purpose is null. */
+export const isSessionOfT = raw(`t.kind = 'sliding' and t.user_id is not null`)
+
+export async function floorOf(userId: string, db: Connection): Promise<number> {
+  const [floor] = await db.query<{ version: number }>(
+    sql`select version from latchkey_floors where user_id = ${userId}`,
+  )
+  return floor?.version ?? 0
+}
+
+/** Serialises the transactions that issue or revoke tokens of a user. SQLite allows only one writer anyway. */
+export async function lockUser(userId: string, tx: Connection, dialect: SqlDialect): Promise<void> {
+  if (dialect === 'postgres') await tx.query(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`)
+}
+
+/** One result per ref, as if they had been touched one after another. `rows` hold the state after the last touch. */
+export function inOrder(
+  refs: TokenRef[],
+  mentions: Mention[],
+  rows: (TokenRecord & { hash: string })[],
+): (TokenRecord | null)[] {
+  const found = new Map(rows.map(({ hash, ...token }) => [token.id + hash, token]))
+  const left = new Map(mentions.map(({ id, hash, times }) => [id + hash, times]))
+  return refs.map(({ id, hash }) => {
+    const token = found.get(id + hash)
+    if (token === undefined) return null
+    const after = (left.get(id + hash) as number) - 1
+    left.set(id + hash, after)
+    if (token.kind !== 'single-use') return { ...token, refreshCount: token.refreshCount - after }
+    found.delete(id + hash)
+    return token
+  })
+}
+
+/** Turns the selected token into a tombstone. Returns the token, or null if none was selected. */
+export async function endToken(
+  which: Sql,
+  reason: EndReason,
+  now: number,
+  db: Connection,
+): Promise<TokenRecord | null> {
+  const [row] = await db.query<TokenRecord>(sql`update latchkey_tokens
+    set end_reason = ${reason}, ended_at = ${now}, sweep_at = ${now + rememberedMs}
+    where end_reason is null and ${which} returning ${recordColumns}`)
+  return row === undefined ? null : copy(row)
+}

@@ -1,0 +1,85 @@
+// Finds out why a token was refused, for the operator, and ends a session of which an earlier secret is used. Runs after the
+// verdict, so that no request waits for it.
+import type { Explanation, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
+import { issuedAtOf, type TokenFormat } from './format.ts'
+
+export type RefusalReason =
+  | Exclude<Explanation['reason'], 'unknown' | 'ended' | 'live'>
+  | 'never_existed'
+  | 'all_sessions_revoked'
+  | 'before_restart'
+  | 'not_looked_up'
+  | 'malformed'
+  | 'not_a_session'
+
+export type RefusalEvent =
+  | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
+  /** An earlier secret was used too late to have been in flight: one of the two holders is a thief. */
+  | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
+
+/** A secret that was refused, and what it was presented as. */
+export interface Presented {
+  secret: string
+  ref: TokenRef
+  /** The required purpose. */
+  purpose: string | null
+  /** Whether only a session would have been accepted. */
+  asSession: boolean
+  /** If false, the secret was only looked up, which never ends a session. */
+  isUse: boolean
+  at: number
+}
+
+export interface RefusalsOptions {
+  store: Pick<TokenStore, 'explain' | 'deleteRenewed'>
+  format: TokenFormat
+  /** When this process started, in epoch milliseconds. */
+  startedAt: number
+  /** Ends the other tokens of the login of a session that was deleted. */
+  endRelativesOf: (ended: TokenRecord) => Promise<unknown>
+  observe: (event: RefusalEvent) => void
+}
+
+const maxExplanations = 100 // at a time, so that a scan for tokens does not make the store explain each guess
+const reuseGraceMs = 10_000 // requests with the old secret may still be in flight this long after a renewal
+
+/** The returned function never rejects, and need not be awaited. */
+export function createRefusals({ store, format, startedAt, endRelativesOf, observe }: RefusalsOptions) {
+  let explanations = 0
+
+  /** RFC 9700, section 4.14.2. If the store is unavailable (which is reported elsewhere), the next use tries again. */
+  async function endReused({ secret, ref: { id }, at }: Presented): Promise<void> {
+    const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
+    if (ended === null) return
+    observe({ type: 'renewed_secret_reused', tokenId: id, userId: ended.userId })
+    await endRelativesOf(ended).catch(() => {})
+  }
+
+  return async function explain(presented: Presented): Promise<void> {
+    const { ref, purpose, isUse, at } = presented
+    const emit = (reason: { reason: RefusalReason; secondsAgo?: number }) =>
+      observe({ type: 'refused', tokenId: ref.id, ...reason })
+    if (explanations >= maxExplanations) return emit({ reason: 'not_looked_up' })
+    explanations++
+    const explanation = await store.explain(ref, at, purpose).catch(() => null)
+    explanations--
+    if (explanation === null) return emit({ reason: 'not_looked_up' })
+    emit(reasonOf(presented, explanation, startedAt))
+    if (isUse && explanation.reason === 'renewed') await endReused(presented)
+  }
+}
+
+function reasonOf(
+  { ref, asSession, at }: Presented,
+  explanation: Explanation,
+  startedAt: number,
+): { reason: RefusalReason; secondsAgo?: number } {
+  if ('at' in explanation) {
+    return { reason: explanation.reason, secondsAgo: Math.round((at - explanation.at) / 1000) }
+  }
+  if (explanation.reason === 'other_purpose') return { reason: 'other_purpose' }
+  if (explanation.reason === 'ended') return { reason: 'all_sessions_revoked' }
+  if (explanation.reason === 'live' && asSession) return { reason: 'not_a_session' }
+  // The id contains the second in which it was issued.
+  return { reason: issuedAtOf(ref.id) + 1000 <= startedAt ? 'before_restart' : 'never_existed' }
+}

@@ -1,0 +1,90 @@
+// Ends tokens, together with the other tokens that came from the same login. Hides the order of the steps: while one of
+// them can fail, the client still holds a token with which to try again.
+import { isSession, type TokenRecord, type TokenRef, type TokenStore } from '../stores/ports.ts'
+import type { TokenFormat } from './format.ts'
+
+export interface RevocationOptions {
+  store: TokenStore
+  format: TokenFormat
+  now: () => number
+  onRevoked: (token: TokenRecord) => void
+}
+
+export interface Revocation {
+  /** See `Tokens.revokeSession`. */
+  revokeSession(secret: string): Promise<boolean>
+  /** Ends the token of this secret, which may be an earlier one; does nothing if there is none. */
+  revoke(secret: string): Promise<void>
+  /** Ends a live token and every other token of its login. */
+  revokeToken(token: TokenRecord): Promise<void>
+  /** Reports a token that has been deleted, if any, and ends the other tokens of its login. False if it is null. */
+  endRelativesOf(ended: TokenRecord | null): Promise<boolean>
+}
+
+export function createRevocation({ store, format, now, onRevoked }: RevocationOptions): Revocation {
+  /** All tokens of the user that came from the same login, in rounds: the first may have been exchanged meanwhile. */
+  async function endRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
+    const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
+    for (;;) {
+      const relatives = (await store.findByUser(userId as string, now())).filter(isRelative)
+      if (relatives.length === 0) return
+      for (const relative of relatives) {
+        const ended = await store.deleteById(relative.id, now(), null)
+        if (ended) onRevoked(ended)
+      }
+    }
+  }
+
+  /** Deletes the token of this secret, which may be its current secret or an earlier one. */
+  async function remove(secret: string, ref: TokenRef): Promise<TokenRecord | null> {
+    const at = now()
+    // The order matters: a renewal in between makes the secret an earlier one, and never the other way round.
+    return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, format.lineageOf(secret), at, at))
+  }
+
+  async function endLogin(token: TokenRecord, remove: () => Promise<TokenRecord | null>): Promise<void> {
+    // The token itself last: if the store fails before that, the client still holds it and can try again.
+    if (hasRelatives(token)) await endRelatives(token)
+    const ended = await remove()
+    if (ended) onRevoked(ended)
+    // A refresh token could be exchanged for sessions until it was deleted.
+    if (hasRelatives(token) && !isSession(token)) await endRelatives(token)
+  }
+
+  async function endRelativesOf(ended: TokenRecord | null): Promise<boolean> {
+    if (ended === null) return false
+    onRevoked(ended)
+    if (hasRelatives(ended)) await endRelatives(ended)
+    return true
+  }
+
+  return {
+    endRelativesOf,
+
+    revokeToken: token => endLogin(token, () => store.deleteById(token.id, now(), null)),
+
+    async revoke(secret) {
+      const ref = format.parse(secret)
+      if (ref) await endRelativesOf(await remove(secret, ref))
+    },
+
+    async revokeSession(secret) {
+      const ref = format.parse(secret)
+      if (ref === null) return true
+      const [seen] = await store.look([ref], now(), null)
+      if (!seen) {
+        const { reason } = await store.explain(ref, now(), null)
+        if (reason === 'renewed') await endRelativesOf(await remove(secret, ref))
+        return reason !== 'other_purpose'
+      }
+      if (!isSession(seen)) return false
+      await endLogin(seen, () => remove(secret, ref))
+      return true
+    },
+  }
+}
+
+/** Whether other tokens may have come from the same login: not if the login opened this session and nothing else. */
+function hasRelatives(token: TokenRecord): boolean {
+  return token.loginId !== null && !(isSession(token) && token.loginId === token.id)
+}
