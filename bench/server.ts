@@ -32,7 +32,7 @@ function createCheck(variant: string): Check {
       const single = variant === 'batched' ? {} : { maxBatch: 1, maxCalls: 1000 }
       const auth = openAuthClient({ url: AUTH_INTERNAL_URL, key: SERVICE_KEY, log, monotonicNow, ...single })
       return async token => {
-        const verdict = await auth.validate(token, { requestId: 'bench' })
+        const { verdict } = await auth.validate(token, { requestId: 'bench' })
         if (!verdict.authenticated) throw invalidToken()
         return String(verdict.username)
       }

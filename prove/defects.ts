@@ -1,6 +1,6 @@
 // Defects that can be planted in the services, each of which breaks one promise: the checker must find every one. A defect
 // overrides methods of a port, so it survives any change behind that port; the type checker reports a change of the port.
-import type { AuthClient, Judgement } from '../packages/client/authClient.ts'
+import type { AuthClient, Validation } from '../packages/client/authClient.ts'
 import type { TokenRecord, TokenStore, UserStore } from '../services/auth/stores/ports.ts'
 import type { Rule } from './checker.ts'
 import type { StoreName } from './pair.ts'
@@ -44,14 +44,14 @@ export const defects: Defect[] = [
     rule: 'ended token',
     storeName: 'memory',
     authClient(real) {
-      const cache = new Map<string, { judgement: Judgement; until: number }>()
+      const cache = new Map<string, { validation: Validation; until: number }>()
       return {
-        async judge(token, caller) {
+        async validate(token, caller) {
           const cached = cache.get(token)
-          if (cached !== undefined && cached.until > performance.now()) return cached.judgement
-          const judgement = await real.judge(token, caller)
-          cache.set(token, { judgement, until: performance.now() + 1000 })
-          return judgement
+          if (cached !== undefined && cached.until > performance.now()) return cached.validation
+          const validation = await real.validate(token, caller)
+          cache.set(token, { validation, until: performance.now() + 1000 })
+          return validation
         },
       }
     },
@@ -62,12 +62,12 @@ export const defects: Defect[] = [
     storeName: 'memory',
     fault: 'Auth answers Business 300 ms late',
     authClient(real) {
-      const inFlight = new Map<string, Promise<Judgement>>()
+      const inFlight = new Map<string, Promise<Validation>>()
       return {
-        judge(token, caller) {
-          const judgement = inFlight.get(token) ?? real.judge(token, caller).finally(() => inFlight.delete(token))
-          inFlight.set(token, judgement)
-          return judgement
+        validate(token, caller) {
+          const validation = inFlight.get(token) ?? real.validate(token, caller).finally(() => inFlight.delete(token))
+          inFlight.set(token, validation)
+          return validation
         },
       }
     },
@@ -98,8 +98,8 @@ export const defects: Defect[] = [
     storeName: 'sqlite',
     fault: 'Auth is killed',
     authClient: real => ({
-      judge: (token, caller) =>
-        real.judge(token, caller).catch(() => ({ verdict: { authenticated: false }, serverTiming: '' })),
+      validate: (token, caller) =>
+        real.validate(token, caller).catch(() => ({ verdict: { authenticated: false }, serverTiming: '' })),
     }),
   },
   {
@@ -108,11 +108,11 @@ export const defects: Defect[] = [
     storeName: 'memory',
     fault: 'Auth answers Business nonsense',
     authClient(real) {
-      let last: Judgement | null = null
+      let last: Validation | null = null
       return {
-        async judge(token, caller) {
+        async validate(token, caller) {
           try {
-            last = await real.judge(token, caller)
+            last = await real.validate(token, caller)
           } catch (error) {
             if (last === null) throw error
           }

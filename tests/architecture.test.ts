@@ -73,7 +73,13 @@ const rules: Rule[] = [
     files: /^services\/auth\//,
     allows: ({ target }) =>
       isPackage(target) ||
-      isWithin('shared/', 'services/auth/', 'packages/client/bearer', 'packages/client/contract')(target),
+      isWithin(
+        'shared/',
+        'services/auth/',
+        'packages/client/bearer',
+        'packages/client/contract',
+        'packages/client/everySecond',
+      )(target),
   },
   {
     sentence: 'what is not in the image is not imported',

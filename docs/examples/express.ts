@@ -25,7 +25,7 @@ declare global {
 const requireToken: RequestHandler = async (req, res, next) => {
   res.locals.requestId = randomUUID()
   res.set({ 'Cache-Control': 'no-store', 'X-Request-Id': res.locals.requestId })
-  const verdict = await auth.validate(readBearerToken(req), res.locals)
+  const { verdict } = await auth.validate(readBearerToken(req), res.locals)
   if (!verdict.authenticated) throw invalidToken()
   res.locals.admission = verdict
   next()

@@ -24,7 +24,7 @@ app.decorateRequest('admission')
 
 app.addHook('onRequest', async function requireToken(request, reply) {
   reply.headers({ 'Cache-Control': 'no-store', 'X-Request-Id': request.id })
-  const verdict = await auth.validate(readBearerToken(request.raw), { requestId: request.id })
+  const { verdict } = await auth.validate(readBearerToken(request.raw), { requestId: request.id })
   if (!verdict.authenticated) throw invalidToken()
   request.admission = verdict
 })

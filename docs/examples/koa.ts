@@ -32,7 +32,7 @@ app.use(async function answerProblem(ctx, next) {
 })
 
 app.use(async function requireToken(ctx, next) {
-  const verdict = await auth.validate(readBearerToken(ctx.req), ctx.state)
+  const { verdict } = await auth.validate(readBearerToken(ctx.req), ctx.state)
   if (!verdict.authenticated) throw invalidToken()
   ctx.state.admission = verdict
   await next()

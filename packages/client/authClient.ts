@@ -1,6 +1,7 @@
 // Asks Auth for verdicts over HTTP. Requests that arrive together share one call; every verdict is computed after its
 // request arrived; nothing is cached or retried. Hides batching, deadlines and the checks of Auth's answer.
-import { type Dispatcher, Pool } from 'undici'
+import { Pool } from 'undici'
+import { type Batch, type Caller, createBatches } from './batches.ts'
 import {
   maxTokensPerCall,
   maxVerdictBytes,
@@ -11,6 +12,8 @@ import {
   validateTokenPath,
 } from './contract.ts'
 import { TokenError } from './errors.ts'
+import { everySecond } from './everySecond.ts'
+import { exchange } from './exchange.ts'
 
 export interface AuthClientOptions {
   /** Base URL of Auth's internal listener. Take it from configuration, never from a request. */
@@ -40,10 +43,8 @@ export interface AuthCall {
   failed: boolean
 }
 
-export type AuthClient = ReturnType<typeof openAuthClient>
-
 /** A verdict, and the timing of the call that produced it. */
-export interface Judgement {
+export interface Validation {
   verdict: Verdict
   /**
    * Value for a `Server-Timing` header: how long Auth took in milliseconds, a name for the call, and how many requests shared
@@ -52,24 +53,18 @@ export interface Judgement {
   serverTiming: string
 }
 
-/** The request that needs the verdict. */
-export interface Caller {
-  requestId: string
-  traceparent?: string | undefined
-}
-
-/** Requests that arrived within `watchEveryMs` of each other. */
-interface Batch {
-  tokens: string[]
-  /** The id of the first request. */
-  requestId: string
-  /** The trace context of the first request; the call appears in its W3C trace. */
-  traceparent: string | undefined
-  /** The deadline of the first request; the others arrived at most `watchEveryMs` later and share it. */
-  deadlineAt: number
-  verdicts: PromiseWithResolvers<Verdict[]>
-  /** Set together with the verdicts. */
-  serverTiming: string
+export interface AuthClient {
+  /**
+   * Resolves to a verdict that Auth computed after this call. Rejects with a `TokenError` of code `unavailable` if Auth
+   * gives none within the deadline.
+   */
+  validate(token: string, caller: Caller): Promise<Validation>
+  /** Number of calls without a response so far. */
+  callsInFlight(): number
+  /** Null if Auth gives verdicts, otherwise the reason as a sentence. */
+  whyNotReady(caller: Caller): Promise<string | null>
+  /** Waits for the calls in flight. */
+  close(): Promise<void>
 }
 
 /** One HTTP call: the batches that waited when it was sent, each with its own deadline. */
@@ -80,24 +75,104 @@ interface Call {
   abort: AbortController
 }
 
-const askReadyEveryMs = 1000 // /ready needs no key, so a client that asks often gets the status of the last second
 const maxReadyBytes = 4096
-
 const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all is cheaper than one per request
 
-export function openAuthClient({
-  url,
-  key,
-  log,
-  monotonicNow,
-  deadlineMs = 1000,
-  maxCalls = 2,
-  maxBatch = maxTokensPerCall - 1, // 255 tokens of the maximum length still fit in the 512 KB that Auth accepts
-  maxWaiting = 10_000,
-  observe = () => {},
-}: AuthClientOptions) {
+export function openAuthClient(options: AuthClientOptions): AuthClient {
+  const { url, key, log, monotonicNow, deadlineMs = 1000, maxCalls = 2, maxWaiting = 10_000 } = options
+  const maxBatch = options.maxBatch ?? maxTokensPerCall - 1 // 255 tokens of maximum length fit in the 512 KB that Auth accepts
+  const pool = openPool(url, maxCalls, deadlineMs)
+  const outage = createOutageLog(log)
+  const batches = createBatches({ maxBatch, deadlineSlackMs: watchEveryMs })
+  const inFlight = new Set<Call>()
+  const askVerdicts = createVerdictCall(pool, key)
+  const askReadyStatus = everySecond(() => readyStatusOf(pool, deadlineMs), monotonicNow)
+  let isSendScheduled = false
+
+  // A call is sent at the end of the current turn of the event loop, with every request that this turn read from the sockets.
+  // A request that arrives alone is therefore sent alone, without delay.
+  function scheduleSend(): void {
+    if (isSendScheduled || inFlight.size >= maxCalls) return
+    isSendScheduled = true
+    setImmediate(() => {
+      isSendScheduled = false
+      sendWaiting()
+    })
+  }
+
+  function sendWaiting(): void {
+    while (inFlight.size < maxCalls) {
+      const taken = batches.takeCall()
+      if (taken === null) return
+      const tokens = taken.length === 1 ? (taken[0] as Batch).tokens : taken.flatMap(({ tokens }) => tokens)
+      void send({ batches: taken, tokens, abort: new AbortController() })
+    }
+  }
+
+  async function send(call: Call): Promise<void> {
+    inFlight.add(call)
+    const startedAt = monotonicNow()
+    const outcome = await askVerdicts(call).catch((error: Error) => error)
+    inFlight.delete(call)
+    // Send the next call before answering the requests of this one, so that Auth is not idle meanwhile.
+    sendWaiting()
+    const failed = outcome instanceof Error
+    const durationMs = monotonicNow() - startedAt
+    options.observe?.({ requests: call.tokens.length, durationMs, failed })
+    if (failed) {
+      for (const batch of call.batches) reject(batch, outcome)
+      return
+    }
+    outage.end()
+    resolveAll(call, outcome, durationMs)
+  }
+
+  function reject({ tokens, verdicts }: Batch, cause: Error): void {
+    verdicts.reject(outage.noVerdict(tokens.length, cause))
+  }
+
+  const watch = setInterval(() => {
+    const now = monotonicNow()
+    const late = () => new Error(`Auth did not answer within ${deadlineMs} ms`)
+    for (const call of inFlight) {
+      if ((call.batches.at(-1) as Batch).deadlineAt <= now) call.abort.abort(late())
+      else while ((call.batches[0] as Batch).deadlineAt <= now) reject(call.batches.shift() as Batch, late())
+    }
+    for (const batch of batches.takeLate(now)) reject(batch, new Error(`no call was free within ${deadlineMs} ms`))
+  }, watchEveryMs).unref()
+
+  async function validate(token: string, caller: Caller): Promise<Validation> {
+    if (batches.count() >= maxWaiting) throw outage.noVerdict(1, new Error(`${maxWaiting} requests wait already`))
+    const batch = batches.join(token, caller, monotonicNow() + deadlineMs)
+    const at = batch.tokens.length - 1
+    if (at === 0) scheduleSend()
+    const verdicts = await batch.verdicts.promise
+    return { verdict: verdicts[at] as Verdict, serverTiming: batch.serverTiming }
+  }
+
+  return {
+    validate,
+    callsInFlight: () => inFlight.size,
+
+    async whyNotReady(caller) {
+      // The verdict shows that Auth accepts the key. The token is malformed on purpose: a well-formed one would reach the store
+      // and appear in the security log as a guess.
+      const validation = await validate('ready', caller).catch(() => null)
+      const status = validation && (await askReadyStatus())
+      if (status === 200) return null
+      return status === 503 ? 'Auth gives no verdicts: its token store gives no answer.' : 'Auth gives no verdicts.'
+    },
+
+    async close() {
+      clearInterval(watch)
+      await pool.close()
+    },
+  }
+}
+
+function openPool(url: string, maxCalls: number, deadlineMs: number): Pool {
   // No pipelining: a call must not wait behind the response to another. HTTP/1.1 only: Auth speaks nothing else.
-  const pool = new Pool(url, {
+  return new Pool(url, {
     connections: maxCalls,
     pipelining: 1,
     allowH2: false,
@@ -105,105 +180,30 @@ export function openAuthClient({
     headersTimeout: deadlineMs,
     bodyTimeout: deadlineMs,
   })
-  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
-  /** Not sent yet, oldest first. */
-  const waiting: Batch[] = []
-  const inFlight = new Set<Call>()
-  let waitingCount = 0
-  let sendScheduled = false
-  let callCount = 0
+}
+
+/** Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk. */
+function createOutageLog(log: AuthClientOptions['log']) {
   let failedRequests = 0
-  let readyAskedAt = -Infinity
-  let readyStatus: Promise<number | null> = Promise.resolve(null)
-
-  // A call is sent at the end of the current turn of the event loop, with every request that this turn read from the sockets.
-  // A request that arrives alone is therefore sent alone, without delay.
-  function scheduleSend(): void {
-    if (sendScheduled || inFlight.size >= maxCalls) return
-    sendScheduled = true
-    setImmediate(() => {
-      sendScheduled = false
-      sendWaiting()
-    })
+  return {
+    noVerdict(requests: number, cause: Error): TokenError {
+      if (failedRequests === 0) log.warn('auth_unavailable', { channel: 'security', cause })
+      failedRequests += requests
+      return new TokenError('unavailable', 'Auth gave no verdict; try again.', { 'Retry-After': '1' })
+    },
+    end(): void {
+      if (failedRequests > 0) log.info('auth_recovered', { channel: 'security', failedRequests })
+      failedRequests = 0
+    },
   }
+}
 
-  function sendWaiting(): void {
-    while (waiting.length > 0 && inFlight.size < maxCalls) void send(takeCall())
-  }
+/** The returned function asks Auth for the verdicts of a call. */
+function createVerdictCall(pool: Pool, key: string) {
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
+  let callCount = 0
 
-  function join(token: string, { requestId, traceparent }: Caller): Batch {
-    let batch = waiting.at(-1)
-    const deadlineAt = monotonicNow() + deadlineMs
-    // Do not join a batch that has waited long: its deadline would be too close for a request that has just arrived.
-    if (batch === undefined || batch.tokens.length >= maxBatch || batch.deadlineAt + watchEveryMs < deadlineAt) {
-      batch = {
-        tokens: [],
-        requestId,
-        traceparent,
-        deadlineAt,
-        verdicts: Promise.withResolvers(),
-        serverTiming: '',
-      }
-      waiting.push(batch)
-      scheduleSend()
-    }
-    batch.tokens.push(token)
-    waitingCount++
-    return batch
-  }
-
-  function takeFirst(): Batch {
-    const batch = waiting.shift() as Batch
-    waitingCount -= batch.tokens.length
-    return batch
-  }
-
-  // Takes as many waiting batches as fit, not only the first. A new batch begins every `watchEveryMs`, so if a call takes
-  // longer than that, the queue would keep growing.
-  function takeCall(): Call {
-    const first = takeFirst()
-    const batches = [first]
-    let size = first.tokens.length
-    while (waiting[0] && size + waiting[0].tokens.length <= maxBatch) {
-      const next = takeFirst()
-      batches.push(next)
-      size += next.tokens.length
-    }
-    const tokens = batches.length === 1 ? first.tokens : batches.flatMap(({ tokens }) => tokens)
-    return { batches, tokens, abort: new AbortController() }
-  }
-
-  async function send(call: Call): Promise<void> {
-    inFlight.add(call)
-    const startedAt = monotonicNow()
-    const outcome = await ask(call).catch((error: Error) => error)
-    inFlight.delete(call)
-    // Send the next call before answering the requests of this one, so that Auth is not idle meanwhile.
-    sendWaiting()
-    const [requests, failed] = [call.tokens.length, outcome instanceof Error]
-    const durationMs = monotonicNow() - startedAt
-    observe({ requests, durationMs, failed })
-    if (outcome instanceof Error) {
-      for (const batch of call.batches) giveUp(batch, outcome)
-      return
-    }
-    if (failedRequests > 0) log.info('auth_recovered', { channel: 'security', failedRequests })
-    failedRequests = 0
-    const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${requests}"`
-    let from = requests - call.batches.reduce((sum, { tokens }) => sum + tokens.length, 0) // skip batches rejected already
-    for (const batch of call.batches) {
-      const { tokens, verdicts } = batch
-      batch.serverTiming = serverTiming
-      verdicts.resolve(tokens.length === requests ? outcome : outcome.slice(from, from + tokens.length))
-      from += tokens.length
-    }
-  }
-
-  function giveUp({ tokens, verdicts }: Batch, cause: Error): void {
-    verdicts.reject(noVerdict(tokens.length, cause))
-  }
-
-  async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
+  return async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
     const { requestId, traceparent } = batches[0] as Batch
     // Begins with the id of the first request and is unique, so that its echo proves that the response belongs to this call.
     // Auth echoes only these characters: one client's id with other characters would fail the call for all its requests.
@@ -226,77 +226,17 @@ export function openAuthClient({
     if (answer.headers['x-request-id'] !== callId) throw new Error('Auth answered another request')
     return parseVerdicts(answer.text, tokens.length)
   }
+}
 
-  // Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk.
-  function noVerdict(requests: number, cause: Error): TokenError {
-    if (failedRequests === 0) log.warn('auth_unavailable', { channel: 'security', cause })
-    failedRequests += requests
-    return new TokenError('unavailable', 'Auth gave no verdict; try again.', { 'Retry-After': '1' })
-  }
-
-  const watch = setInterval(() => {
-    const now = monotonicNow()
-    const late = () => new Error(`Auth did not answer within ${deadlineMs} ms`)
-    for (const { batches, abort } of inFlight) {
-      if ((batches.at(-1) as Batch).deadlineAt <= now) abort.abort(late())
-      else while ((batches[0] as Batch).deadlineAt <= now) giveUp(batches.shift() as Batch, late())
-    }
-    while (waiting[0] && waiting[0].deadlineAt <= now) {
-      giveUp(takeFirst(), new Error(`no call was free within ${deadlineMs} ms`))
-    }
-  }, watchEveryMs).unref()
-
-  /** Resolves to a verdict that Auth computed after this call; rejects with `unavailable` if Auth gives none. */
-  async function judge(token: string, caller: Caller): Promise<Judgement> {
-    if (waitingCount >= maxWaiting) throw noVerdict(1, new Error(`${maxWaiting} requests wait already`))
-    const batch = join(token, caller)
-    const at = batch.tokens.length - 1
-    const verdicts = await batch.verdicts.promise
-    return { verdict: verdicts[at] as Verdict, serverTiming: batch.serverTiming }
-  }
-
-  /** The verdict alone. */
-  async function validate(token: string, caller: Caller): Promise<Verdict> {
-    return (await judge(token, caller)).verdict
-  }
-
-  /** The HTTP status of Auth's `/ready`, at most a second old; null if Auth did not answer. */
-  function askWhetherReady(): Promise<number | null> {
-    if (monotonicNow() - readyAskedAt < askReadyEveryMs) return readyStatus
-    readyAskedAt = monotonicNow()
-    const abort = new AbortController()
-    const late = setTimeout(() => abort.abort(new Error(`Auth did not answer within ${deadlineMs} ms`)), deadlineMs)
-    readyStatus = exchange(pool, { method: 'GET', path: readyPath }, maxReadyBytes, abort.signal)
-      .then(
-        ({ status }) => status,
-        () => null,
-      )
-      .finally(() => clearTimeout(late))
-    return readyStatus
-  }
-
-  return {
-    judge,
-    validate,
-
-    /** Number of calls without a response so far. */
-    callsInFlight: () => inFlight.size,
-
-    /** Null if Auth gives verdicts, otherwise the reason as a sentence. */
-    async whyNotReady(caller: Caller): Promise<string | null> {
-      // The verdict shows that Auth accepts the key. The token is malformed on purpose: a well-formed one would reach the store
-      // and appear in the security log as a guess.
-      const verdict = await validate('ready', caller).catch(() => null)
-      const status = verdict && (await askWhetherReady())
-      if (status === 200) return null
-      return status === 503 ? 'Auth gives no verdicts: its token store gives no answer.' : 'Auth gives no verdicts.'
-    },
-
-    /** Waits for the calls in flight. */
-    async close(): Promise<void> {
-      clearInterval(watch)
-      await pool.close()
-    },
+/** Gives each batch its verdicts. Batches whose deadline passed meanwhile are no longer in the call. */
+function resolveAll({ batches, tokens: asked }: Call, all: Verdict[], durationMs: number): void {
+  const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${asked.length}"`
+  let from = asked.length - batches.reduce((sum, { tokens }) => sum + tokens.length, 0)
+  for (const batch of batches) {
+    const { tokens, verdicts } = batch
+    batch.serverTiming = serverTiming
+    verdicts.resolve(tokens.length === asked.length ? all : all.slice(from, from + tokens.length))
+    from += tokens.length
   }
 }
 
@@ -305,53 +245,15 @@ function drawCallName(): string {
   return Math.floor(Math.random() * 2 ** 32).toString(36)
 }
 
-interface Answer {
-  status: number
-  headers: Record<string, string | string[] | undefined>
-  text: string
-}
-
-/**
- * One request and its whole response. Uses `dispatch`, because undici's `request` creates a stream and costs half as much
- * again.
- */
-function exchange(
-  pool: Pool,
-  request: Dispatcher.DispatchOptions,
-  maxAnswerBytes: number,
-  signal: AbortSignal,
-): Promise<Answer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>()
-  const answer: Answer = { status: 0, headers: {}, text: '' }
-  const chunks: Buffer[] = []
-  let size = 0
-  let controller: Dispatcher.DispatchController | null = null
-  signal.addEventListener('abort', () => {
-    controller?.abort(signal.reason)
-    // Rejects also while the request still waits for a connection and there is nothing to abort.
-    reject(signal.reason)
-  })
-  pool.dispatch(request, {
-    onRequestStart(started) {
-      controller = started
-      if (signal.aborted) controller.abort(signal.reason)
-    },
-    onResponseStart(_controller, status, headers) {
-      answer.status = status
-      answer.headers = headers
-    },
-    onResponseData(controller, chunk) {
-      size += chunk.length
-      if (size > maxAnswerBytes) controller.abort(new Error(`Auth answered with more than ${maxAnswerBytes} bytes`))
-      else chunks.push(chunk)
-    },
-    onResponseEnd() {
-      answer.text = Buffer.concat(chunks).toString('utf8')
-      resolve(answer)
-    },
-    onResponseError(_controller, error) {
-      reject(error)
-    },
-  })
-  return promise
+/** The HTTP status of Auth's `/ready`; null if Auth did not answer in time. */
+async function readyStatusOf(pool: Pool, timeoutMs: number): Promise<number | null> {
+  const abort = new AbortController()
+  const late = setTimeout(() => abort.abort(new Error(`Auth did not answer within ${timeoutMs} ms`)), timeoutMs)
+  try {
+    return (await exchange(pool, { method: 'GET', path: readyPath }, maxReadyBytes, abort.signal)).status
+  } catch {
+    return null
+  } finally {
+    clearTimeout(late)
+  }
 }

@@ -39,11 +39,11 @@ export interface Admission {
 }
 
 /** Unknown, expired and revoked tokens look the same. */
-export interface Refusal {
+export interface Rejection {
   authenticated: false
 }
 
-export type Verdict = Admission | Refusal
+export type Verdict = Admission | Rejection
 
 /** Throws unless `text` holds exactly `count` well-formed verdicts. */
 export function parseVerdicts(text: string, count: number): Verdict[] {

@@ -14,7 +14,7 @@ const verdicts = requestValue<Admission>('verdict')
  */
 export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
   return async function requireToken(ctx, next) {
-    const { verdict, serverTiming } = await auth.judge(readBearerToken(ctx.req), ctx.state)
+    const { verdict, serverTiming } = await auth.validate(readBearerToken(ctx.req), ctx.state)
     if (!verdict.authenticated) throw invalidTokenError(await invalidTokens.record(ctx.state))
     // Only for admitted requests: how busy Auth is must not be visible to strangers.
     ctx.res.setHeader('Server-Timing', serverTiming)

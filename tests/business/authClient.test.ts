@@ -91,7 +91,10 @@ describe('the client of Auth', () => {
     const monotonicNow = () => performance.now()
     const client = openAuthClient({ url: auth.url, key: serviceKey, log, monotonicNow, ...options })
     opened.push(client)
-    return { validate: (token: string, requestId = 'r') => client.validate(token, { requestId }), lines }
+    return {
+      validate: async (token: string, requestId = 'r') => (await client.validate(token, { requestId })).verdict,
+      lines,
+    }
   }
 
   afterEach(async () => {

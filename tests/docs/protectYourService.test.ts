@@ -252,7 +252,7 @@ describe('docs/protect-your-service.md', () => {
       const monotonicNow = () => performance.now()
       const client = openAuthClient({ url: auth.internalUrl, key: serviceKey, log, monotonicNow })
       for (const requestId of ['', 'req-1', 'x'.repeat(500), 'a b;c,d', 'ü\u{1f511}', 'a\r\nb: c', '"\t\0']) {
-        expect((await client.validate(good, { requestId })).authenticated, requestId).to.equal(true)
+        expect((await client.validate(good, { requestId })).verdict.authenticated, requestId).to.equal(true)
       }
       await client.close()
       expect(lines).to.deep.equal([])

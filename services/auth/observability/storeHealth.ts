@@ -1,5 +1,6 @@
 // Reports outages of the stores and the mail server: one event when a dependency fails and one when it recovers. Hides
 // how intermittent failures are merged into one outage.
+import { everySecond } from '../../../packages/client/everySecond.ts'
 import type { MailEvent } from '../users/mail.ts'
 
 export type DependencyEvent =
@@ -39,24 +40,14 @@ export function watchDependency(dependency: Dependency, { monotonicNow, observe 
   }
 }
 
-const askEveryMs = 1000
-
-/**
- * Whether `ask` resolves. Calls `ask` at most once a second, because any client can request this. Never rejects.
- */
+/** Whether `ask` resolves, at most a second ago. Never rejects. */
 export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): () => Promise<boolean> {
-  let askedAt = -Infinity
-  let answers = Promise.resolve(true)
-  return () => {
-    if (monotonicNow() - askedAt >= askEveryMs) {
-      askedAt = monotonicNow()
-      answers = ask().then(
-        () => true,
-        () => false,
-      )
-    }
-    return answers
-  }
+  const answers = () =>
+    ask().then(
+      () => true,
+      () => false,
+    )
+  return everySecond(answers, monotonicNow)
 }
 
 /**

@@ -53,7 +53,7 @@ const verdictSchema = z
       refreshCount: z.int(),
     }),
   ])
-  .meta({ id: 'Verdict' })
+  .meta({ id: 'Verdict' }) satisfies z.ZodType<Verdict>
 
 export const validateToken: AuthRoute<'tokens'> = {
   path: 'POST /validateToken',

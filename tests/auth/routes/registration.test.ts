@@ -208,7 +208,7 @@ describe('a username has at most 640 bytes as JSON', () => {
     const log = { info() {}, warn() {} }
     const [url, monotonicNow] = [auth.internalUrl, () => performance.now()]
     const client = openAuthClient({ url, key: serviceKey, log, monotonicNow, maxBatch: maxTokensPerCall })
-    const judged = await Promise.all(tokens.map(token => client.judge(token, { requestId: 'full' })))
+    const judged = await Promise.all(tokens.map(token => client.validate(token, { requestId: 'full' })))
     await client.close()
     for (const { verdict, serverTiming } of judged) {
       expect(verdict).to.include({ authenticated: true, username: longest })
