@@ -5,7 +5,7 @@ import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
 import { createTokens, type Tokens } from '../../services/auth/tokens/tokens.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
-import { localClient, openPasswords } from '../../services/auth/users/passwords.ts'
+import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
 import { type Credentials, createUsers, type Users } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
 import { AuthNotListening, createOperatorClient, type OperatorClient, type ShownUser } from './operatorClient.ts'
@@ -67,7 +67,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     const { userStoreUrl, passwordRules: rules, passwordHashCost: cost, addressesOnly } = config
     const plainStore = await openUserStore(canCreate ? userStoreUrl : await existingStore(userStoreUrl))
     const store = closeLater(instrument(plainStore, 'users', null))
-    const passwords = closeLater(await openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
+    const passwords = closeLater(passwordsOnDemand(cost))
     return createUsers({ store, passwords, rules, addressesOnly, endTokens, now: Date.now, observe: () => {} })
 
     async function endTokens(...args: Parameters<Tokens['endUser']>): Promise<void> {
@@ -116,6 +116,20 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     async close() {
       for (const resource of opened) await resource.close()
     },
+  }
+}
+
+/** Starts the hash worker only when it is needed: most commands hash nothing, and it doubles their time. */
+function passwordsOnDemand(cost: number): Passwords {
+  let opening: Promise<Passwords> | null = null
+  const opened = () => (opening ??= openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
+  return {
+    hash: async (...args) => (await opened()).hash(...args),
+    verify: async (...args) => (await opened()).verify(...args),
+    isOutdated: () => false, // no user logs in here
+    queued: () => 0,
+    hashes: () => 0,
+    close: async () => (await opening)?.close(),
   }
 }
 

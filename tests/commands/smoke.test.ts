@@ -331,16 +331,18 @@ describe('npm run smoke', () => {
   })
 
   it('exits with 2 on wrong usage', async () => {
-    for (const args of [
+    const cases = [
       [],
       ['--auth', 'localhost:3001', '--business', 'http://localhost:3000'],
       ['--auth', 'http://a', '--business', 'http://b', '--username', 'alice'],
       ['--auth', 'http://a', '--business', 'http://b', '--colour'],
-    ]) {
+    ]
+    const runs = cases.map(async args => {
       const { code, stderr } = await runSmoke(args)
       expect(code, args.join(' ')).to.equal(2)
       expect(stderr).to.include('Usage: npm run -s smoke')
-    }
+    })
+    await Promise.all(runs)
   })
 })
 
