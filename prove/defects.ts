@@ -248,7 +248,7 @@ export const defects: Defect[] = [
     name: 'Auth follows a clock that is set back',
     rule: 'dead token',
     storeName: 'memory',
-    fault: 'the clock of Auth goes back',
+    fault: "Auth's clock goes back",
     tokenStore: real => ({
       look: (refs, _now, purpose) => real.look(refs, Date.now(), purpose),
       touch: (refs, _now, purpose) => real.touch(refs, Date.now(), purpose),

@@ -30,7 +30,7 @@ export interface FaultKind {
 }
 
 const hour = 3_600_000
-const unavailable = '503 within the deadline where there is no verdict, and no false one; works again by itself'
+const unavailable = '503 within the deadline if there is no verdict, and no false one; recovers by itself'
 
 const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster
@@ -107,7 +107,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F1',
     what: 'Auth is killed (SIGKILL) and started again',
-    promise: '/data is 503 at once; what was answered before still holds; memory: everybody logs in again',
+    promise: '/data is 503 at once; earlier answers still hold; memory: every user logs in again',
     stores: storeNames,
     lastsMs: [500, 2500],
     begin: ({ auth }) => auth.kill(),
@@ -127,7 +127,7 @@ export const faultKinds: FaultKind[] = [
   },
   {
     id: 'F3',
-    what: 'Auth answers Business nonsense, half answers, and those of others',
+    what: 'Auth answers Business nonsense: malformed, truncated and mixed-up answers',
     promise: unavailable,
     stores: storeNames,
     lastsMs: [1500, 3000],
@@ -168,7 +168,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F6',
     what: 'Redis is killed (SIGKILL) and started again with its append-only file',
-    promise: '503 meanwhile; no session and no revocation that was answered is lost',
+    promise: '503 meanwhile; no session and no acknowledged revocation is lost',
     stores: ['redis'],
     lastsMs: [500, 2500],
     begin: pair => redisOf(pair).kill(),
@@ -177,7 +177,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F6',
     what: 'Redis is killed and comes back empty',
-    promise: '503 meanwhile; then everybody logs in again; nothing that was revoked comes back',
+    promise: '503 meanwhile; then every user logs in again; nothing that was revoked comes back',
     stores: ['redis'],
     lastsMs: [500, 1500],
     async begin(pair) {
@@ -200,7 +200,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F8',
     what: 'Redis is full (maxmemory, noeviction)',
-    promise: 'who is logged in works on and may log out; new sessions are 503',
+    promise: 'existing sessions work and can log out; new sessions are 503',
     stores: ['redis'],
     lastsMs: [2000, 3000],
     begin: async pair => void (await redisOf(pair).command('config', 'set', 'maxmemory', 1)),
@@ -219,7 +219,7 @@ export const faultKinds: FaultKind[] = [
     (mode): FaultKind => ({
       id: 'F10',
       what: `PostgreSQL is stopped (${mode}) and started again`,
-      promise: '503 meanwhile; nothing that was answered is lost',
+      promise: '503 meanwhile; nothing that was acknowledged is lost',
       stores: ['postgres'],
       lastsMs: [500, 2500],
       begin: pair => postgresOf(pair).stop(mode),
@@ -238,7 +238,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F10',
     what: 'PostgreSQL is read-only (default_transaction_read_only)',
-    promise: '503 for all that writes; works again by itself',
+    promise: '503 for everything that writes; recovers by itself',
     stores: ['postgres'],
     lastsMs: [1500, 3000],
     begin: pair => makeReadOnly(postgresOf(pair), 'on'),
@@ -247,7 +247,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F10',
     what: 'PostgreSQL ends the connections of Auth (57P01)',
-    promise: '503 for what was under way at most',
+    promise: '503 only for requests in flight',
     stores: ['postgres'],
     lastsMs: [0, 0],
     async begin(pair) {
@@ -256,16 +256,16 @@ export const faultKinds: FaultKind[] = [
     },
     end() {},
   },
-  clockFault('the clock of Auth jumps an hour ahead', 'at worst sessions end early', hour),
+  clockFault("Auth's clock jumps an hour ahead", 'at worst sessions end early', hour),
   clockFault(
-    'the clock of Auth goes back two hours',
+    "Auth's clock goes back two hours",
     'nothing that has expired comes back, nothing lives longer',
     -2 * hour,
   ),
   {
     id: 'F14',
     what: 'Auth is stopped (SIGTERM) and started again under load',
-    promise: 'every request that was accepted is answered, /data is 503 meanwhile; memory: sessions are kept',
+    promise: 'every accepted request is answered, /data is 503 meanwhile; memory: sessions are kept',
     stores: storeNames,
     lastsMs: [0, 1000],
     begin: async ({ auth }) => requireZero(await auth.stop()),
@@ -275,7 +275,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F14',
     what: 'Business is stopped (SIGTERM) and started again under load',
-    promise: 'every request that was accepted is answered; Auth does not notice',
+    promise: 'every accepted request is answered; Auth is not affected',
     stores: storeNames,
     lastsMs: [0, 1000],
     begin: async ({ business }) => requireZero(await business.stop()),
@@ -285,7 +285,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F18',
     what: 'The disk of the SQLite file is full',
-    promise: 'what must be written is 503, what need not be goes on; recovers with the room, without a restart',
+    promise: 'requests that write are 503, the others work; recovers when there is room, without a restart',
     stores: withSqlite,
     lastsMs: [1500, 3000],
     begin: ({ disk }) => fill(join(disk.folder, 'ballast')),
@@ -295,7 +295,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F21',
     what: 'Business is killed (SIGKILL) and started again',
-    promise: 'Auth does not notice; no verdict is mixed up',
+    promise: 'Auth is not affected; no verdict is mixed up',
     stores: storeNames,
     lastsMs: [200, 1500],
     begin: ({ business }) => business.kill(),

@@ -24,8 +24,8 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
   const ratio = stormP99Ms / calmP99Ms
   return [
     {
-      promise: 'p99 of a validation in a storm is at most three times that of the calm',
-      found: `${calmP99Ms.toFixed(1)} ms calm, ${stormP99Ms.toFixed(1)} ms while 16 clients log in without pause (${loginsPerSecond.toFixed(1)} a second): ${ratio.toFixed(1)} times`,
+      promise: 'during a storm the p99 of a validation is at most three times that without log-ins',
+      found: `${calmP99Ms.toFixed(1)} ms without log-ins, ${stormP99Ms.toFixed(1)} ms while 16 clients log in without a pause (${loginsPerSecond.toFixed(1)} a second): ${ratio.toFixed(1)} times`,
       isKept: ratio <= 3,
     },
     {
@@ -34,13 +34,13 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
       isKept: failed === 0,
     },
     {
-      promise: 'the queue is bounded, and who finds it full is told within a second',
+      promise: 'the queue is bounded, and a client that finds it full gets its 503 within a second',
       found: `${burst.logins} log-ins at once: ${inWords(burst.byStatus)}; at most ${burst.longestQueue} waited, the slowest 503 took ${burst.slowest503Ms.toFixed(0)} ms`,
       isKept: burst.longestQueue <= 64 && burst.slowest503Ms <= 1000,
     },
     {
-      promise: 'who goes away leaves the queue',
-      found: `${aborted.logins} log-ins: ${aborted.queuedBefore} waited when their clients hung up, ${aborted.queuedAfter} a quarter of a second later`,
+      promise: 'a client that disconnects leaves the queue',
+      found: `${aborted.logins} log-ins: ${aborted.queuedBefore} waited when their clients disconnected, ${aborted.queuedAfter} a quarter of a second later`,
       isKept: aborted.queuedAfter <= 1,
     },
   ]
@@ -53,7 +53,7 @@ export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised
       ['resident memory of Auth', growth.authMb, 64, ' MB'],
       ['resident memory of Business', growth.businessMb, 64, ' MB'],
       ['file descriptors of both', growth.descriptors, 20, ''],
-      ['tokens in the store, the dead included until they are swept', growth.tokens, 200, ''],
+      ['tokens in the store, including dead ones that are not swept yet', growth.tokens, 200, ''],
     ] as const
   ).map(([what, grown, most, unit]) => ({
     promise: `${what}: no more than ${most}${unit} of growth`,

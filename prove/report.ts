@@ -34,62 +34,62 @@ export interface Proof {
 const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F13',
-    'one user, or a thousand, log in without end',
+    'one user, or a thousand users, log in without end',
     '`TOKEN_LIMIT_PER_USER` and `TOKEN_LIMIT`: `tests/contracts/`, `npm run bench:memory`',
   ],
   [
     'F15',
-    'idle connections by the thousand, slow heads and bodies, no file descriptors left',
+    'thousands of idle connections, slow headers and bodies, no file descriptors left',
     '`tests/shared/http/slowClients.test.ts`',
   ],
   [
     'F16, F17',
-    'a starved processor, a small heap',
-    'not tested on purpose; the machine of this run was shared and busy',
+    'too little processor time, a small heap',
+    'not tested deliberately; the machine of this run was shared and busy',
   ],
   ['F19', 'logs that cannot be written', '`tests/shared/log/log.test.ts`, `tests/shared/log/securityLog.test.ts`'],
-  ['F20', 'a mail server that is away, hangs or is slow', '`tests/auth/users/mail.test.ts`'],
+  ['F20', 'a mail server that is down, hangs or is slow', '`tests/auth/users/mail.test.ts`'],
   [
     'F22',
-    'a store that is away when Auth starts; a Business that starts first',
+    'a store that is down when Auth starts; a Business that starts first',
     '`tests/auth/stores/redis.test.ts`, `tests/auth/stores/sql.test.ts`, `tests/business/business.test.ts`',
   ],
   [
     'F10',
     'a PostgreSQL whose disk is full',
-    'not tested; that of SQLite is F18, and whatever PostgreSQL refuses is 503: `tests/auth/stores/sql.test.ts`',
+    'not tested; F18 covers SQLite, and anything that PostgreSQL refuses is 503: `tests/auth/stores/sql.test.ts`',
   ],
   [
     'F23',
-    'two of Auth on one store: what is revoked through one is refused by the other',
-    '`tests/commands/workers.test.ts`; here only `/data` is asked while they are replaced',
+    'two processes of Auth on one store: a token revoked through one is refused by the other',
+    '`tests/commands/workers.test.ts`; here only `/data` is requested while they are replaced',
   ],
   [
     'F24',
     'a crash between two steps of one change',
-    'by chance only: F1 kills Auth at random moments, under changes of passwords; the second half taken up at the next start: `tests/auth/users/unfinishedChanges.test.ts`',
+    'only by chance: F1 kills Auth at random moments, also during a change of password. The second step is completed at the next start: `tests/auth/users/unfinishedChanges.test.ts`',
   ],
 ]
 
 const mended: [found: string, mended: string, test: string][] = [
   [
-    'Auth took 300 ms for a call (F4), and two of three `/data` were 503: who waited was asked for in calls of 50 ms of arrivals each, two at a time',
-    'all who wait share the next call, each with a deadline of its own',
+    'when Auth took 300 ms for a call (F4), two of three `/data` were 503: waiting requests were sent in calls of those that arrived within 50 ms, two calls at a time',
+    'all waiting requests share the next call, each with its own deadline',
     '`tests/business/authClient.test.ts`: “has all who wait share the next call, …”',
   ],
   [
-    "the machine's clock was set back two hours (F11), and tokens that had expired were good again, the others for two hours longer",
-    'the clock of Auth never goes back while it runs',
+    "when the machine's clock was set back two hours (F11), expired tokens were valid again, and the others lived two hours longer",
+    "Auth's clock never goes back while it runs",
     '`tests/auth/clock.test.ts`',
   ],
   [
-    'Auth was stopped (F14), and a client that had just connected was reset before it was accepted; at full load, with a connection for each request, thirty at each stop',
-    'who waits is accepted first, by a queue that is kept as short as can be; at full load one in five stops still resets one',
+    'when Auth was stopped (F14), clients that had just connected were reset before they were accepted: thirty at each stop, at full load with one connection per request',
+    'waiting connections are accepted first, and the queue is kept as short as possible; at full load one in five stops still resets one',
     '`tests/shared/http/http.test.ts`: “loses nobody who has connected, …”',
   ],
   [
-    'in a storm of log-ins (F12) the p99 of validations was four times that of the calm, where others used the cores too',
-    'threads that hash let the one that validates go first (Linux)',
+    'during a storm of log-ins (F12) the p99 of validations was four times that without log-ins, on a machine with other load',
+    'hash threads have a lower priority than the thread that validates (Linux)',
     '`tests/auth/users/passwords.test.ts`: “the threads that hash …”',
   ],
 ]
@@ -107,15 +107,15 @@ export function reportOf(proof: Proof): string {
   ]
   return `# Reliability
 
-What was promised, what was done to break it, and what came of that. Written by \`npm run prove\`: every figure is of the run
-that is named here.
+What was promised, what was done to break it, and what happened. \`npm run prove\` writes this page; every figure is from the run named
+here.
 
 **${date}, ${machine}. Seed ${seed}. \`${command.replaceAll('\n', '`, then `')}\`. ${number(operations)} operations, ${all + (soak?.judgement.violations.length ?? 0)} violations.**
 
-Twenty clients log in, ask for data, renew, list and end sessions, change passwords, race each other for single-use tokens, and come
-back with dead tokens, old passwords and tokens that nobody was given, while an operator ends sessions too and one fault after another is made. All
-that they asked and were answered is one history, and a checker looks in it for an answer that must not be: [histories.md](histories.md) says for
-which. Tokens live for 3 s and end after 20 s, some after 4 s, so that expiry is always near.
+Twenty clients log in, get data, renew, list and end sessions, change passwords, race for single-use tokens, and try dead tokens, old
+passwords and tokens that were never issued. Meanwhile an operator ends sessions, and one fault after another is injected. All requests
+and answers form one history, in which a checker looks for answers that break a promise ([histories.md](histories.md)). Tokens live for
+3 s and end after 20 s, some after 4 s, so that expiry is always near.
 
 | store | seconds under faults | operations | faults | violations |
 |---|--:|--:|--:|--:|
@@ -123,21 +123,25 @@ ${drives.map(({ result, judgement, isClock }) => `| ${result.storeName}:${isCloc
 ${violationsOf(proof)}
 ## Faults
 
-*/data*: what was answered from the beginning of the fault to the recovery, 200 and 401 (a verdict) and 503 (none). *Slowest*: of those. *Taken back
-in*: how long that takes; of what was killed or stopped it is the start of the process, under load. *Recovery*: from then to the first of 20
-operations in a row, of any kind, that are all answered and none with 5xx. *Lost*: requests that were accepted and got no answer, those that the
-killed process had in hand included. *False admissions*: somebody was let in who must not be. *Kept*: recovery within ${number(mostRecoveryMs)} ms, no \`/data\` slower than
-${number(mostDataMs)} ms, no false admission; what else is promised, the checker judges answer by answer.
+| column | meaning |
+|---|---|
+| /data | the answers from the beginning of the fault to the recovery: 200 and 401 (a verdict) and 503 (none) |
+| slowest | the slowest of those answers |
+| undone in | how long it took to undo the fault; after a kill or stop, how long the process took to start under load |
+| recovery | from then to the first of 20 consecutive operations that are all answered, none with 5xx |
+| lost | requests that were accepted and not answered, including those that a killed process had in hand |
+| false admissions | requests that were admitted and must not have been |
+| kept | recovery within ${number(mostRecoveryMs)} ms, no \`/data\` slower than ${number(mostDataMs)} ms, no false admission. The checker verifies every other promise, answer by answer |
 
-| fault | stores | times | promised | /data 200 · 401 · 503 | slowest | taken back in, p50 · max | recovery p50 · max | lost | false admissions | |
+| fault | stores | times | promised | /data 200 · 401 · 503 | slowest | undone in, p50 · max | recovery p50 · max | lost | false admissions | |
 |---|---|--:|---|--:|--:|--:|--:|--:|--:|---|
 ${faultRows(drives).join('\n')}
 ${[...skipped, ...notTested].map(reason => `\n**Not tested:** ${reason}.`).join('')}
 
 ### The slowest 503
 
-Business waits a second for a verdict, and notices up to 50 ms late that it is over. A \`/data\` that took longer was slow for another reason, most of
-all since Auth, Business, the store and the twenty clients shared the cores of this machine.
+Business waits one second for a verdict, and may notice up to 50 ms late that the second is over. A \`/data\` that took longer was slow for
+another reason, usually because Auth, Business, the store and the twenty clients shared the cores of this machine.
 
 ## Restarts
 
@@ -147,15 +151,15 @@ ${clientSentence}
 |---|--:|--:|--:|--:|--:|---|
 ${restarts.map(result => `| ${result.what} | ${result.times} | ${number(result.requests)} | ${result.lost} | ${inWords(result.otherStatuses) || 0} | ${ms(result.slowestMs)} | ${kept(isKeptOver(result))} |`).join('\n')}
 
-A request is lost that was accepted and not answered. As every HTTP client that keeps connections should (RFC 9112 section 9.5), these
-close one that they have not used for 400 ms, less than half of the time for which a service that stops still answers; one that is used for the first time
-after a longer pause, in the very millisecond in which the service closes it, is lost to that client.
+A request is lost if it was accepted and not answered. As every HTTP client that keeps connections should (RFC 9112 section 9.5), these
+clients close a connection that they have not used for 400 ms, less than half of the time for which a stopping service still answers. A
+client that waits longer can lose a request if it sends it in the very millisecond in which the service closes the connection.
 ${storm ? stormSection(storm) : ''}${soak ? soakSection(soak) : ''}${defects.length > 0 ? defectSection(defects) : ''}
 ## What it has found so far
 
-Each of these was found by this driver, is mended, and has a test that fails without it.
+Each of these was found by \`npm run prove\`, has been fixed, and has a test that fails without the fix.
 
-| found | mended | test |
+| found | fix | test |
 |---|---|---|
 ${mended.map(row => `| ${row.join(' | ')} |`).join('\n')}
 
@@ -165,11 +169,15 @@ ${mended.map(row => `| ${row.join(' | ')} |`).join('\n')}
 |---|---|---|
 ${elsewhere.map(row => `| ${row.join(' | ')} |`).join('\n')}
 
-All processes ran on one machine. Not covered: networks that lose packets rather than connections, disks that lie about what they have
-written, a machine that loses its power, replicas of Redis and PostgreSQL that take over (a Redis that was told to be one is), clusters of Redis (\`tests/auth/stores/redis.test.ts\` has
-their faults), and a clock that is set back while Auth is not running.
+All processes ran on one machine. Not covered:
 
-## Again
+* networks that lose packets rather than connections
+* disks that report data as written that is not, and machines that lose power
+* replicas of Redis and PostgreSQL that take over (F9 only turns Redis into a replica)
+* Redis clusters, whose faults are in \`tests/auth/stores/redis.test.ts\`
+* a clock that is set back while Auth is not running
+
+## Repeating it
 
 \`\`\`
 ${command}
@@ -178,12 +186,12 @@ npm run prove -- --check /tmp/histories/redis.jsonl
 npm run prove -- --defects
 \`\`\`
 
-The seed repeats what clients choose and when faults come. What they meet depends on the machine too, so a violation
-keeps its history, and says where.
+The seed repeats what clients choose and when faults happen. The outcome also depends on the machine, so a violation keeps its history and
+says where it is.
 `
 }
 
-const clientSentence = `Twenty clients ask for \`/data\` without pause, on connections that they keep, while \`./startServer\` gets the signal.`
+const clientSentence = `Twenty clients ask for \`/data\` without a pause, on persistent connections, while \`./startServer\` gets the signal.`
 
 function violationsOf({ drives, soak }: Proof): string {
   const lines = [...drives, ...(soak ? [{ result: soak.result.drive, judgement: soak.judgement }] : [])].flatMap(
@@ -270,8 +278,8 @@ ${minutes} minutes on ${storeName}: without a fault, ${number(operations)} opera
 
 ![What the processes held](reliability.svg)
 
-Memory moves in steps, as V8 grows and shrinks its heap. A leak would be a line that only rises. Growth is from the second to the last fifth of the
-time, by the medians.
+Memory moves in steps, as V8 grows and shrinks its heap. A leak would be a line that only rises. Growth is the
+difference between the medians of the second and the last fifth of the time.
 
 ${promised(promisesOfSoak(result))}
 

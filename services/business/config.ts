@@ -52,7 +52,7 @@ export function readBusinessConfig(env: Environment) {
     internalPort: settings.BUSINESS_INTERNAL_PORT,
     workers: settings.WEB_CONCURRENCY,
     authUrl: settings.AUTH_INTERNAL_URL,
-    /** Null where each service has an address of its own. */
+    /** Null if each service has its own address. */
     forwardUrl: settings.AUTH_PUBLIC_URL ?? null,
     serviceKey: settings.SERVICE_KEY,
     invalidTokenLimit: settings.INVALID_TOKEN_LIMIT_PER_ADDRESS,

@@ -35,8 +35,8 @@ export function answerMalformedHttp(
   socket: Socket,
   pending: ServerResponse | null,
 ): void {
-  // After other errors, those of the socket and of TLS, no client would read a response. In the middle of another response
-  // it would be read as a part of that.
+  // After an error of the socket or of TLS no client would read a response, and in the middle of another response the
+  // client would read it as a part of that.
   const isReadable = socket.writable && /^(HPE|ERR_HTTP)_/.test(error.code ?? '') && !pending?.headersSent
   if (!isReadable) {
     socket.destroy()

@@ -115,7 +115,7 @@ const route = (surface: Surface, method: string, path: string, opensTo: Kind[], 
   },
 })
 
-/** Ordered so that routes that only look or extend come first, and routes that end a token last. */
+/** Routes that only look or extend come first, routes that end a token last. */
 const doors: Door[] = [
   {
     surface: 'auth',
