@@ -48,7 +48,7 @@ const elsewhere: [fault: string, what: string, where: string][] = [
     'not tested deliberately; the machine of this run was shared and busy',
   ],
   ['F19', 'logs that cannot be written', '`tests/shared/log/log.test.ts`, `tests/shared/log/securityLog.test.ts`'],
-  ['F20', 'a mail server that is down, hangs or is slow', '`tests/auth/users/mail.test.ts`'],
+  ['F20', 'a mail server that is down, hangs or is slow', '`tests/auth/users/mailServers.test.ts`'],
   [
     'F22',
     'a store that is down when Auth starts; a Business that starts first',
