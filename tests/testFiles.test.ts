@@ -7,11 +7,9 @@ const maxLines = 600
 /** Still to be split. Do not add to it. */
 const exceptions = [
   'prove/tests/checker.test.ts',
-  'tests/auth/defence/limits.test.ts',
   'tests/auth/stores/redis.test.ts',
   'tests/auth/stores/snapshot.test.ts',
   'tests/auth/stores/sql.test.ts',
-  'tests/auth/users/mail.test.ts',
   'tests/commands/users.test.ts',
   'tests/contracts/tokenStore.ts',
   'tests/shared/http/http.test.ts',

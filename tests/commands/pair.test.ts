@@ -2,7 +2,8 @@
 // docs/architecture.md.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import { logIn, post } from '../support/servers.ts'
+import { post } from '../support/client.ts'
+import { logIn } from '../support/factories.ts'
 import { cleanUp, type Run, runStartServer } from '../support/startServer.ts'
 import { until } from '../support/until.ts'
 

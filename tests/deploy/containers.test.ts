@@ -26,9 +26,11 @@ import { publicRoutes as authRoutes } from '../../services/auth/routes/index.ts'
 import { businessSettings } from '../../services/business/config.ts'
 import { publicRoutes as businessRoutes } from '../../services/business/routes.ts'
 import { metaOf } from '../../shared/config/settings.ts'
+import { ask } from '../support/client.ts'
+import { adminKey, serviceKey } from '../support/credentials.ts'
 import { freePort, freePorts } from '../support/freePort.ts'
 import { hasRedis } from '../support/redis.ts'
-import { adminKey, ask, closeServers, serviceKey, startAuth, startBusiness } from '../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 import { until } from '../support/until.ts'
 
 interface ComposeService {

@@ -9,9 +9,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { parse } from 'yaml'
+import { ask, post } from '../support/client.ts'
+import { adminKey, demo } from '../support/credentials.ts'
+import { logIn } from '../support/factories.ts'
 import { freePort } from '../support/freePort.ts'
 import { sendRaw } from '../support/raw.ts'
-import { adminKey, ask, closeServers, demo, logIn, post, startAuth } from '../support/servers.ts'
+import { closeServers, startAuth } from '../support/servers.ts'
 import { until } from '../support/until.ts'
 
 interface Proxy {

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { expect } from 'chai'
-import type { LogLine } from '../support/servers.ts'
+import type { LogLine } from '../support/log.ts'
 
 /** A service with one slow route, during which an uncaught error is thrown. */
 const script = (fault: string) => `

@@ -7,7 +7,7 @@ import { readAuthConfig } from '../../services/auth/config.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { makeConfigurationPage } from '../../tools/configurationPage.ts'
 import { makeEnvExample } from '../../tools/envExample.ts'
-import { adminKey, serviceKey } from '../support/servers.ts'
+import { adminKey, serviceKey } from '../support/credentials.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../support/startServer.ts'
 
 const text = readFileSync('.env.example', 'utf8')

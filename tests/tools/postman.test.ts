@@ -5,7 +5,7 @@ import { expect } from 'chai'
 import newman, { type NewmanRunSummary } from 'newman'
 import { parse } from 'yaml'
 import { makeFlowFiles } from '../../tools/postmanFlow.ts'
-import { adminKey, serviceKey } from '../support/servers.ts'
+import { adminKey, serviceKey } from '../support/credentials.ts'
 import { cleanUp, runStartServer } from '../support/startServer.ts'
 
 interface Item {

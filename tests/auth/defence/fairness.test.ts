@@ -1,8 +1,9 @@
 // What one client can do to the others: attacks on the queue of hashes, and what limits reveal about accounts.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
+import { demo } from '../../support/credentials.ts'
 import { sendRaw } from '../../support/raw.ts'
-import { closeServers, demo, openTestAuth, startAuth } from '../../support/servers.ts'
+import { closeServers, openTestAuth, startAuth } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 import { ask as send, times } from './limitsSetup.ts'
 

@@ -2,7 +2,9 @@
 // user it protects.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
-import { closeServers, demo, type LogLine, openTestAuth, startAuth, startBusiness } from '../../support/servers.ts'
+import { demo } from '../../support/credentials.ts'
+import type { LogLine } from '../../support/log.ts'
+import { closeServers, openTestAuth, startAuth, startBusiness } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 import { type Answer, address, ask, countBy, hashesIn, limits, times, wrong } from './limitsSetup.ts'
 

@@ -1,6 +1,7 @@
 // Requests and settings that the suites about limits share.
 import { ask as send } from '../../support/client.ts'
-import { demo, type LogLine } from '../../support/servers.ts'
+import { demo } from '../../support/credentials.ts'
+import type { LogLine } from '../../support/log.ts'
 
 export const wrong = { ...demo, password: 'not the CANARY' }
 export const limits = {

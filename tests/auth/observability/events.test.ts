@@ -4,17 +4,11 @@ import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { createEventStream } from '../../../services/auth/observability/eventStream.ts'
-import {
-  adminKey,
-  ask,
-  closeServers,
-  createClock,
-  demo,
-  logIn,
-  serviceKey,
-  startAuth,
-  validate,
-} from '../../support/servers.ts'
+import { ask } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
+import { logIn, validate } from '../../support/factories.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 
 interface Told {

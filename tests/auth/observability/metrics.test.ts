@@ -2,17 +2,11 @@
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import {
-  adminKey,
-  closeServers,
-  createClock,
-  demo,
-  logIn,
-  post,
-  startAuth,
-  startBusiness,
-  validate,
-} from '../../support/servers.ts'
+import { post } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo } from '../../support/credentials.ts'
+import { logIn, validate } from '../../support/factories.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 
 /** `name{labels}` -> value; labels in the order of their names. */

@@ -2,7 +2,8 @@
 import { hash } from 'node:crypto'
 import { Script } from 'node:vm'
 import { expect } from 'chai'
-import { closeServers, post, startAuth } from '../../support/servers.ts'
+import { post } from '../../support/client.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 
 describe('the account page', () => {
   let url: string

@@ -5,8 +5,9 @@ import { connect, type Socket } from 'node:net'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import { request } from 'undici'
+import { adminKey } from '../../support/credentials.ts'
 import { endProcesses, residentBytes, startProcess } from '../../support/processes.ts'
-import { adminKey, closeServers, startAuth } from '../../support/servers.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 
 const bundle = '/docs/swagger-ui-bundle.js'
 const pages = ['/docs', '/redoc', '/console', '/account']

@@ -2,10 +2,10 @@
 import { expect } from 'chai'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { type AuthApi, authApi, expectProblem } from '../../support/authApi.ts'
-import { ask, post } from '../../support/client.ts'
+import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
-import { type IssuedToken, logIn, type TokenTerms } from '../../support/factories.ts'
+import { type IssuedToken, issueToken, logIn, type TokenTerms } from '../../support/factories.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
 import { freshPlace, schemesHere } from '../../support/stores.ts'
 
@@ -283,10 +283,7 @@ describe('GET /tokens', () => {
     tokens: { id: string; userId: string | null }[]
     next: string | null
   }
-  const read = async (query: string, key = adminKey) => {
-    const answer = await fetch(`${auth.internalUrl}/tokens${query}`, { headers: { authorization: `Bearer ${key}` } })
-    return { status: answer.status, body: (await answer.json()) as Page }
-  }
+  const read = (query: string, key = adminKey) => ask<Page>('GET', `${auth.internalUrl}/tokens${query}`, key)
 
   before(async () => {
     auth = await startAuth({ now: clock.now })
@@ -295,12 +292,7 @@ describe('GET /tokens', () => {
 
   it('shows the operator the counts by kind and every live token, page by page, and no secret', async () => {
     const secrets = await Promise.all(Array.from({ length: 5 }, () => logIn(auth.url)))
-    const issued = await post(
-      `${auth.internalUrl}/tokens`,
-      { kind: 'fixed', ttlSeconds: 60, purpose: 'reset' },
-      { authorization: `Bearer ${adminKey}` },
-    )
-    const { token: fixed } = issued.body as { token: string }
+    const { token: fixed } = await issueToken(auth.internalUrl, { ttlSeconds: 60, purpose: 'reset' })
     const ids = new Set<string>()
     let next: string | null = null
     for (let pages = 0; pages === 0 || next !== null; pages++) {

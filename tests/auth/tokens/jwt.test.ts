@@ -4,20 +4,13 @@ import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { expect } from 'chai'
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JWK, jwtVerify, SignJWT } from 'jose'
 import { makeTokenKey } from '../../../commands/keys/tokenKeys.ts'
-import {
-  adminKey,
-  closeServers,
-  createClock,
-  demo,
-  logIn,
-  post,
-  startAuth,
-  startBusiness,
-  validate,
-} from '../../support/servers.ts'
+import { post } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo } from '../../support/credentials.ts'
+import { isLive, logIn, validate } from '../../support/factories.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { freshPlace } from '../../support/stores.ts'
 
-type Auth = Awaited<ReturnType<typeof startAuth>>
 type Key = JWK & { alg: string; kid: string }
 
 const clock = createClock()
@@ -32,9 +25,6 @@ const startOn = (stores: Record<string, string>, ...keys: Key[]) =>
     now: clock.now,
     env: { TOKEN_FORMAT: 'jwt', TOKEN_KEYS: JSON.stringify({ keys }), TOKEN_AUDIENCE: 'orders', PUBLIC_URL, ...stores },
   })
-
-const isLive = async (auth: Auth, token: string) =>
-  (await validate(auth.internalUrl, { token, touch: false })).body['authenticated']
 
 const rewrite = (token: string, part: 0 | 1, change: (members: Record<string, unknown>) => void) => {
   const parts = token.split('.')
@@ -114,10 +104,10 @@ describe('tokens that are JWTs', () => {
     ]
     for (const token of strange) {
       expect((await logOut(token)).status).to.equal(204)
-      expect(await isLive(auth, last)).to.equal(true)
+      expect(await isLive(auth.internalUrl, last)).to.equal(true)
     }
     expect((await logOut(first)).status).to.equal(204)
-    expect(await isLive(auth, last)).to.equal(false)
+    expect(await isLive(auth.internalUrl, last)).to.equal(false)
   })
 
   it('verify with the published keys, among which is nothing private', async () => {
@@ -138,12 +128,15 @@ describe('tokens that are JWTs', () => {
     const during = await startOn(stores, newKey, edKey)
     const next = await logIn(during.url)
     expect([token, next].map(jwt => decodeProtectedHeader(jwt).kid)).to.deep.equal([edKey.kid, newKey.kid])
-    expect([await isLive(during, token), await isLive(during, next)]).to.deep.equal([true, true])
+    expect([await isLive(during.internalUrl, token), await isLive(during.internalUrl, next)]).to.deep.equal([
+      true,
+      true,
+    ])
     const { keys } = (await (await fetch(`${during.url}/.well-known/jwks.json`)).json()) as { keys: JWK[] }
     expect(keys.map(({ kid }) => kid)).to.deep.equal([newKey.kid, edKey.kid])
 
     const after = await startOn(stores, newKey)
-    expect([await isLive(after, token), await isLive(after, next)]).to.deep.equal([false, true])
+    expect([await isLive(after.internalUrl, token), await isLive(after.internalUrl, next)]).to.deep.equal([false, true])
     await closeServers()
     await remove()
   })
@@ -196,13 +189,13 @@ describe('tokens that are JWTs', () => {
       'an opaque one': 'lk_0123456789abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQ',
     }
     for (const [name, secret] of Object.entries(forged)) {
-      expect(await isLive(auth, secret), name).to.equal(false)
+      expect(await isLive(auth.internalUrl, secret), name).to.equal(false)
       const answer = await fetch(`${auth.url}/sessions`, {
         headers: { authorization: `Bearer ${secret.slice(0, 8000)}` },
       })
       expect(answer.status, name).to.equal(401)
     }
-    expect(await isLive(auth, token)).to.equal(true)
+    expect(await isLive(auth.internalUrl, token)).to.equal(true)
   })
 
   it('may be of every kind: a guest has no user, and a single-use one opens once', async () => {

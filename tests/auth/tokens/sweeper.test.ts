@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { createSweeper, type SweepEvent, type SweeperOptions } from '../../../services/auth/tokens/sweeper.ts'
 import { createTokens } from '../../../services/auth/tokens/tokens.ts'
-import { createClock } from '../../support/servers.ts'
+import { createClock } from '../../support/clock.ts'
 
 type Slice = { removed: number; done: boolean }
 

@@ -2,8 +2,10 @@
 import { expect } from 'chai'
 import { readAuthConfig } from '../../../services/auth/config.ts'
 import { ConfigError, type Environment } from '../../../shared/config/readSettings.ts'
+import { adminKey, serviceKey } from '../../support/credentials.ts'
+import type { LogLine } from '../../support/log.ts'
 import { parseAnswer } from '../../support/raw.ts'
-import { adminKey, type LogLine, serviceKey, startAuth } from '../../support/servers.ts'
+import { startAuth } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 import {
   accepted,

@@ -22,17 +22,12 @@ import type { Environment } from '../../../shared/config/readSettings.ts'
 import { createListener, type Listener } from '../../../shared/http/listener.ts'
 import { mountRoutes } from '../../../shared/http/route.ts'
 import { ask as send } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, serviceKey } from '../../support/credentials.ts'
+import { collectLog, type LogLine } from '../../support/log.ts'
 import { closeMailServers, type MailServer, type MailServerOptions, startMailServer } from '../../support/mailServer.ts'
 import { sendRaw } from '../../support/raw.ts'
-import {
-  adminKey,
-  closeServers,
-  collectLog,
-  createClock,
-  type LogLine,
-  serviceKey,
-  startAuth,
-} from '../../support/servers.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 import type { Place } from '../../support/stores.ts'
 import { createWideThrottles, wideInvalidTokens } from '../../support/throttles.ts'
 import { until } from '../../support/until.ts'

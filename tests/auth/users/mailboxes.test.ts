@@ -1,8 +1,8 @@
 // Which mailbox a mail goes to.
 import { expect } from 'chai'
 import { type MailEvent, openSmtpMailer } from '../../../services/auth/users/mail.ts'
+import { demo } from '../../support/credentials.ts'
 import { startMailServer } from '../../support/mailServer.ts'
-import { demo } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 import {
   accepted,

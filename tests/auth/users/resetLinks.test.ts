@@ -1,8 +1,9 @@
 // How a user sets a new password by a link in a mail, and what the token of a link opens.
 import { generateKeyPairSync } from 'node:crypto'
 import { expect } from 'chai'
+import { adminKey, demo } from '../../support/credentials.ts'
 import { sendRaw } from '../../support/raw.ts'
-import { adminKey, demo, startBusiness } from '../../support/servers.ts'
+import { startBusiness } from '../../support/servers.ts'
 import {
   accepted,
   ask,

@@ -10,8 +10,9 @@ import {
   proxyTest,
   type TrustedProxies,
 } from '../../../shared/http/address.ts'
+import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
 import { sendRaw } from '../../support/raw.ts'
-import { adminKey, closeServers, demo, serviceKey, startAuth, startBusiness } from '../../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
 const nowhere = 'http://127.0.0.1:1'
 

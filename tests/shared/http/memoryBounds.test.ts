@@ -3,8 +3,8 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect } from 'chai'
+import { adminKey } from '../../support/credentials.ts'
 import { endProcesses, residentBytes, type ServiceProcess, startProcess } from '../../support/processes.ts'
-import { adminKey } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 
 const smallHeap = { NODE_OPTIONS: '--max-old-space-size=400' }

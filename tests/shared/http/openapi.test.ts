@@ -6,7 +6,8 @@ import type { Browser, BrowserContext, Page } from 'playwright-core'
 import * as authRoutes from '../../../services/auth/routes/index.ts'
 import * as businessRoutes from '../../../services/business/routes.ts'
 import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from '../../support/browser.ts'
-import { adminKey, closeServers, startAuth, startBusiness } from '../../support/servers.ts'
+import { adminKey } from '../../support/credentials.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
 

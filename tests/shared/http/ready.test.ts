@@ -1,8 +1,11 @@
 // /ready of both services while a store does not answer, and the cost of calling it.
 import { expect } from 'chai'
+import { ask } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { logIn } from '../../support/factories.ts'
 import { type Line, startLine } from '../../support/line.ts'
 import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
-import { ask, closeServers, createClock, logIn, startAuth, startBusiness } from '../../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { freshPlace, type Place, postgresUrl, schemesHere } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 

@@ -1,6 +1,8 @@
 // Server-Timing on Business's answers: how long Auth took, and how many requests shared the call.
 import { expect } from 'chai'
-import { ask, closeServers, logIn, startAuth, startBusiness } from '../../support/servers.ts'
+import { ask } from '../../support/client.ts'
+import { logIn } from '../../support/factories.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
 describe('Server-Timing', () => {
   let auth: Awaited<ReturnType<typeof startAuth>>

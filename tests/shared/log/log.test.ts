@@ -11,8 +11,11 @@ import { expect } from 'chai'
 import { AppError } from '../../../shared/http/errors.ts'
 import { createListener } from '../../../shared/http/listener.ts'
 import { createLog, describeError, type LogFields } from '../../../shared/log/log.ts'
+import { post } from '../../support/client.ts'
+import { demo } from '../../support/credentials.ts'
+import { logIn } from '../../support/factories.ts'
+import { collectLog } from '../../support/log.ts'
 import { sendRaw } from '../../support/raw.ts'
-import { collectLog, demo, post } from '../../support/servers.ts'
 
 const canary = /CANARY/i
 
@@ -323,14 +326,6 @@ describe('the log of both services', () => {
   const memoryOf = ({ pid }: ChildProcess) =>
     Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 
-  const close = { connection: 'close' } // so that it ends at once
-
-  async function logIn(auth: string): Promise<string> {
-    const answer = await post(`${auth}/login`, demo, close)
-    expect(answer.status).to.equal(200)
-    return answer.body['token'] as string
-  }
-
   /** `count` requests over 50 connections, so that many share a call to Auth. Resolves once all are 200. */
   async function getMany(url: string, path: string, count: number, headers = ''): Promise<void> {
     const { hostname, port } = new URL(url)
@@ -360,7 +355,6 @@ describe('the log of both services', () => {
     for (let call = 0; call < calls; call++) {
       const body = { tokens: Array.from({ length: 200 }, () => 'malformed') }
       const answer = await post(`${authInternal}/validateToken`, body, {
-        ...close,
         authorization: `Bearer ${serviceKey}`,
       })
       expect(answer.status).to.equal(200)

@@ -23,8 +23,10 @@ import { type DependencyEvent, watchedMails } from '../../../services/auth/obser
 import { createLog } from '../../../shared/log/log.ts'
 import { flushOutput } from '../../../shared/log/output.ts'
 import { openSecurityFile } from '../../../shared/log/securityFile.ts'
+import { adminKey, serviceKey } from '../../support/credentials.ts'
+import type { LogLine } from '../../support/log.ts'
 import { closeMailServers, type MailServer, startMailServer } from '../../support/mailServer.ts'
-import { adminKey, closeServers, type LogLine, serviceKey, startAuth } from '../../support/servers.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 import { until } from '../../support/until.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'latchkey-security-'))
