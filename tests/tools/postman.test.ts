@@ -36,19 +36,32 @@ const requests = collection.item.flatMap(({ item }) => item ?? [])
 describe('the Postman collection', () => {
   after(cleanUp)
 
+  // All runs at the same time, because each spends most of its time waiting for tokens to expire.
+  let everything: Promise<NewmanResult>
+  let withoutKeys: Promise<NewmanResult>
+  let oneAddress: Promise<NewmanResult>
+
+  before(() => {
+    const env = { TOKEN_TTL_SECONDS: ttl }
+    everything = runStartServer({ env }).ready.then(addresses => runNewman({ ...addresses, ...keys }))
+    withoutKeys = runStartServer({ env }).ready.then(runNewman)
+    oneAddress = runStartServer({ env: { ...env, PORT: '0', HOST: '127.0.0.1' } }).ready.then(({ business }) =>
+      runNewman({ business, auth: business, authInternal: '', ...keys }),
+    )
+    for (const run of [everything, withoutKeys, oneAddress]) run.catch(() => {}) // the test that awaits it reports it
+  })
+
   it('passes in newman against the real pair, from the first request to the last', async function () {
     this.timeout(newmanMs)
-    const { business, auth, authInternal } = await runStartServer({ env: { TOKEN_TTL_SECONDS: ttl } }).ready
-    const { failures, stats, executed } = await runNewman({ business, auth, authInternal, ...keys })
+    const { failures, stats, executed } = await everything
     expect(failures).to.deep.equal([])
     expect([...new Set(executed)]).to.have.members(requests.map(({ name }) => name))
     expect(stats.assertions.total).to.be.at.least(requests.length)
   })
 
-  it('passes in newman with the environment as it is shipped: without a key, requests that need it are skipped', async function () {
+  it('passes in newman with the environment as shipped: without a key, requests that need one are skipped', async function () {
     this.timeout(newmanMs)
-    const { business, auth, authInternal } = await runStartServer({ env: { TOKEN_TTL_SECONDS: ttl } }).ready
-    const { failures, passed, executed } = await runNewman({ business, auth, authInternal })
+    const { failures, passed, executed } = await withoutKeys
     expect(failures).to.deep.equal([])
     const needing = requests.filter(({ request }) => /serviceKey|adminKey/.test(JSON.stringify(request?.auth)))
     expect(needing).to.have.length.above(10)
@@ -56,24 +69,22 @@ describe('the Postman collection', () => {
     expect(passed).to.be.above(100)
   })
 
-  it('passes in newman where one address serves both and nobody reaches the internal listener', async function () {
+  it('passes in newman if one address serves both services and the internal listener is out of reach', async function () {
     this.timeout(newmanMs)
-    const env = { PORT: '0', HOST: '127.0.0.1', TOKEN_TTL_SECONDS: ttl }
-    const { business } = await runStartServer({ env }).ready
-    const { failures, stats, executed } = await runNewman({ business, auth: business, authInternal: '', ...keys })
+    const { failures, stats, executed } = await oneAddress
     expect(failures).to.deep.equal([])
     expect(stats.requests.total).to.be.above(50)
     expect(executed.filter(name => /Validate|Issue|Metrics/.test(name)).length).to.be.below(3)
   })
 
-  it('says of every request what it shows, and tests it', () => {
+  it('describes and tests every request', () => {
     for (const { name, request, event } of requests) {
       expect(request?.description, name).to.match(/\w/)
       expect(event?.find(({ listen }) => listen === 'test')?.script.exec.join('\n'), name).to.include('pm.test(')
     }
   })
 
-  it('has saved examples for every route, each a body that parses', () => {
+  it('has saved examples for every route, and each body parses', () => {
     const routes = new Set(requests.map(({ request }) => request?.url.path.join('/')))
     const shown = requests.filter(({ response = [] }) => response.length > 0)
     const withoutProse = ['health', 'ready', 'nowhere', 'metrics', 'openapi.json']
@@ -83,7 +94,7 @@ describe('the Postman collection', () => {
     for (const { response = [] } of shown) for (const { body } of response) if (body) JSON.parse(body)
   })
 
-  it('has a request for every route of docs/http-api.md but the pages, a stream without end and what only a JWT mode has', () => {
+  it('has a request for every route of docs/http-api.md except pages, the event stream and routes of the JWT format', () => {
     const documented = [...readFileSync('docs/http-api.md', 'utf8').matchAll(/^\| `([A-Z]+) \/(\S*)`/gm)]
     const routes = documented.map(([, method, path]) =>
       `${method} /${path}`.replace('ANY', 'GET').replace('/{*path}', ''),
@@ -95,7 +106,7 @@ describe('the Postman collection', () => {
     expect(missing.filter(route => ![...pages, '/events'].includes(route.replace('GET ', '')))).to.deep.equal([])
   })
 
-  it('uses no variable that neither it nor the environment has, and every id once', () => {
+  it('uses only variables that it or the environment defines, and every id once', () => {
     const known = [...collection.variable, ...environment.values].map(({ key }) => key)
     const used = [...JSON.stringify(collection).matchAll(/\{\{(\w+)\}\}/g)].map(([, name]) => name as string)
     expect(known).to.include.members([...new Set(used)])
@@ -109,7 +120,7 @@ describe('the Postman collection', () => {
     }
   })
 
-  it('has environments for local, compose and Heroku with the same variables, and in the last two no secrets', () => {
+  it('has environments for local, compose and Heroku with the same variables, the last two without secrets', () => {
     for (const place of ['compose', 'Heroku']) {
       const { name, values } = readJson<{ name: string; values: Value[] }>(fileOf(place))
       expect(name).to.equal(`Latchkey ${place}`)
@@ -127,11 +138,11 @@ describe('the Postman Flow', () => {
   const blocks = Object.entries(flow.nodes)
   const requestBlocks = blocks.filter(([, { type }]) => type === 'task/http-request@2')
 
-  it('is what tools/postmanFlow.ts makes of the collection (node tools/postmanFlow.ts)', () => {
+  it('is what tools/postmanFlow.ts generates from the collection', () => {
     for (const [path, content] of makeFlowFiles()) expect(readFileSync(path, 'utf8'), path).to.equal(content)
   })
 
-  it('holds nothing that files of the app have not been seen to hold, and does not claim to be one', () => {
+  it('has only members that files of the app have, and does not claim to be exported by it', () => {
     expect(text).not.to.include('_postman_exported_')
     expect(file).to.have.all.keys('version', 'name', 'description', 'lockbox', 'info')
     expect(blocks.map(([, { type }]) => type)).to.have.members([
@@ -151,7 +162,7 @@ describe('the Postman Flow', () => {
     }
   })
 
-  it('is one row: every id once, every connection between blocks, every block reached from the start', () => {
+  it('is one row: ids are unique, connections join blocks, and every block is reached from the start', () => {
     const ids = [...text.matchAll(/^ {6}"([\w-]{8})": \{$/gm)].map(([, id]) => id)
     expect(new Set(ids).size).to.equal(ids.length)
     expect(ids).to.have.length(blocks.length + Object.keys(flow.connections).length)
@@ -189,6 +200,8 @@ function readJson<T>(path: string): T {
 function fileOf(place: string): string {
   return `postman/Latchkey ${place}.postman_environment.json`
 }
+
+type NewmanResult = Awaited<ReturnType<typeof runNewman>>
 
 /** Without keys, the key variables are empty, as in the environment file. */
 async function runNewman({

@@ -18,49 +18,62 @@ async function open(url: string): Promise<Socket> {
   return socket
 }
 
+const nameOf = (layout: string, isTls: boolean) => `${layout}, ${isTls ? 'TLS' : 'plain'}`
+
 describe('a real pair', () => {
   let certificate: Certificate
+  const pairs = new Map<string, Promise<RealPair>>()
+  const cases = layouts.flatMap(layout => [false, true].map(isTls => ({ layout, isTls, name: nameOf(layout, isTls) })))
 
+  // All start at the same time.
   before(() => {
     certificate = makeCertificate()
+    const tls = { TLS_CERT_FILE: certificate.certFile, TLS_KEY_FILE: certificate.keyFile }
+    for (const { layout, isTls, name } of cases) {
+      const pair = startRealPair(layout, isTls ? tls : {})
+      pair.catch(() => {}) // the test that awaits it reports it
+      pairs.set(name, pair)
+    }
   })
   after(async () => {
     await cleanUp()
     certificate.remove()
   })
 
-  for (const layout of layouts) {
-    for (const isTls of [false, true]) {
-      it(`outlives a request that is followed by malformed bytes: ${layout}, ${isTls ? 'TLS' : 'plain'}`, async () => {
-        const tls = { TLS_CERT_FILE: certificate.certFile, TLS_KEY_FILE: certificate.keyFile }
-        const pair: RealPair = await startRealPair(layout, isTls ? tls : {})
-        const body = '{"username":"a","password":"b"}'
-        const requests = [
-          'GET /console HTTP/1.1\r\nHost: a\r\n\r\n',
-          'HEAD /console HTTP/1.1\r\nHost: a\r\n\r\n',
-          'GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n',
-          `POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-          'GET /data HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n\r\n',
-        ]
-        for (const url of [pair.urls.business, pair.urls.auth]) {
-          const sockets = await Promise.all([...requests, ...requests].map(() => open(url)))
-          for (const [i, socket] of sockets.entries()) {
-            socket.resume().write(`${requests[i % requests.length]}?\r\n\r\n`)
-          }
-          // The server closes the connection although the client keeps its half open.
-          await Promise.all(sockets.map(socket => once(socket, 'end')))
-          for (const socket of sockets) socket.destroy()
+  const stopping: Promise<unknown>[] = []
+  for (const { name } of cases) {
+    it(`survives a request that is followed by malformed bytes: ${name}`, async () => {
+      const pair = (await pairs.get(name)) as RealPair
+      const body = '{"username":"a","password":"b"}'
+      const requests = [
+        'GET /console HTTP/1.1\r\nHost: a\r\n\r\n',
+        'HEAD /console HTTP/1.1\r\nHost: a\r\n\r\n',
+        'GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n',
+        `POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        'GET /data HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n\r\n',
+      ]
+      for (const url of [pair.urls.business, pair.urls.auth]) {
+        const sockets = await Promise.all([...requests, ...requests].map(() => open(url)))
+        for (const [i, socket] of sockets.entries()) {
+          socket.resume().write(`${requests[i % requests.length]}?\r\n\r\n`)
         }
-        // Several requests, because a failure may show a moment later.
-        for (let i = 0; i < 5; i++) {
-          const probe = await open(pair.urls.business)
-          probe.write('GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
-          expect(String((await once(probe, 'data'))[0])).to.match(/^HTTP\/1.1 200 /)
-          probe.destroy()
-        }
-        expect(pair.problems()).to.deep.equal([])
-        await pair.stop()
-      })
-    }
+        // The server closes the connection although the client keeps its half open.
+        await Promise.all(sockets.map(socket => once(socket, 'end')))
+        for (const socket of sockets) socket.destroy()
+      }
+      // Several requests, because a failure may show a moment later.
+      for (let i = 0; i < 5; i++) {
+        const probe = await open(pair.urls.business)
+        probe.write('GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+        expect(String((await once(probe, 'data'))[0])).to.match(/^HTTP\/1.1 200 /)
+        probe.destroy()
+      }
+      expect(pair.problems()).to.deep.equal([])
+      stopping.push(pair.stop())
+    })
   }
+
+  it('ends with exit code 0 afterwards', async () => {
+    await Promise.all(stopping)
+  })
 })
