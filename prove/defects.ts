@@ -148,8 +148,8 @@ export const defects: Defect[] = [
     tokenStore: () => ({ endUser: async () => {} }),
   },
   {
-    name: 'the old password still works',
-    rule: 'old password',
+    name: 'a new password is not stored',
+    rule: 'right password',
     storeName: 'memory',
     userStore: real => ({
       update: (id, ifVersion, { passwordHash: _, ...changes }) => real.update(id, ifVersion, changes),
