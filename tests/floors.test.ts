@@ -1,10 +1,11 @@
-// The packages of the lock file, and the Node.js that commands/runtime.sh fetches, against the versions below which holes are known.
+// The packages of the lock file, and the Node.js that commands/runtime.sh fetches, are not older than the versions that
+// fix known vulnerabilities.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import { safeNodeVersions, warningAboutNode } from '../commands/start/nodeVersion.ts'
 
-// Least version per release line, from the advisories published up to 20 November 2026; a line that is not listed is
-// refused, since nobody has looked at it.
+// Minimum version per release line, from the advisories published up to 20 November 2026. A line that is not listed is
+// refused, because it was not reviewed.
 const floors: Record<string, string[]> = {
   node: Object.values(safeNodeVersions), // CVE-2026-126051
   koa: ['3.1.2'], // CVE-2026-27959
@@ -24,10 +25,10 @@ const floors: Record<string, string[]> = {
   '@koa/cors': ['5.0.0'], // CVE-2023-49803
 }
 
-// Below their floors all the same: exactly these, so that each goes as soon as it can.
+// Exceptions: exactly these are below their floors, so that each is removed as soon as possible.
 const exceptions = [
-  // 20 November 2026: the registry has no newer one of line 24 for both architectures. It runs the tests, and ./startServer if
-  // the system's own Node.js is too old; images and Heroku bring their own.
+  // 20 November 2026: the registry has no newer version of line 24 for both architectures. It runs the tests, and
+  // ./startServer if the system's Node.js is too old; images and Heroku bring their own.
   'commands/runtime.sh: node 24.21.0',
 ]
 

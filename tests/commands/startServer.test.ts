@@ -1,4 +1,4 @@
-// ./startServer: what it makes, says, refuses, and how it ends.
+// ./startServer: what it creates, prints and refuses, and how it ends.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
@@ -136,7 +136,7 @@ describe('./startServer', () => {
             if (answer.status === 200) answered++
             else lost++
           } catch (error) {
-            // Refused connections come after the end and are not lost requests; resets are.
+            // A refused connection comes after the end and is no lost request; a reset is one.
             if ((error as { cause?: { code?: string } }).cause?.code !== 'ECONNREFUSED') lost++
             refused = true
           }
@@ -144,7 +144,7 @@ describe('./startServer', () => {
       }
       const clients = Array.from({ length: 20 }, client)
       await until(() => answered > 200)
-      // As Ctrl-C does, to all of them at the same moment.
+      // Signals all of them at the same moment, as Ctrl-C does.
       if (signal === 'SIGINT') for (const { pid } of childrenOf(run.process.pid as number)) process.kill(pid, signal)
       run.process.kill(signal)
       expect(await run.ended).to.equal(0)
@@ -171,7 +171,7 @@ describe('./startServer', () => {
       [`http://[::1]:${AUTH_PORT}`, null],
       ['http://evil.example', null],
     ] as const) {
-      // The second is what /docs of Auth loads.
+      // The second is the document that Auth's /docs loads.
       for (const path of ['/data', '/openapi.json']) {
         const answer = await fetch(`${business}${path}`, { headers: { origin, connection: 'close' } })
         await answer.text()

@@ -1,17 +1,17 @@
-// Every TokenStore against a model of it: whatever is done in whatever order, both give the same answers. Names no store.
-// A failure prints its seed and the shortest list of commands that still fails.
+// Compares every TokenStore with a model: for any commands in any order both give the same answers. Names no store. A
+// failure prints its seed and the shortest list of commands that still fails.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import fc from 'fast-check'
 import type { InsertOutcome, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
-// An hour ahead: a store that also expires by its own clock keeps what is inserted.
+// An hour ahead, so that a store that also expires keys by its own clock keeps the tokens.
 const start = Date.now() + 3_600_000
 const whenAllAreDead = start + 3_600_000
-const limits: TokenLimits = { perUser: 2, total: 5 } // small: they are reached all the time
+const limits: TokenLimits = { perUser: 2, total: 5 } // small, so that they are reached often
 
-/** A store in the fewest words. The dead stay in it: whether a store still has them is its own affair. */
+/** The simplest possible store. It keeps dead tokens, because a store may or may not still have them. */
 function createModel() {
   const tokens = new Map<string, { hash: string; token: TokenRecord }>()
   const floors = new Map<string | null, number>()
@@ -51,7 +51,7 @@ function createModel() {
     floors.set(userId, Math.max(floors.get(userId) ?? 0, version))
   }
 
-  /** The outcomes that a store may give, and the session that ends for it. */
+  /** The permitted outcomes, and the session that ends because of them. */
   function roomFor(token: TokenRecord, now: number): { may: InsertOutcome[]; evicted?: string } {
     if (isEnded(token)) return { may: ['ended'] }
     const own = findByUser(token.userId, now)
@@ -69,7 +69,7 @@ function createModel() {
   return { tokens, floors, renewals, isLive, live, findByUser, look, touch, renew, endUser, roomFor }
 }
 
-/** One run: the model, the clock, and every reference there ever was, old hashes included. */
+/** One run: the model, the clock, and every reference so far, including old hashes. */
 function createRun() {
   return { model: createModel(), now: start, refs: [unknownRef()], userIds: [randomUUID(), randomUUID(), null] }
 }
@@ -80,7 +80,7 @@ const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'h
 const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
 const purpose = fc.constantFrom(null, null, null, 'reset', 'confirm')
-const user = fc.nat({ max: 2 }) // the last is no user: guests
+const user = fc.nat({ max: 2 }) // the last stands for guests
 const ttlMs = fc.constantFrom(1, 5, 20, 100)
 const recent = fc.record({ back: fc.nat({ max: 11 }), isHashWrong: fc.nat({ max: 7 }).map(n => n === 0) })
 
@@ -126,7 +126,7 @@ const insertTaken = command(
 )
 
 const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, login, ...terms }, run, store) => {
-  const now = ++run.now // so that no two are of the same age
+  const now = ++run.now // so that no two have the same age
   const userId = run.userIds[user] as string | null
   const id = drawTokenId(userId, now)
   const token: TokenRecord = {
@@ -176,7 +176,7 @@ const renew = command('renew', ofLineage, async ({ one, lineage }, run, store) =
   if (answer) run.refs.push({ ...ref, hash })
 })
 
-/** A dead token may be there still or not; a live one must be. */
+/** A dead token may still be there; a live one must be. */
 function expectDeleted(answer: TokenRecord | null, ref: TokenRef, { model, now }: Run): void {
   const found = model.tokens.get(ref.id)
   const token = found?.hash === ref.hash ? found.token : null
@@ -209,7 +209,7 @@ const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
 const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }), keep })
 const endUser = command('endUser', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
   const userId = run.userIds[user] as string
-  // Any token will do, others' too: of those nothing becomes.
+  // Any token, even of another user: `endUser` must not touch those.
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
   await store.endUser(userId, version, keep)
   run.model.endUser(userId, version, keep)
@@ -274,7 +274,7 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
       await fc.assert(
         fc.asyncProperty(commands, async commands => {
           const store = getStore()
-          await sweepAll(store, whenAllAreDead, 1000) // what the run before left behind
+          await sweepAll(store, whenAllAreDead, 1000) // the leftovers of the previous run
           const run = createRun()
           await fc.asyncModelRun(() => ({ model: run, real: store }), commands)
           for (const purpose of [null, 'reset', 'confirm']) {

@@ -1,4 +1,4 @@
-// Sessions over HTTP: renewing, listing and ending them, and who may.
+// Sessions over HTTP: renewing, listing and ending them, and which clients may.
 import { expect } from 'chai'
 import { sessionRequirement } from '../../../services/auth/guards/requireSession.ts'
 import { renew } from '../../../services/auth/routes/renew.ts'
@@ -49,7 +49,7 @@ describe('sessions', () => {
   })
   after(closeServers)
 
-  /** A session without the cost of a hash. */
+  /** A session without hashing a password. */
   const openSession = async () => (await client.issue({ kind: 'sliding', ttlSeconds: ttlMs / 1000, userId })).token
 
   describe('POST /renew', () => {
@@ -189,7 +189,7 @@ describe('sessions', () => {
         clock.advance(graceMs - 1)
         const before = reuses().length
         for (let i = 0; i < 3; i++) await use(first)
-        await client.validate({ token: first }) // a use that is refused later than those before
+        await client.validate({ token: first }) // refused later than the uses before, so all are over now
         expect(await client.isLive(last)).to.equal(true)
         expect(reuses()).to.have.length(before)
       })

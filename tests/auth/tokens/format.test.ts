@@ -1,4 +1,4 @@
-// tokens/format.ts: the secret's shape.
+// tokens/format.ts: the shape of a secret.
 import { readFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { expect } from 'chai'
@@ -106,7 +106,7 @@ describe('the format of a token', () => {
     expect(tagOf('a user'))
       .to.equal(tagOf('a user'))
       .and.to.match(/^[0-9A-Za-z]{4}$/)
-    // Stores keep tokens under it: a new version of Latchkey must find those of the last one.
+    // Stores use it as a key, so a new version of Latchkey must find the tokens of the previous one.
     expect(tagOf('a user')).to.equal('P9tP')
     expect(drawTokenId('a user', now)).to.match(new RegExp(`^${tagOf('a user')}[0-9A-Za-z]{10}$`))
     expect(new Set(Array.from({ length: 1000 }, (_, i) => tagOf(`user ${i}`))).size).to.be.above(990)

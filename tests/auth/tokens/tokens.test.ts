@@ -1,4 +1,4 @@
-// tokens/tokens.ts over the memory store and a clock that stands still.
+// tokens/tokens.ts with the memory store and a clock that a test sets.
 import { expect } from 'chai'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
