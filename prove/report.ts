@@ -52,12 +52,12 @@ const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F22',
     'a store that is down when Auth starts; a Business that starts first',
-    '`tests/auth/stores/redis.test.ts`, `tests/auth/stores/sql.test.ts`, `tests/business/business.test.ts`',
+    '`tests/auth/stores/redisFailures.test.ts`, `tests/auth/stores/postgres.test.ts`, `tests/business/business.test.ts`',
   ],
   [
     'F10',
     'a PostgreSQL whose disk is full',
-    'not tested; F18 covers SQLite, and anything that PostgreSQL refuses is 503: `tests/auth/stores/sql.test.ts`',
+    'not tested; F18 covers SQLite, and anything that PostgreSQL refuses is 503: `tests/auth/stores/sqlite.test.ts`',
   ],
   [
     'F23',
@@ -174,7 +174,7 @@ All processes ran on one machine. Not covered:
 * networks that lose packets rather than connections
 * disks that report data as written that is not, and machines that lose power
 * replicas of Redis and PostgreSQL that take over (F9 only turns Redis into a replica)
-* Redis clusters, whose faults are in \`tests/auth/stores/redis.test.ts\`
+* Redis clusters, whose faults are in \`tests/auth/stores/redisCluster.test.ts\`
 * a clock that is set back while Auth is not running
 
 ## Repeating it

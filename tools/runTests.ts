@@ -26,7 +26,10 @@ With CI=1 a skipped test is a failure.`
 const slowest = [
   'prove/tests/prove',
   'tests/auth/pages/console',
+  'tests/auth/stores/redisFailures',
+  'tests/auth/stores/redisCluster',
   'tests/auth/stores/redis',
+  'tests/auth/stores/postgres',
   'tests/auth/stores/sql',
   'tests/auth/stores/contracts',
   'tests/auth/routes/users',

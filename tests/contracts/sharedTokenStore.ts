@@ -1,0 +1,118 @@
+// What a TokenStore that several processes share must do. Names no store; `getStores` returns those of two processes.
+import { randomUUID } from 'node:crypto'
+import { expect } from 'chai'
+import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import { lineage, type MadeToken, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
+
+// A store that also expires by its own clock keeps what is inserted now.
+const start = Date.now()
+
+const newToken = (members: Partial<TokenRecord> = {}) => newTokenAt(start, members)
+
+async function inserted(store: TokenStore, members: Partial<TokenRecord> = {}): Promise<MadeToken> {
+  const made = newToken(members)
+  expect(await store.insert(made.ref, made.token, unlimited, start)).to.equal('inserted')
+  return made
+}
+
+async function sweepRound(store: TokenStore, now: number): Promise<number> {
+  for (let total = 0; ; ) {
+    const { removed, done } = await store.deleteExpired(now, 20)
+    total += removed
+    if (done) return total
+  }
+}
+
+export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStore]): void {
+  const touch = async (store: TokenStore, ref: TokenRef) => (await store.touch([ref], start, null))[0]
+
+  /** `n` calls at the same time, in turn by either process. */
+  function both<T>(n: number, call: (store: TokenStore, i: number) => Promise<T>): Promise<T[]> {
+    const stores = getStores()
+    return Promise.all(Array.from({ length: n }, (_, i) => call(stores[i % 2] as TokenStore, i)))
+  }
+
+  it('consumes a single-use token once', async () => {
+    const [one, other] = getStores()
+    for (let i = 0; i < 5; i++) {
+      const { ref } = await inserted(i % 2 ? one : other, { kind: 'single-use' })
+      const answers = await both(200, store => touch(store, ref) as Promise<TokenRecord | null>)
+      expect(answers.filter(token => token !== null)).to.have.lengthOf(1)
+    }
+  })
+
+  it('consumes each of many single-use tokens once', async () => {
+    const issued = await both(20, store => inserted(store, { kind: 'single-use' }))
+    const answers = await both(200, (store, i) => touch(store, issued[(i >> 1) % 20]?.ref as TokenRef))
+    expect(answers.filter(token => token !== null)).to.have.lengthOf(20)
+  })
+
+  it('lets one of two renewals win', async () => {
+    const [one, other] = getStores()
+    for (let i = 0; i < 20; i++) {
+      const { ref } = await inserted(one)
+      const hashes = [newHash(), newHash()] as const
+      const answers = await both(2, (store, i) => store.renew(ref, hashes[i] as string, lineage, start))
+      expect(answers.filter(token => token !== null)).to.have.lengthOf(1)
+      const refs = [ref, ...hashes.map(hash => ({ ...ref, hash }))]
+      const found = await other.look(refs, start, null)
+      expect(found.map(token => token !== null)).to.deep.equal([false, ...answers.map(token => token !== null)])
+    }
+  })
+
+  it('refuses from the very next touch a token that the other process has revoked', async () => {
+    const [one, other] = getStores()
+    for (let i = 0; i < 20; i++) {
+      const [from, to] = i % 2 ? [one, other] : [other, one]
+      const { ref, token } = await inserted(from)
+      expect(await touch(to, ref)).to.include({ id: token.id })
+      expect(await from.deleteById(token.id, start, i % 4 < 2 ? null : token.userId)).to.include({ id: token.id })
+      expect(await touch(to, ref)).to.equal(null)
+    }
+  })
+
+  it('leaves no token of a user alive that one process ends while the other issues', async () => {
+    for (const [one, other] of [getStores(), getStores().toReversed() as [TokenStore, TokenStore]]) {
+      for (let i = 0; i < 10; i++) {
+        const userId = randomUUID()
+        const issued = Array.from({ length: 20 }, () => newToken({ userId }))
+        const inserts = issued.map(({ ref, token }) => other.insert(ref, token, unlimited, start))
+        await inserts[i]
+        await one.endUser(userId, 2, null)
+        expect(await Promise.all(inserts)).to.include('inserted')
+        const refs = issued.map(({ ref }) => ref)
+        expect(await one.touch(refs, start, null)).to.deep.equal(refs.map(() => null))
+        expect(await other.findByUser(userId, start)).to.deep.equal([])
+      }
+    }
+  })
+
+  it('keeps exactly to the limit of a user', async () => {
+    const limits = { perUser: 5, total: Infinity }
+    const insertBoth = (userId: string, kind: TokenRecord['kind']) =>
+      both(60, (store, i) => {
+        const { ref, token } = newToken({ userId, kind, createdAt: start + i })
+        return store.insert(ref, token, limits, start)
+      })
+    const [first, second] = [randomUUID(), randomUUID()]
+    const outcomes = await insertBoth(first, 'fixed')
+    expect(outcomes.filter(outcome => outcome === 'inserted')).to.have.lengthOf(5)
+    expect(outcomes.filter(outcome => outcome === 'full')).to.have.lengthOf(55)
+    expect(new Set(await insertBoth(second, 'sliding'))).to.deep.equal(new Set(['inserted']))
+    for (const userId of [first, second]) {
+      expect(await getStores()[0].findByUser(userId, start)).to.have.lengthOf(5)
+    }
+  })
+
+  it('sweeps in both processes: each dead token is removed once, and can still be explained', async () => {
+    const [one, other] = getStores()
+    const later = start + minute
+    await sweepRound(one, later)
+    const [dead] = await both(300, store => inserted(store, { expiresAt: later }))
+    const { ref: live } = await inserted(one)
+    const removed = await both(2, store => sweepRound(store, later))
+    expect(removed.reduce((sum, n) => sum + n)).to.equal(300)
+    expect(await other.explain(dead?.ref as TokenRef, later, null)).to.deep.equal({ reason: 'expired', at: later })
+    expect(await other.look([live], later, null)).to.not.deep.equal([null])
+  })
+}

@@ -1,0 +1,323 @@
+// How every TokenStore keeps to limits, explains, sweeps, lists, counts and closes. Names no store; a fault found in one gets its case here.
+import { randomUUID } from 'node:crypto'
+import { expect } from 'chai'
+import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import { minute, start, tokenStoreCalls, unlimited } from './tokenStoreCalls.ts'
+
+export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
+  const { lineage, newHash, newToken, insert, inserted, touch, look, unknownRef, sweepAll } = tokenStoreCalls(getStore)
+
+  describe('the limits', () => {
+    it("end the oldest session of the user for one more, and nobody else's", async () => {
+      const userId = randomUUID()
+      const other = await inserted()
+      const limits = { ...unlimited, perUser: 3 }
+      const own = []
+      for (let i = 0; i < 5; i++) {
+        const { ref, outcome } = await insert(newToken({ userId, createdAt: start + i }), { limits, now: start + i })
+        expect(outcome).to.equal('inserted')
+        own.push(ref)
+      }
+      const live = await getStore().look(own, start + 5, null)
+      expect(live.map(Boolean)).to.deep.equal([false, false, true, true, true])
+      expect(await look(other.ref, start)).to.not.equal(null)
+    })
+
+    it('count no dead token of the user', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 2 }
+      await insert(newToken({ userId, expiresAt: start + 1 }), { limits })
+      const { ref: live } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId }), { limits, now: start + 1 })
+      expect(await look(live, start + 1)).to.not.equal(null)
+    })
+
+    it('end no live session where a dead token makes room, be it the newest', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 2 }
+      const { ref: live } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId, expiresAt: start + 1 }), { limits })
+      expect((await insert(newToken({ userId }), { limits, now: start + 1 })).outcome).to.equal('inserted')
+      expect(await look(live, start + 1)).to.not.equal(null)
+    })
+
+    it('of a user are not those of the guests, who are nobody together', async () => {
+      const limits = { ...unlimited, perUser: 2 }
+      const guests = await Promise.all(Array.from({ length: 4 }, () => insert(newToken({ userId: null }), { limits })))
+      for (const { ref } of guests) expect(await look(ref, start)).to.not.equal(null)
+    })
+
+    it('end nothing that is no session: then it is full', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 2 }
+      const { ref: fixed } = await insert(newToken({ userId, kind: 'fixed' }), { limits })
+      const { ref: bound } = await insert(newToken({ userId, purpose: 'reset' }), { limits })
+      expect((await insert(newToken({ userId }), { limits })).outcome).to.equal('full')
+      expect(await look(fixed, start)).to.not.equal(null)
+      expect(await look(bound, start, 'reset')).to.not.equal(null)
+    })
+
+    it("let nothing in beyond the total, and end nobody's token for it", async () => {
+      const limits = { ...unlimited, total: 0 }
+      const { ref } = await inserted()
+      const { ref: refused, outcome } = await insert(newToken(), { limits })
+      expect(outcome).to.equal('full')
+      expect(await look(refused, start)).to.equal(null)
+      expect(await look(ref, start)).to.not.equal(null)
+    })
+  })
+
+  describe('the share of the guests', () => {
+    const total = 10
+    const fill = async (count: number, now: number, members: Partial<TokenRecord>) => {
+      const outcomes: string[] = []
+      for (let i = 0; i < count; i++) {
+        const { outcome } = await insert(newToken(members), { limits: { ...unlimited, total }, now })
+        outcomes.push(outcome)
+      }
+      return outcomes.filter(outcome => outcome === 'inserted').length
+    }
+
+    beforeEach(async () => {
+      await sweepAll(start + 20 * minute)
+    })
+
+    it('is half of the total: users have room when guests have none', async () => {
+      for (const kind of ['fixed', 'single-use', 'sliding'] as const) {
+        expect(await fill(2, start, { userId: null, kind, purpose: 'dialog' })).to.equal(kind === 'sliding' ? 1 : 2)
+      }
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+      expect(await fill(7, start, {})).to.equal(5)
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+    })
+
+    it('is no more than is left: users may have all of it', async () => {
+      expect(await fill(9, start, {})).to.equal(9)
+      expect(await fill(3, start, { userId: null })).to.equal(1)
+    })
+
+    it('is given back by guests that are ended, consumed or swept, and by nothing of a user', async () => {
+      const guests = [
+        await inserted({ userId: null }),
+        await inserted({ userId: null }),
+        await inserted({ userId: null, kind: 'single-use' }),
+        await inserted({ userId: null, expiresAt: start + 1 }),
+        await inserted({ userId: null }),
+      ] as const
+      const users = [await inserted(), await inserted({ kind: 'single-use' }), await inserted({ expiresAt: start + 1 })]
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+      await getStore().delete((users[0] as (typeof guests)[0]).ref, start)
+      await touch((users[1] as (typeof guests)[0]).ref, start)
+      expect(await fill(1, start, { userId: null })).to.equal(0)
+      await getStore().delete(guests[0].ref, start)
+      await getStore().deleteById(guests[1].ref.id, start, null)
+      await touch(guests[2].ref, start)
+      await sweepAll(start + 1)
+      expect(await fill(6, start + 1, { userId: null })).to.equal(4)
+      expect(await fill(9, start + 1, {})).to.equal(5)
+    })
+  })
+
+  describe('explain', () => {
+    const why = (ref: TokenRef, now: number, purpose: string | null = null) => getStore().explain(ref, now, purpose)
+
+    it('tells why a touch would refuse', async () => {
+      const userId = randomUUID()
+      const [expired, revoked, byId, renewed, consumed, bound, ended] = await Promise.all([
+        inserted(),
+        inserted(),
+        inserted(),
+        inserted(),
+        inserted({ kind: 'single-use' }),
+        inserted({ purpose: 'reset' }),
+        inserted({ userId }),
+      ])
+      await getStore().delete(revoked.ref, start + 1)
+      await getStore().deleteById(byId.ref.id, start + 2, null)
+      await getStore().renew(renewed.ref, newHash(), lineage, start + 3)
+      await touch(consumed.ref, start + 4)
+      await getStore().endUser(userId, 2, null)
+      const live = await inserted()
+      expect(await why(live.ref, start)).to.deep.equal({ reason: 'live' })
+      expect(await why(unknownRef(), start)).to.deep.equal({ reason: 'unknown' })
+      expect(await why(expired.ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
+      expect(await why(revoked.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 1 })
+      expect(await why(byId.ref, start + 9)).to.deep.equal({ reason: 'revoked', at: start + 2 })
+      expect(await why(renewed.ref, start + 9)).to.deep.equal({ reason: 'renewed', at: start + 3 })
+      expect(await why(consumed.ref, start + 9)).to.deep.equal({ reason: 'consumed', at: start + 4 })
+      expect(await why(bound.ref, start)).to.deep.equal({ reason: 'other_purpose' })
+      expect(await why(ended.ref, start)).to.deep.equal({ reason: 'ended' })
+    })
+
+    it('still knows that a token expired when it has been swept', async () => {
+      const { ref } = await inserted()
+      await sweepAll(start + 2 * minute)
+      expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
+    })
+
+    it('still knows that a token was ended with its user when it has been swept', async () => {
+      const { ref, token } = await inserted()
+      await getStore().endUser(token.userId as string, 2, null)
+      await sweepAll(start)
+      expect(await why(ref, start)).to.deep.equal({ reason: 'ended' })
+    })
+
+    it('still knows of what was dead when room was made for another', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 1 }
+      const { ref } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId }), { limits, now: start + 2 * minute })
+      expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
+    })
+
+    it('tells of a session that had to make room', async () => {
+      const userId = randomUUID()
+      const limits = { ...unlimited, perUser: 1 }
+      const { ref } = await insert(newToken({ userId }), { limits })
+      await insert(newToken({ userId }), { limits, now: start + 7 })
+      expect(await why(ref, start + 8)).to.deep.equal({ reason: 'evicted', at: start + 7 })
+    })
+  })
+
+  describe('deleteExpired', () => {
+    it('removes the dead, spares the live, and counts what it removed', async () => {
+      await sweepAll(start)
+      const dead = await Promise.all(Array.from({ length: 25 }, () => inserted({ expiresAt: start + 1 })))
+      const live = await Promise.all(Array.from({ length: 25 }, () => inserted({ expiresAt: start + 2 })))
+      expect(await sweepAll(start + 1)).to.equal(25)
+      expect(await sweepAll(start + 1)).to.equal(0)
+      for (const { ref } of dead) expect(await touch(ref, start)).to.equal(null)
+      for (const { ref } of live) expect(await touch(ref, start + 1)).to.not.equal(null)
+    })
+
+    it('removes no more than its limit in one slice', async () => {
+      await sweepAll(start)
+      await Promise.all(Array.from({ length: 30 }, () => inserted({ expiresAt: start + 1 })))
+      const first = await getStore().deleteExpired(start + 1, 10)
+      expect(first.removed).to.be.at.most(10)
+      expect(first.removed + (await sweepAll(start + 1))).to.equal(30)
+    })
+
+    it("removes what is below its user's floor", async () => {
+      const { token } = await inserted()
+      await sweepAll(start)
+      await getStore().endUser(token.userId as string, 2, null)
+      expect(await sweepAll(start)).to.equal(1)
+    })
+
+    it('gives room back: what was removed does not count towards the total', async () => {
+      await sweepAll(start + 20 * minute)
+      await Promise.all(Array.from({ length: 10 }, () => inserted({ expiresAt: start + 1 })))
+      const limits = { ...unlimited, total: 10 }
+      expect((await insert(newToken(), { limits })).outcome).to.equal('full')
+      await sweepAll(start + 1)
+      expect((await insert(newToken(), { limits })).outcome).to.equal('inserted')
+    })
+
+    it('takes no longer for tokens that came and went: their room is used again', async () => {
+      const slicesOfARound = async (): Promise<number> => {
+        for (let slices = 1; ; slices++) if ((await getStore().deleteExpired(start, 10)).done) return slices
+      }
+      await sweepAll(start)
+      const before = await slicesOfARound()
+      for (let i = 0; i < 40; i++) {
+        const tokens = await Promise.all(Array.from({ length: 25 }, () => inserted()))
+        for (const { ref } of tokens) await getStore().delete(ref, start)
+      }
+      expect(await slicesOfARound()).to.be.at.most(before + 5) // 100 more, were each token given room of its own
+    })
+
+    it('spares a token that was touched before it came by', async () => {
+      const { ref } = await inserted()
+      await touch(ref, start + minute - 1)
+      await sweepAll(start + minute)
+      expect(await touch(ref, start + minute)).to.not.equal(null)
+    })
+  })
+
+  describe('list', () => {
+    it('shows every live token, page by page, and none that is dead, ended or deleted', async () => {
+      await sweepAll(start + 20 * minute)
+      const userId = randomUUID()
+      const live = await Promise.all(Array.from({ length: 17 }, () => inserted()))
+      live.push(
+        await inserted({ userId: null, kind: 'fixed' }),
+        await inserted({ kind: 'single-use', purpose: 'reset' }),
+      )
+      await inserted({ expiresAt: start + 1 })
+      const { ref: deleted } = await inserted()
+      await inserted({ userId })
+      await getStore().delete(deleted, start)
+      await getStore().endUser(userId, 2, null)
+      const found = new Map<string, TokenRecord>()
+      let cursor: string | null = null
+      for (let pages = 0; pages === 0 || cursor !== null; pages++) {
+        expect(pages).to.be.below(1000)
+        const page = await getStore().list(cursor, 4, start + 1)
+        for (const token of page.tokens) found.set(token.id, token)
+        cursor = page.next
+      }
+      expect([...found.values()]).to.have.deep.members(live.map(({ token }) => token))
+    })
+
+    it('takes any cursor', async () => {
+      for (const cursor of ['x', '-1', '99999999999', '7:7', "'; drop table x", '__proto__']) {
+        await getStore().list(cursor, 10, start)
+      }
+    })
+  })
+
+  describe('counts', () => {
+    it('counts the tokens of each kind, the dead until they are swept', async () => {
+      await sweepAll(start + 20 * minute)
+      for (const kind of ['sliding', 'sliding', 'sliding', 'fixed', 'fixed', 'single-use'] as const)
+        await inserted({ kind })
+      const { ref } = await inserted()
+      await inserted({ expiresAt: start + 1 })
+      await getStore().delete(ref, start)
+      await sweepAll(start + 1)
+      expect(await getStore().counts()).to.deep.equal({ sliding: 3, fixed: 2, 'single-use': 1 })
+    })
+
+    it('counts a session once that was kept when the others of its user ended', async () => {
+      await sweepAll(start + 20 * minute)
+      const userId = randomUUID()
+      const { token } = await inserted({ userId })
+      await inserted({ userId })
+      await getStore().endUser(userId, 2, token.id)
+      await sweepAll(start)
+      expect(await getStore().counts()).to.deep.equal({ sliding: 1, fixed: 0, 'single-use': 0 })
+    })
+  })
+
+  describe('close', () => {
+    it('can be repeated, and every other call rejects afterwards', async () => {
+      const store = getStore()
+      await store.close()
+      await store.close()
+      const calls = [
+        () => store.insert(unknownRef(), newToken(), unlimited, start),
+        () => store.touch([unknownRef()], start, null),
+        () => store.touchSession(unknownRef(), start),
+        () => store.look([unknownRef()], start, null),
+        () => store.renew(unknownRef(), newHash(), lineage, start),
+        () => store.delete(unknownRef(), start),
+        () => store.deleteById('Test0000000000', start, null),
+        () => store.deleteRenewed('Test0000000000', lineage, start, start),
+        () => store.endUser(randomUUID(), 1, null),
+        () => store.findByUser(randomUUID(), start),
+        () => store.explain(unknownRef(), start, null),
+        () => store.deleteExpired(start, 1),
+        () => store.list(null, 1, start),
+        () => store.counts(),
+      ]
+      for (const call of calls) {
+        const outcome = await call().then(
+          () => 'answered',
+          () => 'rejected',
+        )
+        expect(outcome).to.equal('rejected')
+      }
+    })
+  })
+}
