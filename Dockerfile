@@ -1,13 +1,13 @@
-# One image for both services, two targets that differ in what they run. No build step: Node runs the TypeScript as it is.
+# One image for both services, with a target for each. No build step: Node runs TypeScript directly.
 FROM node:24-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
-# No package that is needed at run time has anything to do at its installation.
+# No package that is needed at run time has an install script.
 RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
 FROM node:24-bookworm-slim AS base
 ENV NODE_ENV=production HOST=0.0.0.0
-# A volume takes its owner from the folder that it is mounted on when it is new.
+# A new volume gets the owner of the folder on which it is mounted.
 RUN mkdir -p /data /keys/service /keys/admin /keys/database && chown -R 1000:1000 /data /keys
 WORKDIR /app
 COPY --from=packages /app/node_modules node_modules
@@ -16,7 +16,7 @@ COPY packages packages
 COPY shared shared
 COPY services services
 COPY commands commands
-# The image's user `node`, by number: Kubernetes cannot see from a name that it is not root (runAsNonRoot).
+# The user `node` by number, because for runAsNonRoot Kubernetes cannot tell from a name that it is not root.
 USER 1000:1000
 
 FROM base AS auth
