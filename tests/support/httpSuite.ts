@@ -1,8 +1,11 @@
 // Set-up of the suites that send bad input to the real listeners of Auth, and what they all check.
 import { STATUS_CODES } from 'node:http'
 import { expect } from 'chai'
+import { createClock } from './clock.ts'
+import { demo, serviceKey } from './credentials.ts'
+import type { LogLine } from './log.ts'
 import { sendRaw } from './raw.ts'
-import { closeServers, createClock, demo, type LogLine, serviceKey, startAuth } from './servers.ts'
+import { closeServers, startAuth } from './servers.ts'
 
 export type Body = NonNullable<RequestInit['body']>
 

@@ -4,6 +4,7 @@ import { connect } from 'node:net'
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import fc from 'fast-check'
+import { demo } from '../../support/credentials.ts'
 import {
   ask,
   bytesOf,
@@ -16,7 +17,6 @@ import {
   startHttpSuite,
 } from '../../support/httpSuite.ts'
 import { parseAnswer } from '../../support/raw.ts'
-import { demo } from '../../support/servers.ts'
 
 describe('request bodies', () => {
   const suite = startHttpSuite()

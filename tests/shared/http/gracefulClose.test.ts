@@ -5,9 +5,11 @@ import { connect } from 'node:net'
 import { expect } from 'chai'
 import { health } from '../../../shared/http/health.ts'
 import { createListener } from '../../../shared/http/listener.ts'
+import { demo, serviceKey } from '../../support/credentials.ts'
 import { ask, expectProblem, json } from '../../support/httpSuite.ts'
+import { collectLog } from '../../support/log.ts'
 import { parseAnswer } from '../../support/raw.ts'
-import { collectLog, demo, serviceKey, startAuth } from '../../support/servers.ts'
+import { startAuth } from '../../support/servers.ts'
 
 describe('a listener', () => {
   describe('closing', () => {

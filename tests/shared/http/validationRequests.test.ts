@@ -1,5 +1,6 @@
 // POST /validateToken: its keys, its body and its exact responses.
 import { expect } from 'chai'
+import { demo, serviceKey } from '../../support/credentials.ts'
 import {
   ask,
   bytesOf,
@@ -11,7 +12,6 @@ import {
   startHttpSuite,
 } from '../../support/httpSuite.ts'
 import { sendRaw } from '../../support/raw.ts'
-import { demo, serviceKey } from '../../support/servers.ts'
 
 describe('HTTP of the internal listener', () => {
   const suite = startHttpSuite()
