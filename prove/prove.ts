@@ -26,22 +26,22 @@ const allParts = ['faults', 'restarts', 'storm', 'soak', 'defects']
 
 const usage = `Usage: npm run prove -- [options]
 
-Drives Auth and Business with twenty clients on each store while faults come, checks the histories, counts what restarts
-lose, measures log-in storms, soaks, and writes docs/reliability.md. Takes two hours, and ends by itself. Exits with 1
-where a promise is broken; the history is kept then.
+Drives Auth and Business with twenty clients on each store under faults, checks the histories, counts the requests that
+restarts lose, measures login storms, soaks, and writes docs/reliability.md. Takes two hours. The exit code is 1 if a
+promise is broken; the history is then kept.
 
---short             10 s on each store, nothing else, no report
---seconds N         under faults on each store (900); a quarter of that with a clock that is set
---soak-minutes N    without faults (30); 0: none
---store a,b         of ${storeNames.join(', ')}: faults on these only, nothing else, no report
---faults F1,F6      these only; nothing else, no report
---parts a,b         of ${allParts.join(', ')}: these only, no report
---seed N            repeats a run; drawn and printed where it is not given
---keep DIR          keep all histories there, and what the report is made of: proof.json
---report A,B        write the report anew from proof.json of A, what was driven again in B in its place
---check FILE        check one history, and nothing else
+--short             10 s on each store, and nothing else; no report
+--seconds N         time under faults on each store (900), plus a quarter of that with a clock that is set
+--soak-minutes N    time without faults (30); 0 for none
+--store a,b         only faults on these stores (${storeNames.join(', ')}); no report
+--faults F1,F6      only these faults; no report
+--parts a,b         only these parts (${allParts.join(', ')}); no report
+--seed N            repeats a run; by default drawn at random and printed
+--keep DIR          save all histories there, and the data of the report as proof.json
+--report A,B        write the report from proof.json of A, with the results of B in place of those of A
+--check FILE        only check this history
 --defects           plant defects in the services, and report whether the checker finds each of them
---help              this`
+--help              show this`
 
 const text = { type: 'string' } as const
 const flag = { type: 'boolean' } as const
