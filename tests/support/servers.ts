@@ -1,4 +1,4 @@
-// Auth and Business in this process, on ports the system chooses, over any store, with a clock that the test sets.
+// Auth and Business in this process, on ports that the system chooses, with any store and a clock that the test sets.
 import type { Writable } from 'node:stream'
 import { openAuth } from '../../services/auth/app.ts'
 import { type AuthConfig, readAuthConfig } from '../../services/auth/config.ts'
@@ -22,14 +22,14 @@ const base: Environment = {
   BUSINESS_PORT: '0',
   BUSINESS_INTERNAL_PORT: '0',
   LOG_LEVEL: 'debug',
-  // No sweep that nobody asked for comes between two steps of a test.
+  // Long enough that no automatic sweep runs during a test.
   SWEEP_INTERVAL_SECONDS: '86400',
   ...wideLimits,
 }
 
 const steady = () => performance.now()
 
-/** Composed once: it takes longer than many a test. */
+/** Composed once, because it takes longer than many tests. */
 const documents = {
   auth: describeAuth(),
   authInternal: describeAuthInternal(),
@@ -39,7 +39,7 @@ const documents = {
 
 const opened: Service[] = []
 
-/** Closes what this file opened: a suite's `after(closeServers)`. */
+/** Closes everything that this file opened. For a suite's `after(closeServers)`. */
 export async function closeServers(): Promise<void> {
   await Promise.all(opened.splice(0).map(service => service.close()))
 }
@@ -48,11 +48,11 @@ export interface AuthOptions {
   env?: Environment
   now?: () => number
   monotonicNow?: () => number
-  /** The usual ones for suites that are about them: others guess often. */
+  /** The default limits, for suites that test them; other suites make many wrong guesses. */
   limitsPerAccount?: AuthConfig['limitsPerAccount']
   /** The cost of bcrypt: its minimum, 4, unless PASSWORD_HASH_COST is set. */
   hashCost?: number
-  /** Gets the security log, too. */
+  /** Also gets the security log. */
   securityStream?: Writable
 }
 
@@ -68,7 +68,7 @@ export async function openTestAuth({
   const { log, lines } = collectLog('auth', securityStream)
   const deps = { log, now, monotonicNow, hashWorkers: 1 }
   const config = { ...readAuthConfig({ ...base, ...env }), limitsPerAccount }
-  // The least of bcrypt, below what the settings allow, unless a test is about time: that is fifty times as fast.
+  // bcrypt's minimum cost, below what the settings allow and fifty times as fast, except in tests about time.
   const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? hashCost : config.passwordHashCost
   const service = await openAuth({ ...config, passwordHashCost }, deps)
   opened.push(service)

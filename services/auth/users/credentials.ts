@@ -151,7 +151,7 @@ export function createPasswordOperations({
       if (user === null) return { outcome: 'wrong_password', userId: null }
       if (!(await passwords.verify(currentPassword, user.passwordHash, ownerOf(user, client)))) {
         if (!(await isSameChange(user, password, client))) return refusePassword(id)
-        await versions.finish(user, null) // what was interrupted may be an end of all sessions instead
+        await versions.finish(user, null) // the interrupted change may have been an end of all sessions
         return { outcome: 'changed', user }
       }
       const changed = await replacePassword(user, password, { proof: 'password', keep }, client)

@@ -160,7 +160,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
 
 const isSessionOf = ({ user, kind, purpose }: Group): boolean => isSession({ kind, purpose, userId: user.id })
 
-/** Whether the token may be inserted. If it may, there is room for it, for which a session may have been evicted. */
+/** Makes room for the token, if necessary by evicting a session. Returns whether it can be inserted, or why not. */
 function admitNew(memory: Memory, token: TokenRecord, { perUser, total }: TokenLimits, now: number): InsertOutcome {
   const { groups, table } = memory
   const known = token.userId === null ? groups.guests : groups.users.get(token.userId)
