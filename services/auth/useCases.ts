@@ -119,7 +119,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
 /** Null if mails cannot be sent. */
 function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Mailer | null {
   if (smtp) return openSmtpMailer({ ...smtp, observe: watchedMails(telemetry.observe, telemetry) })
-  // In development without a mail server, the developer finds the links in the log.
+  // In development without a mail server, the log shows the links.
   const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
   return hasMail ? { send, close: async () => {} } : null
 }

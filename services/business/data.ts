@@ -6,13 +6,13 @@ import { verdictOf } from './requireToken.ts'
 export const getData: Route<unknown, 'bearer'> = {
   path: 'GET /data',
   guard: 'bearer',
-  summary: 'What the token is for',
+  summary: 'The protected data',
   tag: 'Data',
   answers: { 200: { description: 'The data', body: z.strictObject({ data: z.string() }) } },
   problems: {
-    400: 'Two tokens.',
-    401: 'No token, or one that opens nothing: unknown, expired, revoked; which is not told.',
-    429: 'The same, from an address that has sent too many such tokens.',
+    400: 'Two tokens were sent.',
+    401: 'No token, or one that is unknown, expired or revoked; the answer does not say which.',
+    429: 'As for 401, but the address has sent too many such tokens.',
   },
   handler: () => ctx => {
     const { username } = verdictOf(ctx)

@@ -33,7 +33,7 @@ export const internalRoutes: readonly Route<DocumentDeps & { metrics: { show: Ha
 export function describeBusiness() {
   return describeApi(publicRoutes, {
     title: 'Latchkey Business',
-    description: 'Data for those whose token Auth finds good.',
+    description: 'Data for clients with a valid token.',
     server: '.',
   })
 }
@@ -42,7 +42,7 @@ export function describeBusiness() {
 export function describeBusinessInternal() {
   return describeApi(internalRoutes, {
     title: 'Latchkey Business, internal listener',
-    description: 'Figures and health, without a key.',
+    description: 'Metrics and health, without a key.',
     server: '.',
   })
 }

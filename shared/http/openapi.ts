@@ -6,7 +6,7 @@ import { statusOf } from './errors.ts'
 import type { Handler } from './types.ts'
 
 /**
- * Who may call a route. `bearer`: whoever holds a token, which the handler reads itself; `session`: a user with a live
+ * Who may call a route. `bearer`: the holder of a token, which the handler reads itself; `session`: a user with a live
  * session; `client`: the service key, as a bearer token or in HTTP Basic.
  */
 export type Guard = 'none' | 'bearer' | 'session' | 'serviceKey' | 'client' | 'adminKey'
@@ -29,12 +29,12 @@ export interface RouteDescription {
 
 const tagDescriptions = {
   Sessions: 'Log in, renew and end sessions',
-  Account: 'Register, and change what belongs to a user',
+  Account: 'Register, and manage the own account',
   Standards: 'Routes that an RFC defines',
-  'For services': 'Is this token good? With the service key',
+  'For services': 'Whether a token is valid; with the service key',
   'For the operator': 'Tokens, users and events, with the admin key',
-  Data: 'What tokens are for',
-  Documents: 'Pages, and what they load',
+  Data: 'What tokens protect',
+  Documents: 'Pages, and the files that they load',
   Health: 'For balancers, probes and Prometheus',
 }
 type Tag = keyof typeof tagDescriptions
@@ -42,11 +42,11 @@ type Tag = keyof typeof tagDescriptions
 export interface ApiInfo {
   title: string
   description: string
-  /** Where the listener is, relative to where its document is read: `.` beside it, `..` one level below. */
+  /** The listener's URL relative to that of its document: `.` if they are in the same place, `..` one level below. */
   server: string
 }
 
-/** Of every error body: RFC 9457, with `error` and `requestId`. */
+/** The body of every error: RFC 9457, with `error` and `requestId`. */
 const problemSchema = z
   .strictObject({
     type: z.literal('about:blank'),
@@ -90,21 +90,21 @@ const guardDescriptions: Record<Guard, string> = {
   adminKey: 'Needs `ADMIN_KEY` in `Authorization: Bearer`.',
 }
 
-/** All that OpenAPI has a name for. */
+/** Every method that OpenAPI has a name for. */
 const anyMethod = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']
 
-/** What any route that reads a body may say of it. */
+/** The problems of every route that reads a body. */
 const bodyProblems = {
-  400: 'The body is not what is expected; `detail` says what is.',
+  400: 'The body is not as expected; `detail` says what is expected.',
   413: 'The body is too large.',
-  415: 'Another content type, charset or encoding than this route takes.',
+  415: 'This route does not accept this content type, charset or encoding.',
 }
 
-/** What every route may answer. */
+/** The problems of every route. */
 const commonProblems = {
   400: 'The request is malformed; `detail` says what is expected.',
-  500: 'A fault of ours; the log has it under the `requestId`.',
-  503: 'Could not: closing, too busy, or something behind it gives no answer. `Retry-After` says when to try again.',
+  500: 'An internal error; the log has it under the `requestId`.',
+  503: 'The service is closing or too busy, or a dependency does not answer. `Retry-After` says when to try again.',
 }
 
 /** The document of one listener. */
@@ -186,7 +186,7 @@ function describeRoute(route: RouteDescription, template: string, schemas: Recor
   })
   const refusals = {
     ...commonProblems,
-    ...(query && { 400: 'The query is not what is expected.' }),
+    ...(query && { 400: 'The query is not as expected.' }),
     ...(body && bodyProblems),
     ...problems,
   }
@@ -229,7 +229,7 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output', schemas: Record<str
     io,
     unrepresentable: 'any',
     override({ jsonSchema }) {
-      // What every integer in JSON is within.
+      // The bounds of every integer in JSON.
       if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
     },

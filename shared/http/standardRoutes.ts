@@ -8,9 +8,9 @@ import type { Handler } from './types.ts'
 export const healthRoute: Route<unknown, 'none'> = {
   path: 'GET /health',
   guard: 'none',
-  summary: 'The process answers',
+  summary: 'Whether the process answers',
   tag: 'Health',
-  answers: { 200: { description: 'It does', body: z.strictObject({ status: z.literal('ok') }) } },
+  answers: { 200: { description: 'It answers', body: z.strictObject({ status: z.literal('ok') }) } },
   handler: () => health,
 }
 
@@ -21,16 +21,16 @@ export interface ReadyDeps {
 export const readyRoute: Route<ReadyDeps, 'none'> = {
   path: 'GET /ready',
   guard: 'none',
-  summary: 'Requests can be served',
+  summary: 'Whether requests can be served',
   tag: 'Health',
-  answers: { 200: { description: 'They can', body: z.strictObject({ status: z.literal('ready') }) } },
+  answers: { 200: { description: 'They can be served', body: z.strictObject({ status: z.literal('ready') }) } },
   handler: ({ whyNotReady }) => readiness(whyNotReady),
 }
 
 export const metricsRoute: Route<{ metrics: { show: Handler } }, 'none'> = {
   path: 'GET /metrics',
   guard: 'none',
-  summary: 'The figures for Prometheus',
+  summary: 'The metrics, for Prometheus',
   tag: 'Health',
   answers: { 200: { description: "Prometheus's text format", types: ['text/plain'] } },
   handler: ({ metrics }) => metrics.show,

@@ -99,45 +99,19 @@ export function flaskAuth({
     ctx.body = { message, access_token: issued.access.secret, refresh_token: issued.refresh.secret }
   }
 
-  const requireAccess = tokenRequirement({
+  const guardParts = { tokens, format, invalidTokens, now }
+  const requireAccess = tokenRequirement(guardParts, {
     use: secret => tokens.useSession(secret),
     otherPurpose: refreshPurpose,
     wrongType: 'Only access tokens are allowed',
     lifeMs: ttlMs,
   })
-  const requireRefresh = tokenRequirement({
+  const requireRefresh = tokenRequirement(guardParts, {
     use: async secret => (await tokens.validate([secret], { purpose: refreshPurpose, touch: true }))[0] ?? null,
     otherPurpose: null,
     wrongType: 'Only refresh tokens are allowed',
     lifeMs: refreshTtlMs,
   })
-
-  /** Calls the next handler if the token is live; otherwise responds with the messages of Flask-JWT-Extended. */
-  function tokenRequirement(of: {
-    use(secret: string): Promise<TokenRecord | null>
-    otherPurpose: string | null
-    wrongType: string
-    lifeMs: number
-  }): Handler {
-    return async function requireToken(ctx, next) {
-      if (ctx.get('Authorization') === '') return answer(ctx, 401, { msg: 'Missing Authorization Header' })
-      const secret = bearerOf(ctx)
-      if (secret === null) return answer(ctx, 422, { msg: 'Not a token of this service' })
-      const token = await of.use(secret)
-      if (token) {
-        presented.set(ctx, { token, secret })
-        return next()
-      }
-      await countInvalid(ctx, invalidTokens)
-      const ref = format.parse(secret)
-      if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
-      const [other] = await tokens.validate([secret], { purpose: of.otherPurpose, touch: false })
-      if (other) return answer(ctx, 422, { msg: of.wrongType })
-      // The id reveals when the token was issued, which its holder may know. A token that has not expired was revoked.
-      const hasExpired = now() >= issuedAtOf(ref.id) + of.lifeMs
-      answer(ctx, 401, { msg: hasExpired ? 'Token has expired' : 'Token has been revoked' })
-    }
-  }
 
   const secretAnswer: Handler = ctx => {
     ctx.body = { answer: 42 }
@@ -166,7 +140,7 @@ export function flaskAuth({
 
   const listUsers: Handler = async ctx => {
     const all = []
-    for await (const { username, confirmedAt, disabledAt, deletedAt } of everyUser()) {
+    for await (const { username, confirmedAt, disabledAt, deletedAt } of everyUser(users)) {
       if (deletedAt === null) all.push({ email: username, active: confirmedAt !== null && disabledAt === null })
     }
     ctx.body = { users: all }
@@ -174,17 +148,8 @@ export function flaskAuth({
 
   const removeUsers: Handler = async ctx => {
     let removed = 0
-    for await (const { id } of everyUser()) if (await users.remove(id)) removed++
+    for await (const { id } of everyUser(users)) if (await users.remove(id)) removed++
     ctx.body = { message: `${removed} row(s) deleted` }
-  }
-
-  async function* everyUser() {
-    for (let after: string | null = null; ; ) {
-      const page = await users.list(after, usersPerPage)
-      yield* page
-      if (page.length < usersPerPage) return
-      after = page.at(-1)?.id ?? null
-    }
   }
 
   return {
@@ -203,4 +168,47 @@ export function flaskAuth({
 
 function blank(member: 'email' | 'password') {
   return { message: { [member]: 'This field cannot be blank' } }
+}
+
+interface TokenType {
+  use(secret: string): Promise<TokenRecord | null>
+  /** The purpose of the other type, null for sessions. */
+  otherPurpose: string | null
+  /** The message for a token of the other type. */
+  wrongType: string
+  lifeMs: number
+}
+
+/** Calls the next handler if the token is live; otherwise responds with the messages of Flask-JWT-Extended. */
+function tokenRequirement(
+  { tokens, format, invalidTokens, now }: Pick<DialectParts, 'tokens' | 'format' | 'invalidTokens' | 'now'>,
+  { use, otherPurpose, wrongType, lifeMs }: TokenType,
+): Handler {
+  return async function requireToken(ctx, next) {
+    if (ctx.get('Authorization') === '') return answer(ctx, 401, { msg: 'Missing Authorization Header' })
+    const secret = bearerOf(ctx)
+    if (secret === null) return answer(ctx, 422, { msg: 'Not a token of this service' })
+    const token = await use(secret)
+    if (token) {
+      presented.set(ctx, { token, secret })
+      return next()
+    }
+    await countInvalid(ctx, invalidTokens)
+    const ref = format.parse(secret)
+    if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
+    const [other] = await tokens.validate([secret], { purpose: otherPurpose, touch: false })
+    if (other) return answer(ctx, 422, { msg: wrongType })
+    // The id reveals when the token was issued, which its holder may know. A token that has not expired was revoked.
+    const hasExpired = now() >= issuedAtOf(ref.id) + lifeMs
+    answer(ctx, 401, { msg: hasExpired ? 'Token has expired' : 'Token has been revoked' })
+  }
+}
+
+async function* everyUser(users: DialectParts['users']) {
+  for (let after: string | null = null; ; ) {
+    const page = await users.list(after, usersPerPage)
+    yield* page
+    if (page.length < usersPerPage) return
+    after = page.at(-1)?.id ?? null
+  }
 }

@@ -39,7 +39,7 @@ interface ConsoleDeps {
 export const consolePage: PageRoute<ConsoleDeps> = {
   ...pageDescription,
   path: 'GET /console',
-  summary: 'Tokens, watched while they live and die',
+  summary: 'The console, which shows tokens live',
   handler: ({ config: { businessUrl } }) => {
     const isElsewhere = businessUrl !== null && businessUrl !== 'self'
     return page('console.html', isElsewhere ? `'self' ${new URL(businessUrl).origin}` : "'self'")
@@ -49,19 +49,19 @@ export const consolePage: PageRoute<ConsoleDeps> = {
 export const operatorConsolePage: PageRoute = {
   ...pageDescription,
   path: 'GET /console',
-  summary: "The operator's view",
+  summary: "The operator's console",
   handler: () => page('operator.html', "'self'"),
 }
 
 export const consoleFile: PageRoute<ConsoleDeps> = {
-  ...fileDescription('A script, a style sheet, its settings', [
+  ...fileDescription('A script, a style sheet, or the settings of the page', [
     'text/javascript',
     'text/css',
     'image/svg+xml',
     'application/json',
   ]),
   path: 'GET /console/:file',
-  summary: 'What /console loads',
+  summary: 'A file that /console loads',
   handler: ({ config, now }) => {
     const { businessUrl, publicUrl, shownDemoUser, isRegistrationSimple, hasApiDocs, ttlMs } = config
     const settings = {

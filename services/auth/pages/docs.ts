@@ -45,9 +45,13 @@ export const redocPage: PageRoute<DocsDeps> = {
 }
 
 export const docsFile: PageRoute<DocsDeps> = {
-  ...fileDescription('A script, a style sheet, this description', ['text/javascript', 'text/css', 'application/json']),
+  ...fileDescription('A script, a style sheet, or this description', [
+    'text/javascript',
+    'text/css',
+    'application/json',
+  ]),
   path: 'GET /docs/:file',
-  summary: 'What the pages of this description load',
+  summary: 'A file that the documentation pages load',
   handler: ({ docs }) => docs?.file ?? null,
 }
 

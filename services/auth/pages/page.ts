@@ -11,7 +11,7 @@ export const pageDescription = {
   answers: { 200: { description: 'A page', types: ['text/html'] }, 304: notModified },
 } as const
 
-/** For the files that a page loads. */
+/** The description of the files that a page loads. */
 export function fileDescription(description: string, types: readonly string[]) {
   return {
     ...pageDescription,

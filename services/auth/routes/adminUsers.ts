@@ -27,7 +27,7 @@ const adminUserSchema = userFields
   .extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })
   .meta({ id: 'UserRecord' })
 
-export const noKeyOrUser = { 400: 'Two keys.', 401: noKey, 404: 'There is no such user.' } as const
+export const noKeyOrUser = { 400: 'Two keys were sent.', 401: noKey, 404: 'There is no such user.' } as const
 
 export const listUsers: AuthRoute<'users'> = {
   path: 'GET /admin/users',
@@ -115,9 +115,9 @@ export const changeUser: AuthRoute<'users'> = {
 export const unlockUser: AuthRoute<'users' | 'throttles'> = {
   path: 'POST /admin/users/:id/unlock',
   guard: 'adminKey',
-  summary: 'Forgets the wrong passwords that keep a user from logging in at new addresses',
+  summary: 'Clears the failed log-ins that lock a user out at new addresses',
   tag: 'For the operator',
-  answers: { 204: { description: 'They are forgotten' } },
+  answers: { 204: { description: 'The failed log-ins are cleared' } },
   problems: noKeyOrUser,
   handler:
     ({ users, throttles }) =>
@@ -130,18 +130,18 @@ export const unlockUser: AuthRoute<'users' | 'throttles'> = {
 export const resetUser: AuthRoute<'users' | 'links'> = {
   path: 'POST /admin/users/:id/reset',
   guard: 'adminKey',
-  summary: 'A link to choose a new password: by mail, or in the answer if no mail can go to this user',
+  summary: 'Issues a link to choose a new password: by mail, or in the response if no mail can reach the user',
   tag: 'For the operator',
   answers: {
     200: {
-      description: 'The link was sent, or is here',
+      description: 'The link was sent, or is in the response',
       body: z.union([
         z.strictObject({ sent: z.literal(true) }),
         z.strictObject({ sent: z.literal(false), link: z.string(), expiresAt: at }),
       ]),
     },
   },
-  problems: { ...noKeyOrUser, 409: 'The user was changed at this moment.' },
+  problems: { ...noKeyOrUser, 409: 'Another request has just changed the user.' },
   handler:
     ({ users, links }) =>
     async ctx => {

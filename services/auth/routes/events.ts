@@ -5,10 +5,10 @@ import { type AuthRoute, noKey } from './route.ts'
 export const events: AuthRoute<'stream'> = {
   path: 'GET /events',
   guard: 'adminKey',
-  summary: 'What happens to tokens, as it happens: server-sent events, ten times a second at most, without secrets',
+  summary: 'Streams what happens to tokens: server-sent events, at most ten times a second, without secrets',
   tag: 'For the operator',
   answers: { 200: { description: 'A stream that ends when Auth does', types: ['text/event-stream'] } },
-  problems: { 400: 'Two keys.', 401: noKey },
+  problems: { 400: 'Two keys were sent.', 401: noKey },
   handler:
     ({ stream }) =>
     ctx => {

@@ -14,13 +14,13 @@ import { type AuthRoute, noToken } from './route.ts'
  */
 const guest = '-'
 
-const mayPass = 'It may pass; X-Auth-User-Id and X-Auth-User say whose it is, and are "-" for a guest'
+const mayPass = 'The request may pass; X-Auth-User-Id and X-Auth-User name the user, or are "-" for a guest'
 const description = { guard: 'bearer', tag: 'For services', problems: { 401: noToken } } as const
 
 export const forwardAuth: AuthRoute<'tokens'> = {
   ...description,
   path: 'ANY /forwardAuth',
-  summary: 'For proxies: validates the bearer token of the request that is passed on',
+  summary: 'For proxies: validates the bearer token of the request that they forward',
   answers: { 204: { description: mayPass } },
   handler: ({ tokens }) => admit(tokens, 204),
 }
@@ -28,7 +28,7 @@ export const forwardAuth: AuthRoute<'tokens'> = {
 export const forwardAuthForEnvoy: AuthRoute<'tokens'> = {
   ...description,
   path: 'ANY /forwardAuth/{*path}',
-  summary: 'The same for Envoy, which appends the path of the request, slashes and all',
+  summary: 'The same for Envoy, which appends the path of the original request',
   answers: { 200: { description: mayPass, body: z.strictObject({}) } },
   handler: ({ tokens }) => admit(tokens, 200),
 }

@@ -86,7 +86,7 @@ export const internalRoutes: readonly AuthRoute[] = [
 export function describeAuth(server = '.') {
   return describeApi(publicRoutes, {
     title: 'Latchkey Auth',
-    description: 'Users, and tokens that slide while they are used and can be ended at once.',
+    description: 'Users and their tokens, which are extended by use and can be revoked at once.',
     server,
   })
 }

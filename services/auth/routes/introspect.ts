@@ -26,10 +26,12 @@ const introspectionSchema = z.union([
 export const introspect: AuthRoute<'tokens' | 'config'> = {
   path: 'POST /introspect',
   guard: 'client',
-  summary: 'RFC 7662: looks at a token and extends nothing',
+  summary: 'RFC 7662: describes a token without extending it',
   tag: 'For services',
   body: readRequest,
-  answers: { 200: { description: 'Active, or not', body: introspectionSchema } },
+  answers: {
+    200: { description: 'Whether the token is active and, if so, what is known about it', body: introspectionSchema },
+  },
   problems: { 401: noKey },
   handler:
     ({ tokens, config }) =>

@@ -14,12 +14,12 @@ const readToken = bodyReader(z.strictObject({ token }))
 const readUsername = bodyReader(z.strictObject({ username: text('username') }))
 const readReset = bodyReader(z.strictObject({ token, password: text('password') }))
 
-const linkProblems = { 401: 'Unknown, used, too old, or replaced by a newer one.', 429: tooManyTokens }
+const linkProblems = { 401: 'The token is unknown, used, expired, or replaced by a newer one.', 429: tooManyTokens }
 
 export const confirm: AuthRoute<'links' | 'invalidTokens'> = {
   path: 'POST /users/confirm',
   guard: 'none',
-  summary: 'Confirms an address by the token of a mail',
+  summary: 'Confirms an address with the token from a mail',
   tag: 'Account',
   body: readToken,
   answers: { 204: { description: 'The user may log in' } },
@@ -35,7 +35,7 @@ export const confirm: AuthRoute<'links' | 'invalidTokens'> = {
 
 export const resendConfirmation = mailingRoute(
   'POST /users/confirm/resend',
-  'Sends the link of the confirmation again',
+  'Sends the confirmation link again',
   links => links.resend,
 )
 
@@ -48,10 +48,10 @@ export const forgotPassword = mailingRoute(
 export const resetPassword: AuthRoute<'links' | 'invalidTokens'> = {
   path: 'POST /password/reset',
   guard: 'none',
-  summary: 'Sets a new password by the token of a mail and ends every session',
+  summary: 'Sets a new password with the token from a mail, and ends every session',
   tag: 'Account',
   body: readReset,
-  answers: { 204: { description: 'The password is the new one' } },
+  answers: { 204: { description: 'The password is changed' } },
   problems: linkProblems,
   handler:
     ({ links, invalidTokens }) =>
@@ -76,10 +76,10 @@ function mailingRoute(
     summary,
     tag: 'Account',
     body: readUsername,
-    answers: { 202: { description: 'Whether there is such a user or not', body: acceptedSchema } },
+    answers: { 202: { description: 'Accepted, whether the user exists or not', body: acceptedSchema } },
     problems: {
-      404: 'There is no e-mail here.',
-      429: 'Too many mails were asked for, to this account or from this address.',
+      404: 'No mail server is configured.',
+      429: 'Too many mails were requested for this account or from this address.',
     },
     handler:
       ({ links, config: { hasMail } }) =>

@@ -8,7 +8,7 @@ import { type AuthRoute, at, tooManyAttempts } from './route.ts'
 /** What a client gets of a session; the secret this once. */
 export const newSessionSchema = z
   .strictObject({
-    token: z.string().meta({ description: 'the secret; shown this once' }),
+    token: z.string().meta({ description: 'the secret, shown only once' }),
     tokenType: z.literal('Bearer'),
     expiresAt: at,
     absoluteExpiresAt: at,
@@ -20,11 +20,11 @@ const readCredentials = bodyReader(credentialsSchema, { form: true })
 export const login: AuthRoute<'logIn' | 'tokens'> = {
   path: 'POST /login',
   guard: 'none',
-  summary: 'A username and its password for a session',
+  summary: 'Logs in: a username and its password for a session',
   tag: 'Sessions',
   body: readCredentials,
   answers: { 200: { description: 'A session', body: newSessionSchema } },
-  problems: { 401: 'The username or the password is wrong; which is not told.', 429: tooManyAttempts },
+  problems: { 401: 'The username or the password is wrong; the answer does not say which.', 429: tooManyAttempts },
   handler:
     ({ logIn, tokens }) =>
     async ctx => {

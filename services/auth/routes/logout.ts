@@ -7,8 +7,8 @@ export const logout: AuthRoute<'tokens'> = {
   guard: 'bearer',
   summary: 'Ends the session it is called with',
   tag: 'Sessions',
-  answers: { 204: { description: 'It has ended; also where it had before' } },
-  problems: { 400: 'Two tokens.', 401: 'No token, or no session.' },
+  answers: { 204: { description: 'The session has ended, now or earlier' } },
+  problems: { 400: 'Two tokens were sent.', 401: 'No token, or no session.' },
   handler:
     ({ tokens }) =>
     async ctx => {

@@ -7,7 +7,7 @@ import { type AuthRoute, sessionProblems } from './route.ts'
 export const renew: AuthRoute<'tokens' | 'invalidTokens'> = {
   path: 'POST /renew',
   guard: 'bearer',
-  summary: 'A new secret for the same session; the old one is dead in the same step',
+  summary: 'Renews the session: a new secret replaces the old one in one step',
   tag: 'Sessions',
   answers: { 200: { description: 'The same session', body: newSessionSchema } },
   problems: sessionProblems,

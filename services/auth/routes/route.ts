@@ -26,10 +26,10 @@ export type AuthRoute<Needs extends keyof RouteDeps = keyof RouteDeps> = Route<P
 export const at = z.int().meta({ description: 'epoch milliseconds' })
 export const tokenId = z.string().meta({ description: 'public name of a token' })
 
-export const noToken = 'No token, or one that opens nothing: unknown, expired, revoked; which is not told.'
-export const tooManyTokens = 'The same, from an address that has sent too many such tokens.'
+export const noToken = 'No token, or one that is unknown, expired or revoked; the answer does not say which.'
+export const tooManyTokens = 'As for 401, but the address has sent too many such tokens.'
 export const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
-export const noKey = 'Another key than this route takes, or none.'
+export const noKey = 'No key, or one that this route does not accept.'
 /** Problems of a route that requires a session. */
-export const sessionProblems = { 400: 'Two tokens.', 401: noToken, 429: tooManyTokens }
+export const sessionProblems = { 400: 'Two tokens were sent.', 401: noToken, 429: tooManyTokens }

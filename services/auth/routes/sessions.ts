@@ -25,9 +25,9 @@ const sessionList = z.strictObject({
 export const listSessions: AuthRoute<'tokens'> = {
   path: 'GET /sessions',
   guard: 'session',
-  summary: 'My sessions, the oldest first',
+  summary: 'Lists my sessions, oldest first',
   tag: 'Sessions',
-  answers: { 200: { description: 'Without secrets', body: sessionList } },
+  answers: { 200: { description: 'The sessions, without secrets', body: sessionList } },
   problems: sessionProblems,
   handler:
     ({ tokens }) =>
@@ -54,7 +54,7 @@ export const endSession: AuthRoute<'tokens'> = {
   summary: 'Ends one of my sessions',
   tag: 'Sessions',
   answers: { 204: { description: 'It has ended' } },
-  problems: { ...sessionProblems, 404: 'I have no session of this id.' },
+  problems: { ...sessionProblems, 404: 'I have no session with this id.' },
   handler:
     ({ tokens }) =>
     async ctx => {
@@ -69,10 +69,10 @@ export const endSession: AuthRoute<'tokens'> = {
 export const endOwnSessions: AuthRoute<'users' | 'tokens'> = {
   path: 'DELETE /sessions',
   guard: 'session',
-  summary: 'Ends all of my sessions, this one and my other tokens too',
+  summary: 'Ends every token of mine: all sessions, this one too, and all others',
   tag: 'Sessions',
-  answers: { 204: { description: 'They have ended' } },
-  problems: { ...sessionProblems, 404: 'There is no such user any more.' },
+  answers: { 204: { description: 'The tokens have ended' } },
+  problems: { ...sessionProblems, 404: 'The user has been deleted.' },
   handler:
     ({ users, tokens }) =>
     async ctx => {
@@ -90,7 +90,7 @@ export const endSessionsOfUser: AuthRoute<'users'> = {
   guard: 'adminKey',
   summary: 'Ends every token of a user',
   tag: 'For the operator',
-  answers: { 204: { description: 'They have ended' } },
+  answers: { 204: { description: 'The tokens have ended' } },
   problems: noKeyOrUser,
   handler:
     ({ users }) =>

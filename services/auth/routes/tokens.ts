@@ -77,7 +77,7 @@ const tokenPage = z.strictObject({
 export const listTokens: AuthRoute<'tokens'> = {
   path: 'GET /tokens',
   guard: 'adminKey',
-  summary: 'How many tokens there are of each kind, and a page of them without secrets',
+  summary: 'Counts the tokens of each kind and lists a page of them, without secrets',
   tag: 'For the operator',
   query: tokenQuerySchema,
   answers: { 200: { description: 'A page', body: tokenPage } },
@@ -99,11 +99,11 @@ export const listTokens: AuthRoute<'tokens'> = {
 export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
   path: 'POST /tokens',
   guard: 'adminKey',
-  summary: 'Issues a token: password links, one-time codes, API keys, guests',
+  summary: 'Issues a token, for example an API key, a one-time code or a guest token',
   tag: 'For the operator',
   body: readTerms,
-  answers: { 201: { description: 'The token; its secret this once', body: issuedToken } },
-  problems: { 401: noKey, 409: 'The sessions of this user were ended at this moment.' },
+  answers: { 201: { description: 'The token; its secret is shown only once', body: issuedToken } },
+  problems: { 401: noKey, 409: 'The sessions of this user have just been ended; try again.' },
   handler:
     ({ users, tokens, config }) =>
     async ctx => {
@@ -138,10 +138,10 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
 export const sweepTokens: AuthRoute<'sweeper'> = {
   path: 'DELETE /tokens/expired',
   guard: 'adminKey',
-  summary: 'Sweeps now',
+  summary: 'Deletes dead tokens now',
   tag: 'For the operator',
-  answers: { 200: { description: 'How many were removed', body: z.strictObject({ removed: z.int() }) } },
-  problems: { 400: 'Two keys.', 401: noKey },
+  answers: { 200: { description: 'How many tokens were deleted', body: z.strictObject({ removed: z.int() }) } },
+  problems: { 400: 'Two keys were sent.', 401: noKey },
   handler:
     ({ sweeper }) =>
     async ctx => {
@@ -152,10 +152,10 @@ export const sweepTokens: AuthRoute<'sweeper'> = {
 export const endToken: AuthRoute<'tokens'> = {
   path: 'DELETE /tokens/:id',
   guard: 'adminKey',
-  summary: 'Ends a token by its public name',
+  summary: 'Ends a token, by its id',
   tag: 'For the operator',
   answers: { 204: { description: 'It has ended' } },
-  problems: { 400: 'Two keys.', 401: noKey, 404: 'There is no token of this id.' },
+  problems: { 400: 'Two keys were sent.', 401: noKey, 404: 'There is no token with this id.' },
   handler:
     ({ tokens }) =>
     async ctx => {

@@ -17,9 +17,9 @@ const userSchema = userFields.meta({ id: 'User' })
 
 /** Problems of a route that requires a session and the password. */
 const proofProblems = {
-  400: 'Two tokens, or a body that is not what is expected; `detail` says what is.',
+  400: 'Two tokens, or a body that is not as expected; `detail` says what is expected.',
   401: 'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).',
-  409: 'Another request changed it at this moment.',
+  409: 'Another request has just changed the user.',
   429: tooManyAttempts,
 }
 
@@ -35,12 +35,12 @@ export const register: AuthRoute<'registration'> = {
   body: readCredentials,
   answers: {
     201: { description: 'The user', body: userSchema },
-    202: { description: 'With EMAIL_CONFIRMATION=required, whether there is an account or not', body: acceptedSchema },
+    202: { description: 'With EMAIL_CONFIRMATION=required, whether the account exists or not', body: acceptedSchema },
   },
   problems: {
     403: 'Registration is closed.',
     409: 'The username is taken.',
-    429: 'Too many users from this address, or mails to this one.',
+    429: 'Too many registrations from this address, or mails to this username.',
   },
   handler:
     ({ registration }) =>
@@ -62,10 +62,10 @@ export const register: AuthRoute<'registration'> = {
 export const showAccount: AuthRoute<'users'> = {
   path: 'GET /users/me',
   guard: 'session',
-  summary: 'Who I am',
+  summary: 'Shows my account',
   tag: 'Account',
   answers: { 200: { description: 'The user', body: userSchema } },
-  problems: { ...sessionProblems, 404: 'There is no such user any more.' },
+  problems: { ...sessionProblems, 404: 'The user has been deleted.' },
   handler:
     ({ users }) =>
     async ctx => {
@@ -99,7 +99,7 @@ export const deleteAccount: AuthRoute<'ownAccount'> = {
   summary: 'Deletes my account and ends my sessions',
   tag: 'Account',
   body: readProof,
-  answers: { 204: { description: 'It is gone' } },
+  answers: { 204: { description: 'The account is deleted' } },
   problems: proofProblems,
   handler:
     ({ ownAccount }) =>

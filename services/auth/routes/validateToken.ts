@@ -58,7 +58,7 @@ const verdictSchema = z
 export const validateToken: AuthRoute<'tokens'> = {
   path: 'POST /validateToken',
   guard: 'serviceKey',
-  summary: 'Judges one token, or up to 256 in one call, and extends or consumes those that are good',
+  summary: 'Validates one token, or up to 256 in one call, and extends or consumes those that are valid',
   tag: 'For services',
   body: readRequest,
   answers: {
