@@ -1,12 +1,13 @@
 // Where the users and their sessions are: in a store, which is opened here, or in the memory of a running Auth, which is asked.
 import type { AuthConfig } from '../../services/auth/config.ts'
-import { instrument } from '../../services/auth/observability/instrument.ts'
 import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
-import { isMemoryUrl, listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
-import { createTokens, type Tokens } from '../../services/auth/tokens/tokens.ts'
+import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
+import { openTokenStoreOfCommand, openUserStoreOfCommand } from '../../services/auth/stores.ts'
+import type { Tokens } from '../../services/auth/tokens/tokens.ts'
+import { tokensOf, usersOf } from '../../services/auth/useCases.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
-import { type Credentials, createUsers, type Users } from '../../services/auth/users/users.ts'
+import type { Credentials, Users } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
 import { AuthNotListening, createOperatorClient, type OperatorClient, type ShownUser } from './operatorClient.ts'
 import type { Settings } from './settings.ts'
@@ -58,17 +59,16 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
   }
 
   async function tokens(): Promise<Tokens> {
-    const { tokenStoreUrl, ttlMs, absoluteTtlMs, tokenLimits: limits } = config
-    const store = closeLater(instrument(await openTokenStore(tokenStoreUrl), 'tokens', null))
-    return createTokens({ store, now: Date.now, ttlMs, absoluteTtlMs, limits, observe: () => {} })
+    const store = closeLater(await openTokenStoreOfCommand(config.tokenStoreUrl))
+    return tokensOf(config, { store, now: Date.now, observe: () => {} })
   }
 
   async function users({ canCreate }: StoreOptions): Promise<Users> {
-    const { userStoreUrl, passwordRules: rules, passwordHashCost: cost, addressesOnly } = config
-    const plainStore = await openUserStore(canCreate ? userStoreUrl : await existingStore(userStoreUrl))
-    const store = closeLater(instrument(plainStore, 'users', null))
+    const { userStoreUrl, passwordHashCost: cost } = config
+    const url = canCreate ? userStoreUrl : await existingStore(userStoreUrl)
+    const store = closeLater(await openUserStoreOfCommand(url))
     const passwords = closeLater(passwordsOnDemand(cost))
-    return createUsers({ store, passwords, rules, addressesOnly, endTokens, now: Date.now, observe: () => {} })
+    return usersOf(config, { store, passwords, endTokens, now: Date.now, observe: () => {} })
 
     async function endTokens(...args: Parameters<Tokens['endUser']>): Promise<void> {
       const [userId] = args

@@ -12,14 +12,14 @@ import type { Telemetry } from './telemetry.ts'
 import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import type { JwtFormat } from './tokens/jwt.ts'
 import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
-import { createTokens, type Tokens } from './tokens/tokens.ts'
+import { createTokens, type Tokens, type TokensOptions } from './tokens/tokens.ts'
 import { createLinks, type Links } from './users/links.ts'
 import { createLogIn, type LogIn } from './users/logIn.ts'
 import { type Mailer, openSmtpMailer } from './users/mail.ts'
 import { createOwnAccount, type OwnAccount } from './users/ownAccount.ts'
 import type { Passwords } from './users/passwords.ts'
 import { createRegistration, type Registration } from './users/registration.ts'
-import { createUsers, type Users } from './users/users.ts'
+import { createUsers, type Users, type UsersOptions } from './users/users.ts'
 
 export interface UseCases {
   tokens: Tokens
@@ -56,25 +56,16 @@ export interface UseCasesOptions {
 export async function createUseCases(config: AuthConfig, options: UseCasesOptions): Promise<UseCases> {
   const { log, now, monotonicNow, telemetry, passwords, stores } = options
   const { metrics, observe } = telemetry
-  const { ttlMs, absoluteTtlMs, tokenLimits, limitsPerAccount, limitsPerAddress, publicUrl } = config
+  const { limitsPerAccount, limitsPerAddress, publicUrl } = config
 
   const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
   const format = jwt ?? opaqueFormat
-  const openTokens = (format: TokenFormat) =>
-    createTokens({ store: stores.tokens, format, now, ttlMs, absoluteTtlMs, limits: tokenLimits, observe })
+  const openTokens = (format: TokenFormat) => tokensOf(config, { store: stores.tokens, format, now, observe })
   const tokens = openTokens(format)
   const intervalMs = config.sweepIntervalMs
   const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, observe })
 
-  const users = createUsers({
-    store: stores.users,
-    passwords,
-    rules: config.passwordRules,
-    addressesOnly: config.addressesOnly,
-    endTokens: tokens.endUser,
-    now,
-    observe,
-  })
+  const users = usersOf(config, { store: stores.users, passwords, endTokens: tokens.endUser, now, observe })
   const openCounter = createCounters({
     shared: stores.counters?.open ?? null,
     own: memoryCounters(monotonicNow),
@@ -114,6 +105,22 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     invalidTokens,
     close: async () => mailer?.close(),
   }
+}
+
+/** The tokens of this configuration. */
+export function tokensOf(
+  { ttlMs, absoluteTtlMs, tokenLimits: limits }: AuthConfig,
+  options: Omit<TokensOptions, 'ttlMs' | 'absoluteTtlMs' | 'limits'>,
+): Tokens {
+  return createTokens({ ...options, ttlMs, absoluteTtlMs, limits })
+}
+
+/** The users of this configuration. */
+export function usersOf(
+  { passwordRules: rules, addressesOnly }: AuthConfig,
+  options: Omit<UsersOptions, 'rules' | 'addressesOnly'>,
+): Users {
+  return createUsers({ ...options, rules, addressesOnly })
 }
 
 /** Null if mails cannot be sent. */
