@@ -11,12 +11,13 @@ import {
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 export const minute = 60_000
-// An hour ahead: a store that also expires by its own clock keeps what is inserted.
+// An hour ahead, so that a store that also expires keys by its own clock keeps the tokens.
 export const start = Date.now() + 60 * minute
 
 export const unlimited: TokenLimits = { perUser: Infinity, total: Infinity }
 export function tokenStoreCalls(getStore: () => TokenStore) {
-  const lineage = Buffer.alloc(32, 7).toString('base64url') // of all renewals but those that are about it
+  // the lineage of all renewals except in the tests about lineages
+  const lineage = Buffer.alloc(32, 7).toString('base64url')
   const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url')
 
   function newToken(members: Partial<TokenRecord> = {}): TokenRecord {
@@ -64,7 +65,7 @@ export function tokenStoreCalls(getStore: () => TokenStore) {
 
   const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
-  /** Sweeps whole rounds until one begins and ends without finding anything. */
+  /** Sweeps complete rounds until one removes nothing. */
   async function sweepAll(now: number): Promise<number> {
     let total = 0
     let slices = 0

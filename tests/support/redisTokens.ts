@@ -54,7 +54,7 @@ export async function sweepRound(store: TokenStore, now: number, limit = 1000): 
   }
 }
 
-/** Those whose answer an old or a half-filled server must not give. */
+/** Calls that an outdated or half-loaded server must not answer. */
 export const careful = (store: TokenStore): Calls => ({
   touch: () => store.touch([newToken().ref], start, null),
   look: () => store.look([newToken().ref], start, null),
@@ -73,7 +73,7 @@ export const everyCall = (store: TokenStore): Calls => ({
   deleteExpired: () => store.deleteExpired(start, 10),
 })
 
-/** All of them, and fifty more touches at the same time. */
+/** Makes every call, and fifty more touches at the same time. */
 export function crowdOf(calls: Calls): Calls {
   const crowd = Array.from({ length: 50 }, (_, i) => [`call ${i}`, calls['touch']] as [string, () => Promise<unknown>])
   return { ...calls, ...Object.fromEntries(crowd) }
@@ -91,8 +91,8 @@ export function startWork(
   workers = 16,
   idOf: (turn: number) => string | undefined = () => undefined,
 ) {
-  const known = new Map<TokenRef, boolean>() // whether it opens
-  const doubtful: [TokenRef, TokenRef][] = [] // one of them opens
+  const known = new Map<TokenRef, boolean>() // whether the token must be valid
+  const doubtful: [TokenRef, TokenRef][] = [] // one of the two must be valid
   const problems: string[] = []
   let isOver = false
   let answered = 0
@@ -183,12 +183,12 @@ export function startWork(
   return {
     answered: () => answered,
     rejected: () => rejected,
-    /** Resolves when that many more calls were answered. */
+    /** Resolves when this many more calls have been answered. */
     async more(n: number): Promise<void> {
       const enough = answered + n
       await until(() => answered >= enough)
     },
-    /** Whatever was acknowledged holds, and what was not has happened wholly or not at all. */
+    /** Every acknowledged change holds, and every other has happened completely or not at all. */
     async stop(): Promise<void> {
       isOver = true
       await all
@@ -206,18 +206,18 @@ export function startWork(
   }
 }
 
-/** Calls of each command that a server has executed since it was started, those within scripts too. */
+/** How often a server has executed each command since it started, including calls within scripts. */
 export async function commandsOf(server: RedisServer): Promise<Record<string, number>> {
   const lines = (await server.tell('info', 'commandstats')).matchAll(/^cmdstat_([^:|]+):calls=(\d+)/gm)
   return Object.fromEntries([...lines].map(([, name, calls]) => [name, Number(calls)]))
 }
 
-/** Not of a prefix: all. */
+/** All keys, whatever their prefix. */
 export async function keysOf(server: RedisServer): Promise<string[]> {
   return ((await server.command('keys', '*')) as string[]).sort()
 }
 
-/** Of a key with this tag in braces. */
+/** The slot of a key with this tag in braces. */
 export function slotOf(tag: string): number {
   let crc = 0
   for (const byte of Buffer.from(tag)) {

@@ -75,13 +75,13 @@ export const reads = ({ tokens, users }: Stores) => ({
 
 export const everyCall = (stores: Stores) => ({ ...writes(stores), ...reads(stores) })
 
-/** `n` of each, under names of their own. */
+/** `n` of each, with names of their own. */
 export function repeated(n: number, calls: Record<string, () => Promise<unknown>>): typeof calls {
   const all = Array.from({ length: n }, (_, i) => Object.entries(calls).map(([name, call]) => [`${name} ${i}`, call]))
   return Object.fromEntries(all.flat())
 }
 
-/** Every call, and fifty more at the same time: most of them wait for a connection. */
+/** Makes every call, and fifty more at the same time, most of which wait for a connection. */
 export function withCrowd(stores: Stores): Record<string, () => Promise<unknown>> {
   const { touch, findById } = everyCall(stores)
   return { ...everyCall(stores), ...repeated(25, { touch, findById }) }
@@ -92,8 +92,8 @@ export function startWork(stores: Stores) {
   const { tokens, users } = stores
   const knownTokens = new Map<TokenRef, TokenRecord | null>()
   const knownUsers = new Map<string, UserRecord | null>()
-  const doubtfulTokens: [TokenRef, TokenRef][] = [] // one of them opens
-  const doubtfulUsers: [UserRecord, UserRecord][] = [] // it is one of them
+  const doubtfulTokens: [TokenRef, TokenRef][] = [] // one of the two must be valid
+  const doubtfulUsers: [UserRecord, UserRecord][] = [] // the stored user is one of the two
   const slow: string[] = []
   let isOver = false
   let rejected = 0
@@ -160,11 +160,11 @@ export function startWork(stores: Stores) {
   }
 
   const workers = Promise.all(Array.from({ length: 16 }, (_, i) => work(i % 2 ? useToken : useUser)))
-  workers.catch(() => {}) // told of at `stop`
+  workers.catch(() => {}) // `stop` rejects
 
   return {
     rejected: () => rejected,
-    /** Whatever was acknowledged is there, and what was not has happened wholly or not at all. */
+    /** Every acknowledged change is there, and every other has happened completely or not at all. */
     async stop(): Promise<void> {
       isOver = true
       await workers

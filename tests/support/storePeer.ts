@@ -44,7 +44,7 @@ const script = `
 export async function startPeer(owner: { uid?: number; gid?: number } = {}): Promise<Peer> {
   const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    serialization: 'advanced', // JSON has no Infinity
+    serialization: 'advanced', // JSON cannot represent Infinity
     ...owner,
   })
   const calls: PromiseWithResolvers<unknown>[] = []

@@ -43,7 +43,7 @@ describe('PostgreSQL of its own:', () => {
     })
     afterEach(async () => {
       cluster.resume()
-      await cluster.start().catch(() => {}) // it runs already
+      await cluster.start().catch(() => {}) // it is already running
       await stores.close()
     })
 
@@ -70,7 +70,7 @@ describe('PostgreSQL of its own:', () => {
         const work = startWork(stores)
         await sleep(200) // of work
         await fail()
-        await until(() => work.rejected() >= 16) // of each worker something
+        await until(() => work.rejected() >= 16) // every worker has had a rejection
         await mend()
         await expectRecovery(everyCall(stores), 2000)
         await work.stop()
@@ -152,7 +152,8 @@ describe('PostgreSQL of its own:', () => {
             () => false,
           ),
         )
-        expect(performance.now() - stoppedAt).to.be.below(3000) // somebody may have waited for the same, and get it first
+        // another call may have waited for the lock and get it first
+        expect(performance.now() - stoppedAt).to.be.below(3000)
       } finally {
         await peer.end()
       }
@@ -166,9 +167,9 @@ describe('PostgreSQL of its own:', () => {
       try {
         const startedAt = performance.now()
         const { insert, findById } = everyCall(stores)
-        await expectAllToReject(repeated(5, { insert, findById })) // one for each connection
+        await expectAllToReject(repeated(5, { insert, findById })) // one per connection
         await expectRecovery(everyCall(stores), 2000)
-        expect(performance.now() - startedAt).to.be.below(1700 + slackMs) // not a second time-out for the rollbacks
+        expect(performance.now() - startedAt).to.be.below(1700 + slackMs) // the rollbacks do not take a second timeout
       } finally {
         for (const pid of pids) process.kill(pid, 'SIGCONT')
       }
@@ -210,7 +211,7 @@ describe('PostgreSQL of its own:', () => {
       await close()
     })
 
-    /** What the operator is told: the same by both stores, and never the password. */
+    /** The message for the operator: the same from both stores, and never with the password. */
     async function refusal(url: string): Promise<string> {
       const messages: string[] = []
       for (const open of [openTokenStore, openUserStore]) {
@@ -313,7 +314,7 @@ describe('PostgreSQL of its own:', () => {
   })
 
   describe('a PostgreSQL at work', () => {
-    /** A database that nobody has used, for what the server counts. */
+    /** A new database, so that the server's counts contain nothing else. */
     async function freshDatabase(): Promise<string> {
       const name = `test_${randomUUID().slice(0, 8)}`
       await cluster.query(`create database ${name}`)
@@ -332,7 +333,7 @@ describe('PostgreSQL of its own:', () => {
       )
       await query('vacuum analyze', url)
 
-      /** What the server has counted of `work`, and of opening and closing a store. */
+      /** The server's counts of `work`, including the opening and closing of a store. */
       async function counted(work: (store: TokenStore) => Promise<void>): Promise<Record<string, number>> {
         const columns = 'seq_scan, n_tup_upd, n_tup_hot_upd'
         const counts = async () => {
@@ -344,7 +345,7 @@ describe('PostgreSQL of its own:', () => {
         const store = await openTokenStore(url)
         await work(store)
         await store.close()
-        // A connection leaves its counts behind when it ends.
+        // A connection reports its counts when it ends.
         const open = `select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`
         await until(async () => (await query(`${open} and backend_type = 'client backend'`, url)).length === 0)
         return Object.fromEntries((await counts()).map(([name, count]) => [name, count - (before.get(name) ?? 0)]))

@@ -81,7 +81,7 @@ describe('tokens in Redis:', () => {
       try {
         const store = await open(`redis://127.0.0.1:${line.port}`)
         const made = await insertedMany(store, 200)
-        await store.touch([newToken().ref], start, null) // the script is there
+        await store.touch([newToken().ref], start, null) // the script is loaded
         const before = await commandsOf(server)
         line.bursts = 0
         const answers = await store.touch(
@@ -125,7 +125,7 @@ describe('tokens in Redis:', () => {
       store = await open(url())
     })
 
-    /** Whatever leaves something behind. */
+    /** Makes every kind of token and change that leaves keys behind. */
     async function doEverything(): Promise<MadeToken[]> {
       const userId = randomUUID()
       const made = await insertedMany(store, 3, { userId })
@@ -183,7 +183,8 @@ describe('tokens in Redis:', () => {
       const wrong = made.map(({ ref }) => ({ id: ref.id, hash: Buffer.alloc(32).toString('base64url') }))
       const found = await until(() => store.touch(wrong, start, null).catch(() => null))
       expect(found).to.deep.equal(wrong.map(() => null))
-      // The byte behind the 15 equals the digest's 16th by chance once in 256: a few tokens may look as if it were stored.
+      // The byte after the 15 equals the digest's 16th byte by chance once in 256, so a few tokens may look as if it
+      // were stored.
       expect(longer, `of ${made.length} have 16 bytes`).to.be.below(made.length / 2)
     })
 
@@ -279,7 +280,7 @@ describe('tokens in Redis:', () => {
       ' ',
     ]
 
-    /** Two user ids of one tag, of about five thousand that are tried. */
+    /** Two user ids with the same tag, found among about five thousand. */
     function drawNeighbours(): [string, string] {
       const found = new Map<string, string>()
       for (;;) {
@@ -383,7 +384,7 @@ describe('tokens in Redis:', () => {
       await server.command('flushall')
       const one = await open()
       await insertedMany(one, 900)
-      await one.deleteExpired(start, 1) // has found nearly all of them
+      await one.deleteExpired(start, 1) // this sweep has counted nearly all of them
       await insertedMany(one, 1500)
       await sweepRound(one, start)
       const { ref, token } = newToken()

@@ -62,7 +62,7 @@ describe('tokens in Redis:', () => {
 
     const firstSlotOf = (node: number): number => Math.ceil((16_384 * node) / 3)
 
-    /** A token that the master of this number has. */
+    /** A token whose slot is on the master with this number. */
     function insertedAt(node: number): Promise<MadeToken> {
       for (;;) {
         const id = drawTokenId(null, start)
@@ -71,7 +71,7 @@ describe('tokens in Redis:', () => {
       }
     }
 
-    /** The id of a token of this slot. */
+    /** The id of a token in this slot. */
     const idsIn = (slot: number) => {
       const tags: string[] = []
       for (let n = 0; tags.length < 20; n++) {
@@ -96,7 +96,7 @@ describe('tokens in Redis:', () => {
     it('is asked for 200 tokens of 200 users in one burst for each master', async () => {
       const made = await insertedMany(store, 200)
       const refs = made.map(({ ref }) => ref)
-      await store.touch(refs, start, null) // the script is there
+      await store.touch(refs, start, null) // the script is loaded
       for (const { line } of cluster.nodes) line.bursts = 0
       const answers = await store.touch(refs, start, null)
       expect(answers.map(token => token?.id)).to.deep.equal(refs.map(({ id }) => id))
@@ -198,7 +198,7 @@ describe('tokens in Redis:', () => {
       await moveSlot(away, first, fourth)
       await expectAllToReject({ touch: () => touch(store, lost.ref) })
       await moveSlot(moved, second, third)
-      // Without a mend in this process it is never found: node-redis waits for the master that is away.
+      // node-redis alone would never find the new master, because it waits for the old one.
       await until(() => touch(store, found.ref).then(Boolean, () => false))
       fourth.line.target = fourth.port
       await until(() => touch(store, lost.ref).then(Boolean, () => false))
@@ -238,7 +238,7 @@ describe('tokens in Redis:', () => {
       await until(async () => (await first.tell('info', 'replication')).includes('master_link_status:up'))
       const work = startWork(store, 8, ids)
       await work.more(100)
-      // Redis gives up after five seconds where a busy machine does not let it finish, and has to be asked again.
+      // On a busy machine Redis may give up after five seconds, so ask again.
       const isMaster = async () => (await first.tell('info', 'replication')).includes('role:master')
       while (!(await isMaster())) {
         await first.command('cluster', 'failover')

@@ -86,7 +86,7 @@ describe('tokens in Redis:', () => {
 
     it('not where something else answers, or nobody, or hardly anybody', async () => {
       const web = createServer(socket => {
-        socket.on('error', () => {}) // it left in anger
+        socket.on('error', () => {}) // the client broke the connection
         socket.on('data', () => socket.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n'))
       }).listen(0, '127.0.0.1')
       await once(web, 'listening')
@@ -94,7 +94,7 @@ describe('tokens in Redis:', () => {
       const [silent, slow, hanging] = lines as [Line, Line, Line]
       silent.state = 'silent'
       slow.state = 'slow'
-      hanging.silentAfter = 1 // answers that it is Redis, and no more
+      hanging.silentAfter = 1 // identifies itself as Redis and answers nothing else
       const { port } = web.address() as { port: number }
       const why: [number, string][] = [
         [port, 'Unknown RESP type 72 "H"'],
@@ -284,7 +284,7 @@ describe('tokens in Redis:', () => {
       const pending = Promise.allSettled(Object.values(crowdOf(everyCall(store))).map(call => call()))
       await store.close()
       for (const outcome of await pending) {
-        // By the end of the connection. The deadline of the call would have rejected it too, but only later.
+        // It is rejected by the end of the connection; the deadline of the call would reject it later.
         const why = outcome.status === 'rejected' && outcome.reason instanceof Error && outcome.reason.message
         expect(why)
           .to.be.a('string')
@@ -312,7 +312,7 @@ describe('tokens in Redis:', () => {
       })
       return {
         ready: once(child, 'message'),
-        /** How it exits once its store is closed. */
+        /** Resolves to its exit code after its store is closed. */
         async close(): Promise<string> {
           const watch = setTimeout(() => child.kill('SIGKILL'), 2000)
           child.send('close')

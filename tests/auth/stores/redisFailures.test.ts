@@ -56,7 +56,7 @@ describe('tokens in Redis:', () => {
     beforeEach(async () => {
       line = await startLine(server.port)
       store = await open(`redis://127.0.0.1:${line.port}`)
-      await Promise.all(Object.values(crowdOf(everyCall(store))).map(call => call())) // all scripts are there
+      await Promise.all(Object.values(crowdOf(everyCall(store))).map(call => call())) // all scripts are loaded
     })
     afterEach(async () => {
       await server.kill()
@@ -73,7 +73,7 @@ describe('tokens in Redis:', () => {
     interface Fault {
       fail: () => unknown
       mend: () => unknown
-      /** Nothing is asked of a server that has nothing to lose. */
+      /** The calls to check; by default all. */
       calls?: typeof careful
     }
 
@@ -258,7 +258,7 @@ describe('tokens in Redis:', () => {
       server.hang()
       const messages = await Promise.all(refs.map(ref => touch(store, ref).catch(toMessage)))
       const full = messages.filter(message => message === 'The queue is full')
-      expect(full.length).to.be.within(2000, 2001) // with a ping
+      expect(full.length).to.be.within(2000, 2001) // a ping may be one of them
       expect(messages.filter(message => typeof message !== 'string')).to.deep.equal([])
     })
 
@@ -319,7 +319,7 @@ describe('tokens in Redis:', () => {
       expect(await touch(store, consumed.ref)).to.equal(null)
       await endUser(store, ended?.token.userId as string, 2)
       expect(await look(store, ended?.ref as TokenRef)).to.equal(null)
-      await endUser(store, refused.token.userId as string, 2) // a user of no key
+      await endUser(store, refused.token.userId as string, 2) // a user without access to any key
       expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
       expect((await store.explain(ref, start, 'other')).reason).to.equal('other_purpose')
       expect(await sweepRound(store, start + 1)).to.equal(expired.length + 1)
@@ -334,7 +334,7 @@ describe('tokens in Redis:', () => {
     after(closeServers)
 
     it('is 503 with Retry-After on every route, and the token is good again once it is back (RFC 7009 2.2.1)', async () => {
-      // An hour: the outage is not what ends it.
+      // An hour, so that it does not expire during the outage.
       const { url, internalUrl } = await startAuth({ env: { TOKEN_STORE_URL: server.url, TOKEN_TTL_SECONDS: '3600' } })
       const { url: business } = await startBusiness(internalUrl)
       const token = await logIn(url)

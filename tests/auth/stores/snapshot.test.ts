@@ -22,7 +22,7 @@ import { newFolder, removeFolders, withoutPrivileges } from '../../support/scrat
 import { adminKey, createClock, serviceKey } from '../../support/servers.ts'
 
 const unlimited = { perUser: Infinity, total: Infinity }
-const lineage = Buffer.alloc(32, 7).toString('base64url') // of all renewals here
+const lineage = Buffer.alloc(32, 7).toString('base64url') // the same lineage for all renewals in this file
 const minute = 60_000
 const kinds: TokenKind[] = ['sliding', 'fixed', 'single-use']
 
@@ -76,7 +76,7 @@ describe('a snapshot of the memory store', () => {
   const look = async (store: TokenStore, ref: TokenRef, purpose: string | null = null) =>
     (await store.look([ref], clock.now(), purpose))[0] as TokenRecord | null
 
-  /** What is in the folder that somebody could take for a snapshot. */
+  /** The files in the folder that could be taken for a snapshot. */
   const left = () => readdirSync(folder)
 
   async function refusalOf(opening: Promise<unknown>): Promise<string> {
@@ -201,7 +201,7 @@ describe('a snapshot of the memory store', () => {
     const again = await open({ anna: 1 })
     expect(await look(again.store, ended.ref)).to.equal(null)
     expect(await look(again.store, later.ref)).to.not.equal(null)
-    await again.store.endUser('anna', 2, null) // what follows on version 1
+    await again.store.endUser('anna', 2, null) // the version after 1
     expect(await look(again.store, later.ref)).to.equal(null)
   })
 
@@ -338,7 +338,10 @@ describe('a snapshot of the memory store', () => {
   })
 
   describe('is refused, set aside and not loaded at all', () => {
-    /** The store does not open, the operator is told, the file is kept under another name, and the next start finds none. */
+    /**
+     * The store does not open, the error tells the operator why, the file is kept under another name, and the next
+     * start finds none.
+     */
     async function expectRefused(why: RegExp): Promise<void> {
       const message = await refusalOf(open())
       expect(message).to.match(/^TOKEN_SNAPSHOT_FILE: /)
@@ -371,7 +374,7 @@ describe('a snapshot of the memory store', () => {
       }
     })
 
-    /** With a checksum that is right. */
+    /** Adds a correct checksum. */
     const signed = (text: string) => `${text}end ${hmac(adminKey, text)}\n`
     const hmac = (secret: string, text: string) =>
       createHmac('sha256', `latchkey snapshot ${secret}`).update(text).digest('hex')
@@ -451,7 +454,7 @@ describe('a snapshot of the memory store', () => {
     }
 
     it('where it belongs to another user', async function () {
-      if (process.getuid?.() !== 0) this.skip() // only root can give a file away
+      if (process.getuid?.() !== 0) this.skip() // only root can change the owner of a file
       await writtenFile()
       chownSync(file, 65534, 65534)
       await expectRefused(/it belongs to another user \(65534\)/)

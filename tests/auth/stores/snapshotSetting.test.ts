@@ -12,7 +12,7 @@ import { adminKey, closeServers, createClock, demo, serviceKey, startAuth } from
 import { cleanUp, runStartServer } from '../../support/startServer.ts'
 import { until } from '../../support/until.ts'
 
-/** Asks on a connection of its own, so that servers close at once. */
+/** Uses a new connection for each request, so that servers can close at once. */
 async function ask(method: string, url: string, bearer: string | null, body?: unknown) {
   const headers = new Headers({ connection: 'close' })
   if (bearer !== null) headers.set('authorization', `Bearer ${bearer}`)
@@ -91,11 +91,11 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     await auth.service.close()
     expect(JSON.stringify(auth.lines)).to.not.include('close_failed')
 
-    clock.advance(20_000) // longer than the first idle time, not than the one that was slid to
+    clock.advance(20_000) // longer than the first idle time, but not than the extended one
     auth = await startAuth({ env, now: clock.now })
     expect(await verdicts()).to.deep.equal(before)
     for (const token of [endedWithAll, endedFixed, old, loggedOut, revoked, consumed]) {
-      // A use of the old secret, so long after the renewal, would end the session.
+      // Using the old secret this long after the renewal would end the session.
       expect(await validate({ token, touch: token !== old })).to.deep.equal({ authenticated: false })
     }
     const listed = (await ask('GET', `${auth.url}/sessions`, slid)).body['sessions'] as { id: string }[]
@@ -163,7 +163,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
         encoding: 'utf8',
       }).split('\n')
       process.kill(Number(auth), 'SIGKILL')
-      // Auth is started again, without the tokens.
+      // Auth is restarted, without the tokens.
       await until(async () => (await statusOf(at.business, kept)) === 401)
       expect(existsSync(file)).to.equal(false)
       second.process.kill('SIGTERM')

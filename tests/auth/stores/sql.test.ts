@@ -193,7 +193,7 @@ for (const scheme of ['sqlite', 'postgres']) {
   })
 }
 
-/** Past the store. */
+/** Queries the database without the store. */
 async function ask(url: string, text: string): Promise<Record<string, unknown>[]> {
   if (!url.startsWith('sqlite:')) return query(text, url)
   const file = new DatabaseSync(url.slice('sqlite:'.length))

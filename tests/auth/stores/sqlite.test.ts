@@ -57,7 +57,7 @@ describe('a SQLite file', () => {
     return stores
   }
 
-  /** What the operator is told by both stores. */
+  /** The message for the operator, from both stores. */
   async function refusal(file = path()): Promise<string> {
     const open = [openTokenStore, openUserStore].map(open => open(`sqlite:${file}`).then(() => 'opened', toMessage))
     const [tokens = '', users = ''] = await Promise.all(open)
@@ -133,7 +133,7 @@ describe('a SQLite file', () => {
 
     it('writes when the other is done, if that is soon', async () => {
       const calls = Object.values(everyCall(stores)).map(call => call())
-      await sleep(200) // of the other's work
+      await sleep(200) // time in which the other holds the lock
       other.exec('commit')
       await Promise.all(calls)
     })
