@@ -73,7 +73,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
   async function restoreFrom(snapshot: FileHandle): Promise<RestoredStore['restored']> {
     try {
       await requireOwnFile(snapshot)
-      await readTokens(snapshot, () => {}) // verify the whole file before loading any of it
+      await readTokens(snapshot, key, () => {}) // verify the whole file before loading any of it
     } catch (cause) {
       const aside = `${file}.refused-${now()}`
       const why = (cause as Error).message
@@ -85,7 +85,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     const known = new Map<string, number | null>()
     const counts = { tokens: 0, dropped: 0 }
     const at = now()
-    await readTokens(snapshot, async ({ ref, token, renewal }) => {
+    await readTokens(snapshot, key, async ({ ref, token, renewal }) => {
       const { userId } = token
       if (userId !== null && !known.has(userId)) known.set(userId, await versionOf(userId))
       const credentialVersion = userId === null ? 0 : (known.get(userId) ?? Infinity)
@@ -104,30 +104,6 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     return (cause: NodeJS.ErrnoException): never => {
       throw new Error(`TOKEN_SNAPSHOT_FILE: ${file} ${what} (${cause.code ?? cause.message}).`, { cause })
     }
-  }
-
-  async function readTokens(snapshot: FileHandle, take: (line: Line) => Promise<void> | void): Promise<void> {
-    const checksum = createChecksum(key)
-    const terms: Terms[] = []
-    let lineNumber = 0
-    let ended = false
-    for await (const line of createInterface({
-      input: snapshot.createReadStream({ start: 0, autoClose: false }),
-      crlfDelay: Infinity,
-    })) {
-      if (++lineNumber === 1 && line !== firstLine) throw new Error(`its first line is not "${firstLine}"`)
-      if (ended) throw new Error(`something follows its last line`)
-      if (line.startsWith('end ')) {
-        if (line !== `end ${checksum.digest('hex')}`)
-          throw new Error('its checksum is wrong, or it was written with another ADMIN_KEY')
-        ended = true
-        continue
-      }
-      checksum.update(`${line}\n`)
-      if (line.startsWith('{')) terms.push(parseTerms(line, lineNumber))
-      else if (lineNumber > 1) await take(parseToken(line, terms, lineNumber))
-    }
-    if (!ended) throw new Error('it ends too early')
   }
 
   /** Writes to a temporary file and renames it, so that a crash never leaves half a snapshot. */
@@ -174,6 +150,35 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     await rename(partial, file)
     await flushFolder(file)
   }
+}
+
+/** Throws if the file is not a complete snapshot that was written with this key. */
+async function readTokens(
+  snapshot: FileHandle,
+  key: string,
+  take: (line: Line) => Promise<void> | void,
+): Promise<void> {
+  const checksum = createChecksum(key)
+  const terms: Terms[] = []
+  let lineNumber = 0
+  let ended = false
+  for await (const line of createInterface({
+    input: snapshot.createReadStream({ start: 0, autoClose: false }),
+    crlfDelay: Infinity,
+  })) {
+    if (++lineNumber === 1 && line !== firstLine) throw new Error(`its first line is not "${firstLine}"`)
+    if (ended) throw new Error(`something follows its last line`)
+    if (line.startsWith('end ')) {
+      if (line !== `end ${checksum.digest('hex')}`)
+        throw new Error('its checksum is wrong, or it was written with another ADMIN_KEY')
+      ended = true
+      continue
+    }
+    checksum.update(`${line}\n`)
+    if (line.startsWith('{')) terms.push(parseTerms(line, lineNumber))
+    else if (lineNumber > 1) await take(parseToken(line, terms, lineNumber))
+  }
+  if (!ended) throw new Error('it ends too early')
 }
 
 /** Authenticates the content. The key is derived for this purpose alone, so the checksum is useless anywhere else. */

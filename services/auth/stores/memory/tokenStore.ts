@@ -103,11 +103,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     async deleteById(id, now, owner) {
       gate.check()
       const slot = table.find(id)
-      if (slot === none) return null
-      if (owner !== null) {
-        const group = groups.groupOf(slot)
-        if (group.user.id !== owner || !isSessionOf(group) || slots.isDead(slot, now)) return null
-      }
+      if (slot === none || (owner !== null && !isLiveSessionOf(memory, slot, owner, now))) return null
       return slots.end(slot, 'revoked', now)
     },
 
@@ -159,6 +155,11 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
 }
 
 const isSessionOf = ({ user, kind, purpose }: Group): boolean => isSession({ kind, purpose, userId: user.id })
+
+function isLiveSessionOf({ groups, slots }: Memory, slot: number, owner: string, now: number): boolean {
+  const group = groups.groupOf(slot)
+  return group.user.id === owner && isSessionOf(group) && !slots.isDead(slot, now)
+}
 
 /** Makes room for the token, if necessary by evicting a session. Returns whether it can be inserted, or why not. */
 function admitNew(memory: Memory, token: TokenRecord, { perUser, total }: TokenLimits, now: number): InsertOutcome {

@@ -329,10 +329,7 @@ for i, key in ipairs(KEYS) do
     looked = looked + #tokens
     for _, one in ipairs(tokens) do
       if isDead(one.t, floors, now) then
-        if #removed == most then
-          isDone = false
-          break
-        end
+        if #removed == most then isDone = false break end
         gone = gone + 1
         redis.call('HDEL', key, one.rest, 'r' .. one.rest)
         removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0, one.t.user == 0 and 1 or 0}
@@ -341,9 +338,7 @@ for i, key in ipairs(KEYS) do
         if one.t.user == 0 then kept[4] = kept[4] + 1 end
       end
     end
-    if isDone then
-      for count = 1, 4 do left[count] = left[count] + kept[count] end
-    end
+    for count = 1, isDone and 4 or 0 do left[count] = left[count] + kept[count] end
     -- Forget users without a token and without a floor.
     if #tokens == gone and next(floors) == nil then redis.call('DEL', key) end
   end
