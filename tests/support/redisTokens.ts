@@ -90,6 +90,8 @@ export function startWork(
   store: TokenStore,
   workers = 16,
   idOf: (turn: number) => string | undefined = () => undefined,
+  /** With `idOf`: users whose own tag is in the right slot. Each is ended once. */
+  usersToEnd: string[] = [],
 ) {
   const known = new Map<TokenRef, boolean>() // whether the token must be valid
   const doubtful: [TokenRef, TokenRef][] = [] // one of the two must be valid
@@ -122,8 +124,10 @@ export function startWork(
 
   async function use(turn: number): Promise<void> {
     const id = idOf(turn)
-    const what = turn % 6
-    const made = newToken({ kind: what === 1 ? 'single-use' : 'sliding', ...(id !== undefined && { id }) })
+    const userToEnd = turn % 6 === 4 && id !== undefined ? usersToEnd.pop() : undefined
+    const what = turn % 6 === 4 && id !== undefined && userToEnd === undefined ? 0 : turn % 6
+    const kind = what === 1 ? 'single-use' : 'sliding'
+    const made = newToken({ kind, ...(userToEnd !== undefined ? { userId: userToEnd } : id !== undefined && { id }) })
     const { ref, token } = made
     const userId = token.userId as string
     const outcome = await timed('insert', store.insert(ref, token, unlimited, start))

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import {
   type ClusterNode,
@@ -79,6 +79,13 @@ describe('tokens in Redis:', () => {
         if (slotOf(tag) === slot) tags.push(tag)
       }
       return (turn: number) => (tags[turn % tags.length] as string) + drawTokenId(null, start).slice(4)
+    }
+
+    /** Users whose tokens are in this slot. */
+    function usersIn(slot: number): string[] {
+      const users: string[] = []
+      for (let n = 0; users.length < 20; n++) if (slotOf(tagOf(`user${n}`)) === slot) users.push(`user${n}`)
+      return users
     }
 
     async function moveSlot(slot: number, from: ClusterNode, to: ClusterNode, pause = async () => {}): Promise<void> {
@@ -175,7 +182,7 @@ describe('tokens in Redis:', () => {
     it('may give a slot to another master while it is in use: nothing is refused that is valid', async () => {
       const [, from, to] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
       const slot = firstSlotOf(1) + 7
-      const work = startWork(store, 16, idsIn(slot))
+      const work = startWork(store, 16, idsIn(slot), usersIn(slot))
       await work.more(100)
       await moveSlot(slot, from, to, () => work.more(5))
       await work.more(100)
@@ -214,7 +221,8 @@ describe('tokens in Redis:', () => {
       await replica.command('cluster', 'replicate', await first.id())
       await until(async () => (await replica.tell('info', 'replication')).includes('master_link_status:up'))
       const ids = idsIn(firstSlotOf(0) + 5)
-      const earlier = startWork(store, 8, ids)
+      const users = usersIn(firstSlotOf(0) + 5)
+      const earlier = startWork(store, 8, ids, users)
       await earlier.more(100)
       await earlier.stop()
       const { ref, token } = await insertedAt(0)
@@ -236,7 +244,7 @@ describe('tokens in Redis:', () => {
       await first.start()
       await cluster.settle()
       await until(async () => (await first.tell('info', 'replication')).includes('master_link_status:up'))
-      const work = startWork(store, 8, ids)
+      const work = startWork(store, 8, ids, users)
       await work.more(100)
       // On a busy machine Redis may give up after five seconds, so ask again.
       const isMaster = async () => (await first.tell('info', 'replication')).includes('role:master')
