@@ -45,8 +45,6 @@ const adapterOf = (file: string) => posix.dirname(file)
 /** Code that runs in a browser. */
 const page = /^services\/auth\/pages\/(account|console|docs)\//
 
-/** Files that are still too long. To be emptied. */
-const longFiles = ['services/auth/stores/redis/scripts.ts']
 const maxLines = 350
 
 interface Rule {
@@ -278,7 +276,7 @@ describe('the source code', () => {
   // That no function has more than 120 lines, the linter checks: noExcessiveLinesPerFunction in biome.json.
   it('has no file of more than 350 lines', () => {
     const tooLong = [...sources].filter(([, source]) => source.split('\n').length - 1 > maxLines).map(([file]) => file)
-    expect(tooLong.filter(file => !longFiles.includes(file))).to.deep.equal([])
+    expect(tooLong).to.deep.equal([])
   })
 
   it('reads the environment and the clock in main.ts only', () => {

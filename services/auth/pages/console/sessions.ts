@@ -88,52 +88,17 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
       flow: 1,
     })
     if (status !== 200) return problem?.detail ?? 'The log-in failed.'
-    const { token, expiresAt, absoluteExpiresAt } = body as {
-      token: string
-      expiresAt: number
-      absoluteExpiresAt: number
-    }
-    const session: Session = {
-      id: ++lastId,
-      tokenId: tokenIdOf(token),
-      token,
-      username,
-      expiresAt,
-      absoluteExpiresAt,
-      slides: 0,
-      state: 'live',
-      cause: null,
-      isBusy: false,
-      message: null,
-    }
+    const session = sessionOf(username, body as NewSession)
     setList(list => [session, ...list])
     announce(`${username} is logged in. The session lives ${ttlSeconds} seconds.`)
     return null
   }
 
   async function logInAsNewUser(): Promise<string | null> {
-    const letters = Array.from(
-      crypto.getRandomValues(new Uint8Array(24)),
-      byte => 'abcdefghijkmnpqrstuvwxyz23456789'[byte % 32],
-    )
-    const credentials = {
-      username: `${letters.slice(0, 6).join('')}@example.com`,
-      password: letters.slice(6).join(''),
-    }
+    const credentials = randomCredentials()
     const title = `Register ${credentials.username}`
     const { problem } = await exchanges.send({ title, method: 'POST', url: 'users', body: credentials })
     return problem === null ? logIn(credentials) : problem.detail
-  }
-
-  /** What changes in a session that sent a request at `sentAt` and got `status`. */
-  function afterAnswer(session: Session, status: number, sentAt: number): Partial<Session> {
-    if (status === 200) {
-      // Auth extended the session after the request was sent, so it lives at least that long.
-      const expiresAt = Math.min(Math.max(session.expiresAt, sentAt + ttlMs), session.absoluteExpiresAt)
-      return { state: 'live', slides: session.slides + 1, expiresAt }
-    }
-    if (status !== 401 || session.state === 'refused') return {}
-    return { state: 'refused', cause: session.state === 'live' ? null : session.state }
   }
 
   async function getData(session: Session): Promise<void> {
@@ -147,7 +112,7 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
       flow: 3,
     })
     const message = status === 200 ? String((body as { data: unknown }).data) : (problem?.detail ?? null)
-    update(only(session), current => ({ ...afterAnswer(current, status, sentAt), isBusy: false, message }))
+    update(only(session), current => ({ ...afterAnswer(current, status, sentAt, ttlMs), isBusy: false, message }))
     if (status === 200) announce(`${message} The session lives ${ttlSeconds} seconds more.`)
     else announce(status === 401 ? `Refused: ${message}` : `Failed: ${message}`)
   }
@@ -161,14 +126,7 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
       token: session.token,
     }
     const id = exchanges.begin(request, curlOfBurst(dataUrl, session.token))
-    const burst: Burst = {
-      requests: burstSize,
-      answered: 0,
-      calls: new Map(),
-      refused: 0,
-      failed: 0,
-      durationMs: null,
-    }
+    const burst = newBurst()
     let problem: Problem | null = null
     let statusOfAll = 0
     let unshown: number[] = []
@@ -181,7 +139,7 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
       setBurst({ ...burst, calls: new Map(burst.calls) })
       update(only(session), current => {
         const next = { ...current, isBusy }
-        for (const status of statuses) Object.assign(next, afterAnswer(next, status, sentAt))
+        for (const status of statuses) Object.assign(next, afterAnswer(next, status, sentAt, ttlMs))
         return next
       })
     }
@@ -217,7 +175,7 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
     const request = { title: `End all of ${username}`, method: 'DELETE', url: 'sessions', token }
     const { status } = await exchanges.send(request)
     if (status === 204) markEnded(other => other.username === username)
-    else update(only(session), current => afterAnswer(current, status, 0))
+    else update(only(session), current => afterAnswer(current, status, 0, ttlMs))
   }
 
   function markEnded(isMeant: (session: Session) => boolean): void {
@@ -238,6 +196,51 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
   }
 
   return { list, burst, logIn, logInAsNewUser, getData, sendBurst, end, endAll, remove, expire }
+}
+
+interface NewSession {
+  token: string
+  expiresAt: number
+  absoluteExpiresAt: number
+}
+
+function sessionOf(username: string, { token, expiresAt, absoluteExpiresAt }: NewSession): Session {
+  return {
+    id: ++lastId,
+    tokenId: tokenIdOf(token),
+    token,
+    username,
+    expiresAt,
+    absoluteExpiresAt,
+    slides: 0,
+    state: 'live',
+    cause: null,
+    isBusy: false,
+    message: null,
+  }
+}
+
+function randomCredentials(): Credentials {
+  const letters = Array.from(
+    crypto.getRandomValues(new Uint8Array(24)),
+    byte => 'abcdefghijkmnpqrstuvwxyz23456789'[byte % 32],
+  )
+  return { username: `${letters.slice(0, 6).join('')}@example.com`, password: letters.slice(6).join('') }
+}
+
+function newBurst(): Burst {
+  return { requests: burstSize, answered: 0, calls: new Map(), refused: 0, failed: 0, durationMs: null }
+}
+
+/** What changes in a session that sent a request at `sentAt` and got `status`. */
+function afterAnswer(session: Session, status: number, sentAt: number, ttlMs: number): Partial<Session> {
+  if (status === 200) {
+    // Auth extended the session after the request was sent, so it lives at least that long.
+    const expiresAt = Math.min(Math.max(session.expiresAt, sentAt + ttlMs), session.absoluteExpiresAt)
+    return { state: 'live', slides: session.slides + 1, expiresAt }
+  }
+  if (status !== 401 || session.state === 'refused') return {}
+  return { state: 'refused', cause: session.state === 'live' ? null : session.state }
 }
 
 export function summaryOf({ requests, calls, refused, failed }: Burst): string {

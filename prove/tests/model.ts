@@ -1,0 +1,480 @@
+// A model of Latchkey that keeps every promise, or breaks a chosen one, and the histories of its clients.
+import type { Rule } from '../checker.ts'
+import type { Fault, HistoryHeader, Operation, OperationName } from '../history.ts'
+import { fault, header, type Line, line } from './historyLines.ts'
+
+/** What a model can do wrong, and the rule that finds it. */
+export const flaws = {
+  'forgets to end a session that logs out': 'ended token',
+  'ends with a log-out the secret alone': 'ended token',
+  'remembers a verdict for a second': 'ended token',
+  'renews without ending the old secret': 'ended token',
+  'changes a password and leaves the sessions': 'ended token',
+  'ends sessions by a walk, which a log-in can race': 'ended token',
+  'admits a single-use token twice': 'single use',
+  "answers with another request's user": 'wrong owner',
+  'accepts the password before the last, too': 'old password',
+  'acknowledges a change of password that it does not write': 'right password',
+  'loses a session now and then': 'lost session',
+  'says 401 where it could not ask': 'lost session',
+  'admits dead tokens': 'dead token',
+  'slides beyond the absolute end': 'dead token',
+  'does not look at the purpose': 'wrong purpose',
+  'brings a refused token back': 'revived',
+  'answers 500 now and then': 'status',
+} as const satisfies Record<string, Rule>
+export type Flaw = keyof typeof flaws
+export type FaultKind = 'empties' | 'clock'
+
+interface Run {
+  seed: number
+  operations: number
+  clients: number
+  users: number
+  shareUnknown?: number
+  faults?: FaultKind[]
+  flaw?: Flaw
+}
+
+interface ModelToken {
+  /** The first secret, which stands for the id. */
+  session: string
+  createdAt: number
+  user: string | null
+  kind: 'sliding' | 'fixed' | 'single-use'
+  purpose: string | null
+  version: number
+  ttlMs: number
+  expiresAt: number
+  absoluteExpiresAt: number
+}
+
+interface ModelUser {
+  password: number
+  previous: number
+  version: number
+  endedVersion: number
+  /** That which the last change of password made: only then is the same request again the rest of it. */
+  passwordVersion: number
+  floor: number
+  isChanging: number
+}
+
+interface Answer {
+  status: number
+  members?: Line
+}
+
+/** Each yield lets time pass; what is between two of them is one atomic step. */
+type Steps = Generator<undefined, Answer>
+
+export const modelHeader: HistoryHeader = {
+  ...header,
+  tokenTtlMs: 250,
+  tokenAbsoluteTtlMs: 500,
+  tokenLimitPerUser: 12,
+  toleranceMs: 0,
+}
+
+function createRandom(seed: number): () => number {
+  let state = seed | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** What the clients of a model recorded, each with one request at a time. */
+export function record({
+  seed,
+  operations: count,
+  clients,
+  users: userCount,
+  shareUnknown = 0.05,
+  faults = [],
+  flaw,
+}: Run) {
+  const random = createRandom(seed)
+  const between = (low: number, high: number) => low + (high - low) * random()
+  const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T
+  const chance = (share: number) => random() < share
+
+  const events: { atMs: number; run: () => void }[] = []
+  const later = (atMs: number, run: () => void) => events.push({ atMs, run })
+  let nowMs = 0
+  let clockOffsetMs = 0
+  const serverNow = () => nowMs + clockOffsetMs
+
+  const names = Array.from({ length: userCount }, (_, number) => `u${number + 1}`)
+  const users = new Map<string, ModelUser>(
+    names.map(name => [
+      name,
+      { password: 0, previous: 0, version: 1, endedVersion: 1, passwordVersion: 1, floor: 0, isChanging: 0 },
+    ]),
+  )
+  const userOf = (name: string) => users.get(name) as ModelUser
+  const tokens = new Map<string, ModelToken>()
+  /** Of every secret, those that are dead included. */
+  const sessions = new Map<string, string>()
+  const cache = new Map<string, { untilMs: number; user: string | null }>()
+  let drawn = 0
+
+  const isLive = (token: ModelToken) =>
+    (flaw === 'admits dead tokens' || serverNow() < token.expiresAt) &&
+    (token.user === null || token.version >= userOf(token.user).floor)
+
+  function look(name: string, purpose: string | null): ModelToken | null {
+    const token = tokens.get(name)
+    if (!token || !isLive(token)) return null
+    if (flaw === 'loses a session now and then' && chance(0.01)) tokens.delete(name)
+    return token.purpose === purpose || flaw === 'does not look at the purpose' ? token : null
+  }
+
+  function touch(name: string, purpose: string | null): ModelToken | null {
+    const token = look(name, purpose)
+    if (flaw === 'brings a refused token back' && token && chance(0.02)) return null
+    if (token?.kind === 'single-use' && (flaw !== 'admits a single-use token twice' || chance(0.5))) tokens.delete(name)
+    if (token?.kind === 'sliding') {
+      const end = flaw === 'slides beyond the absolute end' ? Number.POSITIVE_INFINITY : token.absoluteExpiresAt
+      token.expiresAt = Math.min(serverNow() + token.ttlMs, end)
+    }
+    return token
+  }
+
+  const touchSession = (name: string) => (isSession(tokens.get(name)) ? touch(name, null) : null)
+  const isSession = (token?: ModelToken) => token?.kind === 'sliding' && token.user !== null && token.purpose === null
+  const dead: Answer = { status: 401 }
+  const wrong: Answer = { status: 401, members: { error: 'invalid_credentials' } }
+
+  function insert(
+    token: Omit<ModelToken, 'session' | 'createdAt' | 'expiresAt' | 'absoluteExpiresAt'>,
+    absoluteTtlMs: number,
+  ) {
+    const { user, version, ttlMs } = token
+    if (user !== null && version < userOf(user).floor) return null
+    const own = [...tokens].filter(([, other]) => user !== null && other.user === user && isLive(other))
+    if (own.length >= modelHeader.tokenLimitPerUser) {
+      const sessions = own.filter(([, other]) => isSession(other))
+      const [oldest] = sessions.sort(([, one], [, other]) => one.createdAt - other.createdAt)
+      if (!oldest) return 'full'
+      tokens.delete(oldest[0])
+    }
+    const name = `t${++drawn}`
+    const absoluteExpiresAt = serverNow() + absoluteTtlMs
+    const expiresAt = Math.min(serverNow() + ttlMs, absoluteExpiresAt)
+    sessions.set(name, name)
+    tokens.set(name, { ...token, session: name, createdAt: serverNow(), expiresAt, absoluteExpiresAt })
+    return name
+  }
+
+  function endUser(name: string, version: number, keep: string | null): void {
+    const user = userOf(name)
+    for (const [secret, token] of tokens) {
+      if (token.user !== name || token.version >= version) continue
+      if (token.session === keep && token.version >= user.floor) token.version = version
+      else if (flaw === 'ends sessions by a walk, which a log-in can race') tokens.delete(secret)
+    }
+    if (flaw !== 'ends sessions by a walk, which a log-in can race') user.floor = Math.max(user.floor, version)
+  }
+
+  function finish(name: string, version: number, keep: string | null): void {
+    const user = userOf(name)
+    endUser(name, version, user.endedVersion === version - 1 ? keep : null)
+    if (user.version === version) user.endedVersion = version
+  }
+
+  function* login(name: string, password: number | null): Steps {
+    yield
+    const { password: right, previous, version } = userOf(name)
+    const isPrevious = flaw === 'accepts the password before the last, too' && password === previous
+    yield
+    if (password !== right && !isPrevious) return wrong
+    const { tokenTtlMs: ttlMs, tokenAbsoluteTtlMs } = modelHeader
+    const token = insert({ user: name, kind: 'sliding', purpose: null, version, ttlMs }, tokenAbsoluteTtlMs)
+    yield
+    if (token === 'full') return { status: 503 }
+    return token === null ? wrong : { status: 200, members: { token } }
+  }
+
+  function* data(name: string): Steps {
+    yield
+    const cached = cache.get(name)
+    const isRemembered = flaw === 'remembers a verdict for a second' && cached && cached.untilMs > nowMs
+    const verdict = isRemembered ? cached : touch(name, null)
+    if (verdict && !isRemembered) cache.set(name, { untilMs: nowMs + 1000, user: verdict.user })
+    yield
+    if (flaw === 'answers 500 now and then' && chance(0.01)) return { status: 500 }
+    if (!verdict) return dead
+    const isSwapped = flaw === "answers with another request's user" && chance(0.05)
+    return { status: 200, members: { seenUser: isSwapped ? pick(names) : verdict.user } }
+  }
+
+  function* validate(name: string, purpose: string | null, touches: boolean): Steps {
+    yield
+    const verdict = touches ? touch(name, purpose) : look(name, purpose)
+    yield
+    if (!verdict) return { status: 200, members: { outcome: 'refused', error: 'invalid_token' } }
+    return { status: 200, members: { seenUser: verdict.user, seenToken: verdict.session } }
+  }
+
+  function* logout(name: string): Steps {
+    yield
+    const token = tokens.get(name)
+    if (token && isLive(token) && !isSession(token)) return dead
+    const session = sessions.get(name)
+    for (const [secret, other] of tokens) {
+      if (other.session !== session || flaw === 'forgets to end a session that logs out') continue
+      if (secret === name || flaw !== 'ends with a log-out the secret alone') tokens.delete(secret)
+    }
+    yield
+    return { status: 204 }
+  }
+
+  function* renew(name: string): Steps {
+    yield
+    if (!isSession(look(name, null) ?? undefined)) return dead
+    yield
+    const old = look(name, null)
+    if (!old) return dead
+    const newToken = `t${++drawn}`
+    const expiresAt = Math.min(serverNow() + old.ttlMs, old.absoluteExpiresAt)
+    sessions.set(newToken, old.session)
+    tokens.set(newToken, { ...old, expiresAt })
+    if (flaw !== 'renews without ending the old secret') tokens.delete(name)
+    yield
+    return { status: 200, members: { newToken } }
+  }
+
+  function* list(name: string): Steps {
+    yield
+    const session = touchSession(name)
+    yield
+    if (!session) return dead
+    const own = [...tokens.values()].filter(token => token.user === session.user && isSession(token) && isLive(token))
+    yield
+    return { status: 200, members: { seenTokens: own.map(token => token.session) } }
+  }
+
+  function* endSession(name: string, target: string): Steps {
+    yield
+    const session = touchSession(name)
+    yield
+    if (!session) return dead
+    const id = tokens.get(target)?.session
+    const own = [...tokens].filter(([, token]) => token.session === id && token.user === session.user && isLive(token))
+    for (const [secret] of own) tokens.delete(secret)
+    yield
+    return { status: own.length > 0 ? 204 : 404 }
+  }
+
+  function* endSessions(token: string | null, name: string): Steps {
+    yield
+    if (token !== null && !touchSession(token)) return dead
+    yield
+    const version = ++userOf(name).version
+    yield
+    finish(name, version, null)
+    yield
+    return { status: 204 }
+  }
+
+  function* changePassword(token: string, name: string, from: number, to: number): Steps {
+    yield
+    const session = touchSession(token)?.session
+    if (!session) return dead
+    yield
+    const user = userOf(name)
+    const { password, version, passwordVersion } = user
+    const isSame = password === to && user.endedVersion < version && passwordVersion === version
+    yield
+    if (isSame) {
+      finish(name, version, session)
+      yield
+      return { status: 200 }
+    }
+    if (password !== from) return wrong
+    if (user.version !== version) return { status: 409 }
+    if (flaw !== 'acknowledges a change of password that it does not write') {
+      Object.assign(user, { password: to, previous: from, version: version + 1, passwordVersion: version + 1 })
+    }
+    user.isChanging++
+    yield
+    user.isChanging--
+    if (flaw !== 'changes a password and leaves the sessions') finish(name, version + 1, session)
+    yield
+    return { status: 200 }
+  }
+
+  function* issue(name: string | null, kind: ModelToken['kind'], purpose: string | null, ttlMs: number): Steps {
+    yield
+    const version = name === null ? 0 : userOf(name).version
+    yield
+    const absoluteTtlMs = kind === 'sliding' ? modelHeader.tokenAbsoluteTtlMs : ttlMs
+    const token = insert({ user: name, kind, purpose, version, ttlMs }, absoluteTtlMs)
+    yield
+    if (token === 'full') return { status: 503 }
+    return token === null ? { status: 409 } : { status: 201, members: { token } }
+  }
+
+  /** What the driver knows: the tokens that it got, and the passwords that it tried. */
+  const known: { token: string; user: string | null }[] = []
+  const passwords = new Map(names.map(name => [name, { latest: 0, follows: new Map<number, number>() }]))
+
+  function choose(): { op: OperationName; members: Line; steps: Steps } {
+    const user = pick(names)
+    const tried = passwords.get(user) as { latest: number; follows: Map<number, number> }
+    const recent = Math.floor(between(Math.max(0, tried.latest - 3), tried.latest + 1))
+    const held = known.slice(-25)
+    const dice = random()
+    if (held.length === 0 || dice < 0.15) {
+      const password = chance(0.05) ? null : chance(0.7) ? userOf(user).password : recent
+      return { op: 'login', members: { user, password }, steps: login(user, password) }
+    }
+    if (dice < 0.2) {
+      const kind = pick(['sliding', 'fixed', 'single-use'] as const)
+      const purpose = chance(0.3) ? 'reset' : null
+      const owner = chance(0.7) ? user : null
+      const ttlMs = between(50, 600)
+      return { op: 'issue', members: { user: owner, kind, purpose, ttlMs }, steps: issue(owner, kind, purpose, ttlMs) }
+    }
+    const holder = pick(held)
+    const { token } = holder
+    const members = { token }
+    if (dice < 0.6) return { op: 'data', members: { ...members, asked: 'business' }, steps: data(token) }
+    if (dice < 0.7) {
+      const purpose = chance(0.3) ? 'reset' : null
+      const touches = chance(0.5)
+      return {
+        op: 'validate',
+        members: { ...members, purpose, touch: touches },
+        steps: validate(token, purpose, touches),
+      }
+    }
+    if (dice < 0.76) return { op: 'logout', members, steps: logout(token) }
+    if (dice < 0.84) return { op: 'renew', members, steps: renew(token) }
+    if (dice < 0.88) return { op: 'list', members, steps: list(token) }
+    if (dice < 0.91) {
+      const target = pick(held).token
+      return { op: 'endSession', members: { ...members, target }, steps: endSession(token, target) }
+    }
+    if (dice < 0.93 || holder.user === null) {
+      const own = chance(0.5) || holder.user === null ? null : token
+      const name = own === null ? user : (holder.user as string)
+      return { op: 'endSessions', members: { token: own, user: name }, steps: endSessions(own, name) }
+    }
+    const name = holder.user
+    const own = passwords.get(name) as { latest: number; follows: Map<number, number> }
+    const again = chance(0.4) ? own.follows.get(own.latest) : undefined
+    const from = again ?? (chance(0.8) ? userOf(name).password : Math.floor(between(0, own.latest + 1)))
+    const to = again === undefined ? ++own.latest : own.latest
+    own.follows.set(to, from)
+    const change = { ...members, user: name, oldPassword: from, newPassword: to }
+    return { op: 'changePassword', members: change, steps: changePassword(token, name, from, to) }
+  }
+
+  const lines: Line[] = []
+  const ownerOf = (name: string) => known.find(({ token }) => token === name)?.user ?? null
+  const recordLine = (written: Line) => {
+    const { op, outcome, token, newToken, user } = written
+    lines.push(written)
+    if (outcome !== 'ok') return
+    if (op === 'login' || op === 'issue') known.push({ token: token as string, user: user as string | null })
+    if (op === 'renew') known.push({ token: newToken as string, user: ownerOf(token as string) })
+  }
+
+  let begun = 0
+  function client(number: number): void {
+    if (begun >= count) return
+    const id = ++begun
+    const { op, members, steps } = choose()
+    const beginMs = nowMs
+    const endMs = beginMs + between(1, 40)
+    const isUnknown = chance(shareUnknown)
+    const goOn = () => later(nowMs + between(0, 40), () => client(number))
+    const write = ({ status, members: seen }: { status: number | null; members?: Line | undefined }) =>
+      line(op, [beginMs, endMs], { id, client: number, expectsDisconnect: true, ...members, ...seen, status })
+
+    if (!isUnknown) {
+      const times = Array.from({ length: 5 }, () => between(beginMs, endMs)).sort((a, b) => a - b)
+      let answer: Answer | undefined
+      for (const atMs of times) {
+        later(atMs, () => {
+          if (answer) return
+          const { done, value } = steps.next()
+          if (done) answer = value
+        })
+      }
+      later(endMs, () => {
+        // The last steps of a long one, all at once.
+        while (!answer) answer = steps.next().value ?? undefined
+        recordLine(write(answer))
+        goOn()
+      })
+      return
+    }
+
+    const stopsAfter = Math.floor(between(0, 7)) // steps: then its process was killed
+    const hangsUntil = chance(0.5) ? endMs : endMs + between(0, 800)
+    const times = Array.from({ length: stopsAfter }, () => between(beginMs, hangsUntil)).sort((a, b) => a - b)
+    let isDone = false
+    for (const atMs of times) {
+      later(atMs, () => {
+        if (!isDone) isDone = steps.next().done === true
+      })
+    }
+    later(Math.max(endMs, hangsUntil), () => {
+      if (op === 'changePassword') userOf(members['user'] as string).isChanging = 0
+    })
+    later(endMs, () => {
+      const settled = chance(0.7) ? { settledMs: Math.max(endMs, hangsUntil) } : {}
+      const isLie = flaw === 'says 401 where it could not ask' && op === 'data'
+      recordLine({ ...write({ status: isLie ? 401 : chance(0.5) ? 503 : null }), ...(isLie ? {} : settled) })
+      goOn()
+    })
+  }
+
+  const endsAtMs = (count / clients) * 45
+  const recorded: Fault[] = []
+  const addFault = (members: Partial<Fault>, strike: () => void) => {
+    const beginMs = between(0, endsAtMs)
+    const endMs = beginMs + between(0, 100)
+    recorded.push({ id: 1_000_000 + recorded.length, ...(fault([beginMs, endMs], members) as object) } as Fault)
+    later(between(beginMs, endMs), strike)
+  }
+  if (faults.includes('empties')) addFault({ losesTokens: true }, () => tokens.clear())
+  if (faults.includes('clock')) {
+    for (const clockShiftMs of [400, -700]) addFault({ clockShiftMs }, () => (clockOffsetMs += clockShiftMs))
+  }
+  for (let atMs = 100; atMs < endsAtMs; atMs += 250) {
+    later(atMs, () => {
+      for (const [name, token] of tokens) if (flaw !== 'admits dead tokens' && !isLive(token)) tokens.delete(name)
+      for (const [name, user] of users) {
+        if (user.endedVersion < user.version && user.isChanging === 0 && chance(0.5)) finish(name, user.version, null)
+      }
+    })
+  }
+  for (let number = 0; number < clients; number++) later(random(), () => client(number))
+
+  while (events.length > 0) {
+    let soonest = 0
+    for (let i = 1; i < events.length; i++) {
+      if ((events[i]?.atMs as number) < (events[soonest]?.atMs as number)) soonest = i
+    }
+    const [event] = events.splice(soonest, 1)
+    nowMs = event?.atMs as number
+    event?.run()
+  }
+  return { header: modelHeader, operations: lines as unknown as Operation[], faults: recorded }
+}
+
+/** The same, of other users and tokens. */
+export function rename(operation: Operation, copy: number): Operation {
+  const renamed: Line = { ...operation, id: operation.id + copy * 1_000_000 }
+  for (const member of ['user', 'token', 'newToken', 'target', 'seenUser', 'seenToken']) {
+    if (typeof renamed[member] === 'string') renamed[member] += `.${copy}`
+  }
+  if (operation.op === 'list') renamed['seenTokens'] = operation.seenTokens?.map(name => `${name}.${copy}`)
+  return renamed as unknown as Operation
+}
