@@ -100,7 +100,7 @@ async function readBody(req: IncomingMessage): Promise<Buffer | null> {
   }
   if (size > maxBodyBytes) {
     req.resume() // otherwise the rest stays in the socket and blocks a client that is still sending
-    throw new AppError('too_large', `The body may have at most ${maxBodyBytes} bytes.`)
+    throw new AppError('too_large', `The body must have at most ${maxBodyBytes} bytes.`)
   }
   return Buffer.concat(chunks)
 }

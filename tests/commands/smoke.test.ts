@@ -85,7 +85,7 @@ const faults: [string, Fault, RegExp[]][] = [
     'verdicts are cached',
     cacheVerdicts(),
     [
-      /^a session that logged out.*a revoked token was still admitted: 4 of 4/,
+      /^a session that logged out.*a revoked token was still admitted by 4 of 4/,
       /\/revoke; /,
       /\/renew; /,
       /DELETE \/sessions\/:id; /,

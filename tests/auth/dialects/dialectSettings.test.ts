@@ -154,11 +154,13 @@ describe('the settings of dialects', () => {
       ])
     })
 
-    it('tells its warnings in the log', async () => {
+    it('logs its warnings', async () => {
       const { lines } = await openTestAuth({
         env: { DIALECTS: 'token-provider:0', CONFIG_XML: file(xml('<COLOUR>green</COLOUR>')) },
       })
-      expect(lines.filter(({ level }) => level === 'warn').map(({ event }) => event)[0]).to.match(/COLOUR is not known/)
+      const [line] = lines.filter(({ level }) => level === 'warn')
+      expect(line?.event).to.equal('config_warning')
+      expect(line?.['warning']).to.match(/COLOUR is not known/)
     })
 
     it('is refused where the file is not there, is not readable, or is no such XML', () => {

@@ -66,7 +66,11 @@ describe('the metrics', () => {
   it('count a client that went away before it was answered as 499, and no 503, in the access log too', async () => {
     const inner = await startAuth({ env: { ACCESS_LOG: 'errors', PASSWORD_HASH_COST: '10', TRUSTED_PROXIES: '1' } })
     const outer = await startBusiness(inner.internalUrl, { ACCESS_LOG: 'errors', AUTH_PUBLIC_URL: inner.url })
-    for (const { url, internalUrl, lines } of [inner, outer]) {
+    const listeners = [
+      { ...inner, route: 'route="/login"' },
+      { ...outer, route: 'route="/{*path}"' }, // all that Business forwards
+    ]
+    for (const { url, internalUrl, lines, route } of listeners) {
       const { hostname, port } = new URL(url)
       const body = JSON.stringify({ ...demo, username: 'gone@example.com' })
       const type = `Content-Type: application/json\r\nContent-Length: ${body.length}`
@@ -78,7 +82,7 @@ describe('the metrics', () => {
       const statuses = async () => {
         const counts = new Map<string, number>()
         for (const [name, count] of await read(internalUrl)) {
-          if (!name.startsWith('latchkey_http_request_duration_seconds_count') || !name.includes('/login')) continue
+          if (!name.startsWith('latchkey_http_request_duration_seconds_count') || !name.includes(route)) continue
           counts.set(/status="(\d+)"/.exec(name)?.[1] ?? '', count)
         }
         return counts
