@@ -222,7 +222,7 @@ describe('the Dockerfile', () => {
       expect(command(target)[0]).to.equal('node')
       expect(existsSync(command(target)[1] as string)).to.equal(true)
       expect(healthcheckOf(target)).to.deep.equal(['node', 'commands/healthcheck.ts', target])
-      const port = /usual: '(\d+)'/.exec(
+      const port = /default: '(\d+)'/.exec(
         readFileSync('commands/healthcheck.ts', 'utf8').split(`${target}: {`)[1] ?? '',
       )?.[1]
       expect(text).to.match(new RegExp(`^EXPOSE ${port}\\b`, 'm'))
