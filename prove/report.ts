@@ -85,7 +85,7 @@ const mended: [found: string, mended: string, test: string][] = [
   [
     'when Auth was stopped (F14), clients that had just connected were reset before they were accepted: thirty at each stop, at full load with one connection per request',
     'waiting connections are accepted first, and the queue is kept as short as possible; at full load one in five stops still resets one',
-    '`tests/shared/http/http.test.ts`: “loses nobody who has connected, …”',
+    '`tests/shared/http/gracefulClose.test.ts`: “loses no client that has connected, …”',
   ],
   [
     'during a storm of log-ins (F12) the p99 of validations was four times that without log-ins, on a machine with other load',
