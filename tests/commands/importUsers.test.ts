@@ -1,7 +1,9 @@
 // npm run users import: htpasswd files into SQLite and PostgreSQL.
 import { existsSync } from 'node:fs'
 import { expect } from 'chai'
-import { logIn, post, startAuth } from '../support/servers.ts'
+import { post } from '../support/client.ts'
+import { logIn } from '../support/factories.ts'
+import { startAuth } from '../support/servers.ts'
 import {
   anyHash,
   bcryptHash,

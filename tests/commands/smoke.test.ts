@@ -11,7 +11,9 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { runChecks, type Target } from '../../commands/smoke/checks.ts'
-import { closeServers, demo, serviceKey, startAuth, startBusiness, validate } from '../support/servers.ts'
+import { demo, serviceKey } from '../support/credentials.ts'
+import { validate } from '../support/factories.ts'
+import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 import { cleanUp, runStartServer } from '../support/startServer.ts'
 
 interface Exchange {

@@ -5,7 +5,9 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { UserRecord } from '../../services/auth/stores/ports.ts'
-import { logIn, post, startAuth } from '../support/servers.ts'
+import { post } from '../support/client.ts'
+import { logIn } from '../support/factories.ts'
+import { startAuth } from '../support/servers.ts'
 import { query } from '../support/stores.ts'
 import {
   anyHash,

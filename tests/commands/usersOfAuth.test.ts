@@ -5,8 +5,11 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { accountLimits } from '../../services/auth/defence/throttles.ts'
+import { post } from '../support/client.ts'
+import { adminKey, serviceKey } from '../support/credentials.ts'
+import { logIn } from '../support/factories.ts'
 import { freePort } from '../support/freePort.ts'
-import { adminKey, logIn, post, serviceKey, startAuth } from '../support/servers.ts'
+import { startAuth } from '../support/servers.ts'
 import { until } from '../support/until.ts'
 import {
   fileOf,

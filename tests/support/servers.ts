@@ -93,9 +93,3 @@ export async function startBusiness(authUrl: string, env: Environment = {}, mono
   checkAnswers(businessInternal as string, documents.businessInternal)
   return { url: business as string, internalUrl: businessInternal as string, lines, service }
 }
-
-export { type Answer, ask, post } from './client.ts'
-export { createClock } from './clock.ts'
-export { adminKey, demo, serviceKey } from './credentials.ts'
-export { logIn, validate } from './factories.ts'
-export { collectLog, type LogLine } from './log.ts'

@@ -11,7 +11,8 @@ import type { Verdict } from '../../packages/client/contract.ts'
 import { openUserStore } from '../../services/auth/stores/index.ts'
 import type { UserRecord } from '../../services/auth/stores/ports.ts'
 import { searchForSecrets } from '../support/canaries.ts'
-import { closeServers, validate } from '../support/servers.ts'
+import { validate } from '../support/factories.ts'
+import { closeServers } from '../support/servers.ts'
 import { freshPlace, type Place } from '../support/stores.ts'
 
 export type Settings = Record<string, string | undefined>

@@ -288,7 +288,7 @@ describe('the dialects', function () {
       const { createRegistration } = await import('../../../services/auth/users/registration.ts')
       const { openDialect } = await import('../../../services/auth/dialects/index.ts')
       const { createListener } = await import('../../../shared/http/listener.ts')
-      const { collectLog } = await import('../../support/servers.ts')
+      const { collectLog } = await import('../../support/log.ts')
       const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 32, maxPerAccount: 1000 })
       let hashes = 0
       const counted: typeof passwords = {

@@ -6,17 +6,12 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
 import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from '../../support/browser.ts'
+import { ask } from '../../support/client.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, demo } from '../../support/credentials.ts'
+import { logIn } from '../../support/factories.ts'
 import { freePorts } from '../../support/freePort.ts'
-import {
-  adminKey,
-  ask,
-  closeServers,
-  createClock,
-  demo,
-  logIn,
-  startAuth,
-  startBusiness,
-} from '../../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../../support/startServer.ts'
 
 describe('the console in a browser', () => {

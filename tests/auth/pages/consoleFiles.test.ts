@@ -1,6 +1,8 @@
 // How the pages of /console and their files are served.
 import { expect } from 'chai'
-import { ask, closeServers, demo, startAuth } from '../../support/servers.ts'
+import { ask } from '../../support/client.ts'
+import { demo } from '../../support/credentials.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
 
 describe('the pages of the console', () => {
   after(closeServers)

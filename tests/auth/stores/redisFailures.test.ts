@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
 import type { TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
+import { ask } from '../../support/client.ts'
+import { logIn } from '../../support/factories.ts'
 import { type Line, startLine } from '../../support/line.ts'
 import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
 import {
@@ -24,7 +26,7 @@ import {
   sweepRound,
   touch,
 } from '../../support/redisTokens.ts'
-import { ask, closeServers, logIn, startAuth, startBusiness } from '../../support/servers.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { slackMs } from '../../support/slack.ts'
 import { expectAllToReject, expectRecovery, outcomesOf } from '../../support/storeFaults.ts'
 import { lineage, type MadeToken, newHash, toMessage, unlimited } from '../../support/storeFixtures.ts'

@@ -18,8 +18,9 @@ import type { TokenKind } from '../../../packages/client/contract.ts'
 import { openSnapshotStore } from '../../../services/auth/stores/memory/snapshot.ts'
 import type { TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../../../services/auth/tokens/format.ts'
+import { createClock } from '../../support/clock.ts'
+import { adminKey, serviceKey } from '../../support/credentials.ts'
 import { newFolder, removeFolders, withoutPrivileges } from '../../support/scratchFolders.ts'
-import { adminKey, createClock, serviceKey } from '../../support/servers.ts'
 
 const unlimited = { perUser: Infinity, total: Infinity }
 const lineage = Buffer.alloc(32, 7).toString('base64url') // the same lineage for all renewals in this file

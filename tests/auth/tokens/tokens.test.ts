@@ -12,7 +12,7 @@ import {
   type TokenTerms,
 } from '../../../services/auth/tokens/tokens.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import { createClock } from '../../support/servers.ts'
+import { createClock } from '../../support/clock.ts'
 
 const ttlMs = 30_000
 const absoluteTtlMs = 100_000
