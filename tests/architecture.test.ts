@@ -107,7 +107,7 @@ const rules: Rule[] = [
     files: /^services\/auth\/(tokens|users|defence)\//,
     allows: ({ target }) =>
       !/koa/.test(target) &&
-      target !== 'shared/http/listener.ts' &&
+      !isWithin('shared/http/listener.ts', 'shared/http/types.ts')(target) &&
       (!isWithin('services/auth/stores/')(target) || target === 'services/auth/stores/ports.ts'),
   },
   {

@@ -3,7 +3,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'
 import { AppError } from '../../shared/http/errors.ts'
-import type { Handler } from '../../shared/http/listener.ts'
+import type { Handler } from '../../shared/http/types.ts'
 
 export interface ForwardOptions {
   /** Auth's public listener. From configuration, never from a request. */

@@ -2,8 +2,8 @@
 import type { AuthClient } from '../../packages/client/authClient.ts'
 import { readBearerToken } from '../../packages/client/bearer.ts'
 import type { Admission } from '../../packages/client/contract.ts'
-import type { Context, Handler } from '../../shared/http/listener.ts'
 import { requestValue } from '../../shared/http/requestValue.ts'
+import type { Context, Handler } from '../../shared/http/types.ts'
 import { type InvalidTokens, invalidTokenError } from '../../shared/invalidTokens.ts'
 
 const verdicts = requestValue<Admission>('verdict')

@@ -1,5 +1,5 @@
 // The routes of both listeners of Business, and their OpenAPI documents.
-import type { Handler } from '../../shared/http/listener.ts'
+
 import { describeApi } from '../../shared/http/openapi.ts'
 import type { Route } from '../../shared/http/route.ts'
 import {
@@ -11,6 +11,7 @@ import {
   readyRoute,
   switchable,
 } from '../../shared/http/standardRoutes.ts'
+import type { Handler } from '../../shared/http/types.ts'
 import { getData } from './data.ts'
 
 /** `bearer` is the guard `requireToken`. */

@@ -11,8 +11,6 @@ import type { accessLogModes, RequestMetrics } from './requestRecord.ts'
 import { answerMalformedHttp } from './strictHttp.ts'
 import type { Handler, Routes } from './types.ts'
 
-export type { Context, Handler, Routes } from './types.ts'
-
 /** How long slow clients may take. */
 export interface Timeouts {
   /** From the connection, or the first byte of a later request, to the last header; also for the TLS handshake. */

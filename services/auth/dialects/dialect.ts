@@ -1,5 +1,5 @@
 // The port of a dialect: what it needs to serve the wire format of an older service.
-import type { Handler } from '../../../shared/http/listener.ts'
+import type { Handler } from '../../../shared/http/types.ts'
 import type { InvalidTokens } from '../../../shared/invalidTokens.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { TokenFormat } from '../tokens/format.ts'

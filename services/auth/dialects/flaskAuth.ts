@@ -1,7 +1,8 @@
 // The dialect of simple-flask-auth-app: accounts by e-mail address, short-lived access tokens and one long-lived
 // refresh token per user. Access tokens are sessions here.
-import type { Handler, Routes } from '../../../shared/http/listener.ts'
+
 import { requestValue } from '../../../shared/http/requestValue.ts'
+import type { Handler, Routes } from '../../../shared/http/types.ts'
 import { describeChoice } from '../routes/choiceProblems.ts'
 import { clientOf, requireOpenRegistration } from '../routes/credentials.ts'
 import { issuedAtOf } from '../tokens/format.ts'

@@ -1,7 +1,7 @@
 // The dialect of python-secure-flask-api-jwt-demo: accounts, and sessions that get a new secret with every use.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
-import type { Context, Handler, Routes } from '../../../shared/http/listener.ts'
+import type { Context, Handler, Routes } from '../../../shared/http/types.ts'
 import { describeChoice } from '../routes/choiceProblems.ts'
 import { clientOf, requireOpenRegistration } from '../routes/credentials.ts'
 import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'

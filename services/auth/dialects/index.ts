@@ -1,7 +1,7 @@
 // Maps the name of a dialect to its routes. A new dialect is one new file and one line here; `import()` keeps the code
 // of an unused dialect from being loaded.
 import { hkdfSync } from 'node:crypto'
-import type { Routes } from '../../../shared/http/listener.ts'
+import type { Routes } from '../../../shared/http/types.ts'
 import type { DialectParts } from './dialect.ts'
 
 const dialects = {

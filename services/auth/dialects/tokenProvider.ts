@@ -1,7 +1,7 @@
 // The dialect of flask-lightweight-token-service: any client can get a UUID, and check whether one is still valid.
 // Hides how a single UUID serves as both the id and the secret of a token, though it has room for only one of them.
 import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto'
-import type { Handler, Routes } from '../../../shared/http/listener.ts'
+import type { Handler, Routes } from '../../../shared/http/types.ts'
 import { isTokenId, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './dialect.ts'
 import { answer, bearerOf, countInvalid, issueToGuest } from './requests.ts'

@@ -1,7 +1,7 @@
 // Middleware of the routes that users call for themselves: a request passes only with a live session.
 import { readBearerToken } from '../../../packages/client/bearer.ts'
-import type { Context, Handler } from '../../../shared/http/listener.ts'
 import { requestValue } from '../../../shared/http/requestValue.ts'
+import type { Context, Handler } from '../../../shared/http/types.ts'
 import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 

@@ -3,8 +3,8 @@
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Handler } from '../../../shared/http/listener.ts'
 import { openApiRoute } from '../../../shared/http/openapi.ts'
+import type { Handler } from '../../../shared/http/types.ts'
 import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule, staticText } from './static.ts'
 

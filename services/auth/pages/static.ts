@@ -6,7 +6,7 @@ import { extname } from 'node:path'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { brotliCompress, constants, gzip } from 'node:zlib'
-import type { Context, Handler } from '../../../shared/http/listener.ts'
+import type { Context, Handler } from '../../../shared/http/types.ts'
 import { toBrowserModule } from './browserModule.ts'
 
 const types = {

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Context } from '../../../shared/http/listener.ts'
+import type { Context } from '../../../shared/http/types.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'

@@ -1,7 +1,7 @@
 // What the routes that take a password have in common: its form, the client that waits, the log-in and the refusal.
 import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Context } from '../../../shared/http/listener.ts'
+import type { Context } from '../../../shared/http/types.ts'
 import type { Client } from '../users/passwords.ts'
 import type { Registration } from '../users/registration.ts'
 

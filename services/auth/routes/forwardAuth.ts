@@ -4,7 +4,7 @@
 import { z } from 'zod'
 import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
 import { isKnownError } from '../../../shared/http/errors.ts'
-import type { Context, Handler } from '../../../shared/http/listener.ts'
+import type { Context, Handler } from '../../../shared/http/types.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import { type AuthRoute, noToken } from './route.ts'
 

@@ -1,7 +1,7 @@
 // The query of the operator's lists.
 import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
-import type { Context } from '../../../shared/http/listener.ts'
+import type { Context } from '../../../shared/http/types.ts'
 
 const maxPerPage = 200
 
