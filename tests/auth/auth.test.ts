@@ -22,7 +22,7 @@ describe('Auth', () => {
     fetch(`${auth.url}/logout`, { method: 'POST', headers: { authorization: `Bearer ${token}` } })
 
   describe('POST /login', () => {
-    it('answers a token, its type and its two ends', async () => {
+    it('returns a token, its type, its idle expiry and its absolute end', async () => {
       const answer = await post(`${auth.url}/login`, demo)
       expect(answer.status).to.equal(200)
       const { body } = answer
@@ -35,12 +35,12 @@ describe('Auth', () => {
       })
     })
 
-    it('takes a form too', async () => {
+    it('accepts a form too', async () => {
       const answer = await fetch(`${auth.url}/login`, { method: 'POST', body: new URLSearchParams(demo) })
       expect(answer.status).to.equal(200)
     })
 
-    it('gives another token each time, and all of them work', async () => {
+    it('returns a different token each time, and all of them work', async () => {
       const tokens = [await logIn(auth.url), await logIn(auth.url)]
       expect(new Set(tokens).size).to.equal(2)
       for (const token of tokens) expect(await verdictOn(token)).to.include({ authenticated: true })
@@ -64,7 +64,7 @@ describe('Auth', () => {
       expect(answers[0]).to.deep.equal(answers[1])
     })
 
-    it('is 503 with Retry-After, at once, when more log in than can wait', async () => {
+    it('is 503 with Retry-After at once when the queue is full', async () => {
       const auth = await startAuth({ env: { PASSWORD_HASH_COST: '10' } })
       const attempts = Promise.all(
         Array.from({ length: 60 }, async (_, i) => {
@@ -90,7 +90,7 @@ describe('Auth', () => {
       }
     })
 
-    it('hashes nothing for a client that has gone away while it waited', async () => {
+    it('hashes nothing for a client that disconnected while it waited', async () => {
       const auth = await startAuth({ env: { PASSWORD_HASH_COST: '10' } })
       const busy = Array.from({ length: 5 }, () => post(`${auth.url}/login`, demo))
       const gone = new AbortController()
@@ -113,7 +113,7 @@ describe('Auth', () => {
   })
 
   describe('POST /validateToken', () => {
-    it('tells whose token it is and until when, and extends it', async () => {
+    it('returns the user and the expiry of a live token, and extends it', async () => {
       const token = await logIn(auth.url)
       clock.advance(ttlMs - 1)
       const verdict = (await verdictOn(token)) as Record<string, unknown>
@@ -132,7 +132,7 @@ describe('Auth', () => {
       expect(await verdictOn(token)).to.include({ authenticated: true, refreshCount: 2 })
     })
 
-    it('answers exactly {authenticated: false} for unknown, dead, revoked and ill-formed tokens', async () => {
+    it('returns exactly {authenticated: false} for unknown, dead, revoked and ill-formed tokens', async () => {
       const [dead, revoked] = [await logIn(auth.url), await logIn(auth.url)]
       await logOut(revoked)
       clock.advance(ttlMs)
@@ -141,7 +141,7 @@ describe('Auth', () => {
       }
     })
 
-    it('answers many in their order', async () => {
+    it('returns the verdicts of many tokens in their order', async () => {
       const [first, second] = [await logIn(auth.url), await logIn(auth.url)]
       const tokens = [first, 'junk', second, first]
       const { verdicts } = (await validate<{ verdicts: { refreshCount?: number }[] }>(auth.internalUrl, { tokens }))
@@ -149,7 +149,7 @@ describe('Auth', () => {
       expect(verdicts.map(({ refreshCount }) => refreshCount ?? 0)).to.deep.equal([1, 0, 1, 2])
     })
 
-    it('answers at most 1 KB per token', async () => {
+    it('returns at most 1 KB per token', async () => {
       const tokens = Array(256).fill(await logIn(auth.url))
       const { text } = await validate(auth.internalUrl, { tokens })
       expect(text.length / 256).to.be.below(1024)
@@ -157,14 +157,14 @@ describe('Auth', () => {
   })
 
   describe('POST /logout', () => {
-    it('is 204 and the token is dead from that answer on; again it is 204', async () => {
+    it('is 204 and revokes the token before it answers; a second log-out is 204 too', async () => {
       const token = await logIn(auth.url)
       expect((await logOut(token)).status).to.equal(204)
       expect(await verdictOn(token)).to.deep.equal({ authenticated: false })
       expect((await logOut(token)).status).to.equal(204)
     })
 
-    it('ends this token only', async () => {
+    it('revokes only the token that was sent', async () => {
       const [one, other] = [await logIn(auth.url), await logIn(auth.url)]
       await logOut(one)
       expect(await verdictOn(other)).to.include({ authenticated: true })
@@ -175,14 +175,14 @@ describe('Auth', () => {
     })
   })
 
-  it('sweeps the dead by itself and says so in the log', async () => {
+  it('sweeps dead tokens automatically and logs how many', async () => {
     const swift = await startAuth({ env: { SWEEP_INTERVAL_SECONDS: '1', TOKEN_TTL_SECONDS: '1' } })
     await logIn(swift.url)
     const swept = await until(() => swift.lines.find(({ event }) => event === 'tokens_swept'))
     expect(swept).to.include({ removed: 1, level: 'info' })
   })
 
-  it('tells a missing demo user like any other: none exists in production unless it is set', async () => {
+  it('has no demo user in production unless one is configured', async () => {
     const production = await startAuth({ env: { NODE_ENV: 'production' } })
     expect((await post(`${production.url}/login`, demo)).status).to.equal(401)
   })

@@ -25,7 +25,7 @@ function createMachine() {
 describe('the clock of Auth', () => {
   after(closeServers)
 
-  it("is the machine's", () => {
+  it('follows the clock of the machine', () => {
     const machine = createMachine()
     const now = steadyClock(machine.wallNow, machine.monotonicNow)
     expect(now()).to.equal(start)
@@ -33,7 +33,7 @@ describe('the clock of Auth', () => {
     expect(now()).to.equal(start + 1234)
   })
 
-  it("never goes back, and goes on meanwhile, where the machine's goes back", () => {
+  it('never goes back, and keeps advancing when the clock of the machine is set back', () => {
     const machine = createMachine()
     const now = steadyClock(machine.wallNow, machine.monotonicNow)
     machine.pass(1000)
@@ -45,14 +45,14 @@ describe('the clock of Auth', () => {
     expect(now()).to.equal(start + 1500)
   })
 
-  it("jumps ahead where the machine's does", () => {
+  it('jumps ahead when the clock of the machine does', () => {
     const machine = createMachine()
     const now = steadyClock(machine.wallNow, machine.monotonicNow)
     machine.set(hour)
     expect(now()).to.equal(start + hour)
   })
 
-  it('gives whole milliseconds', () => {
+  it('returns whole milliseconds', () => {
     let monotonic = 0.25
     const now = steadyClock(
       () => start,
@@ -62,7 +62,7 @@ describe('the clock of Auth', () => {
     expect(now()).to.equal(start + 7)
   })
 
-  it("revives no token where the machine's goes back, and lets none live longer", async () => {
+  it('revives no token and extends none when the clock of the machine is set back', async () => {
     const machine = createMachine()
     const { url, internalUrl } = await startAuth({ now: steadyClock(machine.wallNow, machine.monotonicNow) })
     const [dead, idle] = [await logIn(url), await logIn(url)]

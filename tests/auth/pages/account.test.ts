@@ -25,7 +25,7 @@ describe('the account page', () => {
   }
   const sourceOf = (text: string) => `'sha256-${hash('sha256', text, 'base64')}'`
 
-  it('is HTML that is revalidated each time, is not sniffed, and sends no Referer', () => {
+  it('is HTML that is always revalidated, is not sniffed, and sends no Referer', () => {
     expect(answer.status).to.equal(200)
     expect(answer.headers.get('content-type')).to.equal('text/html; charset=utf-8')
     expect(answer.headers.get('cache-control')).to.equal('no-cache')
@@ -80,7 +80,7 @@ describe('the account page', () => {
     }
   })
 
-  it('refers to nothing outside: no URL, no image, no font, no frame', () => {
+  it('loads nothing from elsewhere: no URL, image, font or frame', () => {
     expect(html).to.not.match(/\/\/\w|@import|url\(|<(img|link|iframe|object|embed|base|a)\b|\ssrc=|\shref=|innerHTML/i)
   })
 

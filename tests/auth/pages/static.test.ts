@@ -120,7 +120,7 @@ describe('a static file', () => {
     expect(again.headers['content-security-policy']).to.include("connect-src 'self' https://api.example.com;")
   })
 
-  it('arrives complete at many clients at once', async () => {
+  it('arrives complete when many clients request it at once', async () => {
     const whole = await get(bundle)
     const all = await Promise.all(Array.from({ length: 20 }, () => get(bundle)))
     expect(all.every(({ bytes }) => bytes.equals(whole.bytes))).to.equal(true)

@@ -28,7 +28,7 @@ describe('the format of a token', () => {
     for (let i = 0; i < 100; i++) expect(drawSecret(id)).to.match(new RegExp(`^${pattern}$`))
   })
 
-  it('is read back to its id and its SHA-256', () => {
+  it('is parsed into its id and its SHA-256', () => {
     const secret = drawSecret(id)
     const ref = parseSecret(secret)
     expect(ref).to.deep.equal(refOf(secret))
@@ -36,7 +36,7 @@ describe('the format of a token', () => {
     expect(Buffer.from(String(ref?.hash), 'base64url')).to.have.length(32)
   })
 
-  it('is refused when any one character is another', () => {
+  it('is refused when any one character differs', () => {
     const secret = drawSecret(id)
     for (let i = 0; i < secret.length; i++) {
       for (const other of [...alphabet, '_', '-']) {
@@ -52,7 +52,7 @@ describe('the format of a token', () => {
     for (const other of [...others, secret.toUpperCase(), secret.repeat(40)]) expect(parseSecret(other)).to.equal(null)
   })
 
-  it('is refused with a right checksum when its prefix, its length or a character is none of ours', () => {
+  it('is refused in spite of a correct checksum if its prefix, its length or a character is wrong', () => {
     const seal = (text: string) => {
       let digits = ''
       for (let rest = crc32(text); digits.length < 6; rest = Math.floor(rest / 62))
@@ -66,7 +66,7 @@ describe('the format of a token', () => {
     }
   })
 
-  it('has no two secrets alike and uses every character as often', () => {
+  it('repeats no secret and uses all characters equally often', () => {
     const secrets = Array.from({ length: 20_000 }, () => drawSecret(id))
     expect(new Set(secrets).size).to.equal(secrets.length)
     const counts = new Map<string, number>()
@@ -78,7 +78,7 @@ describe('the format of a token', () => {
     expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above that once in a million runs
   })
 
-  it('keeps its lineage through renewals, shares it with no other, and gets 130 new random bits each time', async () => {
+  it('keeps a lineage of its own through renewals, and gets 130 new random bits each time', async () => {
     const { lineageOf } = opaqueFormat
     const draw = async (token: TokenRecord, renewed: string | null) => {
       const { secret, ref } = await opaqueFormat.draw(token, renewed)
@@ -102,7 +102,7 @@ describe('the format of a token', () => {
     expect(lineageOf(first.replace(id, otherId))).to.not.equal(lineageOf(first))
   })
 
-  it('gives all tokens of a user one tag, and guests any', () => {
+  it('gives all tokens of a user the same tag, and guests random tags', () => {
     expect(tagOf('a user'))
       .to.equal(tagOf('a user'))
       .and.to.match(/^[0-9A-Za-z]{4}$/)
@@ -113,7 +113,7 @@ describe('the format of a token', () => {
     expect(new Set(Array.from({ length: 1000 }, () => drawTokenId(null, now).slice(0, 4))).size).to.be.above(990)
   })
 
-  it('draws ids that hardly ever meet, which tell the second they were drawn in and nothing of the secret', () => {
+  it('draws ids that rarely collide and that show when they were drawn but nothing of the secret', () => {
     expect(new Set(Array.from({ length: 1000 }, () => drawTokenId('a user', now))).size).to.be.above(997)
     expect(issuedAtOf(id)).to.equal(Date.UTC(2026, 10, 20, 9, 15, 57))
     expect(issuedAtOf(drawTokenId(null, Date.UTC(2050, 0)))).to.equal(Date.UTC(2050, 0))

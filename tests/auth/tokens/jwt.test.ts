@@ -64,7 +64,7 @@ describe('tokens that are JWTs', () => {
     })
   }
 
-  it('slide, die, renew and end as opaque ones do; exp is the absolute end', async () => {
+  it('slide, expire, renew and end like opaque tokens; exp is the absolute end', async () => {
     const auth = await start(edKey)
     const business = await startBusiness(auth.internalUrl)
     const data = async (token: string) => (await fetch(`${business.url}/data`, { headers: { token } })).status
@@ -84,7 +84,7 @@ describe('tokens that are JWTs', () => {
     expect(await data(idle)).to.equal(401)
   })
 
-  it('end their session with any secret that it had before, and with none that it never had', async () => {
+  it('end their session by any secret that it has had, and by no other', async () => {
     const auth = await start(edKey)
     const renew = async (token: string) => {
       const answer = await post(`${auth.url}/renew`, {}, { authorization: `Bearer ${token}` })
@@ -110,7 +110,7 @@ describe('tokens that are JWTs', () => {
     expect(await isLive(auth.internalUrl, last)).to.equal(false)
   })
 
-  it('verify with the published keys, among which is nothing private', async () => {
+  it('verify with the published keys, which contain nothing private', async () => {
     const auth = await start(edKey, hsKey)
     const answer = await fetch(`${auth.url}/.well-known/jwks.json`)
     expect(answer.headers.get('cache-control')).to.equal('no-store') // no cache may show a key after it was removed
@@ -119,7 +119,7 @@ describe('tokens that are JWTs', () => {
     await jwtVerify(await logIn(auth.url), createLocalJWKSet({ keys }), { currentDate: new Date(clock.now()) })
   })
 
-  it('are signed with the first key, and those of a later one are good until it is removed', async () => {
+  it('are signed with the first key; tokens signed with a later key are valid until it is removed', async () => {
     const newKey = makeTokenKey('EdDSA') as Key
     const { url, remove } = await freshPlace('sqlite')
     const stores = { USER_STORE_URL: url, TOKEN_STORE_URL: url }
@@ -141,7 +141,7 @@ describe('tokens that are JWTs', () => {
     await remove()
   })
 
-  it('are refused in every forged form, without a fault', async () => {
+  it('are refused in every forged form, without an internal error', async () => {
     const auth = await start(edKey, hsKey)
     const token = await logIn(auth.url)
     const claims = decodeJwt(token)
@@ -198,7 +198,7 @@ describe('tokens that are JWTs', () => {
     expect(await isLive(auth.internalUrl, token)).to.equal(true)
   })
 
-  it('may be of every kind: a guest has no user, and a single-use one opens once', async () => {
+  it('can be of any kind: a guest has no user, and a single-use token is accepted once', async () => {
     const auth = await start(edKey)
     const answer = await post(
       `${auth.internalUrl}/tokens`,
@@ -213,7 +213,7 @@ describe('tokens that are JWTs', () => {
     expect(verdicts).to.deep.equal([true, false])
   })
 
-  it('are not there by default: no JWKS', async () => {
+  it('are off by default: there is no JWKS', async () => {
     const auth = await startAuth()
     expect((await fetch(`${auth.url}/.well-known/jwks.json`)).status).to.equal(404)
   })
@@ -225,7 +225,7 @@ describe('npm run token-keys', () => {
       keys: Key[]
     }
 
-  it('makes a key of either kind', () => {
+  it('creates a key of either kind', () => {
     expect(run().keys[0]).to.include({ kty: 'OKP', crv: 'Ed25519', alg: 'EdDSA' })
     expect(Buffer.from(run('--algorithm', 'HS256').keys[0]?.k as string, 'base64url')).to.have.length(32)
   })

@@ -16,7 +16,7 @@ describe('the sweeper', () => {
   const sweeperOver = (store: SweeperOptions['store']) =>
     createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => performance.now(), observe })
 
-  it('removes the dead by itself, says how many, and spares the live', async () => {
+  it('removes dead tokens automatically, reports how many, and keeps live ones', async () => {
     const store = await openTokenStore()
     const clock = createClock()
     const limits = { perUser: 10_000, total: 10_000 }
@@ -40,7 +40,7 @@ describe('the sweeper', () => {
     await sweeper.stop()
   })
 
-  it('lets others have a turn after 2 ms, and not after each slice', async () => {
+  it('yields to other work after 2 ms, not after each slice', async () => {
     let clockMs = 0
     let slices = 0
     const turnsBefore: number[] = []
@@ -59,7 +59,7 @@ describe('the sweeper', () => {
     expect(waits).to.deep.equal([false, false, false, true, false, false, true, false, false])
   })
 
-  it('never overlaps itself: a sweep that is asked for while one runs is that one', async () => {
+  it('runs one sweep at a time: a request during a sweep joins it', async () => {
     let running = 0
     let most = 0
     const gate = Promise.withResolvers<void>()
@@ -80,7 +80,7 @@ describe('the sweeper', () => {
     expect(most).to.equal(1)
   })
 
-  it('says that a sweep failed and goes on', async () => {
+  it('reports a failed sweep and continues', async () => {
     let calls = 0
     const store = {
       async deleteExpired(): Promise<Slice> {
@@ -97,7 +97,7 @@ describe('the sweeper', () => {
     await sweeper.stop()
   })
 
-  it('stops after the slice that is running and starts no other', async () => {
+  it('stops after the current slice and starts no other', async () => {
     let calls = 0
     const gate = Promise.withResolvers<void>()
     const started = Promise.withResolvers<void>()

@@ -74,12 +74,12 @@ describe('tokens', () => {
     expect(await isLive(changed.secret)).to.equal(true)
   })
 
-  it('never outlive their absolute end, also where the idle time is longer', async () => {
+  it('never outlive their absolute end, even if the idle time is longer', async () => {
     const { token } = await issue({ kind: 'sliding', ttlMs: 5000, absoluteTtlMs: 3000 })
     expect(token.expiresAt).to.equal(token.absoluteExpiresAt)
   })
 
-  it('slide: each validation gives a new idle time and counts a refresh', async () => {
+  it('slide: each validation restarts the idle time and counts a refresh', async () => {
     const { secret } = await logIn()
     for (let count = 1; count <= 3; count++) {
       clock.advance(ttlMs - 1)
@@ -94,7 +94,7 @@ describe('tokens', () => {
     expect(await isLive(secret)).to.equal(false)
   })
 
-  it('are dead at their absolute end, however busy', async () => {
+  it('are dead at their absolute end, however often they are used', async () => {
     const { secret } = await logIn()
     for (let age = 0; age < absoluteTtlMs; age += 10_000) {
       expect(await isLive(secret), `after ${age} ms`).to.equal(true)
@@ -103,7 +103,7 @@ describe('tokens', () => {
     expect(await isLive(secret)).to.equal(false)
   })
 
-  it('that are fixed end after their whole life, busy or not; those for a single use after one', async () => {
+  it('that are fixed live for their whole lifetime, used or not; single-use tokens are accepted once', async () => {
     const [fixed, single] = [await issue({ kind: 'fixed' }), await issue({ kind: 'single-use' })]
     expect(fixed.token.absoluteExpiresAt).to.equal(fixed.token.expiresAt)
     clock.advance(ttlMs - 1)
@@ -113,7 +113,7 @@ describe('tokens', () => {
     expect(await isLive(fixed.secret)).to.equal(false)
   })
 
-  it('are refused from the moment their end is answered; a second end changes nothing', async () => {
+  it('are refused once their revocation is answered; revoking them again changes nothing', async () => {
     const { secret } = await logIn()
     expect(await tokens.revokeSession(secret)).to.equal(true)
     expect(await isLive(secret)).to.equal(false)
@@ -121,7 +121,7 @@ describe('tokens', () => {
     expect(events.filter(({ type }) => type === 'revoked')).to.have.length(1)
   })
 
-  it('are ended by their id by anybody who may; by a user only where they are his own sessions', async () => {
+  it('are revoked by id by an operator, and by a user only if they are sessions of that user', async () => {
     const [own, fixed] = [await logIn(), await issue({ kind: 'fixed' })]
     expect(await tokens.revokeById(own.token.id, 'user-2')).to.equal(false)
     expect(await tokens.revokeById(fixed.token.id, owner.id)).to.equal(false)
@@ -131,7 +131,7 @@ describe('tokens', () => {
     expect([await isLive(own.secret), await isLive(fixed.secret)]).to.deep.equal([false, false])
   })
 
-  it('that are no sessions are not used, renewed or ended as one, and stay as they were', async () => {
+  it('that are not sessions cannot be used, renewed or ended as one, and stay unchanged', async () => {
     const others = [
       await issue({ kind: 'fixed' }),
       await issue({ kind: 'single-use' }),
@@ -147,7 +147,7 @@ describe('tokens', () => {
     }
   })
 
-  it('are renewed to another secret of the same session; the old one is dead', async () => {
+  it('get a new secret when they are renewed; the session stays, and the old secret is dead', async () => {
     const { secret, token } = await logIn()
     clock.advance(1000)
     const renewed = (await tokens.renew(secret)) as IssuedToken
@@ -161,7 +161,7 @@ describe('tokens', () => {
     expect(await tokens.issueSession(owner)).to.equal(null)
   })
 
-  it('get another id where the one that was drawn is taken', async () => {
+  it('get another id if the drawn one is taken', async () => {
     const { insert } = store
     const ids: string[] = []
     store.insert = async (ref, token, ...rest) => {
@@ -174,7 +174,7 @@ describe('tokens', () => {
     expect(await isLive(secret)).to.equal(true)
   })
 
-  it('are unavailable beyond the limits: the oldest session of the user ends, then nothing more goes in', async () => {
+  it('end the oldest session of the user at the limit per user, and are unavailable at the total limit', async () => {
     const sessions = []
     for (let i = 0; i < limits.perUser + 1; i++) sessions.push(await logIn())
     expect(await Promise.all(sessions.map(({ secret }) => isLive(secret)))).to.deep.equal([
@@ -191,14 +191,14 @@ describe('tokens', () => {
     expect(refused).to.equal('unavailable')
   })
 
-  it('are validated in batches that keep their order, junk in its place', async () => {
+  it('are validated in batches that keep their order, junk included', async () => {
     const [first, second] = [await logIn(), await logIn()]
     const unknown = drawSecret(drawTokenId(null, clock.now()))
     const answers = await tokens.validate(['junk', second.secret, unknown, first.secret, ''], session)
     expect(answers.map(token => token?.id ?? null)).to.deep.equal([null, second.token.id, null, first.token.id, null])
   })
 
-  it('that are junk are refused without touching the store', async () => {
+  it('that are malformed are refused without a call to the store', async () => {
     await store.close()
     const flipped = `${drawSecret(drawTokenId(null, clock.now())).slice(0, -1)}!`
     expect(await tokens.validate(['junk', 'lk_', flipped], session)).to.deep.equal([null, null, null])
@@ -206,7 +206,7 @@ describe('tokens', () => {
     expect(await tokens.renew('junk')).to.equal(null)
   })
 
-  it('are neither live nor dead where the store cannot be asked: unavailable, with the cause', async () => {
+  it('are unavailable, with the cause, if the store fails: neither live nor dead', async () => {
     const { secret, token } = await logIn()
     tokens = open(instrument(store, 'tokens', null))
     await store.close()
@@ -232,7 +232,7 @@ describe('tokens', () => {
     }
   })
 
-  it('of one purpose end when the user gets another of that purpose; all other tokens stay', async () => {
+  it('with a purpose end when the user gets a new one for that purpose; all other tokens stay', async () => {
     const reset = { kind: 'single-use', purpose: 'reset', owner, login: null, ttlMs, absoluteTtlMs } as const
     const isLiveReset = async ({ secret }: IssuedToken) =>
       (await tokens.validate([secret], { purpose: 'reset', touch: false }))[0] !== null
@@ -250,7 +250,7 @@ describe('tokens', () => {
     expect(revoked).to.deep.equal(older.map(({ token }) => token.id))
   })
 
-  it('are revoked by their secret, of whatever kind and purpose; a secret without a token revokes nothing', async () => {
+  it('of any kind and purpose are revoked by their secret; an unknown secret revokes nothing', async () => {
     const [own, bound] = [await logIn(), await issue({ purpose: 'reset' })]
     const kept = await logIn()
     const unknown = drawSecret(drawTokenId(owner.id, clock.now()))
@@ -260,7 +260,7 @@ describe('tokens', () => {
     expect(revoked).to.deep.equal([own.token.id, bound.token.id])
   })
 
-  it('that are sessions are extended by their use', async () => {
+  it('that are sessions are extended when they are used', async () => {
     const { secret, token } = await logIn()
     clock.advance(1000)
     expect(await tokens.useSession(secret)).to.deep.equal({
@@ -271,7 +271,7 @@ describe('tokens', () => {
     })
   })
 
-  it('that are sessions are used, and ended by their user, in one call of the store each', async () => {
+  it('that are sessions are used, and ended by their user, with one store call each', async () => {
     const calls: string[] = []
     const counting = Object.entries(store).map(([name, method]) => [
       name,
@@ -289,7 +289,7 @@ describe('tokens', () => {
     expect(calls).to.deep.equal(['touchSession', 'deleteById'])
   })
 
-  it('that are no sessions are neither listed as sessions nor ended as one by the user', async () => {
+  it('that are not sessions are neither listed as sessions nor ended as one by their user', async () => {
     const own = await logIn()
     const others = [await issue({ kind: 'fixed' }), await issue({ kind: 'sliding', purpose: 'reset' })]
     expect(await tokens.listSessions(owner.id)).to.deep.equal([own.token])
@@ -297,12 +297,12 @@ describe('tokens', () => {
     expect(await tokens.listByUser(owner.id)).to.deep.equal([own, ...others].map(({ token }) => token))
   })
 
-  it('that do not exist are not revoked: the answer says so, and no event says otherwise', async () => {
+  it('that do not exist are not revoked: the result is false and no event is emitted', async () => {
     expect(await tokens.revokeById(drawTokenId(owner.id, clock.now()), null)).to.equal(false)
     expect(events).to.deep.equal([])
   })
 
-  it('are counted by kind, and the store can be reached without an event', async () => {
+  it('are counted by kind, and a ping of the store emits no event', async () => {
     await logIn()
     await issue({ kind: 'fixed' })
     events.length = 0
@@ -315,7 +315,7 @@ describe('tokens', () => {
     expect(await tokens.ping().catch((error: AppError) => error.code)).to.equal('unavailable')
   })
 
-  it('tell what happened by their ids, never by their secrets', async () => {
+  it('appear in events by their ids, never by their secrets', async () => {
     const { secret, token } = await logIn()
     await tokens.validate([secret, 'junk'], session)
     await tokens.renew(secret)
@@ -333,7 +333,7 @@ describe('tokens', () => {
     expect(JSON.stringify(events)).to.not.include('lk_')
   })
 
-  it('tell with the end of all of a user which one is kept', async () => {
+  it('emit which session is kept when all others of a user end', async () => {
     const { token } = await logIn()
     await tokens.endUser(owner.id, 2, token.id)
     await tokens.endUser(owner.id, 3, null)
@@ -343,7 +343,7 @@ describe('tokens', () => {
     ])
   })
 
-  describe('that are refused tell the operator why:', () => {
+  describe('that are refused emit the reason:', () => {
     const refuse = async (secret: string) => {
       expect(await isLive(secret)).to.equal(false)
       return lastReason()
@@ -368,14 +368,14 @@ describe('tokens', () => {
       expect(await refuse(secret)).to.deep.equal({ reason: 'expired', secondsAgo: 7 })
     })
 
-    it('revoked by the log-out', async () => {
+    it('revoked by a log-out', async () => {
       const { secret } = await logIn()
       await tokens.revokeSession(secret)
       clock.advance(3000)
       expect(await refuse(secret)).to.deep.equal({ reason: 'revoked', secondsAgo: 3 })
     })
 
-    it('renewed away', async () => {
+    it('renewed', async () => {
       const { secret } = await logIn()
       await tokens.renew(secret)
       expect(await refuse(secret)).to.deep.equal({ reason: 'renewed', secondsAgo: 0 })
@@ -405,7 +405,7 @@ describe('tokens', () => {
       expect(await lastReason()).to.deep.equal({ reason: 'not_a_session' })
     })
 
-    it('revoked, also where that happens in the middle of a renewal', async () => {
+    it('revoked, even in the middle of a renewal', async () => {
       const { secret, token } = await logIn()
       const { renew } = store
       store.renew = async (...args) => {
@@ -416,7 +416,7 @@ describe('tokens', () => {
       expect(await lastReason()).to.deep.equal({ reason: 'revoked', secondsAgo: 0 })
     })
 
-    it('but no more than 100 at a time: a scan must not cost the store twice', async () => {
+    it('but look up no more than 100 at a time, so that a scan does not cost the store twice', async () => {
       const unknown = Array.from({ length: 150 }, () => drawSecret(drawTokenId(null, clock.now())))
       await tokens.validate(unknown, session)
       await new Promise(setImmediate)
