@@ -9,11 +9,11 @@ export interface Bar {
 
 export function barChart(title: string, note: string, bars: Bar[]): string {
   const [left, width, row, top] = [260, 420, 26, 64]
-  const longest = Math.max(...bars.map(({ value }) => value))
+  const maxValue = Math.max(...bars.map(({ value }) => value))
   const height = top + bars.length * row + 20
   const rows = bars.map(({ label, value, ours }, i) => {
     const y = top + i * row
-    const length = Math.round((value / longest) * width)
+    const length = Math.round((value / maxValue) * width)
     return `  <text x="${left - 10}" y="${y + 14}" text-anchor="end"${ours ? ' font-weight="bold"' : ''}>${escapeXml(label)}</text>
   <rect x="${left}" y="${y}" width="${length}" height="18" rx="2" fill="${ours ? '#0a7d5a' : '#8a94a6'}"/>
   <text x="${left + length + 8}" y="${y + 14}">${Math.round(value).toLocaleString('en')}</text>`

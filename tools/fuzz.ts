@@ -51,7 +51,7 @@ export interface FuzzOptions {
    */
   client?: 'polite' | 'rude'
   /** Stops after this many milliseconds, even if requests are left. */
-  withinMs?: number
+  timeoutMs?: number
 }
 
 /** The number of answers by status, and the requests that caused a fault. */
@@ -121,13 +121,13 @@ const requestsPerLogIn = { polite: 200, rude: 2000 } // a rude client keeps the 
 
 export async function fuzz(
   targets: FuzzTarget[],
-  { requests, seed, atOnce, logIn, client = 'polite', withinMs = Infinity }: FuzzOptions,
+  { requests, seed, atOnce, logIn, client = 'polite', timeoutMs = Infinity }: FuzzOptions,
 ): Promise<FuzzReport> {
   const { next: random, pick: one } = createRandom(seed)
   const report: FuzzReport = { statuses: {}, faults: [] }
   let actor = await logIn()
 
-  const oddText = (longest: number) => encodeURIComponent(String(one(odd)).toWellFormed()).slice(0, longest)
+  const oddText = (maxLength: number) => encodeURIComponent(String(one(odd)).toWellFormed()).slice(0, maxLength)
 
   function target(path: string, query: string[]): string {
     const filled = path.replace(/\{\w+\}/g, () => oddText(500) || 'x')
@@ -242,7 +242,7 @@ export async function fuzz(
     }
   }
 
-  const stopAt = performance.now() + withinMs
+  const stopAt = performance.now() + timeoutMs
   let left = requests
   await Promise.all(
     Array.from({ length: atOnce }, async () => {

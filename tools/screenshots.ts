@@ -26,7 +26,7 @@ const ports = {
   BUSINESS_PORT: '13000',
   BUSINESS_INTERNAL_PORT: '13100',
 }
-const mostBytes = 300_000
+const maxBytes = 300_000
 
 const run = runStartServer({
   folder: copyOfProject(),
@@ -112,7 +112,7 @@ async function keep(page: Page, name: string): Promise<void> {
     await page.mouse.move(0, 0)
     await sleep(300)
     const picture = await page.screenshot()
-    if (picture.length > mostBytes) throw new Error(`${name}-${colorScheme}.png has ${picture.length} bytes`)
+    if (picture.length > maxBytes) throw new Error(`${name}-${colorScheme}.png has ${picture.length} bytes`)
     writeFileSync(`docs/${name}-${colorScheme}.png`, picture)
     console.log(`docs/${name}-${colorScheme}.png: ${Math.round(picture.length / 1000)} KB`)
   }

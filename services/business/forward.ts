@@ -9,7 +9,7 @@ export interface ForwardOptions {
   /** Auth's public listener. From configuration, never from a request. */
   url: string
   /** From the end of the request to the first byte of the response. */
-  answersWithinMs?: number
+  responseTimeoutMs?: number
 }
 
 export interface Forward {
@@ -31,7 +31,7 @@ const maxBodyBytes = 16 * 1024 // Auth's own limit in public
 // Auth at the moment when the next request is sent.
 const keepAliveMs = 400
 
-export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): Forward {
+export function openForward({ url, responseTimeoutMs = 29_000 }: ForwardOptions): Forward {
   const pool = new Pool(url, {
     connections: null, // unlimited: with a limit, as many slow readers could keep everyone else out
     pipelining: 1,
@@ -46,7 +46,7 @@ export function openForward({ url, answersWithinMs = 29_000 }: ForwardOptions): 
     const body = method === 'GET' || method === 'HEAD' ? null : await readBody(req)
     const abort = new AbortController()
     res.once('close', () => abort.abort())
-    const late = setTimeout(() => abort.abort(new Error(`no answer within ${answersWithinMs} ms`)), answersWithinMs)
+    const late = setTimeout(() => abort.abort(new Error(`no answer within ${responseTimeoutMs} ms`)), responseTimeoutMs)
     const path = `${ctx.path}${ctx.search}`
     const headers = headersFor(req, ctx.state)
     const answer = await pool

@@ -64,7 +64,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
   }
 
   function makeRoom(newcomer: Connection): void {
-    const largest = networks.largestBut(newcomer.network)
+    const largest = networks.largestExcept(newcomer.network)
     const { name: network, connections } = largest
     const closed = cheapestOf(largest) ?? newcomer
     cut(closed)

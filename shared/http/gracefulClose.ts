@@ -24,7 +24,7 @@ export interface CloseDeps {
 }
 
 const stopAcceptingMs = 50
-const acceptWithinMs = 1000 // for the clients that are already connecting
+const acceptTimeoutMs = 1000 // for the clients that are already connecting
 const quietTurnMs = 0.5 // in a longer turn of the event loop a client may have connected after the check
 const emptyForMs = 200 // without a connection there is no client left to notify
 
@@ -56,7 +56,7 @@ async function acceptConnecting(server: Server, monotonicNow: () => number): Pro
   let accepted = 0
   const count = () => void accepted++
   server.on('connection', count)
-  const deadline = monotonicNow() + acceptWithinMs
+  const deadline = monotonicNow() + acceptTimeoutMs
   // Node accepts one connection per turn of the event loop, and none in the rest of this turn.
   await turn()
   for (let isDone = false; !isDone && monotonicNow() < deadline; ) {

@@ -42,7 +42,7 @@ export interface Networks {
   /** Records that the network has one connection more or less. */
   resize(network: Network, by: 1 | -1): void
   /** The network with the most connections. Of several, not this one. Requires that there is a connection. */
-  largestBut(network: Network): Network
+  largestExcept(network: Network): Network
 }
 
 export function createNetworks(): Networks {
@@ -76,7 +76,7 @@ export function createNetworks(): Networks {
       while (byCount.length > 0 && (byCount.at(-1)?.size ?? 0) === 0) byCount.pop()
     },
 
-    largestBut(network) {
+    largestExcept(network) {
       for (const largest of byCount.at(-1) as Set<Network>) if (largest !== network) return largest
       return network
     },

@@ -163,7 +163,7 @@ describe('the client of Auth', () => {
     auth.calls[0]?.reply()
     auth.calls[2]?.reply()
     expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(judge))
-    expect(auth.mostInFlight()).to.equal(2)
+    expect(auth.maxInFlight()).to.equal(2)
   })
 
   it('has all who wait share the next call, however long they came one after another', async () => {
@@ -191,7 +191,7 @@ describe('the client of Auth', () => {
       await Promise.allSettled(namesOf(2000).map(token => validate(token)))
     }
     expect(auth.calls.length).to.be.at.least(16)
-    expect(auth.mostInFlight()).to.equal(2)
+    expect(auth.maxInFlight()).to.equal(2)
   })
 
   it('asks about at most 255 tokens in a call: that many of the longest fit in what Auth reads', async () => {

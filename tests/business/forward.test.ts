@@ -335,7 +335,7 @@ describe('at a single address', () => {
     expect(down.lines.filter(({ event }) => event === 'request_failed')).to.have.length(1)
 
     const silent = await startFakeAuth(() => {})
-    const forward = openForward({ url: silent.url, answersWithinMs: 60 })
+    const forward = openForward({ url: silent.url, responseTimeoutMs: 60 })
     const { log } = collectLog('business')
     const listener = createListener(
       { 'GET /users/me': [forward.handle] },

@@ -60,9 +60,9 @@ function createModel() {
       return oldest ? { may: ['inserted'], evicted: oldest.id } : { may: ['full'] }
     }
     const guests = [...tokens.values()].filter(({ token }) => token.userId === null)
-    const mostGuests = token.userId === null ? Math.ceil(limits.total / 2) : Infinity
-    if (live(now).length >= limits.total || findByUser(null, now).length >= mostGuests) return { may: ['full'] }
-    const isCrowded = tokens.size >= limits.total || guests.length >= mostGuests
+    const maxGuests = token.userId === null ? Math.ceil(limits.total / 2) : Infinity
+    if (live(now).length >= limits.total || findByUser(null, now).length >= maxGuests) return { may: ['full'] }
+    const isCrowded = tokens.size >= limits.total || guests.length >= maxGuests
     return { may: isCrowded ? ['inserted', 'full'] : ['inserted'] }
   }
 

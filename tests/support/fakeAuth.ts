@@ -82,7 +82,7 @@ export async function startFakeAuth() {
   let behaviour = behaveWell
   let port = 0
   let connectionCount = 0
-  let mostInFlight = 0
+  let maxInFlight = 0
 
   const server = createServer({ noDelay: true }, socket => {
     connectionCount++
@@ -131,7 +131,7 @@ export async function startFakeAuth() {
     }
     calls.push(call)
     unanswered.add(call)
-    mostInFlight = Math.max(mostInFlight, unanswered.size)
+    maxInFlight = Math.max(maxInFlight, unanswered.size)
     behaviour(call)
     events.emit('call')
   }
@@ -153,7 +153,7 @@ export async function startFakeAuth() {
     connectionCount: () => connectionCount,
     openConnections: () => sockets.size,
     /** The largest number of unanswered calls at one time since `reset`. */
-    mostInFlight: () => mostInFlight,
+    maxInFlight: () => maxInFlight,
 
     behave(next: Behaviour): void {
       behaviour = next
@@ -164,7 +164,7 @@ export async function startFakeAuth() {
       for (const { socket } of unanswered) socket.destroy()
       unanswered.clear()
       calls.length = 0
-      mostInFlight = 0
+      maxInFlight = 0
       behaviour = behaveWell
     },
 

@@ -36,7 +36,7 @@ export interface MailServer {
   /** Every `RCPT TO` line, as on the wire. */
   recipientLines: string[]
   /** The next mail to this address that was not returned before. Rejects if none arrives. */
-  next(to: string, withinMs?: number): Promise<ReceivedMail>
+  next(to: string, timeoutMs?: number): Promise<ReceivedMail>
 }
 
 const closers: (() => Promise<void>)[] = []
@@ -108,8 +108,8 @@ export async function startMailServer({
     mails,
     recipientLines,
 
-    async next(to, withinMs = 5000) {
-      const signal = AbortSignal.timeout(withinMs)
+    async next(to, timeoutMs = 5000) {
+      const signal = AbortSignal.timeout(timeoutMs)
       for (;;) {
         const mail = mails.find(mail => mail.to.includes(to) && !taken.has(mail))
         if (mail) {
@@ -117,7 +117,7 @@ export async function startMailServer({
           return mail
         }
         await once(arrivals, 'mail', { signal }).catch(() => {
-          throw new Error(`no mail to ${to} came within ${withinMs} ms; there are ${mails.length} to others`)
+          throw new Error(`no mail to ${to} came within ${timeoutMs} ms; there are ${mails.length} to others`)
         })
       }
     },

@@ -27,9 +27,9 @@ export async function expectAllToReject(calls: Calls): Promise<void> {
   expect((await outcomesOf(calls, 'rejected')).filter(problem => problem !== null)).to.deep.equal([])
 }
 
-/** Repeats the calls until all are answered, at most for `withinMs`. */
-export async function expectRecovery(calls: Calls, withinMs: number): Promise<void> {
-  const giveUpAt = performance.now() + withinMs
+/** Repeats the calls until all are answered, at most for `timeoutMs`. */
+export async function expectRecovery(calls: Calls, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs
   for (const [name, call] of Object.entries(calls)) {
     for (;;) {
       const error = await call().then(
@@ -37,7 +37,7 @@ export async function expectRecovery(calls: Calls, withinMs: number): Promise<vo
         (error: Error) => error,
       )
       if (error === null) break
-      expect(performance.now(), `${name}: ${error.message}`).to.be.below(giveUpAt)
+      expect(performance.now(), `${name}: ${error.message}`).to.be.below(deadline)
       await sleep(10)
     }
   }

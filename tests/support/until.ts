@@ -4,13 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** Calls the function until its result is neither false nor null nor undefined, and resolves to the result. */
 export async function until<T>(
   ask: () => Promise<T> | T,
-  withinMs = 20_000,
+  timeoutMs = 20_000,
 ): Promise<Exclude<T, false | null | undefined>> {
-  for (const giveUpAt = performance.now() + withinMs; ; await sleep(10)) {
+  for (const deadline = performance.now() + timeoutMs; ; await sleep(10)) {
     const answer = await ask()
     if (answer !== false && answer !== null && answer !== undefined) {
       return answer as Exclude<T, false | null | undefined>
     }
-    if (performance.now() > giveUpAt) throw new Error(`waited for ${withinMs} ms: ${ask}`)
+    if (performance.now() > deadline) throw new Error(`waited for ${timeoutMs} ms: ${ask}`)
   }
 }

@@ -38,7 +38,7 @@ describe('a real pair', function () {
 
   async function fuzzLayout(layout: (typeof layouts)[number]) {
     const { targets, logIn, problems, close } = await openRealTargets(layout)
-    const options = { requests: 2500, seed, atOnce: 48, logIn, client: 'rude', withinMs: 10_000 } as const
+    const options = { requests: 2500, seed, atOnce: 48, logIn, client: 'rude', timeoutMs: 10_000 } as const
     const { statuses, faults } = await fuzz(targets, options)
     const found = [...faults, ...problems()]
     await close()

@@ -10,7 +10,7 @@ import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './dialect.ts'
 import { answer, bearerOf, countInvalid, hasBody, memberReader } from './requests.ts'
 
-const shortestUsername = 4 // characters
+const minUsernameLength = 4 // characters
 // The older service requires no password to change the password or delete the account. We require a recent login
 // instead, so that neither a stolen session nor a token exchanged for one is enough to take over an account.
 const freshForMs = 5 * 60_000
@@ -41,8 +41,8 @@ export function flaskJwt({
     const { username, password } = await readCredentials(ctx)
     if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
     if (isTooShort(password)) return answer(ctx, 400, tooShort)
-    if ([...username].length < shortestUsername) {
-      return answer(ctx, 400, { error: `Username must be at least ${shortestUsername} characters long` })
+    if ([...username].length < minUsernameLength) {
+      return answer(ctx, 400, { error: `Username must be at least ${minUsernameLength} characters long` })
     }
     const result = await registration.register({ username, password }, clientOf(ctx))
     if (result.outcome === 'rejected') return answer(ctx, 400, rejected(result.problem))

@@ -147,7 +147,7 @@ function readConfigXml(env: Environment, problems: string[], warnings: string[])
   return Object.fromEntries(Object.entries(found).filter(([name]) => isKnown(name)))
 }
 
-const mostCharacters = 16_384 // the older service's file has 605; the expressions below take quadratic time at worst
+const maxCharacters = 16_384 // the older service's file has 605; the expressions below take quadratic time at worst
 const element = /\s*<([A-Za-z_][\w.-]*)>([^<]*)<\/\1\s*>/y
 const entities: Environment = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
 
@@ -156,7 +156,7 @@ const entities: Environment = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'"
  * are no entities to expand and no other files or URLs to fetch.
  */
 export function parseConfigXml(text: string): Record<string, string> | null {
-  if (text.length > mostCharacters) return null
+  if (text.length > maxCharacters) return null
   const bare = text.replace(/^\uFEFF?\s*(<\?xml [^<>]*\?>)?/, '').replace(/<!--.*?-->/gs, '')
   const [, inner] = /^\s*<config>\s*<environment>(.*)<\/environment>\s*<\/config>\s*$/s.exec(bare) ?? []
   if (inner === undefined) return null

@@ -10,8 +10,8 @@ import type { DialectParts } from './dialect.ts'
 import { answer, countInvalid, issueToGuest } from './requests.ts'
 
 const purpose = 'token-manager'
-const shortest = 17 // minimum length of a token in the older service
-const readToken = bodyReader(z.object({ token: z.string().min(shortest) }))
+const minTokenLength = 17 // minimum length of a token in the older service
+const readToken = bodyReader(z.object({ token: z.string().min(minTokenLength) }))
 
 export function tokenManager({
   openTokens,
@@ -46,7 +46,7 @@ export function tokenManager({
       },
     )
     if (token !== null) return tellStatus(ctx, token)
-    const msg = `A JSON object with a token of at least ${shortest} characters is expected`
+    const msg = `A JSON object with a token of at least ${minTokenLength} characters is expected`
     answer(ctx, 422, { detail: [{ type: 'value_error', loc: ['body', 'token'], msg }] })
   }
 

@@ -11,7 +11,7 @@ interface Segment {
 
 const segmentLength = 8192 // entries; a split moves at most this many, in less than a millisecond
 const mask = segmentLength - 1
-const mostPerSegment = segmentLength * 0.8 // above this, probes become long
+const maxPerSegment = segmentLength * 0.8 // above this, probes become long
 
 /** `hashOf` must return the 32-bit hash under which a slot was added; it is called again whenever entries move. */
 export function createSlotIndex(hashOf: (slot: number) => number) {
@@ -58,7 +58,7 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
 
     add(hash: number, slot: number): void {
       let segment = segmentOf(hash)
-      while (segment.count >= mostPerSegment) {
+      while (segment.count >= maxPerSegment) {
         split(segment)
         segment = segmentOf(hash)
       }

@@ -38,11 +38,11 @@ interface Place {
 }
 
 const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second; also for a ping
-const openWithinMs = 2000
+const openTimeoutMs = 2000
 const silentMs = 1500 // timeout of a connection attempt and of silence; pings keep a healthy connection below it
-const longestPauseMs = 250 // between two attempts to connect
+const maxPauseMs = 250 // between two attempts to connect
 const refreshMs = 1000 // while a master is down, how often the other nodes are asked for the current topology
-const mostPending = 10_000 // commands; further ones are rejected at once
+const maxPending = 10_000 // commands; further ones are rejected at once
 const keysPerScan = 1000
 
 /** Resolves when the server answers and is configured not to lose data; rejects with a message for the operator. */
@@ -61,7 +61,7 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
       await server.client.connect()
       await checkSetUp(place, server, warn)
     }
-    await within(openWithinMs, open(), () => trouble ?? new Error('no answer'))
+    await within(openTimeoutMs, open(), () => trouble ?? new Error('no answer'))
     isOpen = true
   } catch (error) {
     server.client.destroy()
@@ -178,13 +178,13 @@ function createServer(place: Place, { keepsTrying, onError }: Surroundings): Ser
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
     disableOfflineQueue: true, // without a connection, reject at once
-    commandsQueueMaxLength: mostPending,
+    commandsQueueMaxLength: maxPending,
     socket: {
       connectTimeout: silentMs,
       socketTimeout: silentMs,
       // Always returns a delay once open, because by default node-redis gives up for good after a socket timeout.
       // Returns false while opening, so that the cause is reported at once.
-      reconnectStrategy: (retries: number) => keepsTrying() && Math.min(50 * 2 ** retries, longestPauseMs),
+      reconnectStrategy: (retries: number) => keepsTrying() && Math.min(50 * 2 ** retries, maxPauseMs),
       ...(tls !== 'off' && { tls: true as const, rejectUnauthorized: tls === 'verify' }),
     },
   }

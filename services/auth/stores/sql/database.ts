@@ -25,7 +25,7 @@ export interface SqlDatabase {
 
 const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second
 const retryMs = 1 // a busy SQLite file is free only for moments
-const migrateWithinMs = 10 * 60_000 // indexing a million rows takes a while
+const migrateTimeoutMs = 10 * 60_000 // indexing a million rows takes a while
 
 /**
  * Migrates the schema, one process at a time, and rejects with a message for the operator. Then runs `prepare`, which
@@ -75,8 +75,8 @@ export async function listMigrations(url: string): Promise<{ applied: string[]; 
 
 /** Not on the connections of the store, whose statements have to be faster. */
 async function migrateAndPrepare(url: string, prepare: (db: Driver) => Promise<void>): Promise<void> {
-  const run = createRunner(migrateWithinMs)
-  const db = await run(() => connect(url, migrateWithinMs, 'first'))
+  const run = createRunner(migrateTimeoutMs)
+  const db = await run(() => connect(url, migrateTimeoutMs, 'first'))
   try {
     await run(() => migrate(db, dialectOf(url)))
     await prepare(db)
