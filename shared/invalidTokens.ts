@@ -23,16 +23,16 @@ export interface InvalidTokensOptions {
   limit: number
   /** Milliseconds that never jump. */
   monotonicNow: () => number
-  observe: (event: InvalidCaller & { type: 'rate_limited'; what: 'invalid_tokens'; userId: null }) => void
+  emit: (event: InvalidCaller & { type: 'rate_limited'; what: 'invalid_tokens'; userId: null }) => void
 }
 
-export function limitInvalidTokens({ limit, monotonicNow, observe }: InvalidTokensOptions): InvalidTokens {
+export function limitInvalidTokens({ limit, monotonicNow, emit }: InvalidTokensOptions): InvalidTokens {
   const counter = memoryCounters(monotonicNow)('invalidTokens', 60_000)
   return {
     async record({ requestId, address }) {
       const { count, remainingMs } = await counter.add(networkOf(address))
       if (count <= limit) return null
-      observe({ type: 'rate_limited', what: 'invalid_tokens', requestId, address, userId: null })
+      emit({ type: 'rate_limited', what: 'invalid_tokens', requestId, address, userId: null })
       return remainingMs
     },
   }

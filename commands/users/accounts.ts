@@ -60,7 +60,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
 
   async function tokens(): Promise<Tokens> {
     const store = closeLater(await openTokenStoreOfCommand(config.tokenStoreUrl))
-    return tokensOf(config, { store, now: Date.now, observe: () => {} })
+    return tokensOf(config, { store, now: Date.now, emit: () => {} })
   }
 
   async function users({ canCreate }: StoreOptions): Promise<Users> {
@@ -68,7 +68,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     const url = canCreate ? userStoreUrl : await existingStore(userStoreUrl)
     const store = closeLater(await openUserStoreOfCommand(url))
     const passwords = closeLater(passwordsOnDemand(cost))
-    return usersOf(config, { store, passwords, endTokens, now: Date.now, observe: () => {} })
+    return usersOf(config, { store, passwords, endTokens, now: Date.now, emit: () => {} })
 
     async function endTokens(...args: Parameters<Tokens['endUser']>): Promise<void> {
       const [userId] = args

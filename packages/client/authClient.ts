@@ -33,7 +33,7 @@ export interface AuthClientOptions {
   /** Maximum number of requests that wait for a call; further ones fail at once with `unavailable`. */
   maxWaiting?: number
   /** Called when a call to Auth has finished. */
-  observe?: (call: AuthCall) => void
+  onCall?: (call: AuthCall) => void
 }
 
 export interface AuthCall {
@@ -118,7 +118,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     sendWaiting()
     const failed = outcome instanceof Error
     const durationMs = monotonicNow() - startedAt
-    options.observe?.({ requests: call.tokens.length, durationMs, failed })
+    options.onCall?.({ requests: call.tokens.length, durationMs, failed })
     if (failed) {
       for (const batch of call.batches) reject(batch, outcome)
       return

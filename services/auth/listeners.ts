@@ -33,20 +33,20 @@ export interface Listeners {
 
 export async function openListeners(config: AuthConfig, options: ListenersOptions): Promise<Listeners> {
   const { log, now, monotonicNow, telemetry, useCases, closing } = options
-  const { metrics, stream, observe } = telemetry
+  const { metrics, stream, emit } = telemetry
   const { tokens, users, invalidTokens } = useCases
   const { businessUrl, hasApiDocs, accessLog, maxConnections, accessPolicy, tls, internalTls } = config
 
   const adminKeys = rotatedKeys('ADMIN_KEY', config.adminKey, config.previousAdminKey)
   const serviceKeys = rotatedKeys('SERVICE_KEY', config.serviceKey, config.previousServiceKey)
-  const serviceKey = { name: 'SERVICE_KEY', keys: { ...serviceKeys, ...adminKeys }, observe }
+  const serviceKey = { name: 'SERVICE_KEY', keys: { ...serviceKeys, ...adminKeys }, emit }
   const guards = {
     none: null,
     bearer: null, // the handlers read the token themselves
     session: sessionRequirement(tokens, invalidTokens),
     serviceKey: keyRequirement(serviceKey),
     client: keyRequirement({ ...serviceKey, takesBasic: true }),
-    adminKey: adminKeyRequirement(adminKeys, observe),
+    adminKey: adminKeyRequirement(adminKeys, emit),
   }
 
   const tokenStoreAnswers = probe(tokens.ping, monotonicNow)

@@ -32,7 +32,7 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
   const { log, now, passwords, telemetry } = options
   const warn = (warning: string) => log.warn('store_warning', { warning })
   const users = instrument(await openUserStore(config.userStoreUrl, warn), 'users', telemetry)
-  const directory = createDirectory({ store: users, now, observe: telemetry.observe })
+  const directory = createDirectory({ store: users, now, emit: telemetry.emit })
   // Before the snapshot is restored, which keeps the sessions of known users only.
   if (config.demoUser) await addDemoUser(config.demoUser)
   const tokens = instrument(await openTokens(), 'tokens', telemetry)

@@ -10,7 +10,7 @@ export interface Telemetry extends StoreTelemetry {
   metrics: Metrics
   stream: EventStream
   /** Passes an event to the log, the metrics and the stream. */
-  observe(event: AuthEvent): void
+  emit(event: AuthEvent): void
 }
 
 export interface TelemetryOptions {
@@ -24,13 +24,13 @@ export interface TelemetryOptions {
 export function createTelemetry({ log, now, monotonicNow }: TelemetryOptions): Telemetry {
   const metrics = createMetrics()
   const stream = createEventStream({ now })
-  const subscribers = [logEvents(log, monotonicNow), countEvents(metrics.registry), stream.hear]
+  const subscribers = [logEvents(log, monotonicNow), countEvents(metrics.registry), stream.publish]
   return {
     metrics,
     stream,
     monotonicNow,
     startTimer: storeTimer(metrics.registry),
-    observe(event) {
+    emit(event) {
       for (const notify of subscribers) notify(event)
     },
   }

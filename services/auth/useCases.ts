@@ -6,7 +6,7 @@ import type { AuthConfig } from './config.ts'
 import { createCounters } from './defence/counters.ts'
 import { createThrottles, type Throttles } from './defence/throttles.ts'
 import { showFigures } from './observability/metrics.ts'
-import { watchedMails } from './observability/storeHealth.ts'
+import { watchMailServer } from './observability/storeHealth.ts'
 import type { Stores } from './stores.ts'
 import type { Telemetry } from './telemetry.ts'
 import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
@@ -55,17 +55,17 @@ export interface UseCasesOptions {
 /** Rejects with a message for the operator. */
 export async function createUseCases(config: AuthConfig, options: UseCasesOptions): Promise<UseCases> {
   const { log, now, monotonicNow, telemetry, passwords, stores } = options
-  const { metrics, observe } = telemetry
+  const { metrics, emit } = telemetry
   const { limitsPerAccount, limitsPerAddress, publicUrl } = config
 
   const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
   const format = jwt ?? opaqueFormat
-  const openTokens = (format: TokenFormat) => tokensOf(config, { store: stores.tokens, format, now, observe })
+  const openTokens = (format: TokenFormat) => tokensOf(config, { store: stores.tokens, format, now, emit })
   const tokens = openTokens(format)
   const intervalMs = config.sweepIntervalMs
-  const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, observe })
+  const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, emit })
 
-  const users = usersOf(config, { store: stores.users, passwords, endTokens: tokens.endUser, now, observe })
+  const users = usersOf(config, { store: stores.users, passwords, endTokens: tokens.endUser, now, emit })
   const openCounter = createCounters({
     shared: stores.counters?.open ?? null,
     own: memoryCounters(monotonicNow),
@@ -75,11 +75,11 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     perAccount: limitsPerAccount,
     perAddress: limitsPerAddress,
     openCounter,
-    observe,
+    emit,
   })
-  const invalidTokens = limitInvalidTokens({ limit: limitsPerAddress.invalidTokens, monotonicNow, observe })
+  const invalidTokens = limitInvalidTokens({ limit: limitsPerAddress.invalidTokens, monotonicNow, emit })
   const mailer = openMailer(config, log, telemetry)
-  const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
+  const links = createLinks({ users, tokens, throttles, mailer, publicUrl, emit })
   const registration = createRegistration({
     users,
     links,
@@ -125,7 +125,7 @@ export function usersOf(
 
 /** Null if mails cannot be sent. */
 function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Mailer | null {
-  if (smtp) return openSmtpMailer({ ...smtp, observe: watchedMails(telemetry.observe, telemetry) })
+  if (smtp) return openSmtpMailer({ ...smtp, emit: watchMailServer(telemetry.emit, telemetry) })
   // In development without a mail server, the log shows the links.
   const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
   return hasMail ? { send, close: async () => {} } : null

@@ -20,15 +20,15 @@ export interface BusinessDeps {
 
 export async function openBusiness(config: BusinessConfig, { log, monotonicNow }: BusinessDeps): Promise<Service> {
   const metrics = createMetrics()
-  const observe = countCalls(metrics.registry)
-  const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, observe })
+  const onCall = countCalls(metrics.registry)
+  const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, onCall })
   showCallsInFlight(metrics.registry, auth.callsInFlight)
   const count = countLimited(metrics.registry)
   const logLimited = rateLimited(fields => log.warn('rate_limited', { channel: 'security', ...fields }), monotonicNow)
   const invalidTokens = limitInvalidTokens({
     limit: config.invalidTokenLimit,
     monotonicNow,
-    observe({ type, ...fields }) {
+    emit({ type, ...fields }) {
       count(fields)
       logLimited(fields)
     },

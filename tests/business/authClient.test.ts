@@ -15,8 +15,8 @@ import {
   type Changes,
   type FakeAuth,
   hold,
-  judge,
   startFakeAuth,
+  verdictFor,
 } from '../support/fakeAuth.ts'
 import { collectLog } from '../support/log.ts'
 import { sendRaw } from '../support/raw.ts'
@@ -117,7 +117,7 @@ describe('the client of Auth', () => {
     const tokens = namesOf(100)
     const verdicts = await Promise.all(tokens.map(token => validate(token)))
     expect(auth.calls.map(call => call.tokens)).to.deep.equal([tokens])
-    expect(verdicts).to.deep.equal(tokens.map(judge))
+    expect(verdicts).to.deep.equal(tokens.map(verdictFor))
   })
 
   it('shares one call among requests for /data that arrive together', async () => {
@@ -157,12 +157,12 @@ describe('the client of Auth', () => {
       if (rest.length % 10 === 0) await turn()
     }
     auth.calls[1]?.reply()
-    expect(await second).to.deep.equal(judge('good-second'))
+    expect(await second).to.deep.equal(verdictFor('good-second'))
     await auth.called(3)
     expect(auth.calls.map(call => call.tokens)).to.deep.equal([['good-first'], ['good-second'], tokens])
     auth.calls[0]?.reply()
     auth.calls[2]?.reply()
-    expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(judge))
+    expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(verdictFor))
     expect(auth.maxInFlight()).to.equal(2)
   })
 
@@ -180,7 +180,7 @@ describe('the client of Auth', () => {
     auth.calls[0]?.reply()
     await auth.called(2)
     auth.calls[1]?.reply()
-    expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(judge))
+    expect(await Promise.all([first, ...rest])).to.deep.equal(['good-first', ...tokens].map(verdictFor))
     expect(auth.calls.map(call => call.tokens)).to.deep.equal([['good-first'], tokens])
   })
 
@@ -212,7 +212,7 @@ describe('the client of Auth', () => {
       if (held.length === 2) for (const one of held.splice(0).reverse()) one.reply()
     })
     const tokens = namesOf(1000) // 4 calls, two by two
-    expect(await Promise.all(tokens.map(token => validate(token)))).to.deep.equal(tokens.map(judge))
+    expect(await Promise.all(tokens.map(token => validate(token)))).to.deep.equal(tokens.map(verdictFor))
     expect(auth.calls).to.have.lengthOf(4)
   })
 
@@ -232,7 +232,7 @@ describe('the client of Auth', () => {
     await auth.called(1)
     const late = validate('good')
     auth.calls[0]?.reply()
-    expect(await early).to.deep.equal(judge('good'))
+    expect(await early).to.deep.equal(verdictFor('good'))
     await auth.called(2) // the token was revoked in between
     auth.calls[1]?.reply({ body: { verdicts: [{ authenticated: false }] } })
     expect(await late).to.deep.equal({ authenticated: false })
@@ -270,7 +270,7 @@ describe('the client of Auth', () => {
       const tokens = namesOf(5)
       await expectLost(tokens.map(token => validate(token)))
       auth.behave(behaveWell)
-      expect(await validate('good-after')).to.deep.equal(judge('good-after'))
+      expect(await validate('good-after')).to.deep.equal(verdictFor('good-after'))
       expect(auth.tokens()).to.deep.equal(['good-before', ...tokens, 'good-after'])
     })
   }
@@ -295,7 +295,7 @@ describe('the client of Auth', () => {
     auth.calls[0]?.socket.resetAndDestroy()
     await expectLost([lost])
     auth.calls[1]?.reply()
-    expect(await kept).to.deep.equal(judge('good-kept'))
+    expect(await kept).to.deep.equal(verdictFor('good-kept'))
   })
 
   it('loses no request to a connection that Auth closed while nobody used it', async () => {
@@ -304,7 +304,7 @@ describe('the client of Auth', () => {
     const { socket } = auth.calls[0] as FakeAuth['calls'][0]
     socket.end()
     await once(socket, 'close')
-    expect(await validate('good-after')).to.deep.equal(judge('good-after'))
+    expect(await validate('good-after')).to.deep.equal(verdictFor('good-after'))
   })
 
   it('refuses at once where maxWaiting requests wait already', async () => {
@@ -320,9 +320,9 @@ describe('the client of Auth', () => {
     auth.behave(behaveWell)
     auth.calls[0]?.reply()
     const verdicts = await Promise.all([inFlight, ...waiting])
-    expect(verdicts).to.deep.equal(['good-0', 'good-1', 'bad-2', 'good-3'].map(judge))
+    expect(verdicts).to.deep.equal(['good-0', 'good-1', 'bad-2', 'good-3'].map(verdictFor))
     expect(auth.tokens()).to.deep.equal(['good-0', 'good-1', 'bad-2', 'good-3'])
-    expect(await validate('good-6')).to.deep.equal(judge('good-6'))
+    expect(await validate('good-6')).to.deep.equal(verdictFor('good-6'))
   })
 
   it('counts the wait for a free call towards the deadline', async () => {
@@ -340,7 +340,7 @@ describe('the client of Auth', () => {
     now = 39_999 // less than 20 s after the call left
     await expectLost([later])
     auth.behave(behaveWell)
-    expect(await validate('good-3')).to.deep.equal(judge('good-3'))
+    expect(await validate('good-3')).to.deep.equal(verdictFor('good-3'))
     expect(auth.tokens()).to.deep.equal(['good-0', 'good-2', 'good-3'])
     expect(lines.map(({ event }) => event)).to.deep.equal(['auth_unavailable', 'auth_recovered'])
   })
@@ -362,7 +362,7 @@ describe('the client of Auth', () => {
     now = 20_100
     await expectLost([older])
     auth.calls[1]?.reply()
-    expect(await younger).to.deep.equal(judge('bad-younger'))
+    expect(await younger).to.deep.equal(verdictFor('bad-younger'))
   })
 
   it('is 200 for all where Auth takes 300 ms for each call and requests come without pause', async () => {

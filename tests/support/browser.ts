@@ -8,7 +8,7 @@ const path = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google
 export const hasBrowser = path !== undefined
 
 /** For `this.skip()`. */
-export function tellThatBrowserIsMissing(what: string): void {
+export function reportMissingBrowser(what: string): void {
   console.log(`  not tested: ${what}, for chromium is not here`)
 }
 

@@ -17,7 +17,7 @@ export function searchForSecrets(text: string, where: string): void {
   for (const [name, shape] of secrets) {
     const hit = shape.exec(text)
     if (hit !== null)
-      found.push(`${where} has ${name}: ${JSON.stringify(hit[0])} in ${JSON.stringify(around(text, hit))}`)
+      found.push(`${where} has ${name}: ${JSON.stringify(hit[0])} in ${JSON.stringify(excerptOf(text, hit))}`)
   }
 }
 
@@ -36,7 +36,7 @@ export function searchFolder(folder: string): void {
   }
 }
 
-function around(text: string, { index, 0: hit }: RegExpExecArray): string {
+function excerptOf(text: string, { index, 0: hit }: RegExpExecArray): string {
   return text.slice(Math.max(0, index - 100), index + hit.length + 20)
 }
 

@@ -31,7 +31,7 @@ export interface AuthCall {
 export type Behaviour = (call: AuthCall) => void
 
 /** A token that begins with `good` is admitted under its own name; every other is refused. */
-export function judge(token: string): Verdict {
+export function verdictFor(token: string): Verdict {
   return token.startsWith('good') ? admissionOf(token) : { authenticated: false }
 }
 
@@ -116,7 +116,7 @@ export async function startFakeAuth() {
       return
     }
     const { tokens } = JSON.parse(body) as { tokens: string[] }
-    const compose = (changes: Changes = {}) => composeAnswer(requestId, tokens.map(judge), changes)
+    const compose = (changes: Changes = {}) => composeAnswer(requestId, tokens.map(verdictFor), changes)
     const call: AuthCall = {
       requestLine,
       headers,

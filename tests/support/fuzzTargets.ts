@@ -103,7 +103,7 @@ const withoutLimits = {
 }
 
 /** About one request in five hashes a password; with more of them nearly all requests would wait for hashes. */
-function seldomHashing(operations: FuzzOperation[]): FuzzOperation[] {
+function withFewHashes(operations: FuzzOperation[]): FuzzOperation[] {
   const cheap = operations.filter(({ bodies }) => !JSON.stringify(bodies).includes('"password"'))
   return [...operations, ...cheap, ...cheap, ...cheap, ...cheap]
 }
@@ -113,7 +113,7 @@ export async function openRealTargets(layout: Layout): Promise<Targets> {
   const dialects = { DIALECTS: dialectNames.map(name => `${name}:0`).join() }
   const pair = await startRealPair(layout, { ...withoutLimits, ...dialects, ACCESS_LOG: 'off' })
   const { business, businessInternal, auth, authInternal } = pair.urls
-  const ofPublicAuth = seldomHashing(operationsOf(describeAuth()))
+  const ofPublicAuth = withFewHashes(operationsOf(describeAuth()))
   const ofPublicBusiness = operationsOf(describeBusiness())
   const isSingle = layout === 'single address'
   const front = { url: business, operations: isSingle ? [...ofPublicBusiness, ...ofPublicAuth] : ofPublicBusiness }
@@ -123,7 +123,7 @@ export async function openRealTargets(layout: Layout): Promise<Targets> {
       { url: auth, operations: ofPublicAuth },
       { url: authInternal, operations: operationsOf(describeAuthInternal()) },
       { url: businessInternal, operations: operationsOf(describeBusinessInternal()) },
-      ...pair.dialects.map(({ url, routes }) => ({ url, operations: seldomHashing(operationsOfRoutes(routes)) })),
+      ...pair.dialects.map(({ url, routes }) => ({ url, operations: withFewHashes(operationsOfRoutes(routes)) })),
     ],
     logIn: actors(isSingle ? business : auth).logIn,
     problems: pair.problems,

@@ -36,7 +36,7 @@ export interface RedisServer {
 export const hasRedis = spawnSync('redis-server', ['--version']).status === 0
 
 /** For `this.skip()`. */
-export function tellThatRedisIsMissing(what: string): void {
+export function reportMissingRedis(what: string): void {
   console.log(`  not tested: ${what}, for redis-server is not here`)
 }
 

@@ -23,8 +23,8 @@ export function createWideThrottles() {
     perAccount: wideAccountLimits,
     perAddress,
     openCounter: memoryCounters(monotonicNow),
-    observe: () => {},
+    emit: () => {},
   })
 }
 
-export const wideInvalidTokens = () => limitInvalidTokens({ limit: many, monotonicNow, observe: () => {} })
+export const wideInvalidTokens = () => limitInvalidTokens({ limit: many, monotonicNow, emit: () => {} })

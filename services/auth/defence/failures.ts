@@ -36,7 +36,7 @@ export interface FailuresOptions {
   /** Failures from one address in a minute. */
   maxPerAddress: number
   openCounter: OpenCounter
-  observe: (event: LockEvent) => void
+  emit: (event: LockEvent) => void
 }
 
 export interface Failures {
@@ -89,7 +89,7 @@ export const maxFailuresAtLimit = 10
 const failureMs = 15 * dayMs
 const knownMs = 30 * dayMs // since the last log-in from there
 
-export function createFailures({ freeFailures, maxPerAddress, openCounter, observe }: FailuresOptions): Failures {
+export function createFailures({ freeFailures, maxPerAddress, openCounter, emit }: FailuresOptions): Failures {
   const failures = openCounter('failures', failureMs)
   const pauses = openCounter('pauses', hourMs)
   const known = openCounter('known', knownMs)
@@ -127,7 +127,7 @@ export function createFailures({ freeFailures, maxPerAddress, openCounter, obser
       const [{ count }] = await Promise.all([failures.add(subject), failuresOfAddress.add(network)])
       if (count > 1) await failures.extend(subject, failureMs)
       if (count >= freeFailures) await pauses.add(subject, pauseAfter(count))
-      if (count === freeFailures) observe({ type: 'account_locked', userId })
+      if (count === freeFailures) emit({ type: 'account_locked', userId })
     },
 
     async mustWait(subject, max) {

@@ -46,7 +46,7 @@ export interface ThrottlesOptions {
   perAccount: Pick<typeof accountLimits, 'freeFailures' | 'mailsPerHour'>
   perAddress: AddressLimits
   openCounter: OpenCounter
-  observe: (event: LimitEvent) => void
+  emit: (event: LimitEvent) => void
 }
 
 export interface LoginAttempt {
@@ -98,10 +98,10 @@ export interface Throttles {
 const minuteMs = 60_000
 const hourMs = 60 * minuteMs
 
-export function createThrottles({ perAccount, perAddress, openCounter, observe }: ThrottlesOptions): Throttles {
+export function createThrottles({ perAccount, perAddress, openCounter, emit }: ThrottlesOptions): Throttles {
   const { freeFailures, mailsPerHour } = perAccount
   const maxPerAddress = perAddress.failures
-  const failures = createFailures({ freeFailures, maxPerAddress, openCounter, observe })
+  const failures = createFailures({ freeFailures, maxPerAddress, openCounter, emit })
   const attempts = createAttempts({ failures, freeFailures, maxPerAddress, limited })
   const attemptLogin = createLoginAttempts({ failures, attempts })
   const mailsOfAccount = openCounter('accountMails', hourMs)
@@ -110,7 +110,7 @@ export function createThrottles({ perAccount, perAddress, openCounter, observe }
   const guestTokens = openCounter('guestTokens', minuteMs)
 
   function limited(what: Limited, address: string, ms: number): AppError {
-    observe({ type: 'rate_limited', what, address, userId: null })
+    emit({ type: 'rate_limited', what, address, userId: null })
     return tooManyRequests(ms)
   }
 

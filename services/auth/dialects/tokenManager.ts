@@ -22,7 +22,7 @@ export function tokenManager({
 }: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'sweeper' | 'ttlMs'>): Routes {
   const tokens = openTokens(numberedFormat)
 
-  async function tellStatus(ctx: Context, secret: string): Promise<void> {
+  async function respondWithStatus(ctx: Context, secret: string): Promise<void> {
     const [token] = await tokens.validate([secret], { purpose, touch: true })
     if (!token) await countInvalid(ctx, invalidTokens)
     ctx.body = { status_code: 200, status: Boolean(token) }
@@ -34,7 +34,7 @@ export function tokenManager({
 
   const validPath: Handler = async ctx => {
     const { token = '' } = ctx.params
-    await tellStatus(ctx, token)
+    await respondWithStatus(ctx, token)
   }
 
   const validBody: Handler = async ctx => {
@@ -45,7 +45,7 @@ export function tokenManager({
         throw error
       },
     )
-    if (token !== null) return tellStatus(ctx, token)
+    if (token !== null) return respondWithStatus(ctx, token)
     const msg = `A JSON object with a token of at least ${minTokenLength} characters is expected`
     answer(ctx, 422, { detail: [{ type: 'value_error', loc: ['body', 'token'], msg }] })
   }

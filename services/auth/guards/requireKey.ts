@@ -14,7 +14,7 @@ export type KeyEvent =
   /** `key` is the setting that holds the key. */
   | { type: 'key_used'; key: string }
 
-type Observe = (event: KeyEvent) => void
+type Emit = (event: KeyEvent) => void
 
 /** The keys that open something, by the settings that hold them. */
 type AcceptedKeys = Record<string, string>
@@ -25,7 +25,7 @@ interface KeyOptions {
   keys: AcceptedKeys
   /** Accept a key as the password of HTTP Basic too (RFC 7662 section 2.1). */
   takesBasic?: boolean
-  observe: Observe
+  emit: Emit
 }
 
 const bearerChallenge = 'Bearer realm="latchkey-internal"'
@@ -36,7 +36,7 @@ export function rotatedKeys(setting: string, current: string, previous: string |
   return { [setting]: current, ...(previous !== null && { [`${setting}_PREVIOUS`]: previous }) }
 }
 
-export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyOptions): Handler {
+export function keyRequirement({ name, keys, takesBasic = false, emit }: KeyOptions): Handler {
   const digests = Object.entries(keys).map(([setting, key]) => ({ setting, digest: digestOf(key) }))
 
   return function requireKey(ctx, next) {
@@ -48,7 +48,7 @@ export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyO
     }
     if (used === null) throw refuse('wrong')
     setCallerKey(used)
-    observe({ type: 'key_used', key: used })
+    emit({ type: 'key_used', key: used })
     return next()
   }
 
@@ -66,7 +66,7 @@ export function keyRequirement({ name, keys, takesBasic = false, observe }: KeyO
   }
 
   function refuse(reason: 'missing' | 'wrong'): AppError {
-    observe({ type: 'key_refused', key: name, reason })
+    emit({ type: 'key_refused', key: name, reason })
     const basic = takesBasic ? `, or Basic with any client id as the user name and ${name} as the password` : ''
     // RFC 6750 section 3.1: no error code for a request that carried no credentials.
     const bearer = reason === 'missing' ? bearerChallenge : `${bearerChallenge}, error="invalid_token"`
@@ -104,13 +104,13 @@ function decodeForm(text: string): string {
 }
 
 /** Reports every request that an operator's key opens, with the status of its response. */
-export function adminKeyRequirement(keys: AcceptedKeys, observe: Observe): Handler {
-  const requireKey = keyRequirement({ name: 'ADMIN_KEY', keys, observe })
+export function adminKeyRequirement(keys: AcceptedKeys, emit: Emit): Handler {
+  const requireKey = keyRequirement({ name: 'ADMIN_KEY', keys, emit })
 
   return function requireAdminKey(ctx, next) {
     return requireKey(ctx, async () => {
       const action = `${ctx.method} ${routeOf(ctx)}`
-      const report = (status: number) => observe({ type: 'admin_action', action, status })
+      const report = (status: number) => emit({ type: 'admin_action', action, status })
       try {
         await next()
       } catch (error) {

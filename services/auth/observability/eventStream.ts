@@ -14,7 +14,7 @@ export interface EventStreamOptions {
 
 export interface EventStream {
   /** Does nothing while there are no readers. */
-  hear(event: AuthEvent): void
+  publish(event: AuthEvent): void
   /** Null if there are too many readers already. The caller must destroy the stream when it is no longer needed. */
   open(): Readable | null
   /** Ends the streams of all readers. After that `open` returns null. */
@@ -48,7 +48,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   let quietFrames = 0
   let closed = false
 
-  function hear(event: AuthEvent) {
+  function publish(event: AuthEvent) {
     if (readers.size === 0) return
     switch (event.type) {
       case 'issued': {
@@ -112,7 +112,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
     for (const oldest of watched.keys()) return void watched.delete(oldest)
   }
 
-  function tellExpired(): void {
+  function addExpired(): void {
     const at = now()
     for (const [tokenId, { userId, expiresAt }] of watched) {
       if (at < expiresAt) continue
@@ -122,14 +122,14 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   }
 
   function sendFrame(): void {
-    tellExpired()
-    const told = [...frame.values()]
+    addExpired()
+    const events = [...frame.values()]
     const missing = left
     frame = new Map()
     left = 0
-    const happened = told.reduce((sum, { data }) => sum + data.count, missing)
-    quietFrames = told.length === 0 ? quietFrames + 1 : 0
-    let text = told.map(({ name, data }) => written(name, data)).join('')
+    const happened = events.reduce((sum, { data }) => sum + data.count, missing)
+    quietFrames = events.length === 0 ? quietFrames + 1 : 0
+    let text = events.map(({ name, data }) => written(name, data)).join('')
     if (missing > 0) text += written('dropped', { count: missing })
     if (quietFrames * frameMs >= heartbeatMs) {
       quietFrames = 0
@@ -148,7 +148,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   }
 
   return {
-    hear,
+    publish,
 
     open() {
       if (closed || readers.size >= maxReaders) return null

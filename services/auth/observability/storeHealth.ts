@@ -12,7 +12,7 @@ export type Dependency = 'token_store' | 'user_store' | 'mail_server'
 export interface DependencyOptions {
   /** Milliseconds that never jump. */
   monotonicNow: () => number
-  observe: (event: DependencyEvent) => void
+  emit: (event: DependencyEvent) => void
 }
 
 /**
@@ -22,19 +22,19 @@ export interface DependencyOptions {
 const steadyMs = 5000
 
 /** Merges the failures of a dependency into outages, and reports the beginning and the end of each. */
-export function watchDependency(dependency: Dependency, { monotonicNow, observe }: DependencyOptions) {
+export function watchDependency(dependency: Dependency, { monotonicNow, emit }: DependencyOptions) {
   let failures = 0
   let failedAt = 0
 
   return {
     failed(cause: unknown): void {
       failedAt = monotonicNow()
-      if (failures++ === 0) observe({ type: 'dependency_failed', dependency, cause })
+      if (failures++ === 0) emit({ type: 'dependency_failed', dependency, cause })
     },
 
     answered(): void {
       if (failures === 0 || monotonicNow() - failedAt < steadyMs) return
-      observe({ type: 'dependency_recovered', dependency, failures })
+      emit({ type: 'dependency_recovered', dependency, failures })
       failures = 0
     },
   }
@@ -55,11 +55,11 @@ export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): 
  */
 const unreachable = /^(ESOCKET|EDNS|ETLS|ECONNECTION|ETIMEDOUT|EAUTH)$/
 
-/** Passes mail events on to `observe`, and derives outages of the mail server from them. */
-export function watchedMails(observe: (event: MailEvent) => void, options: DependencyOptions) {
+/** Passes mail events on to `emit`, and derives outages of the mail server from them. */
+export function watchMailServer(emit: (event: MailEvent) => void, options: DependencyOptions) {
   const { failed, answered } = watchDependency('mail_server', options)
   return (event: MailEvent) => {
-    observe(event)
+    emit(event)
     if (event.type === 'mail_sent') answered()
     else if (unreachable.test(String((event.cause as { code?: unknown }).code))) failed(event.cause)
   }

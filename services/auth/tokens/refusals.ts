@@ -37,34 +37,34 @@ export interface RefusalsOptions {
   startedAt: number
   /** Ends the other tokens of the login of a session that was deleted. */
   endRelativesOf: (ended: TokenRecord) => Promise<unknown>
-  observe: (event: RefusalEvent) => void
+  emit: (event: RefusalEvent) => void
 }
 
 const maxExplanations = 100 // at a time, so that a scan for tokens does not make the store explain each guess
 const reuseGraceMs = 10_000 // requests with the old secret may still be in flight this long after a renewal
 
 /** The returned function never rejects, and need not be awaited. */
-export function createRefusals({ store, format, startedAt, endRelativesOf, observe }: RefusalsOptions) {
+export function createRefusals({ store, format, startedAt, endRelativesOf, emit }: RefusalsOptions) {
   let explanations = 0
 
   /** RFC 9700, section 4.14.2. If the store is unavailable (which is reported elsewhere), the next use tries again. */
   async function endReused({ secret, ref: { id }, at }: Presented): Promise<void> {
     const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
     if (ended === null) return
-    observe({ type: 'renewed_secret_reused', tokenId: id, userId: ended.userId })
+    emit({ type: 'renewed_secret_reused', tokenId: id, userId: ended.userId })
     await endRelativesOf(ended).catch(() => {})
   }
 
   return async function explain(presented: Presented): Promise<void> {
     const { ref, purpose, isUse, at } = presented
-    const emit = (reason: { reason: RefusalReason; secondsAgo?: number }) =>
-      observe({ type: 'refused', tokenId: ref.id, ...reason })
-    if (explanations >= maxExplanations) return emit({ reason: 'not_looked_up' })
+    const emitRefused = (reason: { reason: RefusalReason; secondsAgo?: number }) =>
+      emit({ type: 'refused', tokenId: ref.id, ...reason })
+    if (explanations >= maxExplanations) return emitRefused({ reason: 'not_looked_up' })
     explanations++
     const explanation = await store.explain(ref, at, purpose).catch(() => null)
     explanations--
-    if (explanation === null) return emit({ reason: 'not_looked_up' })
-    emit(reasonOf(presented, explanation, startedAt))
+    if (explanation === null) return emitRefused({ reason: 'not_looked_up' })
+    emitRefused(reasonOf(presented, explanation, startedAt))
     if (isUse && explanation.reason === 'renewed') await endReused(presented)
   }
 }

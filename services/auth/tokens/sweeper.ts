@@ -14,7 +14,7 @@ export interface SweeperOptions {
   now: () => number
   /** Monotonic clock in milliseconds, for durations. */
   monotonicNow: () => number
-  observe: (event: SweepEvent) => void
+  emit: (event: SweepEvent) => void
 }
 
 const sliceMs = 2 // then yield, so that no request waits longer than this
@@ -22,7 +22,7 @@ const sliceLength = 500 // tokens asked for at a time within a slice
 
 export type Sweeper = ReturnType<typeof createSweeper>
 
-export function createSweeper({ store, intervalMs, now, monotonicNow, observe }: SweeperOptions) {
+export function createSweeper({ store, intervalMs, now, monotonicNow, emit }: SweeperOptions) {
   let timer: NodeJS.Timeout | null = null
   let running: Promise<number> | null = null
   let stopped = false
@@ -47,7 +47,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, observe }:
       await nextTurn()
       sliceStartedAt = monotonicNow()
     }
-    observe({ type: 'swept', removed, durationMs: Math.round(monotonicNow() - startedAt) })
+    emit({ type: 'swept', removed, durationMs: Math.round(monotonicNow() - startedAt) })
     return removed
   }
 
@@ -55,7 +55,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, observe }:
     if (stopped) return
     timer = setTimeout(async () => {
       // A failed sweep is reported and tried again, so the loop survives outages of the store.
-      await sweep().catch(cause => observe({ type: 'sweep_failed', cause }))
+      await sweep().catch(cause => emit({ type: 'sweep_failed', cause }))
       schedule()
     }, intervalMs).unref()
   }

@@ -73,7 +73,7 @@ export interface TokensOptions {
   /** Absolute life of a session. */
   absoluteTtlMs: number
   limits: TokenLimits
-  observe: (event: TokenEvent) => void
+  emit: (event: TokenEvent) => void
 }
 
 export interface ValidateOptions {
@@ -150,12 +150,12 @@ export interface Tokens {
 }
 
 export function createTokens(options: TokensOptions): Tokens {
-  const { store, format = opaqueFormat, now, ttlMs, absoluteTtlMs, limits, observe } = options
-  const emit = (type: 'slid' | 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord) =>
-    observe({ type, tokenId: id, userId, kind, expiresAt })
-  const onRevoked = (token: TokenRecord) => emit('revoked', token)
+  const { store, format = opaqueFormat, now, ttlMs, absoluteTtlMs, limits, emit } = options
+  const emitFor = (type: 'slid' | 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord) =>
+    emit({ type, tokenId: id, userId, kind, expiresAt })
+  const onRevoked = (token: TokenRecord) => emitFor('revoked', token)
   const { endRelativesOf, ...revocation } = createRevocation({ store, format, now, onRevoked })
-  const explainRefusal = createRefusals({ store, format, startedAt: now(), endRelativesOf, observe })
+  const explainRefusal = createRefusals({ store, format, startedAt: now(), endRelativesOf, emit })
 
   async function issue(terms: TokenTerms): Promise<IssuedToken | null> {
     const token = newToken(terms, now())
@@ -165,7 +165,7 @@ export function createTokens(options: TokensOptions): Tokens {
     if (outcome === 'ended') return null
     if (outcome === 'taken') return issue(terms) // draw again: equal ids in one second are one in 10^9
     const { id, userId, kind, purpose, expiresAt } = token
-    observe({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt })
+    emit({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt })
     return { secret, token }
   }
 
@@ -176,7 +176,7 @@ export function createTokens(options: TokensOptions): Tokens {
   ): Promise<TokenRecord | null> {
     const ref = format.parse(secret)
     if (ref === null) {
-      observe({ type: 'refused', tokenId: null, reason: 'malformed' })
+      emit({ type: 'refused', tokenId: null, reason: 'malformed' })
       return null
     }
     const at = now()
@@ -213,13 +213,13 @@ export function createTokens(options: TokensOptions): Tokens {
       let next = 0
       return refs.map((ref, i) => {
         if (ref === null) {
-          observe({ type: 'refused', tokenId: null, reason: 'malformed' })
+          emit({ type: 'refused', tokenId: null, reason: 'malformed' })
           return null
         }
         const token = found[next++] ?? null
         const secret = secrets[i] as string
         if (token === null) void explainRefusal({ secret, ref, purpose, asSession: false, isUse: touch, at })
-        else if (touch) emit('slid', token)
+        else if (touch) emitFor('slid', token)
         return token
       })
     },
@@ -228,7 +228,7 @@ export function createTokens(options: TokensOptions): Tokens {
 
     async useSession(secret) {
       const session = await findSession(secret, store.touchSession)
-      if (session) emit('slid', session)
+      if (session) emitFor('slid', session)
       return session
     },
 
@@ -240,7 +240,7 @@ export function createTokens(options: TokensOptions): Tokens {
         store.renew(ref, drawn.ref.hash, format.lineageOf(secret), at),
       )
       if (renewed === null) return null
-      emit('renewed', renewed)
+      emitFor('renewed', renewed)
       return { secret: drawn.secret, token: renewed }
     },
 
@@ -249,7 +249,7 @@ export function createTokens(options: TokensOptions): Tokens {
 
     async endUser(userId, credentialVersion, keep) {
       await store.endUser(userId, credentialVersion, keep)
-      observe({ type: 'sessions_revoked', userId, keep })
+      emit({ type: 'sessions_revoked', userId, keep })
     },
 
     list: (cursor, limit) => store.list(cursor, limit, now()),

@@ -11,7 +11,7 @@ export type EndTokens = (userId: string, credentialVersion: number, keep: string
 export interface CredentialVersionsOptions {
   store: UserStore
   endTokens: EndTokens
-  observe: (event: DeletionEvent) => void
+  emit: (event: DeletionEvent) => void
   /** Resolves after so many milliseconds. */
   wait?: (ms: number) => Promise<unknown>
 }
@@ -46,7 +46,7 @@ export const underWayMs = 2000
 export function createCredentialVersions({
   store,
   endTokens,
-  observe,
+  emit,
   wait = sleep,
 }: CredentialVersionsOptions): CredentialVersions {
   const raise: CredentialVersions['raise'] = ({ id, credentialVersion: version }, changes) =>
@@ -58,7 +58,7 @@ export function createCredentialVersions({
     const isOnly = user.endedVersion === credentialVersion - 1 && user.disabledAt === null
     await endTokens(id, credentialVersion, isOnly ? keep : null)
     if (user.deletedAt === null) await store.update(id, credentialVersion, { endedVersion: credentialVersion })
-    else if (await store.delete(id)) observe({ type: 'user_deleted', userId: id })
+    else if (await store.delete(id)) emit({ type: 'user_deleted', userId: id })
   }
 
   return {

@@ -40,7 +40,7 @@ export interface PasswordOperationsOptions {
   rules: ChoiceRules
   /** Epoch milliseconds. */
   now: () => number
-  observe: (event: CredentialEvent) => void
+  emit: (event: CredentialEvent) => void
 }
 
 export interface PasswordOperations {
@@ -85,7 +85,7 @@ export function createPasswordOperations({
   passwords,
   rules,
   now,
-  observe,
+  emit,
 }: PasswordOperationsOptions): PasswordOperations {
   /** Null if the credentials have changed since `user` was read. */
   async function replacePassword(
@@ -99,7 +99,7 @@ export function createPasswordOperations({
     const confirmedAt = user.confirmedAt ?? now()
     const changed = await versions.raise(user, { passwordHash, confirmedAt })
     if (changed === null) return null
-    observe({ type: 'password_changed', userId: user.id, proof })
+    emit({ type: 'password_changed', userId: user.id, proof })
     await versions.finish(changed, keep)
     return changed
   }
@@ -120,7 +120,7 @@ export function createPasswordOperations({
   }
 
   function refusePassword(id: string): WrongPassword {
-    observe({ type: 'password_refused', userId: id })
+    emit({ type: 'password_refused', userId: id })
     return { outcome: 'wrong_password', userId: id }
   }
 
@@ -133,10 +133,10 @@ export function createPasswordOperations({
       const failure = loginFailure(user, matches)
       if (user === null || failure !== null) {
         const userId = user?.id ?? null
-        observe({ type: 'login_failed', userId, reason: failure ?? 'unknown_user' })
+        emit({ type: 'login_failed', userId, reason: failure ?? 'unknown_user' })
         return { outcome: 'wrong_password', userId }
       }
-      observe({ type: 'login_succeeded', userId: user.id })
+      emit({ type: 'login_succeeded', userId: user.id })
       if (passwords.isOutdated(user.passwordHash)) void rehash(user, password, client)
       return { outcome: 'verified', user }
     },

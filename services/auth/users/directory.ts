@@ -45,14 +45,14 @@ export interface DirectoryOptions {
   store: UserStore
   /** Epoch milliseconds. */
   now: () => number
-  observe: (event: DirectoryEvent) => void
+  emit: (event: DirectoryEvent) => void
 }
 
 /** Stored instead of a hash. No password matches it, and verifying one takes as long as for any other user. */
 export const noPassword = ''
 
 /** Every function rejects with `unavailable` if the store does not answer. */
-export function createDirectory({ store, now, observe }: DirectoryOptions): Directory {
+export function createDirectory({ store, now, emit }: DirectoryOptions): Directory {
   /** Includes users being deleted. */
   async function findStored(username: string): Promise<UserRecord | null> {
     for (const name of namesToLookUp(username)) {
@@ -84,7 +84,7 @@ export function createDirectory({ store, now, observe }: DirectoryOptions): Dire
       // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.
       const isTaken = namesToLookUp(username).length > 1 && (await findStored(username)) !== null
       if (isTaken || !(await store.insert(user))) return null
-      observe({ type: 'user_registered', userId: id })
+      emit({ type: 'user_registered', userId: id })
       return user
     },
   }

@@ -29,7 +29,7 @@ export interface LinksOptions {
   mailer: Mailer | null
   /** What links begin with. Never taken from the Host of a request, which the client chooses. */
   publicUrl: string
-  observe: (event: LinkEvent) => void
+  emit: (event: LinkEvent) => void
 }
 
 export type LinkResetOutcome =
@@ -88,8 +88,8 @@ type Purpose = 'confirm' | 'reset'
 const linkTtlMs = 30 * 60_000
 const maxInBackground = 100
 
-export function createLinks({ users, tokens, throttles, mailer, publicUrl, observe }: LinksOptions): Links {
-  const afterTheAnswer = createBackground(observe)
+export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit }: LinksOptions): Links {
+  const afterTheAnswer = createBackground(emit)
 
   /** Ends the older links of this purpose. Null if another request has just changed the user's credentials. */
   async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
@@ -196,18 +196,18 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, obser
 }
 
 /** Runs jobs after the answer, whose time must not reveal what there is to do. At most `maxInBackground` are under way. */
-function createBackground(observe: (event: LinkEvent) => void) {
+function createBackground(emit: (event: LinkEvent) => void) {
   let underWay = 0
 
   return function afterTheAnswer(userId: string | null, job: () => Promise<void>): void {
     if (underWay >= maxInBackground) {
-      observe({ type: 'link_not_sent', userId, cause: new Error('too many links are waiting') })
+      emit({ type: 'link_not_sent', userId, cause: new Error('too many links are waiting') })
       return
     }
     underWay++
     setImmediate(() =>
       job()
-        .catch(cause => observe({ type: 'link_not_sent', userId, cause }))
+        .catch(cause => emit({ type: 'link_not_sent', userId, cause }))
         .finally(() => underWay--),
     )
   }

@@ -41,7 +41,7 @@ export interface SmtpMailerOptions {
   retryDelaysMs?: number[]
   /** A try that takes longer has failed, even if the server is still sending. */
   tryTimeoutMs?: number
-  observe: (event: MailEvent) => void
+  emit: (event: MailEvent) => void
 }
 
 // Mails under way, including those that wait for another try. Further ones are lost, so that a mail server that is down for
@@ -58,7 +58,7 @@ export function openSmtpMailer({
   tls,
   retryDelaysMs = [1000, 10_000, 60_000],
   tryTimeoutMs = 60_000,
-  observe,
+  emit,
 }: SmtpMailerOptions): Mailer {
   const transport = createTransport({
     url,
@@ -130,11 +130,11 @@ export function openSmtpMailer({
           const signal = AbortSignal.any([closed.signal, AbortSignal.timeout(tryTimeoutMs)])
           return transport.sendMail({ ...message, signal })
         })
-        return observe({ type: 'mail_sent', userId, tries })
+        return emit({ type: 'mail_sent', userId, tries })
       } catch (error) {
         const delayMs = retryDelaysMs[tries - 1]
         if (delayMs === undefined || isFinal(error) || closing.signal.aborted) {
-          return observe({ type: 'mail_lost', userId, tries, cause: withoutReply(error) })
+          return emit({ type: 'mail_lost', userId, tries, cause: withoutReply(error) })
         }
         await sleep(delayMs, undefined, { signal: closing.signal }).catch(() => {})
       }
@@ -145,8 +145,7 @@ export function openSmtpMailer({
     send(mail) {
       const party = { network: networkOf(mail.address), account: mail.userId }
       const reason = lossReason(party)
-      if (reason !== null)
-        return observe({ type: 'mail_lost', userId: mail.userId, tries: 0, cause: new Error(reason) })
+      if (reason !== null) return emit({ type: 'mail_lost', userId: mail.userId, tries: 0, cause: new Error(reason) })
       const delivery = deliver(mail, party).finally(() => underWay.delete(delivery))
       underWay.set(delivery, party)
     },

@@ -30,7 +30,7 @@ export interface UsersOptions extends ChoiceRulesOptions {
   endTokens: EndTokens
   /** Epoch milliseconds. */
   now: () => number
-  observe: (event: UserEvent) => void
+  emit: (event: UserEvent) => void
   /** Resolves after so many milliseconds. */
   wait?: (ms: number) => Promise<unknown>
 }
@@ -64,7 +64,7 @@ export interface Users extends Directory, ChoiceRules, PasswordOperations {
 
 /** Every function rejects with `unavailable` if a store does not answer. */
 export function createUsers(options: UsersOptions): Users {
-  const { store, now, observe } = options
+  const { store, now, emit } = options
   const directory = createDirectory(options)
   const versions = createCredentialVersions(options)
   const rules = createChoiceRules(options)
@@ -77,7 +77,7 @@ export function createUsers(options: UsersOptions): Users {
 
     async confirm(id, credentialVersion) {
       const confirmed = await store.update(id, credentialVersion, { confirmedAt: now() })
-      if (confirmed) observe({ type: 'user_confirmed', userId: id })
+      if (confirmed) emit({ type: 'user_confirmed', userId: id })
       return confirmed !== null
     },
 
@@ -88,7 +88,7 @@ export function createUsers(options: UsersOptions): Users {
 
     async disable(id) {
       const done = (await versions.change(id, { disabledAt: now() })) !== null
-      if (done) observe({ type: 'user_disabled', userId: id })
+      if (done) emit({ type: 'user_disabled', userId: id })
       return done
     },
 
@@ -97,7 +97,7 @@ export function createUsers(options: UsersOptions): Users {
         const user = await directory.find(id)
         if (user === null) return false
         if (!(await store.update(id, user.credentialVersion, { disabledAt: null }))) continue
-        observe({ type: 'user_enabled', userId: id })
+        emit({ type: 'user_enabled', userId: id })
         return true
       }
     },

@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { demo } from '../../support/credentials.ts'
-import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
+import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
 import { slackMs } from '../../support/slack.ts'
 import { address, ask, hashesIn, limits, wrong } from './limitsSetup.ts'
@@ -13,7 +13,7 @@ describe('the limits in Redis', () => {
   let redis: RedisServer
   before(async function () {
     if (!hasRedis) {
-      tellThatRedisIsMissing('limits in Redis')
+      reportMissingRedis('limits in Redis')
       return this.skip()
     }
     redis = await startRedis()
@@ -100,8 +100,8 @@ describe('the counters', () => {
       const many = 1e9
       const wrong = { outcome: 'wrong_password', userId: null }
       const perAddress = { failures: many, mails: many, registrations: many, guestTokens: many }
-      const throttles = createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), observe() {} })
-      const invalidTokens = limitInvalidTokens({ limit: many, monotonicNow: () => 1, observe() {} })
+      const throttles = createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), emit() {} })
+      const invalidTokens = limitInvalidTokens({ limit: many, monotonicNow: () => 1, emit() {} })
       const addressOf = i => (i >> 16).toString(16) + ':' + (i & 65535).toString(16) + ':1:1::1'
       const work = [
         i => throttles.attemptLogin({ account: 'user' + i, address: addressOf(i) }, { verify: async () => wrong, imitate: async () => {} }),

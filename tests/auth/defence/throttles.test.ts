@@ -29,7 +29,7 @@ describe('the throttles', () => {
       perAccount: accountLimits,
       perAddress: { failures: 30, mails: 30, registrations: 30, guestTokens: 30 },
       openCounter: memoryCounters(() => at),
-      observe: event => events.push(event),
+      emit: event => events.push(event),
     })
   })
 

@@ -7,7 +7,7 @@ import type { AppError } from '../../../shared/http/errors.ts'
 describe('throttles.unlock', () => {
   const perAddress = { failures: 1000, mails: 1000, registrations: 1000, guestTokens: 1000 }
   const newThrottles = () =>
-    createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), observe: () => {} })
+    createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), emit: () => {} })
 
   let addresses = 0
   /** Tries from an unknown address; resolves to `refused` if the password was not looked at. */

@@ -303,7 +303,7 @@ describe('the dialects', function () {
         },
       }
       const limits = { perUser: 100, total: 1000 }
-      const common = { now: clock.now, observe: () => {} }
+      const common = { now: clock.now, emit: () => {} }
       const store = await openTokenStore()
       const openTokens = (format: typeof opaqueFormat) =>
         createTokens({ store, format, ttlMs: minute, absoluteTtlMs: minute, limits, ...common })

@@ -35,13 +35,13 @@ async function listen(internalUrl: string, key = adminKey) {
   })
   answer.on('error', () => {})
   const events = () => parse(text)
-  const hears = (name: string, data: Record<string, unknown> = {}) =>
+  const receives = (name: string, data: Record<string, unknown> = {}) =>
     until(() =>
       events().find(
         told => told.name === name && Object.entries(data).every(([key, value]) => told.data[key] === value),
       ),
     ).catch(() => expect.fail(`no ${name} ${JSON.stringify(data)} in ${text}`))
-  return { answer, text: () => text, events, hears, close: () => sent.destroy() }
+  return { answer, text: () => text, events, receives, close: () => sent.destroy() }
 }
 
 const idOf = (token: string) => token.slice(3, 17)
@@ -65,40 +65,40 @@ describe('the event stream', () => {
   })
 
   it('tells of log-ins, and of tokens that are issued, slide, are refused with the reason, end, expire and are swept', async () => {
-    const { hears, text, answer, close } = await listen(auth.internalUrl)
+    const { receives, text, answer, close } = await listen(auth.internalUrl)
     expect(answer.headers['content-type']).to.equal('text/event-stream; charset=utf-8')
     expect(answer.headers['cache-control']).to.equal('no-store')
-    await hears('hello', { at: clock.now(), frameMs: 100 })
+    await receives('hello', { at: clock.now(), frameMs: 100 })
     const token = await logIn(auth.url)
     const tokenId = idOf(token)
     const expiresAt = clock.now() + 30_000
-    await hears('login_succeeded')
-    const { data } = await hears('issued', { tokenId, kind: 'sliding', purpose: null, expiresAt, count: 1 })
+    await receives('login_succeeded')
+    const { data } = await receives('issued', { tokenId, kind: 'sliding', purpose: null, expiresAt, count: 1 })
     const { userId } = data
     await validate(auth.internalUrl, { token })
-    await hears('slid', { tokenId, userId, expiresAt })
+    await receives('slid', { tokenId, userId, expiresAt })
 
     const other = await logIn(auth.url)
     await ask('POST', `${auth.url}/logout`, other)
-    await hears('revoked', { tokenId: idOf(other), userId })
+    await receives('revoked', { tokenId: idOf(other), userId })
     await validate(auth.internalUrl, { token: other })
-    await hears('refused', { tokenId: idOf(other), reason: 'revoked' })
+    await receives('refused', { tokenId: idOf(other), reason: 'revoked' })
 
     const { body } = await ask<{ token: string }>('POST', `${auth.internalUrl}/tokens`, adminKey, {
       kind: 'single-use',
       ttlSeconds: 60,
     })
     await validate(auth.internalUrl, { token: body.token })
-    await hears('consumed', { tokenId: idOf(body.token) })
+    await receives('consumed', { tokenId: idOf(body.token) })
 
     clock.advance(30_000)
-    await hears('expired', { tokenId, userId, expiresAt })
+    await receives('expired', { tokenId, userId, expiresAt })
     await validate(auth.internalUrl, { token })
-    await hears('refused', { tokenId, reason: 'expired' })
+    await receives('refused', { tokenId, reason: 'expired' })
     await ask('DELETE', `${auth.internalUrl}/tokens/expired`, adminKey)
-    await hears('swept', { removed: 1 })
+    await receives('swept', { removed: 1 })
     await ask('POST', `${auth.url}/login`, null, { ...demo, username: 'my secret word' })
-    await hears('login_failed', { reason: 'unknown_user' })
+    await receives('login_failed', { reason: 'unknown_user' })
     for (const secret of [token, other, body.token, 'my secret word', demo.username, demo.password]) {
       expect(text()).to.not.include(secret)
     }
@@ -106,21 +106,21 @@ describe('the event stream', () => {
   })
 
   it('tells that a renewed session expires at its new end, not at the one before', async () => {
-    const { hears, events, close } = await listen(auth.internalUrl)
+    const { receives, events, close } = await listen(auth.internalUrl)
     const token = await logIn(auth.url)
     const tokenId = idOf(token)
-    const { userId } = (await hears('issued', { tokenId })).data
+    const { userId } = (await receives('issued', { tokenId })).data
     clock.advance(20_000)
     const expiresAt = clock.now() + 30_000
     await ask('POST', `${auth.url}/renew`, token)
-    await hears('renewed', { tokenId, userId, expiresAt })
+    await receives('renewed', { tokenId, userId, expiresAt })
     clock.advance(10_000)
     const later = await logIn(auth.url)
-    await hears('issued', { tokenId: idOf(later) }) // its frame comes after the first expiry
+    await receives('issued', { tokenId: idOf(later) }) // its frame comes after the first expiry
     const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
     expect(expired()).to.deep.equal([])
     clock.advance(20_000)
-    await hears('expired', { tokenId, userId, expiresAt })
+    await receives('expired', { tokenId, userId, expiresAt })
     expect(expired()).to.have.length(1)
     close()
   })
@@ -129,25 +129,25 @@ describe('the event stream', () => {
     const username = 'keeper@example.com'
     const [password, another] = ['violet tractor humming gravel', 'rusty spoon beneath a lighthouse']
     await ask('POST', `${auth.url}/users`, null, { username, password })
-    const { hears, events, close } = await listen(auth.internalUrl)
+    const { receives, events, close } = await listen(auth.internalUrl)
     const [kept, ended] = [await logIn(auth.url, { username, password }), await logIn(auth.url, { username, password })]
-    const { userId } = (await hears('issued', { tokenId: idOf(ended) })).data
+    const { userId } = (await receives('issued', { tokenId: idOf(ended) })).data
     const change = { currentPassword: password, password: another }
     expect((await ask('PATCH', `${auth.url}/users/me`, kept, change)).status).to.equal(200)
-    await hears('sessions_revoked', { userId, keep: idOf(kept) })
+    await receives('sessions_revoked', { userId, keep: idOf(kept) })
     clock.advance(30_000)
-    await hears('expired', { tokenId: idOf(kept), userId })
+    await receives('expired', { tokenId: idOf(kept), userId })
     expect(events().some(({ name, data }) => name === 'expired' && data['tokenId'] === idOf(ended))).to.equal(false)
     await ask('DELETE', `${auth.internalUrl}/admin/users/${userId}/sessions`, adminKey)
-    await hears('sessions_revoked', { userId, keep: null })
+    await receives('sessions_revoked', { userId, keep: null })
     close()
   })
 
   it('counts what happens often: one event for a token and a frame', async () => {
     const token = await logIn(auth.url)
-    const { hears, events, close } = await listen(auth.internalUrl)
+    const { receives, events, close } = await listen(auth.internalUrl)
     await validate(auth.internalUrl, { tokens: Array.from({ length: 200 }, () => token) })
-    await hears('slid', { tokenId: idOf(token) })
+    await receives('slid', { tokenId: idOf(token) })
     const slid = () => events().filter(({ name }) => name === 'slid')
     await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200)
     expect(slid()).to.have.length.below(3) // they may be split between two frames
@@ -195,14 +195,14 @@ describe('the event stream, alone', () => {
     const asksNothing = () => {
       throw new Error('asked for the time')
     }
-    const { hear } = createEventStream({ now: asksNothing })
-    for (const event of [slid(1), { type: 'swept', removed: 1, durationMs: 1 } as const]) hear(event)
+    const { publish } = createEventStream({ now: asksNothing })
+    for (const event of [slid(1), { type: 'swept', removed: 1, durationMs: 1 } as const]) publish(event)
   })
 
   it('tells what happened again in a frame where it happened last', async () => {
     const { stream, reader } = open()
     const ended = { type: 'sessions_revoked', userId: 'user', keep: null } as const
-    for (const event of [ended, slid(1), ended]) stream.hear(event)
+    for (const event of [ended, slid(1), ended]) stream.publish(event)
     let text = ''
     reader.on('data', chunk => {
       text += chunk
@@ -213,7 +213,7 @@ describe('the event stream, alone', () => {
 
   it('has 500 different events in a frame, and says how many more there were', async () => {
     const { stream, reader } = open()
-    for (let id = 0; id < 600; id++) stream.hear(slid(id))
+    for (let id = 0; id < 600; id++) stream.publish(slid(id))
     let text = ''
     reader.on('data', chunk => {
       text += chunk
@@ -227,7 +227,7 @@ describe('the event stream, alone', () => {
     const { stream, reader } = open()
     let heard = 0
     for (let frame = 0; frame < 7; frame++) {
-      for (let id = 0; id < 400; id++) stream.hear(slid(id))
+      for (let id = 0; id < 400; id++) stream.publish(slid(id))
       heard += 400
       const before = reader.readableLength
       const isFull = () => reader.readableLength > 200_000
@@ -240,7 +240,7 @@ describe('the event stream, alone', () => {
       text += chunk
     })
     await sleep(0)
-    stream.hear(slid(0))
+    stream.publish(slid(0))
     await until(() => text.includes('event: dropped'))
     const counts = (name: string) =>
       parse(text)
@@ -252,7 +252,7 @@ describe('the event stream, alone', () => {
 
   it('sends what happened since the last frame when Auth closes', async () => {
     const { stream, reader } = open()
-    stream.hear(slid(1))
+    stream.publish(slid(1))
     stream.close()
     const text = (await reader.setEncoding('utf8').toArray()).join('')
     expect(parse(text).map(({ name }) => name)).to.deep.equal(['hello', 'slid'])
@@ -264,10 +264,10 @@ describe('the event stream, alone', () => {
     const [revoked, expired] = [slid(1), slid(3)]
     const consumed = { ...slid(2), kind: 'single-use' } as const
     for (const { tokenId, userId, expiresAt, kind } of [revoked, consumed, expired]) {
-      stream.hear({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt })
+      stream.publish({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt })
     }
-    stream.hear({ ...revoked, type: 'revoked' })
-    stream.hear(consumed)
+    stream.publish({ ...revoked, type: 'revoked' })
+    stream.publish(consumed)
     at = expired.expiresAt
     stream.close()
     const text = (await reader.setEncoding('utf8').toArray()).join('')

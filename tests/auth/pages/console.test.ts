@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
-import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from '../../support/browser.ts'
+import { hasBrowser, openBrowser, reportMissingBrowser } from '../../support/browser.ts'
 import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
@@ -30,7 +30,7 @@ describe('the console in a browser', () => {
 
   before(async function () {
     if (!hasBrowser) {
-      tellThatBrowserIsMissing('the console in a browser')
+      reportMissingBrowser('the console in a browser')
       this.skip()
     }
     browser = await openBrowser()

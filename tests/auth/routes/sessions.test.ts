@@ -437,7 +437,7 @@ describe('sessions of two users', () => {
 
   before(async () => {
     const limits = { perUser: 3, total: 100 }
-    const observe = () => {}
+    const emit = () => {}
     const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
     const users = createUsers({
       store: await openUserStore(),
@@ -446,9 +446,9 @@ describe('sessions of two users', () => {
       addressesOnly: false,
       endTokens: (...of) => tokens.endUser(...of),
       now: clock.now,
-      observe,
+      emit,
     })
-    tokens = createTokens({ store: await openTokenStore(), now: clock.now, ttlMs, absoluteTtlMs, limits, observe })
+    tokens = createTokens({ store: await openTokenStore(), now: clock.now, ttlMs, absoluteTtlMs, limits, emit })
     owners = []
     for (const username of ['anna@example.com', 'bert@example.com']) {
       owners.push(

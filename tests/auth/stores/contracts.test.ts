@@ -5,7 +5,7 @@ import type { TokenStore, UserStore } from '../../../services/auth/stores/ports.
 import { tokenStoreContract } from '../../contracts/tokenStore.ts'
 import { tokenStoreModel } from '../../contracts/tokenStoreModel.ts'
 import { userStoreContract } from '../../contracts/userStore.ts'
-import { hasRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
+import { hasRedis, reportMissingRedis } from '../../support/redis.ts'
 import { freshPlace, type Place, schemesHere } from '../../support/stores.ts'
 
 const userSchemes = ['memory', 'sqlite', 'postgres']
@@ -17,7 +17,7 @@ for (const scheme of await schemesHere(tokenSchemes)) {
     let store: TokenStore
     before(async function () {
       if (hasRedis || !['rediss', 'redis-cluster'].includes(scheme)) return
-      tellThatRedisIsMissing(`a token store at ${scheme}:`)
+      reportMissingRedis(`a token store at ${scheme}:`)
       this.skip()
     })
     beforeEach(async () => {

@@ -10,7 +10,7 @@ import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { sharedTokenStoreContract } from '../../contracts/sharedTokenStore.ts'
 import { startLine } from '../../support/line.ts'
-import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
+import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
 import {
   commandsOf,
   crowdOf,
@@ -38,7 +38,7 @@ describe('tokens in Redis:', () => {
   const opened: TokenStore[] = []
   before(async function () {
     if (!hasRedis) {
-      tellThatRedisIsMissing('tokens in Redis')
+      reportMissingRedis('tokens in Redis')
       return this.skip()
     }
     server = await startRedis()

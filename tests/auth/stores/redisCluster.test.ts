@@ -10,9 +10,9 @@ import {
   hasRedis,
   type RedisCluster,
   type RedisServer,
+  reportMissingRedis,
   sharedCluster,
   startRedis,
-  tellThatRedisIsMissing,
 } from '../../support/redis.ts'
 import {
   crowdOf,
@@ -35,7 +35,7 @@ describe('tokens in Redis:', () => {
   const opened: TokenStore[] = []
   before(async function () {
     if (!hasRedis) {
-      tellThatRedisIsMissing('tokens in Redis')
+      reportMissingRedis('tokens in Redis')
       return this.skip()
     }
     server = await startRedis()

@@ -11,10 +11,10 @@ import {
   type ClusterNode,
   hasRedis,
   type RedisServer,
+  reportMissingRedis,
   sharedCluster,
   sharedRedisWithTls,
   startRedis,
-  tellThatRedisIsMissing,
 } from '../../support/redis.ts'
 import { crowdOf, everyCall, inserted, keysOf, start, touch } from '../../support/redisTokens.ts'
 import { expectAllToReject } from '../../support/storeFaults.ts'
@@ -26,7 +26,7 @@ describe('tokens in Redis:', () => {
   const opened: TokenStore[] = []
   before(async function () {
     if (!hasRedis) {
-      tellThatRedisIsMissing('tokens in Redis')
+      reportMissingRedis('tokens in Redis')
       return this.skip()
     }
     server = await startRedis()

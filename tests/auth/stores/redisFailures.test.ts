@@ -8,7 +8,7 @@ import type { TokenRef, TokenStore } from '../../../services/auth/stores/ports.t
 import { ask } from '../../support/client.ts'
 import { logIn } from '../../support/factories.ts'
 import { type Line, startLine } from '../../support/line.ts'
-import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
+import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
 import {
   careful,
   crowdOf,
@@ -37,7 +37,7 @@ describe('tokens in Redis:', () => {
   const opened: TokenStore[] = []
   before(async function () {
     if (!hasRedis) {
-      tellThatRedisIsMissing('tokens in Redis')
+      reportMissingRedis('tokens in Redis')
       return this.skip()
     }
     server = await startRedis()

@@ -10,17 +10,17 @@ type Slice = { removed: number; done: boolean }
 
 describe('the sweeper', () => {
   const told = new EventEmitter()
-  const observe = (event: SweepEvent) => void told.emit(event.type, event)
+  const emit = (event: SweepEvent) => void told.emit(event.type, event)
   const nextEvent = async (type: SweepEvent['type']) => (await once(told, type))[0] as SweepEvent
 
   const sweeperOver = (store: SweeperOptions['store']) =>
-    createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => performance.now(), observe })
+    createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => performance.now(), emit })
 
   it('removes dead tokens automatically, reports how many, and keeps live ones', async () => {
     const store = await openTokenStore()
     const clock = createClock()
     const limits = { perUser: 10_000, total: 10_000 }
-    const tokens = createTokens({ store, now: clock.now, ttlMs: 1000, absoluteTtlMs: 9000, limits, observe: () => {} })
+    const tokens = createTokens({ store, now: clock.now, ttlMs: 1000, absoluteTtlMs: 9000, limits, emit: () => {} })
     const owner = { id: 'user-1', username: 'somebody', credentialVersion: 1 }
     for (let i = 0; i < 2500; i++) await tokens.issueSession(owner)
     clock.advance(1000)
@@ -30,7 +30,7 @@ describe('the sweeper', () => {
       intervalMs: 1,
       now: clock.now,
       monotonicNow: () => performance.now(),
-      observe,
+      emit,
     })
     const swept = nextEvent('swept')
     sweeper.start()
@@ -53,7 +53,7 @@ describe('the sweeper', () => {
         return { removed: 1, done: ++slices === 9 }
       },
     }
-    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => clockMs, observe })
+    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => clockMs, emit })
     expect(await sweeper.sweep()).to.equal(9)
     const waits = turnsBefore.map((turn, i) => i > 0 && turn > (turnsBefore[i - 1] as number))
     expect(waits).to.deep.equal([false, false, false, true, false, false, true, false, false])

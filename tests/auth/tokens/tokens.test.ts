@@ -28,7 +28,7 @@ describe('tokens', () => {
   let events: TokenEvent[]
 
   const open = (own = store) =>
-    createTokens({ store: own, now: clock.now, ttlMs, absoluteTtlMs, limits, observe: event => events.push(event) })
+    createTokens({ store: own, now: clock.now, ttlMs, absoluteTtlMs, limits, emit: event => events.push(event) })
 
   beforeEach(async () => {
     store = await openTokenStore()

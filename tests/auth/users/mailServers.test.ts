@@ -241,7 +241,7 @@ describe('a mail that waits', function () {
   }
   const open = (url: string) => {
     const events: MailEvent[] = []
-    const mailer = openSmtpMailer({ url, from: sender, tls: 'required', observe: event => events.push(event) })
+    const mailer = openSmtpMailer({ url, from: sender, tls: 'required', emit: event => events.push(event) })
     mailers.push(mailer)
     return { mailer, events, ofType: (type: string) => events.filter(event => event.type === type) }
   }

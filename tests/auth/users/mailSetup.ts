@@ -251,7 +251,7 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
   const { log, lines } = collectLog('auth')
   const events: AuthEvent[] = []
   const write = logEvents(log, () => performance.now())
-  const observe = (event: AuthEvent) => {
+  const emit = (event: AuthEvent) => {
     events.push(event)
     write(event)
   }
@@ -273,13 +273,13 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
   const now = Date.now
   const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
   const rules = { minLength: 15 }
-  const users = createUsers({ store: userStore, passwords, rules, addressesOnly: true, endTokens, now, observe })
+  const users = createUsers({ store: userStore, passwords, rules, addressesOnly: true, endTokens, now, emit })
   const limits = { perUser: 100, total: 100_000 }
-  const tokens = createTokens({ store: tokenStore, now, ttlMs: 30_000, absoluteTtlMs: 60_000, limits, observe })
-  const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryDelaysMs: [20, 20], observe, ...options })
+  const tokens = createTokens({ store: tokenStore, now, ttlMs: 30_000, absoluteTtlMs: 60_000, limits, emit })
+  const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryDelaysMs: [20, 20], emit, ...options })
   mailers.push(mailer)
   const throttles = createWideThrottles()
-  const links = createLinks({ users, tokens, throttles, mailer, publicUrl, observe })
+  const links = createLinks({ users, tokens, throttles, mailer, publicUrl, emit })
   const config = readAuthConfig({ NODE_ENV: 'test', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey })
   const routes = mountRoutes(
     [login, register, confirm, resendConfirmation, forgotPassword, resetPassword],

@@ -43,8 +43,8 @@ describe('a mail goes to exactly one mailbox:', function () {
   it('text that is more or less than one mailbox is never read as another mailbox', async () => {
     const own = await startMailServer()
     const told: MailEvent[] = []
-    const observe = (event: MailEvent) => told.push(event)
-    const mailer = openSmtpMailer({ url: own.url, from: sender, tls: 'required', retryDelaysMs: [], observe })
+    const emit = (event: MailEvent) => told.push(event)
+    const mailer = openSmtpMailer({ url: own.url, from: sender, tls: 'required', retryDelaysMs: [], emit })
     mailers.push(mailer)
     const bare = (address: string) => address.replace(/[\s\0"\\<>]/g, '').toLowerCase()
     const ascii = hostileUsernames.filter(username => !/[\x80-\u2000]/.test(username))

@@ -364,7 +364,7 @@ describe('users', () => {
       addressesOnly: false,
       endTokens: async () => {},
       now: () => 5,
-      observe: event => events.push(event),
+      emit: event => events.push(event),
     })
     await users.insert({ username: 'Somebody@Example.com', passwordHash: await real.hash('postman', owner) })
     return { users, events, asked, hashes: () => hashes, close: real.close }

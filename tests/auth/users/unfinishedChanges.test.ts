@@ -87,7 +87,7 @@ describe('a change that is interrupted', () => {
       ttlMs: 30_000,
       absoluteTtlMs: 43_200_000,
       limits: { perUser: 1000, total: 10_000 },
-      observe: () => {},
+      emit: () => {},
     })
     const options: UsersOptions = {
       store,
@@ -96,7 +96,7 @@ describe('a change that is interrupted', () => {
       addressesOnly: false,
       endTokens: tokens.endUser,
       now,
-      observe: event => events.push(event),
+      emit: event => events.push(event),
       wait: async () => {},
     }
     const users = createUsers(options)
@@ -322,7 +322,7 @@ describe('a change that is interrupted', () => {
       const { store } = at
       const endTokens = at.tokens.endUser
       const rules = { minLength: 15 }
-      const rival = createUsers({ store, passwords: slow, rules, addressesOnly: false, endTokens, now, observe() {} })
+      const rival = createUsers({ store, passwords: slow, rules, addressesOnly: false, endTokens, now, emit() {} })
       expect(await codeOf(act(rival, at.user, at.other.id))).to.equal('conflict')
       expect(await at.logsIn(phrases.second)).to.equal(true)
       expect([await at.isLive(at.current), await at.isLive(at.other)]).to.deep.equal([true, false])
@@ -403,7 +403,7 @@ describe('a change that is interrupted', () => {
           return new Promise(() => {})
         },
         now: Date.now,
-        observe() {},
+        emit() {},
       })
       const client = { address: '192.0.2.1' }
       if (act === 'change') await users.changePassword(id, { currentPassword, password }, keep, client)

@@ -143,7 +143,7 @@ describe('usernames', () => {
         addressesOnly: false,
         endTokens,
         now: () => 1,
-        observe: () => {},
+        emit: () => {},
       })
       const user = { passwordHash: '', credentialVersion: 1, endedVersion: 1, createdAt: 1, confirmedAt: 1 }
       await store.insert({ ...user, id: 'old', username: 'j\u030coe', disabledAt: null, deletedAt: null })

@@ -5,7 +5,7 @@ import { expect } from 'chai'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import * as authRoutes from '../../../services/auth/routes/index.ts'
 import * as businessRoutes from '../../../services/business/routes.ts'
-import { hasBrowser, openBrowser, tellThatBrowserIsMissing } from '../../support/browser.ts'
+import { hasBrowser, openBrowser, reportMissingBrowser } from '../../support/browser.ts'
 import { adminKey } from '../../support/credentials.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
@@ -249,7 +249,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
 
   before(async function () {
     if (!hasBrowser) {
-      tellThatBrowserIsMissing('/docs and /redoc in a browser')
+      reportMissingBrowser('/docs and /redoc in a browser')
       this.skip()
     }
     ;({ url: origin, internalUrl: internalOrigin } = await startAuth())

@@ -4,7 +4,7 @@ import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { logIn } from '../../support/factories.ts'
 import { type Line, startLine } from '../../support/line.ts'
-import { hasRedis, type RedisServer, startRedis, tellThatRedisIsMissing } from '../../support/redis.ts'
+import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { freshPlace, type Place, postgresUrl, schemesHere } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
@@ -39,7 +39,7 @@ describe('/ready, where the token store hangs,', () => {
   let pair: Pair
   before(async function () {
     if (!hasRedis) {
-      tellThatRedisIsMissing('/ready where the token store hangs')
+      reportMissingRedis('/ready where the token store hangs')
       this.skip()
     }
     redis = await startRedis()

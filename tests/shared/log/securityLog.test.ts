@@ -19,7 +19,7 @@ import { expect } from 'chai'
 import { type AuthEvent, logEvents } from '../../../services/auth/observability/events.ts'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { runAsCaller } from '../../../services/auth/observability/requestContext.ts'
-import { type DependencyEvent, watchedMails } from '../../../services/auth/observability/storeHealth.ts'
+import { type DependencyEvent, watchMailServer } from '../../../services/auth/observability/storeHealth.ts'
 import { createLog } from '../../../shared/log/log.ts'
 import { flushOutput } from '../../../shared/log/output.ts'
 import { openSecurityFile } from '../../../shared/log/securityFile.ts'
@@ -367,12 +367,12 @@ describe('the outage of a dependency', () => {
   function openWatch() {
     const told: string[] = []
     let at = 0
-    const observe = (event: DependencyEvent) =>
+    const emit = (event: DependencyEvent) =>
       void told.push(event.type === 'dependency_recovered' ? `${event.type} after ${event.failures}` : event.type)
     const advance = (ms: number) => {
       at += ms
     }
-    return { told, options: { monotonicNow: () => at, observe }, advance }
+    return { told, options: { monotonicNow: () => at, emit }, advance }
   }
 
   it('is told once when it begins and once when nothing has failed for a while', async () => {
@@ -409,16 +409,16 @@ describe('the outage of a dependency', () => {
 
   it('of the mail server is not what it says of one mail', () => {
     const { told, options } = openWatch()
-    const heard: string[] = []
-    const hear = watchedMails(event => void heard.push(event.type), options)
+    const events: string[] = []
+    const onMail = watchMailServer(event => void events.push(event.type), options)
     const lost = (code: string) =>
-      hear({ type: 'mail_lost', userId: 'u', tries: 1, cause: Object.assign(new Error('lost'), { code }) })
+      onMail({ type: 'mail_lost', userId: 'u', tries: 1, cause: Object.assign(new Error('lost'), { code }) })
     lost('EENVELOPE')
     expect(told).to.deep.equal([])
     lost('ESOCKET')
     lost('ESOCKET')
     expect(told).to.deep.equal(['dependency_failed'])
-    expect(heard).to.have.length(3)
+    expect(events).to.have.length(3)
   })
 })
 

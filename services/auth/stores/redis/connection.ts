@@ -166,13 +166,13 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
   }
 }
 
-interface Surroundings {
+interface ServerOptions {
   keepsTrying: () => boolean
   onError: (error: Error) => void
 }
 
 /** Creates the client without connecting it. */
-function createServer(place: Place, { keepsTrying, onError }: Surroundings): Server {
+function createServer(place: Place, { keepsTrying, onError }: ServerOptions): Server {
   const { isCluster, nodes, tls, username, password, database } = place
   const options = {
     ...(username !== undefined && { username }),
