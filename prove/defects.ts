@@ -145,7 +145,7 @@ export const defects: Defect[] = [
     name: 'a new password ends no session',
     rule: 'ended token',
     storeName: 'postgres',
-    tokenStore: () => ({ endUser: async () => {} }),
+    tokenStore: () => ({ raiseFloor: async () => {} }),
   },
   {
     name: 'a new password is not stored',

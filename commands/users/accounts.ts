@@ -22,7 +22,7 @@ export interface Accounts {
   disable(id: string): Promise<boolean>
   enable(id: string): Promise<boolean>
   remove(id: string): Promise<boolean>
-  endSessions(id: string): Promise<boolean>
+  revokeSessions(id: string): Promise<boolean>
 }
 
 /** If `canCreate` is false and the store does not exist yet, it counts as empty and is not created. */
@@ -68,14 +68,14 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     const url = canCreate ? userStoreUrl : await existingStore(userStoreUrl)
     const store = closeLater(await openUserStoreOfCommand(url))
     const passwords = closeLater(passwordsOnDemand(cost))
-    return usersOf(config, { store, passwords, endTokens, now: Date.now, emit: () => {} })
+    return usersOf(config, { store, passwords, revokeTokens, now: Date.now, emit: () => {} })
 
-    async function endTokens(...args: Parameters<Tokens['endUser']>): Promise<void> {
+    async function revokeTokens(...args: Parameters<Tokens['revokeByUser']>): Promise<void> {
       const [userId] = args
       try {
-        if (!isMemoryUrl(config.tokenStoreUrl)) return await (await tokens()).endUser(...args)
+        if (!isMemoryUrl(config.tokenStoreUrl)) return await (await tokens()).revokeByUser(...args)
         if (adminKey === null) throw new LeftToAuth('ADMIN_KEY is not set')
-        if (await operator().endSessions(userId)) return
+        if (await operator().revokeSessions(userId)) return
       } catch (error) {
         if (error instanceof AuthNotListening) throw new LeftToAuth(`nothing listens at ${authUrl}`)
         if (error instanceof LeftToAuth) throw error
@@ -151,7 +151,7 @@ function explainIfNotListening(operator: OperatorClient, authUrl: string): Accou
     disable: explained(operator.disable),
     enable: explained(operator.enable),
     remove: explained(operator.remove),
-    endSessions: explained(operator.endSessions),
+    revokeSessions: explained(operator.revokeSessions),
   }
 }
 

@@ -67,7 +67,7 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     disable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: true }),
     enable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: false }),
     remove: (id: string) => succeeds('DELETE', pathOf(id)),
-    endSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
+    revokeSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
     unlock: (id: string) => succeeds('POST', `${pathOf(id)}/unlock`),
 
     async reset(id: string): Promise<ResetOffer | null> {

@@ -138,7 +138,7 @@ async function remove(username: string): Promise<void> {
 async function sessions(username: string): Promise<void> {
   const { accounts, user } = await find(username)
   if (options['end']) {
-    await finishChange(accounts.endSessions(user.id), config)
+    await finishChange(accounts.revokeSessions(user.id), config)
     console.log(`Every session of ${escaped(user.username)} has ended.`)
     return
   }

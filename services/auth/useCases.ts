@@ -65,7 +65,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   const intervalMs = config.sweepIntervalMs
   const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, emit })
 
-  const users = usersOf(config, { store: stores.users, passwords, endTokens: tokens.endUser, now, emit })
+  const users = usersOf(config, { store: stores.users, passwords, revokeTokens: tokens.revokeByUser, now, emit })
   const openCounter = createCounters({
     shared: stores.counters?.open ?? null,
     own: memoryCounters(monotonicNow),

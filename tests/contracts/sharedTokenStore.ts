@@ -78,7 +78,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
         const issued = Array.from({ length: 20 }, () => newToken({ userId }))
         const inserts = issued.map(({ ref, token }) => other.insert(ref, token, unlimited, start))
         await inserts[i]
-        await one.endUser(userId, 2, null)
+        await one.raiseFloor(userId, 2, null)
         expect(await Promise.all(inserts)).to.include('inserted')
         const refs = issued.map(({ ref }) => ref)
         expect(await one.touch(refs, start, null)).to.deep.equal(refs.map(() => null))

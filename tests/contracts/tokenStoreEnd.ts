@@ -68,7 +68,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       const owner = randomUUID()
       const [expired, ended] = [await inserted({ userId: owner }), await inserted({ userId: owner })]
       expect(await getStore().deleteById(expired.ref.id, start + minute, owner)).to.equal(null)
-      await getStore().endUser(owner, 2, null)
+      await getStore().raiseFloor(owner, 2, null)
       expect(await getStore().deleteById(ended.ref.id, start, owner)).to.equal(null)
       expect(await getStore().deleteById(unknownRef().id, start, owner)).to.equal(null)
     })
@@ -155,9 +155,9 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
     })
   })
 
-  describe('endUser', () => {
+  describe('raiseFloor', () => {
     const find = (userId: string) => getStore().findByUser(userId, start)
-    const end = (userId: string, version: number) => getStore().endUser(userId, version, null)
+    const end = (userId: string, version: number) => getStore().raiseFloor(userId, version, null)
 
     it('ends the tokens below the floor, of every kind and purpose, and no others', async () => {
       const userId = randomUUID()
@@ -190,11 +190,11 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       const userId = randomUUID()
       const { ref, token } = await inserted({ userId })
       const { ref: other } = await inserted({ userId })
-      await getStore().endUser(userId, 2, ref.id)
+      await getStore().raiseFloor(userId, 2, ref.id)
       expect(await look(other, start)).to.equal(null)
       expect(await look(ref, start)).to.deep.equal({ ...token, credentialVersion: 2 })
       expect((await find(userId)).map(({ id }) => id)).to.deep.equal([ref.id])
-      await getStore().endUser(userId, 3, null)
+      await getStore().raiseFloor(userId, 3, null)
       expect(await look(ref, start)).to.equal(null)
     })
 
@@ -206,7 +206,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       await getStore().delete(deleted, start)
       const { ref: others, token: othersToken } = await inserted()
       for (const id of [ended.id, deleted.id, others.id, 'Test0000000000']) {
-        await getStore().endUser(userId, 3, id)
+        await getStore().raiseFloor(userId, 3, id)
         for (const ref of [ended, deleted]) expect(await look(ref, start)).to.equal(null)
       }
       expect(await look(others, start)).to.deep.equal(othersToken)
@@ -262,7 +262,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       await inserted({ userId })
       await getStore().delete(deleted.ref, start)
       await touch(consumed.ref, start)
-      await getStore().endUser(userId, 2, null)
+      await getStore().raiseFloor(userId, 2, null)
       expect((await find(userId, start)).map(({ id }) => id)).to.deep.equal([kept.token.id])
     })
   })

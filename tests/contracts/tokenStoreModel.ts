@@ -45,7 +45,7 @@ function createModel() {
     return touch({ ...ref, hash }, now, null)
   }
 
-  function endUser(userId: string, version: number, keep: string | null): void {
+  function raiseFloor(userId: string, version: number, keep: string | null): void {
     const kept = tokens.get(keep ?? '')?.token
     if (kept?.userId === userId && !isEnded(kept)) kept.credentialVersion = Math.max(kept.credentialVersion, version)
     floors.set(userId, Math.max(floors.get(userId) ?? 0, version))
@@ -66,7 +66,7 @@ function createModel() {
     return { may: isCrowded ? ['inserted', 'full'] : ['inserted'] }
   }
 
-  return { tokens, floors, renewals, isLive, live, findByUser, look, touch, renew, endUser, roomFor }
+  return { tokens, floors, renewals, isLive, live, findByUser, look, touch, renew, raiseFloor, roomFor }
 }
 
 /** One run: the model, the clock, and every reference so far, including old hashes. */
@@ -207,12 +207,12 @@ const removeById = command('deleteById', recent, async (one, run, store) => {
 
 const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
 const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }), keep })
-const endUser = command('endUser', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
+const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
   const userId = run.userIds[user] as string
-  // Any token, even of another user: `endUser` must not touch those.
+  // Any token, even of another user: `raiseFloor` must not touch those.
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
-  await store.endUser(userId, version, keep)
-  run.model.endUser(userId, version, keep)
+  await store.raiseFloor(userId, version, keep)
+  run.model.raiseFloor(userId, version, keep)
 })
 
 const findByUser = command('findByUser', fc.nat({ max: 1 }), async (user, { model, now, userIds }, store) => {
@@ -264,7 +264,7 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
         remove,
         removeById,
         removeRenewed,
-        endUser,
+        raiseFloor,
         findByUser,
         slice,
         sweep,

@@ -136,7 +136,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       await getStore().deleteById(byId.ref.id, start + 2, null)
       await getStore().renew(renewed.ref, newHash(), lineage, start + 3)
       await touch(consumed.ref, start + 4)
-      await getStore().endUser(userId, 2, null)
+      await getStore().raiseFloor(userId, 2, null)
       const live = await inserted()
       expect(await why(live.ref, start)).to.deep.equal({ reason: 'live' })
       expect(await why(unknownRef(), start)).to.deep.equal({ reason: 'unknown' })
@@ -157,7 +157,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
 
     it('still knows that a token was ended with its user when it has been swept', async () => {
       const { ref, token } = await inserted()
-      await getStore().endUser(token.userId as string, 2, null)
+      await getStore().raiseFloor(token.userId as string, 2, null)
       await sweepAll(start)
       expect(await why(ref, start)).to.deep.equal({ reason: 'ended' })
     })
@@ -201,7 +201,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
     it("removes what is below its user's floor", async () => {
       const { token } = await inserted()
       await sweepAll(start)
-      await getStore().endUser(token.userId as string, 2, null)
+      await getStore().raiseFloor(token.userId as string, 2, null)
       expect(await sweepAll(start)).to.equal(1)
     })
 
@@ -249,7 +249,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       const { ref: deleted } = await inserted()
       await inserted({ userId })
       await getStore().delete(deleted, start)
-      await getStore().endUser(userId, 2, null)
+      await getStore().raiseFloor(userId, 2, null)
       const found = new Map<string, TokenRecord>()
       let cursor: string | null = null
       for (let pages = 0; pages === 0 || cursor !== null; pages++) {
@@ -285,7 +285,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       const userId = randomUUID()
       const { token } = await inserted({ userId })
       await inserted({ userId })
-      await getStore().endUser(userId, 2, token.id)
+      await getStore().raiseFloor(userId, 2, token.id)
       await sweepAll(start)
       expect(await getStore().counts()).to.deep.equal({ sliding: 1, fixed: 0, 'single-use': 0 })
     })
@@ -305,7 +305,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
         () => store.delete(unknownRef(), start),
         () => store.deleteById('Test0000000000', start, null),
         () => store.deleteRenewed('Test0000000000', lineage, start, start),
-        () => store.endUser(randomUUID(), 1, null),
+        () => store.raiseFloor(randomUUID(), 1, null),
         () => store.findByUser(randomUUID(), start),
         () => store.explain(unknownRef(), start, null),
         () => store.deleteExpired(start, 1),

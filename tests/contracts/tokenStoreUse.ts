@@ -196,7 +196,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
     it('accepts no session that is dead, ended, unknown or of another hash', async () => {
       const userId = randomUUID()
       const [live, ended] = [await inserted(), await inserted({ userId })]
-      await getStore().endUser(userId, 2, null)
+      await getStore().raiseFloor(userId, 2, null)
       expect(await getStore().touchSession(ended.ref, start)).to.equal(null)
       expect(await getStore().touchSession(unknownRef(), start)).to.equal(null)
       expect(await getStore().touchSession({ ...live.ref, hash: newHash() }, start)).to.equal(null)
@@ -218,7 +218,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
     it('finds no token that is dead, ended, of another purpose or another hash', async () => {
       const userId = randomUUID()
       const [dead, bound, ended] = [await inserted(), await inserted({ purpose: 'reset' }), await inserted({ userId })]
-      await getStore().endUser(userId, 2, null)
+      await getStore().raiseFloor(userId, 2, null)
       expect(await look(dead.ref, start + minute)).to.equal(null)
       expect(await look(bound.ref, start)).to.equal(null)
       expect(await look(ended.ref, start)).to.equal(null)

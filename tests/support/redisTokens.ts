@@ -43,8 +43,8 @@ export const touch = async (store: TokenStore, ref: TokenRef, now = start): Prom
 export const look = async (store: TokenStore, ref: TokenRef, now = start): Promise<TokenRecord | null> =>
   (await store.look([ref], now, null))[0] as TokenRecord | null
 
-export const endUser = (store: TokenStore, userId: string, version: number): Promise<void> =>
-  store.endUser(userId, version, null)
+export const raiseFloor = (store: TokenStore, userId: string, version: number): Promise<void> =>
+  store.raiseFloor(userId, version, null)
 
 export async function sweepRound(store: TokenStore, now: number, limit = 1000): Promise<number> {
   for (let total = 0; ; ) {
@@ -61,7 +61,7 @@ export const careful = (store: TokenStore): Calls => ({
   renew: () => store.renew(newToken().ref, newHash(), lineage, start),
   delete: () => store.delete(newToken().ref, start),
   deleteById: () => store.deleteById(newToken().token.id, start, null),
-  endUser: () => endUser(store, randomUUID(), 2),
+  raiseFloor: () => raiseFloor(store, randomUUID(), 2),
   findByUser: () => store.findByUser(randomUUID(), start),
   insert: () => inserted(store),
 })
@@ -152,7 +152,7 @@ export function startWork(
       known.set(ref, false)
     }
     if (what === 4) {
-      await timed('endUser', store.endUser(userId, 2, null))
+      await timed('raiseFloor', store.raiseFloor(userId, 2, null))
       known.set(ref, false)
       await mustNotOpen('one of a user who was ended', ref)
       const late = newToken({ userId, id: token.id.slice(0, 4) + drawTokenId(null, start).slice(4) })

@@ -54,7 +54,7 @@ export const writes = ({ tokens, users }: Stores) => ({
   renew: () => tokens.renew(newToken().ref, newHash(), lineage, start),
   delete: () => tokens.delete(newToken().ref, start),
   deleteById: () => tokens.deleteById(newToken().token.id, start, null),
-  endUser: () => tokens.endUser(randomUUID(), 2, null),
+  raiseFloor: () => tokens.raiseFloor(randomUUID(), 2, null),
   deleteExpired: () => tokens.deleteExpired(start, 10),
   'insert a user': () => users.insert(newUser()),
   'update a user': () => users.update(randomUUID(), 1, { confirmedAt: start }),
@@ -117,7 +117,7 @@ export function startWork(stores: Stores) {
     if (what === 0) return
     knownTokens.delete(ref)
     if (what === 1) await timed('delete', tokens.delete(ref, start))
-    if (what === 2) await timed('endUser', tokens.endUser(userId, 2, null))
+    if (what === 2) await timed('raiseFloor', tokens.raiseFloor(userId, 2, null))
     if (what === 3) {
       const renewed = { id: ref.id, hash: newHash() }
       const record = await timed('renew', tokens.renew(ref, renewed.hash, lineage, start)).catch(error => {

@@ -21,8 +21,8 @@ import { logout } from './logout.ts'
 import { renew } from './renew.ts'
 import { revoke } from './revoke.ts'
 import type { AuthRoute } from './route.ts'
-import { endOwnSessions, endSession, endSessionsOfUser, listSessions } from './sessions.ts'
-import { endToken, issueToken, listTokens, sweepTokens } from './tokens.ts'
+import { listSessions, revokeOwnSessions, revokeSession, revokeSessionsOfUser } from './sessions.ts'
+import { issueToken, listTokens, revokeToken, sweepTokens } from './tokens.ts'
 import { changePassword, deleteAccount, register, showAccount } from './users.ts'
 import { validateToken } from './validateToken.ts'
 
@@ -32,8 +32,8 @@ export const publicRoutes: readonly AuthRoute[] = [
   renew,
   revoke,
   listSessions,
-  endSession,
-  endOwnSessions,
+  revokeSession,
+  revokeOwnSessions,
   register,
   showAccount,
   changePassword,
@@ -61,8 +61,8 @@ export const internalRoutes: readonly AuthRoute[] = [
   forwardAuthForEnvoy,
   listTokens,
   issueToken,
-  sweepTokens, // before endToken, whose path matches it too
-  endToken,
+  sweepTokens, // before revokeToken, whose path matches it too
+  revokeToken,
   listUsers,
   createUser,
   showUser,
@@ -70,7 +70,7 @@ export const internalRoutes: readonly AuthRoute[] = [
   unlockUser,
   resetUser,
   deleteUser,
-  endSessionsOfUser,
+  revokeSessionsOfUser,
   events,
   operatorConsolePage,
   openApiDocumentRoute,

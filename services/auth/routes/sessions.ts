@@ -48,7 +48,7 @@ export const listSessions: AuthRoute<'tokens'> = {
     },
 }
 
-export const endSession: AuthRoute<'tokens'> = {
+export const revokeSession: AuthRoute<'tokens'> = {
   path: 'DELETE /sessions/:id',
   guard: 'session',
   summary: 'Ends one of my sessions',
@@ -66,7 +66,7 @@ export const endSession: AuthRoute<'tokens'> = {
     },
 }
 
-export const endOwnSessions: AuthRoute<'users' | 'tokens'> = {
+export const revokeOwnSessions: AuthRoute<'users' | 'tokens'> = {
   path: 'DELETE /sessions',
   guard: 'session',
   summary: 'Ends every token of mine: all sessions, this one too, and all others',
@@ -77,7 +77,7 @@ export const endOwnSessions: AuthRoute<'users' | 'tokens'> = {
     ({ users, tokens }) =>
     async ctx => {
       const { userId } = sessionOf(ctx)
-      if (!(await users.endSessions(userId))) {
+      if (!(await users.revokeSessions(userId))) {
         // Users in memory are lost with the process, but their tokens in a database are not.
         for (const { id } of await tokens.listSessions(userId)) await tokens.revokeById(id, null)
       }
@@ -85,7 +85,7 @@ export const endOwnSessions: AuthRoute<'users' | 'tokens'> = {
     },
 }
 
-export const endSessionsOfUser: AuthRoute<'users'> = {
+export const revokeSessionsOfUser: AuthRoute<'users'> = {
   path: 'DELETE /admin/users/:id/sessions',
   guard: 'adminKey',
   summary: 'Ends every token of a user',
@@ -95,7 +95,7 @@ export const endSessionsOfUser: AuthRoute<'users'> = {
   handler:
     ({ users }) =>
     async ctx => {
-      if (!(await users.endSessions(String(ctx.params['id']))))
+      if (!(await users.revokeSessions(String(ctx.params['id']))))
         throw new AppError('not_found', 'There is no such user.')
       ctx.status = 204
     },

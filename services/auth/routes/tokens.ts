@@ -149,7 +149,7 @@ export const sweepTokens: AuthRoute<'sweeper'> = {
     },
 }
 
-export const endToken: AuthRoute<'tokens'> = {
+export const revokeToken: AuthRoute<'tokens'> = {
   path: 'DELETE /tokens/:id',
   guard: 'adminKey',
   summary: 'Ends a token, by its id',

@@ -99,7 +99,7 @@ export type Explanation =
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step. Returns `ended` if the user's floor is above the token's
-   * `credentialVersion`, so that a login racing `endUser` loses; `taken` if another token has the id; `full` if a limit
+   * `credentialVersion`, so that a login racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
    * would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
@@ -149,7 +149,7 @@ export interface TokenStore {
    * alive: it is raised to `version` in the same atomic step, unless it was already below the old floor. Null keeps
    * none.
    */
-  endUser(userId: string, version: number, keep: string | null): Promise<void>
+  raiseFloor(userId: string, version: number, keep: string | null): Promise<void>
 
   /** The user's live tokens, oldest first. */
   findByUser(userId: string, now: number): Promise<TokenRecord[]>

@@ -36,7 +36,7 @@ export interface RefusalsOptions {
   /** When this process started, in epoch milliseconds. */
   startedAt: number
   /** Ends the other tokens of the login of a session that was deleted. */
-  endRelativesOf: (ended: TokenRecord) => Promise<unknown>
+  revokeRelativesOf: (ended: TokenRecord) => Promise<unknown>
   emit: (event: RefusalEvent) => void
 }
 
@@ -44,15 +44,15 @@ const maxExplanations = 100 // at a time, so that a scan for tokens does not mak
 const reuseGraceMs = 10_000 // requests with the old secret may still be in flight this long after a renewal
 
 /** The returned function never rejects, and need not be awaited. */
-export function createRefusals({ store, format, startedAt, endRelativesOf, emit }: RefusalsOptions) {
+export function createRefusals({ store, format, startedAt, revokeRelativesOf, emit }: RefusalsOptions) {
   let explanations = 0
 
   /** RFC 9700, section 4.14.2. If the store is unavailable (which is reported elsewhere), the next use tries again. */
-  async function endReused({ secret, ref: { id }, at }: Presented): Promise<void> {
+  async function revokeReused({ secret, ref: { id }, at }: Presented): Promise<void> {
     const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
     if (ended === null) return
     emit({ type: 'renewed_secret_reused', tokenId: id, userId: ended.userId })
-    await endRelativesOf(ended).catch(() => {})
+    await revokeRelativesOf(ended).catch(() => {})
   }
 
   return async function explain(presented: Presented): Promise<void> {
@@ -65,7 +65,7 @@ export function createRefusals({ store, format, startedAt, endRelativesOf, emit 
     explanations--
     if (explanation === null) return emitRefused({ reason: 'not_looked_up' })
     emitRefused(reasonOf(presented, explanation, startedAt))
-    if (isUse && explanation.reason === 'renewed') await endReused(presented)
+    if (isUse && explanation.reason === 'renewed') await revokeReused(presented)
   }
 }
 

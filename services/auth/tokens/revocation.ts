@@ -18,12 +18,12 @@ export interface Revocation {
   /** Ends a live token and every other token of its login. */
   revokeToken(token: TokenRecord): Promise<void>
   /** Reports a token that has been deleted, if any, and ends the other tokens of its login. False if it is null. */
-  endRelativesOf(ended: TokenRecord | null): Promise<boolean>
+  revokeRelativesOf(ended: TokenRecord | null): Promise<boolean>
 }
 
 export function createRevocation({ store, format, now, onRevoked }: RevocationOptions): Revocation {
   /** All tokens of the user that came from the same login, in rounds: the first may have been exchanged meanwhile. */
-  async function endRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
+  async function revokeRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
     const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
     for (;;) {
       const relatives = (await store.findByUser(userId as string, now())).filter(isRelative)
@@ -44,28 +44,28 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
 
   async function endLogin(token: TokenRecord, remove: () => Promise<TokenRecord | null>): Promise<void> {
     // The token itself last: if the store fails before that, the client still holds it and can try again.
-    if (hasRelatives(token)) await endRelatives(token)
+    if (hasRelatives(token)) await revokeRelatives(token)
     const ended = await remove()
     if (ended) onRevoked(ended)
     // A refresh token could be exchanged for sessions until it was deleted.
-    if (hasRelatives(token) && !isSession(token)) await endRelatives(token)
+    if (hasRelatives(token) && !isSession(token)) await revokeRelatives(token)
   }
 
-  async function endRelativesOf(ended: TokenRecord | null): Promise<boolean> {
+  async function revokeRelativesOf(ended: TokenRecord | null): Promise<boolean> {
     if (ended === null) return false
     onRevoked(ended)
-    if (hasRelatives(ended)) await endRelatives(ended)
+    if (hasRelatives(ended)) await revokeRelatives(ended)
     return true
   }
 
   return {
-    endRelativesOf,
+    revokeRelativesOf,
 
     revokeToken: token => endLogin(token, () => store.deleteById(token.id, now(), null)),
 
     async revoke(secret) {
       const ref = format.parse(secret)
-      if (ref) await endRelativesOf(await remove(secret, ref))
+      if (ref) await revokeRelativesOf(await remove(secret, ref))
     },
 
     async revokeSession(secret) {
@@ -74,7 +74,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
       const [seen] = await store.look([ref], now(), null)
       if (!seen) {
         const { reason } = await store.explain(ref, now(), null)
-        if (reason === 'renewed') await endRelativesOf(await remove(secret, ref))
+        if (reason === 'renewed') await revokeRelativesOf(await remove(secret, ref))
         return reason !== 'other_purpose'
       }
       if (!isSession(seen)) return false

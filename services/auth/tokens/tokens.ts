@@ -131,7 +131,7 @@ export interface Tokens {
   revokeById(id: string, owner: string | null): Promise<boolean>
 
   /** Ends every token of the user that was issued under a smaller version, except the one with the id `keep`. */
-  endUser(userId: string, credentialVersion: number, keep: string | null): Promise<void>
+  revokeByUser(userId: string, credentialVersion: number, keep: string | null): Promise<void>
 
   /** About `limit` live tokens of all users; see `TokenStore.list` for the cursors. */
   list(cursor: string | null, limit: number): Promise<{ tokens: TokenRecord[]; next: string | null }>
@@ -154,8 +154,8 @@ export function createTokens(options: TokensOptions): Tokens {
   const emitFor = (type: 'slid' | 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord) =>
     emit({ type, tokenId: id, userId, kind, expiresAt })
   const onRevoked = (token: TokenRecord) => emitFor('revoked', token)
-  const { endRelativesOf, ...revocation } = createRevocation({ store, format, now, onRevoked })
-  const explainRefusal = createRefusals({ store, format, startedAt: now(), endRelativesOf, emit })
+  const { revokeRelativesOf, ...revocation } = createRevocation({ store, format, now, onRevoked })
+  const explainRefusal = createRefusals({ store, format, startedAt: now(), revokeRelativesOf, emit })
 
   async function issue(terms: TokenTerms): Promise<IssuedToken | null> {
     const token = newToken(terms, now())
@@ -245,10 +245,10 @@ export function createTokens(options: TokensOptions): Tokens {
     },
 
     ...revocation,
-    revokeById: async (id, owner) => endRelativesOf(await store.deleteById(id, now(), owner)),
+    revokeById: async (id, owner) => revokeRelativesOf(await store.deleteById(id, now(), owner)),
 
-    async endUser(userId, credentialVersion, keep) {
-      await store.endUser(userId, credentialVersion, keep)
+    async revokeByUser(userId, credentialVersion, keep) {
+      await store.raiseFloor(userId, credentialVersion, keep)
       emit({ type: 'sessions_revoked', userId, keep })
     },
 

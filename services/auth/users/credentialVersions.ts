@@ -6,11 +6,11 @@ import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
 export type DeletionEvent = { type: 'user_deleted'; userId: string }
 
 /** Ends the user's tokens of a smaller version, except the one with the id `keep`. */
-export type EndTokens = (userId: string, credentialVersion: number, keep: string | null) => Promise<void>
+export type RevokeTokens = (userId: string, credentialVersion: number, keep: string | null) => Promise<void>
 
 export interface CredentialVersionsOptions {
   store: UserStore
-  endTokens: EndTokens
+  revokeTokens: RevokeTokens
   emit: (event: DeletionEvent) => void
   /** Resolves after so many milliseconds. */
   wait?: (ms: number) => Promise<unknown>
@@ -45,7 +45,7 @@ export const underWayMs = 2000
 
 export function createCredentialVersions({
   store,
-  endTokens,
+  revokeTokens,
   emit,
   wait = sleep,
 }: CredentialVersionsOptions): CredentialVersions {
@@ -56,7 +56,7 @@ export function createCredentialVersions({
     const { id, credentialVersion } = user
     // If an earlier change is completed together with this one, `keep` may be a token that the earlier one had to end.
     const isOnly = user.endedVersion === credentialVersion - 1 && user.disabledAt === null
-    await endTokens(id, credentialVersion, isOnly ? keep : null)
+    await revokeTokens(id, credentialVersion, isOnly ? keep : null)
     if (user.deletedAt === null) await store.update(id, credentialVersion, { endedVersion: credentialVersion })
     else if (await store.delete(id)) emit({ type: 'user_deleted', userId: id })
   }

@@ -11,7 +11,7 @@ import {
   type CredentialVersions,
   createCredentialVersions,
   type DeletionEvent,
-  type EndTokens,
+  type RevokeTokens,
 } from './credentialVersions.ts'
 import { createDirectory, type Directory, type DirectoryEvent, noPassword } from './directory.ts'
 import type { Passwords } from './passwords.ts'
@@ -27,7 +27,7 @@ export type UserEvent =
 export interface UsersOptions extends ChoiceRulesOptions {
   store: UserStore
   passwords: Passwords
-  endTokens: EndTokens
+  revokeTokens: RevokeTokens
   /** Epoch milliseconds. */
   now: () => number
   emit: (event: UserEvent) => void
@@ -47,7 +47,7 @@ export interface Users extends Directory, ChoiceRules, PasswordOperations {
   withdrawPassword(id: string): Promise<UserRecord | null>
 
   /** Ends every token of the user. False if there is no such user. */
-  endSessions(id: string): Promise<boolean>
+  revokeSessions(id: string): Promise<boolean>
 
   /** Ends every token of the user, who cannot log in from now on. False if there is no such user. */
   disable(id: string): Promise<boolean>
@@ -84,7 +84,7 @@ export function createUsers(options: UsersOptions): Users {
     withdrawPassword: id =>
       versions.change(id, { passwordHash: noPassword, confirmedAt: null }, user => user.confirmedAt === null),
 
-    endSessions: async id => (await versions.change(id, {})) !== null,
+    revokeSessions: async id => (await versions.change(id, {})) !== null,
 
     async disable(id) {
       const done = (await versions.change(id, { disabledAt: now() })) !== null

@@ -314,7 +314,7 @@ describe('the dialects', function () {
         passwords: counted,
         rules,
         addressesOnly: false,
-        endTokens: tokens.endUser,
+        revokeTokens: tokens.revokeByUser,
         ...common,
       })
       const throttles = createWideThrottles()

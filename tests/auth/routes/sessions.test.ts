@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { sessionRequirement } from '../../../services/auth/guards/requireSession.ts'
 import { renew } from '../../../services/auth/routes/renew.ts'
-import { endOwnSessions, endSession, listSessions } from '../../../services/auth/routes/sessions.ts'
+import { listSessions, revokeOwnSessions, revokeSession } from '../../../services/auth/routes/sessions.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import { openUserStore } from '../../../services/auth/stores/memory/userStore.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
@@ -444,7 +444,7 @@ describe('sessions of two users', () => {
       passwords,
       rules: { minLength: 15 },
       addressesOnly: false,
-      endTokens: (...of) => tokens.endUser(...of),
+      revokeTokens: (...of) => tokens.revokeByUser(...of),
       now: clock.now,
       emit,
     })
@@ -460,7 +460,7 @@ describe('sessions of two users', () => {
     }
     const session = sessionRequirement(tokens, wideInvalidTokens())
     const routes = mountRoutes(
-      [renew, listSessions, endSession, endOwnSessions],
+      [renew, listSessions, revokeSession, revokeOwnSessions],
       { users, tokens, invalidTokens: wideInvalidTokens() },
       { none: null, bearer: null, session, serviceKey: null, client: null, adminKey: null },
     )

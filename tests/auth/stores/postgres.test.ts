@@ -367,7 +367,7 @@ describe('PostgreSQL of its own:', () => {
         const userId = token.userId as string
         await tokens.renew(ref, newHash(), lineage, start)
         await tokens.explain(ref, start, null)
-        await tokens.endUser(userId, 2, ref.id)
+        await tokens.raiseFloor(userId, 2, ref.id)
         await tokens.deleteById(ref.id, start, null)
       })
       expect(others).to.include({ seq_scan })
@@ -458,7 +458,7 @@ describe('PostgreSQL of its own:', () => {
         if (what === 2) {
           const version = (versions.get(userId) ?? 0) + 1
           versions.set(userId, version)
-          await tokens.endUser(userId, version, random(2) ? ref.id : null)
+          await tokens.raiseFloor(userId, version, random(2) ? ref.id : null)
         }
         if (what === 3) await tokens.deleteExpired(start, 10)
         if (what === 4) {

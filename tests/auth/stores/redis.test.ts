@@ -15,13 +15,13 @@ import {
   commandsOf,
   crowdOf,
   day,
-  endUser,
   everyCall,
   inserted,
   insertedMany,
   keysOf,
   look,
   newToken,
+  raiseFloor,
   start,
   sweepRound,
   touch,
@@ -141,8 +141,8 @@ describe('tokens in Redis:', () => {
       await touch(store, others.consumed.ref)
       await store.renew(second.ref, newHash(), lineage, start)
       await store.delete(third.ref, start)
-      await endUser(store, randomUUID(), 7)
-      await store.endUser(userId, 2, first.ref.id)
+      await raiseFloor(store, randomUUID(), 7)
+      await store.raiseFloor(userId, 2, first.ref.id)
       const { userId: owner } = others.evicted.token
       const { ref, token } = newToken({ userId: owner })
       await store.insert(ref, token, { perUser: 1, total: Infinity }, start)
@@ -195,7 +195,7 @@ describe('tokens in Redis:', () => {
         await store.deleteById((await inserted(store)).ref.id, start, null)
         expect(await touch(other, made.ref)).to.equal(null)
         expect(await other.deleteById(made.ref.id, start, null)).to.equal(null)
-        await endUser(other, made.token.userId as string, 9)
+        await raiseFloor(other, made.token.userId as string, 9)
         expect(await sweepRound(other, start + 1)).to.equal(0)
         expect(await touch(store, made.ref)).to.include({ id: made.token.id })
         const theirs = await inserted(other, { expiresAt: start + 1 })
@@ -220,7 +220,7 @@ describe('tokens in Redis:', () => {
       await inserted(store, { userId, expiresAt: start + minute })
       await store.delete(ref, start)
       expect(await ttl()).to.be.within(20.5 * minute, 21 * minute)
-      await endUser(store, userId, 2)
+      await raiseFloor(store, userId, 2)
       expect(await ttl()).to.be.within(day - minute, day)
       await inserted(store, { userId, credentialVersion: 2 })
       await sweepRound(store, start + 30 * minute)
@@ -232,7 +232,7 @@ describe('tokens in Redis:', () => {
     it('may go by themselves: what was in them is dead', async () => {
       const userId = randomUUID()
       const { ref } = await inserted(store, { userId })
-      await endUser(store, userId, 2)
+      await raiseFloor(store, userId, 2)
       const kept = await inserted(store, { userId, credentialVersion: 2 })
       for (const key of await keysOf(server)) await server.command('pexpire', key, 0)
       expect(await store.touch([ref, kept.ref], start, null)).to.deep.equal([null, null])
@@ -312,7 +312,7 @@ describe('tokens in Redis:', () => {
         const tokens = own[userId]?.slice(-2).map(({ token }) => ({ ...token, username: ' ' }))
         expect(await store.findByUser(userId, start)).to.deep.equal(tokens)
       }
-      await store.endUser(first, 2, null)
+      await store.raiseFloor(first, 2, null)
       expect(await store.findByUser(first, start)).to.deep.equal([])
       expect(await store.findByUser(second, start)).to.have.lengthOf(2)
       for (const made of own[second]?.slice(-2) ?? [])
@@ -334,8 +334,8 @@ describe('tokens in Redis:', () => {
         expect(await store.touch([ref], start, text)).to.deep.equal([{ ...token, refreshCount: 1 }])
         expect(await store.findByUser(text, start)).to.deep.equal([{ ...token, refreshCount: 1 }])
         expect(await store.findByUser(`${text}.`, start)).to.deep.equal([])
-        await store.endUser(`${text}.`, 2, null)
-        await store.endUser(text, 2, ref.id)
+        await store.raiseFloor(`${text}.`, 2, null)
+        await store.raiseFloor(text, 2, ref.id)
         const kept = { ...token, credentialVersion: 2, refreshCount: 1 }
         expect(await store.delete(ref, start)).to.deep.equal(kept)
         expect(await store.insert(ref, token, unlimited, start)).to.equal('ended')

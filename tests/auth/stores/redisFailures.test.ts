@@ -12,7 +12,6 @@ import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../.
 import {
   careful,
   crowdOf,
-  endUser,
   everyCall,
   garbage,
   inserted,
@@ -21,6 +20,7 @@ import {
   keysOf,
   look,
   newToken,
+  raiseFloor,
   start,
   startWork,
   sweepRound,
@@ -319,9 +319,9 @@ describe('tokens in Redis:', () => {
       expect(await store.deleteById(byId?.ref.id as string, start, null)).to.include({ id: byId?.ref.id })
       expect(await touch(store, consumed.ref)).to.not.equal(null)
       expect(await touch(store, consumed.ref)).to.equal(null)
-      await endUser(store, ended?.token.userId as string, 2)
+      await raiseFloor(store, ended?.token.userId as string, 2)
       expect(await look(store, ended?.ref as TokenRef)).to.equal(null)
-      await endUser(store, refused.token.userId as string, 2) // a user without access to any key
+      await raiseFloor(store, refused.token.userId as string, 2) // a user without access to any key
       expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
       expect((await store.explain(ref, start, 'other')).reason).to.equal('other_purpose')
       expect(await sweepRound(store, start + 1)).to.equal(expired.length + 1)

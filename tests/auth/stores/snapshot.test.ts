@@ -183,7 +183,7 @@ describe('a snapshot of the memory store', () => {
     const ended = [await insert(store, 'anna'), await insert(store, 'anna', { kind: 'fixed' })]
     const [revoked, kept] = [await insert(store, 'bert'), await insert(store, 'bert')]
     await store.delete(revoked.ref, clock.now())
-    await store.endUser('anna', 2, null)
+    await store.raiseFloor('anna', 2, null)
     const later = await insert(store, 'anna', { credentialVersion: 2 })
     await store.close()
 
@@ -195,14 +195,14 @@ describe('a snapshot of the memory store', () => {
   it('brings back nothing that was ended where the users, being in memory too, start at version 1 again', async () => {
     const { store } = await open()
     const ended = await insert(store, 'anna')
-    await store.endUser('anna', 2, null)
+    await store.raiseFloor('anna', 2, null)
     const later = await insert(store, 'anna', { credentialVersion: 2 })
     await store.close()
 
     const again = await open({ anna: 1 })
     expect(await look(again.store, ended.ref)).to.equal(null)
     expect(await look(again.store, later.ref)).to.not.equal(null)
-    await again.store.endUser('anna', 2, null) // the version after 1
+    await again.store.raiseFloor('anna', 2, null) // the version after 1
     expect(await look(again.store, later.ref)).to.equal(null)
   })
 

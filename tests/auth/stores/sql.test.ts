@@ -105,7 +105,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
           if (what === 'touch') await stores.tokens.touch([ref], start, null)
           if (what === 'renew') await stores.tokens.renew(ref, drawRef(token.id).hash, lineage, start)
           if (what === 'delete') await stores.tokens.delete(ref, start)
-          if (what === 'end') await stores.tokens.endUser(token.userId as string, 2, null)
+          if (what === 'end') await stores.tokens.raiseFloor(token.userId as string, 2, null)
         }
       }
       const rows = []

@@ -68,7 +68,7 @@ describe('tokens', () => {
   it('carry the tag and the credential version of their owner', async () => {
     const { token } = await logIn()
     expect(token.id.slice(0, 4)).to.equal(tagOf(owner.id))
-    await tokens.endUser(owner.id, 2, null)
+    await tokens.revokeByUser(owner.id, 2, null)
     const changed = (await tokens.issueSession({ ...owner, credentialVersion: 2 })) as IssuedToken
     expect(changed.token.credentialVersion).to.equal(2)
     expect(await isLive(changed.secret)).to.equal(true)
@@ -157,7 +157,7 @@ describe('tokens', () => {
   })
 
   it('are not issued to an owner whose credentials have changed since they were verified', async () => {
-    await tokens.endUser(owner.id, 2, null)
+    await tokens.revokeByUser(owner.id, 2, null)
     expect(await tokens.issueSession(owner)).to.equal(null)
   })
 
@@ -217,7 +217,7 @@ describe('tokens', () => {
       () => tokens.revokeSession(secret),
       () => tokens.revokeById(token.id, null),
       () => tokens.revokeById(token.id, owner.id),
-      () => tokens.endUser(owner.id, 2, null),
+      () => tokens.revokeByUser(owner.id, 2, null),
       () => tokens.listSessions(owner.id),
       () => tokens.issueSession(owner),
     ]
@@ -320,7 +320,7 @@ describe('tokens', () => {
     await tokens.validate([secret, 'junk'], session)
     await tokens.renew(secret)
     await tokens.revokeById(token.id, null)
-    await tokens.endUser(owner.id, 2, null)
+    await tokens.revokeByUser(owner.id, 2, null)
     expect(events.map(({ type }) => type)).to.deep.equal([
       'issued',
       'slid',
@@ -335,8 +335,8 @@ describe('tokens', () => {
 
   it('emit which session is kept when all others of a user end', async () => {
     const { token } = await logIn()
-    await tokens.endUser(owner.id, 2, token.id)
-    await tokens.endUser(owner.id, 3, null)
+    await tokens.revokeByUser(owner.id, 2, token.id)
+    await tokens.revokeByUser(owner.id, 3, null)
     expect(events.filter(({ type }) => type === 'sessions_revoked')).to.deep.equal([
       { type: 'sessions_revoked', userId: owner.id, keep: token.id },
       { type: 'sessions_revoked', userId: owner.id, keep: null },
@@ -383,7 +383,7 @@ describe('tokens', () => {
 
     it('all_sessions_revoked', async () => {
       const { secret } = await logIn()
-      await tokens.endUser(owner.id, 2, null)
+      await tokens.revokeByUser(owner.id, 2, null)
       expect(await refuse(secret)).to.deep.equal({ reason: 'all_sessions_revoked' })
     })
 

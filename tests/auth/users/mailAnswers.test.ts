@@ -31,7 +31,7 @@ describe('an answer does not reveal whether there is an account:', function () {
   this.slow(500)
   useMail()
   const samples = 60
-  const writes = ['insert', 'update', 'endUser', 'findByUser', 'deleteById']
+  const writes = ['insert', 'update', 'raiseFloor', 'findByUser', 'deleteById']
 
   async function openAll() {
     const slow = await openMailServer({ delayMs: 500 })
@@ -136,7 +136,7 @@ describe('a failure of a mail', function () {
     const { add, register, reset, logIn, broken, event } = await openAccounts(server.url)
     const [username, password] = [freshAddress(), freshPassword()]
     await add(username, { confirmed: false })
-    broken.add('endUser')
+    broken.add('raiseFloor')
     expect(await register(username, freshPassword())).to.deep.equal(accepted)
     await event('link_not_sent')
     broken.clear()
@@ -177,7 +177,7 @@ describe('a failure of a mail', function () {
     await forgot(username)
     const link = await server.next(username)
     const chosen = freshPassword()
-    for (const method of ['look', 'findById', 'update', 'endUser']) {
+    for (const method of ['look', 'findById', 'update', 'raiseFloor']) {
       broken.add(method)
       expect(await reset(link.token, chosen), method).to.include({ status: 503 })
       broken.clear()

@@ -271,9 +271,9 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
   const userStore = instrument(breakable(await openUserStore()), 'users', null)
   const tokenStore = instrument(breakable(await openTokenStore()), 'tokens', null)
   const now = Date.now
-  const endTokens: Tokens['endUser'] = (...of) => tokens.endUser(...of)
+  const revokeTokens: Tokens['revokeByUser'] = (...of) => tokens.revokeByUser(...of)
   const rules = { minLength: 15 }
-  const users = createUsers({ store: userStore, passwords, rules, addressesOnly: true, endTokens, now, emit })
+  const users = createUsers({ store: userStore, passwords, rules, addressesOnly: true, revokeTokens, now, emit })
   const limits = { perUser: 100, total: 100_000 }
   const tokens = createTokens({ store: tokenStore, now, ttlMs: 30_000, absoluteTtlMs: 60_000, limits, emit })
   const mailer = openSmtpMailer({ url, from: sender, tls: 'required', retryDelaysMs: [20, 20], emit, ...options })

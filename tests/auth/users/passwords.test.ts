@@ -362,7 +362,7 @@ describe('users', () => {
       passwords: counting,
       rules: { minLength: 15 },
       addressesOnly: false,
-      endTokens: async () => {},
+      revokeTokens: async () => {},
       now: () => 5,
       emit: event => events.push(event),
     })

@@ -70,7 +70,7 @@ describe('a change that is interrupted', () => {
     let job: (() => Promise<unknown>) | null = null
     const failing: TokenStore = {
       ...tokenStore,
-      async endUser(...args) {
+      async raiseFloor(...args) {
         if (failures > 0) {
           failures--
           throw new Error('the token store is away')
@@ -78,7 +78,7 @@ describe('a change that is interrupted', () => {
         const next = job
         job = null
         await next?.()
-        return tokenStore.endUser(...args)
+        return tokenStore.raiseFloor(...args)
       },
     }
     const tokens = createTokens({
@@ -94,7 +94,7 @@ describe('a change that is interrupted', () => {
       passwords,
       rules: { minLength: 15 },
       addressesOnly: false,
-      endTokens: tokens.endUser,
+      revokeTokens: tokens.revokeByUser,
       now,
       emit: event => events.push(event),
       wait: async () => {},
@@ -224,8 +224,8 @@ describe('a change that is interrupted', () => {
 
       it('by the operator is completed by the same call, or without another call', async () => {
         at.fail(1)
-        expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
-        expect(await at.users.endSessions(at.user.id)).to.equal(true)
+        expect(await codeOf(at.users.revokeSessions(at.user.id))).to.equal('unavailable')
+        expect(await at.users.revokeSessions(at.user.id)).to.equal(true)
         expect(await live()).to.deep.equal([false, false])
         at.fail(1)
         expect(await codeOf(at.users.remove(at.user.id))).to.equal('unavailable')
@@ -236,7 +236,7 @@ describe('a change that is interrupted', () => {
 
       it('ends the session that makes the next change, which may be one that had to end', async () => {
         at.fail(1)
-        expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+        expect(await codeOf(at.users.revokeSessions(at.user.id))).to.equal('unavailable')
         expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([false, false])
       })
@@ -245,7 +245,7 @@ describe('a change that is interrupted', () => {
         expect(await changePassword()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
         expect(await live()).to.deep.equal([true, false])
         at.meanwhile(changePassword)
-        expect(await at.users.endSessions(at.user.id)).to.equal(true)
+        expect(await at.users.revokeSessions(at.user.id)).to.equal(true)
         expect(await live()).to.deep.equal([false, false])
       })
 
@@ -284,7 +284,7 @@ describe('a change that is interrupted', () => {
 
       it('does not affect a later change that is under way when an earlier one is completed', async () => {
         at.fail(1)
-        expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+        expect(await codeOf(at.users.revokeSessions(at.user.id))).to.equal('unavailable')
         const waits: number[] = []
         const elsewhere = createUsers({
           ...at.options,
@@ -292,7 +292,7 @@ describe('a change that is interrupted', () => {
             waits.push(ms)
             if (waits.length > 1) return
             at.fail(1)
-            expect(await codeOf(at.users.endSessions(at.user.id))).to.equal('unavailable')
+            expect(await codeOf(at.users.revokeSessions(at.user.id))).to.equal('unavailable')
           },
         })
         await elsewhere.finishAll()
@@ -320,9 +320,9 @@ describe('a change that is interrupted', () => {
         },
       }
       const { store } = at
-      const endTokens = at.tokens.endUser
+      const revokeTokens = at.tokens.revokeByUser
       const rules = { minLength: 15 }
-      const rival = createUsers({ store, passwords: slow, rules, addressesOnly: false, endTokens, now, emit() {} })
+      const rival = createUsers({ store, passwords: slow, rules, addressesOnly: false, revokeTokens, now, emit() {} })
       expect(await codeOf(act(rival, at.user, at.other.id))).to.equal('conflict')
       expect(await at.logsIn(phrases.second)).to.equal(true)
       expect([await at.isLive(at.current), await at.isLive(at.other)]).to.deep.equal([true, false])
@@ -334,7 +334,7 @@ describe('a change that is interrupted', () => {
       const at = await openUseCases(scheme)
       for (const act of [
         () => at.users.changePassword(at.user.id, change, at.current.id, client),
-        () => at.users.endSessions(at.user.id),
+        () => at.users.revokeSessions(at.user.id),
         () => at.users.disable(at.user.id),
         () => at.users.remove(at.user.id),
       ]) {
@@ -398,7 +398,7 @@ describe('a change that is interrupted', () => {
         passwords: await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 }),
         rules: { minLength: 15 },
         addressesOnly: false,
-        endTokens: () => {
+        revokeTokens: () => {
           process.kill(process.pid, 'SIGKILL')
           return new Promise(() => {})
         },

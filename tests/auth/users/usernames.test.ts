@@ -135,13 +135,13 @@ describe('usernames', () => {
       const store = await openUserStore('memory:')
       const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 4, maxPerAccount: 4 })
       const rules = { minLength: 15 }
-      const endTokens = async () => {}
+      const revokeTokens = async () => {}
       const users = createUsers({
         store,
         passwords,
         rules,
         addressesOnly: false,
-        endTokens,
+        revokeTokens,
         now: () => 1,
         emit: () => {},
       })

@@ -83,7 +83,7 @@ function actionsWith(send: Send): Actions {
       announce(status === 204 ? 'The token has ended.' : 'The token could not be ended.')
     },
 
-    async endUser(id, name) {
+    async endAllOf(id, name) {
       const { status } = await send('DELETE', `admin/users/${encodeURIComponent(id)}/sessions`, `End all of ${name}`)
       announce(status === 204 ? `Every token of ${name} has ended.` : `The tokens of ${name} could not be ended.`)
     },

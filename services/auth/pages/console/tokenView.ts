@@ -25,7 +25,7 @@ export interface IssuedToken {
 export interface Actions {
   sweep(): Promise<void>
   endToken(id: string): Promise<void>
-  endUser(id: string, name: string): Promise<void>
+  endAllOf(id: string, name: string): Promise<void>
   /** Resolves to the token, or to the reason why it was not issued. */
   issue(terms: IssueTerms): Promise<IssuedToken | string>
   validate(token: string): Promise<void>
@@ -84,7 +84,7 @@ function row(token: WatchedToken, owner: string, actions: Actions): ComponentChi
       <span class=${`badge ${isLive ? 'live' : ''}`}>${state}</span>
       <span class="row">
         ${isLive && html`<button class="plain" aria-label=${`End token ${id}`} onClick=${() => actions.endToken(id)}>End</button>`}
-        ${isLive && userId && html`<button class="plain" aria-label=${`End all of this user: ${owner}`} onClick=${() => actions.endUser(userId, owner)}>End all of this user</button>`}
+        ${isLive && userId && html`<button class="plain" aria-label=${`End all of this user: ${owner}`} onClick=${() => actions.endAllOf(userId, owner)}>End all of this user</button>`}
       </span>
     </li>
   `

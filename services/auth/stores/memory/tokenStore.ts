@@ -107,7 +107,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
       return slots.end(slot, 'revoked', now)
     },
 
-    async endUser(userId, version, keep) {
+    async raiseFloor(userId, version, keep) {
       gate.check()
       groups.raiseFloor(userId, version, keep === null ? none : table.find(keep))
     },

@@ -250,7 +250,7 @@ return gone
 `)
 
 /** args: userId, version, rest of the token to keep or '', the minimum lifetime of the floor in ms. */
-export const endUserScript = script(`
+export const raiseFloorScript = script(`
 local key, userId, version, kept = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 claim()
 local number, isKnown = numberOf(key, userId)

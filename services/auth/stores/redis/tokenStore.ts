@@ -15,11 +15,11 @@ import {
   deleteOwnScript,
   deleteRenewedScript,
   deleteScript,
-  endUserScript,
   explainScript,
   insertScript,
   listScript,
   pageScript,
+  raiseFloorScript,
   renewScript,
   type Script,
   touchScript,
@@ -102,11 +102,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       return end(id, deleteOwnScript, [now, owner], now)
     },
 
-    endUser: (userId, version, keep) =>
+    raiseFloor: (userId, version, keep) =>
       run(async () => {
         const tag = tagOf(userId)
         const kept = keep !== null && tagOfId(keep) === tag ? restOf(keep) : ''
-        await redis.call(endUserScript, [keyOf(prefix, tag)], [userId, version, kept, floorMs])
+        await redis.call(raiseFloorScript, [keyOf(prefix, tag)], [userId, version, kept, floorMs])
       }),
 
     findByUser: (userId, now) =>

@@ -70,7 +70,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       return isStorable(owner) ? end(isOwnSession, now) : run(async () => null)
     },
 
-    endUser: (userId, version, keep) => endUser(database, userId, version, keep),
+    raiseFloor: (userId, version, keep) => raiseFloor(database, userId, version, keep),
 
     findByUser: (userId, now) =>
       run(async () => {
@@ -164,7 +164,7 @@ function look({ db, dialect, run }: SqlDatabase, { refs, now, purpose }: Batch):
   })
 }
 
-function endUser(
+function raiseFloor(
   { db, dialect, lock, run }: SqlDatabase,
   userId: string,
   version: number,
