@@ -55,7 +55,7 @@ describe('the event stream', () => {
   })
   after(closeServers)
 
-  it('is for the admin key alone, and on the internal listener alone', async () => {
+  it('requires the admin key and is on the internal listener only', async () => {
     for (const key of [serviceKey, 'x', null]) {
       expect((await ask('GET', `${auth.internalUrl}/events`, key)).status).to.equal(401)
     }
@@ -64,7 +64,7 @@ describe('the event stream', () => {
     expect([head.status, head.headers.get('content-type')]).to.deep.equal([200, 'text/event-stream; charset=utf-8'])
   })
 
-  it('tells of log-ins, and of tokens that are issued, slide, are refused with the reason, end, expire and are swept', async () => {
+  it('emits log-ins, and each token that is issued, slides, is refused with the reason, ends, expires or is swept', async () => {
     const { receives, text, answer, close } = await listen(auth.internalUrl)
     expect(answer.headers['content-type']).to.equal('text/event-stream; charset=utf-8')
     expect(answer.headers['cache-control']).to.equal('no-store')
@@ -105,7 +105,7 @@ describe('the event stream', () => {
     close()
   })
 
-  it('tells that a renewed session expires at its new end, not at the one before', async () => {
+  it('emits the expiry of a renewed session at its new end, not at the previous one', async () => {
     const { receives, events, close } = await listen(auth.internalUrl)
     const token = await logIn(auth.url)
     const tokenId = idOf(token)
@@ -125,7 +125,7 @@ describe('the event stream', () => {
     close()
   })
 
-  it('tells which session a change of the password keeps, and goes on to watch that one', async () => {
+  it('emits which session a password change keeps, and later its expiry', async () => {
     const username = 'keeper@example.com'
     const [password, another] = ['violet tractor humming gravel', 'rusty spoon beneath a lighthouse']
     await ask('POST', `${auth.url}/users`, null, { username, password })
@@ -143,7 +143,7 @@ describe('the event stream', () => {
     close()
   })
 
-  it('counts what happens often: one event for a token and a frame', async () => {
+  it('counts repeated events: a frame has one event for each token', async () => {
     const token = await logIn(auth.url)
     const { receives, events, close } = await listen(auth.internalUrl)
     await validate(auth.internalUrl, { tokens: Array.from({ length: 200 }, () => token) })
@@ -154,7 +154,7 @@ describe('the event stream', () => {
     close()
   })
 
-  it('has sixteen readers at most, and room again when one has gone', async () => {
+  it('serves sixteen readers, and another when one disconnects', async () => {
     const readers = await Promise.all(Array.from({ length: 16 }, () => listen(auth.internalUrl)))
     const late = await listen(auth.internalUrl)
     expect([late.answer.statusCode, late.answer.headers['retry-after']]).to.deep.equal([503, '1'])
@@ -166,7 +166,7 @@ describe('the event stream', () => {
     for (const reader of [...readers, again]) reader.close()
   })
 
-  it('ends when Auth does, and does not hold it up', async () => {
+  it('ends when Auth closes, without a delay', async () => {
     const another = await startAuth()
     const { answer } = await listen(another.internalUrl)
     const ended = new Promise(resolve => answer.once('end', resolve))
@@ -191,15 +191,15 @@ describe('the event stream, alone', () => {
     return { stream, reader }
   }
 
-  it('costs nothing where nobody reads: not even the time is asked for', () => {
+  it('costs nothing without a reader: it does not even read the clock', () => {
     const asksNothing = () => {
-      throw new Error('asked for the time')
+      throw new Error('the clock was read')
     }
     const { publish } = createEventStream({ now: asksNothing })
     for (const event of [slid(1), { type: 'swept', removed: 1, durationMs: 1 } as const]) publish(event)
   })
 
-  it('tells what happened again in a frame where it happened last', async () => {
+  it('orders the repeated events of a frame by their last occurrence', async () => {
     const { stream, reader } = open()
     const ended = { type: 'sessions_revoked', userId: 'user', keep: null } as const
     for (const event of [ended, slid(1), ended]) stream.publish(event)
@@ -211,7 +211,7 @@ describe('the event stream, alone', () => {
     expect(told.slice(-2)).to.deep.equal(['slid', 'sessions_revoked'])
   })
 
-  it('has 500 different events in a frame, and says how many more there were', async () => {
+  it('has at most 500 different events in a frame, and counts the dropped ones', async () => {
     const { stream, reader } = open()
     for (let id = 0; id < 600; id++) stream.publish(slid(id))
     let text = ''
@@ -223,7 +223,7 @@ describe('the event stream, alone', () => {
     expect(parse(text).find(({ name }) => name === 'dropped')?.data).to.deep.equal({ count: 100 })
   })
 
-  it('keeps 256 KB for a reader who is slow, drops whole frames beyond, and tells him how much he has missed', async () => {
+  it('buffers 256 KB for a slow reader, drops whole frames beyond that, and reports how many events it dropped', async () => {
     const { stream, reader } = open()
     let heard = 0
     for (let frame = 0; frame < 7; frame++) {
@@ -258,7 +258,7 @@ describe('the event stream, alone', () => {
     expect(parse(text).map(({ name }) => name)).to.deep.equal(['hello', 'slid'])
   })
 
-  it('reports no token as expired that was revoked or consumed before', async () => {
+  it('emits no expiry of a token that was revoked or consumed before', async () => {
     let at = 1_000_000
     const { stream, reader } = open({ now: () => at })
     const [revoked, expired] = [slid(1), slid(3)]
@@ -275,7 +275,7 @@ describe('the event stream, alone', () => {
     expect(ends.map(({ data }) => data['tokenId'])).to.deep.equal([expired.tokenId])
   })
 
-  it('says something where nothing happens, so that the connection is not taken for dead', async () => {
+  it('sends a heartbeat while nothing happens, so that the connection does not look dead', async () => {
     const { reader } = open({ heartbeatMs: 200 })
     let text = ''
     reader.on('data', chunk => {

@@ -63,7 +63,7 @@ describe('the metrics', () => {
     expect(by('latchkey_tokens_issued_total{kind="fixed"}')).to.equal(1)
   })
 
-  it('count a client that went away before it was answered as 499, and no 503, in the access log too', async () => {
+  it('count a client that disconnected before the answer as 499, not 503; the access log agrees', async () => {
     const inner = await startAuth({ env: { ACCESS_LOG: 'errors', PASSWORD_HASH_COST: '10', TRUSTED_PROXIES: '1' } })
     const outer = await startBusiness(inner.internalUrl, { ACCESS_LOG: 'errors', AUTH_PUBLIC_URL: inner.url })
     const listeners = [
@@ -113,7 +113,7 @@ describe('the metrics', () => {
     expect(by('latchkey_sweep_duration_seconds_count')).to.equal(1)
   })
 
-  it('time requests by route and status, and make no series of what a client invents', async () => {
+  it('time requests by route and status, and create no series for invented paths', async () => {
     const by = await grown(async () => {
       await fetch(`${auth.url}/sessions`)
       for (let i = 0; i < 20; i++) await fetch(`${auth.url}/invented-${i}?x=${i}`)
@@ -127,7 +127,7 @@ describe('the metrics', () => {
     expect([...(await read(auth.internalUrl)).keys()].join()).to.not.include('invented')
   })
 
-  it('time the stores, and tell of those that fail', async () => {
+  it('time the calls to the stores by outcome', async () => {
     const by = await grown(() => logIn(auth.url))
     expect(
       by('latchkey_store_duration_seconds_count{call="findByUsername",outcome="answered",store="users"}'),
@@ -149,7 +149,7 @@ describe('the metrics', () => {
     expect((await read(business.internalUrl)).get('latchkey_auth_calls_in_flight')).to.equal(0)
   })
 
-  it('hold the process: memory, event-loop delay', async () => {
+  it('include the memory and the event-loop delay of the process', async () => {
     const samples = await read(business.internalUrl)
     expect(samples.get('process_resident_memory_bytes')).to.be.above(10e6)
     expect([...samples.keys()].join()).to.include('nodejs_eventloop_lag')

@@ -47,7 +47,7 @@ describe('the operator’s routes for users', () => {
     await closeMailServers()
   })
 
-  it('are closed without the admin key', async () => {
+  it('are 401 without the admin key', async () => {
     for (const route of [
       'POST ',
       'GET /x',
@@ -66,7 +66,7 @@ describe('the operator’s routes for users', () => {
     }
   })
 
-  it('answer 404 for a user who is not there', async () => {
+  it('are 404 for an unknown user', async () => {
     for (const [method, path, body] of [
       ['GET', '/nobody'],
       ['PATCH', '/nobody', { disabled: true }],
@@ -79,7 +79,7 @@ describe('the operator’s routes for users', () => {
   })
 
   describe('POST /admin/users', () => {
-    it('creates a user who can log in, and GET shows the same', async () => {
+    it('creates a user who can log in and whom GET shows', async () => {
       const username = freshName()
       const created = await auth.operate('POST', '', { username: username.toUpperCase(), password })
       expect(created.status, created.text).to.equal(201)
@@ -94,7 +94,7 @@ describe('the operator’s routes for users', () => {
       expect(await auth.operate('POST', '', { username, password: another })).to.include({ status: 409 })
     })
 
-    it('is 400 for what is not allowed, and says what is expected', async () => {
+    it('is 400 for invalid members, and names what is expected', async () => {
       for (const [body, detail] of [
         [{ username: 'a\nb', password }, /^username: expected/],
         [{ username: freshName(), password: 'passwordpassword' }, /^password: /],
@@ -108,7 +108,7 @@ describe('the operator’s routes for users', () => {
       }
     })
 
-    it('sends a link if there is no password: the user chooses one behind it', async () => {
+    it('without a password, sends a link by which the user chooses one', async () => {
       const server = await startMailServer()
       const own = await start({ SMTP_URL: server.url, MAIL_FROM: 'me@mail.example', PUBLIC_URL: 'https://a.example' })
       const username = freshName()
@@ -126,7 +126,7 @@ describe('the operator’s routes for users', () => {
   })
 
   describe('PATCH /admin/users/:id', () => {
-    it('disables a user: no log-in, and every session has ended; and enables the user again', async () => {
+    it('disables a user, which prevents log-ins and ends every session, and enables the user again', async () => {
       const { id, username } = await auth.create()
       const { token } = (await auth.logIn(username)).body
       const disabled = await auth.operate('PATCH', `/${id}`, { disabled: true })
@@ -139,7 +139,7 @@ describe('the operator’s routes for users', () => {
       expect(await auth.logIn(username)).to.include({ status: 200 })
     })
 
-    it('is 400 for anything but that', async () => {
+    it('is 400 for any other change', async () => {
       const { id } = await auth.create()
       for (const body of [{}, { disabled: 'yes' }, { disabled: true, username: 'x' }, { deletedAt: 1 }]) {
         expect(await auth.operate('PATCH', `/${id}`, body)).to.include({ status: 400 })
@@ -148,7 +148,7 @@ describe('the operator’s routes for users', () => {
     })
   })
 
-  it('POST …/unlock lets a user log in again after too many wrong passwords, at once', async () => {
+  it('POST …/unlock lets a user log in at once after too many wrong passwords', async () => {
     const { id, username } = await auth.create()
     for (let i = 0; i < 5; i++) expect(await auth.logIn(username, another)).to.include({ status: 401 })
     expect(await auth.logIn(username)).to.include({ status: 429 })
@@ -157,7 +157,7 @@ describe('the operator’s routes for users', () => {
   })
 
   describe('POST …/reset', () => {
-    it('hands the link over if no mail can go to the user; it is good once, and the last one only', async () => {
+    it('returns the link if no mail can go to the user; only the newest link works, once', async () => {
       const { id } = await auth.create('no address')
       const offer = async () => {
         const { status, body, text } = await auth.operate<{ sent: boolean; link: string }>('POST', `/${id}/reset`)
@@ -174,7 +174,7 @@ describe('the operator’s routes for users', () => {
       expect(await auth.reset(last, password)).to.include({ status: 401 })
     })
 
-    it('sends the link if mail can go to the user, and answers without it', async () => {
+    it('sends the link by mail if possible, and does not return it', async () => {
       const server = await startMailServer()
       const own = await start({ SMTP_URL: server.url, MAIL_FROM: 'me@mail.example', PUBLIC_URL: 'https://a.example' })
       const { id, username } = await own.create()
@@ -188,7 +188,7 @@ describe('the operator’s routes for users', () => {
   })
 
   describe('GET /admin/users?search=', () => {
-    it('finds the users whose username begins so, whatever its capitals, page by page', async () => {
+    it('finds users by the beginning of the username, in any case, page by page', async () => {
       const stem = `Search-${++names}`
       const made = []
       for (const end of ['a', 'b', 'c', 'd', 'e']) made.push((await auth.create(`${stem}-${end}`)).username)
@@ -213,7 +213,7 @@ describe('the operator’s routes for users', () => {
 
 type Auth = Awaited<ReturnType<typeof startAuth>>
 
-describe('the operator’s view of the users', () => {
+describe('the operator’s list of users', () => {
   let auth: Auth
   let client: AuthApi
   before(async () => {
@@ -222,7 +222,7 @@ describe('the operator’s view of the users', () => {
   })
   after(closeServers)
 
-  it('needs the ADMIN_KEY: nothing else opens it, and what was asked for is not done', async () => {
+  it('requires ADMIN_KEY: with any other key nothing is shown or changed', async () => {
     const { user, token } = await client.newUser()
     for (const [method, path] of [
       ['GET', '/admin/users'],
@@ -232,7 +232,7 @@ describe('the operator’s view of the users', () => {
       for (const key of [null, serviceKey, token, adminKey.slice(0, -1), `${adminKey}x`]) {
         expectProblem(await client.operate(method, path, key), 401, 'invalid_token')
       }
-      // the public listener does not have it either
+      // The public listener has no such route.
       expectProblem(await ask(method, auth.url + path, adminKey), 404, 'not_found')
     }
     expect(await client.isLive(token)).to.equal(true)
@@ -264,7 +264,7 @@ describe('the operator’s view of the users', () => {
     })
   }
 
-  it('has 1 to 200 users on a page, 50 where nothing is said', async () => {
+  it('has 1 to 200 users on a page, 50 by default', async () => {
     for (const [query, length] of [
       ['limit=1', 1],
       ['limit=200', 2],

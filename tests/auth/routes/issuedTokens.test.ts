@@ -24,7 +24,7 @@ describe('tokens', () => {
     client = authApi(auth)
     userId = (await client.admissionOf(await client.session())).userId as string
   })
-  afterEach('no secret is in the log, and nothing failed inside', () => {
+  afterEach('the log has no secret and no internal error', () => {
     expect(JSON.stringify(auth.lines)).to.not.match(/lk_\w{14}/)
     expect(auth.lines.filter(({ level, channel }) => /error|warn/.test(level) && channel !== 'security')).to.deep.equal(
       [],
@@ -74,7 +74,7 @@ describe('tokens', () => {
       })
     }
 
-    it('ends a fixed token after its time, however often it is validated', async () => {
+    it('expires a fixed token after its time, however often it is validated', async () => {
       const { token, expiresAt } = await client.issue({ kind: 'fixed', ttlSeconds: 60 })
       clock.advance(59_999)
       expect(await client.validate({ token })).to.include({ authenticated: true, expiresAt, refreshCount: 1 })
@@ -87,16 +87,16 @@ describe('tokens', () => {
       ['no kind', { ttlSeconds: 60 }, 'kind'],
       ['an unknown kind', { ...good, kind: 'eternal' }, 'kind'],
       ['a kind in capitals', { ...good, kind: 'Sliding' }, 'kind'],
-      ['a kind that is none of its own', { ...good, kind: 'constructor' }, 'kind'],
+      ['a kind that names an inherited property', { ...good, kind: 'constructor' }, 'kind'],
       ['no time to live', { kind: 'fixed' }, 'ttlSeconds'],
-      ['no seconds', { ...good, ttlSeconds: 0 }, 'ttlSeconds'],
+      ['zero seconds', { ...good, ttlSeconds: 0 }, 'ttlSeconds'],
       ['negative seconds', { ...good, ttlSeconds: -1 }, 'ttlSeconds'],
       ['half a second', { ...good, ttlSeconds: 0.5 }, 'ttlSeconds'],
       ['seconds as text', { ...good, ttlSeconds: '60' }, 'ttlSeconds'],
       ['more than ten years', { ...good, ttlSeconds: 10 * 365 * 86_400 + 1 }, 'ttlSeconds'],
       ['more seconds than a number holds', { ...good, ttlSeconds: 1e300 }, 'ttlSeconds'],
       ['null seconds', { ...good, ttlSeconds: null }, 'ttlSeconds'],
-      ['an absolute end of no seconds', { ...good, absoluteTtlSeconds: 0 }, 'absoluteTtlSeconds'],
+      ['an absolute end after zero seconds', { ...good, absoluteTtlSeconds: 0 }, 'absoluteTtlSeconds'],
       ['an absolute end as text', { ...good, absoluteTtlSeconds: '90' }, 'absoluteTtlSeconds'],
       ['an absolute end before the idle time', { ...good, absoluteTtlSeconds: 59 }, 'absoluteTtlSeconds'],
       [
@@ -110,18 +110,18 @@ describe('tokens', () => {
         'absoluteTtlSeconds',
       ],
       ['an unknown user', { ...good, userId: 'nobody' }, 'userId'],
-      ['a user by name', { ...good, userId: demo.username }, 'userId'],
-      ['a user without a name', { ...good, userId: '' }, 'userId'],
-      ['a user of another kind', { ...good, userId: '__proto__' }, 'userId'],
+      ['a username instead of an id', { ...good, userId: demo.username }, 'userId'],
+      ['an empty user id', { ...good, userId: '' }, 'userId'],
+      ['__proto__ as the user id', { ...good, userId: '__proto__' }, 'userId'],
       ['a null user', { ...good, userId: null }, 'userId'],
-      ['a number as user', { ...good, userId: 1 }, 'userId'],
+      ['a number as the user id', { ...good, userId: 1 }, 'userId'],
       ['an empty purpose', { ...good, purpose: '' }, 'purpose'],
       ['a purpose with a space', { ...good, purpose: 'a b' }, 'purpose'],
-      ['a purpose with a line break at its end', { ...good, purpose: 'reset\n' }, 'purpose'],
+      ['a purpose that ends with a line break', { ...good, purpose: 'reset\n' }, 'purpose'],
       ['a purpose of 65 characters', { ...good, purpose: 'p'.repeat(65) }, 'purpose'],
       ['a null purpose', { ...good, purpose: null }, 'purpose'],
       ['an unknown member', { ...good, ttlSecs: 60 }, 'ttlSecs'],
-      ["a member that is the answer's", { ...good, expiresAt: 1 }, 'expiresAt'],
+      ['a member of the response', { ...good, expiresAt: 1 }, 'expiresAt'],
     ]
     for (const [what, body, member] of refused) {
       it(`is 400 for ${what} and names ${member}`, async () => {
@@ -140,7 +140,7 @@ describe('tokens', () => {
       'DELETE /admin/users/nobody/sessions',
     ]
     for (const route of routes) {
-      it(`is needed for ${route}: nothing else opens it, and what was asked for is not done`, async () => {
+      it(`is required for ${route}: with any other key nothing changes`, async () => {
         const [method, path] = route.split(' ') as [string, string]
         const session = await openSession()
         const ownPath = path.replace('nobody', userId).replace('00000000000000', session.slice(3, 17))
@@ -154,14 +154,14 @@ describe('tokens', () => {
       })
     }
 
-    it('opens /validateToken too', async () => {
+    it('is accepted by /validateToken too', async () => {
       const token = await openSession()
       expect(await client.validate({ token }, adminKey)).to.include({ authenticated: true })
     })
   })
 
   describe('POST /validateToken', () => {
-    it('admits a token with a purpose for that purpose only, and one without for none', async () => {
+    it('admits a token with a purpose for that purpose only, and a token without one for no purpose', async () => {
       const reset = await client.issue({ kind: 'sliding', purpose: 'reset' })
       const plain = await client.issue({ kind: 'sliding' })
       const questions: [token: string, purpose: string | undefined, admitted: boolean][] = [
@@ -182,7 +182,7 @@ describe('tokens', () => {
       expect(verdicts.map(({ authenticated }) => authenticated)).to.deep.equal([false, true])
     })
 
-    it('does not extend or consume what it refuses for its purpose', async () => {
+    it('neither extends nor consumes a token that it refuses for its purpose', async () => {
       const once = await client.issue({ kind: 'single-use', purpose: 'reset' })
       for (const purpose of [undefined, 'confirm']) {
         await client.validate({ token: once.token, ...(purpose !== undefined && { purpose }) })
@@ -190,7 +190,7 @@ describe('tokens', () => {
       expect(await client.validate({ token: once.token, purpose: 'reset' })).to.include({ authenticated: true })
     })
 
-    it('looks with touch: false: nothing is extended, nothing consumed, however often', async () => {
+    it('with touch: false, neither extends nor consumes a token', async () => {
       for (const kind of ['sliding', 'fixed', 'single-use'] as const) {
         const { token, expiresAt } = await client.issue({ kind, ttlSeconds: 60 })
         clock.advance(1000)
@@ -205,7 +205,7 @@ describe('tokens', () => {
       }
     })
 
-    it('admits a single-use token for its first mention in a batch', async () => {
+    it('admits a single-use token only at its first place in a batch', async () => {
       const { token } = await client.issue({ kind: 'single-use' })
       const session = await openSession()
       const verdicts = await client.validateMany({ tokens: [session, token, session, token, token] })
@@ -213,7 +213,7 @@ describe('tokens', () => {
     })
 
     for (const purpose of [undefined, 'reset']) {
-      it(`admits a single-use token ${purpose ? 'with a purpose ' : ''}exactly once, of 200 tries at the same time`, async () => {
+      it(`admits a single-use token ${purpose ? 'with a purpose ' : ''}exactly once when it is sent 200 times at once`, async () => {
         for (let round = 0; round < 3; round++) {
           const bound = purpose === undefined ? {} : { purpose }
           const { token } = await client.issue({ kind: 'single-use', ...bound })
@@ -234,7 +234,7 @@ describe('tokens', () => {
   })
 
   describe('DELETE /tokens/:id', () => {
-    it('ends a token of any kind and purpose, 204; again it is 404', async () => {
+    it('revokes a token of any kind and purpose with 204; a second call is 404', async () => {
       const tokens: [IssuedToken, string | undefined][] = [
         [await client.issue({ kind: 'sliding' }), undefined],
         [await client.issue({ kind: 'fixed', userId }), undefined],
@@ -258,7 +258,7 @@ describe('tokens', () => {
   })
 
   describe('DELETE /tokens/expired', () => {
-    it('sweeps now and answers how many were removed; the live stay', async () => {
+    it('sweeps at once, keeps live tokens, and returns how many were removed', async () => {
       await client.operate('DELETE', '/tokens/expired')
       for (let i = 0; i < 7; i++) await client.issue({ kind: 'fixed', ttlSeconds: 10 })
       const live = await client.issue({ kind: 'fixed', ttlSeconds: 11 })
@@ -290,7 +290,7 @@ describe('GET /tokens', () => {
   })
   after(closeServers)
 
-  it('shows the operator the counts by kind and every live token, page by page, and no secret', async () => {
+  it('lists every live token page by page, with counts by kind and without a secret', async () => {
     const secrets = await Promise.all(Array.from({ length: 5 }, () => logIn(auth.url)))
     const { token: fixed } = await issueToken(auth.internalUrl, { ttlSeconds: 60, purpose: 'reset' })
     const ids = new Set<string>()
@@ -306,13 +306,13 @@ describe('GET /tokens', () => {
     expect([...ids]).to.have.members([...secrets, fixed].map(secret => secret.slice(3, 17)))
   })
 
-  it("shows one user's with userId, and nobody's for one that does not exist", async () => {
+  it('lists the tokens of one user with userId, and none for an unknown user', async () => {
     const userId = (await read('')).body.tokens.find(token => token.userId !== null)?.userId
     expect((await read(`?userId=${userId}`)).body.tokens).to.have.length(5)
     expect((await read('?userId=nobody')).body.tokens).to.deep.equal([])
   })
 
-  it('is for ADMIN_KEY only, and refuses a query that it does not know', async () => {
+  it('requires ADMIN_KEY, and is 400 for an unknown or invalid query', async () => {
     expect((await read('', serviceKey)).status).to.equal(401)
     for (const query of ['?limit=0', '?limit=201', '?after=%00', '?x=1', '?limit=1&limit=2']) {
       expect((await read(query)).status, query).to.equal(400)
@@ -320,12 +320,12 @@ describe('GET /tokens', () => {
   })
 })
 
-describe('ids that no store could have', () => {
+describe('ids that no store can contain', () => {
   afterEach(closeServers)
 
   const ids = ['%00', 'a%00b', '%EF%BF%BD', '%ED%A0%80', '%F0%9F%94%91']
   for (const scheme of ['memory', 'sqlite', 'postgres', 'redis']) {
-    it(`are nobody's at ${scheme}, and no fault`, async function () {
+    it(`match nothing and cause no error at ${scheme}`, async function () {
       if ((await schemesHere([scheme])).length === 0) return this.skip()
       const place = await freshPlace(scheme)
       const users = scheme === 'redis' ? 'memory:' : place.url

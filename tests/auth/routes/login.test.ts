@@ -27,7 +27,7 @@ describe('a log-in that is refused', () => {
     await place.remove()
   })
 
-  it('says the same, byte for byte, for an unknown, disabled and unconfirmed user and a wrong password', async () => {
+  it('has the same bytes for an unknown, disabled or unconfirmed user and for a wrong password', async () => {
     const [disabled, unconfirmed, deleted] = [await client.newUser(), await client.newUser(), await client.newUser()]
     await store.update(disabled.user.id, 1, { disabledAt: 5 })
     await store.update(unconfirmed.user.id, 1, { confirmedAt: null })
@@ -79,7 +79,7 @@ describe('a stored hash', () => {
   }
   const hashOf = async ({ id }: UserRecord) => (await store.findById(id))?.passwordHash as string
 
-  it('of a smaller cost is renewed at the next log-in: all that log in meanwhile do, and no session ends', async () => {
+  it('of a lower cost is replaced at the next log-in; concurrent log-ins succeed and no session ends', async () => {
     const ten = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
     const user = await plant(await ten.hash(phrases.first, owner))
     await ten.close()
@@ -97,14 +97,14 @@ describe('a stored hash', () => {
     expect(rest).to.deep.equal(planted)
   })
 
-  describe('made by others', () => {
+  describe('made by another service', () => {
     let client: AuthApi
     before(async () => {
       client = await start({ PASSWORD_HASH_COST: '10' })
     })
 
     for (const minor of ['b', 'a', 'y']) {
-      it(`with bcrypt alone is good for a log-in, and replaced by it: $2${minor}$`, async () => {
+      it(`of plain bcrypt allows one log-in, which replaces it: $2${minor}$`, async () => {
         const user = await plant(bcrypt.hashSync(phrases.first, 4).replace('$2b$', `$2${minor}$`))
         const credentials = { username: user.username, password: phrases.first }
         expect((await client.logIn({ ...credentials, password: phrases.wrong })).status).to.equal(401)
@@ -117,7 +117,7 @@ describe('a stored hash', () => {
       })
     }
 
-    it('never matches a password that bcrypt alone would take for another', async () => {
+    it('never matches a different password that plain bcrypt would accept', async () => {
       const [long, nul] = ['x'.repeat(72), 'abcdef']
       for (const [password, others] of [
         [long, [`${long}x`, `${long}\0`]],
@@ -132,8 +132,8 @@ describe('a stored hash', () => {
       }
     })
 
-    it('that is empty, malformed, or costs too little or too much is 401 in bounded time', async () => {
-      const plain = 'stored as it was typed' // without the mark of secrets, for a row has it
+    it('that is empty, malformed or of an extreme cost is 401 in bounded time', async () => {
+      const plain = 'stored as it was typed' // without CANARY, because a row contains it
       const bare = bcrypt.hashSync(plain, 4)
       const ours = await cheap.hash(plain, owner)
       const rows = ['', plain, `${bare}x`, ours.slice(0, -1), `$2x${bare.slice(3)}`, 'hmac-sha256+bcrypt:']

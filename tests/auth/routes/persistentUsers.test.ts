@@ -21,7 +21,7 @@ describe('accounts in a database', () => {
     return { USER_STORE_URL: place.url, TOKEN_STORE_URL: place.url }
   }
 
-  it('outlive a restart, and so do their sessions; the demo user is the same and is there once', async () => {
+  it('survive a restart with their sessions, and the demo user stays the same single account', async () => {
     const { now } = createClock()
     const env = await envAt('sqlite')
     const first = await startAuth({ env, now })
@@ -42,7 +42,7 @@ describe('accounts in a database', () => {
     expect((await after.logIn(demo)).status).to.equal(200)
   })
 
-  it('keep the password that the demo user has chosen, whatever the settings say', async () => {
+  it('keep the password that the demo user has chosen, whatever DEMO_PASSWORD is', async () => {
     const env = await envAt('sqlite')
     const first = await startAuth({ env })
     const before = authApi(first)
@@ -53,7 +53,7 @@ describe('accounts in a database', () => {
     expect((await after.logIn({ ...demo, password: phrases.first })).status).to.equal(200)
   })
 
-  it('let the demo user log in again after a restart, whatever he has done before', async () => {
+  it('let the demo user log in after a restart, even if the account was changed or deleted', async () => {
     const acts: [what: string, act: (client: AuthApi, token: string) => Promise<Answer<unknown>>][] = [
       ['ended all sessions', (client, token) => ask('DELETE', `${client.url}/sessions`, token)],
       ['changed the password', (client, token) => client.change(token, demo.password, phrases.first)],
@@ -76,7 +76,7 @@ describe('accounts in a database', () => {
     }
   })
 
-  it('that are forgotten with the process leave sessions that can be ended, and nothing else', async () => {
+  it('that were only in memory leave sessions after a restart, which can do nothing but end', async () => {
     const { TOKEN_STORE_URL } = (await envAt('sqlite')) as { TOKEN_STORE_URL: string }
     const first = await startAuth({ env: { TOKEN_STORE_URL } })
     const { user, credentials, token } = await authApi(first).newUser()
@@ -94,7 +94,7 @@ describe('accounts in a database', () => {
   })
 
   for (const scheme of schemes.slice(1)) {
-    it(`are the same for two that share it at ${scheme}:`, async () => {
+    it(`are the same in two processes that share it at ${scheme}:`, async () => {
       const env = await envAt(scheme)
       const { now } = createClock()
       const here = authApi(await startAuth({ env, now }))

@@ -20,7 +20,7 @@ describe('POST /users', () => {
   before(async () => {
     client = authApi(await startAuth({ now: clock.now }))
   })
-  afterEach('no password is in the log, and nothing failed inside', () => client.expectQuietLog())
+  afterEach('the log has no password and no internal error', () => client.expectQuietLog())
   after(closeServers)
 
   /** The detail of a 400. */
@@ -30,7 +30,7 @@ describe('POST /users', () => {
     return (answer.body as unknown as { detail: string }).detail
   }
 
-  it('answers 201 with exactly id, username and createdAt; then the user can log in', async () => {
+  it('is 201 with exactly id, username and createdAt, after which the user can log in', async () => {
     const credentials = { username: newUsername(), password: phrases.first }
     expect((await client.logIn(credentials)).status).to.equal(401)
     const { status, body } = await client.register(credentials)
@@ -41,7 +41,7 @@ describe('POST /users', () => {
     expect((await client.get('/users/me', token)).body).to.deep.equal(body)
   })
 
-  it('tells the log of the id and of no username', async () => {
+  it('logs the id and not the username', async () => {
     const auth = await startAuth()
     const own = authApi(auth)
     const { user } = await own.newUser()
@@ -51,7 +51,7 @@ describe('POST /users', () => {
     expect(JSON.stringify(told)).to.not.include(user.username)
   })
 
-  it('is 409 for a username that is taken, in whatever case, width and composition', async () => {
+  it('is 409 for a username that is taken, in any case, width and composition', async () => {
     await client.newUser({ username: 'Ann-é@example.com' })
     for (const username of [
       'ann-é@example.com',
@@ -67,7 +67,7 @@ describe('POST /users', () => {
     expect((await client.register({ username: 'ann-e@example.com', password: phrases.second })).status).to.equal(201)
   })
 
-  it('gives a username to one of many that ask for it at the same time', async () => {
+  it('gives a username to one of many clients that request it at the same time', async () => {
     const username = newUsername()
     const passwords = Array.from({ length: 6 }, (_, i) => `${phrases.first} ${i}`)
     const answers = await Promise.all(passwords.map(password => client.register({ username, password })))
@@ -77,7 +77,7 @@ describe('POST /users', () => {
     expect((await client.logIn({ username, password: passwords[(winner + 1) % 6] as string })).status).to.equal(401)
   })
 
-  it('is 403 with REGISTRATION=closed, and in production where it is not open', async () => {
+  it('is 403 with REGISTRATION=closed, and in production unless it is open', async () => {
     for (const [env, status] of [
       [{ REGISTRATION: 'closed' }, 403],
       [{ NODE_ENV: 'production' }, 403],
@@ -145,14 +145,14 @@ describe('POST /users', () => {
       )
     })
 
-    it('is the same however its accents were typed', async () => {
+    it('is the same however its accents are typed', async () => {
       const [composed, decomposed] = ['NFC', 'NFD'].map(form => 'un café brûlé à Besançon'.normalize(form))
       const user = { username: newUsername(), password: composed as string }
       await client.register(user)
       expect((await client.logIn({ ...user, password: decomposed as string })).status).to.equal(200)
     })
 
-    it('has PASSWORD_MIN_LENGTH characters; that of the demo user is exempt', async () => {
+    it('has at least PASSWORD_MIN_LENGTH characters, except that of the demo user', async () => {
       const env = { PASSWORD_MIN_LENGTH: '8', DEMO_USERNAME: 'Demo-X', DEMO_PASSWORD: 'x' }
       const own = authApi(await startAuth({ env }))
       const short = 'vq7kzjhw'
@@ -164,7 +164,7 @@ describe('POST /users', () => {
     })
   })
 
-  it('refuses what is no string with 400, whatever it is', async () => {
+  it('is 400 if a member is anything but a string', async () => {
     const notText = fc.anything().filter(value => typeof value !== 'string')
     await fc.assert(
       fc.asyncProperty(fc.constantFrom('username', 'password'), notText, async (member, value) => {
@@ -188,7 +188,7 @@ describe('a username has at most 640 bytes as JSON', () => {
   })
   after(closeServers)
 
-  it('and a longer one is 400, also where it has no more than 256 characters, and no name to log in with', async () => {
+  it('and a longer one is 400, even with fewer than 256 characters, and cannot log in', async () => {
     for (const username of [longest + key, key.repeat(256), '鍵'.repeat(213)]) {
       const answer = await own.register({ username, password: phrases.first })
       expectProblem(answer, 400, 'invalid_request')
@@ -198,7 +198,7 @@ describe('a username has at most 640 bytes as JSON', () => {
     for (const username of ['鍵'.repeat(212), '"'.repeat(256)]) await own.newUser({ username })
   })
 
-  it('so that 256 tokens of the longest get their verdicts in one call, of at most 1 KB each', async () => {
+  it('so that a full batch of 256 verdicts stays below 1 KB for each', async () => {
     const { token } = await own.newUser({ username: longest })
     const tokens = Array<string>(maxTokensPerCall).fill(token)
     const { text, body } = await own.operate<{ verdicts: Verdict[] }>('POST', '/validateToken', serviceKey, { tokens })
@@ -217,7 +217,7 @@ describe('a username has at most 640 bytes as JSON', () => {
   })
 })
 
-describe('a member that nobody asked for is 400, and nothing changes:', () => {
+describe('an unexpected member is 400 and changes nothing:', () => {
   let place: Place
   let store: UserStore
   let own: AuthApi
@@ -260,7 +260,7 @@ describe('a member that nobody asked for is 400, and nothing changes:', () => {
     if (snakeCase !== name) members[snakeCase] = members[name]
   }
 
-  it('every column of a user is among them', () => {
+  it('every column of a user is tested', () => {
     const others = Object.keys(row).filter(name => name !== 'username')
     expect(Object.keys(members)).to.include.members(others)
   })

@@ -21,7 +21,7 @@ describe('revocation', () => {
     client = authApi(auth)
     userId = (await client.admissionOf(await client.session())).userId as string
   })
-  afterEach('no secret is in the log, and nothing failed inside', () => {
+  afterEach('the log has no secret and no internal error', () => {
     expect(JSON.stringify(auth.lines)).to.not.match(/lk_\w{14}/)
     expect(auth.lines.filter(({ level, channel }) => /error|warn/.test(level) && channel !== 'security')).to.deep.equal(
       [],
@@ -35,7 +35,7 @@ describe('revocation', () => {
   describe('DELETE /admin/users/:id/sessions', () => {
     const endAll = (id: string) => client.operate('DELETE', `/admin/users/${id}/sessions`)
 
-    it("ends all of a user's tokens, 204, also where there is none any more, and leaves what others have", async () => {
+    it('ends all tokens of the user with 204, even if there are none left, and no others', async () => {
       const sessions = [await openSession(), await openSession()]
       const fixed = await client.issue({ kind: 'fixed', userId })
       const guest = await client.issue({ kind: 'fixed' })
@@ -51,7 +51,7 @@ describe('revocation', () => {
       })
     }
 
-    it('beats a log-in that races it: what was verified before and answered after opens nothing', async () => {
+    it('beats concurrent log-ins: a password verified before it yields no live token after it', async () => {
       const slow = authApi(await startAuth({ env: { PASSWORD_HASH_COST: '10' } }))
       const { userId } = await slow.admissionOf(await slow.session())
       const logins = Array.from({ length: 6 }, () => slow.post('/login', null, demo))
@@ -68,7 +68,7 @@ describe('revocation', () => {
     })
   })
 
-  describe('a revocation holds from the moment its answer is sent, whatever is in flight', () => {
+  describe('a revocation holds from its answer on, whatever is in flight', () => {
     const ways: [how: string, revoke: (token: string, helper: string) => Promise<Answer<unknown>>][] = [
       ['POST /logout', token => client.post('/logout', token)],
       ['POST /renew', token => client.post('/renew', token)],
@@ -105,7 +105,7 @@ describe('revocation', () => {
     }
   })
 
-  describe('the log tells why a token was refused', () => {
+  describe('the log names why a token was refused', () => {
     const issue = async (terms: TokenTerms = {}) => (await client.issue({ kind: 'fixed', ...terms })).token
     const ways: [reason: string, make: () => Promise<string>, more?: Record<string, unknown>][] = [
       ['never_existed', async () => drawSecret(drawTokenId(null, clock.now()))],
@@ -187,7 +187,7 @@ describe('revocation', () => {
       })
     }
 
-    it('and the client gets the same bytes for all of them', async () => {
+    it('and the client gets the same bytes for every reason', async () => {
       const texts = new Set<string>()
       for (const [, make] of ways) {
         const answer = await ask('GET', `${auth.url}/sessions`, await make())
@@ -204,11 +204,11 @@ async function refusalIn(lines: Awaited<ReturnType<typeof startAuth>>['lines'], 
   return found() as NonNullable<ReturnType<typeof found>>
 }
 
-describe('the limits of tokens', () => {
+describe('the limits on tokens', () => {
   const clock = createClock()
   after(closeServers)
 
-  it("TOKEN_LIMIT_PER_USER: for one more the user's oldest session ends, and others' stay", async () => {
+  it('TOKEN_LIMIT_PER_USER: one more session ends the oldest of the user, and no token of others', async () => {
     const auth = await startAuth({ env: { TOKEN_LIMIT_PER_USER: '3' }, now: clock.now })
     const client = authApi(auth)
     const guests: IssuedToken[] = []
@@ -228,7 +228,7 @@ describe('the limits of tokens', () => {
     expect(await refusalIn(auth.lines, seen)).to.include({ reason: 'evicted', tokenId: tokens[0]?.slice(3, 17) })
   })
 
-  it('TOKEN_LIMIT_PER_USER: makes room with what is dead first, and ends no token that is not a session', async () => {
+  it('TOKEN_LIMIT_PER_USER: removes dead tokens first, and ends only sessions', async () => {
     const client = authApi(await startAuth({ env: { TOKEN_LIMIT_PER_USER: '3' }, now: clock.now }))
     const session = await client.session()
     const userId = (await client.admissionOf(session)).userId as string
@@ -243,7 +243,7 @@ describe('the limits of tokens', () => {
     expect(live).to.deep.equal([false, true, true, true])
   })
 
-  it('TOKEN_LIMIT: guests have half of it, and never keep a user out', async () => {
+  it('TOKEN_LIMIT: guests get at most half of it, so they never keep a user out', async () => {
     const env = { TOKEN_LIMIT: '5', DIALECTS: 'token-provider:0' }
     const { service } = await openTestAuth({ env, now: clock.now })
     const { auth, authInternal, tokenProvider } = (await service.listen()) as Record<string, string>
@@ -258,7 +258,7 @@ describe('the limits of tokens', () => {
     expect((await ask('POST', `${auth}/login`, null, demo)).status).to.equal(503)
   })
 
-  it('TOKEN_LIMIT: beyond it log-ins and POST /tokens are 503 with Retry-After, all else goes on', async () => {
+  it('TOKEN_LIMIT: beyond it log-ins and POST /tokens are 503 with Retry-After, and all else works', async () => {
     const auth = await startAuth({ env: { TOKEN_LIMIT: '2' }, now: clock.now })
     const client = authApi(auth)
     const [one, other] = [await client.session(), await client.session()]

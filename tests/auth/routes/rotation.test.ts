@@ -27,7 +27,7 @@ describe('a key that is rotated', () => {
     return { admin: await statuses(admin), verdicts: await statuses(verdicts) }
   }
 
-  it('opens with ADMIN_KEY and ADMIN_KEY_PREVIOUS the same, until the previous one is taken away', async () => {
+  it('opens the same routes as ADMIN_KEY and as ADMIN_KEY_PREVIOUS, until the previous one is removed', async () => {
     const during = await startAuth({ env: rotating })
     for (const key of [newKey, adminKey]) {
       expect(await statusesOf(during.internalUrl, key)).to.deep.equal({
@@ -43,14 +43,14 @@ describe('a key that is rotated', () => {
     })
   })
 
-  it('opens with SERVICE_KEY_PREVIOUS no more than SERVICE_KEY opens', async () => {
+  it('opens no more as SERVICE_KEY_PREVIOUS than as SERVICE_KEY', async () => {
     const { internalUrl } = await startAuth({ env: rotating })
     for (const key of [serviceKey, previousServiceKey]) {
       expect(await statusesOf(internalUrl, key)).to.deep.equal({ admin: [401, 401, 401, 401, 401], verdicts: [200] })
     }
   })
 
-  it('is named in the log by the setting that holds the one that was used', async () => {
+  it('appears in the log as the name of its setting', async () => {
     const { url, internalUrl, lines } = await startAuth({ env: rotating })
     const userId = (await ask('GET', `${url}/users/me`, await logIn(url))).body['id']
     for (const key of [newKey, adminKey]) {
@@ -62,7 +62,7 @@ describe('a key that is rotated', () => {
     }
   })
 
-  it('is counted by the setting that holds the one that was used', async () => {
+  it('is counted under the name of its setting', async () => {
     const { internalUrl } = await startAuth({ env: rotating })
     for (const key of [newKey, newKey, adminKey, serviceKey, previousServiceKey, previousServiceKey]) {
       await ask('POST', `${internalUrl}/validateToken`, key, { token: 'x' })
@@ -76,7 +76,7 @@ describe('a key that is rotated', () => {
     ])
   })
 
-  it('keeps the tokens of token-provider, which are made with ADMIN_KEY, good before, during and after', async () => {
+  it('keeps token-provider tokens, which depend on ADMIN_KEY, valid before, during and after', async () => {
     const place = await freshPlace('sqlite')
     const { ADMIN_KEY_PREVIOUS: _, ...rotated } = rotating
     const steps = [
@@ -98,14 +98,14 @@ describe('a key that is rotated', () => {
       issued.push(String((await ask('POST', `${url}/generate_token`)).body['token']))
       expect(await Promise.all(issued.map(uuid => isValid(url, uuid)))).to.not.include(false)
     }
-    // Without the previous key only tokens that were made with the new one are valid.
+    // Without the previous key only tokens that were made with the new key are valid.
     url = await open(rotated)
     expect(await Promise.all(issued.map(uuid => isValid(url, uuid)))).to.deep.equal([false, false, true])
     await closeServers()
     await place.remove()
   })
 
-  it('leaves sessions alone: they are not made with a key', async () => {
+  it('does not affect sessions, which do not depend on a key', async () => {
     const place = await freshPlace('sqlite')
     const before = await startAuth({ env: { TOKEN_STORE_URL: place.url } })
     const token = await logIn(before.url, demo)

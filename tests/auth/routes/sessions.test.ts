@@ -41,7 +41,7 @@ describe('sessions', () => {
     client = authApi(auth)
     userId = (await client.admissionOf(await client.session())).userId as string
   })
-  afterEach('no secret is in the log, and nothing failed inside', () => {
+  afterEach('the log has no secret and no internal error', () => {
     expect(JSON.stringify(auth.lines)).to.not.match(/lk_\w{14}/)
     expect(auth.lines.filter(({ level, channel }) => /error|warn/.test(level) && channel !== 'security')).to.deep.equal(
       [],
@@ -55,7 +55,7 @@ describe('sessions', () => {
   describe('POST /renew', () => {
     const renew = (token: string) => client.post('/renew', token)
 
-    it('answers as /login does: a new secret for the same session, with the same id and absolute end', async () => {
+    it('returns a new secret like /login, for the same session with the same id and absolute end', async () => {
       const login = (await client.post('/login', null, demo)).body
       const old = login['token'] as string
       const { tokenId } = await client.admissionOf(old)
@@ -74,7 +74,7 @@ describe('sessions', () => {
       expect(current).to.include({ id: tokenId, absoluteExpiresAt: login['absoluteExpiresAt'] })
     })
 
-    it('kills the old secret in the same step, everywhere, and spares the new one', async () => {
+    it('ends the old secret in the same step, on every route, and not the new one', async () => {
       const old = await client.session()
       const { body } = await renew(old)
       expectInvalidToken(await ask('GET', `${auth.url}/sessions`, old))
@@ -83,7 +83,7 @@ describe('sessions', () => {
       expect(await client.validate({ token: body['token'] })).to.include({ authenticated: true })
     })
 
-    it('never goes beyond the absolute end, however often', async () => {
+    it('never extends a session beyond its absolute end', async () => {
       const long = await client.issue({ kind: 'sliding', ttlSeconds: 60, absoluteTtlSeconds: 90, userId })
       clock.advance(59_000)
       const renewed = await renew(long.token)
@@ -100,7 +100,7 @@ describe('sessions', () => {
       expect((await client.admissionOf(token)).absoluteExpiresAt).to.equal(absoluteExpiresAt)
     })
 
-    it('has one winner, however many renew at the same time', async () => {
+    it('succeeds for one of many clients that renew at the same time', async () => {
       for (const rivals of [2, 20]) {
         const old = await client.session()
         const answers = await Promise.all(Array.from({ length: rivals }, () => renew(old)))
@@ -112,7 +112,7 @@ describe('sessions', () => {
       }
     })
 
-    it('is 401 for a dead session, and revives none', async () => {
+    it('is 401 for a dead session, and does not revive it', async () => {
       const token = await client.session()
       clock.advance(ttlMs)
       expectInvalidToken(await renew(token))
@@ -120,7 +120,7 @@ describe('sessions', () => {
     })
   })
 
-  describe('a secret that was renewed away', () => {
+  describe('a secret that was replaced by a renewal', () => {
     const renew = async (token: string) => (await client.post('/renew', token)).body['token'] as string
     const graceMs = 10_000
     const long = async () =>
@@ -170,7 +170,7 @@ describe('sessions', () => {
       ['/forwardAuth', token => ask('GET', `${auth.internalUrl}/forwardAuth`, token)],
     ]
     for (const [route, use] of uses) {
-      it(`ends the session at ${route}, when it comes more than ten seconds after the renewal, and is reported`, async () => {
+      it(`ends the session at ${route}, and is logged, more than ten seconds after the renewal`, async () => {
         const first = await long()
         const second = await renew(first)
         const last = await renew(second)
@@ -183,19 +183,19 @@ describe('sessions', () => {
         expect(reuses().at(-1)).to.include({ level: 'warn', channel: 'security', tokenId, userId })
       })
 
-      it(`is only refused at ${route} within ten seconds: a request in flight logs no client out`, async () => {
+      it(`is only refused at ${route} within ten seconds, so that a request in flight logs no client out`, async () => {
         const first = await long()
         const last = await renew(first)
         clock.advance(graceMs - 1)
         const before = reuses().length
         for (let i = 0; i < 3; i++) await use(first)
-        await client.validate({ token: first }) // refused later than the uses before, so all are over now
+        await client.validate({ token: first }) // it is refused after the earlier uses, so all of them are over
         expect(await client.isLive(last)).to.equal(true)
         expect(reuses()).to.have.length(before)
       })
     }
 
-    it('changes nothing where it is only looked at', async () => {
+    it('changes nothing if it is only looked at', async () => {
       const first = await long()
       const last = await renew(first)
       clock.advance(30_000)
@@ -206,7 +206,7 @@ describe('sessions', () => {
       expect(await client.isLive(last)).to.equal(true)
     })
 
-    it('ends nothing for a secret that the session never had', async () => {
+    it('ends nothing if the session never had it', async () => {
       const first = await long()
       const last = await renew(first)
       clock.advance(30_000)
@@ -218,14 +218,14 @@ describe('sessions', () => {
       expect(await client.isLive(last)).to.equal(true)
     })
 
-    it('is counted', async () => {
+    it('is counted in the metrics when it is reused', async () => {
       const text = await (await fetch(`${auth.internalUrl}/metrics`)).text()
       expect(text).to.match(/^latchkey_renewed_secrets_reused_total [1-9]/m)
     })
   })
 
   describe('GET /sessions', () => {
-    it('lists mine with exactly these members, the oldest first, and marks the current one', async () => {
+    it('lists the sessions of the caller with exactly these members, oldest first, and marks the current one', async () => {
       await client.operate('DELETE', `/admin/users/${userId}/sessions`)
       const start = clock.now()
       const first = await client.session()
@@ -282,7 +282,7 @@ describe('sessions', () => {
       expect((await client.list(tokens[0] as string)).map(({ id }) => id)).to.deep.equal(ids)
     })
 
-    it('never shows a secret, nor tokens that are no sessions', async () => {
+    it('shows no secret, and no token that is not a session', async () => {
       const token = await client.session()
       const others = [
         await client.issue({ kind: 'fixed', userId }),
@@ -295,7 +295,7 @@ describe('sessions', () => {
       for (const { tokenId } of others) expect(text).to.not.include(tokenId)
     })
 
-    it('slides the caller and nobody else', async () => {
+    it('extends the session of the caller and no other', async () => {
       const [caller, other] = [await openSession(), await openSession()]
       const before = await client.admissionOf(other)
       clock.advance(1000)
@@ -304,7 +304,7 @@ describe('sessions', () => {
       expect(await client.admissionOf(other)).to.deep.equal(before)
     })
 
-    it('does not list the dead', async () => {
+    it('does not list dead sessions', async () => {
       const dead = (await client.admissionOf(await openSession())).tokenId
       clock.advance(ttlMs)
       const ids = (await client.list(await openSession())).map(({ id }) => id)
@@ -314,7 +314,7 @@ describe('sessions', () => {
   })
 
   describe('DELETE /sessions/:id', () => {
-    it('ends one of mine: refused on its next request; again it is 404', async () => {
+    it('ends a session of the caller, which the next request obeys; a second call is 404', async () => {
       const [mine, lost, bystander] = [await client.session(), await client.session(), await client.session()]
       const { tokenId } = await client.admissionOf(lost)
       const { status, text } = await client.delete(`/sessions/${tokenId}`, mine)
@@ -325,14 +325,14 @@ describe('sessions', () => {
       for (const token of [mine, bystander]) expect(await client.isLive(token)).to.equal(true)
     })
 
-    it('ends the current one too', async () => {
+    it('can end the current session', async () => {
       const token = await client.session()
       const { tokenId } = await client.admissionOf(token)
       expect((await client.delete(`/sessions/${tokenId}`, token)).status).to.equal(204)
       expectInvalidToken(await client.delete(`/sessions/${tokenId}`, token))
     })
 
-    it('is 404 for what is no session of mine, which stays', async () => {
+    it('is 404 for a token that is not a session of the caller, and does not end it', async () => {
       const token = await client.session()
       const others = [
         await client.issue({ kind: 'sliding' }),
@@ -356,7 +356,7 @@ describe('sessions', () => {
   })
 
   describe('DELETE /sessions', () => {
-    it('ends all of mine, the current one included, and leaves what others have', async () => {
+    it('ends all sessions of the caller, including the current one, and no others', async () => {
       const mine = [await client.session(), await client.session(), await client.session()]
       const guest = await client.issue({ kind: 'sliding' })
       expect((await client.delete('/sessions', mine[1] as string)).status).to.equal(204)
@@ -367,7 +367,7 @@ describe('sessions', () => {
       expect(await client.isLive(guest.token)).to.equal(true)
     })
 
-    it('leaves the user free to log in again, and to do it again', async () => {
+    it('lets the user log in again and repeat it', async () => {
       for (let round = 0; round < 3; round++) {
         const token = await client.session()
         expect(await client.list(token)).to.have.length(1)
@@ -378,7 +378,7 @@ describe('sessions', () => {
     })
   })
 
-  describe('a bearer is a session', () => {
+  describe('the bearer token must be a session:', () => {
     const others: [what: string, terms: TokenTerms, ofUser: boolean][] = [
       ['a fixed token', { kind: 'fixed' }, true],
       ['a single-use token', { kind: 'single-use' }, true],
@@ -390,7 +390,7 @@ describe('sessions', () => {
     ]
     const routes = ['GET /sessions', 'DELETE /sessions', 'DELETE /sessions/:id', 'POST /renew', 'POST /logout']
     for (const [what, terms, ofUser] of others) {
-      it(`${what} is 401 on every route that takes one, and neither extended nor consumed by it`, async () => {
+      it(`${what} is 401 on every route that requires one, and is neither extended nor consumed`, async () => {
         const { token } = await client.issue({ ...terms, ...(ofUser && { userId }) })
         const session = await openSession()
         const look = { token, touch: false, ...(terms.purpose !== undefined && { purpose: terms.purpose }) }
@@ -419,7 +419,7 @@ describe('sessions', () => {
       })
     }
 
-    it('is needed: without one every route is 401', async () => {
+    it('no token is 401 on every route', async () => {
       for (const route of routes) {
         const [method, path] = route.split(' ') as [string, string]
         expectProblem(await ask(method, auth.url + path, null), 401, 'invalid_token')
@@ -482,7 +482,7 @@ describe('sessions of two users', () => {
     ((await tokens.issueSession(owners[owner] as TokenOwner)) as IssuedSession).secret
   const isLive = async (token: string) => (await tokens.validate([token], { purpose: null, touch: false }))[0] !== null
 
-  it("are listed to their own user only, and another's is 404 and stays", async () => {
+  it('are listed for their own user only, and cannot be ended by the other: 404', async () => {
     const [anna, bert] = [await logIn(0), await logIn(1)]
     const { body } = await ask<{ sessions: SessionEntry[] }>('GET', `${url}/sessions`, anna)
     expect(body.sessions.map(({ id }) => id)).to.deep.equal([anna.slice(3, 17)])
@@ -490,7 +490,7 @@ describe('sessions of two users', () => {
     expect(await isLive(bert)).to.equal(true)
   })
 
-  it('say nothing of whether an id exists that is not mine', async () => {
+  it('do not reveal whether the id of another user exists', async () => {
     const [anna, bert] = [await logIn(0), await logIn(1)]
     const answers: string[] = []
     for (const id of [bert.slice(3, 17), '0'.repeat(14)]) {
@@ -500,13 +500,13 @@ describe('sessions of two users', () => {
     expect(answers[0]).to.equal(answers[1])
   })
 
-  it("end all at once for one user and leave the other's", async () => {
+  it('end all at once for one user and not for the other', async () => {
     const [anna, bert] = [await logIn(0), await logIn(1)]
     expect((await ask('DELETE', `${url}/sessions`, anna)).status).to.equal(204)
     expect([await isLive(anna), await isLive(bert)]).to.deep.equal([false, true])
   })
 
-  it("are never evicted for another user's", async () => {
+  it('are never evicted for those of another user', async () => {
     const bert = await logIn(1)
     const owner = { ...(owners[0] as TokenOwner), credentialVersion: 9 }
     for (let i = 0; i < 10; i++) expect(await tokens.issueSession(owner)).to.not.equal(null)

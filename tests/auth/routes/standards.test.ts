@@ -34,7 +34,7 @@ describe('the standards', () => {
   after(closeServers)
 
   describe('POST /introspect (RFC 7662)', () => {
-    it('tells of an active token what the RFC names, in seconds, and extends nothing', async () => {
+    it('returns the members of the RFC for an active token, in seconds, and extends nothing', async () => {
       const token = await logIn(auth.url)
       const issuedAt = Math.floor(clock.now() / 1000)
       clock.advance(10_000)
@@ -58,7 +58,7 @@ describe('the standards', () => {
       }
     })
 
-    it("says { active: false } and nothing else of every token that opens nothing: section 2.2's example", async () => {
+    it('returns exactly { active: false } for every token that opens nothing, like the example of section 2.2', async () => {
       const dead = await logIn(auth.url)
       const purposeful = await issue({ kind: 'fixed', ttlSeconds: 60, purpose: 'reset' })
       clock.advance(30_000)
@@ -69,7 +69,7 @@ describe('the standards', () => {
       }
     })
 
-    it('consumes no single-use token, and tells of a guest neither sub nor username', async () => {
+    it('consumes no single-use token, and returns neither sub nor username for a guest', async () => {
       const token = await issue({ kind: 'single-use', ttlSeconds: 60 })
       for (let i = 0; i < 2; i++) {
         const body = (await (await introspect(`token=${token}`)).json()) as object
@@ -78,7 +78,7 @@ describe('the standards', () => {
       }
     })
 
-    it('refuses whoever has no key before it looks at the token: token scanning (sections 2.1 and 4)', async () => {
+    it('refuses a client without a key before it looks at the token, which prevents token scanning (sections 2.1 and 4)', async () => {
       const token = await logIn(auth.url)
       const bodies = []
       for (const [key, secret] of [
@@ -115,13 +115,13 @@ describe('the standards', () => {
         ['a client id with a space as +', basicOf('my+service', serviceKey)],
         ['the admin key', basicOf('x', adminKey)],
       ] as const) {
-        it(`takes ${what}`, async () => {
+        it(`accepts ${what}`, async () => {
           const { status, body } = await ask([['Authorization', header]])
           expect([status, JSON.parse(body)]).to.deep.equal([200, { active: false }])
         })
       }
 
-      it('takes the previous key, and a key with + in it, encoded or as it is', async () => {
+      it('accepts the previous key, and a key that contains +, encoded or not', async () => {
         const previous = 'CANARY+previous+service+key/0123456789=='
         const { internalUrl } = await startAuth({ env: { SERVICE_KEY_PREVIOUS: previous } })
         for (const password of [previous, encodeURIComponent(previous)]) {
@@ -137,13 +137,13 @@ describe('the standards', () => {
         ['no password', basicOf('x', '')],
         ['the key as the client id', basicOf(serviceKey, 'x')],
         ['no colon', `Basic ${Buffer.from(serviceKey).toString('base64')}`],
-        ['what is not base64', `Basic x:${serviceKey}`],
+        ['text that is not base64', `Basic x:${serviceKey}`],
         ['a percent sign that encodes nothing', basicOf('x', `${serviceKey}%`)],
         ['bytes that are not UTF-8', `Basic ${Buffer.from([120, 58, 255, 254]).toString('base64')}`],
-        ['nothing behind the scheme', 'Basic'],
-        ['blanks behind the scheme', 'Basic   '],
+        ['nothing after the scheme', 'Basic'],
+        ['only blanks after the scheme', 'Basic   '],
       ] as const) {
-        it(`refuses ${what}: 401, and says which schemes work`, async () => {
+        it(`is 401 for ${what}, and names the accepted schemes`, async () => {
           const { status, headers, body } = await ask([['Authorization', header]])
           expect(status).to.equal(401)
           const challenge = headers.get('www-authenticate')
@@ -158,7 +158,7 @@ describe('the standards', () => {
         })
       }
 
-      it('refuses two keys, of whatever schemes: 400', async () => {
+      it('is 400 for two keys, whatever their schemes', async () => {
         const [basic, bearer] = [basicOf('x', serviceKey), `Bearer ${serviceKey}`]
         for (const headers of [
           ['Authorization', basic, 'Authorization', basic],
@@ -175,14 +175,14 @@ describe('the standards', () => {
         }
       })
 
-      it('logs a wrong key as one, and names no key', async () => {
+      it('logs that a key was wrong, without the key', async () => {
         const before = auth.lines.length
         await ask([['Authorization', basicOf('x', 'CANARY wrong')]])
         const found = auth.lines.slice(before).filter(({ event }) => event === 'key_refused')
         expect(found.map(({ key, reason }) => [key, reason])).to.deep.equal([['SERVICE_KEY', 'wrong']])
       })
 
-      it('takes no Basic where Business or an operator asks, and suggests none there', async () => {
+      it('is not accepted on routes for Business or an operator, whose challenge does not offer it', async () => {
         for (const path of ['/validateToken', '/tokens']) {
           const { status, headers, body } = await ask([['Authorization', basicOf('x', adminKey)]], path)
           expect([status, headers.get('www-authenticate')]).to.deep.equal([401, 'Bearer realm="latchkey-internal"'])
@@ -193,7 +193,7 @@ describe('the standards', () => {
       })
     })
 
-    it('takes JSON too, ignores what it does not know, and wants a token', async () => {
+    it('accepts JSON too, ignores unknown members, and requires a token', async () => {
       const token = await logIn(auth.url)
       const answer = await introspect(JSON.stringify({ token, resource: 'x' }), serviceKey, 'application/json')
       expect(await answer.json()).to.include({ active: true })
@@ -204,14 +204,14 @@ describe('the standards', () => {
   })
 
   describe('POST /revoke (RFC 7009)', () => {
-    it("ends the token before it answers, as in section 2.1's example", async () => {
+    it('ends the token before it answers, as in the example of section 2.1', async () => {
       const token = await logIn(auth.url)
       const answer = await revoke(`token=${token}&token_type_hint=refresh_token`)
       expect(answer.status).to.equal(200)
       expect(await isLive(token)).to.equal(false)
     })
 
-    it('ends tokens of every kind and purpose: whoever holds one may', async () => {
+    it('ends tokens of every kind and purpose for any client that holds one', async () => {
       const all: TokenTerms[] = [
         { kind: 'fixed', ttlSeconds: 60 },
         { kind: 'single-use', ttlSeconds: 60, purpose: 'reset' },
@@ -225,14 +225,14 @@ describe('the standards', () => {
       }
     })
 
-    it('answers 200 to a token that does not exist (section 2.2), and does not look at who asks', async () => {
+    it('is 200 for a token that does not exist (section 2.2), and ignores credentials', async () => {
       const token = await logIn(auth.url)
       for (const body of [`token=${token}`, `token=${token}`, 'token=45ghiukldjahdnhzdauz', 'token=']) {
         expect((await revoke(body, { authorization: 'Bearer whatever' })).status, body).to.equal(200)
       }
     })
 
-    it('wants a token: 400 invalid_request (section 2.2.1)', async () => {
+    it('requires one token: otherwise it is 400 invalid_request (section 2.2.1)', async () => {
       for (const body of ['x=1', 'token=a&token=b']) {
         const answer = await revoke(body)
         expect(answer.status).to.equal(400)
@@ -245,7 +245,7 @@ describe('the standards', () => {
     const challengeOf = async (headers: Record<string, string>) =>
       (await fetch(`${auth.url}/sessions`, { headers })).headers.get('www-authenticate')
 
-    it('names no error where no token was sent, and invalid_token where one was (section 3.1)', async () => {
+    it('names invalid_token if a token was sent, and otherwise no error (section 3.1)', async () => {
       expect(await challengeOf({})).to.equal('Bearer realm="latchkey"')
       expect(await challengeOf({ authorization: 'Basic dXNlcjpwYXNz' })).to.equal('Bearer realm="latchkey"')
       for (const token of ['mF_9.B5f-4.1JqM', 'not a b64token!']) {
@@ -259,7 +259,7 @@ describe('the standards', () => {
   describe('/forwardAuth', () => {
     const ask = (headers: Record<string, string>) => fetch(`${auth.internalUrl}/forwardAuth`, { headers })
 
-    it('answers 204 with whose token it is, and slides it as /data would', async () => {
+    it('is 204 with the user of the token, and extends it as /data would', async () => {
       const token = await logIn(auth.url)
       clock.advance(29_000)
       const answer = await ask({ authorization: `Bearer ${token}` })
@@ -269,7 +269,7 @@ describe('the standards', () => {
       expect((await ask({ token })).status).to.equal(204)
     })
 
-    it('answers 401, and never 400, to all that /data would refuse', async () => {
+    it('is 401, and never 400, for all that /data would refuse', async () => {
       const token = await logIn(auth.url)
       const headers: Record<string, string>[] = [
         {},
@@ -280,7 +280,7 @@ describe('the standards', () => {
       for (const sent of headers) expect((await ask(sent)).status).to.equal(401)
     })
 
-    it('says "-" of a guest, which is the name of no user, and writes a username that is not ASCII so that a header can carry it', async () => {
+    it('returns "-" for a guest, which no user can get, and percent-encodes a username that is not ASCII', async () => {
       const guest = await issue({ kind: 'sliding', ttlSeconds: 60 })
       // Not empty: some proxies keep the client's own header if the answer has none or an empty one.
       const { headers } = await ask({ token: guest })
@@ -299,11 +299,11 @@ describe('the standards', () => {
     })
   })
 
-  describe('/forwardAuth/ with a path behind it', () => {
+  describe('/forwardAuth/ followed by a path', () => {
     const ask = (request: string, headers: string) =>
       sendRaw(auth.internalUrl, `${request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`)
 
-    it('answers Envoy, which asks with the method and the path of the request: 200, the only status it passes on', async () => {
+    it('is 200, the only status that Envoy passes on, for the method and path of any request', async () => {
       const token = await logIn(auth.url)
       for (const request of [
         'GET /forwardAuth/',
@@ -324,7 +324,7 @@ describe('the standards', () => {
       expect([head.status, head.body]).to.deep.equal([200, ''])
     })
 
-    it('reads no body: of a request that has one the answer is the same', async () => {
+    it('does not read the body of a request', async () => {
       const token = await logIn(auth.url)
       const headers = `token: ${token}\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n`
       for (const [path, status] of [
@@ -335,7 +335,7 @@ describe('the standards', () => {
       }
     })
 
-    it('is the one route that takes any path: no other one is found with it in front or behind', async () => {
+    it('is the only route that accepts a path after it, and none in front of it', async () => {
       const token = await logIn(auth.url)
       for (const path of ['/forwardAuthX', '/x/forwardAuth', '/forwardauth/orders', '/introspect/orders']) {
         expect((await ask(`GET ${path}`, `token: ${token}\r\n`)).status, path).to.equal(404)
@@ -359,7 +359,7 @@ describe('the standards', () => {
       }
     })
 
-    it('is ignored where it is not well-formed', async () => {
+    it('is ignored if it is malformed', async () => {
       const business = await startBusiness(auth.internalUrl)
       for (const bad of [
         'x',

@@ -18,13 +18,13 @@ for (const scheme of schemes) {
       const env = { USER_STORE_URL: place.url, TOKEN_STORE_URL: place.url, TOKEN_LIMIT_PER_USER: '1000' }
       client = authApi(await startAuth({ env, now: clock.now }))
     })
-    afterEach('no password is in the log, and nothing failed inside', () => client.expectQuietLog())
+    afterEach('the log has no password and no internal error', () => client.expectQuietLog())
     after(async () => {
       await closeServers()
       await place.remove()
     })
 
-    it('may be called whatever has no control characters and no blanks at its ends', async () => {
+    it('can have any username without control characters and without blanks at its ends', async () => {
       const usernames = [
         '__proto__',
         'constructor',
@@ -48,7 +48,7 @@ for (const scheme of schemes) {
       )
     })
 
-    it('are 400 where they would have another name, and logging in with it is 401 like any other', async () => {
+    it('with any other username are 400, and logging in with it is 401 as for an unknown user', async () => {
       const unknown = await rawLogin(client.url, { username: newUsername(), password: phrases.first })
       expect(unknown).to.match(/^HTTP\/1\.1 401 /)
       const tooLong = '\ufdfa'.repeat(100) // 1800 characters after normalisation
@@ -67,7 +67,7 @@ for (const scheme of schemes) {
       for (const answer of answers) expect(answer).to.equal(unknown)
     })
 
-    it('are 400 where their name is empty, too long or half a character, on every route', async () => {
+    it('are 400 on every route if the username is empty, too long or half a character', async () => {
       for (const username of ['', 'x'.repeat(257), '🔑'.repeat(257), 'a\ud83d', '\udd11']) {
         const credentials = { username, password: phrases.first }
         for (const answer of [await client.register(credentials), await client.logIn(credentials)]) {
@@ -80,7 +80,7 @@ for (const scheme of schemes) {
     })
 
     describe('PATCH /users/me', () => {
-      it('is 401 with a wrong current password: nothing changes, and the session goes on', async () => {
+      it('is 401 with a wrong current password: nothing changes, and the session stays', async () => {
         const { credentials, token, user } = await client.newUser()
         const other = await client.issueTo(user.id)
         for (const current of [phrases.wrong, phrases.second, `${phrases.first}\0`]) {
@@ -111,7 +111,7 @@ for (const scheme of schemes) {
         expect((await client.logIn(credentials)).status).to.equal(200)
       })
 
-      it('ends every other session and token at once, and the current one goes on with its secret', async () => {
+      it('ends every other session and token at once, and keeps the current session and its secret', async () => {
         const { user, credentials, token } = await client.newUser()
         const others = [await client.session(credentials)]
         for (let i = 0; i < 48; i++) others.push(await client.issueTo(user.id))
@@ -141,7 +141,7 @@ for (const scheme of schemes) {
         expect(await client.live([fresh, renewed])).to.deep.equal([renewed])
       })
 
-      it('beats every log-in with the old password that races it', async () => {
+      it('beats every concurrent log-in with the old password', async () => {
         const { credentials, token } = await client.newUser()
         const passwords = Array.from({ length: 4 }, (_, i) =>
           i === 0 ? credentials.password : `${phrases.second} ${i}`,
@@ -177,7 +177,7 @@ for (const scheme of schemes) {
         expect((await client.logIn({ ...credentials, password: passwords.at(-1) as string })).status).to.equal(200)
       })
 
-      it('has one winner, of two at the same time', async () => {
+      it('succeeds for one of two concurrent changes', async () => {
         const { user, credentials, token } = await client.newUser()
         const sessions = [token, await client.issueTo(user.id)]
         const wanted = [phrases.second, phrases.third]
@@ -204,7 +204,7 @@ for (const scheme of schemes) {
         expect((await client.logIn(credentials)).status).to.equal(200)
       })
 
-      it('is 204, ends every session, and leaves nothing that tells of the user', async () => {
+      it('is 204, ends every session, and leaves no trace of the user', async () => {
         const { user, credentials, token } = await client.newUser()
         const others = [await client.session(credentials), await client.issueTo(user.id, 'fixed')]
         const { status, text } = await client.remove(token, phrases.first)
@@ -217,7 +217,7 @@ for (const scheme of schemes) {
         expect(await client.find(credentials.username)).to.equal(undefined)
       })
 
-      it('frees the username: who takes it next is somebody else', async () => {
+      it('frees the username for a new account', async () => {
         const { user, credentials, token } = await client.newUser()
         await client.remove(token, phrases.first)
         const next = await client.newUser({ ...credentials, password: phrases.second })
@@ -227,7 +227,7 @@ for (const scheme of schemes) {
         expect(await client.live([token, next.token])).to.deep.equal([next.token])
       })
 
-      it('beats every log-in that races it', async () => {
+      it('beats every concurrent log-in', async () => {
         const { credentials, token } = await client.newUser()
         const rivals = Array.from({ length: 8 }, () => client.logIn(credentials))
         await rivals[0]
@@ -245,7 +245,7 @@ for (const scheme of schemes) {
       }
       const page = (query: string) => client.operate<Page>('GET', `/admin/users${query}`)
 
-      it('sees every user once, page by page, and never a hash', async () => {
+      it('sees every user once, page by page, and no hash', async () => {
         for (let i = 0; i < 7; i++) await client.newUser()
         const whole = (await page('?limit=200')).body
         expect(whole.next).to.equal(null)
@@ -266,7 +266,7 @@ for (const scheme of schemes) {
         expect(JSON.stringify(whole)).to.not.match(/\$2[aby]\$|hash|bcrypt/i)
       })
 
-      it('finds one by the username, in whatever case', async () => {
+      it('finds a user by the username, in any case', async () => {
         const { user } = await client.newUser({ username: `É.${newUsername()}` })
         for (const username of [user.username, user.username.toUpperCase(), user.username.normalize('NFD')]) {
           const { body } = await page(`?username=${encodeURIComponent(username)}`)
@@ -280,7 +280,7 @@ for (const scheme of schemes) {
         }
       })
 
-      it('goes on after an id that is no user’s', async () => {
+      it('can continue after an id that no user has', async () => {
         const { body: whole } = await page('?limit=200')
         for (const [after, users] of [
           ['', whole.users],
@@ -295,7 +295,7 @@ for (const scheme of schemes) {
         }
       })
 
-      it('deletes a user, 204, whose sessions end; again it is 404', async () => {
+      it('deletes a user and ends the sessions with 204; a second call is 404', async () => {
         const { user, credentials, token } = await client.newUser()
         const { status, text } = await client.operate('DELETE', `/admin/users/${user.id}`)
         expect(await client.isLive(token)).to.equal(false)
@@ -313,7 +313,7 @@ for (const scheme of schemes) {
         expect(await client.isLive(await client.session(credentials))).to.equal(true)
       })
 
-      it('is answered 404 for an id that is no user’s, whatever it is', async () => {
+      it('gets 404 for any id that no user has', async () => {
         const ids = [
           '%00',
           'a%00b',
