@@ -60,7 +60,7 @@ describe('the limits in Redis', () => {
     expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // one
   })
 
-  it('apply in each process while Redis hangs or is down, and no log-in waits for it', async () => {
+  it('apply in each process while Redis hangs or is down, and delay no log-in', async () => {
     const auth = await start()
     const guess = async (username: string, i: number) => {
       const startedAt = performance.now()
@@ -109,7 +109,7 @@ describe('the counters', () => {
         i => invalidTokens.record({ requestId: '', address: addressOf(i) }),
         i => throttles.requireRegistrationAllowed(addressOf(i)),
       ]
-      // Enough work for the process to reach its usual size.
+      // Enough work to let the process reach its usual size.
       for (let i = 0; i < 300_000; i++) await work[i & 3](i % 1000).catch(() => {})
       globalThis.gc()
       const before = process.memoryUsage().rss

@@ -151,7 +151,7 @@ describe('at the limit of an address', () => {
     return { answer: text.replace(/^Date: .*\r\n/im, ''), hashes }
   }
 
-  it('each refusal has the same bytes and costs the same work, whether the account is known there or not', async () => {
+  it('each refusal has the same bytes and costs the same work, whether or not the account is known there', async () => {
     const cases = {
       'known there, wrong password': { ...known, password: wrong },
       'known there and paused, wrong password': { ...paused, password: wrong },
@@ -176,7 +176,7 @@ describe('at the limit of an address', () => {
     expect((await logIn(foreign, shared)).status).to.equal(429)
   })
 
-  it('an attempt that is refused unverified is not a success, a failure or a guess', async () => {
+  it('an attempt that is refused without verification counts as neither success, failure nor guess', async () => {
     const before = auth.lines.length
     for (let i = 0; i < 10; i++) await logIn({ ...foreign, password: i ? wrong : good }, shared)
     const events = auth.lines.slice(before).map(({ event }) => event)
@@ -186,7 +186,7 @@ describe('at the limit of an address', () => {
     expect((await logIn(foreign, '198.51.100.3')).status).to.equal(200)
   })
 
-  it('a guess at an account known there counts: after five, the next one waits', async () => {
+  it('guesses at an account known there count: after five, the next one must wait', async () => {
     for (let i = 0; i < 9; i++) await logIn({ ...known, password: wrong }, shared)
     expect(auth.lines.filter(({ event }) => event === 'account_locked')).to.have.length(2)
     expect((await logIn(known, shared)).status).to.equal(429)

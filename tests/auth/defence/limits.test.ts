@@ -54,7 +54,7 @@ describe('the limits', () => {
       expect((await logIn('203.0.113.5')).status).to.equal(200)
     })
 
-    it('stop attempts at 300 users at once from one address, and accept log-ins from others meanwhile', async () => {
+    it('stop attempts at 300 users at once from one address, and accept log-ins from others at the same time', async () => {
       const attack = times(300, i => logIn('203.0.113.5', { username: `u${i}`, password: 'CANARY guess' }))
       const others = await times(20, i => logIn(address(i)))
       expect(countBy(others)).to.deep.equal({ 200: 20 })
@@ -86,7 +86,7 @@ describe('the limits', () => {
       throw new Error('the account is never locked')
     }
 
-    it('are no weapon: the user still logs in on a known network, tokens stay valid, and a mail unlocks other networks', async () => {
+    it('cannot lock a user out: known networks and tokens still work, and a mail unlocks other networks', async () => {
       const home = '192.0.2.1'
       const { token } = (await logIn(home)).body
       await lock(wrong)
@@ -105,7 +105,7 @@ describe('the limits', () => {
       expect((await logIn(abroad, { ...demo, password: newPassword })).status).to.equal(200)
     })
 
-    it('give the same bytes for an account that does not exist', async () => {
+    it('return the same bytes for an account that does not exist', async () => {
       const nobody = { username: 'nobody@example.com', password: 'CANARY guess' }
       for (let i = 0; i < 5; i++) for (const body of [wrong, nobody]) await logIn(address(i), body)
       const [known, unknown] = [await logIn(address(9), wrong), await logIn(address(9), nobody)]
@@ -196,7 +196,7 @@ describe('the limits', () => {
       expect(line).to.include({ what: 'account_attempts', address: address(1), userId: null })
     })
 
-    it('log once whose account is locked, if it exists', async () => {
+    it('log once that an account is locked, if it exists', async () => {
       const login = (username: string, requestId: string) =>
         ask('POST', `${auth.url}/login`, { from: address(1), requestId, body: { username, password: 'wrong' } })
       for (const username of [demo.username, 'nobody']) {

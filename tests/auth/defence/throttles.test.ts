@@ -176,7 +176,7 @@ describe('the throttles', () => {
     expect(await succeed('a', address(1))).to.equal(verified)
   })
 
-  it('verify at most as many attempts at once as can still fail, and the others when these succeed', async () => {
+  it('verify at most as many attempts at once as may still fail, and the others once these succeed', async () => {
     let underWay = 0
     let most = 0
     const slowly = (result: typeof verified | typeof wrongPassword) => async () => {
@@ -241,7 +241,7 @@ describe('the throttles', () => {
     expect(networkOf('192.0.2.1')).to.equal('192.0.2.1')
   })
 
-  it('emit which limit was reached, never what was typed', async () => {
+  it('emit the name of the reached limit, never what was typed', async () => {
     for (let i = 0; i < 7; i++) await fail('hunter2', address(1))
     const limited = { type: 'rate_limited', what: 'account_attempts', address: address(1), userId: null }
     expect(events).to.deep.equal([{ type: 'account_locked', userId: null }, limited, limited])
@@ -297,7 +297,7 @@ describe('the throttles', () => {
     expect(await fail('a', address(1))).to.equal(5)
   })
 
-  it('answer and count the same for a known and an unknown account if the limit is reached during the attempt', async () => {
+  it('respond and count alike for a known and an unknown account if the limit is reached during the attempt', async () => {
     await succeed('known', address(1))
     const attempt = (account: string, verify: () => Promise<typeof wrongPassword>) =>
       throttles.attemptLogin({ account, address: address(1) }, { verify, imitate }).then(

@@ -39,7 +39,7 @@ describe('a link that confirms an address', function () {
     expect(mail.link).to.match(/^https:\/\/accounts\.example\/auth\/account#confirm=lk_\w{63}$/)
   })
 
-  it('is required before the first log-in, which is 401 until then, with the same bytes as for a wrong password', async () => {
+  it('is required before the first log-in; until then a log-in gets the same 401 as with a wrong password', async () => {
     const [username, password] = [freshAddress(), freshPassword()]
     await auth.register(username, password)
     const { token } = await server.next(username)
@@ -169,7 +169,7 @@ describe('a link that confirms an address', function () {
     })
   }
 
-  it('never leaves the password of a second registration on an account that is confirmed at the same time', async () => {
+  it('never leaves the password of a second registration on an account that is being confirmed', async () => {
     const outcomes: Record<string, object> = {}
     for (const act of ['confirm', 'reset'] as const) {
       for (const moment of ['findById', 'update'] as const) {
@@ -222,7 +222,7 @@ describe('a link that confirms an address', function () {
     expect(mailsTo(unknown)).to.have.length(0)
   })
 
-  it('works for exactly one of several registrations at the same moment, and none of their passwords remains', async () => {
+  it('works for exactly one of several concurrent registrations, and keeps none of their passwords', async () => {
     const username = freshAddress()
     const attempts = Array.from({ length: 5 }, freshPassword)
     await Promise.all(attempts.map(password => auth.register(username, password)))

@@ -84,7 +84,7 @@ describe('the fair queue', () => {
     expect(drain()).to.have.members(['a/x1', 'a/x2', 'b/y', 'c/z'])
   })
 
-  it('refuses the account with most jobs when all are of one network', () => {
+  it('refuses the account with the most jobs when all jobs come from one network', () => {
     const { add } = open({ maxWaiting: 3 })
     add('a', 'y')
     add('a', 'x')
@@ -92,7 +92,7 @@ describe('the fair queue', () => {
     expect(add('a', 'z').refused).to.equal('a/x 3')
   })
 
-  it('refuses the account with most jobs when each is from another network', () => {
+  it('refuses the account with the most jobs when each job comes from another network', () => {
     const { add } = open({ maxWaiting: 4 })
     for (let i = 0; i < 4; i++) add(`a${i}`, 'x')
     expect(add('b', 'y').refused).to.equal('a3/x 4')
@@ -105,7 +105,7 @@ describe('the fair queue', () => {
     add('a', 'x')
     add('a', 'x')
     expect(add('a', 'x').refused).to.equal('a/x 4')
-    // The same account is accepted from a smaller network: that may be the owner, and the others strangers.
+    // The same account is accepted from a smaller network, where it may be the owner.
     expect(add('b', 'x').refused).to.equal('a/x 3')
     expect(add('b', 'y').refused).to.equal(null)
     queue.done(running)

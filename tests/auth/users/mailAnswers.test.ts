@@ -210,7 +210,7 @@ describe('mail without SMTP_URL', function () {
     await logged('Your password was changed')
   })
 
-  it('is off in production: 404 says why, users register without mail, and links of operators still work', async () => {
+  it('is off in production: 404 explains it, users register without mail, and links of operators still work', async () => {
     const silent = await startAuth({ env: { NODE_ENV: 'production', REGISTRATION: 'open' } })
     logs.push(silent.lines)
     const { register, resend, forgot, reset, logIn } = clientOf(silent.url)
@@ -236,7 +236,7 @@ describe('mail without SMTP_URL', function () {
 
 describe('the set-up of mail', function () {
   this.slow(500)
-  it('prevents the start if it is incomplete, and the message names what is missing', () => {
+  it('prevents the start if it is incomplete, with a message that names what is missing', () => {
     const problemsOf = (env: Environment): string[] => {
       try {
         readAuthConfig({ ...productionBase, ...env })

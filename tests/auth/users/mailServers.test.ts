@@ -25,7 +25,7 @@ describe('a mail server that', function () {
     ['never answers', () => startBadMailServer(() => {})],
     ['hangs up', () => startBadMailServer(socket => socket.end())],
     ['resets', () => startBadMailServer(socket => socket.resetAndDestroy())],
-    ['sends slowly for ever', () => startBadMailServer(sendSlowly)],
+    ['drips for ever', () => startBadMailServer(sendSlowly)],
     ['greets with 421', async () => (await openMailServer({ refusal: onConnect('421 4.3.2 closing') })).url],
     ['greets with 554', async () => (await openMailServer({ refusal: onConnect('554 5.3.2 no service') })).url],
     ['takes half a second', async () => (await openMailServer({ delayMs: 500 })).url],
@@ -84,7 +84,7 @@ describe('a mail server that', function () {
     }
   }
 
-  it('refuses for a while loses the mail after the last try, with a longer wait before each try, and an event reports it', async () => {
+  it('keeps refusing loses the mail after tries at growing intervals, and an event reports it', async () => {
     const refusedAt: number[] = []
     const refusing = await openMailServer({
       refusal(step) {
@@ -104,7 +104,7 @@ describe('a mail server that', function () {
     expect(third - second).to.be.at.least(195)
   })
 
-  it('is down for a moment gets the mail when it is back', async () => {
+  it('is down briefly gets the mail when it is back', async () => {
     let connections = 0
     const url = await startBadMailServer(socket => {
       // A server that is being restarted: the first connections end at once, the next reach the real one.
@@ -198,7 +198,7 @@ describe('a mail server that', function () {
     })
   })
 
-  it('requires a log-in gets the one of SMTP_URL, whatever characters it has', async () => {
+  it('requires a log-in gets the credentials of SMTP_URL, whatever characters they contain', async () => {
     const login = { user: 'mail@users.example', password: 'CANARY-PW/%:@ü' }
     const asking = await openMailServer({ login })
     const url = (password: string) => {
@@ -219,7 +219,7 @@ describe('a mail server that', function () {
     expect(asking.mails).to.have.length(1)
   })
 
-  it('sends slowly for ever makes the try fail after its timeout', async () => {
+  it('drips for ever makes the try fail after its timeout', async () => {
     const { add, forgot, event } = await openAccounts(await startBadMailServer(sendSlowly), {
       retryDelaysMs: [],
       tryTimeoutMs: 200,
@@ -271,7 +271,7 @@ describe('a mail that waits', function () {
     await mailer.close()
   })
 
-  it('takes turns with those of other networks, and does not wait for all the mails of one network', async () => {
+  it('takes turns with those of other networks, so it does not wait for all mails of one network', async () => {
     const slow = await openMailServer({ delayMs: 20 })
     const { mailer, events } = open(slow.url)
     for (let i = 0; i < 30; i++) mailer.send({ ...mail(`user-${i}`), address: '203.0.113.66' })
@@ -292,7 +292,7 @@ describe('a mail that waits', function () {
     expect(new Set(events.map(event => event.userId)).size).to.equal(20)
   })
 
-  it('for its next try is tried once more on closing, with an event', async () => {
+  it('for its next try is tried once more on closing, and an event reports it', async () => {
     let ended = 0
     const url = await startBadMailServer(socket => {
       socket.resume().once('close', () => ended++)
@@ -317,7 +317,7 @@ describe('a mail that waits', function () {
     expect(ofType('mail_sent')).to.have.length(20)
   })
 
-  it('is refused when the mailer has closed, with an event', async () => {
+  it('is refused once the mailer has closed, and an event reports it', async () => {
     const { mailer, events } = open(server.url)
     await mailer.close()
     mailer.send(mail('late'))
@@ -325,7 +325,7 @@ describe('a mail that waits', function () {
     expect(events[0]).to.deep.include({ type: 'mail_lost', userId: 'late', tries: 0 })
   })
 
-  it('keeps its Message-ID in each try, so that a mailbox shows a mail once that was delivered twice', async () => {
+  it('keeps its Message-ID in each try, so that a mailbox shows a mail only once if it is delivered twice', async () => {
     const ids: string[] = []
     let tries = 0
     const refusing = await openMailServer({

@@ -40,7 +40,7 @@ describe('a mail goes to exactly one mailbox:', function () {
     expect(own.recipientLines).to.deep.equal(Array(2).fill(`RCPT TO:<${demo.username}>`))
   })
 
-  it('text that is more or less than one mailbox is never read as another mailbox', async () => {
+  it('text that is not exactly one mailbox is never read as another mailbox', async () => {
     const own = await startMailServer()
     const told: MailEvent[] = []
     const emit = (event: MailEvent) => told.push(event)

@@ -66,7 +66,7 @@ describe('the rules for passwords', () => {
     const words = dictionary['passwords-common']
     const sample = words.filter((_, i) => i % Math.floor(words.length / 500) === 0)
 
-    it('is refused, in whatever case and width', () => {
+    it('is refused in any case and width', () => {
       expect(sample.length).to.be.at.least(500)
       for (const word of sample) {
         const fullWidth = [...word].map(c => (c > ' ' && c <= '~' ? String.fromCodePoint(c.charCodeAt(0) + 65248) : c))
@@ -288,7 +288,7 @@ describe('the rules for passwords', () => {
     }
 
     for (const [what, passwords] of Object.entries(bad)) {
-      it(`of ${what} is refused, with what to do about it`, () => {
+      it(`of ${what} is refused, with advice`, () => {
         for (const password of passwords) {
           const padded = password.padEnd(15, '1')
           expect(whyNot(padded), padded).to.match(/^expected |; expected /)
@@ -297,7 +297,7 @@ describe('the rules for passwords', () => {
       })
     }
 
-    it('is refused at any length: the same, four times as long', () => {
+    it('is refused even when repeated four times', () => {
       for (const [what, passwords] of Object.entries(bad)) {
         for (const password of passwords) expect(whyNot(password.repeat(4).slice(0, 256)), what).to.not.equal(null)
       }

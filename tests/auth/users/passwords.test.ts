@@ -75,14 +75,14 @@ describe('passwords', () => {
     expect(seen.size).to.equal(2)
   })
 
-  it('that differ only after byte 72 differ', async () => {
+  it('that differ only after byte 72 do not match', async () => {
     expect(await matches('x'.repeat(72), 'x'.repeat(73))).to.equal(false)
     expect(await matches(`${'é'.repeat(36)}a`, `${'é'.repeat(36)}b`)).to.equal(false)
     expect(await matches(`${'é'.repeat(36)}`, 'é'.repeat(37))).to.equal(false)
     expect(await matches('🔑'.repeat(64), '🔑'.repeat(63))).to.equal(false)
   })
 
-  it('that differ by a NUL differ', async () => {
+  it('that differ by a NUL do not match', async () => {
     for (const [password, other] of [
       ['abc', 'abc\0abc'],
       ['', '\0'],
@@ -130,7 +130,7 @@ describe('passwords', () => {
       expect(await passwords.verify('caf\u00e9', stored, owner)).to.equal(false)
     })
 
-    it('match nothing of more than 72 bytes and nothing with a NUL, where bcrypt alone would accept other passwords', async () => {
+    it('match nothing longer than 72 bytes and nothing with a NUL, because bcrypt alone would accept other passwords', async () => {
       const long = 'x'.repeat(72)
       expect(await passwords.verify(long, bareOf(long), owner)).to.equal(true)
       for (const [password, stored] of [
@@ -146,7 +146,7 @@ describe('passwords', () => {
     })
   })
 
-  describe('cost one hash of the cost that is set', () => {
+  describe('cost one hash of the configured cost', () => {
     const cost = 8
     let passwords: Passwords
     before(async () => {
@@ -212,7 +212,7 @@ describe('passwords', () => {
 })
 
 describe('the threads that hash', () => {
-  it('let the thread that validates go first if there are fewer cores than threads', async function () {
+  it('yield to the thread that validates if there are fewer cores than threads', async function () {
     if (process.platform !== 'linux') {
       console.log('  not tested: the priority of threads, which only Linux has')
       this.skip()
@@ -244,7 +244,7 @@ describe('the threads that hash', () => {
 })
 
 describe('the hash queue', () => {
-  it('refuses at once what does not fit, and serves what did', async () => {
+  it('refuses at once what does not fit, and serves the rest', async () => {
     const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, () =>
@@ -394,7 +394,7 @@ describe('users', () => {
     await close()
   })
 
-  it('who cannot log in get the same refusal as others, after exactly one hash', async () => {
+  it('who cannot log in get the same refusal as unknown users, after exactly one hash', async () => {
     const { users, events, hashes, close } = await openUsers()
     const passwordHash = await users.hash({ username: 'somebody', password: 'postman' }, client)
     const insert = async (username: string) => (await users.insert({ username, passwordHash }))?.id as string
@@ -423,7 +423,7 @@ describe('users', () => {
     await close()
   })
 
-  it('are not looked up by impossible usernames, which some databases cannot store', async () => {
+  it('are not looked up by usernames that some databases cannot store', async () => {
     const { users, asked, close } = await openUsers()
     for (const username of [
       '',
@@ -445,7 +445,7 @@ describe('users', () => {
     await close()
   })
 
-  it('have one username, in every case and Unicode composition', async () => {
+  it('have one username in every case and Unicode composition', async () => {
     const { users, close } = await openUsers()
     const result = await users.verify({ username: 'SOMEBODY@EXAMPLE.COM', password: 'postman' }, client)
     expect(result.outcome).to.equal('verified')
@@ -453,7 +453,7 @@ describe('users', () => {
     await close()
   })
 
-  it('never emit what was typed as a username, which may be a password', async () => {
+  it('emit nothing that was typed as a username, because it may be a password', async () => {
     const { users, events, close } = await openUsers()
     await users.verify({ username: 'hunter2-by-mistake', password: 'x' }, client)
     expect(JSON.stringify(events)).to.not.include('hunter2')

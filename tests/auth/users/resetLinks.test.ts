@@ -78,7 +78,7 @@ describe('a link that resets a password', function () {
     expect(await auth.logIn(username, chosen)).to.include({ status: 200 })
   })
 
-  it('works for one of twenty requests at the same moment with different passwords, and sets that password', async () => {
+  it('works for one of twenty concurrent requests with different passwords, and sets that password', async () => {
     const { add, forgot, reset, logIn, slow } = await openAccounts(server.url)
     const username = freshAddress()
     await add(username)
@@ -100,7 +100,7 @@ describe('a link that resets a password', function () {
     expect(await auth.reset(last, freshPassword())).to.include({ status: 204 })
   })
 
-  it('works for exactly one of five links that are requested at the same moment', async () => {
+  it('works for exactly one of five links that are requested at once', async () => {
     const { username } = await registerConfirmed()
     await Promise.all(Array.from({ length: 5 }, () => auth.forgot(username)))
     const tokens: string[] = []
@@ -124,7 +124,7 @@ describe('a link that resets a password', function () {
     expect(await auth.reset(token, freshPassword())).to.include({ status: 401 })
   })
 
-  it('still works after a password that breaks a rule, which the answer names', async () => {
+  it('still works after an attempt with a password that breaks a rule, which the answer names', async () => {
     const { username, password } = await registerConfirmed()
     const token = await mailedResetToken(username)
     const short = await auth.reset(token, 'short')
@@ -137,7 +137,7 @@ describe('a link that resets a password', function () {
     expect(await auth.reset(token, freshPassword())).to.include({ status: 204 })
   })
 
-  it('ends when the password is changed in another way, and a mail reports that change too', async () => {
+  it('ends when the password is changed otherwise, and a mail reports that change too', async () => {
     const { username, password } = await registerConfirmed()
     const token = await mailedResetToken(username)
     const [bearer, chosen] = [await auth.session(username, password), freshPassword()]
@@ -212,7 +212,7 @@ describe('the token of a link', function () {
     expect(await isGoodFor(purpose, token)).to.equal(true)
   }
 
-  it('confirms, and opens nothing else', async () => {
+  it('that confirms opens nothing else', async () => {
     const username = freshAddress()
     await auth.register(username, freshPassword())
     const { token } = await server.next(username)
@@ -221,7 +221,7 @@ describe('the token of a link', function () {
     expect(await auth.confirm(token)).to.include({ status: 204 })
   })
 
-  it('resets, and opens nothing else', async () => {
+  it('that resets opens nothing else', async () => {
     const username = freshAddress()
     await auth.register(username, freshPassword())
     await server.next(username)

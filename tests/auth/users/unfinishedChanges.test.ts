@@ -249,7 +249,7 @@ describe('a change that is interrupted', () => {
         expect(await live()).to.deep.equal([false, false])
       })
 
-      it('leaves no session to a disabled user, whatever the user requests meanwhile', async () => {
+      it('leaves no session to a disabled user, whatever the user requests in the meantime', async () => {
         for (const ask of [change, { currentPassword: phrases.wrong, password: phrases.second }]) {
           const user = (await at.users.find(at.user.id)) as UserRecord
           const session = await at.tokens.issueSession(user)
@@ -330,7 +330,7 @@ describe('a change that is interrupted', () => {
   })
 
   for (const scheme of schemes) {
-    it(`gives no session to a log-in that was verified before it and issues after it, at ${scheme}:`, async () => {
+    it(`gives no session to a log-in that was verified before it and would be issued after it, at ${scheme}:`, async () => {
       const at = await openUseCases(scheme)
       for (const act of [
         () => at.users.changePassword(at.user.id, change, at.current.id, client),
@@ -385,7 +385,7 @@ describe('a change that is interrupted', () => {
     })
   }
 
-  describe('by the end of the process', () => {
+  describe('by a killed process', () => {
     /** The use cases of Auth in another process, which is killed just before a user's tokens end. */
     const child = `
       const [root, url, act, id, keep, currentPassword, password] = process.argv.slice(1)
