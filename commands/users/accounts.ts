@@ -4,7 +4,7 @@ import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
 import { openTokenStoreOfCommand, openUserStoreOfCommand } from '../../services/auth/stores.ts'
 import type { Tokens } from '../../services/auth/tokens/tokens.ts'
-import { tokensOf, usersOf } from '../../services/auth/useCases.ts'
+import { createTokensFrom, createUsersFrom } from '../../services/auth/useCases.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
 import type { Credentials, Users } from '../../services/auth/users/users.ts'
@@ -60,7 +60,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
 
   async function tokens(): Promise<Tokens> {
     const store = closeLater(await openTokenStoreOfCommand(config.tokenStoreUrl))
-    return tokensOf(config, { store, now: Date.now, emit: () => {} })
+    return createTokensFrom(config, { store, now: Date.now, emit: () => {} })
   }
 
   async function users({ canCreate }: StoreOptions): Promise<Users> {
@@ -68,7 +68,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     const url = canCreate ? userStoreUrl : await existingStore(userStoreUrl)
     const store = closeLater(await openUserStoreOfCommand(url))
     const passwords = closeLater(passwordsOnDemand(cost))
-    return usersOf(config, { store, passwords, revokeTokens, now: Date.now, emit: () => {} })
+    return createUsersFrom(config, { store, passwords, revokeTokens, now: Date.now, emit: () => {} })
 
     async function revokeTokens(...args: Parameters<Tokens['revokeByUser']>): Promise<void> {
       const [userId] = args

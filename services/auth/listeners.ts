@@ -4,8 +4,8 @@ import { mountRoutes } from '../../shared/http/route.ts'
 import type { Log } from '../../shared/log/log.ts'
 import type { AuthConfig } from './config.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
-import { adminKeyRequirement, keyRequirement, rotatedKeys } from './guards/requireKey.ts'
-import { sessionRequirement } from './guards/requireSession.ts'
+import { requireAdminKey, requireKey, rotatedKeys } from './guards/requireKey.ts'
+import { requireSession } from './guards/requireSession.ts'
 import { runAsCaller } from './observability/requestContext.ts'
 import { probe } from './observability/storeHealth.ts'
 import { createDocsPages } from './pages/docs.ts'
@@ -43,10 +43,10 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
   const guards = {
     none: null,
     bearer: null, // the handlers read the token themselves
-    session: sessionRequirement(tokens, invalidTokens),
-    serviceKey: keyRequirement(serviceKey),
-    client: keyRequirement({ ...serviceKey, takesBasic: true }),
-    adminKey: adminKeyRequirement(adminKeys, emit),
+    session: requireSession(tokens, invalidTokens),
+    serviceKey: requireKey(serviceKey),
+    client: requireKey({ ...serviceKey, takesBasic: true }),
+    adminKey: requireAdminKey(adminKeys, emit),
   }
 
   const tokenStoreAnswers = probe(tokens.ping, monotonicNow)

@@ -60,12 +60,18 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
 
   const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
   const format = jwt ?? opaqueFormat
-  const openTokens = (format: TokenFormat) => tokensOf(config, { store: stores.tokens, format, now, emit })
+  const openTokens = (format: TokenFormat) => createTokensFrom(config, { store: stores.tokens, format, now, emit })
   const tokens = openTokens(format)
   const intervalMs = config.sweepIntervalMs
   const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, emit })
 
-  const users = usersOf(config, { store: stores.users, passwords, revokeTokens: tokens.revokeByUser, now, emit })
+  const users = createUsersFrom(config, {
+    store: stores.users,
+    passwords,
+    revokeTokens: tokens.revokeByUser,
+    now,
+    emit,
+  })
   const openCounter = createCounters({
     shared: stores.counters?.open ?? null,
     own: memoryCounters(monotonicNow),
@@ -108,7 +114,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
 }
 
 /** The tokens of this configuration. */
-export function tokensOf(
+export function createTokensFrom(
   { ttlMs, absoluteTtlMs, tokenLimits: limits }: AuthConfig,
   options: Omit<TokensOptions, 'ttlMs' | 'absoluteTtlMs' | 'limits'>,
 ): Tokens {
@@ -116,7 +122,7 @@ export function tokensOf(
 }
 
 /** The users of this configuration. */
-export function usersOf(
+export function createUsersFrom(
   { passwordRules: rules, addressesOnly }: AuthConfig,
   options: Omit<UsersOptions, 'rules' | 'addressesOnly'>,
 ): Users {

@@ -9,7 +9,7 @@ import type { Service } from '../../shared/service.ts'
 import type { BusinessConfig } from './config.ts'
 import { openForward } from './forward.ts'
 import { countCalls, countLimited, showCallsInFlight } from './metrics.ts'
-import { tokenRequirement } from './requireToken.ts'
+import { requireToken } from './requireToken.ts'
 import { describeBusiness, describeBusinessInternal, internalRoutes, publicRoutes } from './routes.ts'
 
 export interface BusinessDeps {
@@ -37,7 +37,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
   const closing = new AbortController()
   const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
   const shared = { log, accessLog, monotonicNow, metrics, maxConnections }
-  const guards = { none: null, bearer: tokenRequirement(auth, invalidTokens) }
+  const guards = { none: null, bearer: requireToken(auth, invalidTokens) }
 
   const listener = createListener(
     mountRoutes(

@@ -12,8 +12,8 @@ const verdicts = requestValue<Admission>('verdict')
  * Responds with 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead
  * tokens, and 503 if Auth gave no verdict.
  */
-export function tokenRequirement(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
-  return async function requireToken(ctx, next) {
+export function requireToken(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
+  return async (ctx, next) => {
     const { verdict, serverTiming } = await auth.validate(readBearerToken(ctx.req), ctx.state)
     if (!verdict.authenticated) throw invalidTokenError(await invalidTokens.record(ctx.state))
     // Only for admitted requests: how busy Auth is must not be visible to strangers.

@@ -101,13 +101,13 @@ export function flaskAuth({
   }
 
   const guardParts = { tokens, format, invalidTokens, now }
-  const requireAccess = tokenRequirement(guardParts, {
+  const requireAccess = requireToken(guardParts, {
     use: secret => tokens.useSession(secret),
     otherPurpose: refreshPurpose,
     wrongType: 'Only access tokens are allowed',
     lifeMs: ttlMs,
   })
-  const requireRefresh = tokenRequirement(guardParts, {
+  const requireRefresh = requireToken(guardParts, {
     use: async secret => (await tokens.validate([secret], { purpose: refreshPurpose, touch: true }))[0] ?? null,
     otherPurpose: null,
     wrongType: 'Only refresh tokens are allowed',
@@ -181,11 +181,11 @@ interface TokenType {
 }
 
 /** Calls the next handler if the token is live; otherwise responds with the messages of Flask-JWT-Extended. */
-function tokenRequirement(
+function requireToken(
   { tokens, format, invalidTokens, now }: Pick<DialectParts, 'tokens' | 'format' | 'invalidTokens' | 'now'>,
   { use, otherPurpose, wrongType, lifeMs }: TokenType,
 ): Handler {
-  return async function requireToken(ctx, next) {
+  return async (ctx, next) => {
     if (ctx.get('Authorization') === '') return answer(ctx, 401, { msg: 'Missing Authorization Header' })
     const secret = bearerOf(ctx)
     if (secret === null) return answer(ctx, 422, { msg: 'Not a token of this service' })

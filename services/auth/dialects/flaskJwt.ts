@@ -4,7 +4,7 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import type { Context, Handler, Routes } from '../../../shared/http/types.ts'
 import { describeChoice } from '../routes/choiceProblems.ts'
 import { clientOf, requireOpenRegistration } from '../routes/credentials.ts'
-import { provedAt, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
+import { provedAt, type Session, type TokenOwner, type TokenRecord } from '../tokens/tokens.ts'
 import type { ChoiceProblem } from '../users/choiceRules.ts'
 import { normalise } from '../users/usernames.ts'
 import type { DialectParts } from './dialect.ts'
@@ -69,10 +69,10 @@ export function flaskJwt({
 
   const change: Handler = async ctx => {
     const secret = bearerOf(ctx)
-    const session = secret && (await lookAt(secret))
+    const session = secret && (await tokens.lookAtSession(secret))
     if (!session) return refuse(ctx)
     const { username, password } = await readCredentials(ctx)
-    if (username !== null && normalise(username) !== normalise(session.username ?? '')) {
+    if (username !== null && normalise(username) !== normalise(session.username)) {
       return answer(ctx, 400, { error: 'The username cannot be changed' })
     }
     const issued = password === null ? await tokens.renew(secret) : await changePassword(ctx, session, password)
@@ -98,7 +98,7 @@ export function flaskJwt({
 
   const remove: Handler = async ctx => {
     const secret = bearerOf(ctx)
-    const session = secret && (await lookAt(secret))
+    const session = secret && (await tokens.lookAtSession(secret))
     if (!session || !isFresh(session) || !(await users.remove(session.userId))) return refuse(ctx)
     ctx.body = { message: 'User deleted successfully' }
   }
@@ -114,7 +114,7 @@ export function flaskJwt({
   const logOut: Handler = async ctx => {
     const secret = await readEitherToken(ctx)
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
-    const isLive = await lookAt(secret)
+    const isLive = await tokens.lookAtSession(secret)
     // Also end the session if the secret was already renewed: if another client did that, it is logged out.
     await tokens.revokeSession(secret)
     if (!isLive) return refuseEither(ctx)
@@ -132,11 +132,6 @@ export function flaskJwt({
     answer(ctx, 401, { error: 'Token is invalid or has expired' })
   }
 
-  /** Neither extends nor consumes the token. */
-  async function lookAt(secret: string): Promise<Session | null> {
-    return (await tokens.lookAtSession(secret)) as Session | null
-  }
-
   const isFresh = (session: Session) => now() < (provedAt(session) ?? -Infinity) + freshForMs
   const tooShort = { error: `Password must be at least ${minLength} characters long` }
   const isTooShort = (password: string) => [...password.normalize('NFKC')].length < minLength
@@ -151,8 +146,6 @@ export function flaskJwt({
     'POST /logout': [logOut],
   }
 }
-
-type Session = TokenRecord & { userId: string }
 
 function rejected(problem: ChoiceProblem) {
   return { error: `${problem.member}: ${describeChoice(problem)}` }

@@ -36,10 +36,10 @@ export function rotatedKeys(setting: string, current: string, previous: string |
   return { [setting]: current, ...(previous !== null && { [`${setting}_PREVIOUS`]: previous }) }
 }
 
-export function keyRequirement({ name, keys, takesBasic = false, emit }: KeyOptions): Handler {
+export function requireKey({ name, keys, takesBasic = false, emit }: KeyOptions): Handler {
   const digests = Object.entries(keys).map(([setting, key]) => ({ setting, digest: digestOf(key) }))
 
-  return function requireKey(ctx, next) {
+  return (ctx, next) => {
     let used: string | null = null
     // Compare every pair, so that the time does not show which key matched.
     for (const candidate of readCandidates(ctx.req)) {
@@ -104,11 +104,11 @@ function decodeForm(text: string): string {
 }
 
 /** Reports every request that an operator's key opens, with the status of its response. */
-export function adminKeyRequirement(keys: AcceptedKeys, emit: Emit): Handler {
-  const requireKey = keyRequirement({ name: 'ADMIN_KEY', keys, emit })
+export function requireAdminKey(keys: AcceptedKeys, emit: Emit): Handler {
+  const admit = requireKey({ name: 'ADMIN_KEY', keys, emit })
 
-  return function requireAdminKey(ctx, next) {
-    return requireKey(ctx, async () => {
+  return (ctx, next) => {
+    return admit(ctx, async () => {
       const action = `${ctx.method} ${routeOf(ctx)}`
       const report = (status: number) => emit({ type: 'admin_action', action, status })
       try {

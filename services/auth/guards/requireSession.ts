@@ -3,18 +3,16 @@ import { readBearerToken } from '../../../packages/client/bearer.ts'
 import { requestValue } from '../../../shared/http/requestValue.ts'
 import type { Context, Handler } from '../../../shared/http/types.ts'
 import { type InvalidTokens, invalidTokenError } from '../../../shared/invalidTokens.ts'
-import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
-
-export type Session = TokenRecord & { userId: string; username: string }
+import type { Session, Tokens } from '../tokens/tokens.ts'
 
 const sessions = requestValue<Session>('session')
 
 /** Slides the session. Tokens of other kinds or purposes are 401, and neither extended nor consumed. */
-export function sessionRequirement(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
-  return async function requireSession(ctx, next) {
+export function requireSession(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
+  return async (ctx, next) => {
     const session = await tokens.useSession(readBearerToken(ctx.req))
     if (session === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
-    sessions.set(ctx, session as Session) // every session has a user
+    sessions.set(ctx, session)
     await next()
   }
 }

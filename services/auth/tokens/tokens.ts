@@ -15,6 +15,9 @@ import { createRevocation } from './revocation.ts'
 
 export type { TokenKind, TokenRecord }
 
+/** A sliding token that a user got by logging in. */
+export type Session = TokenRecord & { userId: string; username: string }
+
 /** Emitted after the fact. Carries token ids, never secrets. */
 export type TokenEvent =
   | {
@@ -104,10 +107,10 @@ export interface Tokens {
   validate(secrets: string[], options: ValidateOptions): Promise<(TokenRecord | null)[]>
 
   /** The live session of this secret, unchanged; null for every other token. */
-  lookAtSession(secret: string): Promise<TokenRecord | null>
+  lookAtSession(secret: string): Promise<Session | null>
 
   /** The session of this secret, extended in one step; null for every other token, which stays as it was. */
-  useSession(secret: string): Promise<TokenRecord | null>
+  useSession(secret: string): Promise<Session | null>
 
   /** Replaces the secret of a live session in one step; null if there is no such session. */
   renew(secret: string): Promise<IssuedToken | null>
@@ -173,7 +176,7 @@ export function createTokens(options: TokensOptions): Tokens {
   async function findSession(
     secret: string,
     find: (ref: TokenRef, at: number) => Promise<TokenRecord | null>,
-  ): Promise<TokenRecord | null> {
+  ): Promise<Session | null> {
     const ref = format.parse(secret)
     if (ref === null) {
       emit({ type: 'refused', tokenId: null, reason: 'malformed' })
@@ -182,7 +185,7 @@ export function createTokens(options: TokensOptions): Tokens {
     const at = now()
     const session = await find(ref, at)
     if (session === null) void explainRefusal({ secret, ref, purpose: null, asSession: true, isUse: true, at })
-    return session
+    return session as Session | null // `find` returns sessions only, and each of them has a user
   }
 
   async function lookForSession(ref: TokenRef, at: number): Promise<TokenRecord | null> {

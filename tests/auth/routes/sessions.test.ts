@@ -1,6 +1,6 @@
 // Sessions over HTTP: renewing, listing and ending them, and which clients may.
 import { expect } from 'chai'
-import { sessionRequirement } from '../../../services/auth/guards/requireSession.ts'
+import { requireSession } from '../../../services/auth/guards/requireSession.ts'
 import { renew } from '../../../services/auth/routes/renew.ts'
 import { listSessions, revokeOwnSessions, revokeSession } from '../../../services/auth/routes/sessions.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
@@ -458,7 +458,7 @@ describe('sessions of two users', () => {
         })) as TokenOwner,
       )
     }
-    const session = sessionRequirement(tokens, wideInvalidTokens())
+    const session = requireSession(tokens, wideInvalidTokens())
     const routes = mountRoutes(
       [renew, listSessions, revokeSession, revokeOwnSessions],
       { users, tokens, invalidTokens: wideInvalidTokens() },
