@@ -177,7 +177,7 @@ const doors: Door[] = [
   route('flask-jwt', 'POST', '/logout', ['session']),
 ]
 
-/** They are sent as they are, so they hold only characters that a header and JSON allow. */
+/** Sent unencoded, so they contain only characters that a header and JSON allow. */
 function illFormed(good: string[]): string[] {
   const flip = (secret: string) => secret.slice(0, -1) + (secret.endsWith('0') ? '1' : '0')
   return [
@@ -219,7 +219,7 @@ describe('two dialects at once', function () {
 
   for (const pair of pairs) {
     describe(pair.join(' and '), () => {
-      it('open to a token what it was issued for, and a refusal leaves it as it was', async () => {
+      it('accept a token only for what it was issued for, and a refusal does not change it', async () => {
         const opened = await open(pair)
         const isHere = ({ surface }: { surface: Surface }) => opened.surfaces.includes(surface)
         for (const { name, kind, issue } of sources.filter(isHere)) {
@@ -239,7 +239,7 @@ describe('two dialects at once', function () {
         }
       })
 
-      it('open to nothing that is ill-formed, and answer it without a fault', async () => {
+      it('refuse every malformed token without an internal error', async () => {
         const opened = await open(pair)
         const isHere = ({ surface }: { surface: Surface }) => opened.surfaces.includes(surface)
         const good = await Promise.all(sources.filter(isHere).map(({ issue }) => issue(opened)))
@@ -343,7 +343,7 @@ describe('two dialects at once', function () {
   })
 })
 
-/** Tries the secret at the first door that it opens, which changes least. */
+/** Tries the secret at the first door that it opens; the doors that change least come first. */
 async function isLive(opened: Opened, secret: string, kind: Kind): Promise<boolean> {
   const door = doors.find(({ surface, opensTo }) => opened.surfaces.includes(surface) && opensTo.includes(kind))
   return door !== undefined && (await door.knock(opened, secret)).isOpen

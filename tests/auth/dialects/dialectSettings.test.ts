@@ -18,7 +18,7 @@ describe('the settings of dialects', () => {
     const of = (DIALECTS: string, env: Environment = {}) =>
       readAuthConfig({ SERVICE_KEY: 'a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6', ADMIN_KEY: adminKey, DIALECTS, ...env })
 
-    it('gives each dialect a port, and what its service let its tokens live', () => {
+    it('gives each dialect a port and the token lifetime of its service', () => {
       expect(of('token-provider:5001, token-manager:8000,flask-jwt:5002 ,flask-auth:0').dialects).to.deep.equal([
         { name: 'token-provider', port: 5001, ttlMs: minute },
         { name: 'token-manager', port: 8000, ttlMs: 60 * minute },
@@ -49,7 +49,7 @@ describe('the settings of dialects', () => {
       })
     }
 
-    it('reads the settings of the dialects that are opened, and of no others', () => {
+    it('reads the settings of the listed dialects only', () => {
       const TOKEN_TTL_MINUTES = 'soon'
       expect(problemsOf({ TOKEN_TTL_MINUTES })).to.deep.equal([])
       expect(problemsOf({ DIALECTS: 'flask-jwt:0', TOKEN_TTL_MINUTES })).to.deep.equal([])
@@ -59,7 +59,7 @@ describe('the settings of dialects', () => {
       expect(of('flask-jwt:0', { FLASK_JWT_TTL_MINUTES: '5' }).dialects[0]?.ttlMs).to.equal(5 * minute)
     })
 
-    it('reports what is wrong with a dialect together with everything else', () => {
+    it('reports the problems of a dialect together with all others', () => {
       const problems = problemsOf({
         DIALECTS: 'token-provider:0',
         TOKEN_EXPIRATION_TIME: '0',
@@ -107,14 +107,14 @@ describe('the settings of dialects', () => {
       <POSTGRESQL_SSL_MODE>require</POSTGRESQL_SSL_MODE>
       <BACKEND_APP_PORT>8080</BACKEND_APP_PORT>`)
 
-    it('is understood under its older names, from the environment', () => {
+    it('is read from the environment under its older names', () => {
       const config = read({ TOKEN_EXPIRATION_TIME: '90', TOKEN_CLEAR_FREQUENCY: '45', LOG_LEVEL: 'WARNING' })
       expect(config.dialects[0]).to.include({ ttlMs: 90_000 })
       expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'warn' })
       expect(config.warnings).to.deep.equal([])
     })
 
-    it('is understood from a config.xml, whose other settings are named as without effect', () => {
+    it('is read from config.xml, and settings without effect are reported', () => {
       const config = read({ CONFIG_XML: file(whole) })
       expect(config.dialects[0]).to.include({ ttlMs: 90_000 })
       expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'debug', tokenStoreUrl: 'memory:' })
@@ -124,7 +124,7 @@ describe('the settings of dialects', () => {
       ])
     })
 
-    it('is read from config.xml in the working directory, where there is one', () => {
+    it('is read from config.xml in the working directory if that file exists', () => {
       const from = process.cwd()
       expect(read({}).dialects[0]).to.include({ ttlMs: minute })
       process.chdir(join(file(whole), '..'))
@@ -136,14 +136,14 @@ describe('the settings of dialects', () => {
       }
     })
 
-    it('yields to the environment, and an older name to ours', () => {
+    it('is overridden by the environment, and older names by ours', () => {
       const CONFIG_XML = file(whole)
       const config = read({ CONFIG_XML, TOKEN_EXPIRATION_TIME: '7', SWEEP_INTERVAL_SECONDS: '8', LOG_LEVEL: 'error' })
       expect(config.dialects[0]).to.include({ ttlMs: 7000 })
       expect(config).to.include({ sweepIntervalMs: 8000, logLevel: 'error' })
     })
 
-    it('brings nothing but those names: a file cannot set a key', () => {
+    it('is limited to those names, so a file cannot set a key', () => {
       const inner = '<ADMIN_KEY>0123456789abcdef0123456789abcdef</ADMIN_KEY><TOKEN_LIMIT>1</TOKEN_LIMIT>'
       const config = read({ CONFIG_XML: file(xml(inner)) })
       expect(config.adminKey).to.equal(adminKey)
@@ -163,7 +163,7 @@ describe('the settings of dialects', () => {
       expect(line?.['warning']).to.match(/COLOUR is not known/)
     })
 
-    it('is refused where the file is not there, is not readable, or is no such XML', () => {
+    it('is refused if the file is missing, unreadable or not such XML', () => {
       expect(problemsOf({ DIALECTS: 'token-provider:0', CONFIG_XML: '/nowhere/config.xml' })).to.deep.equal([
         'CONFIG_XML: expected a readable file; /nowhere/config.xml: ENOENT',
       ])
@@ -172,14 +172,14 @@ describe('the settings of dialects', () => {
       expect(problemsOf({ DIALECTS: 'flask-jwt:0', CONFIG_XML: '/nowhere/config.xml' })).to.deep.equal([])
     })
 
-    it('reports a value that is not usable under the name it was given', () => {
+    it('reports an invalid value under the name that was used', () => {
       const CONFIG_XML = file(xml('<TOKEN_CLEAR_FREQUENCY>often</TOKEN_CLEAR_FREQUENCY>'))
       expect(problemsOf({ DIALECTS: 'token-provider:0', CONFIG_XML })).to.deep.equal([
         'TOKEN_CLEAR_FREQUENCY: expected a whole number of seconds, 1 to 86400; got "often"',
       ])
     })
 
-    it('takes a declaration, comments, blanks and the five entities', () => {
+    it('accepts a declaration, comments, blanks and the five entities', () => {
       const text = `\uFEFF<?xml version="1.0" encoding="UTF-8"?>\n<!-- a <comment> -->\n${xml(
         '<A> a &amp; b &lt;&gt;&quot;&apos; </A><!-- <B>1</B> --><C></C>',
       )}\n`
@@ -196,9 +196,9 @@ describe('the settings of dialects', () => {
       ['an attribute', xml('<A b="1">1</A>')],
       ['an attribute of the root', '<config a="1"><environment></environment></config>'],
       ['elements in elements', xml('<A><B>1</B></A>')],
-      ['an element twice', xml('<A>1</A><A>2</A>')],
-      ['an element that does not end', xml('<A>1')],
-      ['an element that another ends', xml('<A>1</B>')],
+      ['the same element twice', xml('<A>1</A><A>2</A>')],
+      ['an element without an end tag', xml('<A>1')],
+      ['an element with the wrong end tag', xml('<A>1</B>')],
       ['text between elements', xml('<A>1</A>1<B>1</B>')],
       ['a processing instruction', xml('<?a b?><A>1</A>')],
       ['an inclusion', xml('<xi:include href="/etc/passwd"/>')],
@@ -207,10 +207,10 @@ describe('the settings of dialects', () => {
       ['nothing', ''],
     ]
     for (const [what, text] of hostile) {
-      it(`does not take ${what}`, () => expect(parseConfigXml(text)).to.equal(null))
+      it(`rejects ${what}`, () => expect(parseConfigXml(text)).to.equal(null))
     }
 
-    it('reads a large file that is not well-formed in no time', () => {
+    it('rejects a large malformed file quickly', () => {
       const startedAt = performance.now()
       for (const times of [4000, 1_000_000]) {
         for (const piece of ['<A>', '<config>', '<!--', ' ', '&', '<A>1</A>']) {

@@ -53,12 +53,12 @@ describe('the dialects', function () {
   const dataStatus = async (token: string) => (await askAsIs('GET', `${business}/data`, token)).status
 
   describe('together', () => {
-    it('are off by default: nothing listens but the two listeners of Auth', async () => {
+    it('are off by default: only the two listeners of Auth are open', async () => {
       const { service } = await openTestAuth()
       expect(Object.keys(await service.listen())).to.deep.equal(['auth', 'authInternal'])
     })
 
-    it('listen each on an address of their own, and each says in the log what it opens', () => {
+    it('each listen on their own address, and log their routes', () => {
       const { addresses, lines } = opened
       expect(Object.keys(addresses)).to.deep.equal([
         'auth',
@@ -79,7 +79,7 @@ describe('the dialects', function () {
       expect(told[0]?.['routes']).to.deep.equal(['POST /generate_token', 'GET /verify_token', 'GET /', 'POST /'])
     })
 
-    it('open one alone where only one is named', async () => {
+    it('open only the dialect that is named', async () => {
       const { addresses } = await start({ DIALECTS: 'flask-jwt:0' })
       expect(Object.keys(addresses)).to.deep.equal(['auth', 'authInternal', 'flaskJwt'])
     })
@@ -94,7 +94,7 @@ describe('the dialects', function () {
       expect(refusal).to.match(/^Port \d+ on 127\.0\.0\.1 is already in use\. Set DIALECTS to a free port\.$/)
     })
 
-    it('answer with a problem document where their service answered with something else or not at all', async () => {
+    it('send a problem document if the older service sent something else or nothing', async () => {
       const { tokenProvider, tokenManager, flaskJwt, flaskAuth } = opened
       expect(asProblem(await curl('GET', `${tokenProvider}/nothing`))).to.deep.equal(problem(404))
       expect(asProblem(await curl('GET', `${tokenProvider}/generate_token`))).to.deep.equal(problem(405))
@@ -109,7 +109,7 @@ describe('the dialects', function () {
       expect(asProblem(await curl('POST', `${flaskJwt}/authenticate_user`, notJson))).to.deep.equal(problem(400))
     })
 
-    it('let no other origin read their answers', async () => {
+    it('do not let other origins read their answers', async () => {
       for (const path of ['/verify_token', '/generate_token']) {
         const method = path === '/verify_token' ? 'GET' : 'POST'
         const { headers } = await curl(method, opened.tokenProvider + path, {
@@ -119,7 +119,7 @@ describe('the dialects', function () {
       }
     })
 
-    it('issue tokens without a log-in that open nothing but their own dialect', async () => {
+    it('issue tokens without a log-in that are valid in their own dialect only', async () => {
       const uuid = String((await curl('POST', `${opened.tokenProvider}/generate_token`)).body['token'])
       const numbered = String((await curl('POST', `${opened.tokenManager}/app/token`)).body['token'])
       for (const token of [uuid, numbered, `lk_${numbered.slice(7)}`]) {
@@ -139,13 +139,13 @@ describe('the dialects', function () {
         headers: { authorization: `Bearer ${numbered}` },
       })
       expect(said(asUuid)).to.deep.equal({ status: 400, body: { error: badHeader } })
-      // Nor does a session open them.
+      // A session is not valid in these dialects either.
       const session = await logIn(opened.auth)
       secrets.add(session)
       expect((await curl('GET', `${opened.tokenManager}/app/valid/${session}`)).body['status']).to.equal(false)
     })
 
-    it('keep hashes only, and the purpose that says which dialect a token is for', async () => {
+    it('store hashes only, with the dialect as the purpose', async () => {
       const place = await freshPlace('sqlite')
       const { tokenProvider, tokenManager, flaskAuth, service } = await start({
         TOKEN_STORE_URL: place.url,
@@ -174,7 +174,7 @@ describe('the dialects', function () {
       await place.remove()
     })
 
-    it('know their tokens in every process of Auth, and after a restart', async () => {
+    it('accept their tokens in every process of Auth, and after a restart', async () => {
       const place = await freshPlace('sqlite')
       const env = { TOKEN_STORE_URL: place.url, DIALECTS: 'token-provider:0,token-manager:0' }
       const [one, other] = [await start(env), await start(env)]
@@ -190,7 +190,7 @@ describe('the dialects', function () {
       await place.remove()
     })
 
-    it('speak their own wire format where the tokens of Auth are JWTs', async () => {
+    it('keep their own wire format if the tokens of Auth are JWTs', async () => {
       const { tokenProvider, flaskJwt, flaskAuth, authInternal } = await start({
         TOKEN_FORMAT: 'jwt',
         TOKEN_KEYS: JSON.stringify({ keys: [makeTokenKey('HS256')] }),
@@ -212,7 +212,7 @@ describe('the dialects', function () {
   })
 
   describe('registration', () => {
-    it('is closed in the dialects where it is closed', async () => {
+    it('is closed in the dialects too if it is closed in Auth', async () => {
       const { flaskJwt, flaskAuth } = await start({ REGISTRATION: 'closed' })
       const one = await ask('POST', `${flaskJwt}/user`, null, { username: freshName(), password: phrase })
       expect(asProblem(one)).to.deep.equal(problem(403))
@@ -237,7 +237,7 @@ describe('the dialects', function () {
         }
       }
 
-      it('answers the same whether there is an account or not', async () => {
+      it('gets the same answer whether or not the account exists', async () => {
         const email = freshAddress()
         const first = await bytesOf(confirming.flaskAuth, '/registration', { email, password: phrase })
         const token = await mailedToken(email)
@@ -248,7 +248,7 @@ describe('the dialects', function () {
         expect(said(taken)).to.deep.equal({ status: 201, body: { message: 'User created successfully' } })
       })
 
-      it('confirms once, with a token of 30 minutes, and only then lets the user in', async () => {
+      it('is confirmed once, by a token valid for 30 minutes; only then can the user log in', async () => {
         const credentials = { email: freshAddress(), password: phrase }
         await ask('POST', `${confirming.flaskAuth}/registration`, null, credentials)
         const token = await mailedToken(credentials.email)
@@ -277,7 +277,7 @@ describe('the dialects', function () {
   })
 
   describe('the cost of a log-in', () => {
-    it('is one hash, whether there is such a user or not', async () => {
+    it('is one hash, whether or not the user exists', async () => {
       const { createUsers } = await import('../../../services/auth/users/users.ts')
       const { openTokenStore } = await import('../../../services/auth/stores/memory/tokenStore.ts')
       const { openUserStore } = await import('../../../services/auth/stores/memory/userStore.ts')
@@ -387,7 +387,7 @@ describe('the dialects', function () {
       }
     })
 
-    it('says of each setting what its schema says', () => {
+    it('describes each setting as its schema does', () => {
       const settings = Object.assign({}, clearSetting, ...Object.values(lifeSettings)) as Record<string, z.ZodType>
       const rows = [...text.matchAll(/^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$/gm)].map(row => row.slice(1))
       const described = Object.entries(settings).map(([name, schema]) => {
@@ -398,6 +398,6 @@ describe('the dialects', function () {
   })
 
   describe('the log', () => {
-    it('has no token and no password, at debug level, whatever was sent', () => expectNoSecretInLogs(20))
+    it('has no token and no password, even at debug level, whatever was sent', () => expectNoSecretInLogs(20))
   })
 })

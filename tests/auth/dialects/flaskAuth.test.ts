@@ -63,22 +63,22 @@ describe('flask-auth', function () {
 
   const msg = (status: number, msg: string) => ({ status, body: { msg } })
 
-  it('says hello', async () => {
+  it('greets at /', async () => {
     expect(said(await curl('GET', `${opened.flaskAuth}/`))).to.deep.equal({ status: 200, body: { hello: 'World!' } })
   })
 
-  it('registers, logs in, and answers 42 to the access token', async () => {
+  it('registers a user, logs in, and returns 42 for the access token', async () => {
     const { access } = await loggedIn()
     expect(said(await call('GET', '/secret', access))).to.deep.equal({ status: 200, body: { answer: 42 } })
   })
 
-  it('takes a form, too', async () => {
+  it('accepts a form too', async () => {
     const headers = { 'content-type': 'application/x-www-form-urlencoded' }
     const body = new URLSearchParams(await registered()).toString()
     expect((await curl('POST', `${opened.flaskAuth}/login`, { headers, body })).status).to.equal(200)
   })
 
-  it('gives access tokens that /data takes, and refresh tokens that it does not', async () => {
+  it('issues access tokens that /data accepts, and refresh tokens that it refuses', async () => {
     const { access, refresh } = await loggedIn()
     expect(await dataStatus(access)).to.equal(200)
     expect(await dataStatus(refresh)).to.equal(401)
@@ -99,7 +99,7 @@ describe('flask-auth', function () {
     })
   }
 
-  it('keeps to our rules for passwords, and asks for an address', async () => {
+  it('applies our rules for passwords, and requires an e-mail address', async () => {
     const { status, body } = await call('POST', '/registration', null, { email: freshAddress(), password: 'hunter2' })
     expect(status).to.equal(400)
     expect(body['message']).to.have.property('password').that.includes('at least 15 characters')
@@ -107,7 +107,7 @@ describe('flask-auth', function () {
     expect(said(nobody)).to.deep.equal({ status: 400, body: { message: { email: 'expected an e-mail address' } } })
   })
 
-  it('refuses an address that is taken, and leaves its account as it is', async () => {
+  it('refuses an address that is taken, and does not change its account', async () => {
     const credentials = await registered()
     const again = await call('POST', '/registration', null, { email: credentials.email, password: otherPhrase })
     expect(said(again)).to.deep.equal({ status: 409, body: { message: `Email ${credentials.email} already exists` } })
@@ -122,7 +122,7 @@ describe('flask-auth', function () {
     expect(wrong).to.match(/^HTTP\/1\.1 401 .*\{"message":"Wrong credentials"\}$/s)
   })
 
-  it('gives a new access token for the refresh token, which stays the same', async () => {
+  it('issues a new access token for the refresh token, which stays the same', async () => {
     const { access, refresh } = await loggedIn()
     for (let i = 0; i < 2; i++) {
       const { status, body } = await call('POST', '/token/refresh', refresh)
@@ -133,7 +133,7 @@ describe('flask-auth', function () {
     }
   })
 
-  it('says 422 to a token of the wrong type and to what is no token, 401 to one that is missing', async () => {
+  it('is 422 for a token of the wrong type and for a malformed one, and 401 without a token', async () => {
     const { access, refresh } = await loggedIn()
     const onlyAccess = msg(422, 'Only access tokens are allowed')
     const onlyRefresh = msg(422, 'Only refresh tokens are allowed')
@@ -152,7 +152,7 @@ describe('flask-auth', function () {
       const basic = await curl(method, opened.flaskAuth + path, { headers: { authorization: 'Basic abc' } })
       expect(basic.status).to.equal(422)
     }
-    // None of these requests ended a token.
+    // None of these requests revoked a token.
     expect((await call('GET', '/secret', access)).status).to.equal(200)
     expect((await call('POST', '/token/refresh', refresh)).status).to.equal(200)
   })
@@ -162,7 +162,7 @@ describe('flask-auth', function () {
   const secretStatus = async (access: string) => (await call('GET', '/secret', access)).status
   const revoked = msg(401, 'Token has been revoked')
 
-  it('ends with one log-out all that the log-in led to, and with either of its two tokens', async () => {
+  it('ends all tokens of a log-in with one log-out by any of them', async () => {
     for (const which of ['access', 'refresh', 'refreshed'] as const) {
       const { access, refresh } = await loggedIn()
       const all = { access, refresh, refreshed: await refreshed(refresh) }
@@ -199,7 +199,7 @@ describe('flask-auth', function () {
     }
   })
 
-  it('ends with a log-out nothing of another log-in', async () => {
+  it('ends no token of another log-in with a log-out', async () => {
     const credentials = await registered()
     const session = await logIn(opened.auth, { username: credentials.email, password: credentials.password })
     secrets.add(session)
@@ -216,7 +216,7 @@ describe('flask-auth', function () {
     expect((await call('POST', '/token/refresh', again.refresh)).status).to.equal(200)
   })
 
-  it('ends the sessions of a refresh token with it when a new log-in takes its place', async () => {
+  it('ends a refresh token and its sessions when a new log-in replaces it', async () => {
     const credentials = await registered()
     const first = await loggedIn(credentials)
     const stolen = await refreshed(first.refresh)
@@ -226,7 +226,7 @@ describe('flask-auth', function () {
     expect(await secretStatus(second.access)).to.equal(200)
   })
 
-  it('leaves no session to a refresh that races the log-out', async () => {
+  it('leaves no session to a refresh that races a log-out', async () => {
     for (let i = 0; i < 5; i++) {
       const { access, refresh } = await loggedIn()
       const [ended, ...answers] = await Promise.all([
@@ -240,7 +240,7 @@ describe('flask-auth', function () {
     }
   })
 
-  it('lets no session outlive the refresh token that it was made with', async () => {
+  it('ends each session no later than its refresh token', async () => {
     const { refresh } = await loggedIn()
     clock.advance(30 * 24 * 60 * minute - 5 * minute)
     const last = await refreshed(refresh)
@@ -250,7 +250,7 @@ describe('flask-auth', function () {
     expect(await secretStatus(last)).to.equal(401)
   })
 
-  it('lets an access token live 15 minutes, however much it is used, and a refresh token 30 days', async () => {
+  it('expires an access token after 15 minutes, used or not, and a refresh token after 30 days', async () => {
     const { access, refresh } = await loggedIn()
     clock.advance(8 * minute)
     expect((await call('GET', '/secret', access)).status).to.equal(200)
@@ -265,7 +265,7 @@ describe('flask-auth', function () {
     expect(said(await call('POST', '/token/refresh', refresh))).to.deep.equal(msg(401, 'Token has expired'))
   })
 
-  it('keeps one refresh token for a user, so that no number of log-ins locks him out', async () => {
+  it('keeps only one refresh token per user, so that log-ins never reach the limit of tokens', async () => {
     const { flaskAuth } = await start({ TOKEN_LIMIT_PER_USER: '4' })
     const body = { email: demo.username, password: demo.password }
     const given: string[] = []
@@ -291,7 +291,7 @@ describe('flask-auth', function () {
     expect((await call('POST', '/token/refresh', refresh)).status).to.equal(401)
   })
 
-  it('lists users to the operator only, and without their hashes', async () => {
+  it('lists users for the operator only, and without hashes', async () => {
     const credentials = await registered()
     const { access } = await loggedIn(credentials)
     expect(asProblem(await call('GET', '/users'))).to.deep.equal(problem(401))
@@ -302,7 +302,7 @@ describe('flask-auth', function () {
     expect(JSON.stringify(body)).to.not.match(/hash|password|\$2/)
   })
 
-  it('deletes every user for the operator only, and all their tokens', async () => {
+  it('deletes all users and their tokens for the operator only', async () => {
     const { flaskAuth } = await start()
     const { body } = await ask('POST', `${flaskAuth}/login`, null, { email: demo.username, password: demo.password })
     await ask('POST', `${flaskAuth}/registration`, null, { email: freshAddress(), password: phrase })
@@ -312,7 +312,7 @@ describe('flask-auth', function () {
     expect((await ask('GET', `${flaskAuth}/secret`, String(body['access_token']))).status).to.equal(401)
   })
 
-  it('writes no token and no password to the log, at debug level, whatever is sent', () => {
+  it('logs no token and no password, even at debug level, whatever is sent', () => {
     expectNoSecretInLogs(30)
   })
 })

@@ -59,7 +59,7 @@ describe('flask-jwt', function () {
 
   const dead = { status: 401, body: { message: 'Invalid or expired token' } }
 
-  it('creates a user, logs in, and gives a token under both names', async () => {
+  it('creates a user, logs in, and returns the token under both names', async () => {
     const token = await loggedIn()
     const { body, status } = await call('GET', '/user', token)
     expect(status).to.equal(200)
@@ -67,14 +67,14 @@ describe('flask-jwt', function () {
     expect(body['user']).to.have.all.keys('id', 'username')
   })
 
-  it('takes a form, too', async () => {
+  it('accepts a form too', async () => {
     const { username, password } = await registered()
     const headers = { 'content-type': 'application/x-www-form-urlencoded' }
     const body = new URLSearchParams({ username, password }).toString()
     expect((await curl('POST', `${opened.flaskJwt}/authenticate_user`, { headers, body })).status).to.equal(200)
   })
 
-  it('consumes a token with each use and hands back the next: a replay is 401', async () => {
+  it('replaces the token with each use: a replay is 401', async () => {
     const first = await loggedIn()
     const second = String((await call('GET', '/user', first)).body['token'])
     expect(second).to.not.equal(first)
@@ -91,13 +91,13 @@ describe('flask-jwt', function () {
     expect((await call('GET', '/user', String(fourth.body['token']))).status).to.equal(200)
   })
 
-  it('lets one of many win that use a token at the same time', async () => {
+  it('accepts a token for one of many requests at the same time', async () => {
     const token = await loggedIn()
     const answers = await Promise.all(Array.from({ length: 20 }, () => call('GET', '/user', token)))
     expect(answers.filter(({ status }) => status === 200)).to.have.length(1)
   })
 
-  it('gives a session that /data takes', async () => {
+  it('issues sessions that /data accepts', async () => {
     const token = await loggedIn()
     expect(await dataStatus(token)).to.equal(200)
     const { body } = await call('GET', '/user', token)
@@ -108,8 +108,8 @@ describe('flask-jwt', function () {
   const badAccounts: [string, unknown, string][] = [
     ['no password', { username: 'somebody' }, 'Missing username or password'],
     ['no username', { password: phrase }, 'Missing username or password'],
-    ['a blank one', { username: '', password: phrase }, 'Missing username or password'],
-    ['null', { username: null, password: phrase }, 'Missing username or password'],
+    ['an empty username', { username: '', password: phrase }, 'Missing username or password'],
+    ['a null username', { username: null, password: phrase }, 'Missing username or password'],
     ['a short password', { username: 'somebody', password: 'x' }, 'Password must be at least 15 characters long'],
     ['a short username', { username: 'bo', password: phrase }, 'Username must be at least 4 characters long'],
     [
@@ -124,12 +124,12 @@ describe('flask-jwt', function () {
     ],
   ]
   for (const [what, body, error] of badAccounts) {
-    it(`registers nobody with ${what}: ${error}`, async () => {
+    it(`registers no user with ${what}: ${error}`, async () => {
       expect(said(await call('POST', '/user', null, body))).to.deep.equal({ status: 400, body: { error } })
     })
   }
 
-  it('says 8 characters, as it always did, where that is the least', async () => {
+  it('requires 8 characters, like the older service, if that is the minimum', async () => {
     const { flaskJwt } = await start({ PASSWORD_MIN_LENGTH: '8' })
     const short = await ask('POST', `${flaskJwt}/user`, null, { username: 'somebody', password: 'hx7!kq2' })
     expect(short.body).to.deep.equal({ error: 'Password must be at least 8 characters long' })
@@ -155,12 +155,12 @@ describe('flask-jwt', function () {
     expect(wrong).to.match(/^WWW-Authenticate: Bearer /m)
   })
 
-  it('asks for both, to log in', async () => {
+  it('requires both username and password to log in', async () => {
     const answer = await call('POST', '/authenticate_user', null, { username: 'somebody' })
     expect(said(answer)).to.deep.equal({ status: 400, body: { error: 'Missing username or password' } })
   })
 
-  it('says whether a token is missing or dead', async () => {
+  it('distinguishes a missing token from a dead one', async () => {
     for (const method of ['GET', 'PUT', 'DELETE']) {
       const body = method === 'PUT' ? {} : undefined
       expect(said(await call(method, '/user', null, body))).to.deep.equal({
@@ -171,7 +171,7 @@ describe('flask-jwt', function () {
     }
   })
 
-  it('takes a token in the header or, as documented, in the body; the header wins', async () => {
+  it('accepts a token in the header or, as documented, in the body; the header wins', async () => {
     const token = await loggedIn()
     const inBody = await call('POST', '/validate_token', null, { token })
     expect(inBody.body['message']).to.equal('Token is valid')
@@ -193,7 +193,7 @@ describe('flask-jwt', function () {
     expect(said(await call('POST', '/logout', token))).to.deep.equal(again)
   })
 
-  it('ends a session with /logout by a token that was used up: another client had used it', async () => {
+  it('ends a session with /logout even if another client has already used the token', async () => {
     const own = await loggedIn()
     const stolen = String((await call('GET', '/user', own)).body['token'])
     const next = String((await call('POST', '/validate_token', stolen)).body['token'])
@@ -202,7 +202,7 @@ describe('flask-jwt', function () {
     expect(await dataStatus(next)).to.equal(401)
   })
 
-  it('says 401 where neither the header nor the body has a token', async () => {
+  it('is 401 if neither the header nor the body has a token', async () => {
     const missing = { status: 401, body: { error: 'Authorization header missing or invalid' } }
     for (const path of ['/validate_token', '/logout']) {
       expect(said(await curl('POST', opened.flaskJwt + path))).to.deep.equal(missing)
@@ -212,7 +212,7 @@ describe('flask-jwt', function () {
     }
   })
 
-  it('changes a password: every other session ends, and the answer has a new one', async () => {
+  it('changes a password, ends every other session, and returns a new token', async () => {
     const credentials = await registered()
     const other = await loggedIn(credentials)
     const token = await loggedIn(credentials)
@@ -227,7 +227,7 @@ describe('flask-jwt', function () {
     expect((await call('POST', '/authenticate_user', null, body)).status).to.equal(200)
   })
 
-  it('keeps to our rules for passwords where one is changed, and the token stays good', async () => {
+  it('applies our rules for passwords to a change, and a refused change does not use up the token', async () => {
     const token = await loggedIn()
     const change = async (password: string) => said(await call('PUT', '/user', token, { password }))
     expect(await change('short')).to.deep.equal({
@@ -238,7 +238,7 @@ describe('flask-jwt', function () {
     expect(await dataStatus(token)).to.equal(200)
   })
 
-  it('does not change a username, and says so', async () => {
+  it('refuses to change a username, and explains it', async () => {
     const credentials = await registered()
     const token = await loggedIn(credentials)
     const answer = await call('PUT', '/user', token, { username: 'somebodyElse', password: otherPhrase })
@@ -259,7 +259,7 @@ describe('flask-jwt', function () {
     expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(401)
   })
 
-  it('changes no password and deletes no account for a log-in that is five minutes old', async () => {
+  it('neither changes a password nor deletes an account five minutes after the log-in', async () => {
     const credentials = await registered()
     const token = await loggedIn(credentials)
     clock.advance(5 * minute - 1)
@@ -277,7 +277,7 @@ describe('flask-jwt', function () {
     expect((await call('DELETE', '/user', again)).status).to.equal(200)
   })
 
-  it('changes no password and deletes no account for a session that no log-in of the last five minutes led to', async () => {
+  it('neither changes a password nor deletes an account for a session without a log-in in the last five minutes', async () => {
     const credentials = { email: freshAddress(), password: phrase }
     expect((await ask('POST', `${opened.flaskAuth}/registration`, null, credentials)).status).to.equal(200)
     const { body } = await ask('POST', `${opened.flaskAuth}/login`, null, credentials)
@@ -301,7 +301,7 @@ describe('flask-jwt', function () {
     expect((await ask('POST', `${opened.flaskAuth}/login`, null, credentials)).status).to.equal(200)
   })
 
-  it('counts the five minutes from the log-in, however new the session is', async () => {
+  it('counts the five minutes from the log-in, even for a newer session', async () => {
     const credentials = { email: freshAddress(), password: phrase }
     await ask('POST', `${opened.flaskAuth}/registration`, null, credentials)
     const { body } = await ask('POST', `${opened.flaskAuth}/login`, null, credentials)
@@ -316,7 +316,7 @@ describe('flask-jwt', function () {
     expect(await dataStatus(next)).to.equal(200)
   })
 
-  it('lets a token live 35 minutes, at the log-in and after each use', async () => {
+  it('expires a token 35 minutes after the log-in or its last use', async () => {
     const unused = await loggedIn()
     const used = await loggedIn()
     clock.advance(35 * minute - 1)
@@ -330,7 +330,7 @@ describe('flask-jwt', function () {
     expect(said(await call('GET', '/user', String(last.body['token'])))).to.deep.equal(dead)
   })
 
-  it('takes no tokens of other kinds', async () => {
+  it('refuses tokens of other kinds', async () => {
     for (const terms of [{ kind: 'fixed' }, { kind: 'single-use' }, { kind: 'sliding', purpose: 'reset' }]) {
       const body = { ttlSeconds: 60, ...terms }
       const issued = await ask('POST', `${opened.authInternal}/tokens`, adminKey, body)
@@ -341,7 +341,7 @@ describe('flask-jwt', function () {
     }
   })
 
-  it('writes no token and no password to the log, at debug level, whatever is sent', () => {
+  it('logs no token and no password, even at debug level, whatever is sent', () => {
     expectNoSecretInLogs(30)
   })
 })

@@ -17,7 +17,7 @@ import {
 import { sendRaw } from '../../support/raw.ts'
 import { closeServers, startBusiness } from '../../support/servers.ts'
 
-describe('the dialects of tokens', function () {
+describe('the dialects for tokens without users', function () {
   this.slow(500)
   const clock = createClock()
   let opened: Awaited<ReturnType<typeof start>>
@@ -43,14 +43,14 @@ describe('the dialects of tokens', function () {
       said(await curl('GET', `${opened.tokenProvider}/verify_token`, { headers: { authorization: `Bearer ${token}` } }))
     const valid = (valid: boolean) => ({ status: 200, body: { valid } })
 
-    it('gives anybody a UUID of version 4, and says that it is valid', async () => {
+    it('issues a UUID of version 4 without a log-in, and accepts it', async () => {
       const token = await generate()
       expect(token).to.match(uuidV4)
       expect(await verify(token)).to.deep.equal(valid(true))
       expect(await verify(token.toUpperCase())).to.deep.equal(valid(true))
     })
 
-    it('gives each UUID once, and shows nothing of the id of the token in it', async () => {
+    it('issues each UUID once, and reveals nothing of the token id in it', async () => {
       const tokens = await Promise.all(Array.from({ length: 300 }, generate))
       expect(new Set(tokens).size).to.equal(300)
       const issued = opened.lines.filter(({ event }) => event === 'token_issued').map(({ tokenId }) => String(tokenId))
@@ -58,12 +58,12 @@ describe('the dialects of tokens', function () {
       expect(asBytes.some(bytes => issued.some(id => bytes.includes(id.slice(0, 4))))).to.equal(false)
     })
 
-    it('says 200 and not valid of a UUID it does not know, as in its documentation', async () => {
+    it('is 200 and not valid for an unknown UUID, as documented', async () => {
       expect(await verify('f26c57d9-ec8c-b2dc-b90d-5891ee72ef6a')).to.deep.equal(valid(false))
       expect(await verify('00000000-0000-4000-8000-000000000000')).to.deep.equal(valid(false))
     })
 
-    it('does not know the UUIDs of an Auth with another ADMIN_KEY', async () => {
+    it('does not accept the UUIDs of an Auth with another ADMIN_KEY', async () => {
       const token = await generate()
       const { tokenProvider } = await start({ ADMIN_KEY: 'another-0123456789-zyxwvutsrqponmlkjihg' })
       const headers = { authorization: `Bearer ${token}` }
@@ -76,12 +76,12 @@ describe('the dialects of tokens', function () {
       ['another scheme', { authorization: 'Basic dXNlcjpwYXNzd29yZA==' }],
       ['no scheme', { authorization: 'f26c57d9-ec8c-42dc-b90d-5891ee72ef6a' }],
       ['no token', { authorization: 'Bearer ' }],
-      ['what is no UUID', { authorization: 'Bearer xxx-xxx' }],
+      ['text that is not a UUID', { authorization: 'Bearer xxx-xxx' }],
       ['a UUID and more', { authorization: 'Bearer f26c57d9-ec8c-42dc-b90d-5891ee72ef6a1' }],
       ['a UUID in braces', { authorization: 'Bearer {f26c57d9-ec8c-42dc-b90d-5891ee72ef6a}' }],
     ]
     for (const [what, headers] of malformed) {
-      it(`says 400 in the words of its service for ${what}`, async () => {
+      it(`is 400 in the words of its service for ${what}`, async () => {
         const answer = await curl('GET', `${opened.tokenProvider}/verify_token`, { headers })
         expect(said(answer)).to.deep.equal({ status: 400, body: { error: badHeader } })
       })
@@ -94,7 +94,7 @@ describe('the dialects of tokens', function () {
       expect((await sendRaw(opened.tokenProvider, bytes)).status).to.equal(400)
     })
 
-    it('sends who calls / to a valid URL', async () => {
+    it('is 401 at /, and asks for a valid URL', async () => {
       for (const method of ['GET', 'POST']) {
         const answer = await curl(method, `${opened.tokenProvider}/`)
         expect(said(answer)).to.deep.equal({ status: 401, body: { message: 'Please enter a valid URL.' } })
@@ -102,7 +102,7 @@ describe('the dialects of tokens', function () {
       }
     })
 
-    it('ends a token after TOKEN_EXPIRATION_TIME to the millisecond, however often it is verified or swept', async () => {
+    it('expires a token after TOKEN_EXPIRATION_TIME, to the millisecond, however often it is verified', async () => {
       const slow = createClock()
       const { tokenProvider, authInternal } = await start(
         { TOKEN_EXPIRATION_TIME: '5', TOKEN_CLEAR_FREQUENCY: '5' },
@@ -122,7 +122,7 @@ describe('the dialects of tokens', function () {
       expect(await isValid()).to.equal(false)
     })
 
-    it('lets a token live 60 seconds where nothing else is set', async () => {
+    it('expires a token after 60 seconds by default', async () => {
       const token = await generate()
       clock.advance(59_999)
       expect(await verify(token)).to.deep.equal(valid(true))
@@ -145,7 +145,7 @@ describe('the dialects of tokens', function () {
       said(await ask('POST', `${opened.tokenManager}/app/valid/${path}`, null, body))
     const status = (status: boolean) => ({ status: 200, body: { status_code: 200, status } })
 
-    it('gives anybody digits, a colon and characters that a URL takes, and says that they are good', async () => {
+    it('issues a token of digits, a colon and URL-safe characters without a log-in, and accepts it', async () => {
       const token = await create()
       expect(token).to.match(/^\d{6}:[\w-]{22,}$/)
       expect(await byPath(token)).to.deep.equal(status(true))
@@ -154,7 +154,7 @@ describe('the dialects of tokens', function () {
       expect(await byBody({ token, more: 1 }, '754321:whatever-is-here')).to.deep.equal(status(true))
     })
 
-    it('says 200 and false of a token it does not know', async () => {
+    it('is 200 and false for an unknown token', async () => {
       const token = await create()
       const [digits = '', rest] = token.split(':')
       const otherDigits = String(digits === '999999' ? 100_000 : Number(digits) + 1)
@@ -166,13 +166,13 @@ describe('the dialects of tokens', function () {
 
     const bad: [string, string | undefined][] = [
       ['no body', undefined],
-      ['what is no JSON', '{"token"'],
+      ['text that is not JSON', '{"token"'],
       ['no token', '{}'],
       ['a number', '{"token":1234567890123456789}'],
       ['fewer than 17 characters', '{"token":"123:abcdefghijkl"}'],
     ]
     for (const [what, body] of bad) {
-      it(`says 422 with a list for ${what}, and repeats nothing of it`, async () => {
+      it(`is 422 with a list for ${what}, and repeats nothing of it`, async () => {
         const headers = { 'content-type': 'application/json' }
         const answer = await curl('POST', `${opened.tokenManager}/app/valid/x`, {
           headers,
@@ -184,14 +184,14 @@ describe('the dialects of tokens', function () {
       })
     }
 
-    it('clears the dead only, for anybody, whatever the name says', async () => {
+    it('clears dead tokens only, without a key, in spite of the name of the route', async () => {
       const token = await create()
       const clear = async () => said(await curl('DELETE', `${opened.tokenManager}/app/clear/all/tokens`))
       expect(await clear()).to.deep.equal(status(true))
       expect(await byPath(token)).to.deep.equal(status(true))
     })
 
-    it('ends a token after 60 minutes, however often it is validated, by path or by body', async () => {
+    it('expires a token after 60 minutes, however often it is validated, by path or by body', async () => {
       const token = await create()
       clock.advance(60 * minute - 1)
       await sweep()
@@ -202,7 +202,7 @@ describe('the dialects of tokens', function () {
       expect(await byBody({ token })).to.deep.equal(status(false))
     })
 
-    it('ends a token after TOKEN_TTL_MINUTES where that is set', async () => {
+    it('expires a token after TOKEN_TTL_MINUTES if that is set', async () => {
       const slow = createClock()
       const { tokenManager } = await start({ TOKEN_TTL_MINUTES: '2' }, slow.now)
       const { body } = await curl('POST', `${tokenManager}/app/token`)
@@ -211,7 +211,7 @@ describe('the dialects of tokens', function () {
       expect(said(answer)).to.deep.equal(status(false))
     })
 
-    it('keeps the token in the URL out of the log, however it is written', async () => {
+    it('keeps the token in the URL out of the log, however it is encoded', async () => {
       const token = await create()
       const encoded = Array.from(token, character => `%${character.charCodeAt(0).toString(16)}`).join('')
       secrets.add(encoded)
@@ -222,7 +222,7 @@ describe('the dialects of tokens', function () {
       expect(logged).to.not.include('%')
     })
 
-    it('shows its calls at /docs and /redoc', async () => {
+    it('documents its calls at /docs and /redoc', async () => {
       for (const path of ['/docs', '/redoc']) {
         const { status, headers, text } = await curl('GET', opened.tokenManager + path)
         expect(status).to.equal(200)
@@ -233,6 +233,6 @@ describe('the dialects of tokens', function () {
   })
 
   describe('the log', () => {
-    it('has no token and no password, at debug level, whatever was sent', () => expectNoSecretInLogs(20))
+    it('has no token and no password, even at debug level, whatever was sent', () => expectNoSecretInLogs(20))
   })
 })
