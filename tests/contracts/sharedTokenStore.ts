@@ -32,6 +32,13 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     return Promise.all(Array.from({ length: n }, (_, i) => call(stores[i % 2] as TokenStore, i)))
   }
 
+  /** As `both`, at most 20 calls at a time: a store on a slow disk could not answer all of them within its deadline. */
+  async function bothInTurn<T>(n: number, call: (store: TokenStore) => Promise<T>): Promise<T[]> {
+    const results: T[] = []
+    while (results.length < n) results.push(...(await both(20, call)))
+    return results
+  }
+
   it('consumes a single-use token once', async () => {
     const [one, other] = getStores()
     for (let i = 0; i < 5; i++) {
@@ -108,11 +115,11 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     const [one, other] = getStores()
     const later = start + minute
     await sweepRound(one, later)
-    const [dead] = await both(300, store => inserted(store, { expiresAt: later }))
+    const dead = await bothInTurn(300, store => inserted(store, { expiresAt: later }))
     const { ref: live } = await inserted(one)
     const removed = await both(2, store => sweepRound(store, later))
     expect(removed.reduce((sum, n) => sum + n)).to.equal(300)
-    expect(await other.explain(dead?.ref as TokenRef, later, null)).to.deep.equal({ reason: 'expired', at: later })
+    expect(await other.explain(dead[0]?.ref as TokenRef, later, null)).to.deep.equal({ reason: 'expired', at: later })
     expect(await other.look([live], later, null)).to.not.deep.equal([null])
   })
 }

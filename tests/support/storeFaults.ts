@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { slackMs } from './slack.ts'
+import { until } from './until.ts'
 
 /** Calls by the name that a failure message shows. */
 export type Calls = Record<string, () => Promise<unknown>>
@@ -25,6 +26,14 @@ export async function outcomesOf(calls: Calls, expected: 'rejected' | 'any'): Pr
 /** Runs all calls at the same time; each must reject within a second. */
 export async function expectAllToReject(calls: Calls): Promise<void> {
   expect((await outcomesOf(calls, 'rejected')).filter(problem => problem !== null)).to.deep.equal([])
+}
+
+/** Runs all calls at the same time, again until all succeed: on a busy machine the first can miss their deadline. */
+export async function untilAllSucceed(calls: Calls): Promise<void> {
+  await until(async () => {
+    const outcomes = await Promise.allSettled(Object.values(calls).map(call => call()))
+    return outcomes.every(({ status }) => status === 'fulfilled')
+  })
 }
 
 /** Repeats the calls until all are answered, at most for `timeoutMs`. */

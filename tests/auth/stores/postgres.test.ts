@@ -19,7 +19,7 @@ import {
   withCrowd,
   writes,
 } from '../../support/sqlStores.ts'
-import { expectAllToReject, expectRecovery } from '../../support/storeFaults.ts'
+import { expectAllToReject, expectRecovery, untilAllSucceed } from '../../support/storeFaults.ts'
 import { lineage, newHash, toMessage, unlimited } from '../../support/storeFixtures.ts'
 import { startPeer } from '../../support/storePeer.ts'
 import { query } from '../../support/stores.ts'
@@ -56,7 +56,7 @@ describe('PostgreSQL of its own:', () => {
       it(`${name}: every call rejects within a second, and succeeds within two of its return`, async () => {
         const { ref, token } = await insertedToken(stores)
         const user = await insertedUser(stores)
-        await Promise.all(Object.values(withCrowd(stores)).map(call => call())) // all connections are open
+        await untilAllSucceed(withCrowd(stores)) // all connections are open
         await fail()
         await expectAllToReject(withCrowd(stores))
         await expectAllToReject(withCrowd(stores))
@@ -81,7 +81,7 @@ describe('PostgreSQL of its own:', () => {
     const terminate = () => cluster.query(`select pg_terminate_backend(pid) from (${backends}) as them`)
 
     it('may end connections that are idle: the next calls have others', async () => {
-      await Promise.all(Object.values(withCrowd(stores)).map(call => call()))
+      await untilAllSucceed(withCrowd(stores))
       await until(async () => (await cluster.query(backends)).length === 10)
       await terminate()
       await until(async () => (await cluster.query(backends)).length === 0)
@@ -160,7 +160,7 @@ describe('PostgreSQL of its own:', () => {
     })
 
     it('answers again, on other connections, where no answer comes from those that are open', async () => {
-      await Promise.all(Object.values(withCrowd(stores)).map(call => call()))
+      await untilAllSucceed(withCrowd(stores))
       await until(async () => (await cluster.query(backends)).length === 10)
       const pids = (await cluster.query(backends)).map(({ pid }) => Number(pid))
       for (const pid of pids) process.kill(pid, 'SIGSTOP')
@@ -177,7 +177,7 @@ describe('PostgreSQL of its own:', () => {
 
     it('can be closed while it is hung', async () => {
       const crowd = withCrowd(stores)
-      await Promise.all(Object.values(crowd).map(call => call()))
+      await untilAllSucceed(crowd)
       cluster.hang()
       const calls = Promise.allSettled(Object.values(crowd).map(call => call()))
       const startedAt = performance.now()

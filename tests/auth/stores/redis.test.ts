@@ -27,7 +27,7 @@ import {
   touch,
 } from '../../support/redisTokens.ts'
 import { slackMs } from '../../support/slack.ts'
-import { expectRecovery } from '../../support/storeFaults.ts'
+import { expectRecovery, untilAllSucceed } from '../../support/storeFaults.ts'
 import { lineage, type MadeToken, minute, newHash, unlimited } from '../../support/storeFixtures.ts'
 import { type Peer, startPeer } from '../../support/storePeer.ts'
 import { freshPlace, type Place } from '../../support/stores.ts'
@@ -109,7 +109,7 @@ describe('tokens in Redis:', () => {
       for (let i = 0; i < 20; i++) await touch(store, newToken().ref)
       expect(await evals()).to.equal(before + 1)
       await server.command('script', 'flush')
-      await Promise.all(Object.values(crowdOf(everyCall(store))).map(call => call()))
+      await untilAllSucceed(crowdOf(everyCall(store)))
       await server.kill()
       await server.start()
       await expectRecovery(everyCall(store), 2000 + slackMs)

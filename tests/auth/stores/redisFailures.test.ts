@@ -28,7 +28,7 @@ import {
 } from '../../support/redisTokens.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { slackMs } from '../../support/slack.ts'
-import { expectAllToReject, expectRecovery, outcomesOf } from '../../support/storeFaults.ts'
+import { expectAllToReject, expectRecovery, outcomesOf, untilAllSucceed } from '../../support/storeFaults.ts'
 import { lineage, type MadeToken, newHash, toMessage, unlimited } from '../../support/storeFixtures.ts'
 import { until } from '../../support/until.ts'
 
@@ -58,7 +58,7 @@ describe('tokens in Redis:', () => {
     beforeEach(async () => {
       line = await startLine(server.port)
       store = await open(`redis://127.0.0.1:${line.port}`)
-      await Promise.all(Object.values(crowdOf(everyCall(store))).map(call => call())) // all scripts are loaded
+      await untilAllSucceed(crowdOf(everyCall(store))) // all scripts are loaded
     })
     afterEach(async () => {
       await server.kill()
