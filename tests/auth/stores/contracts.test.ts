@@ -50,12 +50,12 @@ for (const scheme of await schemesHere(userSchemes)) {
 }
 
 describe('the choice of a store', () => {
-  it('has no scheme that the contract suites do not run on', () => {
+  it('has only schemes that the contract suites cover', () => {
     expect(tokenSchemes).to.have.members(storeSchemes.TOKEN_STORE_URL)
     expect(userSchemes).to.have.members(storeSchemes.USER_STORE_URL)
   })
 
-  it('names the setting and the schemes it knows, and never repeats a password', async () => {
+  it('names the setting and the known schemes in its errors, and never repeats a password', async () => {
     for (const [setting, url, open] of [
       ['TOKEN_STORE_URL', 'oracle://scott:tiger@db', openTokenStore],
       ['USER_STORE_URL', 'redis://scott:tiger@db', openUserStore],

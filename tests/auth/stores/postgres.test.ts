@@ -1,4 +1,4 @@
-// PostgreSQL that is away, hung, shutting down, full of connections or too new.
+// A PostgreSQL that is down, hangs, shuts down, has too many connections, or is too new.
 
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -25,18 +25,18 @@ import { startPeer } from '../../support/storePeer.ts'
 import { query } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 
-describe('PostgreSQL of its own:', () => {
+describe('PostgreSQL on a server of its own:', () => {
   let cluster: Cluster
   before(async function () {
     if (binaries === null) {
-      console.log('  not tested: what becomes of the stores when PostgreSQL fails, for initdb and pg_ctl are not here')
+      console.log('  not tested: the stores when PostgreSQL fails, because initdb and pg_ctl are not installed')
       return this.skip()
     }
     cluster = await startCluster()
   })
   after(() => cluster?.remove())
 
-  describe('a PostgreSQL that is away', () => {
+  describe('a PostgreSQL that is down', () => {
     let stores: Awaited<ReturnType<typeof openStores>>
     beforeEach(async () => {
       stores = await openStores(cluster.url)
@@ -53,7 +53,7 @@ describe('PostgreSQL of its own:', () => {
       'is hung': { fail: () => cluster.hang(), mend: () => cluster.resume() },
     }
     for (const [name, { fail, mend }] of Object.entries(failures)) {
-      it(`${name}: every call rejects within a second, and succeeds within two of its return`, async () => {
+      it(`${name}: every call rejects within a second, and succeeds again within two seconds of its return`, async () => {
         const { ref, token } = await insertedToken(stores)
         const user = await insertedUser(stores)
         await untilAllSucceed(withCrowd(stores)) // all connections are open
@@ -66,9 +66,9 @@ describe('PostgreSQL of its own:', () => {
         expect(await stores.users.findById(user.id)).to.deep.equal(user)
       })
 
-      it(`${name} at work: what was acknowledged is there afterwards, and nothing is half done`, async () => {
+      it(`${name} under load: acknowledged changes survive, and nothing is half done`, async () => {
         const work = startWork(stores)
-        await sleep(200) // of work
+        await sleep(200) // let it work
         await fail()
         await until(() => work.rejected() >= 16) // every worker has had a rejection
         await mend()
@@ -80,7 +80,7 @@ describe('PostgreSQL of its own:', () => {
     const backends = `select pid from pg_stat_activity where application_name = 'latchkey'`
     const terminate = () => cluster.query(`select pg_terminate_backend(pid) from (${backends}) as them`)
 
-    it('may end connections that are idle: the next calls have others', async () => {
+    it('may end idle connections: the next calls open new ones', async () => {
       await untilAllSucceed(withCrowd(stores))
       await until(async () => (await cluster.query(backends)).length === 10)
       await terminate()
@@ -91,7 +91,7 @@ describe('PostgreSQL of its own:', () => {
     it('may end connections that are in use, again and again', async () => {
       const work = startWork(stores)
       for (let i = 0; i < 10; i++) {
-        await sleep(30) // of work
+        await sleep(30) // let it work
         await terminate()
       }
       expect(work.rejected()).to.be.above(0)
@@ -99,7 +99,7 @@ describe('PostgreSQL of its own:', () => {
       await work.stop()
     })
 
-    it('tells why it ended a connection: the operator hears of that, not of a rollback that failed', async () => {
+    it('names why it ended a connection, and that error is reported, not the failed rollback', async () => {
       const { ref, token } = newToken()
       const key = `hashtextextended('${token.userId}', 0)`
       const isLocked = `select pid from pg_locks where locktype = 'advisory' and not granted`
@@ -112,9 +112,9 @@ describe('PostgreSQL of its own:', () => {
       await lock
     })
 
-    it('may lose one of its processes, and begin anew', async () => {
+    it('may lose one of its processes and restart', async () => {
       const work = startWork(stores)
-      await sleep(100) // of work
+      await sleep(100) // let it work
       const [backend] = await cluster.query(backends)
       process.kill(Number(backend?.['pid']), 'SIGKILL')
       await until(() => work.rejected() > 0)
@@ -128,7 +128,7 @@ describe('PostgreSQL of its own:', () => {
       await work.stop()
     })
 
-    it('waits no longer than three seconds for a process that stopped in the middle of a transaction', async () => {
+    it('waits at most three seconds for a process that hangs in the middle of a transaction', async () => {
       const peer = await startPeer()
       try {
         await peer.open(cluster.url)
@@ -152,14 +152,14 @@ describe('PostgreSQL of its own:', () => {
             () => false,
           ),
         )
-        // another call may have waited for the lock and get it first
+        // Another call may have waited for the lock and get it first.
         expect(performance.now() - stoppedAt).to.be.below(3000)
       } finally {
         await peer.end()
       }
     })
 
-    it('answers again, on other connections, where no answer comes from those that are open', async () => {
+    it('is used again on new connections if the open ones no longer answer', async () => {
       await untilAllSucceed(withCrowd(stores))
       await until(async () => (await cluster.query(backends)).length === 10)
       const pids = (await cluster.query(backends)).map(({ pid }) => Number(pid))
@@ -175,7 +175,7 @@ describe('PostgreSQL of its own:', () => {
       }
     })
 
-    it('can be closed while it is hung', async () => {
+    it('can be closed while it hangs', async () => {
       const crowd = withCrowd(stores)
       await untilAllSucceed(crowd)
       cluster.hang()
@@ -186,7 +186,7 @@ describe('PostgreSQL of its own:', () => {
       await calls
     })
 
-    it('is asked again and again while a table is locked, and no heap of connections waits for it', async () => {
+    it('gets at most ten connections from repeated calls while a table is locked', async () => {
       const isLocked = `select 1 from pg_locks where relation = 'latchkey_users'::regclass and mode = 'AccessExclusiveLock'`
       const lock = cluster.query('begin; lock table latchkey_tokens, latchkey_users; select pg_sleep(2); commit')
       await until(async () => (await cluster.query(isLocked)).length > 0)
@@ -229,7 +229,7 @@ describe('PostgreSQL of its own:', () => {
 
     const at = () => `127.0.0.1:${cluster.port}`
     const cases: Record<string, [url: () => string, sentence: () => string]> = {
-      'nobody listens at its port': [
+      'nothing listens at its port': [
         () => `postgres://guarded:${encoded}@127.0.0.1:1/postgres`,
         () => 'the database postgres at 127.0.0.1:1 cannot be reached (ECONNREFUSED)',
       ],
@@ -242,7 +242,7 @@ describe('PostgreSQL of its own:', () => {
         () =>
           `the database postgres at ${at()} cannot be reached (SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string)`,
       ],
-      'the database is not there': [
+      'the database does not exist': [
         () => withUser(`guarded:${encoded}`, 'missing'),
         () => `the database missing at ${at()} is not there`,
       ],
@@ -250,7 +250,7 @@ describe('PostgreSQL of its own:', () => {
         () => withUser(`guarded:${encoded}`, 'postgres', '?sslmode=require'),
         () => `the database postgres at ${at()} cannot be reached (The server does not support SSL connections)`,
       ],
-      'the user may not make tables': [
+      'the user may not create tables': [
         () => withUser(`guarded:${encoded}`, 'bare'),
         () => `the database bare at ${at()} does not let this user make or use its tables`,
       ],
@@ -266,26 +266,26 @@ describe('PostgreSQL of its own:', () => {
         () => withUser('postgres', 'postgres', '?options=-c%20default_transaction_read_only%3Don'),
         () => `the database postgres at ${at()} is read-only`,
       ],
-      'it takes no more connections': [
+      'it has too many connections': [
         () => withUser('crowd'),
         () => `the database postgres at ${at()} takes no more connections`,
       ],
-      'its URL has a % too many': [
+      'its URL has a stray %': [
         () => `postgres://guarded:${encoded}@${at()}/100%`,
         () => `the database 100% at ${at()} cannot be reached (URI malformed)`,
       ],
-      'its URL has no port where one should be': [
+      'its URL has an invalid port': [
         () => `postgres://guarded:${encoded}@127.0.0.1:port/postgres`,
         () => 'the database of this URL cannot be reached (ERR_INVALID_URL)',
       ],
     }
     for (const [name, [url, sentence]] of Object.entries(cases)) {
-      it(`${name}: the operator is told so in a sentence`, async () => {
+      it(`${name}: the error says so in a sentence`, async () => {
         expect(await refusal(url())).to.equal(sentence())
       })
     }
 
-    it('hangs: the operator is told within two seconds', async () => {
+    it('it hangs: the error comes within two seconds', async () => {
       cluster.hang()
       const startedAt = performance.now()
       try {
@@ -297,7 +297,7 @@ describe('PostgreSQL of its own:', () => {
       }
     })
 
-    it('has a certificate that nobody signed: verify-full refuses it, no-verify takes it', async () => {
+    it('its certificate is self-signed: verify-full rejects it, no-verify accepts it', async () => {
       await cluster.offerTls()
       const withTls = (mode: string) => withUser(`guarded:${encoded}`, 'postgres', `?sslmode=${mode}`)
       await until(async () => (await refusal(withTls('verify-full'))).includes('SELF_SIGNED'))
@@ -313,7 +313,7 @@ describe('PostgreSQL of its own:', () => {
     })
   })
 
-  describe('a PostgreSQL at work', () => {
+  describe('a PostgreSQL under load', () => {
     /** A new database, so that the server's counts contain nothing else. */
     async function freshDatabase(): Promise<string> {
       const name = `test_${randomUUID().slice(0, 8)}`
@@ -321,7 +321,7 @@ describe('PostgreSQL of its own:', () => {
       return cluster.url.replace(/postgres$/, name)
     }
 
-    it('finds tokens by its indexes, and a touch writes none of them', async () => {
+    it('finds tokens by its indexes, and a touch does not write to an index', async () => {
       const url = await freshDatabase()
       const stores = await openStores(url)
       const { ref } = await insertedToken(stores)
@@ -373,7 +373,7 @@ describe('PostgreSQL of its own:', () => {
       expect(others).to.include({ seq_scan })
     })
 
-    it('keeps to the limit of a user whatever isolation the database has for a default', async () => {
+    it('keeps to the limit of a user, whatever the default isolation level of the database', async () => {
       const options = encodeURIComponent('-c default_transaction_isolation=repeatable\\ read')
       const url = `${await freshDatabase()}?options=${options}`
       const stores = await Promise.all([openTokenStore(url), openTokenStore(url)])
@@ -387,7 +387,7 @@ describe('PostgreSQL of its own:', () => {
       await Promise.all(stores.map(store => store.close()))
     })
 
-    it('has the time it needs to count its tokens before it is opened', async () => {
+    it('has enough time to count its tokens when a store opens', async () => {
       const url = await freshDatabase()
       await (await openTokenStore(url)).close()
       const isLocked = `select 1 from pg_locks where relation = 'latchkey_tokens'::regclass and granted`
@@ -398,7 +398,7 @@ describe('PostgreSQL of its own:', () => {
       await store.close()
     })
 
-    it('is opened while others drop schemas of theirs in the same database', async () => {
+    it('can be opened while other clients drop schemas in the same database', async () => {
       const url = await freshDatabase()
       let isOver = false
       const others = Array.from({ length: 4 }, async (_, i) => {
@@ -421,7 +421,7 @@ describe('PostgreSQL of its own:', () => {
       }
     })
 
-    it('never finds a deadlock between batches that overlap, whatever else is done to their tokens', async () => {
+    it('has no deadlock between overlapping batches, whatever else happens to their tokens', async () => {
       const url = await freshDatabase()
       const patient = `${url}?options=${encodeURIComponent('-c deadlock_timeout=20ms')}`
       const stores = await openStores(patient)

@@ -54,7 +54,7 @@ describe('tokens in Redis:', () => {
     return store
   }
   for (const scheme of ['redis', 'redis-cluster']) {
-    describe(`two processes on one of ${scheme}:`, () => {
+    describe(`two processes on one place of ${scheme}:`, () => {
       let place: Place
       let one: TokenStore
       let other: Peer
@@ -98,7 +98,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('sends a script once, and again where it was forgotten', async () => {
+    it('sends a script once, and again if Redis has forgotten it', async () => {
       const store = await open()
       await touch(store, newToken().ref)
       const evals = async () => (await commandsOf(server))['eval'] ?? 0
@@ -150,7 +150,7 @@ describe('tokens in Redis:', () => {
       return [...made, ...Object.values(others)]
     }
 
-    it('all begin with the prefix and have a tag in braces, and none lives for ever', async () => {
+    it('all begin with the prefix, have a tag in braces, and expire', async () => {
       await doEverything()
       const keys = await keysOf(server)
       expect(keys.length).to.be.above(10)
@@ -160,7 +160,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('keep nothing of a secret that could be read: no secret, and of no hash more than 120 bits', async () => {
+    it('contain no secret, and at most 120 bits of a hash', async () => {
       // Tried again: on a busy machine a call may miss the deadline of the store.
       const made = await until(() => doEverything().catch(() => null))
       await server.command('save')
@@ -189,7 +189,7 @@ describe('tokens in Redis:', () => {
     })
 
     for (const others of ['q:', 'p:end', 'p', 'p:p:', '']) {
-      it(`of the prefix "${others}" are seen by nobody else`, async () => {
+      it(`are not seen by a store with the prefix "${others}"`, async () => {
         const other = await open(`${server.url}?prefix=${others}`)
         const made = await inserted(store, { expiresAt: start + 1 })
         await store.deleteById((await inserted(store)).ref.id, start, null)
@@ -206,7 +206,7 @@ describe('tokens in Redis:', () => {
       })
     }
 
-    it('outlive their tokens, whatever is done to those, and a floor for a day', async () => {
+    it('outlive their tokens, whatever happens to those, and keep a floor for a day', async () => {
       const userId = randomUUID()
       const { ref } = await inserted(store, { userId })
       const [key] = (await keysOf(server)) as [string]
@@ -229,7 +229,7 @@ describe('tokens in Redis:', () => {
       expect(await ttl()).to.be.within(3 * day, 3 * day + minute)
     })
 
-    it('may go by themselves: what was in them is dead', async () => {
+    it('may be expired by Redis: their tokens are dead', async () => {
       const userId = randomUUID()
       const { ref } = await inserted(store, { userId })
       await raiseFloor(store, userId, 2)
@@ -241,7 +241,7 @@ describe('tokens in Redis:', () => {
       expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
     })
 
-    it('are small: lists without pointers, for one token and for fifty of a user, of a long name too', async () => {
+    it('are small: a listpack for one token and for fifty tokens of a user, even with a long name', async () => {
       for (const n of [1, 50]) {
         await server.command('flushall')
         await insertedMany(store, n, { userId: randomUUID(), username: 'n'.repeat(64), purpose: 'a purpose' })
@@ -292,7 +292,7 @@ describe('tokens in Redis:', () => {
       }
     }
 
-    it('are shared by users of the same tag, who do not get into each other’s way', async () => {
+    it('can be shared by users with the same tag without affecting each other', async () => {
       const [first, second] = drawNeighbours()
       const tag = tagOf(first)
       const limits = { perUser: 2, total: Infinity }
@@ -324,7 +324,7 @@ describe('tokens in Redis:', () => {
       await insert(second, start + 99)
     })
 
-    it('take users, names and purposes of whatever characters, 256 of them too', async () => {
+    it('accept users, names and purposes of any characters, up to 256', async () => {
       for (const text of [...odd, ...odd.map(part => part.repeat(256).slice(0, 256).toWellFormed())]) {
         const made = newToken({ userId: text, username: text, purpose: text })
         const { ref, token } = made
@@ -342,7 +342,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('keep the log-in beside a count of uses that is full', async () => {
+    it('keep the log-in when the count of uses has reached its maximum', async () => {
       const most = 2 ** 31 - 1
       for (const members of [{}, { loginId: `${tagOf('ann')}0000000000` }, { loginId: null }]) {
         const { ref, token } = await inserted(store, { userId: 'ann', refreshCount: most - 1, ...members })
@@ -352,7 +352,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('tell users apart of whom more than a byte could count have one tag', async () => {
+    it('distinguish more users with the same tag than a byte can count', async () => {
       const tag = 'Tag0'
       const made = []
       for (let i = 0; i < 300; i++) {
@@ -367,7 +367,7 @@ describe('tokens in Redis:', () => {
   })
 
   describe('its count of tokens', () => {
-    it('learns of those of another process at the end of a round', async () => {
+    it('includes the tokens of another process at the end of a round', async () => {
       await server.command('flushall')
       const [one, other] = [await open(), await open()]
       await insertedMany(other, 2500)
@@ -380,7 +380,7 @@ describe('tokens in Redis:', () => {
       expect(await one.insert(late.ref, late.token, { ...limits, total: 2502 }, start)).to.equal('inserted')
     })
 
-    it('is not misled by what this process does meanwhile', async () => {
+    it('includes the tokens that this process adds during a round', async () => {
       await server.command('flushall')
       const one = await open()
       await insertedMany(one, 900)

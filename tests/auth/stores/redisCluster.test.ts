@@ -100,7 +100,7 @@ describe('tokens in Redis:', () => {
       for (const node of [to, from]) await node.command('cluster', 'setslot', slot, 'node', await to.id())
     }
 
-    it('is asked for 200 tokens of 200 users in one burst for each master', async () => {
+    it('gets 200 tokens of 200 users in one burst for each master', async () => {
       const made = await insertedMany(store, 200)
       const refs = made.map(({ ref }) => ref)
       await store.touch(refs, start, null) // the script is loaded
@@ -122,7 +122,7 @@ describe('tokens in Redis:', () => {
           line.target = port
         },
       },
-      'swallows everything': {
+      'never answers': {
         fail({ line }) {
           line.state = 'silent'
         },
@@ -140,7 +140,7 @@ describe('tokens in Redis:', () => {
       },
     }
     for (const [name, { fail, mend }] of Object.entries(faults)) {
-      it(`of which one master ${name}: what it has rejects within a second, the others go on, and it comes back`, async () => {
+      it(`with a master that ${name}: calls for its slots reject within a second, the others work, and it recovers`, async () => {
         const [node] = cluster.nodes as [ClusterNode]
         const own = await insertedAt(0)
         const [deleted, ...others] = await Promise.all([insertedAt(0), insertedAt(1), insertedAt(2)])
@@ -179,7 +179,7 @@ describe('tokens in Redis:', () => {
       })
     }
 
-    it('may give a slot to another master while it is in use: nothing is refused that is valid', async () => {
+    it('may move a slot in use to another master: no valid token is refused', async () => {
       const [, from, to] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
       const slot = firstSlotOf(1) + 7
       const work = startWork(store, 16, idsIn(slot), usersIn(slot))
@@ -192,11 +192,11 @@ describe('tokens in Redis:', () => {
       expect(work.rejected()).to.equal(0)
     })
 
-    it('may have a new master that cannot be reached: the others and their slots are found all the same', async function () {
+    it('may have an unreachable new master: the slots of the other masters are still found', async function () {
       this.timeout(180_000) // a busy machine needs half a minute to set this up
       const [first, second, third] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
       const [away, moved] = [firstSlotOf(0) + 3, firstSlotOf(1) + 3]
-      // Tried again: on a busy machine the first may miss the deadline of the store, and a connection its own.
+      // Repeated: on a busy machine the first call may miss the deadline of the store, and a connection its own.
       const insertedIn = (slot: number) =>
         until(() => inserted(store, { id: idsIn(slot)(0) }).catch(() => null), 60_000)
       const [lost, found] = await Promise.all([insertedIn(away), insertedIn(moved)])
@@ -215,7 +215,7 @@ describe('tokens in Redis:', () => {
       await cluster.removeNode(fourth)
     })
 
-    it('may have a replica promoted, and demoted again: what was told holds', async () => {
+    it('may have a replica promoted and demoted again: acknowledged changes hold', async () => {
       const [first] = cluster.nodes as [ClusterNode]
       const replica = await cluster.addNode()
       await replica.command('cluster', 'replicate', await first.id())

@@ -50,7 +50,7 @@ describe('tokens in Redis:', () => {
       return message
     }
 
-    it('not where nobody listens', async () => {
+    it('not if nothing listens', async () => {
       for (const scheme of ['redis', 'rediss', 'redis-cluster']) {
         const what = scheme === 'redis-cluster' ? 'cluster' : 'server'
         expect(await refusalWithin(`${scheme}://me:hunter2@127.0.0.1:1`)).to.equal(
@@ -63,7 +63,7 @@ describe('tokens in Redis:', () => {
       )
     })
 
-    it('not with a wrong password, which is not repeated', async () => {
+    it('not with a wrong password, and the error does not repeat it', async () => {
       const guarded = await startRedis({ requirepass: 'right' })
       try {
         for (const login of ['', 'hunter2@', ':hunter2@', 'nobody:hunter2@', 'default:hunter2@']) {
@@ -84,7 +84,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('not where something else answers, or nobody, or hardly anybody', async () => {
+    it('not if something else answers, or nothing, or not in time', async () => {
       const web = createServer(socket => {
         socket.on('error', () => {}) // the client broke the connection
         socket.on('data', () => socket.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n'))
@@ -108,7 +108,7 @@ describe('tokens in Redis:', () => {
             const what = scheme === 'redis' ? 'server' : 'cluster'
             const sentence = (why: string) =>
               `TOKEN_STORE_URL: the Redis ${what} at 127.0.0.1:${port} cannot be reached (${why})`
-            // Tried again if the answer came after the deadline, as it may on a busy machine.
+            // Repeated if the answer missed the deadline, as it may on a busy machine.
             await until(async () => {
               const refusal = await refusalWithin(`${scheme}://:hunter2@127.0.0.1:${port}`)
               if (refusal !== sentence('no answer')) expect(refusal).to.equal(sentence(why))
@@ -123,7 +123,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('with TLS only where the certificate is trusted, or tls=no-verify says that it need not be', async () => {
+    it('with TLS only if the certificate is trusted or the URL has tls=no-verify', async () => {
       const { tlsPort, port } = await sharedRedisWithTls()
       const [untrusted, ...misunderstood] = await Promise.all([
         refusalWithin(`rediss://127.0.0.1:${tlsPort}`),
@@ -139,7 +139,7 @@ describe('tokens in Redis:', () => {
       expect(await touch(await open(`redis://127.0.0.1:${tlsPort}?tls=no-verify`), ref)).to.not.equal(null)
     })
 
-    it('not where it forgets when it is full, but where eviction=allowed says so', async () => {
+    it('not if it evicts keys when full, unless the URL has eviction=allowed', async () => {
       const connections = async () => (await server.tell('client', 'list')).split('\n').length
       const before = await connections()
       try {
@@ -158,7 +158,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('with a warning where it keeps no append-only file', async () => {
+    it('with a warning if it has no append-only file', async () => {
       const warnings: string[] = []
       await open(server.url, warning => warnings.push(warning))
       expect(warnings).to.deep.equal([])
@@ -174,14 +174,14 @@ describe('tokens in Redis:', () => {
       )
     })
 
-    it('not for a user who may not do what is needed', async () => {
+    it('not for a user without the needed permissions', async () => {
       await server.command('acl', 'setuser', 'weak', 'on', '>hunter2', '~*', '+@all', '-info')
       const message = await refusal(`redis://weak:hunter2@127.0.0.1:${server.port}`)
       expect(message).to.match(/ does not let this user do what is needed \(NOPERM .*\)$/)
       expect(message).to.not.include('hunter2')
     })
 
-    it('as what it is, a server or one of a cluster', async () => {
+    it('only with the scheme for what it is, a server or a cluster', async () => {
       const { nodes } = await sharedCluster()
       const [{ line }] = nodes as [ClusterNode]
       expect(await refusal(`redis://127.0.0.1:${line.port}`)).to.equal(
@@ -192,7 +192,7 @@ describe('tokens in Redis:', () => {
       )
     })
 
-    it('as a cluster, with one of its addresses, and each master as it should be', async () => {
+    it('as a cluster by any of its addresses, if every master passes the checks', async () => {
       const { nodes } = await sharedCluster()
       const [first, second, third] = nodes as [ClusterNode, ClusterNode, ClusterNode]
       const dead = `127.0.0.1:1,127.0.0.1:${second.line.port}`
@@ -217,7 +217,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('where CONFIG is forbidden', async () => {
+    it('if CONFIG is forbidden', async () => {
       const managed = await startRedis({ 'rename-command': 'CONFIG ', 'maxmemory-policy': 'allkeys-lru' })
       try {
         expect(await refusal(managed.url)).to.match(/has maxmemory-policy allkeys-lru/)
@@ -228,7 +228,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('in the database of the URL, also after a reconnection', async () => {
+    it('in the database of the URL, even after a reconnection', async () => {
       const line = await startLine(server.port)
       try {
         const store = await open(`redis://127.0.0.1:${line.port}/3?prefix=three:`)
@@ -270,14 +270,14 @@ describe('tokens in Redis:', () => {
       'redis://:hunter2@host?prefix=a*': 'prefix: expected none of { } * ? [ ] \\',
     }
     for (const [url, sentence] of Object.entries(badUrls)) {
-      it(`not by ${url}`, async () => {
+      it(`not with the URL ${url}`, async () => {
         expect(await refusal(url)).to.equal(`TOKEN_STORE_URL: ${sentence}`)
       })
     }
   })
 
   describe('is closed', () => {
-    it('at once, also where the server hangs: what is pending rejects', async () => {
+    it('at once, even if the server hangs, and pending calls reject', async () => {
       const store = await open()
       await inserted(store)
       server.hang()
@@ -294,7 +294,7 @@ describe('tokens in Redis:', () => {
       await expectAllToReject(everyCall(store))
     })
 
-    /** A process that opens a store, works, and waits for a sign to close it. */
+    /** A process that opens a store, uses it, and waits for a message to close it. */
     function startProcess(url: string) {
       const text = `
         import { openTokenStore } from '${import.meta.resolve('../../../services/auth/stores/index.ts')}'
@@ -331,7 +331,7 @@ describe('tokens in Redis:', () => {
     })
 
     for (const state of ['cut', 'silent'] as const) {
-      it(`and keeps no process alive that tries to reconnect over a line that is ${state}`, async () => {
+      it(`and keeps no process alive that is reconnecting over a line that is ${state}`, async () => {
         const line = await startLine(server.port)
         try {
           const one = startProcess(`redis://127.0.0.1:${line.port}`)

@@ -1,4 +1,4 @@
-// Tokens in Redis while the server is away, hung, full, loading, a replica or not Redis at all.
+// Tokens in Redis while the server is down, hangs, is full, loads its data, is a replica or is not Redis at all.
 
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -98,7 +98,7 @@ describe('tokens in Redis:', () => {
         mend: () => server.command('replicaof', 'no', 'one'),
         calls: careful,
       },
-      'has another password now': {
+      'has a new password': {
         async fail() {
           await server.command('config', 'set', 'requirepass', 'other')
           await server.command('client', 'kill', 'type', 'normal', 'skipme', 'yes')
@@ -114,7 +114,7 @@ describe('tokens in Redis:', () => {
           line.target = server.port
         },
       },
-      'is behind a line that swallows everything': {
+      'is behind a line that loses everything': {
         fail() {
           line.state = 'silent'
         },
@@ -130,7 +130,7 @@ describe('tokens in Redis:', () => {
           line.state = 'open'
         },
       },
-      'is behind a line that brings garbage': {
+      'is behind a line that sends garbage': {
         fail() {
           line.alter = () => garbage
         },
@@ -140,7 +140,7 @@ describe('tokens in Redis:', () => {
       },
     }
     for (const [name, { fail, mend, calls = everyCall }] of Object.entries(faults)) {
-      it(`${name}: every call rejects within a second and succeeds within two of its return; what was told holds`, async () => {
+      it(`${name}: every call rejects within a second and succeeds within two seconds of its return; acknowledged changes hold`, async () => {
         const { ref, token } = await inserted(store)
         const work = startWork(store)
         await work.more(100)
@@ -158,7 +158,7 @@ describe('tokens in Redis:', () => {
       })
     }
 
-    it('is not asked on its return for what was refused while it was away', async () => {
+    it('does not get the rejected calls when it returns', async () => {
       await server.kill()
       const made = Array.from({ length: 50 }, () => newToken())
       for (const { ref, token } of made) {
@@ -171,7 +171,7 @@ describe('tokens in Redis:', () => {
       expect(await store.look(refs, start, null)).to.deep.equal(refs.map(() => null))
     })
 
-    it('comes back empty: what was valid before is refused', async () => {
+    it('comes back empty: earlier tokens are refused', async () => {
       const { ref } = await inserted(store)
       await server.kill()
       await server.start({ appendonly: 'no' })
@@ -180,7 +180,7 @@ describe('tokens in Redis:', () => {
       await inserted(store)
     })
 
-    it('loads its data: every call rejects, and succeeds within two seconds of its end', async () => {
+    it('loads its data: every call rejects, and succeeds within two seconds of the end', async () => {
       const made = await insertedMany(store, 600)
       await server.command('save')
       await server.kill()
@@ -207,7 +207,7 @@ describe('tokens in Redis:', () => {
       for (const { ref } of made) expect(await touch(store, ref)).to.not.equal(null)
     })
 
-    it('may be followed by another server at the same address', async () => {
+    it('may be replaced by another server at the same address', async () => {
       const other = await startRedis()
       try {
         await insertedMany(store, 1500)
@@ -225,7 +225,7 @@ describe('tokens in Redis:', () => {
       }
     })
 
-    it('answers garbage once: what follows is not taken for the answer', async () => {
+    it('answers garbage once: the next answer is not taken for the missing one', async () => {
       const { ref, token } = await inserted(store)
       let garbled = 0
       line.alter = answer => (garbled++ === 0 ? garbage : answer)
@@ -236,7 +236,7 @@ describe('tokens in Redis:', () => {
       expect(await look(store, ref)).to.include({ id: token.id })
     })
 
-    it('answers about another token than was asked for: that is no answer', async () => {
+    it('answers with another token than requested: the call rejects', async () => {
       const [own, other] = (await insertedMany(store, 2)) as [MadeToken, MadeToken]
       const restOf = ({ token }: MadeToken) => token.id.slice(4)
       line.alter = answer => Buffer.from(answer.toString('latin1').replaceAll(restOf(own), restOf(other)), 'latin1')
@@ -255,7 +255,7 @@ describe('tokens in Redis:', () => {
       await work.stop()
     })
 
-    it('gets no more to do than 10 000 commands: one more is refused at once', async () => {
+    it('has at most 10 000 pending commands: one more is rejected at once', async () => {
       const refs = Array.from({ length: 12_000 }, () => newToken().ref)
       server.hang()
       const messages = await Promise.all(refs.map(ref => touch(store, ref).catch(toMessage)))
@@ -264,7 +264,7 @@ describe('tokens in Redis:', () => {
       expect(messages.filter(message => typeof message !== 'string')).to.deep.equal([])
     })
 
-    it('goes on with its sweep when it is back: nothing dead is left', async () => {
+    it('loses a connection during a sweep: the next slices remove all dead tokens', async () => {
       await server.command('flushall')
       await sweepRound(store, start)
       await insertedMany(store, 2500, { expiresAt: start + 1 })
@@ -276,7 +276,7 @@ describe('tokens in Redis:', () => {
       expect(await server.command('keys', '*{????}')).to.deep.equal([])
     })
 
-    it('fails in the middle of a slice: none is left out of the round that follows', async () => {
+    it('fails in the middle of a slice: the next round leaves no dead token', async () => {
       await server.command('flushall')
       await insertedMany(store, 2500, { expiresAt: start + 1 })
       let removed = 0
@@ -295,7 +295,7 @@ describe('tokens in Redis:', () => {
       expect(await server.command('keys', '*{????}')).to.deep.equal([])
     })
 
-    it('is full: all but inserts go on, and an insert leaves nothing half done', async () => {
+    it('is full: everything but inserts works, and an insert leaves nothing half done', async () => {
       const userId = randomUUID()
       const { ref } = await inserted(store, { userId })
       const [renewed, deleted, byId, single, ended] = await insertedMany(store, 5)
@@ -332,10 +332,10 @@ describe('tokens in Redis:', () => {
     })
   })
 
-  describe('a revocation that it did not take', () => {
+  describe('a revocation that Redis did not accept', () => {
     after(closeServers)
 
-    it('is 503 with Retry-After on every route, and the token is good again once it is back (RFC 7009 2.2.1)', async () => {
+    it('is 503 with Retry-After on every route, and the token is valid when Redis is back (RFC 7009 2.2.1)', async () => {
       // An hour, so that it does not expire during the outage.
       const { url, internalUrl } = await startAuth({ env: { TOKEN_STORE_URL: server.url, TOKEN_TTL_SECONDS: '3600' } })
       const { url: business } = await startBusiness(internalUrl)

@@ -1,4 +1,4 @@
-// stores/memory/slotIndex.ts: finds what was added and not removed, whatever its size and collisions.
+// stores/memory/slotIndex.ts: finds what was added and not removed, whatever its size and however hashes collide.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { createSlotIndex } from '../../../services/auth/stores/memory/slotIndex.ts'
@@ -23,7 +23,7 @@ const spreads: Record<string, { hashOf: (random: number) => number; slots: numbe
 
 describe('the index of the memory store', () => {
   for (const [spread, { hashOf, slots }] of Object.entries(spreads)) {
-    it(`finds each slot that was added and not removed since, the hashes spread ${spread}`, () => {
+    it(`finds each slot that was added and not removed, with hashes spread ${spread}`, () => {
       fc.assert(
         fc.property(fc.integer({ min: 1 }), seed => expectLikeMap(seed, hashOf, slots)),
         { numRuns: 2 },
@@ -31,7 +31,7 @@ describe('the index of the memory store', () => {
     })
   }
 
-  it('shows every slot of a hash until one is wanted', () => {
+  it('offers the slots of a hash one by one until one is accepted', () => {
     const index = createSlotIndex(() => 7)
     for (const slot of [5, 3, 9]) index.add(7, slot)
     const seen: number[] = []
@@ -41,7 +41,7 @@ describe('the index of the memory store', () => {
     expect(index.find(8, slot => slot === 77)).to.equal(notFound)
   })
 
-  it('takes slot 0 and the highest slot there can be for what they are', () => {
+  it('handles slot 0 and the highest possible slot like any other', () => {
     const index = createSlotIndex(() => 1)
     for (const slot of [0, 0x7fffffff]) {
       index.add(1, slot)
@@ -70,7 +70,7 @@ describe('the memory store', () => {
     loginId: null,
   }
 
-  it('tells ids apart that differ in one part only: the user, the second or the random end', async () => {
+  it('distinguishes ids that differ only in the user, the second or the random part', async () => {
     const store = await openTokenStore()
     const parts = Array.from({ length: 30 }, (_, i) => String(i))
     // Enough ids that the index often probes one of them while it looks for another.
@@ -85,7 +85,7 @@ describe('the memory store', () => {
     await store.close()
   })
 
-  it('remembers the last 10 000 ends, to explain them', async () => {
+  it('can explain the last 10 000 ended tokens', async () => {
     const store = await openTokenStore()
     const ids = Array.from({ length: 10_001 }, (_, i) => `user00abc${String(i).padStart(5, '0')}`)
     for (const id of ids) {

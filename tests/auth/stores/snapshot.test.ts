@@ -1,4 +1,4 @@
-// A snapshot of the memory store: what it keeps, and that a file which is not a whole snapshot brings back nothing.
+// A snapshot of the memory store: what it keeps, and that an incomplete file restores nothing.
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import {
   chmodSync,
@@ -122,7 +122,7 @@ describe('a snapshot of the memory store', () => {
     for (const { ref, token } of made) expect(await look(again.store, ref, token.purpose ? null : 'reset')).equal(null)
   })
 
-  it('keeps what is odd: the longest names, text in any script, the largest numbers', async () => {
+  it('keeps extremes: the longest names, text in any script, the largest numbers', async () => {
     const { store } = await open()
     const username = `end ${'\u{1f511}"\\\n\u2028{'.repeat(30)}`
     const most = { ttlMs: 315_360_000_000, absoluteExpiresAt: clock.now() + 315_360_000_000, refreshCount: 2 ** 32 - 1 }
@@ -163,7 +163,7 @@ describe('a snapshot of the memory store', () => {
     for (const { ref, token } of made) expect(await look(again.store, ref)).to.deep.equal(token)
   })
 
-  it('keeps what tells an earlier secret of a session', async () => {
+  it('still recognises an earlier secret of a session', async () => {
     const { store } = await open()
     const [renewed, never] = [await insert(store, 'anna'), await insert(store, 'anna')]
     const hash = refOf(drawSecret(renewed.ref.id)).hash
@@ -178,7 +178,7 @@ describe('a snapshot of the memory store', () => {
     expect(await look(again, { id, hash })).to.equal(null)
   })
 
-  it('brings back nothing that was ended, one by one or all of a user at once', async () => {
+  it('restores no token that was ended, by itself or with all of its user', async () => {
     const { store } = await open()
     const ended = [await insert(store, 'anna'), await insert(store, 'anna', { kind: 'fixed' })]
     const [revoked, kept] = [await insert(store, 'bert'), await insert(store, 'bert')]
@@ -192,7 +192,7 @@ describe('a snapshot of the memory store', () => {
     for (const { ref } of [kept, later]) expect(await look(again.store, ref)).to.not.equal(null)
   })
 
-  it('brings back nothing that was ended where the users, being in memory too, start at version 1 again', async () => {
+  it('restores no ended token, even if the users were in memory too and start at version 1 again', async () => {
     const { store } = await open()
     const ended = await insert(store, 'anna')
     await store.raiseFloor('anna', 2, null)
@@ -206,7 +206,7 @@ describe('a snapshot of the memory store', () => {
     expect(await look(again.store, later.ref)).to.equal(null)
   })
 
-  it('drops what the user has ended while the tokens were in the file', async () => {
+  it('drops tokens that the user ended while they were in the file', async () => {
     const { store } = await open()
     const { ref } = await insert(store, 'anna')
     await store.close()
@@ -215,7 +215,7 @@ describe('a snapshot of the memory store', () => {
     expect(await look(again.store, ref)).to.equal(null)
   })
 
-  it('drops the dead and those of unknown users, and counts them', async () => {
+  it('drops dead tokens and those of unknown users, and counts them', async () => {
     const { store } = await open()
     const dead = await insert(store, 'anna', { expiresAt: clock.now() + 1000 })
     const unknown = await insert(store, 'carl')
@@ -228,7 +228,7 @@ describe('a snapshot of the memory store', () => {
     for (const { ref } of [kept, guest]) expect(await look(again.store, ref)).to.not.equal(null)
   })
 
-  it('does not even write the dead', async () => {
+  it('does not write dead tokens', async () => {
     const { store } = await open()
     const dead = await insert(store, 'anna', { expiresAt: clock.now() + 1000 })
     clock.advance(1000)
@@ -270,14 +270,14 @@ describe('a snapshot of the memory store', () => {
     expect(left()).to.deep.equal(['tokens'])
   })
 
-  it('is gone when it has been read: it can never bring back what is revoked later', async () => {
+  it('is deleted once it has been read, so that it cannot restore what is revoked later', async () => {
     await writtenFile()
     await open()
     expect(left()).to.deep.equal([])
     expect((await open()).restored).to.equal(null)
   })
 
-  it('is written whole over whatever lies about: an old one, half a one', async () => {
+  it('replaces any earlier file, complete or not', async () => {
     const partial = `${file}.partial`
     const [first, second] = [await open(), await open()]
     await insert(first.store, 'anna')
@@ -292,7 +292,7 @@ describe('a snapshot of the memory store', () => {
     expect(await look(again.store, ref)).to.not.equal(null)
   })
 
-  it('does not write through a link that was put where the file is made', async () => {
+  it('is not written through a link at the place of the file', async () => {
     const victim = join(folder, 'victim')
     writeFileSync(victim, 'untouched')
     symlinkSync(victim, `${file}.partial`)
@@ -300,7 +300,7 @@ describe('a snapshot of the memory store', () => {
     expect(readFileSync(victim, 'utf8')).to.equal('untouched')
   })
 
-  it('is written once, however often the store is closed, and nothing is taken afterwards', async () => {
+  it('is written once, however often the store is closed, and no token is accepted afterwards', async () => {
     const { store } = await open()
     await Promise.all([store.close(), store.close()])
     await open()
@@ -313,7 +313,7 @@ describe('a snapshot of the memory store', () => {
     )
   })
 
-  it('of no tokens is not written: it would put nothing in the place of what another process kept', async () => {
+  it('without tokens is not written, so that it never replaces what another process kept', async () => {
     await (await open()).store.close()
     expect(existsSync(file)).to.equal(false)
     expect((await open()).restored).to.equal(null)
@@ -357,7 +357,7 @@ describe('a snapshot of the memory store', () => {
       rmSync(join(folder, aside[0] as string), { recursive: true })
     }
 
-    it('where it was cut, at whichever byte', async () => {
+    it('if it is cut at any byte', async () => {
       const whole = await writtenFile()
       for (let length = 0; length < whole.length - 1; length++) {
         writeFileSync(file, whole.subarray(0, length))
@@ -365,7 +365,7 @@ describe('a snapshot of the memory store', () => {
       }
     })
 
-    it('where any one byte was changed', async () => {
+    it('if any byte differs', async () => {
       const whole = await writtenFile()
       for (let at = 0; at < whole.length - 1; at++) {
         const changed = Buffer.from(whole)
@@ -403,39 +403,39 @@ describe('a snapshot of the memory store', () => {
       ['is noise', () => randomBytes(100_000), /first line/],
       ['is zeros, as after a crash', whole => Buffer.alloc(whole.length), /first line/],
       ['ends in zeros', whole => Buffer.concat([Buffer.from(whole.slice(0, -40)), Buffer.alloc(40)]), /checksum/],
-      ['is followed by something', whole => `${whole}x`, /follows/],
-      ['is there twice', whole => whole + whole, /follows/],
+      ['is followed by more data', whole => `${whole}x`, /follows/],
+      ['is doubled', whole => whole + whole, /follows/],
       ['has the checksum of another', whole => whole.replace(/end .*/, `end ${'0'.repeat(64)}`), /checksum/],
       ['has no checksum', whole => whole.replace(/end .*\n/, ''), /too early/],
       ['lacks a line', whole => whole.replace(/^[0-9A-Za-z]{14} .*\n/m, ''), /checksum/],
       ['begins with a byte order mark', whole => `\ufeff${whole}`, /first line/],
-      ['signs a line that is no token', () => signed('latchkey tokens 2\nnonsense\n'), /line 2 is not a token/],
-      ['signs terms that are no JSON', () => signed('latchkey tokens 2\n{nonsense\n'), /line 2|JSON/],
+      ['signs a line that is not a token', () => signed('latchkey tokens 2\nnonsense\n'), /line 2 is not a token/],
+      ['signs terms that are not JSON', () => signed('latchkey tokens 2\n{nonsense\n'), /line 2|JSON/],
       [
         'signs a token without terms',
         whole => signed(whole.replace(/^\{.*\n/gm, '').replace(/end .*\n/, '')),
         /line 2/,
       ],
-      ['signs an instant that is none', whole => changeToken(whole, m => m.splice(5, 1, 'NaN')), /is not a token/],
+      ['signs an invalid instant', whole => changeToken(whole, m => m.splice(5, 1, 'NaN')), /is not a token/],
       ['signs a token with too much', whole => changeToken(whole, m => m.push('1')), /is not a token/],
       ['signs a token with too little', whole => changeToken(whole, m => m.pop()), /is not a token/],
       ['signs a token without a hash', whole => changeToken(whole, m => m.splice(1, 1, '')), /is not a token/],
-      ['signs a token of no id', whole => changeToken(whole, m => m.splice(0, 1, 'short')), /is not a token/],
+      ['signs a token with an invalid id', whole => changeToken(whole, m => m.splice(0, 1, 'short')), /is not a token/],
       [
-        'signs terms of no kind',
+        'signs terms of an unknown kind',
         whole => signed(whole.replace('"kind":"sliding"', '"kind":"eternal"').replace(/end .*\n/, '')),
         /is not what tokens have in common/,
       ],
     ]
     for (const [what, make, why] of files) {
-      it(`where it ${what}`, async () => {
+      it(`if it ${what}`, async () => {
         const whole = (await writtenFile()).toString()
         writeFileSync(file, make(whole))
         await expectRefused(why)
       })
     }
 
-    it('where its checksum was made without the key, or with another', async () => {
+    it('if its checksum was made without the key, or with another', async () => {
       const body = (await writtenFile()).toString().replace(/end .*\n/, '')
       for (const mark of [createHash('sha256').update(body).digest('hex'), hmac(serviceKey, body)]) {
         writeFileSync(file, `${body}end ${mark}\n`)
@@ -447,26 +447,26 @@ describe('a snapshot of the memory store', () => {
     })
 
     for (const mode of [0o622, 0o620, 0o602, 0o666]) {
-      it(`where others may write to it: ${mode.toString(8)}`, async () => {
+      it(`if others may write to it: ${mode.toString(8)}`, async () => {
         await writtenFile()
         chmodSync(file, mode)
         await expectRefused(new RegExp(`others may write to it \\(mode ${mode.toString(8)}\\)`))
       })
     }
 
-    it('where it belongs to another user', async function () {
+    it('if it belongs to another user', async function () {
       if (process.getuid?.() !== 0) this.skip() // only root can change the owner of a file
       await writtenFile()
       chownSync(file, 65534, 65534)
       await expectRefused(/it belongs to another user \(65534\)/)
     })
 
-    it('where it is a folder', async () => {
+    it('if it is a folder', async () => {
       mkdirSync(file)
       await expectRefused(/EISDIR/)
     })
 
-    it('where it may not be read', async () => {
+    it('if it may not be read', async () => {
       await writtenFile()
       chmodSync(folder, 0o777)
       chmodSync(file, 0)
@@ -475,7 +475,7 @@ describe('a snapshot of the memory store', () => {
     })
   })
 
-  describe('is refused where it cannot be removed, or not be set aside', () => {
+  describe('is refused if it cannot be removed or set aside:', () => {
     const cases: [what: string, prepare: () => void][] = [
       ['in a folder that may not be changed', () => chmodSync(folder, 0o555)],
       ['in a folder that may not be entered', () => chmodSync(folder, 0)],
@@ -511,7 +511,7 @@ describe('a snapshot of the memory store', () => {
       ['because its folder is gone', () => rmSync(folder, { recursive: true })],
       ['because its folder may not be changed', () => chmodSync(folder, 0o555)],
       ['because a folder has its name', () => mkdirSync(join(file, 'full'), { recursive: true })],
-      ['because a folder has the name of its first half', () => mkdirSync(`${file}.partial`)],
+      ['because a folder has the name of its partial file', () => mkdirSync(`${file}.partial`)],
     ]
     for (const [what, prepare] of cases) {
       it(`${what}, makes closing fail with a sentence that names the setting`, async () => {

@@ -36,7 +36,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     removeFolders()
   })
 
-  it('is refused with a store of tokens that outlives restarts by itself', () => {
+  it('is refused with a token store that survives restarts', () => {
     const base = { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, TOKEN_SNAPSHOT_FILE: '/tmp/tokens' }
     for (const url of ['sqlite:tokens.db', 'postgres://localhost/tokens']) {
       let problems: string[] = []
@@ -55,7 +55,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     expect(readAuthConfig({ ...base, TOKEN_SNAPSHOT_FILE: ' ' }).snapshotFile).to.equal(null)
   })
 
-  it('keeps over a restart what was live, as it was, and nothing that was ended', async () => {
+  it('keeps live tokens unchanged over a restart, and no ended token', async () => {
     const clock = createClock()
     const env = { TOKEN_SNAPSHOT_FILE: join(newFolder(), 'tokens') }
     let auth = await startAuth({ env, now: clock.now })
@@ -108,7 +108,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     expect(await validate({ token: await logIn(auth.url) })).to.include({ authenticated: true, userId })
   })
 
-  it('drops the dead and those of unknown users, and says in the log how many', async () => {
+  it('drops dead tokens and those of unknown users, and logs how many', async () => {
     const clock = createClock()
     const env = { TOKEN_SNAPSHOT_FILE: join(newFolder(), 'tokens') }
     const first = await startAuth({ env, now: clock.now })
@@ -135,7 +135,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
 
     const statusOf = async (business: string, token: string) => (await ask('GET', `${business}/data`, token)).status
 
-    it('logs nobody out over a planned restart, also where one fails for a taken port; a crash logs everybody out', async function () {
+    it('keeps all sessions over a planned restart, even after a failed start on a taken port, and loses them in a crash', async function () {
       this.timeout(120_000) // four starts, on a busy machine
       const file = join(newFolder(), 'tokens')
       const env = { TOKEN_SNAPSHOT_FILE: file, TOKEN_TTL_SECONDS: '60' }
@@ -185,7 +185,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
       expect(told).to.include('TOKEN_SNAPSHOT_FILE').and.to.include(file)
     })
 
-    it('ends with 1 and one sentence where the file is not a whole snapshot, and leaves none for the next start', async () => {
+    it('exits with 1 and one sentence if the file is not a complete snapshot, and leaves no file for the next start', async () => {
       const folder = newFolder()
       const file = join(folder, 'tokens')
       writeFileSync(file, 'latchkey tokens 2\n')

@@ -30,7 +30,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       return ask(place.url, `select * from ${own}`)
     }
 
-    it('is brought up to date once, by ten processes that start at the same moment', async () => {
+    it('is migrated once by ten processes that start at the same moment', async () => {
       const peers = await Promise.all(Array.from({ length: 10 }, () => startPeer()))
       try {
         await Promise.all(peers.map(peer => peer.open(place.url)))
@@ -43,7 +43,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       }
     })
 
-    it('is not changed by a look at the steps that are pending', async () => {
+    it('is not changed by listing the pending migrations', async () => {
       expect(await listMigrations('USER_STORE_URL', place.url)).to.deep.equal({ applied: [], pending: steps })
       if (scheme === 'sqlite') expect(existsSync(place.url.slice('sqlite:'.length))).to.equal(false)
       expect(await tables()).to.deep.equal([])
@@ -73,7 +73,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       expect(listed).to.match(/^TOKEN_STORE_URL: .* was made by a newer Latchkey/)
     })
 
-    it('takes quotes, emoji and SQL in a name for what they are', async () => {
+    it('stores quotes, emoji and SQL in a name unchanged', async () => {
       const stores = await openStores(place.url)
       const names = [`o'neill"s`, '🗝️', `'; drop table latchkey_users; --`, '$1', '?', '%', '\\', '{"a":1}', ' ']
       for (const username of names) {
@@ -87,7 +87,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       await stores.close()
     })
 
-    it('holds no secret of a token, whatever was done to it', async () => {
+    it('contains no secret of a token, whatever happened to the token', async () => {
       const stores = await openStores(place.url)
       const secrets: string[] = []
       const refs: TokenRef[] = []
@@ -169,11 +169,11 @@ for (const scheme of ['sqlite', 'postgres']) {
       expect(await one.tokens.look([live], later, null)).to.not.deep.equal([null])
     })
 
-    it('write as much as they can, and nobody is kept out', async () => {
+    it('write as much as they can, and none is starved', async () => {
       await both(2, peer => peer.press(newToken().token, 20, 1500))
     })
 
-    it('give a username to one of those who want it', async () => {
+    it('give a username to one of several that want it', async () => {
       for (let i = 0; i < 10; i++) {
         const username = randomUUID()
         const answers = await both(10, ({ users }) => users.insert(newUser({ username })))
@@ -181,7 +181,7 @@ for (const scheme of ['sqlite', 'postgres']) {
       }
     })
 
-    it('let one of many win that would raise the version of a user', async () => {
+    it('let one of several raise the version of a user', async () => {
       const { id } = await insertedUser(one)
       for (let version = 1; version <= 10; version++) {
         const answers = await both(10, ({ users }, i) => {

@@ -1,4 +1,4 @@
-// A SQLite file that is open to all, locked, damaged, or on a disk that is full or read-only.
+// A SQLite file that is readable by others, locked, damaged, or on a full or read-only disk.
 
 import { execFileSync } from 'node:child_process'
 import {
@@ -65,7 +65,7 @@ describe('a SQLite file', () => {
     return tokens.replace('TOKEN_STORE_URL: ', '')
   }
 
-  it('is readable for its owner only, and so are the files beside it', async () => {
+  it('is readable by its owner only, like the files beside it', async () => {
     const mask = process.umask(0)
     try {
       await insertedToken(await open())
@@ -80,7 +80,7 @@ describe('a SQLite file', () => {
     ])
   })
 
-  it('that every user of the machine may read is closed to them at the start, with the files beside it', async () => {
+  it('that is readable by every user of the machine is made private at the start, like the files beside it', async () => {
     const stores = await open()
     await insertedToken(stores)
     const names = readdirSync(folder)
@@ -96,7 +96,7 @@ describe('a SQLite file', () => {
     }
   })
 
-  it('that a group may read stays as it is', async () => {
+  it('that is readable by a group stays as it is', async () => {
     await insertedToken(await open())
     chmodSync(path(), 0o640)
     const warnings: string[] = []
@@ -115,7 +115,7 @@ describe('a SQLite file', () => {
     })
     afterEach(() => other.close())
 
-    it('rejects a write within a second, goes on reading, and keeps nobody else waiting', async () => {
+    it('rejects a write within a second, keeps reading, and does not block the process', async () => {
       let longestMs = 0
       let last = performance.now()
       const timer = setInterval(() => {
@@ -131,7 +131,7 @@ describe('a SQLite file', () => {
       await expectRecovery(everyCall(stores), 2000)
     })
 
-    it('writes when the other is done, if that is soon', async () => {
+    it('writes when the other process is done, if that is soon', async () => {
       const calls = Object.values(everyCall(stores)).map(call => call())
       await sleep(200) // time in which the other holds the lock
       other.exec('commit')
@@ -150,10 +150,7 @@ describe('a SQLite file', () => {
     })
 
     const damages: Record<string, [(bytes: Buffer) => Buffer, RegExp]> = {
-      'has garbage for a header': [
-        bytes => bytes.fill('garbage', 0, 100),
-        /is no SQLite database; nothing was changed$/,
-      ],
+      'has a garbage header': [bytes => bytes.fill('garbage', 0, 100), /is no SQLite database; nothing was changed$/],
       'has garbage in the middle': [
         bytes => bytes.fill('garbage', bytes.length / 2, bytes.length / 2 + 8192),
         /is damaged; nothing was changed: restore a backup$/,
@@ -172,7 +169,7 @@ describe('a SQLite file', () => {
       ],
     }
     for (const [name, [damage, sentence]] of Object.entries(damages)) {
-      it(`${name}: is refused with a sentence, and left as it is`, async () => {
+      it(`and ${name} is refused with a sentence and left as it is`, async () => {
         const bytes = damage(readFileSync(path()))
         writeFileSync(path(), bytes)
         const message = await refusal()
@@ -183,7 +180,7 @@ describe('a SQLite file', () => {
     }
   })
 
-  it('in a folder that is not there is refused with a sentence, and the folder is not made', async () => {
+  it('in a missing folder is refused with a sentence, and the folder is not created', async () => {
     const file = join(folder, 'missing', 'latchkey.db')
     expect(await refusal(file)).to.equal(
       `the file ${file} cannot be opened: does its folder exist, and may this user write to it?`,
@@ -202,7 +199,7 @@ describe('a SQLite file', () => {
     let asOther: Peer | undefined
     before(function () {
       if (!canMount()) {
-        console.log('  not tested: SQLite on a full or read-only disk, for only root may mount one')
+        console.log('  not tested: SQLite on a full or read-only disk, because only root can mount one')
         this.skip()
       }
     })
@@ -245,7 +242,7 @@ describe('a SQLite file', () => {
       }
     }
 
-    it('that is full: it rejects what it cannot write, goes on reading, and recovers with the room', async () => {
+    it('that is full: it rejects what it cannot write, keeps reading, and recovers when there is room', async () => {
       mountMemory('512k')
       const stores = await open()
       const { writes, expectUnchanged } = await prepare(stores)
@@ -268,7 +265,7 @@ describe('a SQLite file', () => {
       for (const write of Object.values(writes)) await write()
     })
 
-    it('that becomes read-only: it rejects every write, goes on reading, and nothing is lost', async function () {
+    it('that becomes read-only: it rejects every write, keeps reading, and loses nothing', async function () {
       const image = `${folder}.img`
       try {
         writeFileSync(image, Buffer.alloc(4 * 1024 * 1024))
@@ -276,7 +273,7 @@ describe('a SQLite file', () => {
           execFileSync('mkfs.ext4', ['-q', image])
           execFileSync('mount', ['-o', 'loop,errors=remount-ro', image, folder], { stdio: 'pipe' })
         } catch {
-          console.log('      not tested: SQLite on a disk that fails, for no ext4 can be mounted here')
+          console.log('      not tested: SQLite on a failing disk, because ext4 cannot be mounted here')
           return this.skip()
         }
         disks.push(folder)
@@ -293,7 +290,7 @@ describe('a SQLite file', () => {
       }
     })
 
-    it('that is read-only: it is refused with a sentence, and left as it is', async () => {
+    it('that is read-only: it is refused with a sentence and left as it is', async () => {
       mountMemory('1m')
       const stores = await openStores(`sqlite:${path()}`)
       await stores.close()
@@ -305,7 +302,7 @@ describe('a SQLite file', () => {
       expect(readFileSync(path()).equals(bytes)).to.equal(true)
     })
 
-    it('that may be read but not written by this user: it is refused with a sentence', async () => {
+    it('with a file that this user can read but not write: it is refused with a sentence', async () => {
       mountMemory('1m')
       const stores = await openStores(`sqlite:${path()}`)
       await stores.close()
