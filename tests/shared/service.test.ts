@@ -28,13 +28,13 @@ const script = (fault: string) => `
   await runService(() => null, async () => service, async () => {})
 `
 
-describe('an error that nobody handled', () => {
+describe('an uncaught error', () => {
   for (const [event, fault] of [
     ['uncaughtException', `setTimeout(() => { throw new Error('a fault of ours') }, 0)`],
     ['unhandledRejection', `void Promise.reject(new Error('a fault of ours'))`],
     ['unhandledRejection', `void Promise.reject(null)`],
   ] as const) {
-    it(`is logged, what is under way is answered, and the process ends with 1: ${fault}`, async () => {
+    it(`is logged, requests in flight are answered, and the process exits with 1: ${fault}`, async () => {
       const child = spawn(process.execPath, ['--input-type=module', '--eval', script(fault)], {
         stdio: ['ignore', 'pipe', 'inherit'],
       })

@@ -25,7 +25,7 @@ function problemsOf(env: Environment, read: (env: Environment) => unknown = read
 }
 
 describe('the configuration', () => {
-  it('needs only its keys and has the defaults of the contract', () => {
+  it('requires only its keys, and has the documented defaults', () => {
     expect(readAuthConfig({ ...keys })).to.deep.equal({
       host: '127.0.0.1',
       port: 3001,
@@ -232,7 +232,7 @@ describe('the configuration', () => {
     [{ NODE_ENV: 'production', DEMO_USERNAME: 'me@example.com', DEMO_PASSWORD: 'postman' }, 'DEMO_PASSWORD'],
   ]
   for (const [env, name] of bad) {
-    it(`refuses ${JSON.stringify(env)} by name`, () => {
+    it(`refuses ${JSON.stringify(env)} and names the setting`, () => {
       const problems = problemsOf({ ...keys, ...env })
       expect(problems).to.have.length(1)
       expect(problems[0]).to.match(new RegExp(`^${name}\\b.*: expected `))
@@ -303,7 +303,7 @@ describe('the configuration', () => {
     }
   })
 
-  it('names the URL schemes for tokens and those for users', () => {
+  it('names the URL schemes for tokens and for users', () => {
     expect(problemsOf({ ...keys, TOKEN_STORE_URL: 'oracle://db', USER_STORE_URL: 'redis://db' })).to.deep.equal([
       'TOKEN_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:, redis:, rediss:, redis-cluster:; got something else',
       'USER_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:; got something else',

@@ -57,7 +57,7 @@ describe('the client behind proxies', () => {
     [2, '8.8.8.8, 203.0.113.9, 10.0.0.2', '203.0.113.9'],
     [2, 'garbage, 10.0.0.2', '10.0.0.2'],
     [2, '10.0.0.2', '10.0.0.2'],
-    // By address.
+    // Proxies are trusted by address.
     [['10.0.0.0/8'], '8.8.8.8, 203.0.113.9', '203.0.113.9'],
     [['10.0.0.0/8'], '8.8.8.8, 203.0.113.9, 10.0.0.2, 10.0.0.3', '203.0.113.9'],
     [['10.0.0.1'], '203.0.113.9, 10.0.0.2', '10.0.0.2'],
@@ -79,7 +79,7 @@ describe('the client behind proxies', () => {
     [1, '2130706433', '10.0.0.1'],
   ]
   for (const [trusted, forwardedFor, client] of matrix) {
-    it(`is ${client} of ${JSON.stringify(forwardedFor)} from 10.0.0.1 where ${JSON.stringify(trusted)} is trusted`, () => {
+    it(`is ${client} of ${JSON.stringify(forwardedFor)} from 10.0.0.1 if ${JSON.stringify(trusted)} is trusted`, () => {
       expect(clientAddress('10.0.0.1', forwardedFor, proxyTest(trusted))).to.equal(client)
     })
   }
@@ -88,7 +88,7 @@ describe('the client behind proxies', () => {
   const entry = fc.oneof({ weight: 5, arbitrary: address }, fc.constantFrom('', 'unknown', '10.0.0.256', '<b>'))
   const isIPv4 = (text: string) => text.split('.').length === 4 && text.split('.').every(part => Number(part) < 256)
 
-  it('is as the model says: right-most of those beyond the hops, or of those that no trusted network holds', () => {
+  it('is the right-most address beyond the trusted hops or networks, as in a model', () => {
     fc.assert(
       fc.property(address, fc.array(entry, { maxLength: 6 }), fc.nat(4), (peer, entries, hops) => {
         const chain = [...entries.slice(entries.findLastIndex(text => !isIPv4(text)) + 1), peer]
@@ -102,7 +102,7 @@ describe('the client behind proxies', () => {
     )
   })
 
-  it('is an address or none, whatever bytes come', () => {
+  it('is an address or none, whatever bytes are sent', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.nat(9), (line, hops) => {
         const client = clientAddress('192.0.2.1', line, proxyTest(hops))
@@ -156,7 +156,7 @@ describe('a rule for addresses', () => {
     ['::ffff:192.0.2.7', ['192.0.2.7'], ['192.0.2.8']],
   ]
   for (const [rule, inside, outside] of rules) {
-    it(`${rule} holds ${inside.join(', ')} and not ${outside.map(address => address || 'an unknown one').join(', ')}`, () => {
+    it(`${rule} contains ${inside.join(', ')} and not ${outside.map(address => address || 'an unknown one').join(', ')}`, () => {
       expect(isAddressRule(rule)).to.equal(true)
       const test = addressTest([rule])
       for (const address of inside) expect(test(address), address).to.equal(true)
@@ -179,12 +179,12 @@ describe('a rule for addresses', () => {
   const write = (bits: number, value: bigint) =>
     bits === 32
       ? [24n, 16n, 8n, 0n].map(shift => (value >> shift) & 255n).join('.')
-      : // A first group that is not zero: no mapped address among them.
+      : // The first group is not zero, so that no address is a mapped one.
         [112n, 96n, 80n, 64n, 48n, 32n, 16n, 0n].map(shift => ((value >> shift) & 0xffffn).toString(16)).join(':')
   const holds = ({ bits, value, prefix }: Network, of: { bits: number; value: bigint }) =>
     bits === of.bits && value >> BigInt(bits - prefix) === of.value >> BigInt(bits - prefix)
 
-  it('admits as the model says: denied wins, and no allowed ones are all', () => {
+  it('admits as in a model: denied addresses win, and an empty list of allowed ones admits all', () => {
     const lists = fc.array(network, { maxLength: 3 })
     fc.assert(
       fc.property(lists, lists, network, fc.nat(), fc.nat(), (allowed, denied, other, which, flipped) => {
@@ -206,7 +206,7 @@ describe('a rule for addresses', () => {
     }
   })
 
-  it('admits everybody where there is none, and nobody unknown where there is one', () => {
+  it('admits every address if there is no rule, and no unknown address if there is one', () => {
     expect(addressGate([], [])('')).to.equal(true)
     expect(addressGate(['0.0.0.0/0'], [])('')).to.equal(false)
     expect(addressGate([], ['192.0.2.7'])('')).to.equal(false)
@@ -229,20 +229,20 @@ describe('a public listener', () => {
     })
   }
 
-  it('believes no header by default, and logs the address of the socket', async () => {
+  it('trusts no header by default, and logs the address of the socket', async () => {
     const { url, lines } = await startBusiness(nowhere, { DENIED_ADDRESSES: '203.0.113.9' })
     expect((await from('203.0.113.9', url)).status).to.equal(401)
     expect(lines.at(-1)).to.include({ event: 'request', path: '/data', address: '127.0.0.1' })
   })
 
-  it('logs the client that a trusted proxy names, of several lines the last', async () => {
+  it('logs the client that a trusted proxy names in the last X-Forwarded-For line', async () => {
     const { url, lines } = await startBusiness(nowhere, { TRUSTED_PROXIES: '1' })
     const head = 'GET /data HTTP/1.1\r\nHost: a\r\nConnection: close\r\n'
     await sendRaw(url, `${head}X-Forwarded-For: 8.8.8.8\r\nX-Forwarded-For: [2001:db8::7]:1234\r\n\r\n`)
     expect(lines.at(-1)).to.include({ event: 'request', address: '2001:db8::7' })
   })
 
-  it('refuses who is denied or not allowed with 403, before all else, and says so in the log once a second', async () => {
+  it('refuses a denied or not allowed address with 403 before all else, and logs it once a second', async () => {
     const { url, lines } = await startBusiness(nowhere, {
       TRUSTED_PROXIES: '127.0.0.0/8',
       ALLOWED_ADDRESSES: '203.0.113.0/24, 2001:db8::/32',
@@ -260,14 +260,14 @@ describe('a public listener', () => {
     expect(more.length).to.be.at.most(1)
   })
 
-  it('answers /health and /ready to everybody: balancers are in no list', async () => {
+  it('answers /health and /ready for every address, because load balancers are on no list', async () => {
     const { url } = await startBusiness(nowhere, { ALLOWED_ADDRESSES: '203.0.113.9' })
     expect((await from('', url)).status).to.equal(403)
     expect((await from('', url, '/health')).status).to.equal(200)
     expect((await from('', url, '/ready')).status).to.equal(503)
   })
 
-  it('of Auth refuses a log-in too, and the internal one believes and refuses nobody', async () => {
+  it('of Auth refuses a log-in too; the internal listener trusts no header and refuses no address', async () => {
     const env = { TRUSTED_PROXIES: '1', DENIED_ADDRESSES: '203.0.113.9, 127.0.0.1' }
     const { url, internalUrl, lines } = await startAuth({ env })
     await expectRefusal(await from('203.0.113.9', url, '/openapi.json'))
@@ -291,7 +291,7 @@ describe('a public listener', () => {
     expect(lines.filter(({ event }) => event === 'request').at(-1)).to.include({ address: '127.0.0.1' })
   })
 
-  it('never believes X-Forwarded-Host or Host: a link in a mail begins with PUBLIC_URL, behind a trusted proxy too', async () => {
+  it('never trusts X-Forwarded-Host or Host: a link in a mail begins with PUBLIC_URL, even behind a trusted proxy', async () => {
     const env = { TRUSTED_PROXIES: '1', PUBLIC_URL: 'https://accounts.example' }
     const { url, lines } = await startAuth({ env })
     const body = JSON.stringify({ username: demo.username })
@@ -316,7 +316,7 @@ describe('a public listener', () => {
     })
 
     for (const value of ['http', 'HTTP', 'https, http', 'https,http', 'ws', 'on', 'https,']) {
-      it(`refuses with 403 and does not redirect what came as ${value}`, async () => {
+      it(`refuses a request that came as ${value} with 403, without a redirect`, async () => {
         const answer = await proto(value)
         expect(answer.status).to.equal(403)
         expect(answer.headers.has('location')).to.equal(false)
@@ -326,14 +326,14 @@ describe('a public listener', () => {
     }
 
     for (const value of ['https', 'HTTPS', 'http, https']) {
-      it(`serves what came as ${value}, with HSTS`, async () => {
+      it(`serves a request that came as ${value}, with HSTS`, async () => {
         const answer = await proto(value)
         expect(answer.status).to.equal(401)
         expect(answer.headers.get('strict-transport-security')).to.equal('max-age=31536000')
       })
     }
 
-    it('refuses what it says nothing of, and tells the operator why', async () => {
+    it('refuses a request without X-Forwarded-Proto, and explains it', async () => {
       const answer = await proto(undefined)
       expect([answer.status, answer.headers.has('strict-transport-security')]).to.deep.equal([403, false])
       expect(((await answer.json()) as Record<string, string>)['detail']).to.equal(
@@ -341,7 +341,7 @@ describe('a public listener', () => {
       )
     })
 
-    it('answers /health and /ready, however they came', async () => {
+    it('answers /health and /ready whatever the protocol', async () => {
       for (const value of ['http', undefined]) {
         expect((await proto(value, '/health')).status).to.equal(200)
         expect((await proto(value, '/ready')).status).to.equal(503) // Auth is down
@@ -349,7 +349,7 @@ describe('a public listener', () => {
     })
   })
 
-  it('in production serves who comes by no trusted proxy, and takes nobody’s word for https', async () => {
+  it('in production serves clients without a trusted proxy, and does not trust their X-Forwarded-Proto', async () => {
     const business = await startBusiness(nowhere, { NODE_ENV: 'production', TRUSTED_PROXIES: '192.0.2.1' })
     for (const value of ['http', 'https']) {
       const answer = await fetch(`${business.url}/data`, {

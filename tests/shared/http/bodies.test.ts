@@ -49,11 +49,11 @@ describe('request bodies', () => {
       ['null', 'null', /JSON object/],
       ['NaN', 'NaN', /JSON/],
       ['an array', '[]', /expected object/],
-      ['an array of what is expected', `[${JSON.stringify(credentials)}]`, /expected object/],
+      ['an array around the expected object', `[${JSON.stringify(credentials)}]`, /expected object/],
       ['deeply nested arrays', '['.repeat(8000) + ']'.repeat(8000), /expected object/],
       ['deeply nested objects', '{"username":'.repeat(1200) + '1'.padEnd(1201, '}'), /username: expected a username/],
-      ['a member that is not known', `{"username":"a",${password},"role":"admin"}`, /role/],
-      ['a member named as a column', `{"username":"a",${password},"passwordHash":"x"}`, /passwordHash/],
+      ['an unknown member', `{"username":"a",${password},"role":"admin"}`, /role/],
+      ['a member named like a column', `{"username":"a",${password},"passwordHash":"x"}`, /passwordHash/],
       ['the member constructor', `{"username":"a",${password},"constructor":{"prototype":{"x":1}}}`, /constructor/],
       ['the member prototype', `{"username":"a",${password},"prototype":{"x":1}}`, /prototype/],
       ['the member toString', `{"username":"a",${password},"toString":"x"}`, /toString/],
@@ -76,7 +76,7 @@ describe('request bodies', () => {
       ['null', 'null'],
       ['a boolean', 'true'],
       ['a number', '1'],
-      ['a number above all numbers', '1e999'],
+      ['a number too large for a double', '1e999'],
       ['a number of 5000 digits', '9'.repeat(5000)],
       ['a negative zero', '-0'],
       ['an array', '[]'],
@@ -128,7 +128,7 @@ describe('request bodies', () => {
       '\0',
       '\ufffd',
     ]
-    it('takes __proto__, constructor, toString and the like as unknown usernames: 401', async () => {
+    it('treats __proto__, constructor, toString and the like as unknown usernames: 401', async () => {
       for (const name of odd) {
         const body = JSON.stringify({ username: name, password: name }).replaceAll('\ufffd', '\\ufffd')
         const answer = await login(body)
@@ -191,7 +191,7 @@ describe('request bodies', () => {
     })
 
     const framings: [how: string, header: string, frame: (chunk: string) => string, end: string][] = [
-      ['told in advance', `Content-Length: ${50 * megabyte}`, chunk => chunk, ''],
+      ['announced by Content-Length', `Content-Length: ${50 * megabyte}`, chunk => chunk, ''],
       ['in chunks', 'Transfer-Encoding: chunked', chunk => `${chunk.length.toString(16)}\r\n${chunk}\r\n`, '0\r\n\r\n'],
     ]
     for (const [how, header, frame, end] of framings) {
@@ -243,18 +243,18 @@ describe('request bodies', () => {
     const plain = Buffer.from(JSON.stringify(credentials))
     const bomb = Buffer.alloc(20 * megabyte, ' ')
     const encodings: [encoding: string, what: string, body: Buffer<ArrayBuffer>][] = [
-      ['gzip', 'that is sound', gzipSync(plain)],
-      ['gzip', 'that is not', plain],
-      ['gzip', 'that inflates to 20 MB', gzipSync(bomb)],
-      ['br', 'that is sound', brotliCompressSync(plain)],
-      ['br', 'that is not', plain],
-      ['deflate', 'that is sound', deflateSync(plain)],
+      ['gzip', 'intact', gzipSync(plain)],
+      ['gzip', 'not actually compressed', plain],
+      ['gzip', 'inflating to 20 MB', gzipSync(bomb)],
+      ['br', 'intact', brotliCompressSync(plain)],
+      ['br', 'not actually compressed', plain],
+      ['deflate', 'intact', deflateSync(plain)],
       ['GZIP', 'in capitals', gzipSync(plain)],
       ['gzip, gzip', 'twice', gzipSync(gzipSync(plain))],
       ['identity, gzip', 'behind another', gzipSync(plain)],
-      ['zstd', 'that is not', plain],
-      ['compress', 'that is not', plain],
-      ['anything', 'of no meaning', plain],
+      ['zstd', 'not actually compressed', plain],
+      ['compress', 'not actually compressed', plain],
+      ['anything', 'unknown', plain],
     ]
     for (const [encoding, what, body] of encodings) {
       it(`is 415 with Content-Encoding ${encoding}, ${what}`, async () => {
@@ -351,7 +351,7 @@ describe('request bodies', () => {
       })
     }
 
-    it('is 400 with an unknown member, however many stand before it', async () => {
+    it('is 400 with an unknown member, however many precede it', async () => {
       expectProblem(await login(`${pair}${'&'.repeat(1500)}role=admin`, form), 400, /role/)
     })
 
@@ -361,7 +361,7 @@ describe('request bodies', () => {
       }
     })
 
-    it('is 400 if it is really JSON, and the response does not repeat it', async () => {
+    it('is 400 if it is actually JSON, and the response does not repeat it', async () => {
       for (const username of ['a', demo.username]) {
         expectProblem(await login(JSON.stringify({ username, password: credentials.password }), form), 400, /username/)
         expectProblem(await login(JSON.stringify({ password: credentials.password, username }), form), 400, /username/)

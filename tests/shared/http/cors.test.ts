@@ -26,7 +26,7 @@ describe('CORS', () => {
     return { status: answer.status, vary: answer.headers.get('vary'), access: Object.fromEntries(access), answer }
   }
 
-  it('is off by default: no header of it, also in answer to a preflight', async () => {
+  it('is off by default: no answer has its headers, not even to a preflight', async () => {
     for (const [method, status] of [
       ['GET', 401],
       ['OPTIONS', 200],
@@ -37,7 +37,7 @@ describe('CORS', () => {
   })
 
   for (const origin of [app, local]) {
-    it(`lets pages of ${origin} read an answer, errors too, and never with credentials`, async () => {
+    it(`lets pages of ${origin} read answers and errors, never with credentials`, async () => {
       const access = {
         'access-control-allow-origin': origin,
         'access-control-expose-headers': 'X-Request-Id, Retry-After, WWW-Authenticate, Server-Timing',
@@ -47,7 +47,7 @@ describe('CORS', () => {
       expect(await call(url, origin, { path: '/nothing' })).to.deep.include({ status: 404, vary: 'Origin', access })
     })
 
-    it(`answers the preflight of ${origin} with 204 and what the API needs`, async () => {
+    it(`answers a preflight from ${origin} with 204 and the methods and headers of the API`, async () => {
       for (const [base, path] of [
         [url, '/data'],
         [authUrl, '/login'],
@@ -90,14 +90,14 @@ describe('CORS', () => {
     'file://',
   ]
   for (const origin of others) {
-    it(`gives the origin ${origin} no header`, async () => {
+    it(`sends no header to the origin ${origin}`, async () => {
       expect(await call(url, origin)).to.deep.include({ status: 401, vary: 'Origin', access: {} })
       const asked = await call(url, origin, { method: 'OPTIONS', headers: preflight })
       expect(asked).to.deep.include({ status: 200, vary: 'Origin', access: {} })
     })
   }
 
-  it('leaves OPTIONS that is no preflight as it is: 200 with Allow', async () => {
+  it('does not change an OPTIONS request that is no preflight: 200 with Allow', async () => {
     const { status, answer } = await call(url, app, { method: 'OPTIONS' })
     expect([status, answer.headers.get('allow')]).to.deep.equal([200, 'HEAD, GET'])
   })

@@ -53,7 +53,7 @@ describe('HTTP', () => {
       })
     }
 
-    it('is 404 for every method where there is none', async () => {
+    it('that does not exist is 404 for every method', async () => {
       for (const method of ['PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'TRACE', 'SEARCH']) {
         expectProblem(await send(bytesOf(`${method} /nowhere HTTP/1.1`)), 404, /nothing at this path/)
       }
@@ -116,13 +116,13 @@ describe('HTTP', () => {
       }
     })
 
-    it('is not traced, and nothing is echoed', async () => {
+    it('refuses TRACE and echoes nothing', async () => {
       const { text, status } = await send(bytesOf('TRACE /health HTTP/1.1', ['Authorization: Bearer CANARY']))
       expect(status).to.equal(405)
       expect(text).not.to.include('CANARY')
     })
 
-    it('is no tunnel: CONNECT is refused and the connection closed', async () => {
+    it('refuses CONNECT and closes the connection', async () => {
       for (const target of ['example.com:443', '/login']) {
         const { status, closed } = await send(bytesOf(`CONNECT ${target} HTTP/1.1`))
         expect(status).to.satisfy((status: number) => status === 0 || status >= 400)
@@ -136,7 +136,7 @@ describe('HTTP', () => {
     })
   })
 
-  describe('what is not HTTP/1.1', () => {
+  describe('a request that is not HTTP/1.1', () => {
     const post = ['POST /login HTTP/1.1', 'Host: auth', 'Content-Type: application/json']
     const bad: [what: string, lines: string[], body?: string][] = [
       ['the preface of HTTP/2', ['PRI * HTTP/2.0', '', 'SM']],
@@ -159,12 +159,12 @@ describe('HTTP', () => {
       ['a Content-Length above 2^64', [...post, 'Content-Length: 18446744073709551618'], '{}'],
       ['an unknown Transfer-Encoding', [...post, 'Transfer-Encoding: xchunked'], '0\r\n\r\n'],
       ['chunks that are not the last encoding', [...post, 'Transfer-Encoding: chunked, identity'], '0\r\n\r\n'],
-      ['no encoding by name', [...post, 'Transfer-Encoding: identity'], '0\r\n\r\n'],
+      ['the encoding identity', [...post, 'Transfer-Encoding: identity'], '0\r\n\r\n'],
       ['two Transfer-Encodings', [...post, 'Transfer-Encoding: chunked', 'Transfer-Encoding: identity'], '0\r\n\r\n'],
       ['a blank before the colon', [...post, 'Transfer-Encoding : chunked'], '0\r\n\r\n'],
-      ['a chunk size that is no number', [...post, 'Transfer-Encoding: chunked'], 'zz\r\n{}\r\n0\r\n\r\n'],
+      ['a chunk size that is not a number', [...post, 'Transfer-Encoding: chunked'], 'zz\r\n{}\r\n0\r\n\r\n'],
       ['a chunk longer than its size', [...post, 'Transfer-Encoding: chunked'], '2\r\n{}XX\r\n0\r\n\r\n'],
-      ['a bare LF behind a chunk size', [...post, 'Transfer-Encoding: chunked'], '2;a\n{}\r\n0\r\n\r\n'],
+      ['a bare LF after a chunk size', [...post, 'Transfer-Encoding: chunked'], '2;a\n{}\r\n0\r\n\r\n'],
       ['a folded header', [...post, 'X-A: a', ' b']],
       ['a bare LF between headers', [...post, 'X-A: a\nX-B: b']],
       ['a bare CR in a header', [...post, 'X-A: a\rX-B: b']],
@@ -191,7 +191,7 @@ describe('HTTP', () => {
 
     const next = bytesOf('GET /health HTTP/1.1')
     for (const [what, lines, body = ''] of bad) {
-      it(`is 400, and no request is seen behind it: ${what}`, async () => {
+      it(`is 400, and no second request is read after it: ${what}`, async () => {
         const answer = await send(Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}${next}`, 'latin1'))
         expectProblem(answer, 400, /well-formed HTTP\/1\.1/)
         expect(answer.closed).to.equal(true)
@@ -220,7 +220,7 @@ describe('HTTP', () => {
       expectProblem(await send(bytesOf(`GET /${'a'.repeat(17_000)} HTTP/1.1`)), 431, /headers are too large/)
     })
 
-    it('is 400 if a token has a CR or an LF in it, and the token is not revoked', async () => {
+    it('is 400 if a token contains a CR or an LF, and the token is not revoked', async () => {
       const token = await logIn()
       for (const ill of [`${token}\r\n x`, `${token}\rX-A: b`, `${token}\nX-A: b`, `\r\n ${token}`]) {
         const answer = await send(bytesOf('POST /logout HTTP/1.1', [`Authorization: Bearer ${ill}`]))
@@ -232,7 +232,7 @@ describe('HTTP', () => {
       expect((await validate(JSON.stringify({ token }))).body).to.include('"authenticated":true')
     })
 
-    it('ends nothing but its own connection', async () => {
+    it('affects only its own connection', async () => {
       const body = JSON.stringify(credentials)
       const first = ['POST /login HTTP/1.1', 'Host: auth', 'Content-Type: application/json']
       const inFlight = [...first, `Content-Length: ${body.length}`, '', body].join('\r\n')
@@ -251,10 +251,10 @@ describe('HTTP', () => {
       ['log out without a token', 401, () => ask(`${suite.auth.url}/logout`)],
       ['a wrong password', 401, () => login(JSON.stringify({ ...credentials, password: 'wrong' }))],
       ['a bad body', 400, () => login('{')],
-      ['no such path', 404, () => get('/nowhere')],
-      ['no such method', 405, () => get('/login')],
+      ['an unknown path', 404, () => get('/nowhere')],
+      ['an unsupported method', 405, () => get('/login')],
       ['a large body', 413, () => login('a'.repeat(20_000))],
-      ['a type that is not taken', 415, () => login('{}', {})],
+      ['an unsupported content type', 415, () => login('{}', {})],
       ['OPTIONS', 200, () => ask(`${suite.auth.url}/login`, { method: 'OPTIONS' })],
       ['HEAD', 200, () => ask(`${suite.auth.url}/health`, { method: 'HEAD' })],
       ['HTTP/1.0', 200, () => send('GET /health HTTP/1.0\r\n\r\n')],
@@ -309,7 +309,7 @@ describe('HTTP', () => {
       'a/b',
       'a%0d%0ab',
     ]) {
-      it(`replaces an ill-formed X-Request-Id: ${id.length > 20 ? `${id.length} characters` : `"${id}"`}`, async () => {
+      it(`replaces a malformed X-Request-Id: ${id.length > 20 ? `${id.length} characters` : `"${id}"`}`, async () => {
         const answer = await login('{', { ...json, 'x-request-id': id })
         expectProblem(answer, 400, /JSON/)
         expect(answer.headers.get('x-request-id')).to.match(uuid)

@@ -78,7 +78,7 @@ describe('memory for clients that do not read', function () {
   const cutFor = ({ lines }: ServiceProcess, reason: string) =>
     lines.filter(({ event, reason: given }) => event === 'connection_cut' && given === reason)
 
-  it('is for one request of a connection, however many requests for a large file it sends', async () => {
+  it('is limited to one request per connection, however many requests for a large file it sends', async () => {
     const { auth, business, authUrl, businessUrl } = await startPair()
     const many = request('GET /docs/swagger-ui-bundle.js').repeat(64)
     for (const [service, url] of [
@@ -92,7 +92,7 @@ describe('memory for clients that do not read', function () {
     }
   })
 
-  it('is bounded for the requests that wait on all connections', async () => {
+  it('is bounded for waiting requests on all connections', async () => {
     const silent = createServer(socket => void sockets.add(socket.on('error', () => {}).resume())).listen(
       0,
       '127.0.0.1',
@@ -110,7 +110,7 @@ describe('memory for clients that do not read', function () {
     silent.close()
   })
 
-  it('is bounded for the answers that are not read on all connections', async () => {
+  it('is bounded for unread answers on all connections', async () => {
     const { auth, business, authUrl, businessUrl } = await startPair()
     // More than the operating system buffers per connection.
     const file = request('GET /docs/swagger-ui-bundle.js').repeat(8)
@@ -149,7 +149,7 @@ describe('memory for clients that do not read', function () {
     expect(deaf).to.have.length(40)
   })
 
-  it('is bounded for log-ins that wait to be hashed', async () => {
+  it('is bounded for log-ins that wait for a hash', async () => {
     const { auth, authUrl } = await startPair()
     const before = residentBytes(auth.child)
     const body = JSON.stringify({ username: 'nobody@example.com', password: 'x'.repeat(250) })

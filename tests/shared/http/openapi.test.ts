@@ -75,7 +75,7 @@ describe('the OpenAPI documents', () => {
     }
   }
 
-  it('tell the public nothing of the internal listeners', () => {
+  it('reveal nothing of the internal listeners in public', () => {
     const both = ['/health', '/ready', '/openapi.json', '/docs', '/docs/:file', '/console', '/console/:file']
     for (const service of ['auth', 'business'] as const) {
       const text = JSON.stringify(documents[service])
@@ -89,7 +89,7 @@ describe('the OpenAPI documents', () => {
     expect(Object.keys(documents['auth']?.components.securitySchemes ?? {})).to.have.members(['bearer', 'tokenHeader'])
   })
 
-  it('are off in public with API_DOCS=off, pages and links too, and stay on the internal listeners', async () => {
+  it('are off in public with API_DOCS=off, with their pages and links, and stay on the internal listeners', async () => {
     const env = { API_DOCS: 'off' }
     const quietAuth = await startAuth({ env })
     const quietBusiness = await startBusiness(quietAuth.internalUrl, env)
@@ -112,7 +112,7 @@ describe('the OpenAPI documents', () => {
   // The rules of `redocly lint` (recommended) and of spectral's `oas` that a generated document can break. The two
   // tools need 243 packages, so run them by hand after larger changes: npx @redocly/cli lint
   // http://localhost:3001/openapi.json
-  it('keep the rules that linters check', () => {
+  it('obey the rules that linters check', () => {
     for (const [name, document] of Object.entries(documents)) {
       const { info, servers, tags, paths, components } = document
       expect(info, name).to.include.all.keys('title', 'description', 'version', 'contact', 'license')
@@ -158,7 +158,7 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('have schemas that a validator takes', () => {
+  it('have schemas that a validator accepts', () => {
     for (const [name, document] of Object.entries(documents)) {
       const ajv = new Ajv2020({ strict: false })
       ajv.addSchema(document, 'document')
@@ -172,7 +172,7 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('say of a request what the route refuses', async () => {
+  it('describe exactly the requests that the route accepts', async () => {
     const schema = documents['auth']?.paths['/login']?.['post']?.requestBody?.content['application/json']?.schema
     const validate = new Ajv2020({ strict: false }).compile(schema as object)
     const ask = (body: object) =>
@@ -194,7 +194,7 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('are shown by pages that load nothing from anywhere else, under a policy that would not let them', async () => {
+  it('are shown by pages that load nothing from elsewhere, under a policy that forbids it', async () => {
     for (const page of ['/docs', '/redoc']) {
       const answer = await fetch(`${auth.url}${page}`)
       const policy = answer.headers.get('content-security-policy')
@@ -217,7 +217,7 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('are the same at /docs/openapi.json, where the pages find it behind any proxy, and name the same address', async () => {
+  it('are the same at /docs/openapi.json, which the pages find behind any proxy, with the same address', async () => {
     for (const url of [auth.url, auth.internalUrl]) {
       const read = async (path: string): Promise<Document> => {
         const document = (await (await fetch(url + path)).json()) as Document
@@ -231,7 +231,7 @@ describe('the OpenAPI documents', () => {
     }
   })
 
-  it('are served with no other file of the packages', async () => {
+  it('are served without any other file of the packages', async () => {
     for (const file of ['package.json', '..%2fpackage.json', 'swagger-ui.js.map', '__proto__', 'constructor', '%00']) {
       expect((await fetch(`${auth.url}/docs/${file}`)).status, file).to.equal(404)
     }
@@ -286,7 +286,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     expect(outside, 'requests to others').to.deep.equal([])
   })
 
-  it('try a route out where it is', async () => {
+  it('can call a route on the same listener', async () => {
     await page.goto(`${origin}/docs`)
     const health = page.locator('.opblock', { has: page.locator('[data-path="/health"]') }).first()
     await health.locator('.opblock-summary-control').click()
@@ -297,7 +297,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     expect(await page.evaluate('getComputedStyle(document.body).margin')).to.equal('0px')
   })
 
-  it('show an operator the internal routes, and call one with the key that was typed in', async () => {
+  it('show an operator the internal routes, and can call one with the key that was entered', async () => {
     await page.goto(`${internalOrigin}/console`)
     await page.getByRole('link', { name: 'API' }).click()
     await page.getByRole('heading', { name: /Latchkey Auth, internal listener/ }).waitFor()
@@ -314,7 +314,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     expect(requested.every(url => /^(data|blob):/.test(url) || url.startsWith(internalOrigin))).to.equal(true)
   })
 
-  it('render the description for reading', async () => {
+  it('render the description', async () => {
     await page.goto(`${origin}/redoc`)
     await page.getByRole('heading', { name: 'Latchkey Auth' }).waitFor()
     await page.getByText('/password/forgot').first().waitFor()

@@ -34,12 +34,12 @@ async function expectAllAlive({ auth, business }: Pair): Promise<void> {
   }
 }
 
-describe('/ready, where the token store hangs,', () => {
+describe('/ready, while the token store hangs,', () => {
   let redis: RedisServer
   let pair: Pair
   before(async function () {
     if (!hasRedis) {
-      reportMissingRedis('/ready where the token store hangs')
+      reportMissingRedis('/ready while the token store hangs')
       this.skip()
     }
     redis = await startRedis()
@@ -50,7 +50,7 @@ describe('/ready, where the token store hangs,', () => {
     await redis?.remove()
   })
 
-  it('is 503 of both services and says why, 200 again when it answers, and /health is 200 all the while', async () => {
+  it('is 503 on both services with the reason, and 200 once it answers again; /health is 200 throughout', async () => {
     const { auth, business } = pair
     await expectAllReady(pair)
     redis.hang()
@@ -66,7 +66,7 @@ describe('/ready, where the token store hangs,', () => {
   })
 })
 
-describe('/ready, where the user store hangs,', () => {
+describe('/ready, while the user store hangs,', () => {
   let users: Place
   let line: Line
   let pair: Pair
@@ -84,7 +84,7 @@ describe('/ready, where the user store hangs,', () => {
     await users?.remove()
   })
 
-  it('is 503 of Auth, which says why, and 200 of Business: verdicts need no user', async () => {
+  it('is 503 on Auth with the reason, and 200 on Business, because verdicts need no user', async () => {
     const { auth, business } = pair
     await expectAllReady(pair)
     line.state = 'silent'
@@ -101,7 +101,7 @@ describe('/ready, where the user store hangs,', () => {
 describe('/ready', () => {
   after(closeServers)
 
-  it('asks each store once a second, however many ask, and tells of no token that was refused', async () => {
+  it('calls each store once a second, however many clients ask, and logs no refused token', async () => {
     const { now, advance } = createClock()
     const auth = await startAuth({ monotonicNow: now })
     const business = await startBusiness(auth.internalUrl)

@@ -22,7 +22,7 @@ describe('Server-Timing', () => {
     return { dur: Number(dur), call, shared: Number(shared) }
   }
 
-  it('says how long Auth took, which is less than the request did, and that nobody shared a lone call', async () => {
+  it('names the time that Auth took, which is less than that of the request, and one request for a lone call', async () => {
     const startedAt = performance.now()
     const { headers } = await ask('GET', `${business.url}/data`, token)
     const { dur, shared } = read(headers.get('server-timing'))
@@ -30,7 +30,7 @@ describe('Server-Timing', () => {
     expect(shared).to.equal(1)
   })
 
-  it('names each call, and counts those who shared it', async () => {
+  it('names each call, and counts the requests that shared it', async () => {
     const answers = await Promise.all(
       Array.from({ length: 60 }, () => fetch(`${business.url}/data`, { headers: { token } })),
     )
@@ -43,7 +43,7 @@ describe('Server-Timing', () => {
     }
   })
 
-  it('is told to nobody without a good token', async () => {
+  it('is missing without a valid token', async () => {
     const dead = await logIn(auth.url)
     await ask('POST', `${auth.url}/logout`, dead)
     for (const [bearer, status] of [
@@ -59,7 +59,7 @@ describe('Server-Timing', () => {
     expect([answer.status, answer.headers.get('server-timing')]).to.deep.equal([503, null])
   })
 
-  it('may be read by a page that may call', async () => {
+  it('can be read by the pages that are allowed to call', async () => {
     const open = await startBusiness(auth.internalUrl, { CORS_ORIGINS: 'http://localhost:3001' })
     const headers = { token, origin: 'http://localhost:3001', connection: 'close' }
     const answer = await fetch(`${open.url}/data`, { headers })

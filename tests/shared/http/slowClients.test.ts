@@ -201,7 +201,7 @@ describe('a slow client', () => {
     cutAfter(timeouts.stalledTimeoutMs, performance.now() - startedAt)
   })
 
-  it('that does not read is cut before those of other networks, where too much is held for answers', async () => {
+  it('that does not read is cut before clients of other networks when too much memory is held for answers', async () => {
     const strict = await listen({
       maxUnreadBytes: 4 * 1024 * 1024,
       timeouts: { ...timeouts, stalledTimeoutMs: 60_000 },
@@ -228,7 +228,7 @@ describe('a slow client', () => {
     expect(await medianTime(strict)).to.be.below(100)
   })
 
-  it('that sends many requests and waits for none is answered 64 at most, and cut beyond', async () => {
+  it('that sends many requests without waiting gets at most 64 answers and is then cut', async () => {
     const most = await open(url)
     most.write(getHealth.repeat(64))
     let text = ''
@@ -295,7 +295,7 @@ describe('many clients', () => {
     return opened
   }
 
-  it('10,000 idle ones take less than 250 MB, and a request takes less than 100 ms meanwhile', async function () {
+  it('that are idle, 10,000 of them, take less than 250 MB, and a request still takes less than 100 ms', async function () {
     const limit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim()
     // Node uses the hard limit. If that is lower, 10,000 connections cannot be tested.
     if (!isLinux || (limit !== 'unlimited' && Number(limit) < idleConnections + 500)) return this.skip()
@@ -339,7 +339,7 @@ describe('many clients', () => {
   const closed = (socket: Socket) => (socket.destroyed ? Promise.resolve() : once(socket, 'close').then(() => {}))
 
   for (const isTls of [false, true]) {
-    it(`beyond MAX_CONNECTIONS cost their own network its longest idle connection, and no other: ${isTls ? 'TLS' : 'plain'}`, async () => {
+    it(`beyond MAX_CONNECTIONS close the longest idle connection of their own network and no other: ${isTls ? 'TLS' : 'plain'}`, async () => {
       const certificate = makeCertificate()
       const tls = { TLS_CERT_FILE: certificate.certFile, TLS_KEY_FILE: certificate.keyFile }
       const { addresses, lines } = await start({ MAX_CONNECTIONS: '20', ...(isTls && tls) })
@@ -431,7 +431,7 @@ describe('many clients', () => {
     expect(child.exitCode).to.equal(null)
   })
 
-  it('that send and send and never read do not fill the memory', async function () {
+  it('that keep sending and never read do not fill the memory', async function () {
     if (!isLinux) return this.skip()
     const { child, addresses } = await start(asWith512MB)
     const url = addresses['business'] as string

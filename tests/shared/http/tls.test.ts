@@ -71,20 +71,20 @@ describe('TLS', () => {
       url = (await startBusiness(nowhere, outside)).url
     })
 
-    it('makes its address begin with https://, and its answers carry HSTS of a year', async () => {
+    it('gives it an https:// address, and its answers have HSTS for a year', async () => {
       expect(url).to.match(/^https:\/\/127\.0\.0\.1:\d+$/)
       const { status, headers } = await ask(`${url}/data`)
       expect([status, headers['strict-transport-security']]).to.deep.equal([401, 'max-age=31536000'])
     })
 
-    it('is not told of where there is none: no HSTS over plain HTTP', async () => {
+    it('is not announced over plain HTTP: no HSTS', async () => {
       const plain = await startBusiness(nowhere)
       const answer = await fetch(`${plain.url}/health`, { headers: { connection: 'close' } })
       expect(answer.headers.has('strict-transport-security')).to.equal(false)
     })
 
     for (const version of ['TLSv1.2', 'TLSv1.3'] as SecureVersion[]) {
-      it(`takes ${version}`, async () => {
+      it(`accepts ${version}`, async () => {
         expect((await ask(`${url}/health`, { minVersion: version, maxVersion: version })).status).to.equal(200)
       })
     }
@@ -100,7 +100,7 @@ describe('TLS', () => {
       })
     }
 
-    it('closes on plain HTTP and on other bytes without an answer, and goes on', async () => {
+    it('closes connections with plain HTTP or other bytes without an answer, and keeps serving', async () => {
       for (const bytes of ['GET /health HTTP/1.1\r\nHost: a\r\n\r\n', '\x16\x03\x01\x00\x06broken', '\0'.repeat(500)]) {
         const answer = await sendRaw(url, bytes, 5000)
         expect([answer.status, answer.closed]).to.deep.equal([0, true])
@@ -109,12 +109,12 @@ describe('TLS', () => {
       expect((await ask(`${url}/health`)).status).to.equal(200)
     })
 
-    it('answers what is not HTTP inside it as plain HTTP does: a problem, then closed', async () => {
+    it('answers malformed HTTP inside it like plain HTTP: a problem, then closed', async () => {
       const { status, text } = await ask(`${url}/data`, { headers: { 'x-long': 'a'.repeat(20_000) } })
       expect([status, JSON.parse(text).error]).to.deep.equal([431, 'invalid_request'])
     })
 
-    it('is on every public listener of Auth and not on its internal one, which has settings of its own', async () => {
+    it('is on every public listener of Auth and not on its internal one, which has its own settings', async () => {
       const auth = await startAuth({ env: outside })
       expect(auth.internalUrl).to.match(/^http:/)
       const headers = { 'content-type': 'application/json' }
@@ -145,9 +145,13 @@ describe('TLS', () => {
           () => ({ [key]: own.key }),
           () => `${cert}, ${key}: expected both or neither; one is missing`,
         ],
-        ['that is not there', () => ({ [cert]: path('none'), [key]: own.key }), () => `${noCert}got "${path('none')}"`],
+        [
+          'that does not exist',
+          () => ({ [cert]: path('none'), [key]: own.key }),
+          () => `${noCert}got "${path('none')}"`,
+        ],
         ['that is a key', () => ({ [cert]: own.key, [key]: own.key }), () => `${noCert}got "${own.key}"`],
-        ['whose key is none', () => ({ [cert]: own.cert, [key]: own.cert }), () => `${noKey}got "${own.cert}"`],
+        ['whose key is not a key', () => ({ [cert]: own.cert, [key]: own.cert }), () => `${noKey}got "${own.cert}"`],
         ['whose key is encrypted', () => ({ [cert]: own.cert, [key]: encrypt() }), () => `${noKey}got "${encrypt()}"`],
         ['that is empty', () => ({ [cert]: empty(), [key]: own.key }), () => `${noCert}got "${empty()}"`],
         [
@@ -158,7 +162,7 @@ describe('TLS', () => {
         ],
       ]
       for (const [what, env, problem] of cases) {
-        it(`${what} is a problem of ${cert} and ${key}, named`, () => {
+        it(`${what} is reported under ${cert} and ${key}`, () => {
           for (const read of [readAuthConfig, readBusinessConfig]) {
             expect(problemsOf(env(), read)).to.deep.equal([problem()])
           }
@@ -175,7 +179,7 @@ describe('TLS', () => {
       return path('empty.pem')
     }
 
-    it('that cannot be used stops the start with that sentence', async () => {
+    it('that cannot be used prevents the start with that sentence', async () => {
       const env = { TLS_CERT_FILE: own.cert, TLS_KEY_FILE: other.key }
       const failure = await startProcess('business', { env }).catch((error: Error) => error.message)
       expect(failure).to.match(/^ended with 1: TLS_CERT_FILE, TLS_KEY_FILE: expected a certificate and its own/)
@@ -197,7 +201,7 @@ describe('TLS', () => {
       return { status: answer.status, lines: business.lines }
     }
 
-    it('is 503 where nothing vouches for the certificate of Auth', async () => {
+    it('is 503 if the certificate of Auth is not trusted', async () => {
       const { status, lines } = await dataWith({})
       expect(status).to.equal(503)
       const { cause } = lines.find(({ event }) => event === 'auth_unavailable') as unknown as {
@@ -206,15 +210,15 @@ describe('TLS', () => {
       expect(cause.code).to.equal('DEPTH_ZERO_SELF_SIGNED_CERT')
     })
 
-    it('is 503 where another certificate is trusted than the one that Auth shows', async () => {
+    it('is 503 if only another certificate is trusted', async () => {
       expect((await dataWith({ NODE_EXTRA_CA_CERTS: other.cert })).status).to.equal(503)
     })
 
-    it('works where NODE_EXTRA_CA_CERTS vouches for it', async () => {
+    it('works if NODE_EXTRA_CA_CERTS contains it', async () => {
       expect((await dataWith({ NODE_EXTRA_CA_CERTS: own.cert })).status).to.equal(200)
     })
 
-    it('is 503 where Auth speaks plain HTTP', async () => {
+    it('is 503 if Auth speaks plain HTTP', async () => {
       const plain = await startAuth()
       const business = await startBusiness(plain.internalUrl.replace('http:', 'https:'))
       const answer = await fetch(`${business.url}/data`, { headers: { token, connection: 'close' } })
@@ -222,7 +226,7 @@ describe('TLS', () => {
     })
   })
 
-  it('is what ./startServer runs both with, and finds them ready, whatever name the certificate is for', async () => {
+  it('works with ./startServer for both services, whatever name the certificate has', async () => {
     const named = { TLS_CERT_FILE: other.cert, TLS_KEY_FILE: other.key }
     const run = runStartServer({ env: { ...named, ...inside, NODE_EXTRA_CA_CERTS: own.cert } })
     const { auth, business, authInternal } = await run.ready

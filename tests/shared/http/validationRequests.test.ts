@@ -25,8 +25,8 @@ describe('HTTP of the internal listener', () => {
       ['no key', () => ({})],
       ['an empty key', () => ({ authorization: 'Bearer ' })],
       ['a wrong key', () => ({ authorization: `Bearer ${'x'.repeat(serviceKey.length)}` })],
-      ['a key that begins as ours', () => ({ authorization: `Bearer ${serviceKey.slice(0, -1)}` })],
-      ['a key that goes on after ours', () => ({ authorization: `Bearer ${serviceKey}x` })],
+      ['the beginning of our key', () => ({ authorization: `Bearer ${serviceKey.slice(0, -1)}` })],
+      ['our key with one more character', () => ({ authorization: `Bearer ${serviceKey}x` })],
       ['our key in capitals', () => ({ authorization: `Bearer ${serviceKey.toUpperCase()}` })],
       ['our key under another scheme', () => ({ authorization: `Basic ${serviceKey}` })],
       ["a user's token", async () => ({ authorization: `Bearer ${await logIn()}` })],
@@ -113,7 +113,7 @@ describe('HTTP of the internal listener', () => {
       expect(JSON.parse(body)).to.deep.equal({ verdicts: Array(256).fill({ authenticated: false }) })
     })
 
-    it('answers exactly what the contract says of a live token, and exactly {authenticated: false} of others', async () => {
+    it('returns exactly the members of the contract for a live token, and exactly {authenticated: false} for others', async () => {
       const token = await logIn()
       const createdAt = clock.now()
       clock.advance(1000)
@@ -136,7 +136,7 @@ describe('HTTP of the internal listener', () => {
       expect((await validate(JSON.stringify({ token }))).body).to.equal('{"authenticated":false}')
     })
 
-    it('answers ill-formed strings with {authenticated: false}, each in its place', async () => {
+    it('returns {authenticated: false} for malformed strings, each in its place', async () => {
       const [first, second] = [await logIn(), await logIn()]
       const changed = `${first.slice(0, -1)}${first.endsWith('0') ? '1' : '0'}`
       const ill = [

@@ -63,7 +63,7 @@ describe('the log', () => {
     expect(text()).to.equal('')
   })
 
-  it('writes a line for every field, also one that JSON does not know', () => {
+  it('writes a line for every field, even one that JSON does not know', () => {
     const fields = [{}, undefined, { a: undefined }, { a: Number.NaN }, { a: Symbol('a') }, { a: () => 1 }, { a: null }]
     for (const field of fields) expect(lineOf(field)).to.include({ level: 'info', event: 'something happened' })
   })
@@ -128,7 +128,7 @@ describe('the log', () => {
   })
 
   describe('of an error', () => {
-    it('writes its name, code and message, and those of its causes: no other member, whatever it is', () => {
+    it('writes its name, code and message, and those of its causes, and no other member', () => {
       const error = new AppError('unavailable', 'outer', { cause: errorWithInput('inner') })
       const described = {
         name: 'AppError',
@@ -156,14 +156,14 @@ describe('the log', () => {
       }
     })
 
-    it('ends if an error is its own cause', () => {
+    it('terminates if an error is its own cause', () => {
       const error = new Error('round')
       error.cause = new Error('and', { cause: error })
       expect(lineOf({ error })['error']).to.deep.include({ name: 'Error', message: 'round' })
     })
   })
 
-  it('of a handler that fails has the error and its stack, no other member, and the client learns nothing', async () => {
+  it('of a failing handler has the error and its stack and no other member, and the client learns nothing', async () => {
     const { log, lines } = collectLog('auth')
     const thrown = [
       errorWithInput('handler failed'),
@@ -212,7 +212,7 @@ describe('the log', () => {
   })
 
   describe('whose reader has gone', () => {
-    it('does not end the process, reports it once on stderr and keeps no lines', async () => {
+    it('does not end the process, is reported once on stderr, and keeps no lines in memory', async () => {
       // 100 000 lines of 1 KB do not fit in 64 MB, should they be kept.
       const script = `
         import { createLog } from './shared/log/log.ts'
@@ -317,7 +317,7 @@ describe('the log of Auth', () => {
     }
   })
 
-  /** Everything a client can do with a secret, well and badly. */
+  /** Everything a client can do with a secret, correctly and incorrectly. */
   async function useSecrets(auth: string, authInternal: string): Promise<void> {
     async function post(url: string, headers: Record<string, string>, body = ''): Promise<string> {
       const answer = await fetch(url, { method: 'POST', headers: { connection: 'close', ...headers }, body })
@@ -371,7 +371,7 @@ describe('the log of Auth', () => {
       await sendRaw(auth, `POST /logout HTTP/1.1\r\nHost: auth\r\n${header}\r\n\r\n`, 5000)
     }
     await sendRaw(auth, `${password} ${third}\r\n\r\n`, 5000)
-    // A client that goes away in the middle of its body.
+    // A client that disconnects in the middle of its body.
     const half = `POST /login HTTP/1.1\r\nHost: auth\r\nContent-Length: 500\r\nContent-Type: application/json\r\n\r\n`
     await sendRaw(auth, `${half}{"password":"${password}",`, 100)
   }
@@ -382,7 +382,7 @@ describe('the log of Auth', () => {
       .split('\n')
       .map(line => JSON.parse(line) as Record<string, unknown>)
 
-  it('is lines of JSON, each with its time, level, service and event, and nothing else is written', () => {
+  it('consists of JSON lines only, each with its time, level, service and event', () => {
     for (const line of lines()) {
       expect(line).to.include.all.keys('time', 'level', 'service', 'event')
       expect(line['level']).to.be.oneOf(['error', 'warn', 'info', 'debug'])
@@ -399,7 +399,7 @@ describe('the log of Auth', () => {
     expect(lines().filter(({ level }) => level === 'error')).to.deep.equal([])
   })
 
-  it('has no password, no token and no key in it, right or wrong, well-formed or not', () => {
+  it('contains no password, token or key, right or wrong, well-formed or not', () => {
     expect(tokens).to.have.length(4)
     for (const line of output.split('\n')) {
       expect(line).not.to.match(canary)
@@ -407,7 +407,7 @@ describe('the log of Auth', () => {
     }
   })
 
-  it('has no credentials in it by any other name: Authorization, cookie, hash', () => {
+  it('contains no other credentials: Authorization, cookie, hash', () => {
     for (const line of output.split('\n'))
       expect(line).not.to.match(/authorization|bearer|basic|cookie|bcrypt|\$2[aby]\$/i)
   })

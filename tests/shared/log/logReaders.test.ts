@@ -32,7 +32,7 @@ describe('the log of both services', () => {
     for (const child of children.splice(0)) child.kill('SIGKILL')
   })
 
-  /** A service whose stdout nobody reads, yet; `stdout` is a file descriptor where it is something else. */
+  /** A service whose stdout is not read yet; or `stdout` is a file descriptor. */
   async function start(name: 'auth' | 'business', more: Record<string, string>, stdout: 'pipe' | number = 'pipe') {
     const child = spawn(
       'bash',
@@ -63,7 +63,7 @@ describe('the log of both services', () => {
   const memoryOf = ({ pid }: ChildProcess) =>
     Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 
-  const close = { connection: 'close' } // so that it ends at once
+  const close = { connection: 'close' } // so that the service ends at once
 
   async function logIn(auth: string): Promise<string> {
     const answer = await post(`${auth}/login`, demo, close)
@@ -95,7 +95,7 @@ describe('the log of both services', () => {
       .split('\n')
       .map(line => JSON.parse(line) as LogFields)
 
-  /** 200 tokens each, and so many lines. */
+  /** Each call has 200 tokens, which the log reports in 200 lines. */
   async function validateMany(authInternal: string, calls: number): Promise<void> {
     for (let call = 0; call < calls; call++) {
       const body = { tokens: Array.from({ length: 200 }, () => 'malformed') }
@@ -107,7 +107,7 @@ describe('the log of both services', () => {
     }
   }
 
-  it('that is not read delays no request and keeps a few MB; the rest is counted, and the next reader learns how much', async () => {
+  it('that is not read delays no request and keeps a few MB; dropped lines are counted, and the next reader gets their number', async () => {
     const auth = await start('auth', {})
     const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
     const business = await start('business', { AUTH_INTERNAL_URL: authInternal })
@@ -148,7 +148,7 @@ describe('the log of both services', () => {
       expect(told[0]).to.include({ level: 'warn' })
       expect(Number(told[0]?.['count'])).to.be.above(1000)
       expect(lines.filter(({ event }) => event === 'request').length).to.be.below(requests)
-      // Of Business every line is known: its requests, that it listens and that it closes.
+      // Every line of Business is known: its requests, one for listening and one for closing.
       const all = lines.length - 1 + Number(told[0]?.['count'])
       if (child === business.child) expect(all).to.be.within(requests + 2, requests + 3)
       expect(lines.at(-1)).to.include({ event: 'closing' })
@@ -162,7 +162,7 @@ describe('the log of both services', () => {
       import { openOutput } from './shared/log/output.ts'
       const log = createLog({ service: 'child', level: 'info', stream: openOutput(process.stdout) })
       log.info('something happened')
-      spawnSync('true', { stdio: 'inherit' }) // libuv takes O_NONBLOCK from what is inherited
+      spawnSync('true', { stdio: 'inherit' }) // libuv removes O_NONBLOCK from what is inherited
       for (let i = 0; i < 100; i++) log.info('something happened', { text: 'a'.repeat(2000) })
       setTimeout(() => process.send('alive'), 100)
     `
@@ -198,7 +198,7 @@ describe('the log of both services', () => {
     const path = join(folder, 'log')
     const fd = openSync(path, 'a')
     try {
-      // EFBIG instead of ENOSPC: the same to who writes, and it needs no disk of its own.
+      // EFBIG instead of ENOSPC: to the writer it is the same, and it needs no separate disk.
       const auth = await start('auth', { BLOCKS: '64' }, fd)
       const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
       await validateMany(authInternal, 250)
@@ -221,7 +221,7 @@ describe('the log of both services', () => {
     }
   })
 
-  it('is complete if it is read: the last line says that the service closes', async () => {
+  it('is complete if it is read: the last line reports that the service closes', async () => {
     const auth = await start('auth', {})
     let text = ''
     auth.child.stdout?.setEncoding('utf8').on('data', chunk => {

@@ -144,7 +144,7 @@ for (const [format, settings] of Object.entries(formats)) {
       internal: true,
     })
 
-    it('tells of a registration and of the link that confirms it', async () => {
+    it('reports a registration and the link that confirms it', async () => {
       const { told } = await call({ path: '/users', body: { username, password } }, 202, [
         'user_registered',
         'token_issued',
@@ -156,7 +156,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(confirmed.told[0]).to.include({ userId })
     })
 
-    it('tells of a log-in that failed with the inner reason, which the client is not told', async () => {
+    it('reports a failed log-in with its reason, which the client does not learn', async () => {
       const wrong = { username, password: `${password}-wrong` }
       expect((await call({ path: '/login', body: wrong }, 401, ['login_failed'])).told[0]).to.include({
         userId,
@@ -169,7 +169,7 @@ for (const [format, settings] of Object.entries(formats)) {
       })
     })
 
-    it('tells of a session from log-in to logout, and of who comes with it afterwards', async () => {
+    it('reports a session from log-in to log-out, and its use afterwards', async () => {
       const { token, tokenId } = await logIn(password)
       await call({ method: 'GET', path: '/users/me', bearer: token }, 200, [])
       const renewed = await call({ path: '/renew', bearer: token }, 200, ['token_renewed'])
@@ -181,7 +181,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(refused.told[0]?.['reason']).to.be.a('string')
     })
 
-    it('tells of a password that is reset, and of one that is changed', async () => {
+    it('reports a password reset and a password change', async () => {
       const asked = await call({ path: '/password/forgot', body: { username } }, 202, ['token_issued'])
       expect(asked.told[0]).to.include({ userId, purpose: 'reset' })
       const body = { token: await linkTo(username), password: second }
@@ -201,7 +201,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(changed.told[1]).to.include({ userId, keep })
     })
 
-    it('tells of everything that an operator does with the admin key, also where it comes to nothing', async () => {
+    it('reports everything that an operator does with the admin key, even if it fails', async () => {
       const act = async (request: Call, status: number, expected: string[], action: string) => {
         const { told, answer } = await call(request, status, [...expected, 'admin_action'])
         for (const line of told) expect(line).to.include({ by: 'ADMIN_KEY' })
@@ -224,7 +224,7 @@ for (const [format, settings] of Object.entries(formats)) {
       await act(admin('DELETE', '/admin/users/nobody'), 404, [], 'DELETE /admin/users/:id')
     })
 
-    it('tells of a key that is refused, wrong or missing', async () => {
+    it('reports a wrong or missing key', async () => {
       const told = async (request: Omit<Call, 'internal'>, status: number) =>
         (await call({ ...request, internal: true }, status, ['key_refused'])).told[0]
       const wrong = { bearer: `${serviceKey}-CANARY`, body: { token: 'x' } }
@@ -234,7 +234,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(await told({ method: 'GET', path: '/admin/users' }, 401)).to.include({ reason: 'missing' })
     })
 
-    it('tells of a limit that is reached', async () => {
+    it('reports a reached limit', async () => {
       for (let tries = 0; tries < 20; tries++) {
         const requestId = `limit-${tries}`
         const answer = await fetch(`${auth.url}/login`, {
@@ -253,7 +253,7 @@ for (const [format, settings] of Object.entries(formats)) {
       throw new Error('twenty wrong passwords were taken')
     })
 
-    it('tells of a user who is deleted', async () => {
+    it('reports a deleted user', async () => {
       const { told } = await call(admin('DELETE', `/admin/users/${userId}`), 204, [
         'sessions_revoked',
         'user_deleted',
@@ -262,7 +262,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(told[1]).to.include({ userId, by: 'ADMIN_KEY' })
     })
 
-    it('is in the file as it is on the stream: these lines, and no other', async () => {
+    it('has the same lines in the file as on the stream, and no others', async () => {
       await flushOutput(file)
       const security = auth.lines.filter(line => line['channel'] === 'security')
       expect(linesOf(path).map(line => ({ ...line, time: '' }))).to.deep.equal(
@@ -272,7 +272,7 @@ for (const [format, settings] of Object.entries(formats)) {
       expect(others.map(({ event }) => event)).to.include.members(['request', 'token_slid', 'mail_sent'])
     })
 
-    it('has no password, token or key in it, right or wrong', () => {
+    it('contains no password, token or key, right or wrong', () => {
       expect(secrets).to.have.length.above(5)
       for (const text of [JSON.stringify(auth.lines), readFileSync(path, 'utf8')]) {
         expect(text).not.to.match(/CANARY/i)
@@ -310,7 +310,7 @@ describe('a line of the security log', () => {
   ]
   const spoof = { level: 'error', time: 'never', channel: 'other', service: 'other', event: 'other' }
 
-  it('is one line of JSON under its own level, time and channel, whatever was sent', async () => {
+  it('is one line of JSON with its own level, time and channel, whatever was sent', async () => {
     const { lines } = await (async () => {
       const auth = await startAuth()
       for (const [index, text] of naughty.entries()) {
@@ -332,7 +332,7 @@ describe('a line of the security log', () => {
     }
   })
 
-  it('lets no member of an event or of a caller stand for its level, time or channel, and caps each', () => {
+  it('lets no member of an event or a caller replace its level, time or channel, and caps each member', () => {
     const chunks: string[] = []
     const stream = into(chunks)
     const tell = logEvents(createLog({ service: 'auth', level: 'info', stream }), () => 0)
@@ -375,7 +375,7 @@ describe('the outage of a dependency', () => {
     return { told, options: { monotonicNow: () => at, emit }, advance }
   }
 
-  it('is told once when it begins and once when nothing has failed for a while', async () => {
+  it('is reported once when it begins and once when nothing has failed for a while', async () => {
     const { told, options, advance } = openWatch()
     let isAway = false
     const store = instrument(
@@ -407,7 +407,7 @@ describe('the outage of a dependency', () => {
     expect(told).to.deep.equal(['dependency_failed', 'dependency_recovered after 20'])
   })
 
-  it('of the mail server is not what it says of one mail', () => {
+  it('does not begin when the mail server refuses a single mail', () => {
     const { told, options } = openWatch()
     const events: string[] = []
     const onMail = watchMailServer(event => void events.push(event.type), options)
@@ -430,7 +430,7 @@ describe('the file of the security log', () => {
   const today = () => new Date().toISOString().slice(0, 10)
   const open = (path: string, maxBytes = 1_000_000) => openSecurityFile({ path, maxBytes, keepDays: 3 })
 
-  it('is its owner’s alone, and the path of the setting is a link to the newest', async () => {
+  it('is readable by its owner only, and the path of the setting links to the newest file', async () => {
     const path = fresh()
     const file = await open(path)
     file.write(line('a'))
@@ -440,7 +440,7 @@ describe('the file of the security log', () => {
     expect(lstatSync(join(path, '..', readlinkSync(path))).mode & 0o777).to.equal(0o600)
   })
 
-  it('is followed by another when it is full, with no line lost, and goes on where it was after a restart', async () => {
+  it('is rotated when it is full, loses no line, and continues after a restart', async () => {
     const path = fresh()
     for (let run = 0; run < 2; run++) {
       const file = await open(path, 4096)
@@ -458,7 +458,7 @@ describe('the file of the security log', () => {
     expect(new Set(lines).size).to.equal(1000)
   })
 
-  it('is followed by another each day, and those that are too old are removed, no other file', async () => {
+  it('is rotated daily, and only expired files are removed', async () => {
     const path = fresh()
     mkdirSync(join(path, '..'))
     const old = ['security.2020-01-01.log', 'security.2020-01-01.17.log']
@@ -487,7 +487,7 @@ describe('the file of the security log', () => {
     expect(readFileSync(path, 'utf8')).to.equal(line('tomorrow'))
   })
 
-  it('is made again where it or its directory was removed', async () => {
+  it('is created again if it or its directory was removed', async () => {
     const path = fresh()
     const file = await open(path)
     file.write(line('a'))
@@ -500,7 +500,7 @@ describe('the file of the security log', () => {
     }
   })
 
-  it('waits where the directory cannot be made, and loses nothing', async () => {
+  it('keeps lines while its directory cannot be created, and loses none', async () => {
     const path = fresh()
     const file = await open(path)
     rmSync(join(path, '..'), { recursive: true })
@@ -512,7 +512,7 @@ describe('the file of the security log', () => {
     expect(readFileSync(path, 'utf8')).to.equal(line('a') + line('b'))
   })
 
-  it('that cannot be written at the start is a sentence for the operator', async () => {
+  it('that cannot be written at the start is reported in a sentence', async () => {
     writeFileSync(join(folder, 'plain'), '')
     const path = join(folder, 'plain', 'security.log')
     const error = await open(path).catch((error: Error) => error)
@@ -520,7 +520,7 @@ describe('the file of the security log', () => {
     expect((error as Error).message).to.match(/^SECURITY_LOG_FILE: .*security\.log cannot be written/)
   })
 
-  it('on a full disk holds up nobody and keeps a few MB; the rest is counted, and told once there is room', async () => {
+  it('on a full disk blocks nothing and keeps a few MB; dropped lines are counted, and reported once there is room', async () => {
     const path = fresh()
     const script = `
       import { createLog } from './shared/log/log.ts'
