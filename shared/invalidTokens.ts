@@ -12,7 +12,7 @@ interface InvalidCaller {
 
 export interface InvalidTokens {
   /**
-   * Counts an invalid token. Null while the address may go on; otherwise the milliseconds until its limit is lifted. Call it
+   * Counts an invalid token. Null while the address is below its limit; otherwise the milliseconds until its limit is lifted. Call it
    * only for tokens that were validated and refused: a valid token is never refused because of others from its address.
    */
   record(caller: InvalidCaller): Promise<number | null>
@@ -21,7 +21,7 @@ export interface InvalidTokens {
 export interface InvalidTokensOptions {
   /** Invalid tokens from one address in a minute. */
   limit: number
-  /** Milliseconds that never jump. */
+  /** Monotonic milliseconds. */
   monotonicNow: () => number
   emit: (event: InvalidCaller & { type: 'rate_limited'; what: 'invalid_tokens'; userId: null }) => void
 }

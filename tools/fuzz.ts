@@ -203,7 +203,7 @@ export async function fuzz(
     const answer = await exchange(target.url, sent, isWhole)
     const status = /^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 'none'
     report.statuses[status] = (report.statuses[status] ?? 0) + 1
-    // For an undamaged request a missing answer is also a fault: the handler hangs, or the connection was reset.
+    // A missing answer to an undamaged request is also a fault: the handler hangs, or the connection was reset.
     const isFault = status === 'none' ? isWhole : /^5/.test(status) && status !== '503'
     if (isFault || /node_modules|at .*\.ts:\d|SQLITE|ECONN/.test(answer))
       report.faults.push(`${sent.slice(0, 400)}\n-> ${answer.slice(0, 400)}`)

@@ -8,7 +8,7 @@ import { metaOf, type SettingMeta } from '../shared/config/settings.ts'
 
 export interface Setting extends SettingMeta {
   name: string
-  /** The default of the schema as an operator would write it, never a secret; null if there is none. */
+  /** The default of the schema as an operator would write it, never a secret; null if the setting has no default. */
   byDefault: string | null
 }
 

@@ -29,7 +29,7 @@ export interface RequestOptions {
   newConnection?: boolean
 }
 
-/** A check failed. The message tells the operator what is wrong. */
+/** A check failed. The message is for the operator. */
 export class CheckFailure extends Error {}
 
 export type SmokeClient = ReturnType<typeof openClient>
@@ -106,7 +106,7 @@ export function openClient({ budgetMs, responseTimeoutMs }: SmokeTimes) {
 
   return {
     send,
-    /** In the order of the responses. */
+    /** Every exchange so far, in the order of the responses. */
     exchanges,
     close(): void {
       for (const agent of Object.values(agents)) agent.destroy()

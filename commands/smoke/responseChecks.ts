@@ -1,4 +1,4 @@
-// What holds for every response whatever was requested, for the API descriptions, and for pages of other origins.
+// Checks of every response, of the API descriptions, and of what pages of other origins can read.
 import { CheckFailure, type Exchange } from './client.ts'
 import { expectNoSecret, expectStatus } from './expectations.ts'
 import type { SmokeRun } from './run.ts'

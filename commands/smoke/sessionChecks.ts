@@ -1,4 +1,4 @@
-// What a user can do with a session: use it, watch it slide, list, renew and end it. A token that was ended is refused on the
+// What a user can do with a session: use it, watch it slide, list, renew and revoke it. A revoked token is refused on the
 // next request.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CheckFailure, type Exchange } from './client.ts'
@@ -166,7 +166,7 @@ async function expectRefused(run: SmokeRun, token: string, after: string): Promi
   for (const exchange of exchanges) expectStatus(exchange, 401, 'a dead token is 401')
 }
 
-/** On separate connections, so that each process behind the address has a chance to be wrong. */
+/** Uses separate connections, so that a load balancer spreads the requests over its processes. */
 function getDataInParallel({ getData }: SmokeRun, token: string): Promise<Exchange[]> {
   return Promise.all(Array.from({ length: parallelRequests }, () => getData({ bearer: token, newConnection: true })))
 }

@@ -12,7 +12,7 @@ const createKey: Record<string, () => string> = {
   TOKEN_KEYS: () => JSON.stringify({ keys: [makeTokenKey('EdDSA')] }),
 }
 
-/** In development, `env` completed from `.env`; otherwise `env` itself. Calls `warn` with each change made to the file. */
+/** Completes `env` from `.env`, in development only. Calls `warn` with each change made to the file. */
 export function completeEnvironment(env: Environment, warn: (message: string) => void): Environment {
   if (env['NODE_ENV'] && env['NODE_ENV'] !== 'development') return env
   const text = readIfPresent(file)

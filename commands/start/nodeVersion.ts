@@ -5,8 +5,8 @@ import { sep } from 'node:path'
 export const safeNodeVersions: Record<number, string> = { 22: '22.23.5', 24: '24.22.3', 26: '26.13.1' }
 
 /**
- * Null if there is nothing to update. The Node.js in `.node/` is not the user's to update: commands/runtime.sh downloads the
- * newest version that its registry has for every platform.
+ * Null if there is nothing to update. Never warns about the Node.js in `.node/`: commands/runtime.sh pins it to the newest
+ * version that the registry has for every platform, so the user cannot update it.
  */
 export function warningAboutNode(version: string, execPath: string): string | null {
   if (execPath.split(sep).includes('.node')) return null

@@ -73,7 +73,7 @@ let replacing: Promise<void> = Promise.resolve()
 process.on('SIGTERM', () => stop('SIGTERM', 0))
 process.on('SIGINT', () => stop('SIGINT', 0))
 process.on('SIGHUP', () => {
-  // One after the other: after each signal every process must have been started after it.
+  // Queued, because each signal must replace every process that was started before it.
   replacing = replacing.then(replaceAll)
 })
 
@@ -154,15 +154,15 @@ async function startService(name: 'Auth' | 'Business', count: number, env: Envir
   return service
 }
 
-/** Tells Auth's console where Business is. Outside development only the operator knows. */
+/** The address of Business for Auth's console. Outside development only the operator knows it. */
 function consoleSettings(): Environment {
   const { port, tls } = businessConfig
   return isDevelopment && port !== 0 ? { CONSOLE_BUSINESS_URL: `${tls ? 'https' : 'http'}://localhost:${port}` } : {}
 }
 
 /**
- * In development, lets the pages of Auth call Business, under whichever name of this machine they were opened. Other pages
- * may not, unless CORS_ORIGINS is set.
+ * In development, allows the pages of Auth to call Business under every name of this machine. CORS_ORIGINS, if set, decides
+ * instead.
  */
 function corsSettings(): Environment {
   if (!isDevelopment || isSingle) return {}
@@ -171,7 +171,7 @@ function corsSettings(): Environment {
   return { CORS_ORIGINS: [...new Set(pages.map(page => new URL(page).origin))].join(',') }
 }
 
-/** With the actual port if the system has chosen it. */
+/** Auth's public URL, with the actual port if the system has chosen it. */
 function publicAuthUrl(path: string): string {
   const { publicUrl, port } = authConfig
   const { port: actualPort } = new URL(`${auth['auth']}`)
@@ -208,7 +208,7 @@ function describeLoss(): string {
   return lost.length > 0 ? `Lost with its memory: ${lost.join(' and ')}.` : ''
 }
 
-/** Replaces the processes of each service that has several. A single one stays, because nothing would serve in its place. */
+/** Replaces the processes of each service that has several. A single one stays, because no other would serve meanwhile. */
 async function replaceAll(): Promise<void> {
   log.info('workers_replacing', { reason: 'SIGHUP' })
   const failures: string[] = []

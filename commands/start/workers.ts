@@ -32,7 +32,7 @@ export interface RestartLimits {
   minLifeMs: number
   /** The pause before the restart after a quick death; doubles with each further one in a row. */
   firstPauseMs: number
-  /** Also the longest time until a store that is available again is noticed. */
+  /** Also the maximum delay before a recovered store is noticed. */
   maxPauseMs: number
   /** Give up after this many quick deaths in a row per worker, unless another worker serves. */
   maxQuickDeaths: number
@@ -48,7 +48,7 @@ interface Worker {
   child: ChildProcess
   /** When it reported that it listens; null while it starts. */
   listeningSince: number | null
-  /** Its end is planned, so it is not restarted. */
+  /** Whether its end is planned, in which case it is not restarted. */
   isEnding: boolean
 }
 

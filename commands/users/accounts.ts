@@ -1,4 +1,4 @@
-// Where the users and their sessions are: in a store, which is opened here, or in the memory of a running Auth, which is asked.
+// Access to the users and their sessions: in a store that is opened here, or through a running Auth that has them in memory.
 import type { AuthConfig } from '../../services/auth/config.ts'
 import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
@@ -32,7 +32,7 @@ interface StoreOptions {
 
 export interface Backend {
   accounts(options: StoreOptions): Promise<Accounts>
-  /** For stores only: users in the memory of Auth cannot be reached this way. */
+  /** The users in the store. Not for users in the memory of Auth, which cannot be reached this way. */
   users(options: StoreOptions): Promise<Users>
   tokens(): Promise<Tokens>
   /** Throws if ADMIN_KEY is not set. */

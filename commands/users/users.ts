@@ -205,7 +205,7 @@ async function find(username: string): Promise<{ accounts: Accounts; user: Shown
   return { accounts, user }
 }
 
-/** For what only a running Auth can do. */
+/** Finds the user through a running Auth, for commands that only Auth can carry out. */
 async function findThroughAuth(username: string): Promise<{ operator: OperatorClient; user: ShownUser }> {
   const operator = backend.operator()
   const user = await operator.find(username)

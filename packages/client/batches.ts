@@ -25,7 +25,7 @@ export interface Batch {
 export interface Batches {
   /** The number of requests that wait. */
   count(): number
-  /** Adds a request to the newest batch, or to a new one. It is the last one of the batch that is returned. */
+  /** Adds a request to the newest batch, or to a new one, and returns the batch, in which this request is the last. */
   join(token: string, caller: Caller, deadlineAt: number): Batch
   /** The batches for one call, oldest first: as many as fit, at least one. Null if none waits. */
   takeCall(): Batch[] | null
@@ -67,8 +67,7 @@ export function createBatches({ maxBatch, deadlineSlackMs }: BatchesOptions): Ba
       return batch
     },
 
-    // Not only the first batch. A new batch begins every `deadlineSlackMs`, so if a call takes longer than that, the queue
-    // would keep growing.
+    // Takes more than the first batch: one begins every `deadlineSlackMs`, so with longer calls the queue would keep growing.
     takeCall() {
       if (waiting.length === 0) return null
       const batches = [takeFirst()]

@@ -7,7 +7,7 @@ const statusOf = { invalid_request: 400, invalid_token: 401, unavailable: 503 } 
 export class TokenError extends Error {
   readonly code: keyof typeof statusOf
   readonly status: number
-  /** For the response: `WWW-Authenticate` or `Retry-After`. */
+  /** The headers of the response: `WWW-Authenticate` or `Retry-After`. */
   readonly headers: Record<string, string>
 
   constructor(code: keyof typeof statusOf, message: string, headers: Record<string, string> = {}) {

@@ -64,12 +64,12 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
   }
 }
 
-/** For a command, which has neither metrics nor events. */
+/** Opens the user store for a command, which has neither metrics nor events. */
 export async function openUserStoreOfCommand(url: string): Promise<UserStore> {
   return instrument(await openUserStore(url), 'users', null)
 }
 
-/** For a command, which has neither metrics nor events. */
+/** Opens the token store for a command, which has neither metrics nor events. */
 export async function openTokenStoreOfCommand(url: string): Promise<TokenStore> {
   return instrument(await openTokenStore(url), 'tokens', null)
 }

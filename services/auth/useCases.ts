@@ -75,7 +75,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   const openCounter = createCounters({
     shared: stores.counters?.open ?? null,
     own: memoryCounters(monotonicNow),
-    onAway: cause => log.warn('limits_not_shared', { channel: 'security', cause }),
+    onOutage: cause => log.warn('limits_not_shared', { channel: 'security', cause }),
   })
   const throttles = createThrottles({
     perAccount: limitsPerAccount,
@@ -113,7 +113,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   }
 }
 
-/** The tokens of this configuration. */
+/** Creates the tokens with the limits and lifetimes of this configuration. */
 export function createTokensFrom(
   { ttlMs, absoluteTtlMs, tokenLimits: limits }: AuthConfig,
   options: Omit<TokensOptions, 'ttlMs' | 'absoluteTtlMs' | 'limits'>,
@@ -121,7 +121,7 @@ export function createTokensFrom(
   return createTokens({ ...options, ttlMs, absoluteTtlMs, limits })
 }
 
-/** The users of this configuration. */
+/** Creates the users with the rules of this configuration. */
 export function createUsersFrom(
   { passwordRules: rules, addressesOnly }: AuthConfig,
   options: Omit<UsersOptions, 'rules' | 'addressesOnly'>,
@@ -132,7 +132,7 @@ export function createUsersFrom(
 /** Null if mails cannot be sent. */
 function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Mailer | null {
   if (smtp) return openSmtpMailer({ ...smtp, emit: watchMailServer(telemetry.emit, telemetry) })
-  // In development without a mail server, the log shows the links.
+  // In development without a mail server, mails are logged, and with them their links.
   const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
   return hasMail ? { send, close: async () => {} } : null
 }

@@ -68,7 +68,7 @@ export function clientAddress(peer: string, forwardedFor: string | undefined, is
   return client
 }
 
-/** For `clientAddress`. */
+/** Makes the test that `clientAddress` takes. */
 export function proxyTest(trusted: TrustedProxies): ProxyTest {
   return typeof trusted === 'number' ? (_address, distance) => distance < trusted : addressTest(trusted)
 }

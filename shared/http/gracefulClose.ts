@@ -37,7 +37,7 @@ export async function closeGracefully(
   await acceptConnecting(server, monotonicNow)
   // Not the HTTP server's own close: that cuts idle connections at once, and with them requests that are on their way.
   const stopped = new Promise<void>(resolve => NetServer.prototype.close.call(server, () => resolve()))
-  // A cluster worker has to tell the primary process to stop, which still hands over connections for a moment.
+  // A cluster worker asks the primary process to stop, which still hands over connections for a moment.
   await sleep(stopAcceptingMs)
   onLastResponses()
   await untilEmpty(lameDuckMs / 2, openConnections)
@@ -49,7 +49,7 @@ export async function closeGracefully(
 
 /** Accepts the clients that wait in the backlog: they would be reset when the socket closes. */
 async function acceptConnecting(server: Server, monotonicNow: () => number): Promise<void> {
-  if (cluster.isWorker) return // the primary process accepts, and goes on for other workers
+  if (cluster.isWorker) return // the primary process accepts, and continues for other workers
   // No public API for this. With a backlog of 0 the kernel lets new clients retry until another process listens.
   const { _handle: handle } = server as { _handle?: { listen?: (backlog: number) => void } }
   handle?.listen?.(0)

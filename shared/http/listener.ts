@@ -31,7 +31,7 @@ export interface ListenerOptions {
   log: Log
   /** `errors`: one line per response of 500 and above. */
   accessLog: (typeof accessLogModes)[number]
-  /** Milliseconds that never jump; only for durations. */
+  /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
   /** Counts every request. */
   metrics?: RequestMetrics | null

@@ -41,7 +41,7 @@ export interface Networks {
   find(name: string): Network
   /** Records that the network has one connection more or less. */
   resize(network: Network, by: 1 | -1): void
-  /** The network with the most connections. Of several, not this one. Requires that there is a connection. */
+  /** The network with the most connections; among equals, another than this one. There must be a connection. */
   largestExcept(network: Network): Network
 }
 

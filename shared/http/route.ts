@@ -10,7 +10,7 @@ export interface Route<Deps, OwnGuard extends Guard = Guard> extends RouteDescri
   handler: (deps: Deps) => Handler | null
 }
 
-/** `guards` has the middleware of each guard; null if there is none to run. */
+/** `guards` has the middleware of each guard, or null if the guard needs none. */
 export function mountRoutes<Deps, OwnGuard extends Guard>(
   routes: readonly Route<Deps, OwnGuard>[],
   deps: Deps,

@@ -50,7 +50,7 @@ export const openApiDocumentRoute: Route<DocumentDeps, 'none'> = {
   handler: ({ describe }) => describe && openApiRoute(describe),
 }
 
-/** A route of the API documentation on a public listener, where API_DOCS switches it off. */
+/** A route of the API documentation on a public listener. API_DOCS can switch it off. */
 export function switchable<Deps, OwnGuard extends Route<Deps>['guard']>(
   route: Route<Deps, OwnGuard>,
 ): Route<Deps, OwnGuard> {

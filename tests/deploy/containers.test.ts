@@ -123,13 +123,13 @@ describe('docker-compose.yml', () => {
     expect(on('internal')).to.have.members(['auth', 'business', 'console'])
     expect(on('console')).to.have.members(['console'])
     expect(on('mail')).to.have.members(['auth', 'mailpit'])
-    expect(on('edge')).to.have.members(['auth', 'business'])
+    expect(on('public')).to.have.members(['auth', 'business'])
     for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
     expect(service('keys').network_mode).to.equal('none')
     for (const name of ['redis', 'postgres']) expect(service(name).networks).to.deep.equal(['stores'])
     // Auth's internal listener answers only at a name that Auth has on this network.
     expect(service('auth').networks).to.deep.equal({
-      edge: {},
+      public: {},
       internal: { aliases: ['auth-internal'] },
       stores: {},
       mail: {},

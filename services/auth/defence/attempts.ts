@@ -32,7 +32,7 @@ export interface Attempts {
     countWrong?: (wrong: WrongPassword) => Promise<void>,
   ): Promise<T | WrongPassword | Paused>
 
-  /** Throws `too_many_requests` in place of a pause. */
+  /** Returns the result, or throws `too_many_requests` if it is a pause. */
   unlessPaused<T extends Checked>(result: T | Paused, keys: AttemptKeys): T
 
   /** Runs `work` in the turn of the subject. */
@@ -44,10 +44,10 @@ export interface Attempts {
   /** Whether the next attempt from this address would be refused without waiting. */
   isAddressFull(keys: AttemptKeys): boolean
 
-  /** The one answer at the limit of an address, whatever is known of the account. */
+  /** The response at the limit of an address; the same whether the account exists or not. */
   addressLimited(keys: AttemptKeys): Promise<AppError>
 
-  /** The answer if too many attempts wait for their turn. */
+  /** The response if too many attempts wait for their turn. */
   busy(keys: AttemptKeys): Promise<AppError>
 }
 
@@ -57,7 +57,7 @@ const maxWaiting = 100
 const retryBusyAfterSeconds = 2
 
 export function createAttempts({ failures, freeFailures, maxPerAddress, limited }: AttemptsOptions): Attempts {
-  // Attempts that are under way are in no counter yet, so there are never more at once than can still fail.
+  // Attempts under way are not counted yet, so no more run at once than may still fail.
   const turns = createTurns(freeFailures, maxWaiting)
   const addressTurns = createTurns(Math.ceil(maxPerAddress * underWayShare), maxWaiting)
 

@@ -4,7 +4,7 @@ import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { within } from '../../../shared/deadline.ts'
 
 const answerTimeoutMs = 150 // after one timeout Redis is not asked again, so that a log-in waits less than 300 ms in all
-const awayMs = 1000
+const downMs = 1000 // then Redis is asked again
 
 const late = () => new Error(`Redis did not answer within ${answerTimeoutMs} ms`)
 
@@ -13,22 +13,22 @@ export interface CountersOptions {
   shared: OpenCounter | null
   /** The counters of this process. */
   own: OpenCounter
-  /** Called for the first failure after an answer. */
-  onAway: (cause: unknown) => void
+  /** Called for the first failure after Redis has answered. */
+  onOutage: (cause: unknown) => void
 }
 
-export function createCounters({ shared, own, onAway }: CountersOptions): OpenCounter {
+export function createCounters({ shared, own, onOutage }: CountersOptions): OpenCounter {
   if (shared === null) return own
-  let isAway = false
+  let isDown = false
   let isReported = false
 
-  function leave(cause: unknown): void {
-    if (isAway) return
-    isAway = true
+  function pauseRedis(cause: unknown): void {
+    if (isDown) return
+    isDown = true
     setTimeout(() => {
-      isAway = false
-    }, awayMs).unref()
-    if (!isReported) onAway(cause)
+      isDown = false
+    }, downMs).unref()
+    if (!isReported) onOutage(cause)
     isReported = true
   }
 
@@ -36,13 +36,13 @@ export function createCounters({ shared, own, onAway }: CountersOptions): OpenCo
     const [inRedis, inProcess] = [shared(name, durationMs), own(name, durationMs)]
 
     async function call<T>(use: (counter: Counter) => Promise<T>): Promise<T> {
-      if (isAway) return use(inProcess)
+      if (isDown) return use(inProcess)
       try {
         const answer = await within(answerTimeoutMs, use(inRedis), late)
         isReported = false
         return answer
       } catch (cause) {
-        leave(cause)
+        pauseRedis(cause)
         return use(inProcess)
       }
     }

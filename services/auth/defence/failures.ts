@@ -80,7 +80,7 @@ const dayMs = 24 * hourMs
 const firstPauseMs = 5000
 const maxPauseMs = hourMs
 const failuresUntilDaily = 30 // then one attempt a day
-// Then none. All subjects of an account together stay below the 100 failures of NIST SP 800-63B-4 section 3.2.2: from other
+// After these, no attempt. All subjects of an account together stay below the 100 failures of NIST SP 800-63B-4 section 3.2.2: from other
 // networks, from a known one, and from a known one at the limit of the address.
 export const maxFailures = 40
 export const maxFailuresAtLimit = 10

@@ -14,8 +14,8 @@ export type AttemptLogin = <T extends Checked>(keys: AttemptKeys, check: LoginCh
 
 export function createLoginAttempts({ failures, attempts }: { failures: Failures; attempts: Attempts }): AttemptLogin {
   /**
-   * Null must be refused. Reads and hashes the same whether the account is known here or not. Counts guesses where the
-   * answers below the limit do not depend on them.
+   * Returns null if the attempt must be refused. Does the same work whether the account is known here or not. Failures are
+   * counted under a key of their own, which responses below the limit do not depend on.
    */
   function attemptAtLimit<T extends Checked>(
     keys: AttemptKeys,
@@ -52,8 +52,8 @@ export function createLoginAttempts({ failures, attempts }: { failures: Failures
   }
 
   /**
-   * A right password is accepted at once, even at the limit of the address. A refusal is what a stranger would get after
-   * waiting for the turn of the address; which refusal it is, and where the failure counts, is decided after that turn.
+   * A right password is accepted at once, even at the limit of the address. A wrong one waits for the turn of the address and
+   * then gets the response that a stranger would get at that moment, so that it does not show who is known here.
    */
   async function attemptWhereKnown<T extends Checked>(
     keys: AttemptKeys,
@@ -77,7 +77,7 @@ export function createLoginAttempts({ failures, attempts }: { failures: Failures
     })
   }
 
-  /** Counts the failure where an attempt of a stranger at this moment would find the limit of the address. */
+  /** Waits for the turn of the address, and counts the failure under the key that fits its limit at that moment. */
   function countInTurn(keys: AttemptKeys, wrong: WrongPassword): Promise<void> {
     const refuse = async () => {
       await failures.count(keys, keys.atLimit, wrong)

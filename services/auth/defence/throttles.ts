@@ -55,7 +55,7 @@ export interface LoginAttempt {
   address: string
 }
 
-/** The functions that throw, throw `too_many_requests` with a Retry-After, whether there is such an account or not. */
+/** Limits throw `too_many_requests` with a Retry-After, whether there is such an account or not. */
 export interface Throttles {
   /**
    * Resolves to the result of `check`, or throws if the account or the address has to wait. A user who has logged in from
@@ -80,8 +80,8 @@ export interface Throttles {
   clearFailures(attempt: LoginAttempt): Promise<void>
 
   /**
-   * For the operator: forgets the failures that keep the user from logging in from new networks and from changing the
-   * password within a session. Failures on networks where the user has logged in before count separately, and stay.
+   * Lets an operator unlock an account: clears the failures that keep the user from logging in from new networks and from
+   * changing the password within a session. Failures on networks where the user has logged in before count separately, and stay.
    */
   unlock(account: string): Promise<void>
 

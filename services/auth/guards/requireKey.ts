@@ -7,7 +7,7 @@ import { AppError, isKnownError, statusOf } from '../../../shared/http/errors.ts
 import { type Handler, routeOf } from '../../../shared/http/types.ts'
 import { setCallerKey } from '../observability/requestContext.ts'
 
-/** `action` is a method and a route as in the list of routes: what is in the path may be a secret in the wrong place. */
+/** `action` is a method and the pattern of a route: the path itself may contain a secret in the wrong place. */
 export type KeyEvent =
   | { type: 'key_refused'; key: string; reason: 'missing' | 'wrong' }
   | { type: 'admin_action'; action: string; status: number }
@@ -16,7 +16,7 @@ export type KeyEvent =
 
 type Emit = (event: KeyEvent) => void
 
-/** The keys that open something, by the settings that hold them. */
+/** Setting -> the key that it holds. Each of these keys is accepted. */
 type AcceptedKeys = Record<string, string>
 
 interface KeyOptions {
@@ -31,7 +31,7 @@ interface KeyOptions {
 const bearerChallenge = 'Bearer realm="latchkey-internal"'
 const basicChallenge = 'Basic realm="latchkey-internal", charset="UTF-8"' // RFC 7617 section 2.1
 
-/** `previous`, if there is one, is accepted as well, until every client has `current`. */
+/** `previous`, if not null, is accepted as well, until every client has `current`. */
 export function rotatedKeys(setting: string, current: string, previous: string | null): AcceptedKeys {
   return { [setting]: current, ...(previous !== null && { [`${setting}_PREVIOUS`]: previous }) }
 }

@@ -10,7 +10,7 @@ export type DependencyEvent =
 export type Dependency = 'token_store' | 'user_store' | 'mail_server'
 
 export interface DependencyOptions {
-  /** Milliseconds that never jump. */
+  /** Monotonic milliseconds. */
   monotonicNow: () => number
   emit: (event: DependencyEvent) => void
 }

@@ -19,7 +19,7 @@ export interface StreamEventData {
   login_succeeded: { userId: string | null }
   login_failed: { userId: string | null; reason: string }
   swept: { removed: number; durationMs: number }
-  /** So many events were not sent, because there were too many or the client was too slow. */
+  /** How many events were not sent, because there were too many or the client was too slow. */
   dropped: { count: number }
 }
 

@@ -9,7 +9,7 @@ import type { Tokens } from '../tokens/tokens.ts'
 import { type AuthRoute, noToken } from './route.ts'
 
 /**
- * Both headers of a guest. Not empty: Caddy 2.10.0 to 2.11.1 lets a client's own header pass if the response has none or an
+ * The value of both headers for a guest. It is not empty, because Caddy 2.10.0 to 2.11.1 lets a client's own header pass if the response has none or an
  * empty one (GHSA-7r4p-vjf4-gxv4). `headerText` makes sure that no user's header has this value.
  */
 const guest = '-'

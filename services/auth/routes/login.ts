@@ -5,7 +5,7 @@ import type { IssuedToken } from '../tokens/tokens.ts'
 import { clientOf, credentialsSchema, invalidCredentials } from './credentials.ts'
 import { type AuthRoute, at, tooManyAttempts } from './route.ts'
 
-/** What a client gets of a session; the secret this once. */
+/** A new session as its client sees it. The secret is shown only this once. */
 export const newSessionSchema = z
   .strictObject({
     token: z.string().meta({ description: 'the secret, shown only once' }),

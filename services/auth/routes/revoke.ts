@@ -1,4 +1,4 @@
-// POST /revoke: RFC 7009. The holder of a token may end it, whatever it is for.
+// POST /revoke: RFC 7009. A client can revoke any token that it holds, whatever its purpose.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { AuthRoute } from './route.ts'

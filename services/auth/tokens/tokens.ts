@@ -100,10 +100,10 @@ export interface Tokens {
    */
   issueOnly(terms: TokenTerms & { purpose: string; owner: TokenOwner }): Promise<IssuedToken | null>
 
-  /** For a user who has just logged in. Returns null when `issue` does. */
+  /** Issues a session to a user who has just logged in. Returns null when `issue` does. */
   issueSession(owner: TokenOwner): Promise<IssuedToken | null>
 
-  /** In order: each admitted token, now extended or consumed; null for every other, whatever the reason. */
+  /** Returns, in the order of `secrets`, each admitted token, now extended or consumed, and null for every other. */
   validate(secrets: string[], options: ValidateOptions): Promise<(TokenRecord | null)[]>
 
   /** The live session of this secret, unchanged; null for every other token. */

@@ -12,7 +12,7 @@ export interface CredentialVersionsOptions {
   store: UserStore
   revokeTokens: RevokeTokens
   emit: (event: DeletionEvent) => void
-  /** Resolves after so many milliseconds. */
+  /** Resolves after `ms` milliseconds. */
   wait?: (ms: number) => Promise<unknown>
 }
 

@@ -65,8 +65,8 @@ export interface Links {
   canMail(username: string): boolean
 
   /**
-   * For the operator: sends a link that sets a password, or returns it if no mail can go to this user. Null if another
-   * request has just changed the user's credentials.
+   * Lets an operator reset a password: sends the user a link that sets one, or returns it if no mail can go to this user.
+   * Null if another request has just changed the user's credentials.
    */
   offerReset(
     user: UserRecord,

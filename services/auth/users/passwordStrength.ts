@@ -180,7 +180,7 @@ function wordsIn(text: string, context: string[]) {
   }
 }
 
-/** For each index, the length of the longest text that begins there and also begins earlier; the two can overlap. */
+/** The length of the longest text that begins at each index and also begins earlier; the two can overlap. */
 function longestCopies(text: string): Uint16Array {
   const longest = new Uint16Array(text.length)
   let next = new Uint16Array(text.length + 1)

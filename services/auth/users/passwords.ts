@@ -29,7 +29,7 @@ export interface HashOwner extends Client {
   account: string
 }
 
-/** Stands for a client in commands and for the demo user, where no client waits for the hash. */
+/** The client of commands and of the demo user, whose hashes no client waits for. */
 export const localClient: Client = { address: 'local' }
 
 export interface Passwords {

@@ -14,7 +14,7 @@ type InsertOutcome =
 
 export type RegistrationOutcome =
   | InsertOutcome
-  /** A mail says how to go on. Only the owner of the address learns whether it has an account already. */
+  /** A mail explains the next step. Only the owner of the address learns whether it has an account already. */
   | { outcome: 'mailed' }
   | { outcome: 'rejected'; problem: ChoiceProblem }
 
@@ -31,7 +31,7 @@ export interface Registration {
   /** Throws `too_many_requests` if the limits of the address or the account are reached. */
   register(credentials: Credentials, client: Client): Promise<RegistrationOutcome>
 
-  /** For the operator. Without a password, the user chooses one by a link that is sent by mail. */
+  /** Adds a user at an operator's request. Without a password, the user chooses one by a mailed link. */
   add(user: { username: string; password: string | null }, client: Client): Promise<AdditionOutcome>
 }
 

@@ -31,7 +31,7 @@ export interface UsersOptions extends ChoiceRulesOptions {
   /** Epoch milliseconds. */
   now: () => number
   emit: (event: UserEvent) => void
-  /** Resolves after so many milliseconds. */
+  /** Resolves after `ms` milliseconds. */
   wait?: (ms: number) => Promise<unknown>
 }
 
@@ -40,8 +40,8 @@ export interface Users extends Directory, ChoiceRules, PasswordOperations {
   confirm(id: string, credentialVersion: number): Promise<boolean>
 
   /**
-   * For a user who has not confirmed the address: removes the password and ends every link, so that only a link that is
-   * sent from now on can set one. Null if the address has been confirmed. A confirmation that arrives during this write is
+   * Removes the password of a user who has not confirmed the address, and ends every link, so that only a link that is sent
+   * from now on can set one. Null if the address has been confirmed. A confirmation that arrives during this write is
    * void, because it confirmed the password that is removed.
    */
   withdrawPassword(id: string): Promise<UserRecord | null>

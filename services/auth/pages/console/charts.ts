@@ -42,7 +42,7 @@ export function chart({ title, now, lines, kinds, about }: ChartOptions): Compon
           )}
         </ul>`
       }
-      <p class="quiet">${about} <span class="most">max ${peak}</span></p>
+      <p class="quiet">${about} <span class="max">max ${peak}</span></p>
     </li>
   `
 }

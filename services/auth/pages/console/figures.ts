@@ -6,7 +6,7 @@ import type { TokenKind } from '../../../../packages/client/contract.ts'
 const maxSamples = 60
 export const kinds: readonly TokenKind[] = ['sliding', 'fixed', 'single-use']
 
-/** Null: there is no value for this second. */
+/** A member is null if there is no value for this second. */
 export interface Sample {
   /** Tokens in the store by kind. Dead ones count until they are swept. */
   tokens: Record<TokenKind, number>
@@ -101,7 +101,7 @@ function sumOf(values: Map<string, number>, series: RegExp): number {
 
 type Bucket = [upperBoundMs: number, callsBelow: number]
 
-/** In ascending order. */
+/** The calls of /validateToken between two readings, by bucket, in ascending order. */
 function bucketsOf(before: Map<string, number>, after: Map<string, number>): Bucket[] {
   const counts = new Map<number, number>()
   for (const [name, value] of after) {

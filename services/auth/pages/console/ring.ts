@@ -10,7 +10,7 @@ export interface RingOptions {
   /** The time to live of a token that was just issued or extended. */
   wholeMs: number
   isLive: boolean
-  /** For screen readers. */
+  /** Read by screen readers. */
   label: string
   /** Omits the number inside the ring. */
   isSmall?: boolean

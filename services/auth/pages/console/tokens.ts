@@ -11,7 +11,7 @@ export interface WatchedToken {
   userId: string | null
   /** When it was last in an event, by `performance.now()`; 0 if never. */
   changedAt: number
-  /** The time of the first event instead, if the creation is unknown. */
+  /** If that is unknown, the time of the first event. */
   createdAt: number
   expiresAt: number
   /** From the last extension, or from the issue, to the end; null if unknown. */

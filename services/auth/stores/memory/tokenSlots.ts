@@ -13,7 +13,7 @@ export interface Renewal {
 export interface TokenSlots {
   /** The slot of the token if it is live and has this purpose, otherwise `none`. */
   admit(ref: TokenRef, now: number, purpose: string | null): number
-  /** The slot of the token with this id and hash, live or dead; `none` if there is none. */
+  /** The slot of the token with this id and hash, live or dead, or `none`. */
   find(ref: TokenRef): number
   isDead(slot: number, now: number): boolean
   read(slot: number): TokenRecord
@@ -35,9 +35,9 @@ const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are drop
 export function createTokenSlots(table: TokenTable, { groupOf, ...groups }: Groups): TokenSlots {
   const { pageOf } = table
   const ends = new Map<string, Explanation>()
-  /** By slot: the `loginId` of the few tokens whose value differs from `usualLogin`. */
+  /** Slot -> `loginId`, for the few tokens whose value differs from `usualLogin`. */
   const logins = new Map<number, string | null>()
-  /** By slot, for renewed tokens only. */
+  /** Slot -> renewal, for renewed tokens only. */
   const renewals = new Map<number, Renewal>()
 
   const expiryOf = (slot: number): number => pageOf(slot).expiresAt[placeOf(slot)] as number

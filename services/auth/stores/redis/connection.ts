@@ -6,7 +6,7 @@ import type { Script } from './scripts.ts'
 
 export interface Redis {
   prefix: string
-  /** For callers that send their own commands and enforce their own deadline. */
+  /** The client of node-redis. Callers that use it must enforce their own deadline. */
   client: RedisClientType | RedisClusterType
   /** Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`, when `work` may still complete. */
   run<T>(work: () => Promise<T>): Promise<T>

@@ -7,7 +7,7 @@ export type CountsByKind = [number, number, number]
 export interface TokenCounts {
   all(): number
   guests(): number
-  /** By kind, as the last complete sweep found them. */
+  /** The number of tokens of each kind, as of the last complete sweep. */
   byKind(): CountsByKind
   /** A token was inserted (1) or deleted (-1) by this process. `userId` is null for a guest. */
   change(by: 1 | -1, userId: string | null): void

@@ -73,7 +73,7 @@ export async function listMigrations(url: string): Promise<{ applied: string[]; 
   }
 }
 
-/** Not on the connections of the store, whose statements have to be faster. */
+/** Uses a connection of its own, because the statements of the store have a much shorter timeout. */
 async function migrateAndPrepare(url: string, prepare: (db: Driver) => Promise<void>): Promise<void> {
   const run = createRunner(migrateTimeoutMs)
   const db = await run(() => connect(url, migrateTimeoutMs, 'first'))

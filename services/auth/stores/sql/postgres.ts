@@ -10,7 +10,7 @@ const int8 = 20 // the object id of the type; our values are counts and millisec
 
 export interface PostgresTimeouts {
   connectTimeoutMs: number
-  /** For a statement. */
+  /** Limits each statement. */
   timeoutMs: number
 }
 

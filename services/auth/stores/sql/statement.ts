@@ -29,7 +29,7 @@ export function sql(strings: TemplateStringsArray, ...inserted: (SqlValue | Sql)
   return { parts, values }
 }
 
-/** For text of our own, such as column names; never for a value. */
+/** SQL that is used as it is. Only for text of our own, such as column names, never for a value. */
 export function raw(text: string): Sql {
   return { parts: [text], values: [] }
 }
