@@ -75,7 +75,7 @@ const mended: [found: string, mended: string, test: string][] = [
   [
     'when Auth took 300 ms for a call (F4), two of three `/data` were 503: waiting requests were sent in calls of those that arrived within 50 ms, two calls at a time',
     'all waiting requests share the next call, each with its own deadline',
-    '`tests/business/authClient.test.ts`: “has all who wait share the next call, …”',
+    '`tests/business/authClient.test.ts`: “has all waiting requests share the next call, …”',
   ],
   [
     "when the machine's clock was set back two hours (F11), expired tokens were valid again, and the others lived two hours longer",

@@ -69,7 +69,7 @@ const reply =
 
 const good = admissionOf('good')
 
-describe('the client of Auth', () => {
+describe('the batching client', () => {
   before(async () => {
     auth = await startFakeAuth()
     elsewhere = await startFakeAuth()
@@ -112,7 +112,7 @@ describe('the client of Auth', () => {
     }
   }
 
-  it('sends the requests of one turn in one call, in order', async () => {
+  it('sends the requests of one event-loop turn in one call, in order', async () => {
     const { validate } = open()
     const tokens = namesOf(100)
     const verdicts = await Promise.all(tokens.map(token => validate(token)))
@@ -143,7 +143,7 @@ describe('the client of Auth', () => {
     expect(Math.min(...roundTripsMs)).to.be.below(5) // a request that waited for others would never be this fast
   })
 
-  it('has at most maxCalls calls in flight, and those who wait meanwhile share the next', async () => {
+  it('has at most maxCalls calls in flight, and requests that wait share the next one', async () => {
     const { validate } = open({ maxCalls: 2 })
     auth.behave(hold)
     const first = validate('good-first')
@@ -166,7 +166,7 @@ describe('the client of Auth', () => {
     expect(auth.maxInFlight()).to.equal(2)
   })
 
-  it('has all who wait share the next call, however long they came one after another', async () => {
+  it('has all waiting requests share the next call, however far apart they arrived', async () => {
     const { validate } = open({ maxCalls: 1 })
     auth.behave(hold)
     const first = validate('good-first')
@@ -184,7 +184,7 @@ describe('the client of Auth', () => {
     expect(auth.calls.map(call => call.tokens)).to.deep.equal([['good-first'], tokens])
   })
 
-  it('has at most maxCalls calls in flight, also while they fail', async () => {
+  it('has at most maxCalls calls in flight, even while they fail', async () => {
     const { validate } = open({ maxCalls: 2 })
     for (const status of [500, 200]) {
       auth.behave(call => void setImmediate(() => call.reply({ status })))
@@ -194,7 +194,7 @@ describe('the client of Auth', () => {
     expect(auth.maxInFlight()).to.equal(2)
   })
 
-  it('asks about at most 255 tokens in a call: that many of the longest fit in what Auth reads', async () => {
+  it('sends at most 255 tokens in a call, so that the longest ones fit into the body limit of Auth', async () => {
     const { validate } = open()
     const tokens = namesOf(2 * 255 + 88)
     await Promise.all(tokens.map(token => validate(token)))
@@ -204,7 +204,7 @@ describe('the client of Auth', () => {
     expect(auth.tokens().sort()).to.deep.equal(tokens.sort())
   })
 
-  it('gives each of 1000 requests its own verdict, also where a later call is answered first', async () => {
+  it('gives each of 1000 requests its own verdict, even if a later call is answered first', async () => {
     const { validate } = open({ maxCalls: 2 })
     const held: FakeAuth['calls'] = []
     auth.behave(call => {
@@ -225,7 +225,7 @@ describe('the client of Auth', () => {
     expect(auth.calls.length).to.be.below(tokens.length)
   })
 
-  it('lets a request join only a call that leaves after it arrived, also where the same token is on its way', async () => {
+  it('lets a request join only a call that is sent after it arrived, even if the same token is in flight', async () => {
     const { validate } = open({ maxCalls: 1 })
     auth.behave(hold)
     const early = validate('good')
@@ -239,7 +239,7 @@ describe('the client of Auth', () => {
     expect(auth.tokens()).to.deep.equal(['good', 'good'])
   })
 
-  it('gives nobody a verdict that was computed before its request arrived', async () => {
+  it('returns no verdict that was computed before its request arrived', async () => {
     const { validate } = open({ maxCalls: 2 })
     auth.behave(call => {
       const computedAt = performance.now()
@@ -263,7 +263,7 @@ describe('the client of Auth', () => {
     'closes it within the answer': ({ socket, compose }) => void socket.end(compose().subarray(0, -10)),
     'answers 503': call => call.reply({ status: 503, headers: { 'retry-after': '0' } }),
   } satisfies Record<string, Behaviour>)) {
-    it(`never retries: where Auth ${how}, all who share the call get no verdict and none is asked about again`, async () => {
+    it(`never retries: if Auth ${how}, no request of the call gets a verdict, and no token is sent again`, async () => {
       const { validate } = open()
       await validate('good-before') // so that the lost call uses a connection that already exists
       auth.behave(lose)
@@ -275,7 +275,7 @@ describe('the client of Auth', () => {
     })
   }
 
-  it('answers all who share a call whose answer is lost with 503, and asks about none again', async () => {
+  it('answers 503 to all requests of a call whose answer is lost, and sends none of their tokens again', async () => {
     auth.behave(({ socket }) => void socket.resetAndDestroy())
     const tokens = namesOf(50)
     const text = await getTogether(tokens)
@@ -298,7 +298,7 @@ describe('the client of Auth', () => {
     expect(await kept).to.deep.equal(verdictFor('good-kept'))
   })
 
-  it('loses no request to a connection that Auth closed while nobody used it', async () => {
+  it('loses no request to a connection that Auth closed while it was idle', async () => {
     const { validate } = open()
     await validate('good-before')
     const { socket } = auth.calls[0] as FakeAuth['calls'][0]
@@ -307,7 +307,7 @@ describe('the client of Auth', () => {
     expect(await validate('good-after')).to.deep.equal(verdictFor('good-after'))
   })
 
-  it('refuses at once where maxWaiting requests wait already', async () => {
+  it('refuses a request at once if maxWaiting requests are already waiting', async () => {
     const { validate } = open({ maxCalls: 1, maxWaiting: 3, deadlineMs: 60_000 })
     auth.behave(hold)
     const inFlight = validate('good-0')
@@ -325,7 +325,7 @@ describe('the client of Auth', () => {
     expect(await validate('good-6')).to.deep.equal(verdictFor('good-6'))
   })
 
-  it('counts the wait for a free call towards the deadline', async () => {
+  it('counts the wait for a free call against the deadline', async () => {
     let now = 0
     const { validate, lines } = open({ maxCalls: 1, deadlineMs: 20_000, monotonicNow: () => now })
     auth.behave(hold)
@@ -345,7 +345,7 @@ describe('the client of Auth', () => {
     expect(lines.map(({ event }) => event)).to.deep.equal(['auth_unavailable', 'auth_recovered'])
   })
 
-  it('gives each request its own deadline, also where an older one shares its call', async () => {
+  it('gives each request its own deadline, even if an older one shares its call', async () => {
     let now = 0
     const { validate } = open({ maxCalls: 1, deadlineMs: 20_000, monotonicNow: () => now })
     auth.behave(hold)
@@ -365,7 +365,7 @@ describe('the client of Auth', () => {
     expect(await younger).to.deep.equal(verdictFor('bad-younger'))
   })
 
-  it('is 200 for all where Auth takes 300 ms for each call and requests come without pause', async () => {
+  it('is 200 for all requests of a steady stream while Auth takes 300 ms for each call', async () => {
     auth.behave(call => void setTimeout(() => call.reply(), 300))
     const answers: Promise<Answer>[] = []
     for (let i = 0; i < 100; i++) {
@@ -375,7 +375,7 @@ describe('the client of Auth', () => {
     expect(new Set((await Promise.all(answers)).map(({ status }) => status))).to.deep.equal(new Set([200]))
   })
 
-  it('asks the Auth of the configuration, wherever a request points', async () => {
+  it('calls only the configured Auth, whatever a request says', async () => {
     const { host, url } = elsewhere
     const steered = [
       [`Host: ${host}`],
@@ -398,7 +398,7 @@ describe('the client of Auth', () => {
     }
   })
 
-  it("begins the id of a call with its first request's id, and never uses one twice", async () => {
+  it('begins the id of a call with the id of its first request, and never uses one twice', async () => {
     const longest = 'x'.repeat(64)
     for (const id of ['order-66', 'order-66', longest]) {
       const { headers } = await get('/data', { token: 'good', 'x-request-id': id })

@@ -159,7 +159,7 @@ const nonsense: Record<string, Behaviour> = {
   'an answer with two request ids': ({ requestId, reply }) =>
     reply({ headers: { 'x-request-id': [requestId, requestId] } }),
   'a switch of protocols': write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n'),
-  'a 100 that nobody asked for': ({ socket, compose }) =>
+  'an unexpected 100 Continue': ({ socket, compose }) =>
     void socket.write(Buffer.concat([Buffer.from('HTTP/1.1 100 Continue\r\n\r\n'), compose()])),
   'interim answers without end': ({ socket }) =>
     pour(socket, Buffer.from('HTTP/1.1 102 Processing\r\n\r\n'.repeat(100)), Infinity),
@@ -214,7 +214,7 @@ const nonsense: Record<string, Behaviour> = {
   'a verdict that is a list of one': verdict([good]),
   'a verdict behind __proto__': reply({ body: `{"verdicts":[{"__proto__":${JSON.stringify(good)}}]}` }),
   'a verdict that says only authenticated': verdict({ authenticated: true }),
-  'a verdict in the words of RFC 7662': verdict({ ...good, authenticated: undefined, active: true }),
+  'a verdict in the form of RFC 7662': verdict({ ...good, authenticated: undefined, active: true }),
   'a verdict of another kind': verdict({ ...good, kind: 'eternal' }),
 }
 
@@ -261,7 +261,7 @@ describe('Business', () => {
       expect(auth.tokens()).to.deep.equal(['good', 'good', 'good'])
     })
 
-    it('asks Auth with the service key and puts the token in no URL', async () => {
+    it('sends the service key to Auth, and puts the token in no URL', async () => {
       await getData()
       expect(auth.calls[0]).to.deep.include({ requestLine: 'POST /validateToken HTTP/1.1', tokens: ['good'] })
       expect(auth.calls[0]?.headers).to.include({ authorization: `Bearer ${serviceKey}`, host: auth.host })
@@ -274,7 +274,7 @@ describe('Business', () => {
       expect(JSON.parse((await getData()).text)).to.deep.equal({ data: 'Hello, guest!' })
     })
 
-    it('asks Auth about a token of 2048 characters', async () => {
+    it('sends a token of 2048 characters to Auth', async () => {
       const token = 'good'.padEnd(2048, '-')
       expect((await getData(token)).status).to.equal(200)
       expect(auth.tokens()).to.deep.equal([token])
@@ -286,7 +286,7 @@ describe('Business', () => {
       ['a token in the query', '/data?token=good&access_token=good', {}],
       ['a token in a cookie', '/data', { cookie: 'token=good; access_token=good' }],
     ] as const) {
-      it(`is 401 without asking Auth for ${what}, and names no error: nothing was sent`, async () => {
+      it(`is 401 without a call to Auth for ${what}, and names no error, because no token was sent`, async () => {
         const answer = await get(path, headers)
         expect(answer.status).to.equal(401)
         expect(answer.headers.get('www-authenticate')).to.equal(challenge)
@@ -305,7 +305,7 @@ describe('Business', () => {
       ['a letter that is not ASCII', 'g\u00f6\u00f6d'],
       ['a quote', '"good"'],
     ] as const) {
-      it(`is 401 without asking Auth for a token with ${what}`, async () => {
+      it(`is 401 without a call to Auth for a token with ${what}`, async () => {
         for (const headers of [{ authorization: `Bearer ${token}` }, { token }]) {
           const answer = await get('/data', headers)
           expect(answer.status).to.equal(401)
@@ -316,7 +316,7 @@ describe('Business', () => {
       })
     }
 
-    it('is 401 without asking Auth for an empty token', async () => {
+    it('is 401 without a call to Auth for an empty token', async () => {
       for (const line of ['Token:', 'Authorization: Bearer', 'Authorization: Bearer ']) {
         expect((await getRaw(['Host: x', line])).status).to.equal(401)
       }
@@ -335,7 +335,7 @@ describe('Business', () => {
       ['Authorization twice beside a token', ['Authorization: Basic YQ==', 'Authorization: Basic Yg==', 'Token: good']],
       ['the header token twice', ['Token: good', 'token: good']],
     ] as const) {
-      it(`is 400 without asking Auth for ${what}`, async () => {
+      it(`is 400 without a call to Auth for ${what}`, async () => {
         const { status, text } = await getRaw(['Host: x', ...lines])
         expect(status).to.equal(400)
         expect(text).to.match(/^content-type: application\/problem\+json\r$/im)
@@ -384,7 +384,7 @@ describe('Business', () => {
     })
   })
 
-  describe('where Auth answers nonsense, GET /data', () => {
+  describe('while Auth answers nonsense, GET /data', () => {
     for (const [what, behaviour] of Object.entries(nonsense)) {
       it(`is 503 for ${what}, and the next request is served`, async () => {
         auth.behave(behaviour)
@@ -399,7 +399,7 @@ describe('Business', () => {
       })
     }
 
-    it('hangs up on an answer of 100 MB before it costs memory', async () => {
+    it('disconnects from an answer of 100 MB before it costs memory', async () => {
       auth.behave(nonsense['a body of 100 MB'] as Behaviour)
       const rssBefore = process.memoryUsage.rss()
       expectUnavailable(await getData())
@@ -417,7 +417,7 @@ describe('Business', () => {
       expect(elsewhere.connectionCount()).to.equal(0)
     })
 
-    it('takes an answer that nobody asked for as the answer to nothing', async () => {
+    it('does not use an unsolicited answer for any request', async () => {
       await getData()
       const { socket, compose } = auth.calls[0] as FakeAuth['calls'][0]
       const hungUp = once(socket, 'close')
@@ -427,7 +427,7 @@ describe('Business', () => {
       expect(auth.tokens()).to.deep.equal(['good', 'bad'])
     })
 
-    it('gives the second of two answers at once to nobody', async () => {
+    it('does not use the second of two answers for any request', async () => {
       auth.behave(({ socket, compose }) => void socket.write(Buffer.concat([compose(), compose({ body: goodBody })])))
       expect((await getData('bad-1')).status).not.to.equal(200)
       auth.behave(behaveWell)
@@ -443,7 +443,7 @@ describe('Business', () => {
     })
   })
 
-  describe('where Auth is down', () => {
+  describe('while Auth is down', () => {
     before(() => getData()) // opens connections, which Auth's end will break
     beforeEach(() => auth.stop())
     afterEach(async () => {
@@ -469,7 +469,7 @@ describe('Business', () => {
     })
   })
 
-  describe('where Auth hangs', () => {
+  describe('while Auth hangs', () => {
     it('answers 503 in time and stays alive but not ready, and serves again within 2 s', async () => {
       auth.behave(hold)
       const [answer] = await Promise.all([getData(), expectAliveButNotReady()])
@@ -481,7 +481,7 @@ describe('Business', () => {
       await expectAliveAndReady()
     })
 
-    it('answers each of 300 requests at once with 503 in time, leaves no call open and asks about none twice', async () => {
+    it('answers each of 300 simultaneous requests with 503 in time, leaves no call open and sends no token twice', async () => {
       const requests = Array.from({ length: 300 }, (_, i) => `good-${i}`)
       await Promise.all(requests.map(getData)) // opens the connections, which are not measured
       auth.reset()
@@ -499,8 +499,8 @@ describe('Business', () => {
     })
   })
 
-  describe('where Auth is slow, GET /data', () => {
-    it('is 200 while the answer comes before the deadline', async () => {
+  describe('while Auth is slow, GET /data', () => {
+    it('is 200 if the answer arrives before the deadline', async () => {
       auth.behave(call => void setTimeout(() => call.reply(), 300))
       const answers = await Promise.all(Array.from({ length: 20 }, () => getData()))
       for (const { status, tookMs } of answers) {
@@ -509,7 +509,7 @@ describe('Business', () => {
       }
     })
 
-    it('is 503 in time where it comes later, and Business hangs up on the late call', async () => {
+    it('is 503 in time if it arrives later, and Business disconnects from the late call', async () => {
       auth.behave(call => void setTimeout(() => call.reply(), deadlineMs + 2 * marginMs))
       const answer = await getData()
       expectUnavailable(answer)

@@ -65,7 +65,7 @@ describe('at a single address', () => {
     await closeServers()
   })
 
-  it('of the scheme Business alone is the judge: in production Auth serves what comes by it, however it came', async () => {
+  it('Business alone checks for https in production, and Auth serves every request that it forwards', async () => {
     const production = { NODE_ENV: 'production' }
     const inner = await startAuth({ env: { ...production, TRUSTED_PROXIES: '1', CONSOLE_BUSINESS_URL: 'self' } })
     const statuses: number[] = []
@@ -82,7 +82,7 @@ describe('at a single address', () => {
     expect(statuses).to.deep.equal([200, 200, 200, 403, 403, 200])
   })
 
-  it('every public route of Auth is there, except those that Business has itself', async () => {
+  it('every public route of Auth is available, except those that Business has itself', async () => {
     const own = ['GET /health', 'GET /ready', 'GET /openapi.json']
     const routes = authRoutes.map(({ path }) => path)
     expect(routes).to.have.length.above(15).and.to.include.members(own)
@@ -97,7 +97,7 @@ describe('at a single address', () => {
     }
   })
 
-  it('what Business has a route for is never forwarded, whatever the method', async () => {
+  it('the routes of Business are never forwarded, whatever the method', async () => {
     const requests: (string | undefined)[] = []
     const fake = await startFakeAuth((req, res) => {
       requests.push(req.url)
@@ -114,7 +114,7 @@ describe('at a single address', () => {
     expect(requests).to.deep.equal(['/data/', '/Data', '/nothing/at?all', '/%'])
   })
 
-  it('what is forwarded is one series in the metrics of Business, whatever the path', async () => {
+  it('forwarded requests are one series in the metrics of Business, whatever the path', async () => {
     const { url, internalUrl } = await startSingle(auth.url, auth.internalUrl)
     for (const path of ['/account', '/nothing', '/nothing/2']) await fetch(url + path)
     const text = await (await fetch(`${internalUrl}/metrics`)).text()
@@ -137,7 +137,7 @@ describe('at a single address', () => {
     expect((await ask('GET', `${url}/data`, renewed.body.token)).status).to.equal(401)
   })
 
-  it('the pages of Auth find both descriptions there', async () => {
+  it('the pages of Auth find both API descriptions', async () => {
     const page = await fetch(`${single.url}/docs`)
     expect(page.headers.get('content-security-policy')).to.include("connect-src 'self';")
     const documents = await (await fetch(`${single.url}/docs/documents.js`)).text()
@@ -147,7 +147,7 @@ describe('at a single address', () => {
     expect(await (await fetch(`${single.url}/docs/swagger-ui-bundle.js`)).text()).to.have.length.above(1_000_000)
   })
 
-  it('a static file arrives compressed, with its ETag, and not again where the client has it', async () => {
+  it('a static file arrives compressed, with its ETag, and not again if the client has it', async () => {
     for (const path of ['/docs/swagger-ui-bundle.js', '/console', '/account']) {
       const get = async (headers: Record<string, string>, method: 'GET' | 'HEAD' = 'GET') => {
         const answer = await request(`${single.url}${path}`, { method, headers })
@@ -172,7 +172,7 @@ describe('at a single address', () => {
     }
   })
 
-  it('the console is there, with all that it loads, and calls nobody else', async () => {
+  it('the console and everything it loads is available, and it calls no other address', async () => {
     const page = await fetch(`${single.url}/console`)
     expect(page.headers.get('content-security-policy')).to.include("connect-src 'self';")
     for (const [, path] of (await page.text()).matchAll(/(?:src|href)="([^"]+)"/g)) {
@@ -182,7 +182,7 @@ describe('at a single address', () => {
     expect(body['businessUrl']).to.equal('')
   })
 
-  it('no internal route of Auth or of Business is there, with any key', async () => {
+  it('no internal route of Auth or Business is available, with any key', async () => {
     const isPublicToo = (route: string) => / \/(health|ready|openapi\.json|docs.*|console.*)$/.test(route)
     const routes = [...internalRoutes.map(({ path }) => path), 'GET /metrics'].filter(route => !isPublicToo(route))
     expect(routes).to.include('POST /validateToken').and.to.have.length.above(8)
@@ -219,7 +219,7 @@ describe('at a single address', () => {
     }
   })
 
-  it('every request is refused as Auth refuses it', async () => {
+  it('every request is refused as Auth would refuse it', async () => {
     const json = 'Content-Type: application/json\r\n'
     const sized = (body: string) => `Content-Length: ${body.length}\r\n\r\n${body}`
     const large = JSON.stringify({ username: 'a', password: 'x'.repeat(20_000) })
@@ -267,7 +267,7 @@ describe('at a single address', () => {
     expect(text.match(/HTTP\/1\.1 \d+/g)).to.deep.equal(['HTTP/1.1 413', 'HTTP/1.1 200'])
   })
 
-  it('Auth takes for the client whom Business takes for it, and believes nobody else', async () => {
+  it('Auth sees the client address that Business sees, and trusts no other header', async () => {
     for (const [sent, address] of [
       ['6.6.6.6, 203.0.113.7', '203.0.113.7'],
       ['6.6.6.6, 2001:DB8::7', '2001:db8::7'],
@@ -283,7 +283,7 @@ describe('at a single address', () => {
     }
   })
 
-  it('nothing that a client says of itself, or for its connection only, goes on to Auth', async () => {
+  it('forged client headers and hop-by-hop headers are not forwarded to Auth', async () => {
     let heard: IncomingMessage | undefined
     const fake = await startFakeAuth((req, res) => {
       heard = req
@@ -323,7 +323,7 @@ describe('at a single address', () => {
     expect(answer.text).to.include(`X-Request-Id: ${requestId}`).and.to.not.include('not-this-one')
   })
 
-  it('an Auth that is down is 503, and so is one that does not answer', async () => {
+  it('an Auth that is down or does not answer is 503', async () => {
     const down = await startSingle(nowhere, nowhere)
     const answer = await ask('POST', `${down.url}/login`, null, demo)
     expect([answer.status, answer.headers.get('content-type'), answer.headers.get('retry-after')]).to.deep.equal([
@@ -353,7 +353,7 @@ describe('at a single address', () => {
     await forward.close()
   })
 
-  it('answers stream: what Auth has written is there before it ends', async () => {
+  it('answers are streamed: the client gets what Auth has written before Auth ends', async () => {
     let end = () => {}
     const fake = await startFakeAuth((_req, res) => {
       res.write('first ')
@@ -368,7 +368,7 @@ describe('at a single address', () => {
     expect((await reader.read()).done).to.equal(true)
   })
 
-  it('an answer of Auth that breaks off breaks off, and is no shorter answer', async () => {
+  it('an answer that Auth breaks off is broken off too, never completed', async () => {
     const fake = await startFakeAuth((_req, res) => {
       res.setHeader('Content-Length', '100')
       res.write('half')
@@ -382,11 +382,11 @@ describe('at a single address', () => {
     expect(lines.filter(({ event }) => event === 'response_aborted')).to.have.length(1)
   })
 
-  for (const moment of ['before the answer', 'in its middle'] as const) {
-    it(`a client that goes away ${moment} ends the request to Auth, and nobody is told of a failure`, async () => {
+  for (const moment of ['before the answer', 'in the middle of it'] as const) {
+    it(`a client that disconnects ${moment} ends the request to Auth, and no failure is logged`, async () => {
       const { promise: asked, resolve } = Promise.withResolvers<ServerResponse>()
       const fake = await startFakeAuth((_req, res) => {
-        if (moment === 'in its middle') res.write('half')
+        if (moment === 'in the middle of it') res.write('half')
         resolve(res)
       })
       const { url, lines } = await startSingle(fake.url, nowhere)
@@ -394,7 +394,7 @@ describe('at a single address', () => {
       const answer = fetch(`${url}/redoc`, { signal: gone.signal }).then(answer => answer.text())
       answer.catch(() => {})
       const res = await asked
-      if (moment === 'in its middle') await sleep(50)
+      if (moment === 'in the middle of it') await sleep(50)
       gone.abort()
       await once(res, 'close')
       await sleep(50)
@@ -402,7 +402,7 @@ describe('at a single address', () => {
     })
   }
 
-  it('clients that read slowly keep nobody else waiting', async () => {
+  it('clients that read slowly do not delay others', async () => {
     const fake = await startFakeAuth((req, res) => {
       if (req.url === '/login') res.end('{}')
       else res.write('x'.repeat(100))
@@ -415,7 +415,7 @@ describe('at a single address', () => {
     gone.abort()
   })
 
-  it('a body is read whole before Auth hears of it', async () => {
+  it('a body is read completely before it is forwarded', async () => {
     let requests = 0
     const fake = await startFakeAuth((_req, res) => {
       requests++
@@ -426,7 +426,7 @@ describe('at a single address', () => {
     expect(requests).to.equal(0)
   })
 
-  it('Business refuses to send passwords in the clear to who knows where, in production', () => {
+  it('Business refuses to send passwords over plain HTTP to another host in production', () => {
     const env = { NODE_ENV: 'production', SERVICE_KEY: serviceKey }
     expect(() => readBusinessConfig({ ...env, AUTH_PUBLIC_URL: 'http://auth.example.com' })).to.throw('every password')
     expect(readBusinessConfig({ ...env, AUTH_PUBLIC_URL: 'http://auth:3001' }).forwardUrl).to.equal('http://auth:3001')
@@ -435,13 +435,13 @@ describe('at a single address', () => {
 })
 
 describe('the layout of ./startServer', () => {
-  it('gives each service what is in the environment, where PORT is not set', () => {
+  it('passes the environment to both services if PORT is not set', () => {
     const env = { HOST: '0.0.0.0', AUTH_PORT: '1', PORT: ' ' }
     const given = { HOST: '0.0.0.0', AUTH_PORT: '1' }
     expect(layOut(env)).to.deep.equal({ auth: given, business: given, isSingle: false })
   })
 
-  it('keeps Auth on loopback with PORT, whatever HOST says, and lets it trust Business alone', () => {
+  it('keeps Auth on loopback with PORT, whatever HOST is, and lets it trust only Business', () => {
     const outside = {
       HOST: '192.0.2.1',
       INTERNAL_HOST: '0.0.0.0',
@@ -459,14 +459,14 @@ describe('the layout of ./startServer', () => {
     expect(layOut({ PORT: '5000', NODE_ENV: 'production' }).auth['PUBLIC_URL']).to.equal(undefined)
   })
 
-  it('moves a listener of ours out of the way of PORT', () => {
+  it('moves our other listeners to a free port if they conflict with PORT', () => {
     expect(layOut({ PORT: '3001' }).auth['AUTH_PORT']).to.equal('0')
     expect(layOut({ PORT: '3101' }).auth['AUTH_INTERNAL_PORT']).to.equal('0')
     expect(layOut({ PORT: '3100' }).business['BUSINESS_INTERNAL_PORT']).to.equal('0')
     expect(layOut({ PORT: '3001', AUTH_PORT: '4001' }).auth['AUTH_PORT']).to.equal('4001')
   })
 
-  it('finds the stores of Heroku there, and only there, unless they are set', () => {
+  it('uses the stores of Heroku on Heroku only, unless others are set', () => {
     const told: string[][] = []
     const stores = (env: Environment) => {
       const found = storesOfHeroku(env, (...names) => void told.push(names))
@@ -510,7 +510,7 @@ describe('the layout of ./startServer', () => {
 describe('./startServer with PORT', () => {
   after(cleanUp)
 
-  it('names PORT where that is wrong or taken', async () => {
+  it('names PORT if it is invalid or in use', async () => {
     const wrong = runStartServer({ env: { PORT: 'http' } })
     expect(await wrong.ended).to.equal(1)
     expect(wrong.stderr()).to.include('PORT: expected a port').and.to.not.include('BUSINESS_PORT')
@@ -536,7 +536,7 @@ describe('./startServer with PORT', () => {
     const client = async (path: string) => {
       while (!refused) {
         try {
-          // Kept-alive connections, because no request on them may be lost.
+          // Connections are kept alive, because no request on them may be lost.
           const body = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(demo) }
           const answer = await fetch(url + path, path === '/login' ? body : { headers: { token } })
           await answer.text()

@@ -31,7 +31,7 @@ async function run(command: string, ...args: string[]) {
 
 describe('the arguments of every command', () => {
   for (const [name, command] of Object.entries(commands)) {
-    it(`${name} explains itself with --help, and refuses --bogus`, async () => {
+    it(`${name} prints its usage with --help, and refuses --bogus`, async () => {
       const [help, bogus] = await Promise.all([run(command, '--help'), run(command, '--bogus')])
       expect([help.code, help.stderr]).to.deep.equal([0, ''])
       expect(help.stdout).to.match(/^Usage: \S/)
@@ -50,7 +50,7 @@ describe('the arguments of every command', () => {
     ['bench:stores', ['--stores', 'memory,mongo']],
     ['token-keys', ['--algorithm', 'RS256']],
   ] as const) {
-    it(`${name} ${args.join(' ')} is refused with what is expected`, async () => {
+    it(`${name} ${args.join(' ')} is refused with the expected arguments`, async () => {
       const { code, stderr } = await run(scripts[name] as string, ...args)
       expect(code).to.equal(2)
       expect(stderr.split('\n')[0]).to.match(new RegExp(`^${args[0]}: `))
@@ -59,7 +59,7 @@ describe('the arguments of every command', () => {
 })
 
 describe('npm run bench', () => {
-  it('says at once what it is doing and how long it takes, and leaves the tracked results alone', async () => {
+  it('prints at once what it does and how long it takes, and does not change the tracked results', async () => {
     const files = ['bench/results/data.json', 'bench/results/data.svg']
     const state = () => files.map(file => [statSync(file).mtimeMs, readFileSync(file, 'utf8')])
     const before = state()

@@ -87,7 +87,7 @@ describe('npm run users import', () => {
   )
 
   describe('import', () => {
-    it('copes with files as editors and attackers write them', async () => {
+    it('handles files as editors and attackers write them', async () => {
       const url = await fresh('sqlite')
       const file = fileOf(
         Buffer.concat([
@@ -132,7 +132,7 @@ describe('npm run users import', () => {
       expect(stderr).to.match(/^USER_STORE_URL: .*\n10000 rows, \d+\/s\n20000 rows, \d+\/s\n$/)
     })
 
-    it('shows a progress line on a terminal, which makes way for problems', async () => {
+    it('shows a progress line on a terminal, and clears it for problems', async () => {
       const url = await fresh('sqlite')
       const rows = Array.from({ length: 500 }, (_, index) => `user${index}:${index === 400 ? 'x' : anyHash()}\n`)
       const { code, screen } = await onTerminal(url, `import '${fileOf(rows.join(''))}'`)

@@ -53,7 +53,7 @@ describe('the pair', () => {
     }
   })
 
-  it('data, token not fresh: 401 invalid_token, and the sweeper says in the log that it is gone', async () => {
+  it('data, token not fresh: 401 invalid_token, and the sweep is logged', async () => {
     const token = await logIn(at.auth)
     await sleep(2050)
     expect(await statusFor(token)).to.equal(401)

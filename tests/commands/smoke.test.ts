@@ -325,7 +325,7 @@ describe('npm run smoke', () => {
     expect(wrongKey.failed.join()).to.include('Auth has another SERVICE_KEY')
   })
 
-  it('reports that nothing listens and exits with 1', async () => {
+  it('reports that nothing listens, and exits with 1', async () => {
     const { code, stdout } = await runSmoke(['--auth', 'http://127.0.0.1:1', '--business', 'http://127.0.0.1:1'])
     expect(stdout).to.match(/^✘ Latchkey responds .*nothing listens at http:\/\/127\.0\.0\.1:1 \(connection refused\)/)
     expect(stdout).to.match(/\n0 passed, 1 failed\n$/)

@@ -32,7 +32,7 @@ const isAlive = (pid: number) => {
 describe('./startServer', () => {
   after(cleanUp)
 
-  it('works from any folder, with a space in its path, and makes and keeps the keys that are missing', async () => {
+  it('works from any folder, with a space in its path, and creates and keeps missing keys', async () => {
     const folder = copyOfProject()
     const first = runStartServer({ folder, env: development, cwd: '/' })
     const { auth, business } = await first.ready
@@ -75,7 +75,7 @@ describe('./startServer', () => {
     expect(stderr()).to.include('LOG_LEVEL: expected').and.to.not.include('AUTH_PORT')
   })
 
-  it('reads no .env and makes no key in production: it refuses what is missing or default, by name', async () => {
+  it('reads no .env and creates no key in production, and names each setting that is missing or a default', async () => {
     const folder = copyOfProject()
     writeFileSync(join(folder, '.env'), 'SERVICE_KEY=0123456789abcdef0123456789abcdef\n')
     const env = { NODE_ENV: 'production', SERVICE_KEY: undefined, DEMO_USERNAME: 'a', DEMO_PASSWORD: 'postman' }
@@ -85,7 +85,7 @@ describe('./startServer', () => {
     expect(stderr()).to.match(/^ {2}DEMO_PASSWORD: .*default one$/m)
   })
 
-  it('says of a taken port which it is and what to set', async () => {
+  it('names a port that is in use, and the setting to change', async () => {
     const server = createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as { port: number }
@@ -97,7 +97,7 @@ describe('./startServer', () => {
     server.close()
   })
 
-  it('explains itself with --help, and refuses arguments it does not know', async () => {
+  it('prints its usage with --help, and refuses unknown arguments', async () => {
     const help = runStartServer({ args: ['--help'] })
     expect(await help.ended).to.equal(0)
     expect(help.stdout()).to.match(/^Usage: \.\/startServer/)
@@ -106,13 +106,13 @@ describe('./startServer', () => {
     expect(unknown.stderr()).to.include("Unknown option '--frobnicate'").and.to.include('Usage:')
   })
 
-  it('says with --check-config that all is well', async () => {
+  it('confirms a valid configuration with --check-config', async () => {
     const { ended, stdout } = runStartServer({ args: ['--check-config'] })
     expect(await ended).to.equal(0)
     expect(stdout()).to.equal('The configuration is valid.\n')
   })
 
-  it('leaves nothing running when it is killed itself', async () => {
+  it('leaves no process running when it is killed', async () => {
     const run = runStartServer()
     await run.ready
     const children = childrenOf(run.process.pid as number)
@@ -188,7 +188,7 @@ describe('./startServer', () => {
     await own.ended
   })
 
-  it('prints on a terminal where everything is, and curl lines that work when pasted', async () => {
+  it('prints all addresses on a terminal, and curl lines that work when pasted', async () => {
     const folder = copyOfProject()
     const env = {
       ...process.env,

@@ -187,7 +187,7 @@ describe('npm run users', () => {
   })
 
   it('explains why a store cannot be used, without printing its password', async () => {
-    const file = fileOf('no database, and long enough to be told from an empty one'.repeat(20))
+    const file = fileOf('no database, and long enough to differ from an empty one'.repeat(20))
     for (const [url, expected] of [
       ['postgres://me:hunter2@127.0.0.1:1/db', /^USER_STORE_URL: the database db at 127\.0\.0\.1:1 .*\n$/],
       [`sqlite:${file}`, /^USER_STORE_URL: the file .* is no SQLite database.*\n$/],
@@ -201,7 +201,7 @@ describe('npm run users', () => {
     }
   })
 
-  it('writes the change even if the sessions cannot be ended, and says that Auth will end them', async () => {
+  it('writes the change even if the sessions cannot be ended, and reports that Auth will end them', async () => {
     const url = await fresh('sqlite')
     await plant(url, [{ username: 'alice' }])
     const settings = { USER_STORE_URL: url, TOKEN_STORE_URL: 'postgres://127.0.0.1:1/db' }
@@ -211,7 +211,7 @@ describe('npm run users', () => {
     expect((await usersOf(url))[0]).to.include({ credentialVersion: 2, endedVersion: 1 })
   })
 
-  it('reads .env outside production, creates no files, and says what users in memory need', async () => {
+  it('reads .env outside production, creates no files, and explains what users in memory require', async () => {
     const folder = freshFolder()
     const none = { NODE_ENV: '', SERVICE_KEY: undefined, ADMIN_KEY: undefined, USER_STORE_URL: undefined }
     const without = await run({ ...none, USER_STORE_URL: 'sqlite:users.db' }, ['list'], { cwd: folder })
@@ -228,7 +228,7 @@ describe('npm run users', () => {
     expect(production.stderr).to.match(/^USER_STORE_URL: users in memory .*sqlite:path.*\n$/)
   })
 
-  it('explains itself, and refuses wrong usage with exit code 2 without printing what may be a password', async () => {
+  it('prints its usage, and refuses wrong usage with exit code 2 without printing a possible password', async () => {
     const help = await run({}, ['--help'])
     expect(help).to.include({ code: 0, stderr: '' })
     expect(help.stdout).to.match(/^Usage: npm run users -- <command>/)

@@ -54,7 +54,7 @@ describe('npm run users, beside a running Auth', () => {
       expect((await usersOf(url)).map(({ username }) => username)).to.deep.equal(['demo@example.com'])
     })
 
-    it('leaves the rest to Auth if nothing listens, and says so in one line', async () => {
+    it('leaves the rest to Auth if nothing listens, and reports it in one line', async () => {
       const url = await fresh('sqlite')
       const env = { USER_STORE_URL: url, SWEEP_INTERVAL_SECONDS: '1' }
       const { url: auth, internalUrl } = await startAuth({ env })
@@ -155,7 +155,7 @@ describe('npm run users, beside a running Auth', () => {
       expect(linesOf(stdout)).to.have.length(206)
     })
 
-    it('says that Auth must run, and that an import needs a durable store', async () => {
+    it('reports that Auth must run, and that an import needs a durable store', async () => {
       const cwd = folderOf(`http://127.0.0.1:${await freePort()}`)
       for (const args of [['list'], ['disable', 'alice'], ['unlock', 'alice']]) {
         const { code, stderr } = await run(development, args, { cwd })

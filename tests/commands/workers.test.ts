@@ -72,7 +72,7 @@ describe('several processes of each service', () => {
     await tokens.remove()
   })
 
-  it('share the ports, and a token that is ended through one is refused by all on the next request', async () => {
+  it('share the ports, and a token revoked through one process is refused by all on the next request', async () => {
     expect(workersOf(run).map(({ service }) => service)).to.have.members(['auth', 'auth', 'business', 'business'])
     for (let round = 0; round < 10; round++) {
       const token = await logIn(auth)
@@ -85,7 +85,7 @@ describe('several processes of each service', () => {
     }
   })
 
-  it('are replaced on SIGHUP one by one, and no request is lost', async () => {
+  it('are replaced one by one on SIGHUP without losing a request', async () => {
     const before = workersOf(run).map(({ pid }) => pid)
     const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
     await until(() => load.answered() > 200, startedWithinMs)
@@ -100,7 +100,7 @@ describe('several processes of each service', () => {
     expect([...load.statuses.keys()]).to.deep.equal([200])
   })
 
-  it('are replaced once more on a SIGHUP that comes meanwhile, and stay as many', async () => {
+  it('are replaced once more after a second SIGHUP during a replacement, and keep their number', async () => {
     const before = workersOf(run).map(({ pid }) => pid)
     const [begun, ended] = ['"event":"workers_replacing"', '"event":"workers_replaced"']
     const [begunBefore, endedBefore] = [timesIn(run.stdout(), begun), timesIn(run.stdout(), ended)]
@@ -114,7 +114,7 @@ describe('several processes of each service', () => {
     expect((await fetch(`${business}/data`, { headers: { token: await logIn(auth) } })).status).to.equal(200)
   })
 
-  it('are left alone on SIGHUP where there is one only: it has the ports and nobody to stand in for it', async () => {
+  it('are not replaced on SIGHUP if there is only one, because nothing else would hold its ports', async () => {
     const alone = runStartServer({ env: { WEB_CONCURRENCY: '2' } })
     await alone.ready
     const before = workersOf(alone)
@@ -127,7 +127,7 @@ describe('several processes of each service', () => {
     expect(await alone.ended).to.equal(0)
   })
 
-  it('are replaced when one dies, and the others go on', async () => {
+  it('are restarted when one dies, while the others keep working', async () => {
     const token = await logIn(auth)
     for (const service of ['business', 'auth']) {
       const victim = workersOf(run).find(worker => worker.service === service)
@@ -142,7 +142,7 @@ describe('several processes of each service', () => {
     expect((await fetch(`${business}/data`, { headers: { token } })).status).to.equal(200)
   })
 
-  it('end together on SIGTERM, and no request is lost', async () => {
+  it('end together on SIGTERM without losing a request', async () => {
     const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
     await until(() => load.answered() > 200, startedWithinMs)
     run.process.kill('SIGTERM')
@@ -152,7 +152,7 @@ describe('several processes of each service', () => {
   })
 })
 
-describe('several processes of Auth, with a store that takes no new connections', () => {
+describe('several processes of Auth, with a store that accepts no new connections', () => {
   let users: Place
   let tokens: Place
   let line: Line
@@ -180,7 +180,7 @@ describe('several processes of Auth, with a store that takes no new connections'
 
   const authsOf = (run: Run) => workersOf(run).flatMap(({ pid, service }) => (service === 'auth' ? [pid] : []))
 
-  it('stay and serve where a SIGHUP finds no others to replace them, and are replaced once it does', async () => {
+  it('stay and serve if their replacements cannot start, and are replaced by a later SIGHUP', async () => {
     const before = authsOf(run)
     run.process.kill('SIGHUP')
     const warning = await until(
@@ -202,7 +202,7 @@ describe('several processes of Auth, with a store that takes no new connections'
     expect(authsOf(run).filter(pid => before.includes(pid))).to.deep.equal([])
   })
 
-  it('serve while one that has died is tried again, less and less often, until there are as many as before', async () => {
+  it('serve while a dead one is restarted, at growing intervals, until all are back', async () => {
     line.target = await freePort()
     const [victim, other] = authsOf(run)
     process.kill(Number(victim), 'SIGKILL')
@@ -214,7 +214,7 @@ describe('several processes of Auth, with a store that takes no new connections'
     await until(() => authsOf(run).length === 2, startedWithinMs)
   })
 
-  it('end on SIGTERM where one is still starting, too, without being killed', async () => {
+  it('end on SIGTERM without being killed, even if one is still starting', async () => {
     const at = performance.now()
     run.process.kill('SIGTERM')
     expect(await run.ended).to.equal(0)
