@@ -170,7 +170,7 @@ function broken(imports: Import[]): string[] {
   )
 }
 
-/** Each circle once, as a path that ends at the file it begins with. */
+/** Returns each circle once, as a path that ends at the file where it begins. */
 function circlesOf(imports: Import[]): string[] {
   const circles: string[] = []
   const done = new Set<string>()
@@ -273,7 +273,7 @@ describe('the source code', () => {
     expect(circlesOf(planted)).to.deep.equal(['shared/a.ts -> shared/b.ts -> shared/a.ts'])
   })
 
-  // That no function has more than 120 lines, the linter checks: noExcessiveLinesPerFunction in biome.json.
+  // The linter checks that no function has more than 120 lines: noExcessiveLinesPerFunction in biome.json.
   it('has no file of more than 350 lines', () => {
     const tooLong = [...sources].filter(([, source]) => source.split('\n').length - 1 > maxLines).map(([file]) => file)
     expect(tooLong).to.deep.equal([])
@@ -287,7 +287,7 @@ describe('the source code', () => {
     expect(readers.map(([file]) => file)).to.deep.equal([])
   })
 
-  it('compares no secret with === but in the stores, which know hashes of 256 random bits only', () => {
+  it('compares no secret with === but in the stores, which have only hashes of 256 random bits', () => {
     const name = String.raw`\b[\w.]*(?:[kK]ey|[sS]ecret|[pP]assword|[hH]ash|[tT]oken)\b(?!\.)`
     const comparison = new RegExp(`(?:${name} [!=]==|[!=]== ${name})`)
     // Comparisons with nothing, and with the public default password.
@@ -313,7 +313,7 @@ describe('the source code', () => {
     expect([...sources].filter(([, source]) => !source.startsWith('// ')).map(([file]) => file)).to.deep.equal([])
   })
 
-  it('installs no package in production that runs a script, or reports to its makers, when it is installed', () => {
+  it('installs no package in production that runs a script or reports to its makers during installation', () => {
     type Lock = { packages: Record<string, { name?: string; dev?: true; hasInstallScript?: true }> }
     const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as Lock
     const shipped = Object.entries(packages).filter(([, { dev }]) => !dev)

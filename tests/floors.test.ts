@@ -58,7 +58,7 @@ function isSafe(version: string, lines: string[]): boolean {
 }
 
 describe('the lock file', () => {
-  it('has no package below its floor but those that are excepted', () => {
+  it('has no package below its floor except the listed ones', () => {
     const below = packages
       .filter(([path, { version }]) => !isSafe(version, floors[nameOf(path)] ?? [version]))
       .map(([path, { version }]) => `${path} ${version}`)
@@ -66,7 +66,7 @@ describe('the lock file', () => {
     expect(below).to.deep.equal(exceptions)
   })
 
-  it('has no package that runs a script at its installation, unless that is switched off', () => {
+  it('has no package with an install script that is not switched off', () => {
     const { allowScripts = {} } = JSON.parse(readFileSync('package.json', 'utf8')) as {
       allowScripts?: Record<string, boolean>
     }
@@ -75,24 +75,24 @@ describe('the lock file', () => {
     expect(Object.values(allowScripts)).to.not.include(true)
   })
 
-  it('holds every package of the table', () => {
+  it('contains every package of the table', () => {
     const held = new Set([...packages.map(([path]) => nameOf(path)), 'node'])
     expect(Object.keys(floors).filter(name => !held.has(name))).to.deep.equal([])
   })
 
-  it('would be refused with a version below', () => {
+  it('would be refused with a lower version', () => {
     expect(isSafe('8.8.9', floors['undici'] as string[])).to.equal(false)
     expect(isSafe('7.29.0', floors['undici'] as string[])).to.equal(true)
     expect(isSafe('9.0.0', floors['undici'] as string[])).to.equal(false)
   })
 
-  it('holds the packages of every platform: npm ci refuses one that does not', () => {
+  it('contains the packages of every platform, which npm ci requires', () => {
     const held = new Set(packages.map(([path]) => nameOf(path)))
     const wanted = packages.flatMap(([, { optionalDependencies = {} }]) => Object.keys(optionalDependencies))
     expect(wanted.filter(name => !held.has(name))).to.deep.equal([])
   })
 
-  it('pins every package by its content', () => {
+  it('pins every package by its hash', () => {
     expect(packages.filter(([, { integrity }]) => !integrity).map(([path]) => path)).to.deep.equal([])
   })
 })
@@ -105,17 +105,17 @@ describe('the Node.js that runs ./startServer', () => {
     ['24.21.0', '24.22.3'],
     ['26.13.0', '26.13.1'],
   ] as const) {
-    it(`is warned about as ${version}, with what to install`, () => {
+    it(`causes a warning as ${version}, with what to install`, () => {
       const warning = `Warning: Node.js ${version} has known security holes. Update it to ${newer} or newer: https://nodejs.org`
       expect(warningAboutNode(version, own)).to.equal(warning)
     })
   }
 
-  it('is the same for version managers as for commands/runtime.sh', () => {
+  it('has the same version for version managers as for commands/runtime.sh', () => {
     expect(readFileSync('.node-version', 'utf8')).to.equal(`${pinnedNode}\n`)
   })
 
-  it('is not warned about if it is new, of another line, or not the user’s own', () => {
+  it('causes no warning if it is new, of another line, or not the user’s own', () => {
     for (const version of ['22.23.5', '24.22.3', '24.23.0', '28.0.0'])
       expect(warningAboutNode(version, own)).to.equal(null)
     expect(warningAboutNode(pinnedNode, `/home/a/latchkey/.node/${pinnedNode}/node`)).to.equal(null)

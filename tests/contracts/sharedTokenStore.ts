@@ -54,7 +54,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     expect(answers.filter(token => token !== null)).to.have.lengthOf(20)
   })
 
-  it('lets one of two renewals win', async () => {
+  it('lets one of two concurrent renewals win', async () => {
     const [one, other] = getStores()
     for (let i = 0; i < 20; i++) {
       const { ref } = await inserted(one)
@@ -78,7 +78,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     }
   })
 
-  it('leaves no token of a user alive that one process ends while the other issues', async () => {
+  it('leaves no live token when one process ends those of a user while the other issues', async () => {
     for (const [one, other] of [getStores(), getStores().toReversed() as [TokenStore, TokenStore]]) {
       for (let i = 0; i < 10; i++) {
         const userId = randomUUID()
@@ -94,7 +94,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     }
   })
 
-  it('keeps exactly to the limit of a user', async () => {
+  it('keeps exactly to the limit per user', async () => {
     const limits = { perUser: 5, total: Infinity }
     const insertBoth = (userId: string, kind: TokenRecord['kind']) =>
       both(60, (store, i) => {

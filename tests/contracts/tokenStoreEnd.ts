@@ -1,4 +1,4 @@
-// How every TokenStore deletes tokens, and ends those of a user. Names no store; a fault found in one gets its case here.
+// How every TokenStore deletes tokens, and ends those of a user. Names no store; a fault found in one store gets a test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenStore } from '../../services/auth/stores/ports.ts'
@@ -9,7 +9,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
   const { newHash, newToken, insert, inserted, touch, look, unknownRef, sweepAll } = tokenStoreCalls(getStore)
 
   describe('delete', () => {
-    it('removes the token whatever its purpose, answers with it once, and no later touch finds it', async () => {
+    it('removes the token whatever its purpose, returns it once, and no later touch finds it', async () => {
       for (const purpose of [null, 'reset']) {
         const { ref, token } = await inserted({ purpose })
         expect(await getStore().delete(ref, start)).to.include({ id: token.id, userId: token.userId })
@@ -18,7 +18,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('removes nothing where the hash is another, and by the id alone with deleteById', async () => {
+    it('removes nothing if the hash differs, while deleteById needs only the id', async () => {
       const { ref, token } = await inserted()
       expect(await getStore().delete({ ...ref, hash: newHash() }, start)).to.equal(null)
       expect(await touch(ref, start)).to.not.equal(null)
@@ -27,7 +27,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start)).to.equal(null)
     })
 
-    it('holds from its answer on, however many touches race it', async () => {
+    it('holds from its answer on, however many touches are in flight', async () => {
       const { ref } = await inserted()
       const racing = Array.from({ length: 20 }, () => touch(ref, start))
       await getStore().delete(ref, start)
@@ -38,7 +38,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
   })
 
   describe('deleteById with an owner', () => {
-    it('removes a session of this user, and answers with it once', async () => {
+    it('removes a session of this user, and returns it once', async () => {
       const { ref, token } = await inserted()
       const owner = token.userId as string
       expect(await getStore().deleteById(ref.id, start, owner)).to.deep.equal(token)
@@ -46,7 +46,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start)).to.equal(null)
     })
 
-    it('removes nothing of another user, of a guest, or that is not a session', async () => {
+    it('removes no token of another user or a guest, and none that is not a session', async () => {
       const owner = randomUUID()
       const others = [
         await inserted(),
@@ -64,7 +64,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('removes no session that is expired or ended, and none that is unknown', async () => {
+    it('removes no session that is expired, ended or unknown', async () => {
       const owner = randomUUID()
       const [expired, ended] = [await inserted({ userId: owner }), await inserted({ userId: owner })]
       expect(await getStore().deleteById(expired.ref.id, start + minute, owner)).to.equal(null)
@@ -82,7 +82,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       return { own, id: token.id, first: ref, current: { id: ref.id, hash }, token }
     }
 
-    it('removes a token that was renewed under the lineage, answers with it once, and no later touch finds it', async () => {
+    it('removes a token that was renewed with the lineage, returns it once, and no later touch finds it', async () => {
       const { own, id, first, current, token } = await renewed()
       expect(await getStore().deleteRenewed(id, own, start, start)).to.include({
         id,
@@ -108,7 +108,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start + 20)).to.equal(null)
     })
 
-    it('removes nothing under another lineage, by its id alone, or of a token that was never renewed', async () => {
+    it('removes nothing with another lineage, with the id alone, or if the token was never renewed', async () => {
       const { own, id, current } = await renewed()
       const never = await inserted()
       const others = Array.from(
@@ -124,7 +124,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       for (const ref of [current, never.ref]) expect(await touch(ref, start)).to.not.equal(null)
     })
 
-    it('removes nothing that was renewed again later than it says', async () => {
+    it('removes nothing that was renewed after the given time', async () => {
       const { own, id, current } = await renewed()
       const last = { id, hash: newHash() }
       await getStore().renew(current, last.hash, own, start + 5000)
@@ -133,7 +133,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await getStore().deleteRenewed(id, own, start + 5000, start + 9000)).to.include({ id })
     })
 
-    it('leaves the room of one token to the next, and nothing of its renewals', async () => {
+    it('leaves no trace of the renewals when a slot is used for another token', async () => {
       const { own, id } = await renewed()
       await getStore().deleteById(id, start, null)
       const userId = randomUUID()
@@ -141,7 +141,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       for (const { ref } of next) expect(await getStore().deleteRenewed(ref.id, own, start, start)).to.equal(null)
     })
 
-    it('wins over every renewal that races it', async () => {
+    it('wins over every concurrent renewal', async () => {
       for (let i = 0; i < 20; i++) {
         const { own, id, current } = await renewed()
         const hash = newHash()
@@ -170,7 +170,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await touch(others, start)).to.not.equal(null)
     })
 
-    it('lets no token in below the floor: a login that races it loses', async () => {
+    it('lets no token in below the floor, so a concurrent log-in loses', async () => {
       const userId = randomUUID()
       await end(userId, 5)
       const { ref, outcome } = await insert(newToken({ userId, credentialVersion: 4 }))
@@ -186,7 +186,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect((await insert(newToken({ userId, credentialVersion: 4 }))).outcome).to.equal('ended')
     })
 
-    it('keeps the one token it is told to keep, which goes on under the new version', async () => {
+    it('keeps the one token that is given, and moves it to the new version', async () => {
       const userId = randomUUID()
       const { ref, token } = await inserted({ userId })
       const { ref: other } = await inserted({ userId })
@@ -198,7 +198,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await look(ref, start)).to.equal(null)
     })
 
-    it("keeps nothing that was ended, is another's or does not exist", async () => {
+    it('keeps no token that was ended, belongs to another user or does not exist', async () => {
       const userId = randomUUID()
       const { ref: ended } = await inserted({ userId })
       await end(userId, 2)
@@ -212,7 +212,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await look(others, start)).to.deep.equal(othersToken)
     })
 
-    it('leaves no token of the version before, however many inserts race it', async () => {
+    it('leaves no token of the previous version, however many inserts are in flight', async () => {
       const userId = randomUUID()
       const tries = Array.from({ length: 40 }, () => newToken({ userId }))
       const half = (from: number) => tries.slice(from, from + 20).map(token => insert(token))
@@ -234,7 +234,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
   describe('findByUser', () => {
     const find = (userId: string, now: number) => getStore().findByUser(userId, now)
 
-    it('lists the live tokens of the user, the oldest first, and of nobody else', async () => {
+    it('lists the live tokens of this user only, oldest first', async () => {
       const userId = randomUUID()
       const tokens = []
       for (let i = 0; i < 5; i++) {
@@ -250,12 +250,12 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       expect(await find(randomUUID(), start)).to.deep.equal([])
     })
 
-    it('lists none for an id that no store could have, such as one with a NUL or half a surrogate pair', async () => {
+    it('lists none for an id that no store can contain, such as one with a NUL or half a surrogate pair', async () => {
       await inserted({ userId: '\ufffd' })
       for (const userId of ['\0', 'a\0b', '', '\ud800', 'a\udc00']) expect(await find(userId, start)).to.deep.equal([])
     })
 
-    it('lists none that was deleted, consumed or ended', async () => {
+    it('lists no token that was deleted, consumed or ended', async () => {
       const userId = randomUUID()
       const [deleted, consumed] = [await inserted({ userId }), await inserted({ userId, kind: 'single-use' })]
       const kept = await inserted({ userId, credentialVersion: 3 })

@@ -80,7 +80,7 @@ const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'h
 const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
 const purpose = fc.constantFrom(null, null, null, 'reset', 'confirm')
-const user = fc.nat({ max: 2 }) // the last stands for guests
+const user = fc.nat({ max: 2 }) // 2 stands for guests
 const ttlMs = fc.constantFrom(1, 5, 20, 100)
 const recent = fc.record({ back: fc.nat({ max: 11 }), isHashWrong: fc.nat({ max: 7 }).map(n => n === 0) })
 
@@ -111,7 +111,7 @@ const newToken = fc.record({
 })
 
 const insertTaken = command(
-  'insert one whose id is taken',
+  'insert with an id that is taken',
   newToken,
   async ({ user, version, ...terms }, run, store) => {
     const userId = run.userIds[user] as string | null
@@ -254,7 +254,7 @@ const advanceToAnEnd = command('advance to the end of a token', toAnEnd, ({ whic
 })
 
 export function tokenStoreModel(getStore: () => TokenStore): void {
-  describe('whatever is done to it', () => {
+  describe('for any sequence of commands', () => {
     it('does what the model does', async () => {
       const often = [insert, insert, touch, touch, advanceToAnEnd]
       const other = [

@@ -1,4 +1,4 @@
-// How every TokenStore keeps to limits, explains, sweeps, lists, counts and closes. Names no store; a fault found in one gets its case here.
+// How every TokenStore keeps to limits, explains, sweeps, lists, counts and closes. Names no store; a fault found in one store gets a test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
@@ -8,7 +8,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
   const { lineage, newHash, newToken, insert, inserted, touch, look, unknownRef, sweepAll } = tokenStoreCalls(getStore)
 
   describe('the limits', () => {
-    it("end the oldest session of the user for one more, and nobody else's", async () => {
+    it('end the oldest session of the user for a new one, and no token of others', async () => {
       const userId = randomUUID()
       const other = await inserted()
       const limits = { ...unlimited, perUser: 3 }
@@ -23,7 +23,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await look(other.ref, start)).to.not.equal(null)
     })
 
-    it('count no dead token of the user', async () => {
+    it('do not count dead tokens of the user', async () => {
       const userId = randomUUID()
       const limits = { ...unlimited, perUser: 2 }
       await insert(newToken({ userId, expiresAt: start + 1 }), { limits })
@@ -32,7 +32,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await look(live, start + 1)).to.not.equal(null)
     })
 
-    it('end no live session where a dead token makes room, be it the newest', async () => {
+    it('end no live session if a dead token makes room, even if that is the newest', async () => {
       const userId = randomUUID()
       const limits = { ...unlimited, perUser: 2 }
       const { ref: live } = await insert(newToken({ userId }), { limits })
@@ -41,13 +41,13 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await look(live, start + 1)).to.not.equal(null)
     })
 
-    it('of a user are not those of the guests, who are nobody together', async () => {
+    it('per user do not apply to guests, who are not one user', async () => {
       const limits = { ...unlimited, perUser: 2 }
       const guests = await Promise.all(Array.from({ length: 4 }, () => insert(newToken({ userId: null }), { limits })))
       for (const { ref } of guests) expect(await look(ref, start)).to.not.equal(null)
     })
 
-    it('end nothing that is no session: then it is full', async () => {
+    it('end nothing but sessions: without one the store is full', async () => {
       const userId = randomUUID()
       const limits = { ...unlimited, perUser: 2 }
       const { ref: fixed } = await insert(newToken({ userId, kind: 'fixed' }), { limits })
@@ -57,7 +57,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await look(bound, start, 'reset')).to.not.equal(null)
     })
 
-    it("let nothing in beyond the total, and end nobody's token for it", async () => {
+    it('let no token in beyond the total, and end none for it', async () => {
       const limits = { ...unlimited, total: 0 }
       const { ref } = await inserted()
       const { ref: refused, outcome } = await insert(newToken(), { limits })
@@ -82,7 +82,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       await sweepAll(start + 20 * minute)
     })
 
-    it('is half of the total: users have room when guests have none', async () => {
+    it('is at most half of the total: users have room when guests have none', async () => {
       for (const kind of ['fixed', 'single-use', 'sliding'] as const) {
         expect(await fill(2, start, { userId: null, kind, purpose: 'dialog' })).to.equal(kind === 'sliding' ? 1 : 2)
       }
@@ -91,12 +91,12 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await fill(1, start, { userId: null })).to.equal(0)
     })
 
-    it('is no more than is left: users may have all of it', async () => {
+    it('is at most what is left: users may use the whole total', async () => {
       expect(await fill(9, start, {})).to.equal(9)
       expect(await fill(3, start, { userId: null })).to.equal(1)
     })
 
-    it('is given back by guests that are ended, consumed or swept, and by nothing of a user', async () => {
+    it('is freed by guest tokens that are ended, consumed or swept, and by no token of a user', async () => {
       const guests = [
         await inserted({ userId: null }),
         await inserted({ userId: null }),
@@ -121,7 +121,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
   describe('explain', () => {
     const why = (ref: TokenRef, now: number, purpose: string | null = null) => getStore().explain(ref, now, purpose)
 
-    it('tells why a touch would refuse', async () => {
+    it('returns why a touch would refuse', async () => {
       const userId = randomUUID()
       const [expired, revoked, byId, renewed, consumed, bound, ended] = await Promise.all([
         inserted(),
@@ -149,20 +149,20 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await why(ended.ref, start)).to.deep.equal({ reason: 'ended' })
     })
 
-    it('still knows that a token expired when it has been swept', async () => {
+    it('still returns that a token expired after it has been swept', async () => {
       const { ref } = await inserted()
       await sweepAll(start + 2 * minute)
       expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
     })
 
-    it('still knows that a token was ended with its user when it has been swept', async () => {
+    it('still returns that a token ended with all of its user after it has been swept', async () => {
       const { ref, token } = await inserted()
       await getStore().raiseFloor(token.userId as string, 2, null)
       await sweepAll(start)
       expect(await why(ref, start)).to.deep.equal({ reason: 'ended' })
     })
 
-    it('still knows of what was dead when room was made for another', async () => {
+    it('still returns that a token expired after it made room for another', async () => {
       const userId = randomUUID()
       const limits = { ...unlimited, perUser: 1 }
       const { ref } = await insert(newToken({ userId }), { limits })
@@ -170,7 +170,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await why(ref, start + 2 * minute)).to.deep.equal({ reason: 'expired', at: start + minute })
     })
 
-    it('tells of a session that had to make room', async () => {
+    it('returns that a session was evicted', async () => {
       const userId = randomUUID()
       const limits = { ...unlimited, perUser: 1 }
       const { ref } = await insert(newToken({ userId }), { limits })
@@ -180,7 +180,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
   })
 
   describe('deleteExpired', () => {
-    it('removes the dead, spares the live, and counts what it removed', async () => {
+    it('removes dead tokens, keeps live ones, and returns how many it removed', async () => {
       await sweepAll(start)
       const dead = await Promise.all(Array.from({ length: 25 }, () => inserted({ expiresAt: start + 1 })))
       const live = await Promise.all(Array.from({ length: 25 }, () => inserted({ expiresAt: start + 2 })))
@@ -198,14 +198,14 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(first.removed + (await sweepAll(start + 1))).to.equal(30)
     })
 
-    it("removes what is below its user's floor", async () => {
+    it('removes tokens below the floor of their user', async () => {
       const { token } = await inserted()
       await sweepAll(start)
       await getStore().raiseFloor(token.userId as string, 2, null)
       expect(await sweepAll(start)).to.equal(1)
     })
 
-    it('gives room back: what was removed does not count towards the total', async () => {
+    it('makes room: removed tokens do not count towards the total', async () => {
       await sweepAll(start + 20 * minute)
       await Promise.all(Array.from({ length: 10 }, () => inserted({ expiresAt: start + 1 })))
       const limits = { ...unlimited, total: 10 }
@@ -214,7 +214,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect((await insert(newToken(), { limits })).outcome).to.equal('inserted')
     })
 
-    it('takes no longer for tokens that came and went: their room is used again', async () => {
+    it('takes no longer after tokens came and went, because their slots are reused', async () => {
       const slicesOfARound = async (): Promise<number> => {
         for (let slices = 1; ; slices++) if ((await getStore().deleteExpired(start, 10)).done) return slices
       }
@@ -224,11 +224,11 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
         const tokens = await Promise.all(Array.from({ length: 25 }, () => inserted()))
         for (const { ref } of tokens) await getStore().delete(ref, start)
       }
-      // it would be 100 more if each token had its own allocation
+      // It would be 100 more if each token had a new slot.
       expect(await slicesOfARound()).to.be.at.most(before + 5)
     })
 
-    it('spares a token that was touched before it came by', async () => {
+    it('keeps a token that was touched before the sweep reached it', async () => {
       const { ref } = await inserted()
       await touch(ref, start + minute - 1)
       await sweepAll(start + minute)
@@ -237,7 +237,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
   })
 
   describe('list', () => {
-    it('shows every live token, page by page, and none that is dead, ended or deleted', async () => {
+    it('returns every live token, page by page, and none that is dead, ended or deleted', async () => {
       await sweepAll(start + 20 * minute)
       const userId = randomUUID()
       const live = await Promise.all(Array.from({ length: 17 }, () => inserted()))
@@ -261,7 +261,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect([...found.values()]).to.have.deep.members(live.map(({ token }) => token))
     })
 
-    it('takes any cursor', async () => {
+    it('accepts any cursor', async () => {
       for (const cursor of ['x', '-1', '99999999999', '7:7', "'; drop table x", '__proto__']) {
         await getStore().list(cursor, 10, start)
       }
@@ -269,7 +269,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
   })
 
   describe('counts', () => {
-    it('counts the tokens of each kind, the dead until they are swept', async () => {
+    it('counts the tokens of each kind, including dead ones until they are swept', async () => {
       await sweepAll(start + 20 * minute)
       for (const kind of ['sliding', 'sliding', 'sliding', 'fixed', 'fixed', 'single-use'] as const)
         await inserted({ kind })
@@ -280,7 +280,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
       expect(await getStore().counts()).to.deep.equal({ sliding: 3, fixed: 2, 'single-use': 1 })
     })
 
-    it('counts a session once that was kept when the others of its user ended', async () => {
+    it('counts a session only once if it was kept when the others of its user ended', async () => {
       await sweepAll(start + 20 * minute)
       const userId = randomUUID()
       const { token } = await inserted({ userId })
@@ -292,7 +292,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
   })
 
   describe('close', () => {
-    it('can be repeated, and every other call rejects afterwards', async () => {
+    it('can be called twice, and every other call rejects afterwards', async () => {
       const store = getStore()
       await store.close()
       await store.close()

@@ -1,4 +1,4 @@
-// How every TokenStore inserts, touches, looks at and renews tokens. Names no store; a fault found in one gets its case here.
+// How every TokenStore inserts, touches, looks at and renews tokens. Names no store; a fault found in one store gets a test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenStore } from '../../services/auth/stores/ports.ts'
@@ -9,13 +9,13 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
   const { lineage, newHash, newToken, insert, inserted, touch, look, unknownRef, sweepAll } = tokenStoreCalls(getStore)
 
   describe('insert', () => {
-    it('takes no second token of the same id, and leaves the first as it was', async () => {
+    it('rejects a second token with the same id, and leaves the first unchanged', async () => {
       const { ref, token } = await inserted()
       expect((await insert(newToken({ id: token.id }))).outcome).to.equal('taken')
       expect(await touch(ref, start)).to.include({ userId: token.userId })
     })
 
-    it('keeps the log-in that led to the token, be it its own, that of another token or none', async () => {
+    it('stores the log-in that led to the token: its own, that of another token, or none', async () => {
       const userId = randomUUID()
       for (const members of [{}, { kind: 'fixed' }, { purpose: 'refresh' }] as const) {
         for (const login of ['own', 'other', 'none']) {
@@ -32,7 +32,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('gives no token the log-in of one that is gone', async () => {
+    it('gives no token the log-in of a deleted one', async () => {
       for (let i = 0; i < 3; i++) {
         const { ref } = await inserted({ loginId: null })
         await getStore().delete(ref, start)
@@ -41,7 +41,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('takes user ids and purposes like __proto__ and constructor for ordinary ones', async () => {
+    it('accepts user ids and purposes like __proto__ and constructor', async () => {
       for (const name of ['__proto__', 'constructor', 'toString']) {
         const { ref } = await inserted({ userId: name, purpose: name })
         expect(await touch(ref, start, name)).to.include({ userId: name, purpose: name })
@@ -50,7 +50,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
   })
 
   describe('touch', () => {
-    it('answers with the token as it was inserted, extended, and one refresh more', async () => {
+    it('returns the token as it was inserted, extended and with one more refresh', async () => {
       const { ref, token } = await inserted()
       const now = start + 10_000
       const extended = { ...token, expiresAt: now + minute, lastUsedAt: now }
@@ -58,17 +58,17 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch(ref, now)).to.deep.equal({ ...extended, refreshCount: 2 })
     })
 
-    it('answers null for a token that is unknown', async () => {
+    it('returns null for an unknown token', async () => {
       expect(await touch(unknownRef(), start)).to.equal(null)
     })
 
-    it('answers null where the id is right and the hash is not', async () => {
+    it('returns null if only the id is right', async () => {
       const { ref } = await inserted()
       expect(await touch({ ...ref, hash: newHash() }, start)).to.equal(null)
       expect(await touch(ref, start)).to.include({ refreshCount: 1 })
     })
 
-    it('answers null where any one of the first 20 characters of the hash is another: 120 bits are kept', async () => {
+    it('returns null if any of the first 20 characters of the hash differs, because 120 bits are stored', async () => {
       const { ref } = await inserted()
       const others = Array.from(ref.hash.slice(0, 20), (character, i) => ({
         ...ref,
@@ -77,7 +77,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await getStore().touch(others, start, null)).to.deep.equal(others.map(() => null))
     })
 
-    it('keeps a guest a guest', async () => {
+    it('returns no user for a guest', async () => {
       const { ref } = await inserted({ userId: null })
       expect(await touch(ref, start)).to.include({ userId: null, username: null, credentialVersion: 0 })
     })
@@ -89,7 +89,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch(dead, start + minute)).to.equal(null)
     })
 
-    it('never revives a dead token once it was swept, not even for an earlier now', async () => {
+    it('never revives a dead token that was swept, not even for an earlier now', async () => {
       const { ref } = await inserted()
       expect(await touch(ref, start + minute)).to.equal(null)
       await sweepAll(start + minute)
@@ -103,7 +103,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start + minute + 5)).to.equal(null)
     })
 
-    it('never extends a fixed token, and counts its uses', async () => {
+    it('never extends a fixed token, but counts its uses', async () => {
       for (const absoluteExpiresAt of [start + minute, start + 2 * minute]) {
         const { ref, token } = await inserted({ kind: 'fixed', absoluteExpiresAt })
         const now = start + minute - 1
@@ -118,7 +118,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start)).to.equal(null)
     })
 
-    it('admits a single-use token once, also for 200 at the same time and twice in a batch', async () => {
+    it('admits a single-use token once, even if it is touched 200 times at once and twice in a batch', async () => {
       const { ref } = await inserted({ kind: 'single-use' })
       const tries = Array.from({ length: 100 }, () => getStore().touch([ref, ref], start, null))
       expect((await Promise.all(tries)).flat().filter(Boolean)).to.have.length(1)
@@ -135,7 +135,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start, 'reset')).to.equal(null)
     })
 
-    it('answers a batch in its order, whatever is in it', async () => {
+    it('returns the tokens of a batch in its order, whatever it contains', async () => {
       const tokens = await Promise.all(Array.from({ length: 20 }, () => inserted()))
       const dead = await inserted({ expiresAt: start })
       const refs = [unknownRef(), ...tokens.map(({ ref }) => ref), dead.ref].reverse()
@@ -144,23 +144,23 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(answers.map(answer => answer?.id ?? null)).to.deep.equal(expected)
     })
 
-    it('touches a token twice that is twice in a batch', async () => {
+    it('touches a token twice if it is twice in a batch', async () => {
       const { ref } = await inserted()
       const answers = await getStore().touch([ref, ref], start, null)
       expect(answers.map(answer => answer?.refreshCount)).to.deep.equal([1, 2])
     })
 
-    it('answers an empty batch with nothing', async () => {
+    it('returns nothing for an empty batch', async () => {
       expect(await getStore().touch([], start, null)).to.deep.equal([])
     })
 
-    it('counts every one of many at the same time', async () => {
+    it('counts each of many concurrent touches', async () => {
       const { ref } = await inserted()
       const counts = await Promise.all(Array.from({ length: 50 }, async () => (await touch(ref, start))?.refreshCount))
       expect(counts.toSorted((a, b) => Number(a) - Number(b))).to.deep.equal(counts.map((_, i) => i + 1))
     })
 
-    it('hands out copies: what a caller does to an answer changes nothing', async () => {
+    it('returns copies, so that the caller cannot change the stored token', async () => {
       const { ref, token } = await inserted()
       token.expiresAt = 0
       const first = (await touch(ref, start)) as TokenRecord
@@ -206,7 +206,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
   })
 
   describe('look', () => {
-    it('answers as touch does, in order, and changes nothing', async () => {
+    it('returns the same as touch, in order, and changes nothing', async () => {
       const tokens = await Promise.all([inserted(), inserted({ kind: 'single-use' }), inserted({ kind: 'fixed' })])
       const refs = [unknownRef(), ...tokens.map(({ ref }) => ref)]
       for (let i = 0; i < 2; i++) {
@@ -215,7 +215,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('finds no token that is dead, ended, of another purpose or another hash', async () => {
+    it('finds no token that is dead, ended, for another purpose or of another hash', async () => {
       const userId = randomUUID()
       const [dead, bound, ended] = [await inserted(), await inserted({ purpose: 'reset' }), await inserted({ userId })]
       await getStore().raiseFloor(userId, 2, null)
@@ -228,7 +228,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
   })
 
   describe('renew', () => {
-    it('gives the session a new secret in one step: same id and absolute end, the old one dead', async () => {
+    it('replaces the secret in one step: the id and the absolute end stay, and the old secret is dead', async () => {
       const { ref, token } = await inserted()
       const hash = newHash()
       const now = start + 1000
@@ -238,7 +238,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch({ id: ref.id, hash }, now)).to.include({ id: token.id, refreshCount: 2 })
     })
 
-    it('is no log-in: the one that led to the session stays', async () => {
+    it('keeps the log-in that led to the session', async () => {
       const userId = randomUUID()
       for (const loginId of [drawTokenId(userId, start - minute), null]) {
         const { ref } = await inserted({ userId, loginId })
@@ -246,7 +246,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('lets one of many win: no two new secrets of one session', async () => {
+    it('succeeds for one of many concurrent calls, so that no session has two secrets', async () => {
       const { ref } = await inserted()
       const hashes = Array.from({ length: 20 }, newHash)
       const answers = await Promise.all(hashes.map(hash => getStore().renew(ref, hash, lineage, start)))
@@ -259,7 +259,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(found.filter(Boolean)).to.have.length(1)
     })
 
-    it('is null for what is dead, deleted, of another kind or bound to a purpose, and changes none of them', async () => {
+    it('is null for a token that is dead, deleted, not sliding or bound to a purpose, and does not change it', async () => {
       const dead = await inserted()
       expect(await getStore().renew(dead.ref, newHash(), lineage, start + minute)).to.equal(null)
       const gone = await inserted()
@@ -273,7 +273,7 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       }
     })
 
-    it('never revives: of a renewal and a deletion at the same time the deletion holds', async () => {
+    it('never revives a token: a concurrent deletion wins', async () => {
       const { ref } = await inserted()
       const hash = newHash()
       await Promise.all([getStore().renew(ref, hash, lineage, start), getStore().deleteById(ref.id, start, null)])

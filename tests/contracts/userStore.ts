@@ -33,7 +33,7 @@ export function userStoreContract(getStore: () => UserStore): void {
   })
 
   describe('update', () => {
-    it('writes the changes, answers with the user as it is then, and leaves the rest', async () => {
+    it('writes the changes, returns the changed user, and keeps the rest', async () => {
       const user = newUser()
       await getStore().insert(user)
       const changes = { passwordHash: 'another', credentialVersion: 2, confirmedAt: 5, disabledAt: 6, deletedAt: 7 }
@@ -44,7 +44,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       expect(await getStore().findByUsername(user.username)).to.deep.equal({ ...user, ...changes, ...back })
     })
 
-    it('changes nothing where the version is another, or there is no such user', async () => {
+    it('changes nothing if the version differs or the user does not exist', async () => {
       const user = newUser({ credentialVersion: 3 })
       await getStore().insert(user)
       for (const version of [1, 2, 4]) {
@@ -54,7 +54,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       expect(await getStore().findById(user.id)).to.deep.equal(user)
     })
 
-    it('lets one of many win that would raise the version at the same time', async () => {
+    it('succeeds for one of many concurrent calls that raise the version', async () => {
       const user = newUser()
       await getStore().insert(user)
       const tries = Array.from({ length: 20 }, (_, i) =>
@@ -66,7 +66,7 @@ export function userStoreContract(getStore: () => UserStore): void {
     })
   })
 
-  it('forgets a user that is deleted, and its username is free again', async () => {
+  it('forgets a deleted user and frees the username', async () => {
     const user = newUser()
     await getStore().insert(user)
     expect(await getStore().delete(user.id)).to.equal(true)
@@ -117,7 +117,7 @@ export function userStoreContract(getStore: () => UserStore): void {
     expect((await getStore().search('', null, 3)).length).to.equal(3)
   })
 
-  it('finds those whose tokens are still to be ended, and no others', async () => {
+  it('finds the users whose tokens must still be ended, and no others', async () => {
     const [done, unfinished] = [newUser({ credentialVersion: 4, endedVersion: 4 }), newUser({ credentialVersion: 2 })]
     for (const user of [done, unfinished]) await getStore().insert(user)
     const found = (await getStore().findUnfinished(1000)).filter(({ id }) => id === done.id || id === unfinished.id)
@@ -127,7 +127,7 @@ export function userStoreContract(getStore: () => UserStore): void {
     expect((await getStore().findUnfinished(1000)).map(({ id }) => id)).to.not.include(unfinished.id)
   })
 
-  it('answers null for names and ids that no store could have, such as those with a NUL', async () => {
+  it('returns null for names and ids that no store can contain, such as those with a NUL', async () => {
     for (const text of ['a\0b', '\0', '', '\ud800', 'a\udc00']) {
       expect(await getStore().findByUsername(text)).to.equal(null)
       expect(await getStore().findById(text)).to.equal(null)
@@ -137,23 +137,23 @@ export function userStoreContract(getStore: () => UserStore): void {
     }
   })
 
-  it('answers null for a username that nobody has', async () => {
+  it('returns null for an unknown username', async () => {
     expect(await getStore().findByUsername(randomUUID())).to.equal(null)
   })
 
-  it('gives a username to one of many that want it at the same time', async () => {
+  it('gives a username to one of many concurrent inserts', async () => {
     const username = randomUUID()
     const wins = await Promise.all(Array.from({ length: 20 }, () => getStore().insert(newUser({ username }))))
     expect(wins.filter(Boolean)).to.have.length(1)
   })
 
-  it('gives an id to one of many that want it at the same time', async () => {
+  it('gives an id to one of many concurrent inserts', async () => {
     const id = randomUUID()
     const wins = await Promise.all(Array.from({ length: 20 }, () => getStore().insert(newUser({ id }))))
     expect(wins.filter(Boolean)).to.have.length(1)
   })
 
-  it('takes __proto__, constructor and emoji for ordinary usernames', async () => {
+  it('accepts __proto__, constructor and emoji as usernames', async () => {
     for (const name of ['__proto__', 'constructor', 'toString', '🔑'.repeat(20)]) {
       const username = `${name}`
       expect(await getStore().findByUsername(username)).to.equal(null)
@@ -163,7 +163,7 @@ export function userStoreContract(getStore: () => UserStore): void {
     }
   })
 
-  it('hands out copies: what a caller does to an answer changes nothing', async () => {
+  it('returns copies, so that the caller cannot change the stored user', async () => {
     const user = newUser()
     await getStore().insert(user)
     const found = (await getStore().findByUsername(user.username)) as UserRecord

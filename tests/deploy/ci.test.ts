@@ -1,4 +1,4 @@
-// .ci/run: how it installs what is missing, as root and as another user. Scripts stand in for apt-get and sudo.
+// .ci/run: how it installs missing packages, as root and as another user. Scripts stand in for apt-get and sudo.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -39,7 +39,7 @@ describe('.ci/run', () => {
     expect(calls()[1]).to.match(/^root +apt-get install -y .*\bredis-server\b/)
   })
 
-  it('calls it through sudo as another user, so that it asks no questions', () => {
+  it('calls it through sudo as another user, without prompts', () => {
     play('sudo', '[ "$1" = -n ] || exit 1; shift; [ "$1" = true ] && exit; USER_NOW=root exec "$@"')
     expect(run(1000, '--install').status).to.equal(0)
     expect(calls()).to.have.length(2)
@@ -48,9 +48,9 @@ describe('.ci/run', () => {
 
   for (const [what, sudo] of [
     ['there is no sudo', null],
-    ['sudo wants a password', 'echo "sudo: a password is required" >&2; exit 1'],
+    ['sudo requires a password', 'echo "sudo: a password is required" >&2; exit 1'],
   ] as const) {
-    it(`says what it needs where ${what}, and calls nothing`, () => {
+    it(`names what it needs if ${what}, and calls nothing`, () => {
       if (sudo !== null) play('sudo', sudo)
       const { status, stderr } = run(1000, '--install')
       expect([status, calls()]).to.deep.equal([1, []])
@@ -61,9 +61,9 @@ describe('.ci/run', () => {
     })
   }
 
-  it('needs neither where nothing is missing', function () {
+  it('needs neither if nothing is missing', function () {
     if (spawnSync('ls /usr/lib/postgresql/*/bin/postgres', { shell: true }).status !== 0) {
-      console.log('  not tested: .ci/run with nothing missing, for PostgreSQL is not here')
+      console.log('  not tested: .ci/run with nothing missing, because PostgreSQL is not installed')
       this.skip()
     }
     for (const name of everything) play(name, '')
@@ -71,7 +71,7 @@ describe('.ci/run', () => {
     expect([status, stdout, stderr, calls()]).to.deep.equal([0, '', '', []])
   })
 
-  it('explains itself, and refuses options that it does not know', () => {
+  it('prints its usage, and refuses unknown options', () => {
     const help = run(1000, '--help')
     expect([help.status, help.stdout.startsWith('Usage: .ci/run')]).to.deep.equal([0, true])
     const unknown = run(1000, '--bogus')

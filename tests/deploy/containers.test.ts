@@ -66,7 +66,7 @@ const dockerfile = readFileSync('Dockerfile', 'utf8')
 const manual = readFileSync('docs/deploy.md', 'utf8')
 const settings = new Map(Object.entries({ ...authSettings, ...businessSettings }))
 
-/** The service of this name; the test fails if there is none. */
+/** The service of this name; the test fails without one. */
 function service(name: string): ComposeService {
   const found = compose.services[name]
   if (found === undefined) throw new Error(`there is no service ${name}`)
@@ -106,7 +106,7 @@ describe('docker-compose.yml', () => {
     expect(String(output).trim()).to.equal('')
   })
 
-  it('publishes the public listeners, the console and the page of the mails if chosen, on loopback, and nothing else', () => {
+  it('publishes only the public listeners and, if chosen, the console and the mail page, on loopback', () => {
     const published = services.flatMap(([name, { ports = [] }]) => ports.map(port => `${name} ${filledIn(port)}`))
     expect(published).to.have.members([
       'business 127.0.0.1:3000:3000',
@@ -116,7 +116,7 @@ describe('docker-compose.yml', () => {
     ])
   })
 
-  it('keeps the stores where only Auth is, and the internal listener where only Business and the way to the console are', () => {
+  it('lets only Auth reach the stores, and only Business and the console container the internal listener', () => {
     const on = (network: string) =>
       services.filter(([, found]) => networksOf(found).includes(network)).map(([name]) => name)
     expect(on('stores')).to.have.members(['auth', 'redis', 'postgres'])
@@ -151,7 +151,7 @@ describe('docker-compose.yml', () => {
     })
   }
 
-  it('sets nothing that is not a setting, and no secret but by the name of its file', () => {
+  it('sets only known settings, and secrets only by the name of a file', () => {
     for (const [name, { environment = {} }] of own) {
       for (const [variable, value] of Object.entries(environment)) {
         const setting = settings.get(variable) ?? settings.get(variable.replace(/_FILE$/, ''))
@@ -169,7 +169,7 @@ describe('docker-compose.yml', () => {
     }
   })
 
-  it('gives each container the keys that it needs, and lets only their maker write them', () => {
+  it('gives each container the keys that it needs, and lets only the container keys write them', () => {
     const keysOf = (name: string) => service(name).volumes?.filter(volume => volume.includes(':/keys/'))
     expect(keysOf('business')).to.deep.equal(['service-key:/keys/service:ro'])
     expect(keysOf('postgres')).to.deep.equal(['database-key:/keys/database:ro'])
@@ -182,7 +182,7 @@ describe('docker-compose.yml', () => {
     }
   })
 
-  it('has a volume for all that outlives a container, and starts what is needed first', () => {
+  it('has a volume for everything that outlives a container, and starts dependencies first', () => {
     const used = services.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[0] as string))
     expect(new Set(used)).to.deep.equal(new Set(Object.keys(compose.volumes)))
     expect(
@@ -199,7 +199,7 @@ describe('docker-compose.yml', () => {
     ).to.have.members(['postgres postgres', 'mailpit mail', 'console console'])
   })
 
-  it('has a Redis that forgets nothing, and asks each whether it is well without curl', () => {
+  it('has a Redis that forgets nothing, and health checks without curl', () => {
     const redis = service('redis').command?.join(' ')
     expect(redis).to.include('--appendonly yes').and.to.include('--maxmemory-policy noeviction')
     expect(service('redis').healthcheck?.test.join(' ')).to.include('redis-cli ping')
@@ -216,7 +216,7 @@ describe('docker-compose.yml', () => {
 
 describe('the Dockerfile', () => {
   for (const [target, routes] of Object.entries({ auth: authRoutes, business: businessRoutes })) {
-    it(`has ${target}: not root, by number, no shell, a health check that asks a real route`, () => {
+    it(`has ${target}: a numeric user that is not root, no shell, and a health check on a real route`, () => {
       const text = stage(target)
       expect(text).to.match(/^USER 1000:1000$/m)
       expect(command(target)[0]).to.equal('node')
@@ -230,7 +230,7 @@ describe('the Dockerfile', () => {
     })
   }
 
-  it('installs what production needs in a stage of its own, and no tools to build with', () => {
+  it('installs the production packages in a separate stage, and no build tools', () => {
     expect(stage('packages')).to.match(/npm ci --omit=dev/)
     expect(stage('auth')).to.not.match(/npm|apt-get|apk /)
     for (const [, image] of dockerfile.matchAll(/^FROM (\S+) AS/gm)) {
@@ -247,7 +247,7 @@ describe('the Dockerfile', () => {
     expect(stage('base').indexOf('RUN mkdir')).to.be.below(stage('base').indexOf('USER 1000:1000'))
   })
 
-  it('copies what is there and what .dockerignore lets through, and holds no secret', () => {
+  it('copies only paths that exist and that .dockerignore admits, and no secret', () => {
     const sources = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, list]) =>
       String(list).split(' '),
     )
@@ -315,7 +315,7 @@ describe('the containers, without an engine', () => {
     return codes
   }
 
-  it('keys are made once, each for who needs it', () => {
+  it('keys are created once, each readable by the service that needs it', () => {
     const make = () => {
       const [, ...args] = service('keys').command as string[]
       const options = { cwd: image, encoding: 'utf8' as const, ...nobody }
@@ -335,9 +335,9 @@ describe('the containers, without an engine', () => {
     expect(read('service/key')).to.equal(serviceKey)
   })
 
-  it('both services and Redis run by their commands as an unprivileged user who can write to volumes only', async function () {
+  it('both services and Redis run their commands as an unprivileged user who can write to volumes only', async function () {
     if (!hasRedis) {
-      console.log('  not tested: the containers together, for redis-server is not here')
+      console.log('  not tested: the containers together, because redis-server is not installed')
       this.skip()
     }
     const redisPort = String(await freePort())
@@ -431,7 +431,7 @@ describe('the containers, without an engine', () => {
     return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
   }
 
-  it('are healthy while they answer, over TLS, on other ports, and without what they depend on', async () => {
+  it('are healthy while they answer, over TLS, on other ports, and without their dependencies', async () => {
     const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
     const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a']
     const made = ['req', '-x509', ...kind, '-days', '2', '-keyout', key, '-out', certificate]
@@ -441,7 +441,7 @@ describe('the containers, without an engine', () => {
     for (const tls of [{}, { TLS_CERT_FILE: certificate, TLS_KEY_FILE: key }] as Record<string, string>[]) {
       const { AUTH_PORT, BUSINESS_PORT, ...internal } = await freePorts()
       const ports = { AUTH_PORT, BUSINESS_PORT }
-      // This Business has no Auth, so it is healthy but not ready.
+      // Without an Auth, this Business is healthy but not ready.
       const common = {
         ...keys,
         ...ports,
@@ -471,7 +471,7 @@ describe('the containers, without an engine', () => {
     expect([status, stderr]).to.deep.equal([1, `auth at 127.0.0.1 port ${port}: no answer within 1500 ms\n`])
   })
 
-  it('show the operator’s console to this machine through the container of the profile console, and still ask for a key', async () => {
+  it('show the operator’s console to this machine through the container of the profile console, and still require a key', async () => {
     const auth = await startAuth({ env: { NODE_ENV: 'production' } })
     const [program = '', script = '', port = '', target = ''] = service('console').command as string[]
     expect([port, target]).to.deep.equal(['3101', 'auth-internal:3101'])
@@ -512,9 +512,9 @@ describe('the TLS front of docs/deploy.md', () => {
     for (const port of ['127.0.0.1:3000', '127.0.0.1:3001']) expect(front.split(port)).to.have.length(3)
   })
 
-  it('leads in nginx to both services, and tells them who is calling, and that it is over TLS', async function () {
+  it('forwards to both services in nginx, with the client address and the protocol https', async function () {
     if (nginx === undefined) {
-      console.log('  not tested: the TLS front, for nginx is not here')
+      console.log('  not tested: the TLS front, because nginx is not installed')
       this.skip()
     }
     const env = { NODE_ENV: 'production', TRUSTED_PROXIES: '1', ACCESS_LOG: 'all' }

@@ -176,14 +176,14 @@ describe('on Heroku', () => {
     rmSync(folder, { recursive: true })
   })
 
-  it('the build leaves no package that only development needs', () => {
+  it('the build contains no development packages', () => {
     for (const name of ['mocha', 'typescript', 'chai', '@types/node', 'node']) {
       expect(existsSync(join(folder, 'node_modules', name)), name).to.equal(false)
     }
     expect(existsSync(join(folder, 'node_modules/koa'))).to.equal(true)
   })
 
-  it('the release phase applies the migrations once, needs no Redis, and fails where there is no database', async () => {
+  it('the release phase applies the migrations once, needs no Redis, and fails without a database', async () => {
     const away = { ...env, REDIS_URL: 'redis://127.0.0.1:1' }
     const first = await run('release', away)
     expect([first.code, first.stderr]).to.deep.equal([0, first.stderr])
@@ -196,7 +196,7 @@ describe('on Heroku', () => {
     expect(none.stderr).to.include('USER_STORE_URL: the database d at 127.0.0.1:1').and.to.not.include('hidden')
   })
 
-  it('a user is added by the command, which finds the database as the dynos do', () => {
+  it('a user can be added by the command, which finds the database like the dynos', () => {
     const { status, stderr } = spawnSync(
       process.execPath,
       ['commands/users/users.ts', 'add', user.username, '--password-stdin'],
@@ -225,7 +225,7 @@ describe('on Heroku', () => {
     )
   })
 
-  it('the internal routes are not there, and the pages are', async () => {
+  it('the pages are available, and the internal routes are not', async () => {
     for (const path of ['/validateToken', '/metrics', '/tokens', '/introspect', '/forwardAuth', '/admin/users']) {
       for (const method of ['GET', 'POST']) {
         expect((await ask(method, router.url + path, adminKey)).status, path).to.equal(404)
@@ -236,7 +236,7 @@ describe('on Heroku', () => {
     }
   })
 
-  it('the router is the one proxy that is believed, and only on Business’s word by Auth', async () => {
+  it('the router is the only trusted proxy, and Auth trusts it only through Business', async () => {
     const headers = { 'x-forwarded-for': '6.6.6.6', 'x-request-id': 'whose' }
     for (let i = 0; i < 2; i++) await post(`${router.url}/login`, user, headers) // one for each dyno
     const findRequests = () =>
@@ -257,7 +257,7 @@ describe('on Heroku', () => {
     expect(Number(/timeout=(\d+)/.exec(answer.headers.get('keep-alive') ?? '')?.[1])).to.be.above(90)
   })
 
-  it('a dyno ends within 30 s of SIGTERM to every process, twice, and no request is lost', async () => {
+  it('a dyno ends within 30 s of SIGTERM to every process, even if it comes twice, and loses no request', async () => {
     const login = await post(`${router.url}/login`, user)
     const { token } = login.body as { token: string }
     const outcomes = new Map<string, number>()
@@ -293,7 +293,7 @@ describe('on Heroku', () => {
     for (const id of everyProcess) expect(existsSync(`/proc/${id}`), String(id)).to.equal(false)
   })
 
-  it('says on stdout, in lines of JSON, where the stores are from, and never what their URLs are', () => {
+  it('logs where the store URLs come from, and never the URLs', () => {
     for (const { lines, stderr } of [dyno, other]) {
       expect(lines.length).to.be.above(5)
       const events = lines.map(line => JSON.parse(line) as LogLine)
@@ -308,9 +308,9 @@ describe('on Heroku', () => {
     }
   })
 
-  it('Redis is taken with the certificate that it signed itself', async function () {
+  it('Redis is accepted with its self-signed certificate', async function () {
     if (!hasRedis) {
-      console.log('  not tested: Redis on Heroku, for redis-server is not here')
+      console.log('  not tested: Redis on Heroku, because redis-server is not installed')
       this.skip()
     }
     const server = await startRedisWithTls()
@@ -332,7 +332,7 @@ describe('app.json', () => {
     formation: Record<string, { quantity: number }>
   }
 
-  it('sets nothing but settings, and has every secret made', () => {
+  it('sets only known settings, and has Heroku generate every secret', () => {
     const settings = { ...authSettings, ...businessSettings }
     expect(Object.keys(settings)).to.include.members(Object.keys(app.env))
     for (const name of ['SERVICE_KEY', 'ADMIN_KEY']) {
@@ -343,7 +343,7 @@ describe('app.json', () => {
     for (const { description } of Object.values(app.env)) expect(description).to.have.length.above(10)
   })
 
-  it('has users and tokens in stores that outlive a dyno, and runs what the Procfile names', () => {
+  it('keeps users and tokens in stores that outlive a dyno, and runs the commands of the Procfile', () => {
     expect(app.addons).to.deep.equal(['heroku-postgresql:essential-0', 'heroku-redis:mini'])
     for (const type of Object.keys(app.formation)) expect(commandOf(type)).to.include('exec ./startServer')
     expect(readFileSync('README.md', 'utf8')).to.include('https://www.heroku.com/deploy')

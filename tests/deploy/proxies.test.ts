@@ -81,7 +81,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
 
     before(async function () {
       if (binary === undefined) {
-        console.log(`  not tested: ${file}, for ${name} is not here`)
+        console.log(`  not tested: ${file}, because ${name} is not installed`)
         return this.skip()
       }
       auth = await startAuth()
@@ -131,12 +131,12 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       'forged headers with underscores': ['X_Auth_User: admin', 'X-Auth_User: admin', 'x_auth-user: admin'],
       'forged ids with underscores': ['X_Auth_User_Id: 1', 'X-Auth_User-Id: 1', 'X-Auth-User_Id: 1'],
       'identity headers named by Connection': ['Connection: X-Auth-User, X-Auth-User-Id'],
-      'both, in lines of their own': ['Connection: keep-alive', 'Connection: x-auth-user-id', 'X-Auth-User: admin'],
+      'both, on separate lines': ['Connection: keep-alive', 'Connection: x-auth-user-id', 'X-Auth-User: admin'],
       'headers with underscores named by Connection': ['Connection: X_Auth_User', 'X_Auth_User: admin'],
     }
 
     for (const [what, lines] of Object.entries(forgeries)) {
-      it(`tells the service whose token it is, of a user and of a guest, whatever the client sends: ${what}`, async () => {
+      it(`passes the identity of a user and of a guest to the service, whatever the client sends: ${what}`, async () => {
         const terms = { kind: 'fixed', ttlSeconds: 60 }
         const guest = String((await ask('POST', `${auth.internalUrl}/tokens`, adminKey, terms)).body['token'])
         const user = await logIn(auth.url)
@@ -161,7 +161,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       expect(seen.map(({ body }) => body)).to.deep.equal([body])
     })
 
-    it('refuses a request without a token, with a dead one, with two, and asks the service nothing', async () => {
+    it('refuses a request without a token, with a dead one or with two, without a call to the service', async () => {
       const token = await logIn(auth.url)
       await post(`${auth.url}/logout`, {}, { authorization: `Bearer ${token}` })
       const refused = [[], [`Token: ${token}`], ['Token: x'], [`Authorization: Bearer ${token}`, `Token: ${token}`]]
@@ -187,14 +187,14 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
 describe('the configurations of proxies that are not tested', () => {
   const text = (file: string) => readFileSync(`deploy/proxies/${file}`, 'utf8')
 
-  it('are YAML, say that they are not tested, and name the version that they were written for', () => {
+  it('are YAML, state that they are not tested, and name the version that they were written for', () => {
     for (const file of ['traefik.yml', 'envoy.yaml']) {
       expect(() => parse(text(file), { uniqueKeys: true, strict: true })).to.not.throw()
       expect(text(file)).to.match(/Not tested in \w+: written for \d+\.\d+/)
     }
   })
 
-  it('have Traefik remove every spelling of the identity headers before it asks Auth', () => {
+  it('make Traefik remove every spelling of the identity headers before it calls Auth', () => {
     const { http } = parse(text('traefik.yml'))
     const { noIdentity, latchkey } = http.middlewares
     const names: string[] = latchkey.forwardAuth.authResponseHeaders

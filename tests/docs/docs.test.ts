@@ -52,7 +52,7 @@ describe('docs/http-api.md', () => {
 })
 
 describe('docs/security.md', () => {
-  it('names tests that are there', () => {
+  it('names tests that exist', () => {
     const rows = readFileSync('docs/security.md', 'utf8').matchAll(/^\| [A-Z0-9]+-\d+:.* \| (.*) \|$/gm)
     const files = globSync('{tests,prove}/**/*.ts')
     const missing: string[] = []
@@ -92,7 +92,7 @@ describe('docs/decisions.md', () => {
   const entries = readFileSync('docs/decisions.md', 'utf8').split(/^### /m).slice(1)
   const ids = entries.map(entry => /^D-\d{3}(?= )/.exec(entry)?.[0])
 
-  it('gives each decision an id of its own, a date and at most five lines', () => {
+  it('gives each decision a unique id, a date and at most five lines', () => {
     expect(ids).to.not.include(undefined)
     expect(new Set(ids).size).to.equal(ids.length)
     for (const entry of entries) {

@@ -10,7 +10,7 @@ const text = readFileSync('docs/operations.md', 'utf8')
 describe('docs/operations.md', () => {
   after(closeServers)
 
-  it('names no metric and no label that the services do not show', async () => {
+  it('names only metrics and labels that the services expose', async () => {
     const { url, internalUrl } = await startAuth()
     const business = await startBusiness(internalUrl)
     await fetch(`${business.url}/data`, { headers: { token: await logIn(url), connection: 'close' } })
@@ -27,7 +27,7 @@ describe('docs/operations.md', () => {
     for (const [, label] of text.matchAll(/_(?:count|total|bucket)\{(\w+)[!=]/g)) expect(shown).to.include(`${label}="`)
   })
 
-  it('has alerts that are YAML, each with a name of its own and an expression', () => {
+  it('has alerts in YAML, each with a unique name and an expression', () => {
     const [, source = ''] = /```yaml\n(.*?)```/s.exec(text) ?? []
     const { groups } = parse(source) as { groups: { rules: { alert: string; expr: string }[] }[] }
     const rules = groups.flatMap(group => group.rules)
@@ -35,7 +35,7 @@ describe('docs/operations.md', () => {
     for (const { expr } of rules) expect(expr).to.match(/\w+_\w+/)
   })
 
-  it('names no setting that there is not', () => {
+  it('names only settings that exist', () => {
     const settings = readFileSync('.env.example', 'utf8')
     const named = [...text.matchAll(/`([A-Z]+(?:_[A-Z]+)+)[`=]/g)].map(([, name]) => name as string)
     const others = ['NODE_EXTRA_CA_CERTS', 'NAME_FILE', 'TOKEN_KEYS_FILE']

@@ -167,7 +167,7 @@ describe('docs/protect-your-service.md', () => {
   })
 
   describe('the document', () => {
-    it('shows every example as it is', () => {
+    it('shows every example unchanged', () => {
       const shown = blocks.slice(1).filter(({ language }) => language !== 'console')
       const files = [...names.map(name => `${name}.ts`), 'curl.sh']
       expect(readdirSync('docs/examples')).to.have.members(files)
@@ -182,7 +182,7 @@ describe('docs/protect-your-service.md', () => {
       }
     })
 
-    it('copies the files that the examples import, theirs, and no others', () => {
+    it('copies the files that the examples import, with their imports, and no others', () => {
       const needed = new Set<string>()
       const add = (file: string): void => {
         for (const [, path = ''] of readFileSync(file, 'utf8').matchAll(/from '(\.[^']+)'/g)) {
@@ -206,8 +206,8 @@ describe('docs/protect-your-service.md', () => {
     })
   })
 
-  describe('the client, lifted out', () => {
-    it('is loaded where there is nothing but its files and undici, by modules of either kind', () => {
+  describe('the client outside this repository', () => {
+    it('loads with nothing but its files and undici, from ES modules and CommonJS', () => {
       const folder = folderOf('client')
       for (const wanted of ['undici']) {
         mkdirSync(join(folder, 'node_modules'), { recursive: true })
@@ -233,7 +233,7 @@ describe('docs/protect-your-service.md', () => {
       }
     })
 
-    it('is well typed and can be built there, with the settings that the document names', () => {
+    it('is well typed and can be built with the settings that the document names', () => {
       mkdirSync(join(parent, 'node_modules'))
       link(parent, '@types') // only types: an import finds no code there
       const compilerOptions = {
@@ -247,7 +247,7 @@ describe('docs/protect-your-service.md', () => {
       expect(globSync('built/*/server.js', { cwd: parent })).to.have.lengthOf(3)
     })
 
-    it('gets verdicts under whatever request id it is given', async () => {
+    it('gets verdicts under any request id', async () => {
       const { log, lines } = collectLog('client')
       const monotonicNow = () => performance.now()
       const client = openAuthClient({ url: auth.internalUrl, key: serviceKey, log, monotonicNow })
@@ -281,7 +281,7 @@ describe('docs/protect-your-service.md', () => {
         expect((await expectSame([`Token: ${guest}`])).members).to.deep.equal({ data: 'Hello, guest!' })
       })
 
-      it('is 401 as Business is where there is no token', async () => {
+      it('is 401 like Business without a token', async () => {
         for (const lines of [[], ['Authorization: Basic Z29vZDpnb29k'], [`Cookie: token=${good}`]]) {
           const { status, challenge } = await expectSame(lines)
           expect(status).to.equal(401)
@@ -289,7 +289,7 @@ describe('docs/protect-your-service.md', () => {
         }
       })
 
-      it('is 401 as Business is for a malformed, an unknown, a dead and a revoked token', async () => {
+      it('is 401 like Business for a malformed, an unknown, a dead and a revoked token', async () => {
         for (const token of ['go od', '%', 'x'.repeat(3000), 'unknown', dead, revoked]) {
           const { status, challenge, retryAfter } = await expectSame([`Authorization: Bearer ${token}`])
           expect(status, token).to.equal(401)
@@ -298,7 +298,7 @@ describe('docs/protect-your-service.md', () => {
         }
       })
 
-      it('is 400 as Business is for two tokens', async () => {
+      it('is 400 like Business for two tokens', async () => {
         const [bearer, token] = [`Authorization: Bearer ${good}`, `Token: ${good}`]
         for (const lines of [
           [bearer, token],
@@ -309,13 +309,13 @@ describe('docs/protect-your-service.md', () => {
         }
       })
 
-      it('checks a path that does not exist, too', async () => {
+      it('requires a token even for a path that does not exist', async () => {
         expect(
           (await sendRaw(examples[name].url, 'GET /no HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).status,
         ).to.equal(401)
       })
 
-      it('is 401 from the very next request on once a token is revoked', async () => {
+      it('is 401 on the next request after a token is revoked', async () => {
         const token = await logIn(auth.url)
         expect((await look(examples[name].url, [`Token: ${token}`])).status).to.equal(200)
         await ask('POST', `${auth.url}/logout`, token)
@@ -354,7 +354,7 @@ describe('docs/protect-your-service.md', () => {
         expect(callsToAuth() - before).to.be.within(1, 20)
       })
 
-      it('finishes what is under way on SIGTERM, and ends with 0', async () => {
+      it('answers requests in flight on SIGTERM, and exits with 0', async () => {
         fake.reset()
         fake.behave(hold)
         const { process, url, ended, output } = await startExample(name, fake.url)
@@ -413,13 +413,13 @@ describe('docs/protect-your-service.md', () => {
       }
     })
 
-    it('exits with 1 for every other', async () => {
+    it('exits with 1 for every other token', async () => {
       const before = callsToAuth()
       for (const token of [dead, revoked, 'unknown']) expect(await codeOf(token), token).to.equal(1)
       expect(callsToAuth() - before).to.equal(3)
     })
 
-    it('exits with 1 without asking for what is no token', async () => {
+    it('exits with 1 for a malformed token, without a call to Auth', async () => {
       const before = callsToAuth()
       const injected = `x","touch":false,"purpose":"p`
       for (const token of ['', ' ', injected, `${good}"`, '$(id)', '`id`', '\\', 'a b', `\n${good}`]) {
@@ -428,7 +428,7 @@ describe('docs/protect-your-service.md', () => {
       expect(callsToAuth()).to.equal(before)
     })
 
-    it('exits with 2 where there is no verdict', async () => {
+    it('exits with 2 without a verdict', async () => {
       expect(await codeOf(good, { SERVICE_KEY: '' })).to.equal(2)
       expect(await codeOf(good, { SERVICE_KEY: `${serviceKey}x` })).to.equal(2)
       expect(await codeOf(good, { AUTH_INTERNAL_URL: 'http://127.0.0.1:1' })).to.equal(2)
@@ -436,7 +436,7 @@ describe('docs/protect-your-service.md', () => {
       expect(await codeOf(good, { PATH: '/nonexistent' })).to.not.equal(0)
     })
 
-    it('exits with 2 for every answer but a verdict under 200, and follows no redirect', async () => {
+    it('exits with 2 for every answer but a 200 with a verdict, and follows no redirect', async () => {
       const admission = '{"authenticated":true,"tokenId":"x"}'
       let answer = { status: 200, body: admission }
       const paths: string[] = []
@@ -468,7 +468,7 @@ describe('docs/protect-your-service.md', () => {
       nonsense.server.close()
     })
 
-    it('exits with 2 in time where Auth says nothing, and asks no proxy', async () => {
+    it('exits with 2 in time if Auth does not answer, and uses no proxy', async () => {
       let asked = 0
       const silent = await startNonsense(() => asked++)
       const startedAt = performance.now()
@@ -481,7 +481,7 @@ describe('docs/protect-your-service.md', () => {
       silent.server.close()
     })
 
-    it('shows neither key nor token in a list of processes', async function () {
+    it('shows neither the key nor the token in the process list', async function () {
       if (!existsSync('/proc/self/cmdline')) this.skip()
       let seen: string[] = []
       const looking = await startNonsense((_path, res) => {
@@ -496,11 +496,11 @@ describe('docs/protect-your-service.md', () => {
     })
   })
 
-  describe('where Auth is down', () => {
+  describe('while Auth is down', () => {
     before(() => auth.service.close())
 
     for (const name of names) {
-      it(`${name}.ts is 503 with Retry-After as Business is, never 401, and needs no Auth to refuse what is no token`, async () => {
+      it(`${name}.ts is 503 with Retry-After like Business, never 401, and still refuses a malformed token`, async () => {
         const lines = [`Token: ${good}`]
         const expected = await look(business.url, lines)
         expect(expected.status).to.equal(503)
@@ -519,7 +519,7 @@ describe('docs/protect-your-service.md', () => {
       expect(spawnSync('docs/examples/curl.sh', { env, input: good }).status).to.equal(2)
     })
 
-    it('all serve again once it is back', async () => {
+    it('all serve again once Auth is back', async () => {
       const { port } = new URL(auth.internalUrl)
       const again = await startAuth({ env: { AUTH_INTERNAL_PORT: port } })
       const token = await logIn(again.url)
@@ -529,7 +529,7 @@ describe('docs/protect-your-service.md', () => {
     })
 
     for (const name of names) {
-      it(`${name}.ts has told of the outage once, and of no token and no key`, () => {
+      it(`${name}.ts has logged the outage once, and neither a token nor a key`, () => {
         const output = examples[name].output()
         expect(output.match(/auth_unavailable/g)).to.have.lengthOf(1)
         expect(output.match(/auth_recovered/g)).to.have.lengthOf(1)

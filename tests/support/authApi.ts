@@ -132,7 +132,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
       return body.sessions
     },
 
-    /** The user as an operator sees them; undefined if there is none. */
+    /** The user as an operator sees them; undefined if unknown. */
     async find(username: string): Promise<Record<string, unknown> | undefined> {
       const path = `/admin/users?username=${encodeURIComponent(username)}`
       const { status, body, text } = await operate<{ users: Record<string, unknown>[] }>('GET', path)

@@ -7,9 +7,9 @@ const path = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google
 
 export const hasBrowser = path !== undefined
 
-/** For `this.skip()`. */
+/** Prints why a suite is skipped; the caller calls `this.skip()`. */
 export function reportMissingBrowser(what: string): void {
-  console.log(`  not tested: ${what}, for chromium is not here`)
+  console.log(`  not tested: ${what}, because chromium is not installed`)
 }
 
 export function openBrowser(): Promise<Browser> {

@@ -41,8 +41,8 @@ function excerptOf(text: string, { index, 0: hit }: RegExpExecArray): string {
 }
 
 // Undefined when a server of the tests runs without mocha.
-globalThis.afterEach?.('nothing has a secret in it', reportSecrets)
-globalThis.after?.('nothing has a secret in it', reportSecrets)
+globalThis.afterEach?.('nothing contains a secret', reportSecrets)
+globalThis.after?.('nothing contains a secret', reportSecrets)
 
 function reportSecrets(): void {
   const all = found.splice(0)

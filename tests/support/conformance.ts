@@ -27,7 +27,7 @@ interface Listener {
 
 /** Cached by document, because compiling the schemas for each Auth of a test would take most of the time. */
 const listeners = new Map<string, Listener>()
-/** By port. */
+/** The documents by port. */
 const known = new Map<number, Listener>()
 const violations: string[] = []
 
@@ -35,7 +35,7 @@ const violations: string[] = []
 const withoutOperation = [400, 403, 404, 405]
 const refusesOutsider = /"status":403,"detail":"(Requests from this address are not allowed|Send requests over https)\./
 
-/** Checks every answer of the listener at `url` against its document from now on. */
+/** From now on, checks every answer of the listener at `url` against its document. */
 export function checkAnswers(url: string, document: object): void {
   const text = JSON.stringify(document)
   const listener = listeners.get(text) ?? readListener(document as Document)
@@ -88,7 +88,7 @@ subscribe('http.server.request.start', message => {
 })
 
 // Undefined when `npm run fuzz` runs these servers without mocha.
-globalThis.afterEach?.('every answer is as its OpenAPI document says', () => {
+globalThis.afterEach?.('every answer conforms to its OpenAPI document', () => {
   const found = violations.splice(0)
   if (found.length > 0) throw new Error(`not as the OpenAPI document says:\n${[...new Set(found)].join('\n')}`)
 })

@@ -92,7 +92,7 @@ export function expectProblem(answer: Answer, status: number, detail: RegExp, er
   expect(answer.body).not.to.include('CANARY')
 }
 
-/** Starts Auth for a suite. After each test it checks that nothing has failed inside, and closes Auth after the last. */
+/** Starts Auth for a suite. After each test it checks that there was no internal error, and closes Auth after the last. */
 export function startHttpSuite() {
   const clock = createClock()
   let auth: Awaited<ReturnType<typeof startAuth>>
@@ -101,7 +101,7 @@ export function startHttpSuite() {
     const env = { DEMO_PASSWORD: credentials.password, SERVICE_KEY_PREVIOUS: previousKey }
     auth = await startAuth({ env, now: clock.now })
   })
-  afterEach('nothing failed inside, and no prototype was polluted', () => {
+  afterEach('there was no internal error and no polluted prototype', () => {
     const isFailure = ({ level, event }: LogLine) => (level === 'error' || level === 'warn') && event !== 'key_refused'
     expect(auth.lines.filter(isFailure)).to.deep.equal([])
     expect(Object.keys(Object.prototype)).to.deep.equal([])

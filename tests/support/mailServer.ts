@@ -11,7 +11,7 @@ export interface ReceivedMail {
   /** Names in lower case. */
   headers: Map<string, string>
   text: string
-  /** The first URL in the text, and the token in it; empty if there is none. */
+  /** The first URL in the text, and the token in it; empty without one. */
   link: string
   token: string
 }

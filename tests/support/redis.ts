@@ -27,7 +27,7 @@ export interface RedisServer {
   resume(): void
   /** Uses its own connection and a user with all rights, whatever the password is. */
   command(...args: (string | number)[]): Promise<unknown>
-  /** The same with a text as the answer, for commands such as INFO. */
+  /** The same for commands that return text, such as INFO. */
   tell(...args: (string | number)[]): Promise<string>
   /** Stops it, even if it hangs, and removes its files. */
   remove(): Promise<void>
@@ -35,9 +35,9 @@ export interface RedisServer {
 
 export const hasRedis = spawnSync('redis-server', ['--version']).status === 0
 
-/** For `this.skip()`. */
+/** Prints why a suite is skipped; the caller calls `this.skip()`. */
 export function reportMissingRedis(what: string): void {
-  console.log(`  not tested: ${what}, for redis-server is not here`)
+  console.log(`  not tested: ${what}, because redis-server is not installed`)
 }
 
 // If the system has setpriv, the kernel ends the server with this process, even when that is killed.

@@ -23,7 +23,7 @@ export async function inserted(store: TokenStore, members: Partial<TokenRecord> 
   return made
 }
 
-/** Not all at once: on a busy machine that takes too long for one answer. */
+/** In groups, because all at once would miss the deadline on a busy machine. */
 export async function insertedMany(
   store: TokenStore,
   n: number,

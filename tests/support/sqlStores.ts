@@ -75,7 +75,7 @@ export const reads = ({ tokens, users }: Stores) => ({
 
 export const everyCall = (stores: Stores) => ({ ...writes(stores), ...reads(stores) })
 
-/** `n` of each, with names of their own. */
+/** `n` of each call, with unique names. */
 export function repeated(n: number, calls: Record<string, () => Promise<unknown>>): typeof calls {
   const all = Array.from({ length: n }, (_, i) => Object.entries(calls).map(([name, call]) => [`${name} ${i}`, call]))
   return Object.fromEntries(all.flat())

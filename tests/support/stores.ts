@@ -27,7 +27,7 @@ export async function freshPlace(scheme: string): Promise<Place> {
   if (scheme === 'redis') return freshPrefix(redisUrl, [redisUrl])
   if (scheme === 'rediss') return freshPrefixWithTls()
   if (scheme === 'redis-cluster') return freshPrefixOfCluster()
-  throw new Error(`there is no place for ${scheme}:`)
+  throw new Error(`no test place for ${scheme}:`)
 }
 
 /**
@@ -52,7 +52,7 @@ export async function schemesHere(schemes: string[]): Promise<string[]> {
     if (isHere) here.push(scheme)
     else
       console.log(
-        `  not tested: ${scheme}:, for there is none at ${new URL(scheme === 'redis' ? redisUrl : postgresUrl).host}`,
+        `  not tested: ${scheme}:, because ${new URL(scheme === 'redis' ? redisUrl : postgresUrl).host} does not answer`,
       )
   }
   return here

@@ -15,11 +15,11 @@ const text = readFileSync('.env.example', 'utf8')
 describe('.env.example', () => {
   after(cleanUp)
 
-  it('is what the settings say; otherwise: npm run env-example', () => {
+  it('is up to date with the settings; otherwise run npm run env-example', () => {
     expect(text).to.equal(makeEnvExample())
   })
 
-  it('has every setting of docs/configuration.md, each once', () => {
+  it('has every setting of docs/configuration.md once', () => {
     const named = [...readFileSync('docs/configuration.md', 'utf8').matchAll(/^\| `([A-Z_]+)`/gm)].map(
       ([, name]) => name as string,
     )
@@ -28,7 +28,7 @@ describe('.env.example', () => {
     expect(new Set(listed).size).to.equal(listed.length)
   })
 
-  it('shows defaults that mean what leaving them out means, and no secret', () => {
+  it('shows the defaults that apply without it, and no secret', () => {
     const shown = parseEnv(text.replace(/^#(?=[A-Z_]+=)/gm, ''))
     const keys = { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey }
     expect(readAuthConfig({ ...shown, ...keys })).to.deep.equal(readAuthConfig(keys))
@@ -36,7 +36,7 @@ describe('.env.example', () => {
     for (const [name, value] of Object.entries(shown)) if (/_KEYS?$|PASSWORD$/.test(name)) expect(value).to.equal('')
   })
 
-  it('starts the pair as it is, copied to .env', async () => {
+  it('starts the pair when it is copied to .env unchanged', async () => {
     const folder = copyOfProject()
     cpSync('.env.example', join(folder, '.env'))
     const run = runStartServer({ folder, env: { NODE_ENV: undefined, SERVICE_KEY: undefined, ADMIN_KEY: undefined } })
@@ -49,7 +49,7 @@ describe('.env.example', () => {
 })
 
 describe('docs/configuration.md', () => {
-  it('is what the settings say; otherwise: npm run env-example', () => {
+  it('is up to date with the settings; otherwise run npm run env-example', () => {
     expect(readFileSync('docs/configuration.md', 'utf8')).to.equal(makeConfigurationPage())
   })
 })

@@ -21,7 +21,7 @@ describe('whatever is sent', function () {
     return statuses
   }
 
-  it('is answered without a fault, a crash, a secret in the log or a trace on Object.prototype', async () => {
+  it('is answered without an internal error, a crash, a secret in the log or a polluted Object.prototype', async () => {
     const [statuses, ofJwts] = await Promise.all([drive('opaque', 9500), drive('jwt', 500)])
     // These statuses show that requests got past the parser, to routes and dialects.
     expect(statuses).to.include.keys('200', '201', '204', '400', '401', '404', '405', '409', '415', '422')
@@ -55,7 +55,7 @@ describe('a real pair', function () {
   })
 
   for (const layout of layouts) {
-    it(`neither ends nor stops answering for clients that pipeline, break off and do not read: ${layout}`, async () => {
+    it(`keeps running and answering while clients pipeline, break off and do not read: ${layout}`, async () => {
       const { statuses, found } = (await runs.get(layout)) as Awaited<ReturnType<typeof fuzzLayout>>
       expect(found, `seed ${seed}`).to.deep.equal([])
       expect(statuses).to.include.keys('200', '400', '404')
@@ -64,14 +64,14 @@ describe('a real pair', function () {
 })
 
 describe('the fuzzer', () => {
-  it('answers an option that it does not know with a sentence', () => {
+  it('reports an unknown option in a sentence', () => {
     const { status, stderr } = spawnSync(process.execPath, ['tools/fuzz.ts', '--sed', '1'], { encoding: 'utf8' })
     expect(status).to.equal(2)
     expect(stderr).to.include('--sed').and.include('Usage: ')
     expect(stderr).to.not.match(/^\s+at /m)
   })
 
-  it('takes it for a fault that a whole request is not answered', async () => {
+  it('reports a complete request without an answer as a fault', async () => {
     const server = createServer(socket => socket.once('data', () => socket.resetAndDestroy())).listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as AddressInfo

@@ -142,7 +142,7 @@ describe('the Postman Flow', () => {
     for (const [path, content] of makeFlowFiles()) expect(readFileSync(path, 'utf8'), path).to.equal(content)
   })
 
-  it('has only members that files of the app have, and does not claim to be exported by it', () => {
+  it('has only members that files of the app have, and does not claim to be exported by the app', () => {
     expect(text).not.to.include('_postman_exported_')
     expect(file).to.have.all.keys('version', 'name', 'description', 'lockbox', 'info')
     expect(blocks.map(([, { type }]) => type)).to.have.members([
