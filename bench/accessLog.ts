@@ -1,5 +1,5 @@
 // npm run bench:log: the cost of ACCESS_LOG=all as a ratio to `errors`, interleaved in one run, without a token check,
-// so that the log weighs most. With --against <folder> it also measures another checkout, whose bench/server.ts must
+// so that the share of the log is as large as possible. With --against <folder> it also measures another checkout, whose bench/server.ts must
 // know ACCESS_LOG.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,8 +11,8 @@ import { cpuMicros, describeMachine, serviceKey } from './processes.ts'
 
 const usage = `Usage: npm run bench:log -- [options]
 
-Measures what ACCESS_LOG=all costs against ACCESS_LOG=errors, with rounds interleaved. No tokens are checked, so that the
-log weighs most.
+Measures the cost of ACCESS_LOG=all compared with ACCESS_LOG=errors, with rounds interleaved. No tokens are checked, so that
+the share of the log is as large as possible.
 
   --rounds N        how many rounds, of which the median counts (5)
   --seconds N       length of a round (2)

@@ -8,14 +8,14 @@ import { describeMachine, startAuth, stopAll } from './processes.ts'
 
 const usage = `Usage: npm run -s bench:fairness -- [options]
 
-Starts Auth, and under each attack logs one user in again and again from an address of its own. Prints how long that
-takes, how many hashes were computed meanwhile (its own included), and how many of the log-ins were refused, against the
-same without an attack. Then it compares failed log-ins of
-users whose hash has a lower cost than PASSWORD_HASH_COST with those of unknown users.
+Starts Auth. During each attack it logs one user in repeatedly, from another address, and prints how long a log-in takes, how
+many hashes were computed meanwhile (including its own), and how many log-ins were refused, compared with the same without
+an attack. Then it compares failed log-ins of users whose hash has a lower cost than PASSWORD_HASH_COST with those of unknown
+users.
 
-  --seconds N   of each measurement, 10 unless told
-  --clients N   of each attack, 64 unless told
-  --help        this`
+  --seconds N   duration of each measurement, 10 by default
+  --clients N   number of clients in each attack, 64 by default
+  --help        show this`
 
 const options = readArguments(usage, {
   seconds: { type: 'string', default: '10' },

@@ -9,7 +9,7 @@ import { createProgress } from './progress.ts'
 
 const usage = `Usage: npm run bench:logins -- [options]
 
-Measures how long a verdict takes while 16 clients log in without pause, against the same without them.
+Measures how long a verdict takes while 16 clients log in without a pause, compared with the time without them.
 
   --rounds N    rounds, of which the median counts (5)
   --seconds N   for each measurement (6)`

@@ -17,7 +17,7 @@ their ratio. Starts its own Auth and Business, and writes no file.
   --rounds <n>       calm and busy rounds (5)
   --seconds <n>      length of a round (4)
   --single           both services at one address: Business passes the file on
-  --help             this`
+  --help             show this`
 
 const options = readArguments(usage, {
   readers: { type: 'string', default: '60' },

@@ -31,13 +31,13 @@ fetch_node() (
   trap 'exit 1' INT TERM
   echo "Fetching Node.js $pinned_version, because $(node -v) is too old; this happens once." >&2
   npm pack "$pinned_package@$pinned_version" --pack-destination "$scratch" "${npm_options[@]}" >/dev/null || {
-    echo "Node.js $pinned_version could not be fetched. That needs the npm registry once. Or install Node.js 24: https://nodejs.org" >&2
+    echo "Node.js $pinned_version could not be downloaded, which needs the npm registry once. Or install Node.js 24: https://nodejs.org" >&2
     exit 1
   }
   archive=$(echo "$scratch"/*.tgz)
   integrity=$(node -p '"sha512-" + require("crypto").createHash("sha512").update(require("fs").readFileSync(process.argv[1])).digest("base64")' "$archive")
   if [ "$integrity" != "$pinned_integrity" ]; then
-    echo "The package $pinned_package@$pinned_version is not the one that this project knows, and is not used." >&2
+    echo "The package $pinned_package@$pinned_version does not have the expected content and is not used." >&2
     echo "Expected $pinned_integrity, got $integrity" >&2
     exit 1
   fi
@@ -78,7 +78,7 @@ if [ ! -e node_modules/.package-lock.json ] || { [ "${NODE_ENV:-}" != production
   require npm
   echo "Installing the packages; this happens once." >&2
   npm ci --no-audit --no-fund "${npm_options[@]}" >&2 || {
-    echo "The packages could not be installed. That needs a network once; afterwards everything runs without." >&2
+    echo "The packages could not be installed. Installing them needs a network once; afterwards everything runs offline." >&2
     exit 1
   }
 fi

@@ -39,7 +39,7 @@ export function makeConfigurationPage(): string {
   const secrets = groups.flatMap(([, settings]) => settings.filter(({ secret }) => secret))
   return [
     head,
-    `\nThese are secrets. Each may come as \`NAME_FILE\`, the path of a file that holds it: ${listNames(secrets)}.\n`,
+    `\nThese are secrets. Each may also come as \`NAME_FILE\`, the path of a file that holds it: ${listNames(secrets)}.\n`,
     ...groups.map(([title, settings]) => `\n## ${title}\n\n${table(settings)}`),
     tail,
   ].join('')

@@ -9,10 +9,10 @@ import { readArguments } from '../commands/arguments.ts'
 readArguments(
   `Usage: npm run dev
 
-Starts Auth and Business as ./startServer does, and again whenever their code changes, until Ctrl-C. A restart ends what is in
-memory: set TOKEN_STORE_URL and USER_STORE_URL to keep sessions and users over it.
+Starts Auth and Business as ./startServer does, and again whenever their code changes, until Ctrl-C. A restart loses what is in
+memory: set TOKEN_STORE_URL and USER_STORE_URL to keep sessions and users.
 
-  --help   this`,
+  --help   show this`,
   {},
 )
 

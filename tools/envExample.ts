@@ -6,8 +6,8 @@ import { makeConfigurationPage } from './configurationPage.ts'
 import { type Setting, settingGroups } from './settings.ts'
 
 const head = `# Every setting of Latchkey, each with its default. Copy what you want to change into .env, which ./startServer reads
-# outside production; elsewhere these are environment variables. What is a secret may come as NAME_FILE, the path of a file
-# that holds it. PORT is not for this file: a platform sets it, and both services are behind that one address then.
+# outside production; elsewhere these are environment variables. A secret may also come as NAME_FILE, the path of a
+# file that holds it. PORT does not belong here: a platform sets it, and then both services share that one address.
 `
 const width = 120
 

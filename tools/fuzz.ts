@@ -237,8 +237,7 @@ export async function fuzz(
     for (const { url } of targets) {
       const health = 'GET /nowhere HTTP/1.1\r\nHost: fuzz\r\nConnection: close\r\n\r\n'
       const answer = await exchange(url, health, true)
-      if (!/^HTTP\/1\.1 404 /.test(answer))
-        report.faults.push(`${url} does not answer any more: ${answer.slice(0, 400)}`)
+      if (!/^HTTP\/1\.1 404 /.test(answer)) report.faults.push(`${url} no longer answers: ${answer.slice(0, 400)}`)
     }
   }
 
@@ -309,15 +308,15 @@ function exchange(url: string, sent: string, isWhole: boolean): Promise<string> 
 const usage = `Usage: npm run fuzz -- [--requests 100000] [--seed 1] [--token-format opaque|jwt]
        npm run fuzz -- --layout "separate ports"|"single address" [--requests 20000] [--seed 1]
 
-Sends requests that no client would send to a pair of its own, and lists what went wrong; the exit code is 1 if anything did.
-The same seed sends the same requests again.
+Starts both services, sends them requests that no client would send, and lists what went wrong; the exit code is 1 if
+anything did. The same seed sends the same requests again.
 
   --requests       how many
   --seed           any number
   --token-format   opaque or jwt
-  --layout         start the pair with ./startServer, in this layout, and also pipeline, close half of connections, and do not
-                   read answers: no process may end, start again, or stop answering
-  --help           this`
+  --layout         start the services with ./startServer in this layout; clients also pipeline, half-close connections, and
+                   leave responses unread. No process may exit, restart, or stop responding
+  --help           show this`
 
 /** Ends the process with a message if the arguments are invalid. */
 function readOptions() {

@@ -173,7 +173,7 @@ function test(): void {
     for (const outcome of ['passed', 'failed', 'skipped'] as const) counts[outcome] += tests[outcome]
     if (!passed && tests.failed === 0) counts.failed++ // coverage below its limits
   } catch {
-    console.log('✘ the tests did not run to their end')
+    console.log('✘ the tests did not finish')
     counts.failed++
   }
 }

@@ -205,7 +205,7 @@ function describeLoss(): string {
     isMemoryUrl(authConfig.tokenStoreUrl) ? 'all tokens' : '',
     isMemoryUrl(authConfig.userStoreUrl) ? 'all registered users' : '',
   ].filter(Boolean)
-  return lost.length > 0 ? `Lost with its memory: ${lost.join(' and ')}.` : ''
+  return lost.length > 0 ? `Lost, because they were in its memory: ${lost.join(' and ')}.` : ''
 }
 
 /** Replaces the processes of each service that has several. A single one stays, because no other would serve meanwhile. */

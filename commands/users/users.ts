@@ -24,8 +24,8 @@ const usage = `Usage: npm run users -- <command>
   reset <username>                    mails or prints a link to choose a new password; needs a running Auth
   import <file|-> [--dry-run]         imports lines username:hash, as written by htpasswd -B; --dry-run only checks them
 
-The users are in the stores of USER_STORE_URL and TOKEN_STORE_URL, which are read like ./startServer reads them. With
-USER_STORE_URL=memory:, the default, the command asks the running Auth at AUTH_INTERNAL_URL, with ADMIN_KEY.
+Users and tokens are in the stores of USER_STORE_URL and TOKEN_STORE_URL; the command reads the same settings as ./startServer.
+With USER_STORE_URL=memory:, the default, it calls the running Auth at AUTH_INTERNAL_URL, with ADMIN_KEY.
 Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
 const commands: Record<string, { takes: string | null; options: string[]; run(argument: string): Promise<void> }> = {

@@ -35,7 +35,7 @@ export function readBearerToken(req: IncomingMessage): string {
     }
   }
   if (count > 1 || authorizations > 1) {
-    throw new TokenError('invalid_request', 'Send the token once: in one Authorization or in the header token.')
+    throw new TokenError('invalid_request', 'Send the token once: in one Authorization header or in the header token.')
   }
   if (token === null) {
     // RFC 6750 section 3.1: no error code for a request that carried no credentials.

@@ -98,11 +98,11 @@ export const authSettings = {
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens per user; one more ends the oldest session'),
   TOKEN_LIMIT: count(
     10_000_000,
-    'tokens in all, at most half of them without a user; above it a log-in is answered 503 (in Redis from the first sweep on)',
+    'tokens in all, at most half of them without a user; at the limit a log-in is answered 503 (in Redis from the first sweep on)',
   ),
   LOGIN_LIMIT_PER_ADDRESS: count(
     30,
-    'wrong passwords per address (IPv6: per /64) and minute; above it only users who have logged in from there may try',
+    'wrong passwords per address (IPv6: per /64) and minute; above it only users who have logged in from there before can log in',
   ),
   REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
   MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for a mail per address and hour; per user the limit is 5'),
@@ -167,7 +167,7 @@ export const authSettings = {
     .union([z.literal('self'), httpAddress])
     .optional()
     .register(settingMeta, {
-      description: 'address of Business for the pages of Auth; `self` if it is the same as theirs',
+      description: 'address of Business for the pages of Auth; `self` if both services share one address',
       expected: 'an http or https address without a trailing slash, or self',
       fallback: 'set by ./startServer in development and with PORT',
     }),

@@ -67,10 +67,11 @@ export const commonSettings = {
   ),
   MAX_CONNECTIONS: count(
     10_000,
-    'connections per listener and process; one more closes the longest idle one of the network with the most',
+    'connections per listener and process; at the limit, a new one closes the longest idle one of the network that has the most',
   ),
   SECURITY_LOG_FILE: z.string().optional().register(settingMeta, {
-    description: 'also write log lines with `"channel":"security"` to this file, a link to the newest of a series',
+    description:
+      'also write log lines with `"channel":"security"` to a series of files; this path is a link to the newest',
     expected: 'the path of a file',
   }),
   SECURITY_LOG_MAX_MB: count(20, 'rotate the security log at this size, and daily'),

@@ -28,14 +28,14 @@ export interface RouteDescription {
 }
 
 const tagDescriptions = {
-  Sessions: 'Log in, renew and end sessions',
-  Account: 'Register, and manage the own account',
+  Sessions: 'Log in, renew and revoke sessions',
+  Account: 'Register, and manage your account',
   Standards: 'Routes that an RFC defines',
   'For services': 'Whether a token is valid; with the service key',
   'For the operator': 'Tokens, users and events, with the admin key',
   Data: 'What tokens protect',
   Documents: 'Pages, and the files that they load',
-  Health: 'For balancers, probes and Prometheus',
+  Health: 'For load balancers, probes and Prometheus',
 }
 type Tag = keyof typeof tagDescriptions
 

@@ -128,7 +128,7 @@ describe('a service that dies under ./startServer', () => {
     const statusOf = async (token: string) => (await ask(`${business}/data`, { headers: { token } }))?.status
     await until(async () => (await statusOf(again)) === 200)
     expect(await statusOf(token)).to.equal(401)
-    const lost = 'Lost with its memory: all tokens and all registered users.'
+    const lost = 'Lost, because they were in its memory: all tokens and all registered users.'
     // Includes a pause if the process died sooner than the minimum life.
     const sentences = run
       .stderr()

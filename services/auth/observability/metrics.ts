@@ -20,10 +20,10 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
     new Counter({ name: `latchkey_${name}_total`, help, labelNames, registers })
   const logins = counter('logins', 'Log-ins by outcome', ['outcome'])
   const issued = counter('tokens_issued', 'Tokens issued, by kind', ['kind'])
-  const revoked = counter('tokens_revoked', 'Tokens ended one by one')
+  const revoked = counter('tokens_revoked', 'Tokens revoked one by one')
   const renewed = counter('tokens_renewed', 'Sessions that got a new secret')
-  const reused = counter('renewed_secrets_reused', 'Sessions ended because a secret that was renewed away came back')
-  const validations = counter('validations', 'Tokens judged, by verdict and, where it was a refusal, its reason', [
+  const reused = counter('renewed_secrets_reused', 'Sessions revoked because a replaced secret was used again')
+  const validations = counter('validations', 'Validated tokens, by verdict and reason of the refusal', [
     'verdict',
     'reason',
   ])
@@ -33,7 +33,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const keyUses = counter('key_uses', 'Calls to the internal listener, by the setting that holds their key', ['key'])
   const sweeps = new Histogram({
     name: 'latchkey_sweep_duration_seconds',
-    help: 'Sweeps from end to end, pauses between slices included',
+    help: 'Duration of sweeps, including the pauses between slices',
     buckets: [0.001, 0.01, 0.1, 1, 10, 60],
     registers,
   })
@@ -108,7 +108,7 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, counts }
 export function storeTimer(registry: Registry): StoreTelemetry['startTimer'] {
   const calls = new Histogram({
     name: 'latchkey_store_duration_seconds',
-    help: 'Calls of the stores, from asking to the answer',
+    help: 'Duration of calls to the stores',
     labelNames: ['store', 'call', 'outcome'],
     buckets: [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1],
     registers: [registry],

@@ -97,7 +97,7 @@ export const showUser: AuthRoute<'users'> = {
 export const changeUser: AuthRoute<'users'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
-  summary: 'Disables a user, which ends every token, or enables the user again',
+  summary: 'Disables a user and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
@@ -154,7 +154,7 @@ export const resetUser: AuthRoute<'users' | 'links'> = {
 export const deleteUser: AuthRoute<'users'> = {
   path: 'DELETE /admin/users/:id',
   guard: 'adminKey',
-  summary: 'Ends every token of a user, then deletes the user',
+  summary: 'Revokes every token of a user, then deletes the user',
   tag: 'For the operator',
   answers: { 204: { description: 'The user is deleted' } },
   problems: noKeyOrUser,

@@ -48,7 +48,7 @@ export const forgotPassword = mailingRoute(
 export const resetPassword: AuthRoute<'links' | 'invalidTokens'> = {
   path: 'POST /password/reset',
   guard: 'none',
-  summary: 'Sets a new password with the token from a mail, and ends every session',
+  summary: 'Sets a new password with the token from a mail, and revokes every session',
   tag: 'Account',
   body: readReset,
   answers: { 204: { description: 'The password is changed' } },
@@ -84,7 +84,7 @@ function mailingRoute(
     handler:
       ({ links, config: { hasMail } }) =>
       async ctx => {
-        if (!hasMail) throw new AppError('not_found', 'There is no e-mail here: SMTP_URL is not set.')
+        if (!hasMail) throw new AppError('not_found', 'This server sends no e-mail: SMTP_URL is not set.')
         const { username } = await readUsername(ctx)
         await sendOf(links)(username, { address: ctx.state.address })
         ctx.status = 202

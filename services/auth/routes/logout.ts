@@ -5,9 +5,9 @@ import type { AuthRoute } from './route.ts'
 export const logout: AuthRoute<'tokens'> = {
   path: 'POST /logout',
   guard: 'bearer',
-  summary: 'Ends the session it is called with',
+  summary: 'Revokes the session that it is called with',
   tag: 'Sessions',
-  answers: { 204: { description: 'The session has ended, now or earlier' } },
+  answers: { 204: { description: 'The session is revoked, or was dead already' } },
   problems: { 400: 'Two tokens were sent.', 401: 'No token, or no session.' },
   handler:
     ({ tokens }) =>

@@ -9,10 +9,10 @@ const readRequest = bodyReader(z.object({ token: z.string('expected a token, as 
 export const revoke: AuthRoute<'tokens'> = {
   path: 'POST /revoke',
   guard: 'none',
-  summary: 'RFC 7009: ends a token, at the request of its holder',
+  summary: 'RFC 7009: revokes a token at the request of its holder',
   tag: 'Standards',
   body: readRequest,
-  answers: { 200: { description: 'The token has ended, or never existed', body: z.strictObject({}) } },
+  answers: { 200: { description: 'The token is dead, or never existed', body: z.strictObject({}) } },
   handler:
     ({ tokens }) =>
     async ctx => {

@@ -51,16 +51,16 @@ export const listSessions: AuthRoute<'tokens'> = {
 export const revokeSession: AuthRoute<'tokens'> = {
   path: 'DELETE /sessions/:id',
   guard: 'session',
-  summary: 'Ends one of my sessions',
+  summary: 'Revokes one of my sessions',
   tag: 'Sessions',
-  answers: { 204: { description: 'It has ended' } },
-  problems: { ...sessionProblems, 404: 'I have no session with this id.' },
+  answers: { 204: { description: 'It is revoked' } },
+  problems: { ...sessionProblems, 404: 'You have no session with this id.' },
   handler:
     ({ tokens }) =>
     async ctx => {
       const { id = '' } = ctx.params
       if (!isTokenId(id) || !(await tokens.revokeById(id, sessionOf(ctx).userId))) {
-        throw new AppError('not_found', 'You have no session of this id.')
+        throw new AppError('not_found', 'You have no session with this id.')
       }
       ctx.status = 204
     },
@@ -69,9 +69,9 @@ export const revokeSession: AuthRoute<'tokens'> = {
 export const revokeOwnSessions: AuthRoute<'users' | 'tokens'> = {
   path: 'DELETE /sessions',
   guard: 'session',
-  summary: 'Ends every token of mine: all sessions, this one too, and all others',
+  summary: 'Revokes all my tokens, including this session',
   tag: 'Sessions',
-  answers: { 204: { description: 'The tokens have ended' } },
+  answers: { 204: { description: 'The tokens are revoked' } },
   problems: { ...sessionProblems, 404: 'The user has been deleted.' },
   handler:
     ({ users, tokens }) =>
@@ -88,9 +88,9 @@ export const revokeOwnSessions: AuthRoute<'users' | 'tokens'> = {
 export const revokeSessionsOfUser: AuthRoute<'users'> = {
   path: 'DELETE /admin/users/:id/sessions',
   guard: 'adminKey',
-  summary: 'Ends every token of a user',
+  summary: 'Revokes every token of a user',
   tag: 'For the operator',
-  answers: { 204: { description: 'The tokens have ended' } },
+  answers: { 204: { description: 'The tokens are revoked' } },
   problems: noKeyOrUser,
   handler:
     ({ users }) =>

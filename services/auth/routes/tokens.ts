@@ -103,7 +103,7 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
   tag: 'For the operator',
   body: readTerms,
   answers: { 201: { description: 'The token; its secret is shown only once', body: issuedToken } },
-  problems: { 401: noKey, 409: 'The sessions of this user have just been ended; try again.' },
+  problems: { 401: noKey, 409: 'The sessions of this user have just been revoked; try again.' },
   handler:
     ({ users, tokens, config }) =>
     async ctx => {
@@ -116,7 +116,7 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
         absoluteTtlSeconds === undefined ? Math.max(ttlMs, config.absoluteTtlMs) : absoluteTtlSeconds * 1000
       const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs })
       if (issued === null) {
-        throw new AppError('conflict', 'The sessions of this user were ended at this moment; try again.')
+        throw new AppError('conflict', 'The sessions of this user have just been revoked; try again.')
       }
       const { id, username, expiresAt, absoluteExpiresAt, createdAt } = issued.token
       ctx.status = 201
@@ -152,16 +152,16 @@ export const sweepTokens: AuthRoute<'sweeper'> = {
 export const revokeToken: AuthRoute<'tokens'> = {
   path: 'DELETE /tokens/:id',
   guard: 'adminKey',
-  summary: 'Ends a token, by its id',
+  summary: 'Revokes a token by its id',
   tag: 'For the operator',
-  answers: { 204: { description: 'It has ended' } },
+  answers: { 204: { description: 'It is revoked' } },
   problems: { 400: 'Two keys were sent.', 401: noKey, 404: 'There is no token with this id.' },
   handler:
     ({ tokens }) =>
     async ctx => {
       const { id = '' } = ctx.params
       if (!isTokenId(id) || !(await tokens.revokeById(id, null))) {
-        throw new AppError('not_found', 'There is no token of this id.')
+        throw new AppError('not_found', 'There is no token with this id.')
       }
       ctx.status = 204
     },

@@ -78,7 +78,7 @@ export const showAccount: AuthRoute<'users'> = {
 export const changePassword: AuthRoute<'ownAccount'> = {
   path: 'PATCH /users/me',
   guard: 'session',
-  summary: 'Changes my password and ends my other sessions',
+  summary: 'Changes my password and revokes my other sessions',
   tag: 'Account',
   body: readChange,
   answers: { 200: { description: 'The user', body: userSchema } },
@@ -96,7 +96,7 @@ export const changePassword: AuthRoute<'ownAccount'> = {
 export const deleteAccount: AuthRoute<'ownAccount'> = {
   path: 'DELETE /users/me',
   guard: 'session',
-  summary: 'Deletes my account and ends my sessions',
+  summary: 'Deletes my account and revokes my sessions',
   tag: 'Account',
   body: readProof,
   answers: { 204: { description: 'The account is deleted' } },

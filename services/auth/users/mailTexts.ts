@@ -5,7 +5,7 @@ export type MailText = Pick<Mail, 'subject' | 'text'>
 
 export const confirmationMail = (link: string): MailText => ({
   subject: 'Confirm your address',
-  text: `Somebody, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
+  text: `Someone, probably you, has registered with this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: the account stays closed.\n`,
 })
 
 /** The user has no password. */
@@ -16,7 +16,7 @@ export const firstPasswordMail = (link: string): MailText => ({
 
 export const resetMail = (link: string): MailText => ({
   subject: 'Choose a new password',
-  text: `Somebody, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: your password stays as it is.\n`,
+  text: `Someone, probably you, has asked for a new password for this address. To choose one, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing: your password stays as it is.\n`,
 })
 
 export const operatorResetMail = (link: string): MailText => ({
@@ -31,5 +31,5 @@ export const passwordChangedMail: MailText = {
 
 export const accountExistsMail: MailText = {
   subject: 'You have an account already',
-  text: 'Somebody, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n',
+  text: 'Someone, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n',
 }

@@ -119,8 +119,8 @@ describe('the settings of dialects', () => {
       expect(config.dialects[0]).to.include({ ttlMs: 90_000 })
       expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'debug', tokenStoreUrl: 'memory:' })
       expect(config.warnings).to.deep.equal([
-        'POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD, POSTGRESQL_DB_NAME, POSTGRESQL_HOST, POSTGRESQL_DB_PORT, POSTGRESQL_SSL_MODE: no effect here; tokens are kept where TOKEN_STORE_URL says',
-        'BACKEND_APP_PORT: no effect here; DIALECTS says on which port token-provider is',
+        'POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD, POSTGRESQL_DB_NAME, POSTGRESQL_HOST, POSTGRESQL_DB_PORT, POSTGRESQL_SSL_MODE: no effect here; TOKEN_STORE_URL decides where tokens are kept',
+        'BACKEND_APP_PORT: no effect here; DIALECTS sets the port of token-provider',
       ])
     })
 
@@ -149,8 +149,8 @@ describe('the settings of dialects', () => {
       expect(config.adminKey).to.equal(adminKey)
       expect(config.tokenLimits.total).to.equal(10_000_000)
       expect(config.warnings.map(warning => warning.replace(/^.*config\.xml/, 'config.xml'))).to.deep.equal([
-        'config.xml: ADMIN_KEY is not known here',
-        'config.xml: TOKEN_LIMIT is not known here',
+        'config.xml: ADMIN_KEY is ignored; only settings of the older service are read',
+        'config.xml: TOKEN_LIMIT is ignored; only settings of the older service are read',
       ])
     })
 
@@ -160,7 +160,7 @@ describe('the settings of dialects', () => {
       })
       const [line] = lines.filter(({ level }) => level === 'warn')
       expect(line?.event).to.equal('config_warning')
-      expect(line?.['warning']).to.match(/COLOUR is not known/)
+      expect(line?.['warning']).to.match(/COLOUR is ignored/)
     })
 
     it('is refused if the file is missing, unreadable or not such XML', () => {

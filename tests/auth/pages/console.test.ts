@@ -216,7 +216,7 @@ describe('the console in a browser', () => {
         await cards('live').nth(2).waitFor()
         await button('End', cards('live').last()).click()
         await button('Get data', cards('ended')).click()
-        await cards('refused').getByText('It had been ended.').waitFor()
+        await cards('refused').getByText('It was ended.').waitFor()
         await logInHere()
         await logInHere()
         await button('End all', cards('live').first()).click()

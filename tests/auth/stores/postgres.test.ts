@@ -244,7 +244,7 @@ describe('PostgreSQL on a server of its own:', () => {
       ],
       'the database does not exist': [
         () => withUser(`guarded:${encoded}`, 'missing'),
-        () => `the database missing at ${at()} is not there`,
+        () => `the database missing at ${at()} does not exist`,
       ],
       'it offers no TLS': [
         () => withUser(`guarded:${encoded}`, 'postgres', '?sslmode=require'),
@@ -252,11 +252,11 @@ describe('PostgreSQL on a server of its own:', () => {
       ],
       'the user may not create tables': [
         () => withUser(`guarded:${encoded}`, 'bare'),
-        () => `the database bare at ${at()} does not let this user make or use its tables`,
+        () => `the database bare at ${at()} does not allow this user to create or use its tables`,
       ],
       'the user may not use the tables': [
         () => withUser('reader'),
-        () => `the database postgres at ${at()} does not let this user make or use its tables`,
+        () => `the database postgres at ${at()} does not allow this user to create or use its tables`,
       ],
       'it is read-only and empty': [
         () => withUser('postgres', 'bare', '?options=-c%20default_transaction_read_only%3Don'),
@@ -268,7 +268,7 @@ describe('PostgreSQL on a server of its own:', () => {
       ],
       'it has too many connections': [
         () => withUser('crowd'),
-        () => `the database postgres at ${at()} takes no more connections`,
+        () => `the database postgres at ${at()} accepts no more connections`,
       ],
       'its URL has a stray %': [
         () => `postgres://guarded:${encoded}@${at()}/100%`,

@@ -177,7 +177,7 @@ describe('tokens in Redis:', () => {
     it('not for a user without the needed permissions', async () => {
       await server.command('acl', 'setuser', 'weak', 'on', '>hunter2', '~*', '+@all', '-info')
       const message = await refusal(`redis://weak:hunter2@127.0.0.1:${server.port}`)
-      expect(message).to.match(/ does not let this user do what is needed \(NOPERM .*\)$/)
+      expect(message).to.match(/ does not allow this user what Latchkey needs \(NOPERM .*\)$/)
       expect(message).to.not.include('hunter2')
     })
 
@@ -185,10 +185,10 @@ describe('tokens in Redis:', () => {
       const { nodes } = await sharedCluster()
       const [{ line }] = nodes as [ClusterNode]
       expect(await refusal(`redis://127.0.0.1:${line.port}`)).to.equal(
-        `TOKEN_STORE_URL: the Redis server at 127.0.0.1:${line.port} is one of a cluster: begin the URL with redis-cluster://`,
+        `TOKEN_STORE_URL: the Redis server at 127.0.0.1:${line.port} is part of a cluster: begin the URL with redis-cluster://`,
       )
       expect(await refusal(`redis-cluster://127.0.0.1:${server.port}`)).to.equal(
-        `TOKEN_STORE_URL: the Redis cluster at 127.0.0.1:${server.port} is no cluster: begin the URL with redis:// or rediss://`,
+        `TOKEN_STORE_URL: the Redis cluster at 127.0.0.1:${server.port} is not a cluster: begin the URL with redis:// or rediss://`,
       )
     })
 
@@ -263,7 +263,7 @@ describe('tokens in Redis:', () => {
       'redis://host#hunter2': shape,
       'redis-cluster://one,,two': shape,
       'redis-cluster://one/1': shape,
-      'redis://:hunter2@host?tsl=verify': 'tsl is not known here: prefix, tls and eviction are',
+      'redis://:hunter2@host?tsl=verify': 'tsl: expected prefix, tls or eviction',
       'redis://:hunter2@host?tls=hunter2': 'tls: expected verify or no-verify',
       'redis://:hunter2@host?eviction=yes': 'eviction: expected refused or allowed',
       'redis://:hunter2@host?prefix=a{b': 'prefix: expected none of { } * ? [ ] \\',

@@ -361,7 +361,7 @@ describe('a snapshot of the memory store', () => {
       const whole = await writtenFile()
       for (let length = 0; length < whole.length - 1; length++) {
         writeFileSync(file, whole.subarray(0, length))
-        await expectRefused(/is not a whole snapshot/)
+        await expectRefused(/is not a complete snapshot/)
       }
     })
 
@@ -371,7 +371,7 @@ describe('a snapshot of the memory store', () => {
         const changed = Buffer.from(whole)
         changed[at] = (changed[at] as number) ^ 1
         writeFileSync(file, changed)
-        await expectRefused(/is not a whole snapshot/)
+        await expectRefused(/is not a complete snapshot/)
       }
     })
 
@@ -424,7 +424,7 @@ describe('a snapshot of the memory store', () => {
       [
         'signs terms of an unknown kind',
         whole => signed(whole.replace('"kind":"sliding"', '"kind":"eternal"').replace(/end .*\n/, '')),
-        /is not what tokens have in common/,
+        /is not a set of shared terms/,
       ],
     ]
     for (const [what, make, why] of files) {

@@ -191,7 +191,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
       writeFileSync(file, 'latchkey tokens 2\n')
       const run = runStartServer({ env: { TOKEN_SNAPSHOT_FILE: file } })
       expect(await run.ended).to.equal(1)
-      expect(run.stderr()).to.match(/^TOKEN_SNAPSHOT_FILE: .* is not a whole snapshot \(it ends too early\)/m)
+      expect(run.stderr()).to.match(/^TOKEN_SNAPSHOT_FILE: .* is not a complete snapshot \(it ends too early\)/m)
       expect(run.stderr()).to.not.match(/^\s+at /m)
       expect(run.stdout()).to.not.include('"event":"listening"')
       expect(readdirSync(folder)).to.have.length(1)

@@ -67,10 +67,12 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       )
       for (const open of [openTokenStore, openUserStore]) {
         const message = await open(place.url).then(() => 'opened', toMessage)
-        expect(message).to.match(/^(TOKEN|USER)_STORE_URL: .* was made by a newer Latchkey; use that one with it$/)
+        expect(message).to.match(
+          /^(TOKEN|USER)_STORE_URL: .* was created by a newer Latchkey; use that version or a later one$/,
+        )
       }
       const listed = await listMigrations('TOKEN_STORE_URL', place.url).then(() => 'listed', toMessage)
-      expect(listed).to.match(/^TOKEN_STORE_URL: .* was made by a newer Latchkey/)
+      expect(listed).to.match(/^TOKEN_STORE_URL: .* was created by a newer Latchkey/)
     })
 
     it('stores quotes, emoji and SQL in a name unchanged', async () => {

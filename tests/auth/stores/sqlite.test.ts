@@ -150,7 +150,10 @@ describe('a SQLite file', () => {
     })
 
     const damages: Record<string, [(bytes: Buffer) => Buffer, RegExp]> = {
-      'has a garbage header': [bytes => bytes.fill('garbage', 0, 100), /is no SQLite database; nothing was changed$/],
+      'has a garbage header': [
+        bytes => bytes.fill('garbage', 0, 100),
+        /is not a SQLite database; nothing was changed$/,
+      ],
       'has garbage in the middle': [
         bytes => bytes.fill('garbage', bytes.length / 2, bytes.length / 2 + 8192),
         /is damaged; nothing was changed: restore a backup$/,

@@ -112,5 +112,5 @@ function explain({ state, cause, slides }: Session, ttlMs: number): string {
   }
   if (state === 'ended') return 'The very next request is refused. Try it.'
   if (cause === 'expired') return 'It had expired. The sweeper frees its memory.'
-  return cause === 'ended' ? 'It had been ended.' : 'It was ended or had expired.'
+  return cause === 'ended' ? 'It was ended.' : 'It was ended or had expired.'
 }

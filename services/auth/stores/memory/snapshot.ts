@@ -77,9 +77,9 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     } catch (cause) {
       const aside = `${file}.refused-${now()}`
       const why = (cause as Error).message
-      await rename(file, aside).catch(failWith(`is not a whole snapshot (${why}) and cannot be set aside`))
+      await rename(file, aside).catch(failWith(`is not a complete snapshot (${why}) and cannot be set aside`))
       throw new Error(
-        `TOKEN_SNAPSHOT_FILE: ${file} is not a whole snapshot (${why}). It is now ${aside}; start again without it.`,
+        `TOKEN_SNAPSHOT_FILE: ${file} is not a complete snapshot (${why}). It is now ${aside}; start again without it.`,
       )
     }
     const known = new Map<string, number | null>()
@@ -198,7 +198,7 @@ function parseTerms(line: string, lineNumber: number): Terms {
   const terms = JSON.parse(line) as Terms
   const { kind, ttlMs, credentialVersion } = terms
   if (!tokenKinds.includes(kind) || !Number.isSafeInteger(ttlMs) || !Number.isSafeInteger(credentialVersion)) {
-    throw new Error(`line ${lineNumber} is not what tokens have in common`)
+    throw new Error(`line ${lineNumber} is not a set of shared terms`)
   }
   return terms
 }

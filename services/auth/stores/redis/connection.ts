@@ -246,7 +246,7 @@ async function checkSetUp(place: Place, server: Server, warn: (warning: string) 
   for (const [i, node] of (await masters(server)).entries()) {
     const info = await node.info()
     if (!server.isCluster && /^cluster_enabled:1/m.test(info)) {
-      throw new SetUpError('is one of a cluster: begin the URL with redis-cluster://')
+      throw new SetUpError('is part of a cluster: begin the URL with redis-cluster://')
     }
     const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'unknown'
     if (policy !== 'noeviction' && place.eviction === 'refused') {
@@ -257,7 +257,7 @@ async function checkSetUp(place: Place, server: Server, warn: (warning: string) 
     if (/^aof_enabled:0/m.test(info)) {
       const { host, port } = addresses[i] as Place['nodes'][number]
       warn(
-        `the Redis server at ${host}:${port} has no append-only file (appendonly no): where it ends without a snapshot, sessions are gone and tokens revoked since the last one may be back.`,
+        `the Redis server at ${host}:${port} has no append-only file (appendonly no): if it stops without a snapshot, sessions are lost and tokens revoked since the last snapshot may be valid again.`,
       )
     }
   }
@@ -275,7 +275,7 @@ function parsePlace(url: string): Place {
   const [, scheme, login = '', hosts = '', database = '', query = ''] = match
   const { prefix = 'latchkey:', tls, eviction = 'refused', ...others } = Object.fromEntries(new URLSearchParams(query))
   const [unknown] = Object.keys(others)
-  if (unknown !== undefined) throw new Error(`${unknown} is not known here: prefix, tls and eviction are`)
+  if (unknown !== undefined) throw new Error(`${unknown}: expected prefix, tls or eviction`)
   if (tls !== undefined && tls !== 'verify' && tls !== 'no-verify') throw new Error('tls: expected verify or no-verify')
   if (eviction !== 'refused' && eviction !== 'allowed') throw new Error('eviction: expected refused or allowed')
   // The prefix precedes the braces that determine the slot, and is part of SCAN patterns.
@@ -321,8 +321,8 @@ function sentence(place: Place, error: Error): string {
   const { code = error.message } = error as NodeJS.ErrnoException
   if (/^(WRONGPASS|NOAUTH|ERR AUTH)/.test(error.message)) return `${name} refuses this user or its password`
   if (/cluster support disabled/.test(error.message))
-    return `${name} is no cluster: begin the URL with redis:// or rediss://`
-  if (/^NOPERM/.test(error.message)) return `${name} does not let this user do what is needed (${error.message})`
+    return `${name} is not a cluster: begin the URL with redis:// or rediss://`
+  if (/^NOPERM/.test(error.message)) return `${name} does not allow this user what Latchkey needs (${error.message})`
   if (/CERT|SIGNATURE/.test(code))
     return `${name} has a certificate that is not trusted (${code}); to trust it all the same, add tls=no-verify to the query of the URL`
   return `${name} cannot be reached (${/timeout/i.test(error.message) ? 'no answer' : code})`

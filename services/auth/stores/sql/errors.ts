@@ -20,17 +20,17 @@ const sqliteMessages: Record<number, string> = {
   11: 'is damaged; nothing was changed: restore a backup',
   13: 'cannot grow: the disk is full',
   14: 'cannot be opened: does its folder exist, and may this user write to it?',
-  26: 'is no SQLite database; nothing was changed',
+  26: 'is not a SQLite database; nothing was changed',
 }
 
 const postgresMessages: Record<string, string> = {
   '28000': 'refuses this user, or a connection without TLS',
   '28P01': 'refuses this user or its password',
-  '3D000': 'is not there',
-  '42501': 'does not let this user make or use its tables',
+  '3D000': 'does not exist',
+  '42501': 'does not allow this user to create or use its tables',
   '25006': 'is read-only',
-  '53100': 'has no room on its disk',
-  '53300': 'takes no more connections',
+  '53100': 'has no space left on its disk',
+  '53300': 'accepts no more connections',
   '57P03': 'is starting or stopping; try again',
 }
 
@@ -45,7 +45,8 @@ export function databaseProblem(url: string, error: DriverError): string {
 }
 
 function problem(subject: string, verb: string, error: DriverError, known: string | undefined): string {
-  if (error instanceof UnknownMigrationError) return `${subject} was made by a newer Latchkey; use that one with it`
+  if (error instanceof UnknownMigrationError)
+    return `${subject} was created by a newer Latchkey; use that version or a later one`
   if (known !== undefined) return `${subject} ${known}`
   const why = error.code === undefined || error.code === 'ERR_SQLITE_ERROR' ? error.message : error.code
   return `${subject} cannot be ${verb} (${why})`
