@@ -10,14 +10,14 @@ export const rules = {
   'single use': 'a single-use token is admitted twice',
   'lost session': 'a live token that nothing can have ended is refused',
   'wrong purpose': 'a token opens what it was not issued for',
-  'wrong owner': "an answer bears another user's name or tokens",
-  'never issued': 'a token is admitted that nobody got',
-  'issued twice': 'two clients got the same token',
+  'wrong owner': 'an answer contains the name or the tokens of another user',
+  'never issued': 'a token is admitted that was never issued',
+  'issued twice': 'two clients received the same token',
   'old password': 'a password is accepted after it was replaced, or refused',
-  'password never set': 'a password is accepted that nobody had set, or whose change had definitely not happened',
-  'right password': 'the password is refused that must be the right one: neither the old nor the new one works',
-  'two changes': 'two changes of one and the same password both succeed',
-  status: 'an answer is one that the contract does not know, or there is none though nothing was at fault',
+  'password never set': 'a password is accepted that was never set, or whose change had definitely not happened',
+  'right password': 'the right password is refused: neither the old nor the new one works',
+  'two changes': 'two changes of the same password both succeed',
+  status: 'an answer is not in the contract, or is missing without a fault',
 } as const
 
 export type Rule = keyof typeof rules
@@ -51,7 +51,7 @@ export function checkHistory({ header, operations, faults }: History): Violation
   return violations
 }
 
-/** `proof`: null if it held before the history began. */
+/** An entry of `proof` is null if it held before the history began. */
 type Refute = (rule: Rule, sentence: string, proof: ({ id: number } | null)[]) => void
 
 // Facts about users and tokens
@@ -135,7 +135,7 @@ interface AcknowledgedChange {
 }
 
 interface EndIndex {
-  /** Everything that may have ended all sessions of the user, ordered by begin. */
+  /** All operations that may have ended all sessions of the user, ordered by begin. */
   possible: (Change | EndAll)[]
   /** At each index, the largest `lastEffect` up to it. */
   latestEffects: number[]
@@ -148,7 +148,7 @@ interface EndIndex {
   /** Changes that may have ended the session they were to keep, because another change was unfinished. */
   isKeepDoubtful: Set<Change>
   birthBegins: number[]
-  /** Until when each token may have counted as no older than the session that the limit ends. */
+  /** For each token, the time until which it may have counted as no older than the session that the limit ends. */
   lastCounts: number[]
 }
 
@@ -178,7 +178,7 @@ function index(operations: Operation[], header: HistoryHeader, refute: Refute): 
     if (name === undefined) continue
     const known = tokens.get(name)
     if (known) {
-      refute('issued twice', `${name} was got at ${at(known.birth.endMs)} and at ${at(birth.endMs)}`, [
+      refute('issued twice', `${name} was issued at ${at(known.birth.endMs)} and again at ${at(birth.endMs)}`, [
         known.birth,
         birth,
       ])
@@ -198,7 +198,7 @@ function index(operations: Operation[], header: HistoryHeader, refute: Refute): 
     if (token) addToToken(operation, token)
     else if (operation.outcome === 'ok' && operation.op !== 'logout' && !strangers.has(bearer)) {
       strangers.add(bearer)
-      refute('never issued', `${bearer} was admitted by ${told(operation)}, and nobody had got it`, [operation])
+      refute('never issued', `${bearer} was admitted by ${told(operation)}, but was never issued`, [operation])
     }
   }
   return { users, tokens }
@@ -334,7 +334,7 @@ function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute)
       f => f.disconnects.includes(asked) && f.beginMs <= endMs && (f.recoveredMs === null || beginMs <= f.recoveredMs),
     )
     if (!isExcused && !operation.expectsDisconnect) {
-      refute('status', `${told(operation)} got no answer, and ${asked} was not at fault`, [operation])
+      refute('status', `${told(operation)} got no answer, although no fault affected ${asked}`, [operation])
     }
   }
 }
@@ -461,7 +461,7 @@ function buildPasswords(user: User, forgottenMs: number, refute: Refute): void {
   }
 }
 
-/** The previous passwords have been checked, so it is known what their refusals prove. */
+/** The previous passwords were checked first, so it is certain what their refusals prove. */
 function judgePassword(password: Password, user: User, refute: Refute): void {
   const { number, attempts, accepted, next } = password
   const words = `password ${number} of ${user.name}`
@@ -497,7 +497,7 @@ function judgePassword(password: Password, user: User, refute: Refute): void {
     const { reached } = candidate
     if (reached === null) return false
     if (reached.atMs > witness.endMs || witness === lastLogin) {
-      const sentence = `password ${candidate.number} of ${user.name} was accepted, though ${told(witness)} shows that it had not been set when its change could no longer happen`
+      const sentence = `password ${candidate.number} of ${user.name} was accepted, although ${told(witness)} shows that it had not been set when its change was settled`
       refute('password never set', sentence, [witness, reached.operation, ...tried])
     }
     return true
@@ -515,7 +515,7 @@ function judgePassword(password: Password, user: User, refute: Refute): void {
   if (gone) {
     for (const login of logins) {
       if (login.beginMs > gone.atMs) {
-        const sentence = `${words} was accepted by ${told(login)}, after its change was certain at ${at(gone.atMs)}`
+        const sentence = `${words} was accepted by ${told(login)}, after it was certainly replaced at ${at(gone.atMs)}`
         refute('old password', sentence, [gone.operation, login])
       }
     }
@@ -533,7 +533,7 @@ function judgeRefusals(password: Password, candidates: Password[], user: User, r
     if (possible.length === 1 && only) prove(only, refusal, refusal.endMs)
     if (possible.length > 0) continue
     const attempts = next.flatMap(candidate => candidate.attempts)
-    const sentence = `password ${number} of ${user.name} was refused by ${told(refusal)}, though it was set and nothing can have replaced it`
+    const sentence = `password ${number} of ${user.name} was refused by ${told(refusal)}, although it was set and cannot have been replaced`
     refute('right password', sentence, [reached.operation, refusal, ...attempts])
   }
 }
@@ -589,7 +589,7 @@ function latestUpTo(operations: Operation[]): number[] {
   })
 }
 
-/** Only sessions are ended to make room, however old other tokens are. */
+/** Only sessions are evicted, however old other tokens are. */
 function lastCount(birth: Session['birth'], { tokenAbsoluteTtlMs }: HistoryHeader): number {
   if (birth.op === 'login' || (birth.kind === 'sliding' && birth.purpose === null)) return lastEffect(birth)
   return lastEffect(birth) + (birth.kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : birth.ttlMs)
@@ -721,7 +721,7 @@ function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
   }
 }
 
-/** If Auth's clock was set forward in between, less of our time suffices. */
+/** If Auth's clock was set forward in between, less time on the driver's clock suffices. */
 function addReuses({ session, uses, ends }: Token, clock: Clock): void {
   const renewals = ends.filter(({ op }) => op === 'renew')
   for (const { operation } of uses) {
@@ -757,14 +757,14 @@ function checkToken(token: Token, context: Context): void {
     }
     if (use.isAdmitted) {
       if (end && operation.beginMs > end.endMs) {
-        const sentence = `${name} was admitted by ${told(operation)}, and had ended with ${told(end)}, acknowledged at ${at(end.endMs)}`
+        const sentence = `${name} was admitted by ${told(operation)}, although it had ended with ${told(end)}, acknowledged at ${at(end.endMs)}`
         refute('ended token', sentence, [birth, end, operation])
       }
       for (let next = refusals[nextRefusal]; next && next.endMs < operation.beginMs; next = refusals[++nextRefusal]) {
         refusal ??= next
       }
       if (refusal && clock.back(refusal.beginMs, operation.endMs) === 0) {
-        const sentence = `${name} was admitted by ${told(operation)}, and had been refused by ${told(refusal)}`
+        const sentence = `${name} was admitted by ${told(operation)}, although ${told(refusal)} had refused it`
         refute('revived', sentence, [birth, refusal, operation])
       }
       const sentence = life.whyDead(operation)
@@ -781,7 +781,7 @@ function checkPurpose({ name, session, uses }: Token, refute: Refute): void {
       refute('wrong purpose', `${name}, ${what}, was admitted by ${told(operation)}`, [session.birth, operation])
     }
     if (operation.op === 'logout' && operation.status === 401 && session.isForAccount) {
-      refute('status', `${told(operation)} was answered 401, and ${name} is a session`, [session.birth, operation])
+      refute('status', `${told(operation)} was answered 401, although ${name} is a session`, [session.birth, operation])
     }
   }
 }
@@ -790,7 +790,7 @@ function checkConsumption({ name, birth, ends, session }: Token, refute: Refute)
   if (session.kind !== 'single-use') return
   const [first, ...others] = ends.filter(({ outcome }) => outcome === 'ok').sort(byBegin)
   for (const other of others) {
-    const sentence = `${name} is for a single use, and was admitted by ${told(first as Operation)} and by ${told(other)}`
+    const sentence = `${name} is a single-use token, but was admitted by ${told(first as Operation)} and by ${told(other)}`
     refute('single use', sentence, [birth, first as Operation, other])
   }
 }
@@ -848,7 +848,7 @@ function lifeOf(token: Token, clock: Clock) {
       if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return null
       if (canHaveEndedWithOthers(session, endMs, world.tokens)) return null
       if (canBeEvicted(session, endMs, header.tokenLimitPerUser, clock)) return null
-      return `${name} was refused by ${told(refusal)}, was live until ${at(leastMs)} at the least, and nothing can have ended it`
+      return `${name} was refused by ${told(refusal)}, although it was live until ${at(leastMs)} or later and nothing can have ended it`
     },
 
     pass({ operation, touches }: Use): void {
@@ -871,7 +871,7 @@ function lifeOf(token: Token, clock: Clock) {
 // Messages and order
 
 function told({ op, beginMs, id }: Operation): string {
-  return `${op} #${id}, begun at ${at(beginMs)}`
+  return `${op} #${id} (begun at ${at(beginMs)})`
 }
 
 function at(ms: number): string {

@@ -71,14 +71,14 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     async function data(token: Token): Promise<Answer | null> {
       const answer = await send({ listener: 'business', method: 'GET', path: '/data', bearer: token.secret })
       if (answer === null) return null
-      const said = /^Hello, (.*)!$/s.exec(String(answer.body['data']))?.[1] ?? 'what is no greeting'
+      const said = /^Hello, (.*)!$/s.exec(String(answer.body['data']))?.[1] ?? 'not a greeting'
       const seenUser = answer.status === 200 ? recorder.seenUser(said === 'guest' ? null : said) : undefined
       record({ op: 'data', client, asked: 'business', token: token.name, seenUser }, answer)
       if (answer.status === 401) bury(token)
       return answer
     }
 
-    /** Several at a time, of any user, as Business validates them. */
+    /** Validates several tokens of any users at once, as Business does. */
     async function validate(tokens: Token[], touch: boolean, purpose: string | null = null): Promise<void> {
       const secrets = tokens.map(({ secret }) => secret)
       const body = { tokens: secrets, ...(!touch && { touch }), ...(purpose !== null && { purpose }) }
@@ -99,7 +99,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       }
     }
 
-    /** As a proxy asks before it forwards a request. */
+    /** Sent by a proxy before it forwards a request. */
     async function forwardAuth(token: Token): Promise<void> {
       const request = { listener: 'authInternal', method: 'GET', path: '/forwardAuth' } as const
       const answer = await send({ ...request, bearer: token.secret })
@@ -107,7 +107,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       record({ op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null }, answer)
     }
 
-    /** Null: a password that was never valid. */
+    /** `password` is null for one that was never valid. */
     async function logIn(user: User, password = user.passwords[0] as number | null): Promise<void> {
       const body = { username: user.username, password: user.passwordOf(password ?? -1) }
       const answer = await send({ listener: 'auth', method: 'POST', path: '/login', body })
@@ -170,7 +170,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       bury(token)
       if (newToken === null) return
       await Promise.all([data(newToken), data(token)])
-      // Like a client whose session was stolen: it knows only the old secret.
+      // Like a client whose session was stolen, and which has only the old secret.
       if (random.chance(0.2)) {
         await logOut(token)
         bury(newToken)
@@ -183,7 +183,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (answer === null) return []
       const sessions = (answer.body['sessions'] ?? []) as Record<string, unknown>[]
       const seenTokens = sessions.map(({ id }) => recorder.seenToken(id))
-      const seen = answer.status === 200 ? { seenTokens: seenTokens.filter(name => name !== 'not known') } : {}
+      const seen = answer.status === 200 ? { seenTokens: seenTokens.filter(name => name !== 'unknown') } : {}
       record({ op: 'list', client, asked: 'auth', token: token.name, ...seen }, answer)
       return sessions
     }
@@ -257,7 +257,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       }
     }
 
-    /** One secret, used twice at the same moment in each possible way: at most one may succeed. */
+    /** Uses one secret twice at the same moment, on any of the routes; at most one use may succeed. */
     async function raceForSingleUse(user: User): Promise<void> {
       const token = await issue(random.chance(0.8) ? user : null, 'single-use')
       if (token === null) return
@@ -265,7 +265,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       if (random.chance(0.3)) await data(token)
     }
 
-    /** The token opens what it is for, and nothing else. */
+    /** Uses a token for its purpose and for others, which must be refused. */
     async function useForPurpose(user: User): Promise<void> {
       const token = await issue(user, random.pick(['fixed', 'single-use']), purpose)
       if (token === null) return
@@ -321,7 +321,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
     ]
     const total = steps.reduce((sum, [weight]) => sum + weight, 0)
 
-    /** Unused until about the time of its expiry, then tried. */
+    /** Leaves the token unused until about its expiry, then tries it. */
     async function rest(token: Token): Promise<void> {
       const restsMs = ttlSeconds * 1000 + random.between(-300, 300)
       token.restsUntilMs = nowMs() + restsMs
@@ -329,7 +329,7 @@ export function createClients(recorder: Recorder, random: Random, userCount = cl
       await data(token)
     }
 
-    /** Used until shortly after its absolute end. A guest's token, because nobody logs a guest out. */
+    /** Uses a guest's token, which no client logs out, until shortly after its absolute end. */
     async function outlive(): Promise<void> {
       const token = await issue(null, 'sliding', null, short)
       for (let restsMs = short.absoluteTtlSeconds * 1000 + 500; token !== null && restsMs > 0; restsMs -= 900) {

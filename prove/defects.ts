@@ -103,7 +103,7 @@ export const defects: Defect[] = [
     }),
   },
   {
-    name: 'Business takes the answer to another request for its own',
+    name: 'Business uses the answer to another request',
     rule: 'wrong owner',
     storeName: 'memory',
     fault: 'Auth answers Business nonsense',
@@ -136,7 +136,7 @@ export const defects: Defect[] = [
     rule: 'status',
     storeName: 'redis',
     fault: 'Redis is a replica',
-    // Whatever reads this answer throws a TypeError.
+    // The code that reads this answer throws a TypeError.
     tokenStore: real => ({
       touch: (refs, now, purpose) => real.touch(refs, now, purpose).catch(() => undefined as never),
     }),
@@ -207,7 +207,7 @@ export const defects: Defect[] = [
     }),
   },
   {
-    name: 'a log-out with a secret that was renewed before ends nothing',
+    name: 'a log-out with an earlier secret of a session ends nothing',
     rule: 'ended token',
     storeName: 'memory',
     tokenStore(real) {
@@ -267,7 +267,7 @@ export function plant({ name }: Defect): { execArgv: string[]; env: Record<strin
 /** The defect that this process was started with. */
 export function plantedDefect(): Defect {
   const defect = defects.find(({ name }) => name === process.env[variable])
-  if (defect === undefined) throw new Error(`${variable}: there is no defect ${process.env[variable]}`)
+  if (defect === undefined) throw new Error(`${variable}: unknown defect ${process.env[variable]}`)
   return defect
 }
 

@@ -66,7 +66,7 @@ const settlingMs = 2000 // for work that a store or Auth still has in progress; 
 
 export async function drive(options: DriveOptions): Promise<DriveResult> {
   const { storeName, random, seed, seconds, kinds = faultKinds, tell = () => {} } = options
-  tell('starts')
+  tell('starting')
   const pair = await startPair(options)
   const recorder = createRecorder(listener => addressOf(pair, listener))
   const clients = createClients(recorder, random.stream('clients'), options.userCount)

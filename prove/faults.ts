@@ -17,7 +17,7 @@ export interface FaultKind {
   stores: readonly StoreName[]
   begin(pair: Pair, random: Random): Promise<void> | void
   end(pair: Pair): Promise<void> | void
-  /** How long it lasts, shortest and longest; 0 if it is over as soon as it has happened. */
+  /** How long it lasts, minimum and maximum; 0 if it is over at once. */
   lastsMs: readonly [number, number]
   losesTokens?: (storeName: StoreName) => boolean
   /** Services whose connections may break. */
@@ -30,7 +30,7 @@ export interface FaultKind {
 }
 
 const hour = 3_600_000
-const unavailable = '503 within the deadline if there is no verdict, and no false one; recovers by itself'
+const unavailable = '503 within the deadline without a verdict; no false verdict; recovers by itself'
 
 const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster
@@ -144,7 +144,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F4',
     what: 'Auth answers Business 300 ms late',
-    promise: 'slower, and no other answer',
+    promise: 'slower, but the same answers',
     stores: storeNames,
     lastsMs: [2000, 3000],
     begin({ authLine }) {
@@ -157,7 +157,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F5',
     what: 'Auth to its store: answers come 200 ms late',
-    promise: 'slower, and no false answer',
+    promise: 'slower, but no false answer',
     stores: withServer,
     lastsMs: [2000, 3000],
     begin(pair) {
@@ -290,7 +290,7 @@ export const faultKinds: FaultKind[] = [
     lastsMs: [1500, 3000],
     begin: ({ disk }) => fill(join(disk.folder, 'ballast')),
     end: ({ disk }) => rmSync(join(disk.folder, 'ballast')),
-    whyNot: ({ disk }) => (disk.isOwn ? null : 'a small disk cannot be mounted: that takes root'),
+    whyNot: ({ disk }) => (disk.isOwn ? null : 'only root can mount a small disk'),
   },
   {
     id: 'F21',
@@ -317,7 +317,7 @@ function clockFault(what: string, promise: string, shiftMs: number): FaultKind {
     // Auth's clock never goes back, so its clients see no such shift.
     clockShiftMs: Math.max(0, shiftMs),
     whyNot({ shiftClock }) {
-      if (faketime === undefined) return 'libfaketime is not here'
+      if (faketime === undefined) return 'libfaketime is not installed'
       return shiftClock === null ? 'the clock of this run is the real one' : null
     },
   }

@@ -17,7 +17,7 @@ const headerSchema = z.object({
   format: z.literal(historyFormat),
   version: z.literal(1),
   seed: z.number(),
-  /** For readers, such as `redis:`. Which data a store loses is stated by the faults, not by its name. */
+  /** The store, such as `redis:`, for human readers; the faults state which data it loses. */
   store: z.string(),
   /** TOKEN_TTL_SECONDS: the idle time of a session. */
   tokenTtlMs: z.number().positive(),
@@ -49,7 +49,7 @@ const base = {
   /** The listener of the connection, as in `disconnects` of the faults: `business`, `auth`, `auth-2`. */
   asked: z.string(),
   /**
-   * For an unknown outcome: from here on the operation can no longer take effect, because every process that worked on it has
+   * If the outcome is unknown: from this time on the operation can no longer take effect, because every process that worked on it has
    * ended or is idle. For a change of the user, the user is written by then; the checker knows that older sessions may end later.
    */
   settledMs: atMs.optional(),
@@ -75,7 +75,7 @@ const operationSchemas = {
     purpose: z.string().nullable(),
     user: name.nullable(),
     ttlMs: z.number().positive(),
-    /** For sliding tokens; the header's value if absent. */
+    /** Only for sliding tokens; if absent, the value in the header applies. */
     absoluteTtlMs: z.number().positive().optional(),
     token: name.optional(),
   }),
@@ -137,7 +137,7 @@ const faultSchema = z.object({
   endMs: atMs,
   /** When requests were answered again; null if never during the history. */
   recoveredMs: atMs.nullable(),
-  /** By design, tokens issued before `endMs` may be lost: a restart with the memory store, an empty Redis. */
+  /** Tokens issued before `endMs` may be lost by design: a restart with the memory store, an empty Redis. */
   losesTokens: z.boolean(),
   /** The same for users. Use new numbers afterwards: passwords of lost users are no longer checked. */
   losesUsers: z.boolean(),
@@ -255,7 +255,7 @@ function whyNotOperation(operation: Operation): string | null {
     if (status === 401 && operation.error === null) return 'a 401 of changePassword needs its error'
   }
   if (outcome !== 'ok') return null
-  if ((op === 'login' || op === 'issue') && operation.token === undefined) return 'an ok without the token that was got'
-  if (op === 'renew' && operation.newToken === undefined) return 'an ok without the newToken that was got'
+  if ((op === 'login' || op === 'issue') && operation.token === undefined) return 'an ok without the issued token'
+  if (op === 'renew' && operation.newToken === undefined) return 'an ok without its newToken'
   return null
 }

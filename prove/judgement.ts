@@ -25,7 +25,7 @@ const admitting: Rule[] = [
   'password never set',
 ]
 
-/** Keeps a refuted history in any case. */
+/** Always keeps the file of a refuted history. */
 export function judge(lines: string[], name: string, keepIn: string | null = null): Judgement {
   const violations = checkHistory(readHistory(lines))
   if (violations.length === 0 && keepIn === null) return { violations, file: null }
@@ -40,7 +40,7 @@ export function checkFile(file: string): Violation[] {
   return checkHistory(readHistory(readFileSync(file, 'utf8').split('\n')))
 }
 
-/** For each fault: the number of requests wrongly admitted from its beginning until the next fault. */
+/** Returns, for each fault, how many requests were wrongly admitted from its beginning until the next fault. */
 export function falseAdmissions({ lines, faults }: DriveResult, violations: Violation[]): number[] {
   const begins = new Map(readHistory(lines).operations.map(({ id, beginMs }) => [id, beginMs]))
   const admissions = violations.filter(({ rule }) => admitting.includes(rule))

@@ -69,7 +69,7 @@ export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gn
 
 /** Null if the store is installed. */
 export function whyMissing(storeName: StoreName): string | null {
-  if (storeName === 'redis' && !hasRedis) return 'redis-server is not here'
+  if (storeName === 'redis' && !hasRedis) return 'redis-server is not installed'
   return storeName === 'postgres' && binaries === null ? 'PostgreSQL is not installed' : null
 }
 
@@ -157,7 +157,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
         })
         ended.catch(() => {})
         const [message] = (await Promise.race([once(child, 'message'), ended])) as [ServiceMessage]
-        if (message.type !== 'ready') throw new Error(`${name} was told to stop before it was ready`)
+        if (message.type !== 'ready') throw new Error(`${name} received a signal to stop before it was ready`)
         handle.addresses = message.addresses
         if (name === 'auth') authLine.target = Number(new URL(`${message.addresses['authInternal']}`).port)
       },

@@ -29,7 +29,7 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
       isKept: ratio <= 3,
     },
     {
-      promise: 'every validation is answered meanwhile',
+      promise: 'every validation is answered during a storm',
       found: `${failed} of ${validations} were not`,
       isKept: failed === 0,
     },
@@ -56,7 +56,7 @@ export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised
       ['tokens in the store, including dead ones that are not swept yet', growth.tokens, 200, ''],
     ] as const
   ).map(([what, grown, most, unit]) => ({
-    promise: `${what}: no more than ${most}${unit} of growth`,
+    promise: `${what}: at most ${most}${unit} of growth`,
     found: `${grown < 0 ? '-' : '+'}${Math.abs(grown).toFixed(1)}${unit}`,
     isKept: grown <= most,
   }))

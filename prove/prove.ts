@@ -31,14 +31,14 @@ restarts lose, measures login storms, soaks, and writes docs/reliability.md. Tak
 promise is broken; the history is then kept.
 
 --short             10 s on each store, and nothing else; no report
---seconds N         time under faults on each store (900), plus a quarter of that with a clock that is set
---soak-minutes N    time without faults (30); 0 for none
+--seconds N         time under faults on each store (900), plus a quarter of that with a changed clock
+--soak-minutes N    time without faults (30); 0 skips it
 --store a,b         only faults on these stores (${storeNames.join(', ')}); no report
 --faults F1,F6      only these faults; no report
 --parts a,b         only these parts (${allParts.join(', ')}); no report
 --seed N            repeats a run; by default drawn at random and printed
 --keep DIR          save all histories there, and the data of the report as proof.json
---report A,B        write the report from proof.json of A, with the results of B in place of those of A
+--report A,B        write the report from proof.json of A; results in B replace those of A
 --check FILE        only check this history
 --defects           plant defects in the services, and report whether the checker finds each of them
 --help              show this`
@@ -103,7 +103,7 @@ let found = 0
 
 if (parts.includes('faults')) await driveOnAll()
 if (parts.includes('restarts')) {
-  if (whyMissing('redis') !== null) notTested(`restarts one by one, for ${whyMissing('redis')}`)
+  if (whyMissing('redis') !== null) notTested(`rolling restarts, because ${whyMissing('redis')}`)
   proof.restarts = await measureRestarts(5, what => tell(`restarts: ${what}`))
   done()
   for (const result of proof.restarts) {
@@ -145,12 +145,12 @@ async function driveOnAll(): Promise<void> {
   for (const storeName of storeNames.filter(name => chosenStores.includes(name))) {
     const missing = whyMissing(storeName)
     if (missing !== null) {
-      notTested(`${storeName}:, for ${missing}`)
+      notTested(`${storeName}:, because ${missing}`)
       continue
     }
     await driveOn(storeName, seconds, false)
     if (kinds.some(({ id }) => id === 'F11')) {
-      if (faketime === undefined) notTested(`F11 on ${storeName}:, for libfaketime is not here`)
+      if (faketime === undefined) notTested(`F11 on ${storeName}:, because libfaketime is not installed`)
       else if (!options.short) await driveOn(storeName, seconds / 4, true)
     }
     save()
@@ -175,7 +175,7 @@ async function driveOn(storeName: StoreName, seconds: number, isClock: boolean):
   proof.drives.push({ result: { ...result, lines: [] }, judgement, isClock, admissions })
   const { operations, faults, problems, skipped } = result
   console.log(`${name}: ${operations} operations, ${faults.length} faults, ${judgement.violations.length} violations`)
-  for (const reason of skipped) console.log(`  not made: ${reason}`)
+  for (const reason of skipped) console.log(`  not injected: ${reason}`)
   const slow = faults.filter(fault => !isKeptUnder(fault)).map(inFigures)
   tellFound(name, [...judgement.violations.map(inWords), ...problems, ...slow], judgement.file)
 }
@@ -198,7 +198,7 @@ function save(): void {
   if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
 }
 
-/** Replaces results by those of a later run. */
+/** Replaces results with those of a later run. */
 function merged(proof: Proof, later: Proof): Proof {
   const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
     a.result.storeName === b.result.storeName && a.isClock === b.isClock
@@ -218,14 +218,14 @@ function merged(proof: Proof, later: Proof): Proof {
 function writeReport(proof: Proof): void {
   writeFileSync('docs/reliability.md', reportOf(proof))
   if (proof.soak) writeFileSync('docs/reliability.svg', chartOf(proof.soak.result, `${proof.machine}, ${proof.date}`))
-  console.log('docs/reliability.md is written')
+  console.log('Wrote docs/reliability.md.')
 }
 
 function tellFound(name: string, problems: string[], file: string | null = null): void {
   found += problems.length
   for (const problem of problems.slice(0, 20)) console.log(`  ${problem}`)
   if (problems.length > 0)
-    console.log(`  ${problems.length} in ${name}; the history is ${file ?? 'not kept: it keeps every rule'}`)
+    console.log(`  ${problems.length} in ${name}; the history is ${file ?? 'not kept, because it breaks no rule'}`)
 }
 
 function tell(what: string): void {
@@ -240,13 +240,13 @@ function done(): void {
 
 function end(problems: number): never {
   const rest = untested.length === 0 ? '' : ` Not tested: ${untested.join('; ')}.`
-  console.log(`${problems === 0 ? 'No promise was broken.' : `${problems} found.`}${rest}`)
+  console.log(`${problems === 0 ? 'No promise was broken.' : `${problems} problems found.`}${rest}`)
   process.exit(problems === 0 ? 0 : 1)
 }
 
 function refuseUnknown(option: 'store' | 'parts' | 'faults', known: readonly string[]): void {
   const unknown = (options[option]?.split(',') ?? []).filter(name => !known.includes(name))
   if (unknown.length === 0) return
-  console.error(`--${option}: expected some of ${known.join(', ')}; got ${unknown.join(', ')}`)
+  console.error(`--${option}: expected one or more of ${known.join(', ')}; got ${unknown.join(', ')}`)
   process.exit(2)
 }

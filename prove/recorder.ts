@@ -76,7 +76,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
   })
   const operations: Operation[] = []
   const faults: Fault[] = []
-  const hearers = new Set<(operation: Operation | Refusal) => void>()
+  const listeners = new Set<(operation: Operation | Refusal) => void>()
   const userNames = new Map<string, string>()
   const tokenNames = new Map<string, string>()
   const secretNames = new Map<string, string>()
@@ -85,7 +85,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
 
   const nowMs = () => performance.now() - startedAtMs
 
-  /** Null if the connection was refused, so nothing was requested. */
+  /** Resolves to null if the connection was refused, so that nothing was requested. */
   async function send({ listener, method, path, bearer, body }: Request): Promise<Answer | null> {
     const origin = addressOf(listener)
     const beginMs = nowMs()
@@ -101,7 +101,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     } catch (error) {
       const { code } = error as { code?: string }
       if (code === 'ECONNREFUSED' || error instanceof errors.ConnectTimeoutError) {
-        for (const hear of hearers) hear({ refusedBy: listener, beginMs })
+        for (const onOperation of listeners) onOperation({ refusedBy: listener, beginMs })
         return null
       }
       return { status: null, body: { error: null }, beginMs, endMs: nowMs() }
@@ -114,7 +114,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     const operation = { ...asked, id: nextId++, beginMs, endMs, outcome, status, error } as Operation
     operations.push(operation)
     if (outcome === 'unknown') unsettled.push(operation)
-    for (const hear of hearers) hear(operation)
+    for (const onOperation of listeners) onOperation(operation)
   }
 
   return {
@@ -136,10 +136,10 @@ export function createRecorder(addressOf: (listener: string) => string) {
       return whole
     },
 
-    /** Calls `hear` for every operation, until the returned function is called. */
-    listen(hear: (operation: Operation | Refusal) => void): () => void {
-      hearers.add(hear)
-      return () => void hearers.delete(hear)
+    /** Calls `onOperation` for every operation, until the returned function is called. */
+    listen(onOperation: (operation: Operation | Refusal) => void): () => void {
+      listeners.add(onOperation)
+      return () => void listeners.delete(onOperation)
     },
 
     nameUser(username: string): string {
@@ -152,7 +152,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     seenUser(username: unknown): string | null {
       return username === null
         ? null
-        : (userNames.get(String(username)) ?? `nobody known: ${String(username).slice(0, 40)}`)
+        : (userNames.get(String(username)) ?? `unknown user: ${String(username).slice(0, 40)}`)
     },
 
     /** The same secret always has the same name. The id of a renewed session has several names. */
@@ -172,7 +172,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
       return { name, secret, id, user: null, restsUntilMs: 0 }
     },
 
-    seenToken: (id: unknown): string => tokenNames.get(String(id)) ?? 'not known',
+    seenToken: (id: unknown): string => tokenNames.get(String(id)) ?? 'unknown',
 
     lines(header: Omit<HistoryHeader, 'format' | 'version' | 'startedAt'>): string[] {
       const first: HistoryHeader = { format: historyFormat, version: 1, ...header, startedAt }

@@ -27,14 +27,14 @@ export interface Proof {
   storm: StormResult | null
   soak: { result: SoakResult; judgement: Judgement } | null
   defects: TriedDefect[]
-  /** Each with the reason. */
+  /** What was not tested, each with the reason. */
   notTested: string[]
 }
 
 const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F13',
-    'one user, or a thousand users, log in without end',
+    'one user or a thousand users log in endlessly',
     '`TOKEN_LIMIT_PER_USER` and `TOKEN_LIMIT`: `tests/contracts/`, `npm run bench:memory`',
   ],
   [
@@ -67,7 +67,7 @@ const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F24',
     'a crash between two steps of one change',
-    'only by chance: F1 kills Auth at random moments, also during a change of password. The second step is completed at the next start: `tests/auth/users/unfinishedChanges.test.ts`',
+    'only by chance: F1 kills Auth at random moments, including during a password change. The second step is completed at the next start: `tests/auth/users/unfinishedChanges.test.ts`',
   ],
 ]
 
@@ -107,8 +107,8 @@ export function reportOf(proof: Proof): string {
   ]
   return `# Reliability
 
-What was promised, what was done to break it, and what happened. \`npm run prove\` writes this page; every figure is from the run named
-here.
+What Latchkey promises under faults, how the promises were tested, and what happened. \`npm run prove\` writes this page; every figure
+is from the run named here.
 
 **${date}, ${machine}. Seed ${seed}. \`${command.replaceAll('\n', '`, then `')}\`. ${number(operations)} operations, ${all + (soak?.judgement.violations.length ?? 0)} violations.**
 
@@ -130,7 +130,7 @@ ${violationsOf(proof)}
 | undone in | how long it took to undo the fault; after a kill or stop, how long the process took to start under load |
 | recovery | from then to the first of 20 consecutive operations that are all answered, none with 5xx |
 | lost | requests that were accepted and not answered, including those that a killed process had in hand |
-| false admissions | requests that were admitted and must not have been |
+| false admissions | requests that were admitted but should have been refused |
 | kept | recovery within ${number(mostRecoveryMs)} ms, no \`/data\` slower than ${number(mostDataMs)} ms, no false admission. The checker verifies every other promise, answer by answer |
 
 | fault | stores | times | promised | /data 200 · 401 · 503 | slowest | undone in, p50 · max | recovery p50 · max | lost | false admissions | |
@@ -172,8 +172,8 @@ ${elsewhere.map(row => `| ${row.join(' | ')} |`).join('\n')}
 All processes ran on one machine. Not covered:
 
 * networks that lose packets rather than connections
-* disks that report data as written that is not, and machines that lose power
-* replicas of Redis and PostgreSQL that take over (F9 only turns Redis into a replica)
+* disks that report data as written although it is not, and machines that lose power
+* failover to replicas of Redis and PostgreSQL (F9 only turns Redis into a replica)
 * Redis clusters, whose faults are in \`tests/auth/stores/redisCluster.test.ts\`
 * a clock that is set back while Auth is not running
 
@@ -186,12 +186,12 @@ npm run prove -- --check /tmp/histories/redis.jsonl
 npm run prove -- --defects
 \`\`\`
 
-The seed repeats what clients choose and when faults happen. The outcome also depends on the machine, so a violation keeps its history and
-says where it is.
+The seed repeats what clients choose and when faults happen. The outcome also depends on the machine, so the history of a violation is
+kept, and its path is printed.
 `
 }
 
-const clientSentence = `Twenty clients ask for \`/data\` without a pause, on persistent connections, while \`./startServer\` gets the signal.`
+const clientSentence = `Twenty clients request \`/data\` without a pause, on persistent connections, while \`./startServer\` receives the signal.`
 
 function violationsOf({ drives, soak }: Proof): string {
   const lines = [...drives, ...(soak ? [{ result: soak.result.drive, judgement: soak.judgement }] : [])].flatMap(
@@ -276,7 +276,7 @@ function soakSection({ result, judgement }: NonNullable<Proof['soak']>): string 
 
 ${minutes} minutes on ${storeName}: without a fault, ${number(operations)} operations, ${judgement.violations.length} violations.
 
-![What the processes held](reliability.svg)
+![Resources of the processes](reliability.svg)
 
 Memory moves in steps, as V8 grows and shrinks its heap. A leak would be a line that only rises. Growth is the
 difference between the medians of the second and the last fifth of the time.
@@ -325,9 +325,9 @@ export function chartOf({ drive: { footprints, storeName } }: SoakResult, note: 
   })
   const height = top + lines.length * step
   return `<svg xmlns="http://www.w3.org/2000/svg" width="780" height="${height}" viewBox="0 0 780 ${height}" role="img">
-  <title>What the processes held in ${(endS / 60).toFixed(0)} minutes</title>
+  <title>Resources of the processes in ${(endS / 60).toFixed(0)} minutes</title>
   <style>text { font: 13px system-ui, sans-serif; fill: #5b6472 } .title { font-size: 16px; font-weight: bold }</style>
-  <text class="title" x="10" y="24">${(endS / 60).toFixed(0)} minutes on ${storeName}:, from zero to the most of each</text>
+  <text class="title" x="10" y="24">${(endS / 60).toFixed(0)} minutes on ${storeName}:, each from zero to its maximum</text>
   <text x="10" y="44">${note}</text>
 ${panels.join('\n')}
 </svg>

@@ -19,7 +19,7 @@ export interface RestartResult {
   slowestMs: number
 }
 
-/** Resolves to null, and reports why, if something that it needs is missing. */
+/** Skips the rolling restarts, and prints why, if Redis is missing. */
 export async function measureRestarts(times: number, tell: (what: string) => void): Promise<RestartResult[]> {
   const results: RestartResult[] = []
   const ends: Counts[] = []
@@ -69,12 +69,12 @@ interface Counts {
 
 /** Resolves when the clients are running. They continue until `stop`, or until connections are refused. */
 async function drive({ auth, business }: { auth: string; business: string }) {
-  // As in recorder.ts: no connection stays unused for half of the lame-duck time.
+  // No connection stays unused for half of the lame-duck time; see recorder.ts.
   const keepAlive = { keepAliveTimeout: 400, keepAliveMaxTimeout: 400 }
   const agent = new Agent({ connections: clientCount, pipelining: 1, headersTimeout: 10_000, ...keepAlive })
   const counts: Counts = { statuses: new Map(), lost: 0, slowestMs: 0 }
   let stopped = false
-  let hear: () => void = () => {}
+  let reportWorking: () => void = () => {}
   const client = async (token: string) => {
     while (!stopped) {
       const beginMs = performance.now()
@@ -88,12 +88,12 @@ async function drive({ auth, business }: { auth: string; business: string }) {
         counts.lost++
       }
       counts.slowestMs = Math.max(counts.slowestMs, performance.now() - beginMs)
-      if (answeredOf(counts) > 200) hear()
+      if (answeredOf(counts) > 200) reportWorking()
     }
   }
   const tokens = await Promise.all(Array.from({ length: clientCount }, () => logIn(auth)))
   const atWork = new Promise<void>(resolve => {
-    hear = resolve
+    reportWorking = resolve
   })
   const clients = Promise.all(tokens.map(client))
   await atWork

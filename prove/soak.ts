@@ -1,4 +1,4 @@
-// Runs the clients without faults for a long time and measures what the processes hold.
+// Runs the clients without faults for a long time and measures the resources of the processes.
 
 import { createRandom } from '../tests/support/random.ts'
 import { type DriveResult, drive } from './drive.ts'

@@ -108,7 +108,7 @@ export async function measureStorm(
     for (const { status } of answers) byStatus[status] = (byStatus[status] ?? 0) + 1
     const refused = answers.filter(({ status }) => status === 503).map(({ tookMs }) => tookMs)
 
-    tell('log-ins that hang up')
+    tell('log-ins that disconnect')
     const leaving = new AbortController()
     const gone = Array.from({ length: 30 }, () => logIn(stranger(), leaving.signal).catch(() => {}))
     await sleep(300)

@@ -17,7 +17,7 @@ export interface TriedDefect {
 
 const maxAttempts = 5 // some operations are rare, so a short history may lack the one that would show the defect
 
-/** Tries every defect; calls `notTested` with each one for which this machine lacks something. */
+/** Tries every defect; calls `notTested` for each that this machine cannot run. */
 export async function tryDefects(
   seed: number,
   tell: (what: string) => void,
@@ -25,7 +25,7 @@ export async function tryDefects(
 ): Promise<TriedDefect[]> {
   // A checker that refutes sound services would find every defect.
   const sound = await driveWith(null, seed)
-  if (sound.rules.length > 0) throw new Error(`without a defect the checker finds broken: ${sound.rules}`)
+  if (sound.rules.length > 0) throw new Error(`the checker finds broken rules without a defect: ${sound.rules}`)
   const results: TriedDefect[] = []
   for (const [i, defect] of defects.entries()) {
     const { name, rule, storeName } = defect
@@ -45,7 +45,7 @@ export async function tryDefects(
 
 /**
  * Drives the services with this defect. `rules` are those that the checker finds broken, once per violation; `skipped` says why
- * the fault of the defect could not be made.
+ * the fault of the defect could not be injected.
  */
 export async function driveWith(
   defect: Defect | null,

@@ -1,4 +1,4 @@
-// In place of the client with which Business asks Auth: the same client, with the planted defect.
+// Replaces Business's client for Auth with the same client and the planted defect.
 import * as real from '../../packages/client/authClient.ts'
 import { plantedDefect, withDefect } from '../defects.ts'
 

@@ -1,4 +1,4 @@
-// In place of the memory store that writes a snapshot: the same store, with the planted defect.
+// Replaces the memory store that writes a snapshot with the same store and the planted defect.
 import * as real from '../../services/auth/stores/memory/snapshot.ts'
 import { plantedDefect, withDefect } from '../defects.ts'
 

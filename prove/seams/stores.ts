@@ -1,4 +1,4 @@
-// In place of Auth's stores: the same stores, with the planted defect.
+// Replaces Auth's stores with the same stores and the planted defect.
 import * as real from '../../services/auth/stores/index.ts'
 import { plantedDefect, withDefect } from '../defects.ts'
 

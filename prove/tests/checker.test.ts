@@ -37,7 +37,7 @@ describe('checkHistory', () => {
       expectFine([t1, logout('t1', [20, 30]), data('t1', [30, 900]), data('t1', [25, 28])])
     })
 
-    it('passes a request after a log-out whose outcome is unknown, either way', () => {
+    it('passes either outcome of a request after a log-out whose outcome is unknown', () => {
       expectFine([t1, logout('t1', [20, 30], lost), data('t1', [40, 50]), data('t1', [60, 70], no)])
     })
 
@@ -45,18 +45,18 @@ describe('checkHistory', () => {
       expectBrokenByLast('ended token', [t1, renew('t1', 't2', [20, 30]), data('t2', [31, 35]), data('t1', [36, 40])])
     })
 
-    it('refutes a session that outlives a log-out with a secret that it had before', () => {
+    it('refutes a session that outlives a log-out with one of its earlier secrets', () => {
       const renewed = [t1, renew('t1', 't2', [20, 30]), renew('t2', 't3', [40, 50])]
       expectBrokenByLast('ended token', [...renewed, logout('t1', [60, 70]), data('t3', [71, 80])])
       expectBrokenByLast('ended token', [...renewed, logout('t2', [35, 70]), data('t3', [71, 80])])
     })
 
-    it('refutes a session that was ended by its id, also by its next secret', () => {
+    it('refutes a session that was ended by its id, even with its next secret', () => {
       const ended = line('endSession', [40, 50], { token: null, target: 't1' })
       expectBrokenByLast('ended token', [t1, renew('t1', 't2', [20, 30]), ended, data('t2', [51, 60])])
     })
 
-    it('refutes a session that outlives the end of all', () => {
+    it('refutes a session that outlives the end of all sessions', () => {
       expectBrokenByLast('ended token', [t1, endAll('u1', [20, 30]), data('t1', [31, 40])])
     })
 
@@ -73,20 +73,20 @@ describe('checkHistory', () => {
       expectFine([...ended, change('u1', 't1', [0, 1], [31, 40], { ...no, error: 'invalid_token' })])
     })
 
-    it('passes a session that began while or after all were ended', () => {
+    it('passes a session that began during or after the end of all sessions', () => {
       const t2 = login('u1', 't2', [25, 40])
       const t3 = login('u1', 't3', [31, 40])
       expectFine([t1, endAll('u1', [20, 30]), t2, t3, data('t2', [50, 60]), data('t3', [50, 60])])
       expectFine([t1, endAll('u1', [20, 30]), t2, data('t2', [50, 60], no)])
     })
 
-    it('refutes another session after a change of password, and passes the one that changed it', () => {
+    it('refutes other sessions after a password change, and passes the one that made it', () => {
       const t2 = login('u1', 't2', [0, 10])
       const changed = change('u1', 't1', [0, 1], [20, 30])
       expectBrokenByLast('ended token', [t1, t2, changed, data('t1', [31, 40]), data('t2', [41, 50])])
     })
 
-    it('refutes a session of the old password whose log-in raced the change', () => {
+    it('refutes a session whose log-in with the old password raced the change', () => {
       const raced = login('u1', 't2', [25, 45])
       const changed = change('u1', 't1', [0, 1], [20, 30])
       expectFine([t1, raced, changed, data('t2', [46, 50], no)])
@@ -98,7 +98,7 @@ describe('checkHistory', () => {
       expectFine([t1, change('u1', 't1', [0, 1], [20, 30]), early, data('t2', [31, 40])])
     })
 
-    it('passes what the first attempt of a change was to keep, and refutes the others', () => {
+    it('passes the session that the first attempt of a change kept, and refutes others', () => {
       const first = change('u1', 't1', [0, 1], [20, 30], lost)
       const t2 = login('u1', 't2', [0, 10])
       const again = change('u1', 't2', [0, 1], [40, 50])
@@ -107,7 +107,7 @@ describe('checkHistory', () => {
       expectBrokenByLast('ended token', [t1, t2, t3, first, again, data('t3', [60, 70])])
     })
 
-    it("ends the user's issued tokens with his password", () => {
+    it('refutes issued tokens of a user after a password change', () => {
       const key = issue('t2', [0, 10], { kind: 'fixed', user: 'u1' })
       expectBrokenByLast('ended token', [t1, key, change('u1', 't1', [0, 1], [20, 30]), data('t2', [31, 40])])
     })
@@ -119,31 +119,31 @@ describe('checkHistory', () => {
       expectBrokenByLast('dead token', [t1, data('t1', [1021, 1025])])
     })
 
-    it('counts from the end of the last request that was ok', () => {
+    it('counts the idle time from the end of the last successful request', () => {
       expectFine([t1, data('t1', [900, 950]), data('t1', [1955, 1960])])
       expectBrokenByLast('dead token', [t1, data('t1', [900, 950]), data('t1', [1961, 1965])])
     })
 
-    it('counts a request of unknown outcome as one that may have slid it, until it is settled', () => {
+    it('counts a request of unknown outcome as one that may have extended the token, until it is settled', () => {
       const unknown = data('t1', [900, 950], { ...lost, settledMs: 1000 })
       expectFine([t1, unknown, data('t1', [2005, 2007])])
       expectBrokenByLast('dead token', [t1, unknown, data('t1', [2011, 2012])])
     })
 
-    it('gives one idle time for a request that is never settled', () => {
+    it('allows one idle time for a request that is never settled', () => {
       const unknown = data('t1', [900, 950], lost)
       expectFine([t1, unknown, data('t1', [2015, 2017])])
       expectBrokenByLast('dead token', [t1, unknown, data('t1', [2021, 2022])])
     })
 
-    it('is not slid by a look, by a refusal, or by a request that came too late', () => {
+    it('does not count a look, a refusal or a late request as an extension', () => {
       const look = line('validate', [900, 905], { token: 't1', touch: false })
       expectBrokenByLast('dead token', [t1, look, data('t1', [1100, 1110])])
       const late = data('t1', [1030, 1040], { ...lost, settledMs: 1041 })
       expectBrokenByLast('dead token', [t1, late, data('t1', [1100, 1110])])
     })
 
-    it('refutes a token that was used again and again beyond its absolute end', () => {
+    it('refutes a token that was used continuously beyond its absolute end', () => {
       const uses = Array.from({ length: 6 }, (_, number) => data('t1', [900 * number + 500, 900 * number + 510]))
       expectBrokenByLast('dead token', [t1, ...uses.slice(0, 5), data('t1', [4900, 4901]), data('t1', [5021, 5022])])
       expectFine([t1, ...uses.slice(0, 5), data('t1', [5020, 5022])])
@@ -156,20 +156,20 @@ describe('checkHistory', () => {
       expectBrokenByLast('dead token', [t1, ...renewals, data('t7', [5050, 5060])])
     })
 
-    it('gives back what a clock that is put back gives', () => {
+    it('allows the time by which a clock was set back', () => {
       expectFine([t1, fault([100, 110], { clockShiftMs: -500 }), data('t1', [1500, 1510])])
       expectBrokenByLast('dead token', [t1, fault([100, 110], { clockShiftMs: -500 }), data('t1', [1521, 1525])])
     })
   })
 
   describe('a live session is not lost', () => {
-    it('refutes a refusal that nothing explains, also during a fault', () => {
+    it('refutes a refusal that nothing explains, even during a fault', () => {
       expectBrokenByLast('lost session', [t1, data('t1', [20, 30]), data('t1', [40, 50], no)])
       const away = fault([35, 60], { disconnects: ['auth'] })
       expectBrokenByLast('lost session', [t1, data('t1', [20, 30]), away, data('t1', [40, 50], no)])
     })
 
-    it('refutes 429 for a live token, which is for dead ones only', () => {
+    it('refutes 429 for a live token, because it is for dead ones only', () => {
       expectBrokenByLast('lost session', [t1, data('t1', [40, 50], { status: 429 })])
     })
 
@@ -190,26 +190,26 @@ describe('checkHistory', () => {
       expectBrokenByLast('lost session', [t1, data('t1', [500, 600]), data('t1', [1480, 1489], no)])
     })
 
-    it('passes a refusal after a fault that loses tokens, of those issued before it was over', () => {
+    it('passes the refusal of tokens issued before the end of a fault that loses tokens', () => {
       const emptied = fault([20, 40], { losesTokens: true })
       expectFine([t1, emptied, data('t1', [50, 60], no)])
       expectBrokenByLast('lost session', [t1, emptied, login('u1', 't2', [41, 50]), data('t2', [60, 70], no)])
     })
 
-    it('passes a refusal of the oldest session where there is one too many', () => {
+    it('passes a refusal of the oldest session beyond the limit', () => {
       const [t2, t3] = [login('u1', 't2', [20, 30]), login('u1', 't3', [30, 40])]
       expectFine([t1, t2, t3, data('t1', [50, 60], no)], { tokenLimitPerUser: 2 })
       expectBrokenByLast('lost session', [t1, t2, t3, data('t2', [50, 60], no)], { tokenLimitPerUser: 2 })
     })
 
-    it('counts older tokens that are no sessions, which are never ended for another', () => {
+    it('counts older tokens that are not sessions, which are never evicted', () => {
       const key = issue('t0', [0, 1], { kind: 'fixed', user: 'u1' })
       const [t2, t3] = [login('u1', 't2', [20, 30]), login('u1', 't3', [31, 40])]
       expectFine([key, t2, t3, data('t2', [50, 60], no)], { tokenLimitPerUser: 2 })
       expectBrokenByLast('lost session', [key, t2, t3, data('t0', [50, 60], no)], { tokenLimitPerUser: 2 })
     })
 
-    it('passes a refusal of what a clock that was put back made the oldest', () => {
+    it('passes a refusal of the session that became the oldest because the clock was set back', () => {
       const [t2, t3, t4] = [login('u1', 't2', [20, 30]), login('u1', 't3', [40, 50]), login('u1', 't4', [60, 70])]
       const limits = { tokenLimitPerUser: 2 }
       expectFine([t1, t2, fault([32, 33], { clockShiftMs: -500 }), t3, t4, data('t3', [80, 90], no)], limits)
@@ -221,12 +221,12 @@ describe('checkHistory', () => {
       expectBrokenByLast('lost session', [t1, changed, data('t1', [31, 40], no)])
     })
 
-    it('passes its loss where another change was not finished', () => {
+    it('passes its loss if another change was not finished', () => {
       expectFine([t1, endAll('u1', [5, 8], lost), change('u1', 't1', [0, 1], [20, 30]), data('t1', [31, 40], no)])
       expectFine([t1, endAll('u1', [28, 35]), change('u1', 't1', [0, 1], [20, 30]), data('t1', [31, 40], no)])
     })
 
-    it('passes its loss also where that other change is older than the session', () => {
+    it('passes its loss even if that other change is older than the session', () => {
       const unknown = change('u1', 't1', [0, 1], [20, 30], { ...lost, settledMs: 31 })
       const t2 = login('u1', 't2', [40, 50], { password: 1 })
       expectFine([t1, unknown, t2, change('u1', 't2', [1, 2], [60, 70]), data('t2', [80, 90], no)])
@@ -241,7 +241,7 @@ describe('checkHistory', () => {
       expectBrokenByLast('lost session', [t1, unknown, t2, data('t2', [60, 70], no)])
     })
 
-    it('refutes the loss of a token that was issued when the new password had worked', () => {
+    it('refutes the loss of a token that was issued after the new password had worked', () => {
       const unknown = change('u1', 't1', [0, 1], [20, 30], lost)
       const t2 = login('u1', 't2', [40, 50], { password: 1 })
       const key = (when: [number, number]) => issue('t3', when, { kind: 'fixed', user: 'u1' })
@@ -249,28 +249,28 @@ describe('checkHistory', () => {
       expectBrokenByLast('lost session', [t1, unknown, t2, key([51, 60]), data('t3', [70, 80], no)])
     })
 
-    it('passes a refusal that began before the token was got', () => {
+    it('passes a refusal that began before the token was issued', () => {
       expectFine([t1, data('t1', [9, 20], no)])
     })
 
-    it('passes a loss to a clock that is put forward', () => {
+    it('passes a loss because the clock was set forward', () => {
       expectFine([t1, fault([100, 110], { clockShiftMs: 900 }), data('t1', [200, 210], no)])
       const late = [t1, fault([100, 110], { clockShiftMs: 900 }), data('t1', [120, 125]), data('t1', [200, 210], no)]
       expectBrokenByLast('lost session', late)
     })
   })
 
-  it('a token that was refused does not come back', () => {
+  it('refutes a token that is admitted after a refusal', () => {
     expectFine([t1, data('t1', [20, 30], no), data('t1', [25, 35]), logout('t1', [22, 28], lost)])
     expectBrokenByLast('revived', [t1, logout('t1', [20, 28], lost), data('t1', [30, 35], no), data('t1', [36, 40])])
   })
 
-  describe('a session may end when a secret comes back that was renewed away', () => {
+  describe('a session may end when an earlier secret is reused', () => {
     const long = { tokenTtlMs: 60_000, tokenAbsoluteTtlMs: 120_000 }
     const renewed = [t1, renew('t1', 't2', [20, 30])]
     const gone = data('t2', [20_000, 20_010], no)
 
-    it('passes its loss after a use more than ten seconds after the renewal, by whatever outcome', () => {
+    it('passes its loss after a use more than ten seconds after the renewal, whatever its outcome', () => {
       for (const members of [no, lost]) expectFine([...renewed, data('t1', [10_020, 10_040], members), gone], long)
       expectFine(
         [...renewed, renew('t2', 't3', [40, 50]), data('t1', [10_060, 10_070], no), { ...gone, token: 't3' }],
@@ -285,7 +285,7 @@ describe('checkHistory', () => {
       expectBrokenByLast('lost session', [...renewed, look, gone], long)
     })
 
-    it('refutes its loss before that use, and after the use of a secret that is still good', () => {
+    it('refutes its loss before that use, and after the use of the current secret', () => {
       const reuse = data('t1', [15_000, 15_010], no)
       expectBrokenByLast('lost session', [...renewed, reuse, data('t2', [14_000, 14_900], no)], long)
       expectBrokenByLast('lost session', [...renewed, data('t2', [15_000, 15_010]), gone], long)
@@ -295,16 +295,16 @@ describe('checkHistory', () => {
   describe('a single-use token is admitted once', () => {
     const t2 = issue('t2', [0, 10])
 
-    it('refutes the second, also where both overlap', () => {
+    it('refutes the second admission, even if both overlap', () => {
       expectBrokenByLast('single use', [t2, data('t2', [20, 30]), data('t2', [25, 35])])
     })
 
-    it('passes one after another of unknown outcome, and refusals after that', () => {
+    it('passes an admission after a use of unknown outcome, and refusals after that', () => {
       expectFine([t2, data('t2', [20, 30], lost), data('t2', [40, 50]), data('t2', [60, 70], no)])
       expectFine([t2, data('t2', [20, 30], lost), data('t2', [40, 50], no)])
     })
 
-    it('is not consumed by a look', () => {
+    it('does not count a look as consumption', () => {
       const look = line('validate', [20, 30], { token: 't2', touch: false })
       expectFine([t2, look, look, data('t2', [40, 50])].map(each => ({ ...each })))
       expectBrokenByLast('lost session', [t2, look, data('t2', [40, 50], no)])
@@ -313,21 +313,21 @@ describe('checkHistory', () => {
   })
 
   describe('a token opens what it was issued for', () => {
-    it('refutes /data for a token with a purpose, and an account for a token that is no session', () => {
+    it('refutes /data for a token with a purpose, and account routes for a token that is not a session', () => {
       expectBrokenByLast('wrong purpose', [issue('t2', [0, 10], { purpose: 'reset' }), data('t2', [20, 30])])
       const list = (status: number) => line('list', [20, 30], { token: 't2', status })
       expectFine([issue('t2', [0, 10], { kind: 'fixed', user: 'u1' }), list(401)])
       expectBrokenByLast('wrong purpose', [issue('t2', [0, 10], { kind: 'fixed', user: 'u1' }), list(200)])
     })
 
-    it('passes its refusal elsewhere', () => {
+    it('passes its refusal for other purposes', () => {
       const right = line('validate', [40, 50], { token: 't2', touch: true, purpose: 'reset' })
       expectFine([issue('t2', [0, 10], { purpose: 'reset' }), data('t2', [20, 30], no), right])
     })
   })
 
   describe('an answer belongs to its user', () => {
-    it("refutes another user's name, and a name for a guest", () => {
+    it('refutes the name of another user, and a name for a guest', () => {
       expectFine([
         t1,
         data('t1', [20, 30], { seenUser: 'u1' }),
@@ -338,19 +338,19 @@ describe('checkHistory', () => {
       expectBrokenByLast('wrong owner', [t1, data('t1', [20, 30], { seenUser: null })])
     })
 
-    it("refutes another user's sessions in a list", () => {
+    it('refutes the sessions of another user in a list', () => {
       const t2 = login('u2', 't2', [0, 10])
       expectBrokenByLast('wrong owner', [t1, t2, line('list', [20, 30], { token: 't1', seenTokens: ['t1', 't2'] })])
     })
 
-    it("refutes another token's id, and passes that of the same session before its renewal", () => {
+    it('refutes the id of another token, and passes an earlier one of the same session', () => {
       const seen = (seenToken: string) => line('validate', [40, 50], { token: 't3', touch: true, seenToken })
       const before = [t1, login('u1', 't2', [0, 10]), renew('t1', 't3', [20, 30])]
       expectFine([...before, seen('t1')])
       expectBrokenByLast('wrong owner', [...before, seen('t2')])
     })
 
-    it('refutes one token for two log-ins, and a token that nobody got', () => {
+    it('refutes the same token for two log-ins, and a token that was never issued', () => {
       expectBrokenByLast('issued twice', [t1, login('u2', 't1', [0, 10])])
       expectFine([data('t9', [0, 10], no), logout('t9', [0, 10])])
       expectBrokenByLast('never issued', [data('t9', [0, 10])])
@@ -378,7 +378,7 @@ describe('checkHistory', () => {
       expectBrokenByLast('old password', [t1, unknown, badLogin('u1', 0, [40, 50]), withOld([51, 60])])
     })
 
-    it('refutes the right one being refused, and neither working', () => {
+    it('refutes a refusal of the right one, and of both', () => {
       expectBrokenByLast('right password', [t1, badLogin('u1', 0, [20, 30])])
       expectBrokenByLast('right password', [t1, changed, badLogin('u1', 1, [31, 40])])
       expectFine([t1, unknown, badLogin('u1', 1, [31, 40]), badLogin('u1', 0, [41, 50])])
@@ -386,7 +386,7 @@ describe('checkHistory', () => {
       expectBrokenByLast('right password', [t1, settled, badLogin('u1', 1, [36, 40]), badLogin('u1', 0, [41, 50])])
     })
 
-    it('refutes the new one after its change could no longer happen', () => {
+    it('refutes the new one if its change was settled without it', () => {
       expectFine([t1, unknown, withOld([36, 40]), withNew([41, 50])])
       expectBrokenByLast('password never set', [t1, settled, withOld([36, 40]), withNew([41, 50])])
       expectBrokenByLast('password never set', [t1, settled, badLogin('u1', 1, [36, 40]), withNew([41, 50])])
@@ -401,11 +401,11 @@ describe('checkHistory', () => {
       expectFine([t1, changed, change('u1', 't1', [0, 2], [20, 30], { status: 401, error: 'invalid_credentials' })])
     })
 
-    it('passes the same change again', () => {
+    it('passes a repeated change', () => {
       expectFine([t1, unknown, change('u1', 't1', [0, 1], [40, 50]), withNew([60, 70])])
     })
 
-    it('passes a log-in that loses to the end of all sessions', () => {
+    it('passes a log-in that loses against the end of all sessions', () => {
       expectFine([t1, endAll('u1', [20, 30]), badLogin('u1', 0, [30, 40])])
       expectBrokenByLast('right password', [t1, endAll('u1', [20, 30]), badLogin('u1', 0, [31, 40])])
     })
@@ -418,8 +418,8 @@ describe('checkHistory', () => {
     })
   })
 
-  describe('an answer is one that the contract knows', () => {
-    it('refutes 500 and 502, also during a fault', () => {
+  describe('every answer is in the contract', () => {
+    it('refutes 500 and 502, even during a fault', () => {
       const away = fault([0, 60], { disconnects: ['business'] })
       expectFine([t1, away, data('t1', [20, 30], { status: 503 })])
       expectBrokenByLast('status', [t1, away, data('t1', [20, 30], { status: 500 })])
@@ -432,7 +432,7 @@ describe('checkHistory', () => {
       expectBrokenByLast('status', [badLogin('u1', null, [0, 10], { error: 'invalid_token' })])
     })
 
-    it('refutes no answer, but while the one who was asked is at fault or the client itself hung up', () => {
+    it('refutes a missing answer, unless a fault affects the listener or the client disconnected', () => {
       const none = { status: null }
       expectFine([t1, data('t1', [60, 70], none), fault([30, 40], { disconnects: ['business'], recoveredMs: 60 })])
       expectFine([t1, data('t1', [60, 70], { ...none, expectsDisconnect: true })])
@@ -442,7 +442,7 @@ describe('checkHistory', () => {
     })
   })
 
-  it('judges ten thousand operations a second, also where all are of one user', () => {
+  it('checks ten thousand operations a second, even if all are of one user', () => {
     const { operations } = record({ seed: 7, operations: 4000, clients: 40, users: 30 })
     const copies: Operation[] = []
     for (let copy = 0; copy < 10; copy++) {
@@ -471,7 +471,7 @@ describe('readHistory', () => {
   const good = linesOf([login('u1', 't1', [0, 10]), data('t1', [20, 30]), fault([5, 6])])
   const withLine = (members: Line) => [...good, JSON.stringify({ id: 9, ...members })]
 
-  it('reads what was recorded, in any order', () => {
+  it('reads the lines in any order', () => {
     const { operations, faults } = readHistory([good[0], good[3], good[2], '', good[1]] as string[])
     expect(operations.map(({ id }) => id)).to.deep.equal([2, 1])
     expect(faults).to.have.length(1)
@@ -484,9 +484,9 @@ describe('readHistory', () => {
     'a line that was cut off': [[...good, '{"id":9,"op":"da'], /^line 5: not JSON/],
     'an unknown operation': [withLine({ op: 'dance' }), /^line 5: op/],
     'a missing member': [withLine({ ...data('t1', [0, 1]), token: undefined }), /^line 5: token/],
-    'an id that is there twice': [withLine({ ...data('t1', [0, 1]), id: 2 }), /^line 5: the id 2 was used before/],
-    'an end before the begin': [withLine(data('t1', [2, 1])), /^line 5: endMs is before beginMs/],
-    'an outcome against its status': [
+    'a repeated id': [withLine({ ...data('t1', [0, 1]), id: 2 }), /^line 5: the id 2 was used before/],
+    'an end before the beginning': [withLine(data('t1', [2, 1])), /^line 5: endMs is before beginMs/],
+    'an outcome that contradicts its status': [
       withLine({ ...data('t1', [0, 1]), outcome: 'unknown' }),
       /^line 5: a status of 200 is ok/,
     ],
@@ -494,7 +494,7 @@ describe('readHistory', () => {
       withLine({ ...login('u1', 't2', [0, 1]), token: undefined }),
       /^line 5: an ok without/,
     ],
-    'a password that follows two': [
+    'a password with two predecessors': [
       [
         ...withLine(change('u1', 't1', [0, 2], [0, 1])),
         JSON.stringify({ id: 10, ...change('u1', 't1', [1, 2], [0, 1]) }),
@@ -503,14 +503,14 @@ describe('readHistory', () => {
     ],
   }
   for (const [what, [lines, words]] of Object.entries(refused)) {
-    it(`refuses ${what}, with its line and in words`, () => {
+    it(`refuses ${what}, and names the line`, () => {
       expect(() => readHistory(lines)).to.throw(words)
     })
   }
 })
 
-describe('checkHistory, of a model of Latchkey', () => {
-  it('never refutes one that keeps every promise, whatever overlaps, hangs, crashes or is forgotten', () => {
+describe('checkHistory, with histories of a model of Latchkey,', () => {
+  it('never refutes a model that keeps every promise, whatever overlaps, hangs, crashes or is lost', () => {
     const runs = fc.record({
       seed: fc.nat(),
       operations: fc.integer({ min: 50, max: 1200 }),
@@ -528,7 +528,7 @@ describe('checkHistory, of a model of Latchkey', () => {
   })
 
   for (const [flaw, rule] of Object.entries(flaws)) {
-    it(`refutes one that ${flaw}`, () => {
+    it(`refutes a model that ${flaw}`, () => {
       const found = new Set<Rule>()
       for (let seed = 1; seed <= 12 && !found.has(rule); seed++) {
         const history = record({ seed, operations: 1000, clients: 15, users: 4, flaw: flaw as Flaw })

@@ -1,4 +1,4 @@
-// Lines of hand-made histories, and what the checker must say of them.
+// Lines of hand-made histories, and the expected results of the checker.
 import { expect } from 'chai'
 import { checkHistory, type Rule } from '../checker.ts'
 import { type Fault, type HistoryHeader, type OperationName, outcomeOf, readHistory } from '../history.ts'
@@ -25,7 +25,7 @@ const okStatuses: Partial<Record<OperationName, number>> = {
   endSessions: 204,
 }
 
-/** An operation from `beginMs` to `endMs`; ok where no status is given. */
+/** An operation from `beginMs` to `endMs`, successful unless `members` have another status. */
 export function line(op: OperationName, [beginMs, endMs]: [number, number], members: Line): Line {
   const status = 'status' in members ? (members['status'] as number | null) : (okStatuses[op] ?? 200)
   const code = op === 'login' ? 'invalid_credentials' : 'invalid_token'
@@ -84,7 +84,7 @@ export function expectFine(lines: Line[], changes: Partial<HistoryHeader> = {}):
   expect(check(lines, changes)).to.deep.equal([])
 }
 
-/** Fine without the last line, and with it broken by this rule, which names that line. */
+/** Without the last line the history is fine; with it, it breaks this rule, and each violation names that line. */
 export function expectBrokenByLast(rule: Rule, lines: Line[], changes: Partial<HistoryHeader> = {}): void {
   expectFine(lines.slice(0, -1), changes)
   const violations = check(lines, changes)

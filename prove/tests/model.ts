@@ -6,21 +6,21 @@ import { fault, header, type Line, line } from './historyLines.ts'
 /** What a model can do wrong, and the rule that finds it. */
 export const flaws = {
   'forgets to end a session that logs out': 'ended token',
-  'ends with a log-out the secret alone': 'ended token',
+  'ends only the current secret with a log-out': 'ended token',
   'remembers a verdict for a second': 'ended token',
   'renews without ending the old secret': 'ended token',
-  'changes a password and leaves the sessions': 'ended token',
-  'ends sessions by a walk, which a log-in can race': 'ended token',
+  'changes a password and keeps the sessions': 'ended token',
+  'ends sessions one by one, so that a log-in can race it': 'ended token',
   'admits a single-use token twice': 'single use',
   "answers with another request's user": 'wrong owner',
-  'accepts the password before the last, too': 'old password',
-  'acknowledges a change of password that it does not write': 'right password',
+  'also accepts the previous password': 'old password',
+  'acknowledges a password change that it does not write': 'right password',
   'loses a session now and then': 'lost session',
-  'says 401 where it could not ask': 'lost session',
+  'answers 401 when it has no verdict': 'lost session',
   'admits dead tokens': 'dead token',
   'slides beyond the absolute end': 'dead token',
-  'does not look at the purpose': 'wrong purpose',
-  'brings a refused token back': 'revived',
+  'ignores the purpose': 'wrong purpose',
+  'revives a refused token': 'revived',
   'answers 500 now and then': 'status',
 } as const satisfies Record<string, Rule>
 export type Flaw = keyof typeof flaws
@@ -54,7 +54,7 @@ interface ModelUser {
   previous: number
   version: number
   endedVersion: number
-  /** That which the last change of password made: only then is the same request again the rest of it. */
+  /** The version that the last password change made; a repeated request completes that change only at this version. */
   passwordVersion: number
   floor: number
   isChanging: number
@@ -65,7 +65,7 @@ interface Answer {
   members?: Line
 }
 
-/** Each yield lets time pass; what is between two of them is one atomic step. */
+/** Each yield lets time pass; the code between two of them is one atomic step. */
 type Steps = Generator<undefined, Answer>
 
 export const modelHeader: HistoryHeader = {
@@ -86,7 +86,7 @@ function createRandom(seed: number): () => number {
   }
 }
 
-/** What the clients of a model recorded, each with one request at a time. */
+/** The history that the clients of a model recorded, each with one request at a time. */
 export function record({
   seed,
   operations: count,
@@ -116,7 +116,7 @@ export function record({
   )
   const userOf = (name: string) => users.get(name) as ModelUser
   const tokens = new Map<string, ModelToken>()
-  /** Of every secret, those that are dead included. */
+  /** Secret -> session, including dead secrets. */
   const sessions = new Map<string, string>()
   const cache = new Map<string, { untilMs: number; user: string | null }>()
   let drawn = 0
@@ -129,12 +129,12 @@ export function record({
     const token = tokens.get(name)
     if (!token || !isLive(token)) return null
     if (flaw === 'loses a session now and then' && chance(0.01)) tokens.delete(name)
-    return token.purpose === purpose || flaw === 'does not look at the purpose' ? token : null
+    return token.purpose === purpose || flaw === 'ignores the purpose' ? token : null
   }
 
   function touch(name: string, purpose: string | null): ModelToken | null {
     const token = look(name, purpose)
-    if (flaw === 'brings a refused token back' && token && chance(0.02)) return null
+    if (flaw === 'revives a refused token' && token && chance(0.02)) return null
     if (token?.kind === 'single-use' && (flaw !== 'admits a single-use token twice' || chance(0.5))) tokens.delete(name)
     if (token?.kind === 'sliding') {
       const end = flaw === 'slides beyond the absolute end' ? Number.POSITIVE_INFINITY : token.absoluteExpiresAt
@@ -174,9 +174,9 @@ export function record({
     for (const [secret, token] of tokens) {
       if (token.user !== name || token.version >= version) continue
       if (token.session === keep && token.version >= user.floor) token.version = version
-      else if (flaw === 'ends sessions by a walk, which a log-in can race') tokens.delete(secret)
+      else if (flaw === 'ends sessions one by one, so that a log-in can race it') tokens.delete(secret)
     }
-    if (flaw !== 'ends sessions by a walk, which a log-in can race') user.floor = Math.max(user.floor, version)
+    if (flaw !== 'ends sessions one by one, so that a log-in can race it') user.floor = Math.max(user.floor, version)
   }
 
   function finish(name: string, version: number, keep: string | null): void {
@@ -188,7 +188,7 @@ export function record({
   function* login(name: string, password: number | null): Steps {
     yield
     const { password: right, previous, version } = userOf(name)
-    const isPrevious = flaw === 'accepts the password before the last, too' && password === previous
+    const isPrevious = flaw === 'also accepts the previous password' && password === previous
     yield
     if (password !== right && !isPrevious) return wrong
     const { tokenTtlMs: ttlMs, tokenAbsoluteTtlMs } = modelHeader
@@ -226,7 +226,7 @@ export function record({
     const session = sessions.get(name)
     for (const [secret, other] of tokens) {
       if (other.session !== session || flaw === 'forgets to end a session that logs out') continue
-      if (secret === name || flaw !== 'ends with a log-out the secret alone') tokens.delete(secret)
+      if (secret === name || flaw !== 'ends only the current secret with a log-out') tokens.delete(secret)
     }
     yield
     return { status: 204 }
@@ -296,13 +296,13 @@ export function record({
     }
     if (password !== from) return wrong
     if (user.version !== version) return { status: 409 }
-    if (flaw !== 'acknowledges a change of password that it does not write') {
+    if (flaw !== 'acknowledges a password change that it does not write') {
       Object.assign(user, { password: to, previous: from, version: version + 1, passwordVersion: version + 1 })
     }
     user.isChanging++
     yield
     user.isChanging--
-    if (flaw !== 'changes a password and leaves the sessions') finish(name, version + 1, session)
+    if (flaw !== 'changes a password and keeps the sessions') finish(name, version + 1, session)
     yield
     return { status: 200 }
   }
@@ -318,7 +318,7 @@ export function record({
     return token === null ? { status: 409 } : { status: 201, members: { token } }
   }
 
-  /** What the driver knows: the tokens that it got, and the passwords that it tried. */
+  /** The state of the driver: the tokens that it received, and the passwords that it tried. */
   const known: { token: string; user: string | null }[] = []
   const passwords = new Map(names.map(name => [name, { latest: 0, follows: new Map<number, number>() }]))
 
@@ -407,7 +407,7 @@ export function record({
         })
       }
       later(endMs, () => {
-        // The last steps of a long one, all at once.
+        // The last steps of a long operation, all at once.
         while (!answer) answer = steps.next().value ?? undefined
         recordLine(write(answer))
         goOn()
@@ -415,7 +415,7 @@ export function record({
       return
     }
 
-    const stopsAfter = Math.floor(between(0, 7)) // steps: then its process was killed
+    const stopsAfter = Math.floor(between(0, 7)) // the number of steps before its process was killed
     const hangsUntil = chance(0.5) ? endMs : endMs + between(0, 800)
     const times = Array.from({ length: stopsAfter }, () => between(beginMs, hangsUntil)).sort((a, b) => a - b)
     let isDone = false
@@ -429,7 +429,7 @@ export function record({
     })
     later(endMs, () => {
       const settled = chance(0.7) ? { settledMs: Math.max(endMs, hangsUntil) } : {}
-      const isLie = flaw === 'says 401 where it could not ask' && op === 'data'
+      const isLie = flaw === 'answers 401 when it has no verdict' && op === 'data'
       recordLine({ ...write({ status: isLie ? 401 : chance(0.5) ? 503 : null }), ...(isLie ? {} : settled) })
       goOn()
     })
@@ -469,7 +469,7 @@ export function record({
   return { header: modelHeader, operations: lines as unknown as Operation[], faults: recorded }
 }
 
-/** The same, of other users and tokens. */
+/** The same operation with other users and tokens. */
 export function rename(operation: Operation, copy: number): Operation {
   const renamed: Line = { ...operation, id: operation.id + copy * 1_000_000 }
   for (const member of ['user', 'token', 'newToken', 'target', 'seenUser', 'seenToken']) {

@@ -1,5 +1,5 @@
-// The short form of `npm run prove`: on each store a few faults under load, and a history without a violation; no growth. The long form
-// has all faults, for longer, and measures.
+// The short form of `npm run prove`: a few faults under load on each store, no violation and no growth. The long form
+// injects all faults, runs longer and measures.
 import { expect } from 'chai'
 import { createRandom } from '../../tests/support/random.ts'
 import { type Defect, defects } from '../defects.ts'
@@ -20,34 +20,34 @@ const chosen: Record<StoreName, string[]> = {
   redis: ['Redis is killed (SIGKILL)', 'Redis is a replica'],
 }
 
-describe('twenty clients while faults come find no promise broken', function () {
+describe('twenty clients find no broken promise under faults', function () {
   this.timeout(120_000)
 
   for (const [storeName, names] of Object.entries(chosen) as [StoreName, string[]][]) {
     it(`on ${storeName}:`, async function () {
       const missing = whyMissing(storeName)
       if (missing !== null) {
-        console.log(`  not tested: the pair on ${storeName}: under faults, for ${missing}`)
+        console.log(`  not tested: the pair on ${storeName}: under faults, because ${missing}`)
         this.skip()
       }
       const kinds = faultKinds.filter(({ what }) => names.some(name => what.startsWith(name)))
       expect(kinds).to.have.length(names.length)
       const short = { seconds: 60, rounds: 1, calmMs: [500, 1000], userCount: 10, footprintEveryMs: 200 } as const
-      // Two calms, long enough to see what grows.
+      // Two calm periods, long enough to detect growth.
       const calm = storeName === 'memory' ? { calmMs: [5000, 5000] as const } : {}
       const result = await drive({ storeName, random: createRandom(seed), seed, kinds, ...short, ...calm })
       for (const reason of result.skipped) console.log(`  not tested: ${reason}`)
       const { violations, file } = judge(result.lines, storeName)
       expect(violations.map(inWords), `${file}`).to.deep.equal([])
       expect(result.problems).to.deep.equal([])
-      // Or every loss that comes later would be explained by them.
+      // Unsettled operations would explain every later loss.
       const { operations, faults } = readHistory(result.lines)
       const lastRecovery = Math.max(...faults.map(({ recoveredMs }) => recoveredMs as number))
       const unsettled = operations.filter(
         ({ outcome, endMs, settledMs }) => outcome === 'unknown' && endMs < lastRecovery && settledMs === undefined,
       )
       expect(unsettled).to.deep.equal([])
-      // Of processes that were not started again meanwhile, and are warm by the second fifth.
+      // Only for processes that were not restarted and are warm by the second fifth.
       if (storeName !== 'memory') return
       expect(result.footprints.length).to.be.above(20)
       expect(growthOf(result.footprints, ({ descriptors }) => descriptors)).to.be.below(20)
@@ -57,8 +57,8 @@ describe('twenty clients while faults come find no promise broken', function () 
   }
 })
 
-describe('what is recorded', () => {
-  it('has one number for one secret, so that a session which two clients got is found', () => {
+describe('a recorded history', () => {
+  it('has one name for one secret, so that a session of two clients is found', () => {
     const recorder = createRecorder(() => '')
     const secret = `lk_${'a'.repeat(63)}`
     const [one, other] = [recorder.nameToken(secret, null), recorder.nameToken(secret, null)]
@@ -66,7 +66,7 @@ describe('what is recorded', () => {
     expect(recorder.inventToken(one).name).to.not.equal(one.name)
   })
 
-  it('has a time from which on what was answered 503 can take effect no more', () => {
+  it('has a time after which an operation that was answered 503 can no longer take effect', () => {
     const recorder = createRecorder(() => '')
     const asked = { op: 'logout', client: 1, asked: 'auth', token: 't1' } as const
     for (const [status, endMs] of [
