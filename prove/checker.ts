@@ -148,7 +148,7 @@ interface EndIndex {
   /** Changes that may have ended the session they were to keep, because another change was unfinished. */
   isKeepDoubtful: Set<Change>
   birthBegins: number[]
-  /** For each token, the time until which it may have counted as no older than the session that the limit ends. */
+  /** Ascending; each token may have counted as no older than the session that the limit ends until this time. */
   lastCounts: number[]
 }
 
@@ -461,7 +461,7 @@ function buildPasswords(user: User, forgottenMs: number, refute: Refute): void {
   }
 }
 
-/** The previous passwords were checked first, so it is certain what their refusals prove. */
+/** The previous passwords must be checked before this one, because their refusals prove something about it. */
 function judgePassword(password: Password, user: User, refute: Refute): void {
   const { number, attempts, accepted, next } = password
   const words = `password ${number} of ${user.name}`

@@ -19,7 +19,7 @@ interface Area {
  * Left out: tests of a database or of whole processes, which take seconds each and may need a server, and two whose bursts of
  * requests take longer in the instrumented code.
  */
-const unsuited = /postgres|redis|sqlite|startServer|in a database|end of the process|at most 255 tokens|each of 300/
+const unsuited = /postgres|redis|sqlite|startServer|in a database|killed process|at most 255 tokens|each of 300/
 
 const areas: Record<string, Area> = {
   tokens: {

@@ -375,7 +375,7 @@ describe('the batching client', () => {
     expect(new Set((await Promise.all(answers)).map(({ status }) => status))).to.deep.equal(new Set([200]))
   })
 
-  it('calls only the configured Auth, whatever a request says', async () => {
+  it('calls only the configured Auth, whatever a request contains', async () => {
     const { host, url } = elsewhere
     const steered = [
       [`Host: ${host}`],

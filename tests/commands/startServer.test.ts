@@ -52,7 +52,7 @@ describe('./startServer', () => {
     await second.ended
   })
 
-  it('closes a .env that others may read before it adds keys, and says so', async () => {
+  it('makes a .env that others may read private before it adds keys, and reports it', async () => {
     const folder = copyOfProject()
     const file = join(folder, '.env')
     writeFileSync(file, 'LOG_LEVEL=warn\n')

@@ -32,7 +32,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     return Promise.all(Array.from({ length: n }, (_, i) => call(stores[i % 2] as TokenStore, i)))
   }
 
-  /** As `both`, at most 20 calls at a time: a store on a slow disk could not answer all of them within its deadline. */
+  /** Like `both`, but with at most 20 calls at a time: a store on a slow disk could not answer all within its deadline. */
   async function bothInTurn<T>(n: number, call: (store: TokenStore) => Promise<T>): Promise<T[]> {
     const results: T[] = []
     while (results.length < n) results.push(...(await both(20, call)))

@@ -23,7 +23,7 @@ export async function inserted(store: TokenStore, members: Partial<TokenRecord> 
   return made
 }
 
-/** In groups, because all at once would miss the deadline on a busy machine. */
+/** Inserts them in groups, because all at once would miss the deadline on a busy machine. */
 export async function insertedMany(
   store: TokenStore,
   n: number,

@@ -81,7 +81,7 @@ describe('the throttles', () => {
     throw new Error('the account is never locked')
   }
 
-  it('refuse every attempt from an unknown network after 40 failures until these are forgotten, as Retry-After says', async () => {
+  it('refuse every attempt from an unknown network after 40 failures until these are forgotten, and state the time in Retry-After', async () => {
     const wait = await lock('a')
     expect(proofs).to.equal(40)
     expect(wait * 1000).to.be.within(580 * days, 600 * days)

@@ -248,7 +248,7 @@ describe('a snapshot of the memory store', () => {
     expect(await again.store.findByUser('anna', clock.now())).to.deep.equal(before)
   })
 
-  it('is readable for its owner only, and holds hashes, never secrets', async () => {
+  it('is readable by its owner only, and contains hashes, never secrets', async () => {
     const umask = process.umask(0)
     const secrets: string[] = []
     try {

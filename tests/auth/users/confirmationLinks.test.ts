@@ -87,7 +87,7 @@ describe('a link that confirms an address', function () {
     expect(await auth.confirm((await server.next(username)).token)).to.include({ status: 204 })
   })
 
-  it('is not sent to a confirmed address: the mail says that there is an account, and nothing changes', async () => {
+  it('is not sent to a confirmed address: the mail mentions the existing account, and nothing changes', async () => {
     const { username, password } = await registerConfirmed()
     const session = await auth.session(username, password)
     const other = freshPassword()

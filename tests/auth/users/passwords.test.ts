@@ -311,7 +311,7 @@ describe('the hash queue', () => {
     await passwords.close()
   })
 
-  it('never holds up the thread that validates', async () => {
+  it('never blocks the thread that validates', async () => {
     const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
     let turns = 0
     const timer = setInterval(() => turns++, 1)

@@ -38,7 +38,7 @@ describe('a change that is interrupted', () => {
 
   interface UseCases {
     users: Users
-    /** Of another process on the same stores. */
+    /** The use cases of another process on the same stores. */
     options: UsersOptions
     tokens: Tokens
     store: UserStore

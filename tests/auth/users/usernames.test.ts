@@ -75,7 +75,7 @@ describe('usernames', () => {
     expect(await ask('POST', `${url}/login`, null, { username: capitalCaron, password })).to.include({ status: 200 })
   })
 
-  it('with invisible characters are refused, and the answer says so', async () => {
+  it('with invisible characters are refused, and the answer names the reason', async () => {
     const { url } = await startAuth({ env: { REGISTRATION_LIMIT_PER_ADDRESS: '1000' } })
     const invisible = {
       'zero-width space': '\u200b',

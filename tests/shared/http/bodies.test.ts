@@ -89,7 +89,7 @@ describe('request bodies', () => {
       const other = member === 'username' ? `"password":"CANARY"` : `"username":"CANARY"`
       const withValue = (value: string) => login(`{"${member}":${value},${other}}`)
 
-      it(`is 400 without ${member}, and says what is expected`, async () => {
+      it(`is 400 without ${member}, and names what is expected`, async () => {
         expectProblem(await login(`{${other}}`), 400, new RegExp(`^${member}: expected a ${member}, as a string(;|$)`))
       })
       for (const [what, value] of values) {

@@ -211,7 +211,7 @@ describe('the log', () => {
     })
   })
 
-  describe('whose reader has gone', () => {
+  describe('whose reader has disconnected', () => {
     it('does not end the process, is reported once on stderr, and keeps no lines in memory', async () => {
       // 100 000 lines of 1 KB do not fit in 64 MB, should they be kept.
       const script = `

@@ -184,7 +184,7 @@ describe('the log of both services', () => {
     expect(performance.now() - startedAt).to.be.below(6000)
   })
 
-  it('whose reader has gone does not stop the service', async () => {
+  it('whose reader has disconnected does not stop the service', async () => {
     const auth = await start('auth', {})
     auth.child.stdout?.destroy()
     for (let i = 0; i < 3; i++) await logIn(String(auth.addresses['auth']))
