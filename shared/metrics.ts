@@ -34,7 +34,7 @@ export function createMetrics(): Metrics {
   return {
     registry,
 
-    observeRequest(listener, method, route, status, durationMs) {
+    recordRequest(listener, method, route, status, durationMs) {
       // The route and not the path, because requests for made-up paths could create any number of series.
       requests.observe({ listener, method, route: route ?? 'none', status }, durationMs / 1000)
     },

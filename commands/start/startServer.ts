@@ -161,8 +161,8 @@ function consoleSettings(): Environment {
 }
 
 /**
- * In development, allows the pages of Auth to call Business under every name of this machine. CORS_ORIGINS, if set, decides
- * instead.
+ * Allows the pages of Auth, in development only, to call Business under every name of this machine. CORS_ORIGINS, if set,
+ * decides instead.
  */
 function corsSettings(): Environment {
   if (!isDevelopment || isSingle) return {}

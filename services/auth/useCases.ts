@@ -132,7 +132,7 @@ export function createUsersFrom(
 /** Null if mails cannot be sent. */
 function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Mailer | null {
   if (smtp) return openSmtpMailer({ ...smtp, emit: watchMailServer(telemetry.emit, telemetry) })
-  // In development without a mail server, mails are logged, and with them their links.
+  // Without a mail server, development logs its mails, and with them the links.
   const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
   return hasMail ? { send, close: async () => {} } : null
 }

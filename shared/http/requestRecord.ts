@@ -6,7 +6,7 @@ export const accessLogModes = ['all', 'errors', 'off'] as const
 
 export interface RequestMetrics {
   /** Counts a request. `route` is the pattern from the list of routes, or null if none matched. */
-  observeRequest(listener: string, method: string, route: string | null, status: number, durationMs: number): void
+  recordRequest(listener: string, method: string, route: string | null, status: number, durationMs: number): void
 }
 
 export interface RecordOptions {
@@ -22,7 +22,7 @@ const clientClosedRequest = 499 // as in nginx: the client closed the connection
 export function createRequestRecord({ listener, log, accessLog, metrics }: RecordOptions) {
   return function recordRequest(ctx: PipelineContext, durationMs: number): void {
     const status = statusOf(ctx)
-    metrics?.observeRequest(listener, ctx.method, routeOf(ctx), status, durationMs)
+    metrics?.recordRequest(listener, ctx.method, routeOf(ctx), status, durationMs)
     if (accessLog === 'off' || (accessLog === 'errors' && status < 500)) return
     const { requestId, address, traceparent } = ctx.state
     log.batched('request', {

@@ -30,7 +30,7 @@ export function flaskAuth({
   now,
 }: DialectParts): Routes {
   /**
-   * Issues a session that ends after `ttlMs` even if it is used, and no later than the refresh token of the same login.
+   * Issues a session that ends after `ttlMs` even if it is used, and no later than the refresh token of the same log-in.
    */
   const issueAccess = (owner: TokenOwner, refresh: TokenRecord) => {
     const lifeMs = Math.max(1, Math.min(ttlMs, refresh.expiresAt - now()))
@@ -45,7 +45,7 @@ export function flaskAuth({
   }
 
   /**
-   * One refresh token per user. With one per login, a user who never logs out would reach the token limit, where only
+   * One refresh token per user. With one per log-in, a user who never logs out would reach the token limit, where only
    * sessions are evicted.
    */
   const issueRefresh = (owner: TokenOwner) =>

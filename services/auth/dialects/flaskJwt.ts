@@ -11,7 +11,7 @@ import type { DialectParts } from './dialect.ts'
 import { answer, bearerOf, countInvalid, hasBody, memberReader } from './requests.ts'
 
 const minUsernameLength = 4 // characters
-// The older service requires no password to change the password or delete the account. We require a recent login
+// The older service requires no password to change the password or delete the account. We require a recent log-in
 // instead, so that neither a stolen session nor a token exchanged for one is enough to take over an account.
 const freshForMs = 5 * 60_000
 

@@ -52,7 +52,7 @@ export async function countInvalid(ctx: Context, invalidTokens: InvalidTokens): 
   if (limitedForMs !== null) throw tooManyRequests(limitedForMs)
 }
 
-/** Issues a token without a login and returns its secret. The token is valid only for `purpose`. */
+/** Issues a token without a log-in and returns its secret. The token is valid only for `purpose`. */
 export async function issueToGuest(
   ctx: Context,
   { tokens, throttles, purpose, ttlMs }: { tokens: Tokens; throttles: Throttles; purpose: string; ttlMs: number },

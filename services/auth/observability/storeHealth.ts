@@ -51,7 +51,7 @@ export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): 
 }
 
 /**
- * nodemailer's codes for an unreachable server or a failed login. A server that rejects a single mail is not an outage.
+ * nodemailer's codes for an unreachable server or a failed log-in. A server that rejects a single mail is not an outage.
  */
 const unreachable = /^(ESOCKET|EDNS|ETLS|ECONNECTION|ETIMEDOUT|EAUTH)$/
 

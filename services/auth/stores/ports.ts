@@ -40,9 +40,9 @@ export interface TokenRecord {
   credentialVersion: number
   createdAt: number
   /**
-   * Identifies the login behind this token by the id of the first token that the login issued. This is the token's own
-   * id if the login opened this session, another token's id if this one was issued with it or in exchange for it, and
-   * null if there was no login.
+   * Identifies the log-in behind this token by the id of the first token that the log-in issued. This is the token's own
+   * id if the log-in opened this session, another token's id if this one was issued with it or in exchange for it, and
+   * null if there was no log-in.
    */
   loginId: string | null
   /** The last touch; equals `createdAt` until the first one. */
@@ -99,7 +99,7 @@ export type Explanation =
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step. Returns `ended` if the user's floor is above the token's
-   * `credentialVersion`, so that a login racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
+   * `credentialVersion`, so that a log-in racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
    * would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>

@@ -1,4 +1,4 @@
-// Finds out why a token was refused, for the operator, and ends a session of which an earlier secret is used. Runs after the
+// Finds out why a token was refused, for the operator, and revokes a session if an earlier secret of it is used. Runs after the
 // verdict, so that no request waits for it.
 import type { Explanation, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
 import { issuedAtOf, type TokenFormat } from './format.ts'
@@ -25,7 +25,7 @@ export interface Presented {
   purpose: string | null
   /** Whether only a session would have been accepted. */
   asSession: boolean
-  /** If false, the secret was only looked up, which never ends a session. */
+  /** If false, the secret was only looked up, which never revokes a session. */
   isUse: boolean
   at: number
 }
@@ -35,7 +35,7 @@ export interface RefusalsOptions {
   format: TokenFormat
   /** When this process started, in epoch milliseconds. */
   startedAt: number
-  /** Ends the other tokens of the login of a session that was deleted. */
+  /** Revokes the other tokens of the log-in of a session that was deleted. */
   revokeRelativesOf: (ended: TokenRecord) => Promise<unknown>
   emit: (event: RefusalEvent) => void
 }

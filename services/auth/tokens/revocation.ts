@@ -1,4 +1,4 @@
-// Ends tokens, together with the other tokens that came from the same login. Hides the order of the steps: while one of
+// Revokes tokens, together with the other tokens that came from the same log-in. Hides the order of the steps: while one of
 // them can fail, the client still holds a token with which to try again.
 import { isSession, type TokenRecord, type TokenRef, type TokenStore } from '../stores/ports.ts'
 import type { TokenFormat } from './format.ts'
@@ -13,16 +13,16 @@ export interface RevocationOptions {
 export interface Revocation {
   /** See `Tokens.revokeSession`. */
   revokeSession(secret: string): Promise<boolean>
-  /** Ends the token of this secret, which may be an earlier one; does nothing if there is none. */
+  /** Revokes the token of this secret, which may be an earlier one; does nothing if there is none. */
   revoke(secret: string): Promise<void>
-  /** Ends a live token and every other token of its login. */
+  /** Revokes a live token and every other token of its log-in. */
   revokeToken(token: TokenRecord): Promise<void>
-  /** Reports a token that has been deleted, if any, and ends the other tokens of its login. False if it is null. */
+  /** Reports a token that has been deleted, if any, and revokes the other tokens of its log-in. False if it is null. */
   revokeRelativesOf(ended: TokenRecord | null): Promise<boolean>
 }
 
 export function createRevocation({ store, format, now, onRevoked }: RevocationOptions): Revocation {
-  /** All tokens of the user that came from the same login, in rounds: the first may have been exchanged meanwhile. */
+  /** All tokens of the user that came from the same log-in, in rounds: the first may have been exchanged meanwhile. */
   async function revokeRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
     const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
     for (;;) {
@@ -84,7 +84,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   }
 }
 
-/** Whether other tokens may have come from the same login: not if the login opened this session and nothing else. */
+/** Whether other tokens may have come from the same log-in: not if the log-in opened this session and nothing else. */
 function hasRelatives(token: TokenRecord): boolean {
   return token.loginId !== null && !(isSession(token) && token.loginId === token.id)
 }

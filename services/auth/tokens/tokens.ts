@@ -51,7 +51,7 @@ export interface TokenTerms {
   purpose: string | null
   /** Null for a guest. */
   owner: TokenOwner | null
-  /** The login behind the token: `now`, the same as that of another token, or null if there was none. */
+  /** The log-in behind the token: `now`, the same as that of another token, or null if there was none. */
   login: 'now' | Pick<TokenRecord, 'loginId'> | null
   /** Idle time of a sliding token, lifetime of any other. */
   ttlMs: number
@@ -89,13 +89,13 @@ export interface ValidateOptions {
 /** Every function rejects with `unavailable` if the store does not answer. Instants are epoch milliseconds. */
 export interface Tokens {
   /**
-   * Null if the owner's credentials have changed since the login verified them. Rejects with `unavailable` if a limit is
+   * Null if the owner's credentials have changed since the log-in verified them. Rejects with `unavailable` if a limit is
    * reached.
    */
   issue(terms: TokenTerms): Promise<IssuedToken | null>
 
   /**
-   * Like `issue`, and ends the user's older tokens of this purpose with everything they were exchanged for. If several
+   * Like `issue`, and revokes the user's older tokens of this purpose with everything they were exchanged for. If several
    * are issued at the same time, the last one stays.
    */
   issueOnly(terms: TokenTerms & { purpose: string; owner: TokenOwner }): Promise<IssuedToken | null>
@@ -116,12 +116,12 @@ export interface Tokens {
   renew(secret: string): Promise<IssuedToken | null>
 
   /**
-   * Ends the session of this secret, which may be an earlier one, and every other token of its login. True also if it was
+   * Revokes the session of this secret, which may be an earlier one, and every other token of its log-in. True also if it was
    * dead already; false for a live token that is not a session, which stays. If this rejects, the session may be live.
    */
   revokeSession(secret: string): Promise<boolean>
 
-  /** Ends this token and every other token of its login. */
+  /** Revokes this token and every other token of its log-in. */
   revokeToken(token: TokenRecord): Promise<void>
 
   /** Like `revokeToken`, for the token of this secret, whatever its purpose; does nothing if there is none. */
@@ -133,7 +133,7 @@ export interface Tokens {
    */
   revokeById(id: string, owner: string | null): Promise<boolean>
 
-  /** Ends every token of the user that was issued under a smaller version, except the one with the id `keep`. */
+  /** Revokes every token of the user that was issued under a smaller version, except the one with the id `keep`. */
   revokeByUser(userId: string, credentialVersion: number, keep: string | null): Promise<void>
 
   /** About `limit` live tokens of all users; see `TokenStore.list` for the cursors. */
@@ -286,7 +286,7 @@ function newToken({ kind, purpose, owner, login, ttlMs, absoluteTtlMs }: TokenTe
   }
 }
 
-/** When the user logged in for this token, or null if no login led to it. Never later than the login. */
+/** When the user logged in for this token, or null if no log-in led to it. Never later than the log-in. */
 export function provedAt({ id, loginId, createdAt }: TokenRecord): number | null {
   if (loginId === null) return null
   return loginId === id ? createdAt : issuedAtOf(loginId)

@@ -5,7 +5,7 @@ import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
 
 export type DeletionEvent = { type: 'user_deleted'; userId: string }
 
-/** Ends the user's tokens of a smaller version, except the one with the id `keep`. */
+/** Revokes the user's tokens of a smaller version, except the one with the id `keep`. */
 export type RevokeTokens = (userId: string, credentialVersion: number, keep: string | null) => Promise<void>
 
 export interface CredentialVersionsOptions {
@@ -21,7 +21,7 @@ export interface CredentialVersions {
   raise(user: UserRecord, changes: UserChanges): Promise<UserRecord | null>
 
   /**
-   * Step two: ends the tokens of lower versions and records that it is done. If this rejects, or the process ends before
+   * Step two: revokes the tokens of lower versions and records that it is done. If this rejects, or the process ends before
    * it, `finishAll` completes it.
    */
   finish(user: UserRecord, keep: string | null): Promise<void>

@@ -54,9 +54,9 @@ export interface PasswordOperations {
   imitateVerify(credentials: Credentials, client: Client): Promise<void>
 
   /**
-   * Ends every token of the user except the one with the id `keep`. The caller has checked the new password against the
+   * Revokes every token of the user except the one with the id `keep`. The caller has checked the new password against the
    * rules. If this rejects with `unavailable`, the password may have been changed already; repeating the call completes the
-   * change, and then ends `keep` too.
+   * change, and then revokes `keep` too.
    */
   changePassword(
     id: string,
@@ -73,7 +73,8 @@ export interface PasswordOperations {
   ): Promise<ResetOutcome>
 
   /**
-   * Ends every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes it.
+   * Revokes every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes
+   * it.
    */
   removeOwn(id: string, currentPassword: string, client: Client): Promise<RemoveOutcome>
 }

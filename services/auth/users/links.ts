@@ -77,7 +77,7 @@ export interface Links {
   confirm(secret: string): Promise<boolean>
 
   /**
-   * Sets the password and tells the user by mail. The token is not touched: it ends together with all others of the user, in
+   * Sets the password and notifies the user by mail. The token is not touched: it ends together with all others of the user, in
    * the step that makes the new password the only one.
    */
   reset(secret: string, password: string, client: Client): Promise<LinkResetOutcome>
@@ -91,7 +91,7 @@ const maxInBackground = 100
 export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit }: LinksOptions): Links {
   const afterTheAnswer = createBackground(emit)
 
-  /** Ends the older links of this purpose. Null if another request has just changed the user's credentials. */
+  /** Revokes the older links of this purpose. Null if another request has just changed the user's credentials. */
   async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
     const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
     const issued = await tokens.issueOnly({ kind: 'single-use', purpose, owner: user, login: null, ...life })
@@ -100,7 +100,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
   }
 
   async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => MailText) {
-    // Check first: a new link ends the older ones, and a user without an address may have one from an operator only.
+    // Check first: a new link revokes the older ones, and a user without an address may have one from an operator only.
     if (!isAddress(user.username)) return
     const issued = await issueLink(user, purpose)
     if (issued) send(user, client, mail(issued.link))

@@ -14,7 +14,7 @@ export interface OwnSession {
 }
 
 export interface OwnAccount {
-  /** Ends every other token of the user, and tells the user by mail. */
+  /** Revokes every other token of the user, and notifies the user by mail. */
   changePassword(
     session: OwnSession,
     change: { currentPassword: string; password: string },

@@ -40,22 +40,22 @@ export interface Users extends Directory, ChoiceRules, PasswordOperations {
   confirm(id: string, credentialVersion: number): Promise<boolean>
 
   /**
-   * Removes the password of a user who has not confirmed the address, and ends every link, so that only a link that is sent
+   * Removes the password of a user who has not confirmed the address, and revokes every link, so that only a link that is sent
    * from now on can set one. Null if the address has been confirmed. A confirmation that arrives during this write is
    * void, because it confirmed the password that is removed.
    */
   withdrawPassword(id: string): Promise<UserRecord | null>
 
-  /** Ends every token of the user. False if there is no such user. */
+  /** Revokes every token of the user. False if there is no such user. */
   revokeSessions(id: string): Promise<boolean>
 
-  /** Ends every token of the user, who cannot log in from now on. False if there is no such user. */
+  /** Revokes every token of the user, who cannot log in from now on. False if there is no such user. */
   disable(id: string): Promise<boolean>
 
   /** Lets the user log in again. False if there is no such user. */
   enable(id: string): Promise<boolean>
 
-  /** Ends every token of the user, then deletes the user. False if there is no such user. */
+  /** Revokes every token of the user, then deletes the user. False if there is no such user. */
   remove(id: string): Promise<boolean>
 
   /** Completes the changes that were interrupted before the tokens ended. See `CredentialVersions.finishAll`. */

@@ -147,7 +147,7 @@ export function createGroups({ pageOf }: TokenTable): Groups {
       const { user } = groupOf(slot)
       unlink(slot, user)
       detach(slot)
-      // A floor outlives the tokens, because a login that was verified before it was set may yet insert its token.
+      // A floor outlives the tokens, because a log-in that was verified before it was set may yet insert its token.
       if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
     },
 

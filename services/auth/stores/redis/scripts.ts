@@ -16,7 +16,7 @@ export interface Script {
  */
 export const hashBytes = 15
 
-/** Stored instead of a login id if no login led to the token. */
+/** Stored instead of a log-in id if no log-in led to the token. */
 export const noLogin = '----------'
 
 const library = `

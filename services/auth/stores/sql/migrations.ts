@@ -56,7 +56,7 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
       'create table latchkey_floors (user_id text primary key not null, version bigint not null)',
     ],
 
-    // Null for existing tokens, whose users must log in again for actions that require a recent login.
+    // Null for existing tokens, whose users must log in again for actions that require a recent log-in.
     '0003_token_logins': ['alter table latchkey_tokens add column login_id text'],
 
     '0004_token_lineages': ['alter table latchkey_tokens add column lineage text'],

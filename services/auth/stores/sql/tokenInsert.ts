@@ -25,7 +25,7 @@ export function insertToken(
     const outcome = await db.transaction(async (tx): Promise<InsertOutcome> => {
       let room: Room = { evict: null }
       if (userId !== null) {
-        // Without the lock, two concurrent logins could both take the last free place.
+        // Without the lock, two concurrent log-ins could both take the last free place.
         await lockUser(userId, tx, dialect)
         const found = await roomFor(userId, insertion, tx)
         if (typeof found === 'string') return found
