@@ -39,56 +39,78 @@ export function memoryCounters(monotonicNow: () => number): OpenCounter {
   const seed = randomUUID() // so that clients cannot choose keys that collide
 
   return (_name, durationMs) => {
-    // A key is identified by 64 bits of its hash.
-    const [high, low, counts] = [new Uint32Array(slots), new Uint32Array(slots), new Uint32Array(slots)]
-    const ends = new Float64Array(slots) // monotonic milliseconds; a slot whose end has passed is free
+    /** Allocated with the first count, because an Auth has many counters and uses few. */
+    let table: Table | null = null
 
     /** The slot that holds the key, or the slot to write it to. */
-    function locate(key: string) {
+    function locate(key: string, { high, low, ends }: Table) {
       const digest = hash('sha1', seed + key, 'buffer')
       const [a, b] = [digest.readUInt32LE(0), digest.readUInt32LE(4)]
       const first = (digest.readUInt32LE(8) % (slots / slotsPerKey)) * slotsPerKey
       const now = monotonicNow()
       let at = first
       for (let i = first; i < first + slotsPerKey; i++) {
-        if (high[i] === a && low[i] === b && endOf(i) > now) return { at: i, a, b, now, isKnown: true }
-        if (endOf(i) < endOf(at)) at = i
+        if (high[i] === a && low[i] === b && (ends[i] as number) > now) return { at: i, a, b, now, isKnown: true }
+        if ((ends[i] as number) < (ends[at] as number)) at = i
       }
       return { at, a, b, now, isKnown: false }
     }
 
-    const endOf = (at: number) => ends[at] as number
+    /** The count of the key and when it ends, or null if it has none. */
+    function find(key: string) {
+      if (table === null) return null
+      const { at, now, isKnown } = locate(key, table)
+      return isKnown ? { table, at, now, count: table.counts[at] as number, end: table.ends[at] as number } : null
+    }
 
-    function write({ at, a, b }: { at: number; a: number; b: number }, count: number, end: number): void {
-      high[at] = a
-      low[at] = b
-      counts[at] = count
-      ends[at] = end
+    function write(key: string, count: number, forMs: number): Counted {
+      table ??= newTable()
+      const { at, a, b, now } = locate(key, table)
+      table.high[at] = a
+      table.low[at] = b
+      table.counts[at] = count
+      table.ends[at] = now + forMs
+      return { count, remainingMs: forMs }
     }
 
     return {
       async read(key) {
-        const { at, now, isKnown } = locate(key)
-        return isKnown ? { count: counts[at] as number, remainingMs: endOf(at) - now } : { count: 0, remainingMs: 0 }
+        const found = find(key)
+        return found ? { count: found.count, remainingMs: found.end - found.now } : { count: 0, remainingMs: 0 }
       },
       async add(key, forMs = durationMs) {
-        const place = locate(key)
-        const { at, now, isKnown } = place
-        write(place, isKnown ? (counts[at] as number) + 1 : 1, isKnown ? endOf(at) : now + forMs)
-        return { count: counts[at] as number, remainingMs: endOf(at) - now }
+        const found = find(key)
+        if (!found) return write(key, 1, forMs)
+        found.table.counts[found.at] = found.count + 1
+        return { count: found.count + 1, remainingMs: found.end - found.now }
       },
       async extend(key, byMs) {
-        const { at, isKnown } = locate(key)
-        if (isKnown) ends[at] = endOf(at) + byMs
+        const found = find(key)
+        if (found) found.table.ends[found.at] = found.end + byMs
       },
       async set(key, count, forMs = durationMs) {
-        const place = locate(key)
-        write(place, count, place.now + forMs)
+        write(key, count, forMs)
       },
       async forget(key) {
-        const { at, isKnown } = locate(key)
-        if (isKnown) ends[at] = 0
+        const found = find(key)
+        if (found) found.table.ends[found.at] = 0
       },
     }
   }
 }
+
+interface Table {
+  /** A key is identified by 64 bits of its hash. */
+  high: Uint32Array
+  low: Uint32Array
+  counts: Uint32Array
+  /** Monotonic milliseconds; a slot whose end has passed is free. */
+  ends: Float64Array
+}
+
+const newTable = (): Table => ({
+  high: new Uint32Array(slots),
+  low: new Uint32Array(slots),
+  counts: new Uint32Array(slots),
+  ends: new Float64Array(slots),
+})
