@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import { readArguments, readCount } from '../commands/arguments.ts'
+import { startHashThreads } from '../services/auth/users/hashThreads.ts'
 import { openPasswords } from '../services/auth/users/passwords.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'
@@ -113,14 +114,14 @@ async function measure(attack: Attack | null): Promise<Measured> {
 
 /** Median times of a failed log-in, measured in turn: for an unknown user, and for one whose hash has a lower cost. */
 async function compareCosts(cost: number, storedCost: number): Promise<[number, number]> {
-  const limits = { workers: 1, maxQueue: 10, maxPerAccount: 10 }
+  const limits = { threads: startHashThreads(1), maxQueue: 10, maxPerAccount: 10 }
   const owner = { address: victimAddress, account: 'somebody' }
   const [older, passwords] = [
     await openPasswords({ cost: storedCost, ...limits }),
     await openPasswords({ cost, ...limits }),
   ]
   const stored = await older.hash(password, owner)
-  await older.close()
+  older.close()
   const time = async (row: string | null) => {
     const startedAt = performance.now()
     await passwords.verify('wrong', row, owner)
@@ -131,7 +132,7 @@ async function compareCosts(cost: number, storedCost: number): Promise<[number, 
     unknown.push(await time(null))
     existing.push(await time(stored))
   }
-  await passwords.close()
+  passwords.close()
   return [median(unknown), median(existing)]
 }
 

@@ -6,6 +6,7 @@ import { openTokenStoreOfCommand, openUserStoreOfCommand } from '../../services/
 import type { Tokens } from '../../services/auth/tokens/tokens.ts'
 import { createTokensFrom, createUsersFrom } from '../../services/auth/useCases.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
+import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
 import type { Credentials, Users } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
@@ -67,7 +68,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     const { userStoreUrl, passwordHashCost: cost } = config
     const url = canCreate ? userStoreUrl : await existingStore(userStoreUrl)
     const store = closeLater(await openUserStoreOfCommand(url))
-    const passwords = closeLater(passwordsOnDemand(cost))
+    const passwords = passwordsOnDemand(cost)
     return createUsersFrom(config, { store, passwords, revokeTokens, now: Date.now, emit: () => {} })
 
     async function revokeTokens(...args: Parameters<Tokens['revokeByUser']>): Promise<void> {
@@ -119,17 +120,18 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
   }
 }
 
-/** Starts the hash worker only when it is needed: most commands hash nothing, and it doubles their time. */
+/** Starts the hash thread only when it is needed: most commands hash nothing, and it doubles their time. */
 function passwordsOnDemand(cost: number): Passwords {
   let opening: Promise<Passwords> | null = null
-  const opened = () => (opening ??= openPasswords({ cost, workers: 1, maxQueue: 1, maxPerAccount: 2 }))
+  const opened = () =>
+    (opening ??= openPasswords({ cost, threads: startHashThreads(1), maxQueue: 1, maxPerAccount: 2 }))
   return {
     hash: async (...args) => (await opened()).hash(...args),
     verify: async (...args) => (await opened()).verify(...args),
     isOutdated: () => false, // no user logs in here
     queued: () => 0,
     hashes: () => 0,
-    close: async () => (await opening)?.close(),
+    close() {},
   }
 }
 

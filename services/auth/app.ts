@@ -6,6 +6,7 @@ import { openListeners } from './listeners.ts'
 import { openStores } from './stores.ts'
 import { createTelemetry } from './telemetry.ts'
 import { createUseCases } from './useCases.ts'
+import type { HashThreads } from './users/hashThreads.ts'
 import { loadDictionary } from './users/passwordStrength.ts'
 import { openPasswords, type Passwords } from './users/passwords.ts'
 
@@ -15,17 +16,16 @@ export interface AuthDeps {
   now: () => number
   /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
-  /** The number of threads that hash passwords. */
-  hashWorkers: number
+  hashThreads: HashThreads
 }
 
-const queuedHashesPerWorker = 32 // a wait of about two seconds at bcrypt cost 10
+const queuedHashesPerThread = 32 // a wait of about two seconds at bcrypt cost 10
 
 /** Rejects with a message for the operator. */
 export async function openAuth(config: AuthConfig, deps: AuthDeps): Promise<Service> {
   const { log } = deps
   const telemetry = createTelemetry(deps)
-  const passwords = await openHashWorkers(config, deps.hashWorkers)
+  const passwords = await openPasswordsOf(config, deps.hashThreads)
   const stores = await openStores(config, { ...deps, telemetry, passwords })
   const useCases = await createUseCases(config, { ...deps, telemetry, passwords, stores })
   const closing = new AbortController()
@@ -51,16 +51,16 @@ export async function openAuth(config: AuthConfig, deps: AuthDeps): Promise<Serv
       clearInterval(finishing)
       await sweeper.stop()
       await useCases.close()
-      await passwords.close()
+      passwords.close()
       await stores.close()
     },
   }
 }
 
-async function openHashWorkers(config: AuthConfig, workers: number): Promise<Passwords> {
+async function openPasswordsOf(config: AuthConfig, threads: HashThreads): Promise<Passwords> {
   const { passwordHashCost: cost, limitsPerAccount } = config
-  const maxQueue = workers * queuedHashesPerWorker
-  const opening = openPasswords({ cost, workers, maxQueue, maxPerAccount: limitsPerAccount.hashes })
-  loadDictionary() // on this thread, while a worker computes its first hash
+  const maxQueue = threads.count * queuedHashesPerThread
+  const opening = openPasswords({ cost, threads, maxQueue, maxPerAccount: limitsPerAccount.hashes })
+  loadDictionary() // on this thread, while another one computes the first hash
   return opening
 }

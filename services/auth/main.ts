@@ -5,6 +5,7 @@ import { runService } from '../../shared/service.ts'
 import { openAuth } from './app.ts'
 import { steadyClock } from './clock.ts'
 import { readAuthConfig } from './config.ts'
+import { startHashThreads } from './users/hashThreads.ts'
 
 const monotonicNow = () => performance.now()
 const serviceLog = createServiceLog('auth', process.stdout)
@@ -17,7 +18,7 @@ await runService(
       now: steadyClock(Date.now, monotonicNow),
       monotonicNow,
       // Leave one core to the main thread, which validates tokens.
-      hashWorkers: Math.max(1, availableParallelism() - 1),
+      hashThreads: startHashThreads(Math.max(1, availableParallelism() - 1)),
     }),
   serviceLog.flush,
 )

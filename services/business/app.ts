@@ -76,7 +76,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
 
     async close() {
       closing.abort()
-      // With Auth behind it, wait as long as Auth does: a log-in may wait for a hash worker.
+      // With Auth behind it, wait as long as Auth does: a log-in may wait for a hash thread.
       await listener.close({ lameDuckMs: 1000, drainMs: forward ? 5000 : 2000 })
       await forward?.close()
       await internalListener.close({ lameDuckMs: 0, drainMs: 500 })

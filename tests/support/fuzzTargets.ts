@@ -10,6 +10,7 @@ import { describeBusiness, describeBusinessInternal } from '../../services/busin
 import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../tools/fuzz.ts'
 import { post } from './client.ts'
 import { adminKey, demo, serviceKey } from './credentials.ts'
+import { hashThreads } from './hashThreads.ts'
 import { collectLog, type LogLine } from './log.ts'
 import { type Layout, startRealPair } from './realPair.ts'
 import { wideAccountLimits } from './throttles.ts'
@@ -149,7 +150,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
   const time = { monotonicNow: () => performance.now() }
   // Cost 4, because few requests would get through at a cost that the settings allow.
   const config = { ...readAuthConfig(env), passwordHashCost: 4, limitsPerAccount: wideAccountLimits }
-  const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashWorkers: 1, ...time })
+  const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashThreads, ...time })
   const { auth: authUrl = '', authInternal = '' } = await auth.listen()
   const businessConfig = readBusinessConfig({ ...env, AUTH_INTERNAL_URL: authInternal })
   const business = await openBusiness(businessConfig, { log: businessLog.log, ...time })

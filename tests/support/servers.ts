@@ -10,6 +10,7 @@ import type { Environment } from '../../shared/config/readSettings.ts'
 import type { Service } from '../../shared/service.ts'
 import { checkAnswers } from './conformance.ts'
 import { adminKey, serviceKey } from './credentials.ts'
+import { hashThreads } from './hashThreads.ts'
 import { collectLog } from './log.ts'
 import { wideAccountLimits, wideLimits } from './throttles.ts'
 
@@ -66,7 +67,7 @@ export async function openTestAuth({
   securityStream,
 }: AuthOptions = {}) {
   const { log, lines } = collectLog('auth', securityStream)
-  const deps = { log, now, monotonicNow, hashWorkers: 1 }
+  const deps = { log, now, monotonicNow, hashThreads }
   const config = { ...readAuthConfig({ ...base, ...env }), limitsPerAccount }
   // bcrypt's minimum cost, below what the settings allow and fifty times as fast, except in tests about time.
   const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? hashCost : config.passwordHashCost

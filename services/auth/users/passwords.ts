@@ -1,17 +1,16 @@
-// Hashes and verifies passwords in worker threads behind a fair, bounded queue. Hides the scheme and its traps.
+// Hashes and verifies passwords in threads behind a fair, bounded queue. Hides the scheme and its traps.
 import { createHmac } from 'node:crypto'
-import { Worker } from 'node:worker_threads'
 import { networkOf } from '../../../shared/http/address.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { createFairQueue, type Party } from './fairQueue.ts'
-import type { HashResult, HashTask } from './hashWorker.ts'
+import type { HashResult, HashTask } from './hashThread.ts'
+import type { HashThreads } from './hashThreads.ts'
 
 export interface PasswordsOptions {
   /** The cost of bcrypt, 10 or more (OWASP Password Storage). Each step doubles the time of a hash. */
   cost: number
-  /** Threads that hash, beside the thread that validates tokens. */
-  workers: number
-  /** Jobs that can wait for a worker. If one more arrives, the newest job of the largest party is rejected at once. */
+  threads: HashThreads
+  /** Jobs that can wait for a thread. If one more arrives, the newest job of the largest party is rejected at once. */
   maxQueue: number
   /** Jobs of one account that can wait or run. */
   maxPerAccount: number
@@ -42,11 +41,12 @@ export interface Passwords {
   verify(password: string, stored: string | null, owner: HashOwner): Promise<boolean>
   /** Whether a new hash of the same password would be stronger, by another scheme or a higher cost. */
   isOutdated(stored: string): boolean
-  /** Jobs that wait for a worker. */
+  /** Jobs that wait for a thread. */
   queued(): number
   /** The work done so far, in hashes of the configured cost. */
   hashes(): number
-  close(): Promise<void>
+  /** Rejects the jobs that wait or run. */
+  close(): void
 }
 
 interface Job extends Party {
@@ -58,63 +58,43 @@ interface Job extends Party {
 const scheme = 'hmac-sha256+bcrypt:' // marks our own hashes; others are bare bcrypt
 const bcryptFormat = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/
 const minCost = 4 // below it bcrypt throws
-const maxCost = 16 // a stored hash of cost 31 would keep a worker busy for years
+const maxCost = 16 // a stored hash of cost 31 would keep a thread busy for years
 const bcryptBytes = 72 // bcrypt ignores the bytes of a password after these
 
-/** Resolves when a worker has made the hash that the passwords of unknown users are compared with. */
-export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: PasswordsOptions): Promise<Passwords> {
-  const idle: Worker[] = []
-  const all = new Set<Worker>()
+/** Resolves when the threads have made the hash that the passwords of unknown users are compared with. */
+export async function openPasswords({ cost, threads, maxQueue, maxPerAccount }: PasswordsOptions): Promise<Passwords> {
   const queue = createFairQueue<Job>({ maxWaiting: maxQueue, maxPerAccount })
-  const current = new Map<Worker, Job>()
+  const running = new Set<Job>()
   let work = 0
   let closed = false
 
-  function startWorker(): void {
-    const worker = new Worker(new URL('./hashWorker.ts', import.meta.url))
-    all.add(worker)
-    worker.on('message', (result: HashResult) => {
-      work += result.work
-      finish(worker)?.resolve(result.value)
-      idle.push(worker)
-      assign()
-    })
-    worker.on('error', cause => finish(worker)?.reject(new AppError('internal', 'Hashing failed.', { cause })))
-    worker.on('exit', () => {
-      all.delete(worker)
-      finish(worker)?.reject(new AppError('unavailable', 'Hashing was interrupted.'))
-      if (idle.includes(worker)) idle.splice(idle.indexOf(worker), 1)
-      if (!closed) startWorker()
-    })
-    idle.push(worker)
-    assign()
-  }
-
-  /** Returns the job that the worker had. */
-  function finish(worker: Worker): Job | undefined {
-    const job = current.get(worker)
-    current.delete(worker)
-    if (job) queue.done(job)
-    return job
-  }
-
   function assign(): void {
-    while (idle.length > 0) {
+    while (running.size < threads.count) {
       const job = queue.next()
       if (job === null) return
-      const worker = idle.pop() as Worker
-      current.set(worker, job)
-      worker.postMessage(job.task)
+      running.add(job)
+      threads
+        .run(job.task)
+        .then(result => {
+          work += result.work
+          job.resolve(result.value)
+        })
+        .catch(job.reject)
+        .finally(() => {
+          running.delete(job)
+          queue.done(job)
+          assign()
+        })
     }
   }
 
   function run(task: HashTask, { address, account, signal }: HashOwner): Promise<HashResult['value']> {
-    if (closed) return Promise.reject(new AppError('unavailable', 'The service is closing.'))
+    if (closed) return Promise.reject(closing())
     if (signal?.aborted) return Promise.reject(disconnected())
     return new Promise((resolve, reject) => {
       const job: Job = { task, network: networkOf(address), account, resolve, reject }
       queue.add(job)?.reject(tooMany())
-      // Only a waiting job is removed: stopping a hash that has begun would cost the restart of a worker.
+      // Only a waiting job is removed: stopping a hash that has begun would cost the restart of a thread.
       signal?.addEventListener('abort', () => queue.remove(job) && reject(disconnected()))
       assign()
     })
@@ -124,7 +104,6 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
     return scheme + (await run({ digest: digestOf(password), cost }, owner))
   }
 
-  for (let i = 0; i < workers; i++) startWorker()
   const decoy = parseStored(await hash('', { ...localClient, account: '' })) as StoredHash
 
   return {
@@ -142,12 +121,10 @@ export async function openPasswords({ cost, workers, maxQueue, maxPerAccount }: 
     },
     queued: queue.waiting,
     hashes: () => work / 2 ** cost,
-    async close() {
+    close() {
       closed = true
-      for (let job = queue.next(); job !== null; job = queue.next()) {
-        job.reject(new AppError('unavailable', 'The service is closing.'))
-      }
-      await Promise.all([...all].map(worker => worker.terminate()))
+      for (let job = queue.next(); job !== null; job = queue.next()) job.reject(closing())
+      for (const job of running) job.reject(closing())
     },
   }
 }
@@ -165,6 +142,10 @@ function digestOf(password: string): string {
 function tooMany(): AppError {
   const headers = { 'Retry-After': '2' }
   return new AppError('unavailable', 'Too many log-ins are waiting already. Try again.', { headers })
+}
+
+function closing(): AppError {
+  return new AppError('unavailable', 'The service is closing.')
 }
 
 function disconnected(): AppError {

@@ -31,6 +31,7 @@ import {
   wrongPhrase,
 } from '../../support/dialects.ts'
 import { logIn } from '../../support/factories.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 import { closeServers, openTestAuth, startBusiness } from '../../support/servers.ts'
 import { freshPlace } from '../../support/stores.ts'
 import { createWideThrottles, wideInvalidTokens } from '../../support/throttles.ts'
@@ -289,7 +290,7 @@ describe('the dialects', function () {
       const { openDialect } = await import('../../../services/auth/dialects/index.ts')
       const { createListener } = await import('../../../shared/http/listener.ts')
       const { collectLog } = await import('../../support/log.ts')
-      const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 32, maxPerAccount: 1000 })
+      const passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 32, maxPerAccount: 1000 })
       let hashes = 0
       const counted: typeof passwords = {
         ...passwords,
@@ -370,7 +371,7 @@ describe('the dialects', function () {
         await cost('unknown', logIn, freshAddress(), phrase)
         await listener.close({ lameDuckMs: 0, drainMs: 100 })
       }
-      await passwords.close()
+      passwords.close()
       expect(new Set(Object.values(costs)), JSON.stringify(costs)).to.deep.equal(new Set([1]))
     })
   })

@@ -5,6 +5,7 @@ import type { UserRecord, UserStore } from '../../../services/auth/stores/ports.
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { type AuthApi, authApi, phrases, rawLogin } from '../../support/authApi.ts'
 import { newUsername } from '../../support/factories.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
 import { freshPlace, type Place } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
@@ -51,12 +52,12 @@ describe('a stored hash', () => {
   before(async () => {
     place = await freshPlace('sqlite')
     store = await openUserStore(place.url)
-    cheap = await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    cheap = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
   })
   after(async () => {
     await closeServers()
     await store.close()
-    await cheap.close()
+    cheap.close()
     await place.remove()
   })
   const start = async (env = {}) => authApi(await startAuth({ env: { ...env, USER_STORE_URL: place.url } }))
@@ -80,9 +81,9 @@ describe('a stored hash', () => {
   const hashOf = async ({ id }: UserRecord) => (await store.findById(id))?.passwordHash as string
 
   it('of a lower cost is replaced at the next log-in; concurrent log-ins succeed and no session ends', async () => {
-    const ten = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    const ten = await openPasswords({ cost: 10, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
     const user = await plant(await ten.hash(phrases.first, owner))
-    await ten.close()
+    ten.close()
     const client = await start({ PASSWORD_HASH_COST: '11' })
     const credentials = { username: user.username, password: phrases.first }
     expect((await client.logIn({ ...credentials, password: phrases.wrong })).status).to.equal(401)

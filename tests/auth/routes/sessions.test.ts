@@ -20,6 +20,7 @@ import { type Answer, ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo, serviceKey } from '../../support/credentials.ts'
 import type { TokenTerms } from '../../support/factories.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 import { collectLog } from '../../support/log.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
 import { wideInvalidTokens } from '../../support/throttles.ts'
@@ -438,7 +439,7 @@ describe('sessions of two users', () => {
   before(async () => {
     const limits = { perUser: 3, total: 100 }
     const emit = () => {}
-    const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 10, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
     const users = createUsers({
       store: await openUserStore(),
       passwords,
@@ -472,7 +473,7 @@ describe('sessions of two users', () => {
       monotonicNow: () => performance.now(),
     })
     url = await listener.listen(0, '127.0.0.1')
-    closing.push(() => listener.close({ lameDuckMs: 0, drainMs: 1000 }), passwords.close)
+    closing.push(() => listener.close({ lameDuckMs: 0, drainMs: 1000 }))
   })
   after(async () => {
     for (const close of closing) await close()

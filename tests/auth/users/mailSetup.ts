@@ -24,6 +24,7 @@ import { mountRoutes } from '../../../shared/http/route.ts'
 import { ask as send } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, serviceKey } from '../../support/credentials.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 import { collectLog, type LogLine } from '../../support/log.ts'
 import { closeMailServers, type MailServer, type MailServerOptions, startMailServer } from '../../support/mailServer.ts'
 import { sendRaw } from '../../support/raw.ts'
@@ -171,7 +172,7 @@ export function useMail(): void {
     server = await openMailServer()
     auth = await startMailingAuth({ SMTP_URL: server.url, EMAIL_CONFIRMATION: 'required' }, clock.now)
     // Cost 4 is the minimum of bcrypt: these suites are not about the time of a hash.
-    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000, maxPerAccount: 1000 })
+    passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1000, maxPerAccount: 1000 })
   })
 
   after(async () => {
@@ -180,7 +181,7 @@ export function useMail(): void {
     await Promise.all(listeners.splice(0).map(listener => listener.close({ lameDuckMs: 0, drainMs: 0 })))
     await closeMailServers()
     await Promise.all(mailers.splice(0).map(mailer => mailer.close()))
-    await passwords.close()
+    passwords.close()
   })
 }
 

@@ -6,9 +6,11 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { openUserStore } from '../../../services/auth/stores/memory/userStore.ts'
 import type { UserStore } from '../../../services/auth/stores/ports.ts'
+import { startHashThreads } from '../../../services/auth/users/hashThreads.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { createUsers, type UserEvent } from '../../../services/auth/users/users.ts'
 import type { AppError } from '../../../shared/http/errors.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 
 const client = { address: '192.0.2.1' }
 const owner = { ...client, account: 'somebody' }
@@ -17,7 +19,7 @@ describe('passwords', () => {
   let passwords: Passwords
   before(async () => {
     // Cost 4 is the minimum of bcrypt: these tests are not about the time of a hash.
-    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 1000, maxPerAccount: 1000 })
+    passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1000, maxPerAccount: 1000 })
   })
   after(() => passwords.close())
 
@@ -150,7 +152,7 @@ describe('passwords', () => {
     const cost = 8
     let passwords: Passwords
     before(async () => {
-      passwords = await openPasswords({ cost, workers: 1, maxQueue: 10, maxPerAccount: 10 })
+      passwords = await openPasswords({ cost, threads: hashThreads, maxQueue: 10, maxPerAccount: 10 })
     })
     after(() => passwords.close())
 
@@ -161,7 +163,7 @@ describe('passwords', () => {
     }
 
     const digested = async (cost: number) => {
-      const { hash, close } = await openPasswords({ cost, workers: 1, maxQueue: 10, maxPerAccount: 10 })
+      const { hash, close } = await openPasswords({ cost, threads: hashThreads, maxQueue: 10, maxPerAccount: 10 })
       const stored = await hash('postman', owner)
       await close()
       return stored
@@ -223,15 +225,15 @@ describe('the threads that hash', () => {
         return { isMain: Number(thread) === process.pid, nice: Number(fields[16]) }
       })
     const before = nices().filter(({ nice }) => nice === 5).length
-    const passwords = await openPasswords({ cost: 4, workers: 2, maxQueue: 10, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 4, threads: startHashThreads(2), maxQueue: 10, maxPerAccount: 1000 })
     await Promise.all(Array.from({ length: 8 }, () => passwords.hash('postman', owner)))
     expect(nices().filter(({ nice }) => nice === 5).length).to.equal(before + 2)
     expect(nices().find(({ isMain }) => isMain)?.nice).to.equal(getPriority())
-    await passwords.close()
+    passwords.close()
   })
 
   it('are replaced when one dies: its job is rejected, and waiting jobs are served', async () => {
-    const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
     const bare = bcrypt.hashSync('postman', 4)
     const notText = 5 as unknown as string // bcrypt throws in the thread, which no text makes it do
     const deadly = passwords.verify(notText, bare, owner).catch(({ code }: AppError) => code)
@@ -239,13 +241,13 @@ describe('the threads that hash', () => {
     expect(await deadly).to.equal('internal')
     expect(await next).to.equal(true)
     expect(passwords.queued()).to.equal(0)
-    await passwords.close()
+    passwords.close()
   })
 })
 
 describe('the hash queue', () => {
   it('refuses at once what does not fit, and serves the rest', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 8, threads: hashThreads, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, () =>
         passwords.hash('postman', owner).then(
@@ -256,11 +258,11 @@ describe('the hash queue', () => {
     )
     const hashed = ['hashed', 'hashed', 'hashed', 'hashed']
     expect(outcomes).to.deep.equal([...hashed, ...Array(6).fill('unavailable 2')])
-    await passwords.close()
+    passwords.close()
   })
 
   it('accepts work from another network, and refuses the newest job of the network that filled it', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 100 })
+    const passwords = await openPasswords({ cost: 8, threads: hashThreads, maxQueue: 3, maxPerAccount: 100 })
     const order: string[] = []
     const ask = (address: string, account: string) =>
       passwords.hash('postman', { address, account }).then(
@@ -275,11 +277,11 @@ describe('the hash queue', () => {
     expect(order.slice(0, 2)).to.have.members(['a4 unavailable', 'a5 unavailable'])
     expect(order.slice(2)).to.have.members(['a1', 'a2', 'a3', 'b'])
     expect(order.indexOf('b')).to.be.below(order.indexOf('a3'))
-    await passwords.close()
+    passwords.close()
   })
 
   it('accepts a limited number of jobs per account, whatever networks they come from', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 2, maxQueue: 100, maxPerAccount: 3 })
+    const passwords = await openPasswords({ cost: 8, threads: startHashThreads(2), maxQueue: 100, maxPerAccount: 3 })
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, (_, i) =>
         passwords
@@ -290,11 +292,11 @@ describe('the hash queue', () => {
     expect(outcomes.filter(outcome => outcome === false)).to.have.length(3)
     expect(outcomes.filter(outcome => outcome === 'unavailable 2')).to.have.length(7)
     expect(await passwords.verify('postman', null, owner)).to.equal(false)
-    await passwords.close()
+    passwords.close()
   })
 
   it('drops the waiting job of a client that disconnects', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 8, threads: hashThreads, maxQueue: 3, maxPerAccount: 1000 })
     const gone = new AbortController()
     const first = passwords.hash('first', owner)
     const left = passwords
@@ -308,25 +310,25 @@ describe('the hash queue', () => {
     expect(passwords.queued()).to.equal(0) // the client disconnected before its turn
     expect(await late).to.equal('unavailable')
     expect(await first).to.be.a('string')
-    await passwords.close()
+    passwords.close()
   })
 
   it('never blocks the thread that validates', async () => {
-    const passwords = await openPasswords({ cost: 10, workers: 1, maxQueue: 10, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 10, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
     let turns = 0
     const timer = setInterval(() => turns++, 1)
     await passwords.hash('postman', owner)
     clearInterval(timer)
     expect(turns).to.be.above(5) // 0 on the main thread, which a hash of cost 10 would block for 50 ms
-    await passwords.close()
+    passwords.close()
   })
 
   it('rejects waiting jobs when it is closed', async () => {
-    const passwords = await openPasswords({ cost: 8, workers: 1, maxQueue: 3, maxPerAccount: 1000 })
+    const passwords = await openPasswords({ cost: 8, threads: hashThreads, maxQueue: 3, maxPerAccount: 1000 })
     const outcomes = ['first', 'second'].map(password =>
       passwords.hash(password, owner).catch((error: AppError) => error.code),
     )
-    await passwords.close()
+    passwords.close()
     expect(await Promise.all(outcomes)).to.deep.equal(['unavailable', 'unavailable'])
     expect(await passwords.hash('third', owner).catch((error: AppError) => error.code)).to.equal('unavailable')
   })
@@ -335,7 +337,7 @@ describe('the hash queue', () => {
 describe('users', () => {
   async function openUsers() {
     const events: UserEvent[] = []
-    const real = await openPasswords({ cost: 4, workers: 1, maxQueue: 100, maxPerAccount: 1000 })
+    const real = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 100, maxPerAccount: 1000 })
     let hashes = 0
     const counting: Passwords = {
       ...real,

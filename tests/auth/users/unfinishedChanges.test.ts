@@ -11,6 +11,7 @@ import { openPasswords, type Passwords } from '../../../services/auth/users/pass
 import { createUsers, type UserEvent, type Users, type UsersOptions } from '../../../services/auth/users/users.ts'
 import type { AppError } from '../../../shared/http/errors.ts'
 import { authApi, phrases } from '../../support/authApi.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 import { closeServers, openTestAuth, startAuth } from '../../support/servers.ts'
 import { freshPlace, schemesHere } from '../../support/stores.ts'
 
@@ -29,11 +30,11 @@ describe('a change that is interrupted', () => {
   })
   let passwords: Passwords
   before(async () => {
-    passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 100, maxPerAccount: 1000 })
+    passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 100, maxPerAccount: 1000 })
   })
   after(async () => {
     await closeServers()
-    await passwords.close()
+    passwords.close()
   })
 
   interface UseCases {
@@ -391,11 +392,12 @@ describe('a change that is interrupted', () => {
       const [root, url, act, id, keep, currentPassword, password] = process.argv.slice(1)
       const load = path => import(new URL('services/auth/' + path, root))
       const { openUserStore } = await load('stores/index.ts')
+      const { startHashThreads } = await load('users/hashThreads.ts')
       const { openPasswords } = await load('users/passwords.ts')
       const { createUsers } = await load('users/users.ts')
       const users = createUsers({
         store: await openUserStore(url),
-        passwords: await openPasswords({ cost: 4, workers: 1, maxQueue: 10, maxPerAccount: 1000 }),
+        passwords: await openPasswords({ cost: 4, threads: startHashThreads(1), maxQueue: 10, maxPerAccount: 1000 }),
         rules: { minLength: 15 },
         addressesOnly: false,
         revokeTokens: () => {

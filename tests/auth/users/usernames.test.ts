@@ -6,6 +6,7 @@ import { openPasswords } from '../../../services/auth/users/passwords.ts'
 import { normalise } from '../../../services/auth/users/usernames.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { ask } from '../../support/client.ts'
+import { hashThreads } from '../../support/hashThreads.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
 import { freshPlace } from '../../support/stores.ts'
 
@@ -107,7 +108,7 @@ describe('usernames', () => {
       it(`still log in as they were typed: ${what}`, async () => {
         const place = await freshPlace('sqlite')
         const store = await openUserStore(place.url)
-        const hasher = await openPasswords({ cost: 4, workers: 1, maxQueue: 1, maxPerAccount: 1 })
+        const hasher = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1, maxPerAccount: 1 })
         const passwordHash = await hasher.hash(password, { address: 'local', account: stored })
         const versions = { credentialVersion: 1, endedVersion: 1, createdAt: 1, confirmedAt: 1 }
         await store.insert({
@@ -118,7 +119,8 @@ describe('usernames', () => {
           disabledAt: null,
           deletedAt: null,
         })
-        await Promise.all([store.close(), hasher.close()])
+        hasher.close()
+        await store.close()
         const { url, service } = await startAuth({ env: { USER_STORE_URL: place.url } })
         const login = await ask<{ token: string }>('POST', `${url}/login`, null, { username: typed, password })
         expect(login).to.include({ status: 200 })
@@ -133,7 +135,7 @@ describe('usernames', () => {
 
     it('are found before the account with the final form', async () => {
       const store = await openUserStore('memory:')
-      const passwords = await openPasswords({ cost: 4, workers: 1, maxQueue: 4, maxPerAccount: 4 })
+      const passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 4, maxPerAccount: 4 })
       const rules = { minLength: 15 }
       const revokeTokens = async () => {}
       const users = createUsers({
@@ -150,7 +152,8 @@ describe('usernames', () => {
       await store.insert({ ...user, id: 'new', username: withCaron, disabledAt: null, deletedAt: null })
       expect(await users.findByUsername(capitalCaron)).to.include({ id: 'old' })
       expect(await users.findByUsername(withCaron)).to.include({ id: 'new' })
-      await Promise.all([store.close(), passwords.close()])
+      passwords.close()
+      await store.close()
     })
   })
 })
