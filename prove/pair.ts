@@ -10,6 +10,7 @@ import { searchLog } from '../tests/support/canaries.ts'
 import { adminKey, serviceKey } from '../tests/support/credentials.ts'
 import { type Line, startLine } from '../tests/support/line.ts'
 import { binaries, type Cluster, startCluster as startPostgres } from '../tests/support/postgres.ts'
+import { testMode } from '../tests/support/processes.ts'
 import { hasRedis, type RedisServer, startRedis } from '../tests/support/redis.ts'
 import { wideLimits } from '../tests/support/throttles.ts'
 import { type Defect, plant } from './defects.ts'
@@ -99,7 +100,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
   let furthestMs = 0
   const clockFile = fakeClock && faketime !== undefined ? join(folder, 'clock') : null
   if (clockFile) setClock(0)
-  const common = { NODE_ENV: 'test', SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', LOG_LEVEL: 'warn', ...wideLimits }
+  const common = { ...testMode(), SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', LOG_LEVEL: 'warn', ...wideLimits }
 
   const planted = defect && plant(defect)
 

@@ -35,6 +35,10 @@ const storeUrl = (setting: StoreSetting, description: string) =>
       secret: true,
     })
 
+const minHashCost = 10
+const minTestHashCost = 4 // the lowest of bcrypt: tests hash often and keep no secrets
+const hashCostRange = `a whole number from ${minHashCost} to 15; with NODE_ENV=test from ${minTestHashCost}`
+
 const httpAddress = z
   .url({ protocol: /^https?$/ })
   .refine(url => URL.canParse(url) && !/[?#\s]|\/$/.test(url) && new URL(url).username === '')
@@ -129,9 +133,9 @@ export const authSettings = {
     description: 'minimum length of a password in characters (NIST SP 800-63B-4: 15 if it is the only factor)',
     expected: 'a whole number from 8 to 64',
   }),
-  PASSWORD_HASH_COST: z.coerce.number().int().min(10).max(15).default(10).register(settingMeta, {
+  PASSWORD_HASH_COST: z.coerce.number().int().min(minTestHashCost).max(15).default(minHashCost).register(settingMeta, {
     description: 'cost of bcrypt: each step doubles the time of a log-in; older hashes are renewed at the next log-in',
-    expected: 'a whole number from 10 to 15',
+    expected: hashCostRange,
   }),
   SMTP_URL: z
     .url({ protocol: /^smtps?$/ })
@@ -218,6 +222,10 @@ export function readAuthConfig(environment: Environment) {
     }
     if (found.NODE_ENV === 'production' && found.DEMO_PASSWORD === defaultDemo.password) {
       problems.push('DEMO_PASSWORD: expected a password of your own in production; this is the default one')
+    }
+    const { PASSWORD_HASH_COST: hashCost = minHashCost } = found
+    if (found.NODE_ENV !== 'test' && hashCost < minHashCost) {
+      problems.push(`PASSWORD_HASH_COST: expected ${hashCostRange}; got "${hashCost}"`)
     }
     const { TOKEN_STORE_URL: tokenStoreUrl } = found
     if (found.TOKEN_SNAPSHOT_FILE !== undefined && tokenStoreUrl !== undefined && !isMemoryUrl(tokenStoreUrl)) {

@@ -22,13 +22,18 @@ export interface ProcessOptions {
   descriptors?: number
 }
 
+/** The settings of a process in test mode, with the cheapest hashes; none if `env` sets another mode. */
+export function testMode(env: Record<string, string | undefined> = {}): Record<string, string> {
+  return 'NODE_ENV' in env ? {} : { NODE_ENV: 'test', PASSWORD_HASH_COST: '4' }
+}
+
 /** Starts `services/<name>/main.ts` and waits until it listens; rejects with its stderr if it ends before that. */
 export async function startProcess(
   name: 'auth' | 'business',
   { env = {}, descriptors }: ProcessOptions = {},
 ): Promise<ServiceProcess> {
   const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
-  const given = { ...process.env, NODE_ENV: 'test', SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', ...ports, ...env }
+  const given = { ...process.env, ...testMode(env), SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', ...ports, ...env }
   const limit = descriptors === undefined ? '' : `ulimit -n ${descriptors} && `
   const command = [process.execPath, `services/${name}/main.ts`]
   // The process is killed at the end, so the cache would only cost memory.

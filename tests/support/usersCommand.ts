@@ -12,6 +12,7 @@ import { openUserStore } from '../../services/auth/stores/index.ts'
 import type { UserRecord } from '../../services/auth/stores/ports.ts'
 import { searchForSecrets } from '../support/canaries.ts'
 import { validate } from '../support/factories.ts'
+import { testMode } from '../support/processes.ts'
 import { closeServers } from '../support/servers.ts'
 import { freshPlace, type Place } from '../support/stores.ts'
 
@@ -43,7 +44,7 @@ export function fileOf(content: string | Buffer): string {
   return file
 }
 
-export const environment = { ...process.env, NODE_ENV: 'test', NODE_COMPILE_CACHE: cache }
+export const environment = { ...process.env, NODE_COMPILE_CACHE: cache, ...testMode() }
 
 interface RunOptions {
   input?: string | Buffer
@@ -59,7 +60,7 @@ export async function run(
   args: string[],
   { input = '', cwd = tmpdir(), secret = /$^/, watch }: RunOptions = {},
 ) {
-  const env = { ...environment, ...settings }
+  const env = { ...process.env, NODE_COMPILE_CACHE: cache, ...testMode(settings), ...settings }
   const child = spawn(process.execPath, [script, ...args], { env, cwd })
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', chunk => {

@@ -180,6 +180,7 @@ describe('the configuration', () => {
     [{ REGISTRATION: 'yes' }, 'REGISTRATION'],
     [{ PASSWORD_MIN_LENGTH: '7' }, 'PASSWORD_MIN_LENGTH'],
     [{ PASSWORD_HASH_COST: '9' }, 'PASSWORD_HASH_COST'],
+    [{ NODE_ENV: 'test', PASSWORD_HASH_COST: '3' }, 'PASSWORD_HASH_COST'],
     [{ SMTP_URL: 'mail.example.com', MAIL_FROM: 'me@example.com' }, 'SMTP_URL'],
     [{ SMTP_URL: 'smtp://mail' }, 'MAIL_FROM'],
     [{ SMTP_URL: 'smtp://mail', MAIL_FROM: 'me' }, 'MAIL_FROM'],
