@@ -134,13 +134,13 @@ describe('npm run users import', () => {
 
     it('shows a progress line on a terminal, and clears it for problems', async () => {
       const url = await fresh('sqlite')
-      const rows = Array.from({ length: 500 }, (_, index) => `user${index}:${index === 400 ? 'x' : anyHash()}\n`)
+      const rows = Array.from({ length: 3000 }, (_, index) => `user${index}:${index === 400 ? 'x' : anyHash()}\n`)
       const { code, screen } = await onTerminal(url, `import '${fileOf(rows.join(''))}'`)
       expect(code).to.equal(1)
       const pieces = screen.split(`\r${escapeCharacter}[K`)
       expect(pieces.filter(piece => /^\d+ rows, \d+\/s$/.test(piece))).to.not.have.length(0)
       expect(pieces).to.include('line 401: expected a bcrypt hash after the last colon\r\n')
-      expect(pieces.at(-1)).to.equal('499 imported, 0 already there, 1 refused\r\n')
+      expect(pieces.at(-1)).to.equal('2999 imported, 0 already there, 1 refused\r\n')
     })
 
     it('names a file that cannot be read', async () => {

@@ -73,8 +73,7 @@ describe('a service that dies under ./startServer', () => {
   const layouts: [string, () => Promise<Record<string, string>>][] = [
     ['a port each', async () => ({})],
     ['one address', async () => ({ PORT: String(await freePort()), HOST: '127.0.0.1' })],
-    ['TLS', async () => tls],
-    ['dialects', async () => ({ DIALECTS: 'token-provider:0,flask-jwt:0' })],
+    ['TLS and dialects', async () => ({ ...tls, DIALECTS: 'token-provider:0,flask-jwt:0' })],
   ]
   for (const [layout, settings] of layouts) {
     it(`restarts at the same addresses, even if the system chose them, and both work again (${layout})`, async () => {

@@ -38,7 +38,7 @@ function drive(business: string, tokens: string[]) {
       )
       if (status === 'ECONNREFUSED') return
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
-      await sleep(15) // otherwise they take the processor from the starting workers
+      await sleep(50) // otherwise they take the processor from the starting workers
     }
   }
   const clients = tokens.map(client)
@@ -87,7 +87,7 @@ describe('several processes of each service', () => {
 
   it('are replaced one by one on SIGHUP without losing a request', async () => {
     const before = workersOf(run).map(({ pid }) => pid)
-    const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
+    const load = drive(business, await Promise.all(Array.from({ length: 8 }, () => logIn(auth))))
     await until(() => load.answered() > 200, startedWithinMs)
     run.process.kill('SIGHUP')
     await until(() => run.stdout().includes('"event":"workers_replaced"'), startedWithinMs)
@@ -143,7 +143,7 @@ describe('several processes of each service', () => {
   })
 
   it('end together on SIGTERM without losing a request', async () => {
-    const load = drive(business, await Promise.all(Array.from({ length: 12 }, () => logIn(auth))))
+    const load = drive(business, await Promise.all(Array.from({ length: 8 }, () => logIn(auth))))
     await until(() => load.answered() > 200, startedWithinMs)
     run.process.kill('SIGTERM')
     expect(await run.ended).to.equal(0)

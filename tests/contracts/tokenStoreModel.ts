@@ -282,7 +282,7 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
             expect(await store.look(run.refs, run.now, purpose)).to.deep.equal(expected)
           }
         }),
-        { numRuns: 500, interruptAfterTimeLimit: 3000 },
+        { numRuns: 500, interruptAfterTimeLimit: 1000 },
       )
     })
   })

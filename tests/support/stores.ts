@@ -69,11 +69,12 @@ async function freshFile(): Promise<Place> {
   }
 }
 
+/** Commits in this schema do not wait for the disk, because no test of it takes the power away. */
 async function freshSchema(): Promise<Place> {
   const schema = `latchkey_${randomUUID().slice(0, 8)}`
   await query(`create schema ${schema}`)
   return {
-    url: `${postgresUrl}?options=${encodeURIComponent(`-c search_path=${schema}`)}`,
+    url: `${postgresUrl}?options=${encodeURIComponent(`-c search_path=${schema} -c synchronous_commit=off`)}`,
     async remove() {
       const tables = await query(`select tablename from pg_tables where schemaname = '${schema}'`)
       for (const { tablename } of tables) {
