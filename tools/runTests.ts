@@ -168,9 +168,9 @@ function test(): void {
   // With coverage V8 counts only what it compiles itself, so there children.ts sets it for the processes of the tests alone.
   if (!isWhole) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : slowestFirst()
-  // Four at a time even on two cores: much of a test is waiting.
+  // Three at a time even on two cores: much of a test is waiting.
   const parallel =
-    args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(4, availableParallelism()))]
+    args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
   const required = ['--require', './tests/support/children.ts']
   const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...files, ...args]
   if (values.watch) {
