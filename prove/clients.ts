@@ -14,7 +14,7 @@ const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon reaches
 const purpose = 'reset'
 const tokensPerUser = 4
 const hashesAtATime = 2 // a worker computes about twelve hashes a second, and other operations must not wait for that
-const pauseMs = [10, 60] as const
+const usualPauseMs = [10, 60] as const
 
 export interface Clients {
   /** Registers the users; rejects if that fails. */
@@ -24,8 +24,18 @@ export interface Clients {
   stop(): Promise<void>
 }
 
-/** The number of users; each of the first ten is used by two clients. */
-export function createClients(recorder: Recorder, random: Random, userCount = clientCount): Clients {
+export interface ClientsOptions {
+  /** Each of the first ten users is used by two clients. */
+  userCount?: number | undefined
+  /** The pause of a client between two operations, shortest and longest. */
+  pauseMs?: readonly [number, number] | undefined
+}
+
+export function createClients(
+  recorder: Recorder,
+  random: Random,
+  { userCount = clientCount, pauseMs = usualPauseMs }: ClientsOptions,
+): Clients {
   const { nowMs, send, record } = recorder
   const stopping = new AbortController()
   const users: User[] = []

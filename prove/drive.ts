@@ -2,14 +2,14 @@
 // their cost is measured.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Random } from '../tests/support/random.ts'
-import { createClients } from './clients.ts'
+import { type ClientsOptions, createClients } from './clients.ts'
 import { type FaultKind, faultKinds } from './faults.ts'
 import { type Footprint, footprintOf } from './footprint.ts'
 import type { Operation } from './history.ts'
 import { absoluteTtlSeconds, type Pair, type PairOptions, type StoreName, startPair, ttlSeconds } from './pair.ts'
 import { createRecorder, type Recorder, type Refusal } from './recorder.ts'
 
-export interface DriveOptions extends Omit<PairOptions, 'storeName'> {
+export interface DriveOptions extends Omit<PairOptions, 'storeName'>, ClientsOptions {
   storeName: StoreName
   random: Random
   seed: number
@@ -21,8 +21,6 @@ export interface DriveOptions extends Omit<PairOptions, 'storeName'> {
   rounds?: number
   /** All kinds by default. */
   kinds?: FaultKind[]
-  /** With fewer users the clients begin sooner. */
-  userCount?: number
   /** The time between the recovery from one fault and the next fault, shortest and longest. */
   calmMs?: readonly [number, number]
   /** Without it no footprint is measured. */
@@ -69,7 +67,7 @@ export async function drive(options: DriveOptions): Promise<DriveResult> {
   tell('starting')
   const pair = await startPair(options)
   const recorder = createRecorder(listener => addressOf(pair, listener))
-  const clients = createClients(recorder, random.stream('clients'), options.userCount)
+  const clients = createClients(recorder, random.stream('clients'), options)
   const skipped: string[] = []
   const problems: string[] = []
   const faults: FaultResult[] = []

@@ -32,9 +32,16 @@ describe('twenty clients find no broken promise under faults', function () {
       }
       const kinds = faultKinds.filter(({ what }) => names.some(name => what.startsWith(name)))
       expect(kinds).to.have.length(names.length)
-      const short = { seconds: 60, rounds: 1, calmMs: [500, 1000], userCount: 10, footprintEveryMs: 200 } as const
+      const short = {
+        seconds: 60,
+        rounds: 1,
+        calmMs: [500, 1000],
+        userCount: 10,
+        pauseMs: [40, 160],
+        footprintEveryMs: 200,
+      } as const
       // Two calm periods, long enough to detect growth.
-      const calm = storeName === 'memory' ? { calmMs: [5000, 5000] as const } : {}
+      const calm = storeName === 'memory' ? { calmMs: [4000, 4000] as const } : {}
       const result = await drive({ storeName, random: createRandom(seed), seed, kinds, ...short, ...calm })
       for (const reason of result.skipped) console.log(`  not tested: ${reason}`)
       const { violations, file } = judge(result.lines, storeName)
