@@ -259,7 +259,7 @@ export const defects: Defect[] = [
 
 const variable = 'PLANTED_DEFECT'
 
-/** What starts a service with the defect: arguments for Node and an addition to the environment. */
+/** How to start a service with the defect: arguments for Node and an environment variable. */
 export function plant({ name }: Defect): { execArgv: string[]; env: Record<string, string> } {
   return { execArgv: ['--import', new URL('seams/preload.ts', import.meta.url).href], env: { [variable]: name } }
 }

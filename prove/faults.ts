@@ -30,7 +30,7 @@ export interface FaultKind {
 }
 
 const hour = 3_600_000
-const unavailable = '503 within the deadline without a verdict; no false verdict; recovers by itself'
+const unavailable = '503 within the deadline if there is no verdict; no false verdict; recovers by itself'
 
 const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster

@@ -40,7 +40,7 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
     },
     {
       promise: 'a client that disconnects leaves the queue',
-      found: `${aborted.logins} log-ins: ${aborted.queuedBefore} waited when their clients disconnected, ${aborted.queuedAfter} a quarter of a second later`,
+      found: `${aborted.logins} log-ins: ${aborted.queuedBefore} were waiting when their clients disconnected, ${aborted.queuedAfter} a quarter of a second later`,
       isKept: aborted.queuedAfter <= 1,
     },
   ]
@@ -52,11 +52,11 @@ export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised
     [
       ['resident memory of Auth', growth.authMb, 64, ' MB'],
       ['resident memory of Business', growth.businessMb, 64, ' MB'],
-      ['file descriptors of both', growth.descriptors, 20, ''],
+      ['open file descriptors of both services', growth.descriptors, 20, ''],
       ['tokens in the store, including dead ones that are not swept yet', growth.tokens, 200, ''],
     ] as const
   ).map(([what, grown, most, unit]) => ({
-    promise: `${what}: at most ${most}${unit} of growth`,
+    promise: `${what}: growth of at most ${most}${unit}`,
     found: `${grown < 0 ? '-' : '+'}${Math.abs(grown).toFixed(1)}${unit}`,
     isKept: grown <= most,
   }))

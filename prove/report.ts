@@ -283,7 +283,7 @@ difference between the medians of the second and the last fifth of the time.
 
 ${promised(promisesOfSoak(result))}
 
-At the end Auth had ${last.authMb.toFixed(0)} MB, Business ${last.businessMb.toFixed(0)} MB, both together ${last.descriptors} file descriptors and ${number(last.tokens)} tokens. The p99 of the
+At the end Auth used ${last.authMb.toFixed(0)} MB and Business ${last.businessMb.toFixed(0)} MB; together they had ${last.descriptors} open file descriptors, and the store held ${number(last.tokens)} tokens. The p99 of the
 delay of Auth's event loop was ${ms(last.loopDelayMs)} in the last interval and at most ${ms(most)} in any.
 `
 }

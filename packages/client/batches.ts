@@ -1,5 +1,5 @@
-// The requests that wait for a call to Auth, in batches that share a deadline. Hides which requests share one, and how many
-// batches fit into a call.
+// The requests that wait for a call to Auth, in batches; all requests of a batch have the same deadline. Hides which
+// requests form a batch, and how many batches fit into a call.
 import type { Verdict } from './contract.ts'
 
 /** The request that needs the verdict. */

@@ -415,7 +415,7 @@ export function record({
       return
     }
 
-    const stopsAfter = Math.floor(between(0, 7)) // the number of steps before its process was killed
+    const stopsAfter = Math.floor(between(0, 7)) // the number of steps until the process is killed
     const hangsUntil = chance(0.5) ? endMs : endMs + between(0, 800)
     const times = Array.from({ length: stopsAfter }, () => between(beginMs, hangsUntil)).sort((a, b) => a - b)
     let isDone = false

@@ -68,7 +68,7 @@ function isHttpOrigin(text: string): boolean {
   return url !== null && /^https?:$/.test(url.protocol) && `${url.origin}/` === url.href
 }
 
-// Loopback, RFC 1918, RFC 4193 and link-local. Not 100.64.0.0/10: others share it.
+// Loopback, RFC 1918, RFC 4193 and link-local. Not 100.64.0.0/10 (carrier-grade NAT): strangers share those addresses.
 const isPrivateAddress = addressTest([
   '127.0.0.0/8',
   '10.0.0.0/8',

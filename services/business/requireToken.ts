@@ -9,8 +9,8 @@ import { type InvalidTokens, invalidTokenError } from '../../shared/invalidToken
 const verdicts = requestValue<Admission>('verdict')
 
 /**
- * Responds with 400 to two tokens, 401 if the token is missing, malformed or dead, 429 if its address has sent too many dead
- * tokens, and 503 if Auth gave no verdict.
+ * Responds with 400 if two tokens were sent, 401 if the token is missing, malformed or dead, 429 if the client's address
+ * has sent too many dead tokens, and 503 if Auth gave no verdict.
  */
 export function requireToken(auth: AuthClient, invalidTokens: InvalidTokens): Handler {
   return async (ctx, next) => {

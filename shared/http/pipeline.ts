@@ -73,7 +73,7 @@ export function createPipeline(routes: Routes, options: PipelineOptions): Koa<Re
 }
 
 function createRouter(routes: Routes): Router<RequestState> {
-  // `methods`: by default a method that the router does not know would be 501 on every path, even if no route has it.
+  // Without `methods` the router would answer 501 to the methods that it does not know, even on a path without routes.
   const router = new Router<RequestState>({ sensitive: true, strict: true, methods: METHODS })
   for (const [route, handlers] of Object.entries(routes)) {
     const [method, path] = route.split(' ') as [string, string]

@@ -39,7 +39,7 @@ describe('commands/runtime.sh', () => {
     writeFileSync(join(folder, path), content, { mode: 0o755 })
   }
 
-  /** A copy of the script with the hash of this archive. */
+  /** Writes a copy of the script that expects the hash of this archive. */
   function pin(archive: Buffer): void {
     const integrity = `sha512-${createHash('sha512').update(archive).digest('base64')}`
     writeFileSync(

@@ -209,7 +209,7 @@ const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
 const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }), keep })
 const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
   const userId = run.userIds[user] as string
-  // Any token, even of another user: `raiseFloor` must not touch those.
+  // Any token, even of another user, whose tokens `raiseFloor` must not touch.
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
   await store.raiseFloor(userId, version, keep)
   run.model.raiseFloor(userId, version, keep)

@@ -115,7 +115,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       if (folder) rmSync(folder, { recursive: true })
     })
 
-    /** Uses its own connection and these header lines. */
+    /** Sends a request with these header lines on a connection of its own. */
     const send = (lines: string[]) =>
       sendRaw(
         url,

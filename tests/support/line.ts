@@ -18,7 +18,7 @@ export interface Line {
   delayMs: number
   /** Replaces an answer. */
   alter: (answer: Buffer) => Buffer
-  /** The number of chunks that clients have sent, without pings. */
+  /** The number of chunks that clients have sent, not counting pings. */
   bursts: number
   /** Each connection becomes silent after this many chunks. */
   silentAfter: number

@@ -53,7 +53,7 @@ export interface AuthOptions {
   limitsPerAccount?: AuthConfig['limitsPerAccount']
   /** The cost of bcrypt: its minimum, 4, unless PASSWORD_HASH_COST is set. */
   hashCost?: number
-  /** Also gets the security log. */
+  /** The security log is written to this stream too. */
   securityStream?: Writable
 }
 

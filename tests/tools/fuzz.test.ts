@@ -45,7 +45,7 @@ describe('a real pair', function () {
     return { statuses, found }
   }
 
-  // Both at the same time, because a rude client mostly waits.
+  // All layouts at the same time, because a rude client mostly waits.
   before(() => {
     for (const layout of layouts) {
       const run = fuzzLayout(layout)

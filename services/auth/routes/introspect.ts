@@ -12,7 +12,7 @@ const introspectionSchema = z.union([
   z.strictObject({
     active: z.literal(true),
     token_type: z.literal('Bearer'),
-    /** Epoch seconds, like `iat`: when the token dies unless it is used before. */
+    /** Epoch seconds, like `iat`: when the token dies unless it is used before then. */
     exp: z.int(),
     iat: z.int(),
     iss: z.string(),

@@ -172,7 +172,8 @@ export interface TokenStore {
   list(cursor: string | null, limit: number, now: number): Promise<{ tokens: TokenRecord[]; next: string | null }>
 
   /**
-   * The number of tokens of each kind, at the end of the last sweep or later. Dead tokens count until they are swept.
+   * The number of tokens of each kind, never older than the end of the last sweep. Dead tokens count until they are
+   * swept.
    */
   counts(): Promise<Record<TokenKind, number>>
 

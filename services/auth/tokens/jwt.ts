@@ -1,6 +1,6 @@
 // The secrets of JWT mode: signed JWTs (RFC 9068, with the rules of RFC 8725). Hides jose and the keys.
 // Anyone can verify with the published keys that we issued a JWT; only Auth knows whether it is still live. Auth finds the
-// token by its `jti` and compares the hash of the whole JWT, which only the bytes that were issued match. Therefore no
+// token by its `jti` and compares the hash of the whole JWT: only the exact bytes that were issued have it. Therefore no
 // signature is verified here, and no claim is trusted.
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'

@@ -145,7 +145,7 @@ export interface Tokens {
   /** The user's live sessions, oldest first. */
   listSessions(userId: string): Promise<TokenRecord[]>
 
-  /** The number of tokens of each kind, as of the last sweep or later. */
+  /** The number of tokens of each kind, never older than the end of the last sweep. */
   counts(): Promise<Record<TokenKind, number>>
 
   /** Resolves if the store answers. Emits no event. */

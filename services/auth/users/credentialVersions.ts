@@ -27,7 +27,7 @@ export interface CredentialVersions {
   finish(user: UserRecord, keep: string | null): Promise<void>
 
   /**
-   * Both steps, whatever the version is at that moment. Null if there is no such user, or if `isAllowed` returns false for
+   * Takes both steps, whatever the current version is. Null if there is no such user, or if `isAllowed` returns false for
    * the current state of the user.
    */
   change(id: string, changes: UserChanges, isAllowed?: (user: UserRecord) => boolean): Promise<UserRecord | null>
@@ -40,7 +40,7 @@ export interface CredentialVersions {
 }
 
 const maxPerRound = 1000
-/** The longest time between the two steps of a change that is under way: more than the deadlines of two stores. */
+/** The longest time between the two steps of a change that is under way: more than the deadlines of both stores together. */
 export const underWayMs = 2000
 
 export function createCredentialVersions({

@@ -228,7 +228,7 @@ describe('the dialects', function () {
         confirming = await start({ EMAIL_CONFIRMATION: 'required' }, slow.now)
       })
 
-      /** The token of the last mail to this address: in development mails are in the log. */
+      /** The token of the last mail to this address, read from the log: development writes its mails there. */
       async function mailedToken(address: string): Promise<string> {
         for (;;) {
           const mail = confirming.lines.findLast(({ event, to }) => event === 'mail' && to === address)

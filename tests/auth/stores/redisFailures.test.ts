@@ -321,7 +321,7 @@ describe('tokens in Redis:', () => {
       expect(await touch(store, consumed.ref)).to.equal(null)
       await raiseFloor(store, ended?.token.userId as string, 2)
       expect(await look(store, ended?.ref as TokenRef)).to.equal(null)
-      await raiseFloor(store, refused.token.userId as string, 2) // a user without access to any key
+      await raiseFloor(store, refused.token.userId as string, 2) // a user who has no keys yet
       expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
       expect((await store.explain(ref, start, 'other')).reason).to.equal('other_purpose')
       expect(await sweepRound(store, start + 1)).to.equal(expired.length + 1)

@@ -278,7 +278,7 @@ describe('a mail that waits', function () {
     mailer.send({ ...mail('victim'), address: '192.0.2.1' })
     await until(() => events.length === 31)
     const at = events.findIndex(({ userId }) => userId === 'victim')
-    expect(at).to.be.below(6) // two are under way, and it is sent two turns later
+    expect(at).to.be.below(6) // the victim's mail waits for two under way and at most two turns
     expect(events.every(({ type }) => type === 'mail_sent')).to.equal(true)
   })
 

@@ -439,7 +439,8 @@ describe('many clients', () => {
     const mb: number[] = []
     const deafs = 30
     const request = 'GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n'
-    // First too many pipelined requests, which are cut, then as many as are accepted, from more and more connections.
+    // First so many pipelined requests that the connections are cut; then as many as are accepted, on more and more
+    // connections.
     for (const count of [1000, 64, 64, 64]) {
       const deaf = await Promise.all(Array.from({ length: deafs }, () => open(url)))
       for (const socket of deaf) socket.pause().write(request.repeat(count))

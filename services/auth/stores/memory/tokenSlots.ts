@@ -13,7 +13,7 @@ export interface Renewal {
 export interface TokenSlots {
   /** The slot of the token if it is live and has this purpose, otherwise `none`. */
   admit(ref: TokenRef, now: number, purpose: string | null): number
-  /** The slot of the token with this id and hash, live or dead, or `none`. */
+  /** The slot of the token with this id and hash, whether live or dead; `none` if there is no such token. */
   find(ref: TokenRef): number
   isDead(slot: number, now: number): boolean
   read(slot: number): TokenRecord

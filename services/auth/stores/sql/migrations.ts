@@ -27,8 +27,8 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
       'create index latchkey_users_unfinished on latchkey_users (id) where ended_version < credential_version',
     ],
 
-    // sweep_at: when the sweeper next examines the token. Extending a token never writes this, so its index costs a touch
-    // nothing.
+    // sweep_at: when the sweeper next examines the token. Extending a token never writes this, so it never
+    // has to update the index either.
     '0002_tokens': [
       `create table latchkey_tokens (
         id text primary key not null,
