@@ -106,7 +106,7 @@ export const defects: Defect[] = [
     name: 'Business uses the answer to another request',
     rule: 'wrong owner',
     storeName: 'memory',
-    fault: 'Auth answers Business nonsense',
+    fault: 'Auth sends Business malformed',
     authClient(real) {
       let last: Validation | null = null
       return {
@@ -174,7 +174,7 @@ export const defects: Defect[] = [
     }),
   },
   {
-    name: 'the id of a token suffices',
+    name: 'the id of a token is accepted as its secret',
     rule: 'never issued',
     storeName: 'memory',
     tokenStore(real) {

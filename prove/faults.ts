@@ -30,7 +30,7 @@ export interface FaultKind {
 }
 
 const hour = 3_600_000
-const unavailable = '503 within the deadline if there is no verdict; no false verdict; recovers by itself'
+const unavailable = '503 within the deadline if there is no verdict; no verdict is false; Latchkey recovers by itself'
 
 const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster
@@ -127,7 +127,7 @@ export const faultKinds: FaultKind[] = [
   },
   {
     id: 'F3',
-    what: 'Auth answers Business nonsense: malformed, truncated and mixed-up answers',
+    what: 'Auth sends Business malformed, truncated and mixed-up answers',
     promise: unavailable,
     stores: storeNames,
     lastsMs: [1500, 3000],
@@ -200,7 +200,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F8',
     what: 'Redis is full (maxmemory, noeviction)',
-    promise: 'existing sessions work and can log out; new sessions are 503',
+    promise: 'existing sessions work and can be ended; new log-ins are 503',
     stores: ['redis'],
     lastsMs: [2000, 3000],
     begin: async pair => void (await redisOf(pair).command('config', 'set', 'maxmemory', 1)),
@@ -238,7 +238,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F10',
     what: 'PostgreSQL is read-only (default_transaction_read_only)',
-    promise: '503 for everything that writes; recovers by itself',
+    promise: '503 for everything that writes; Latchkey recovers by itself',
     stores: ['postgres'],
     lastsMs: [1500, 3000],
     begin: pair => makeReadOnly(postgresOf(pair), 'on'),
@@ -257,11 +257,7 @@ export const faultKinds: FaultKind[] = [
     end() {},
   },
   clockFault("Auth's clock jumps an hour ahead", 'at worst sessions end early', hour),
-  clockFault(
-    "Auth's clock goes back two hours",
-    'nothing that has expired comes back, nothing lives longer',
-    -2 * hour,
-  ),
+  clockFault("Auth's clock goes back two hours", 'no expired token comes back, and no token lives longer', -2 * hour),
   {
     id: 'F14',
     what: 'Auth is stopped (SIGTERM) and started again under load',
@@ -285,7 +281,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F18',
     what: 'The disk of the SQLite file is full',
-    promise: 'requests that write are 503, the others work; recovers when there is room, without a restart',
+    promise: 'requests that write are 503, all others work; once there is room Latchkey recovers without a restart',
     stores: withSqlite,
     lastsMs: [1500, 3000],
     begin: ({ disk }) => fill(join(disk.folder, 'ballast')),

@@ -45,7 +45,7 @@ const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F16, F17',
     'too little processor time, a small heap',
-    'not tested deliberately; the machine of this run was shared and busy',
+    'no test starves a process on purpose, but the machine of this run was shared and busy',
   ],
   ['F19', 'logs that cannot be written', '`tests/shared/log/log.test.ts`, `tests/shared/log/securityLog.test.ts`'],
   ['F20', 'a mail server that is down, hangs or is slow', '`tests/auth/users/mailServers.test.ts`'],
@@ -62,7 +62,7 @@ const elsewhere: [fault: string, what: string, where: string][] = [
   [
     'F23',
     'two processes of Auth on one store: a token revoked through one is refused by the other',
-    '`tests/commands/workers.test.ts`; here only `/data` is requested while they are replaced',
+    '`tests/commands/workers.test.ts`; the runs above only request `/data` while processes are replaced',
   ],
   [
     'F24',
@@ -73,12 +73,12 @@ const elsewhere: [fault: string, what: string, where: string][] = [
 
 const mended: [found: string, mended: string, test: string][] = [
   [
-    'when Auth took 300 ms for a call (F4), two of three `/data` were 503: waiting requests were sent in calls of those that arrived within 50 ms, two calls at a time',
+    'when Auth took 300 ms for a call (F4), two of three `/data` requests were 503: only requests that arrived within the same 50 ms shared a call, and at most two calls ran at a time',
     'all waiting requests share the next call, each with its own deadline',
     '`tests/business/authClient.test.ts`: “has all waiting requests share the next call, …”',
   ],
   [
-    "when the machine's clock was set back two hours (F11), expired tokens were valid again, and the others lived two hours longer",
+    "when the machine's clock was set back two hours (F11), expired tokens were valid again, and all others lived two hours longer",
     "Auth's clock never goes back while it runs",
     '`tests/auth/clock.test.ts`',
   ],
@@ -88,7 +88,7 @@ const mended: [found: string, mended: string, test: string][] = [
     '`tests/shared/http/gracefulClose.test.ts`: “loses no client that has connected, …”',
   ],
   [
-    'during a storm of log-ins (F12) the p99 of validations was four times that without log-ins, on a machine with other load',
+    'on a busy machine a storm of log-ins (F12) quadrupled the p99 of validations',
     'hash threads have a lower priority than the thread that validates (Linux)',
     '`tests/auth/users/passwords.test.ts`: “the threads that hash …”',
   ],
@@ -107,15 +107,15 @@ export function reportOf(proof: Proof): string {
   ]
   return `# Reliability
 
-What Latchkey promises under faults, how the promises were tested, and what happened. \`npm run prove\` writes this page; every figure
-is from the run named here.
+This page says what Latchkey promises under faults, how each promise was tested, and what happened. \`npm run prove\` writes it; unless
+noted, every figure is from this run:
 
 **${date}, ${machine}. Seed ${seed}. \`${command.replaceAll('\n', '`, then `')}\`. ${number(operations)} operations, ${all + (soak?.judgement.violations.length ?? 0)} violations.**
 
 Twenty clients log in, get data, renew, list and end sessions, change passwords, race for single-use tokens, and try dead tokens, old
 passwords and tokens that were never issued. Meanwhile an operator ends sessions, and one fault after another is injected. All requests
-and answers form one history, in which a checker looks for answers that break a promise ([histories.md](histories.md)). Tokens live for
-3 s and end after 20 s, some after 4 s, so that expiry is always near.
+and answers form one history, in which a checker looks for answers that break a promise ([histories.md](histories.md)). Sessions expire
+after 3 s without use and end after 20 s, some tokens after 4 s, so expiry is always near.
 
 | store | seconds under faults | operations | faults | violations |
 |---|--:|--:|--:|--:|
@@ -125,11 +125,11 @@ ${violationsOf(proof)}
 
 | column | meaning |
 |---|---|
-| /data | the answers from the beginning of the fault to the recovery: 200 and 401 (a verdict) and 503 (none) |
+| /data | the answers from the beginning of the fault to the recovery: 200 and 401 (a verdict), and 503 (no verdict) |
 | slowest | the slowest of those answers |
 | undone in | how long it took to undo the fault; after a kill or stop, how long the process took to start under load |
-| recovery | from then to the first of 20 consecutive operations that are all answered, none with 5xx |
-| lost | requests that were accepted and not answered, including those that a killed process had in hand |
+| recovery | the time from then to the first of 20 consecutive operations that are all answered, none with 5xx |
+| lost | requests that were accepted and not answered, including those in progress in a killed process |
 | false admissions | requests that were admitted but should have been refused |
 | kept | recovery within ${number(mostRecoveryMs)} ms, no \`/data\` slower than ${number(mostDataMs)} ms, no false admission. The checker verifies every other promise, answer by answer |
 
@@ -151,11 +151,11 @@ ${clientSentence}
 |---|--:|--:|--:|--:|--:|---|
 ${restarts.map(result => `| ${result.what} | ${result.times} | ${number(result.requests)} | ${result.lost} | ${inWords(result.otherStatuses) || 0} | ${ms(result.slowestMs)} | ${kept(isKeptOver(result))} |`).join('\n')}
 
-A request is lost if it was accepted and not answered. As every HTTP client that keeps connections should (RFC 9112 section 9.5), these
-clients close a connection that they have not used for 400 ms, less than half of the time for which a stopping service still answers. A
-client that waits longer can lose a request if it sends it in the very millisecond in which the service closes the connection.
+A request is lost if it was accepted and not answered. These clients close a connection that they have
+not used for 400 ms (RFC 9112, section 9.5), less than half of the time for which a stopping service still answers. A client that waits
+longer can lose a request that it sends in the very millisecond in which the service closes the connection.
 ${storm ? stormSection(storm) : ''}${soak ? soakSection(soak) : ''}${defects.length > 0 ? defectSection(defects) : ''}
-## What it has found so far
+## What the runs have found so far
 
 Each of these was found by \`npm run prove\`, has been fixed, and has a test that fails without the fix.
 
@@ -163,7 +163,7 @@ Each of these was found by \`npm run prove\`, has been fixed, and has a test tha
 |---|---|---|
 ${mended.map(row => `| ${row.join(' | ')} |`).join('\n')}
 
-## What is tested elsewhere, or not
+## What is tested elsewhere, or not at all
 
 | fault | | where |
 |---|---|---|
@@ -186,12 +186,12 @@ npm run prove -- --check /tmp/histories/redis.jsonl
 npm run prove -- --defects
 \`\`\`
 
-The seed repeats what clients choose and when faults happen. The outcome also depends on the machine, so the history of a violation is
-kept, and its path is printed.
+The same seed repeats what clients choose and when faults happen. The outcome also depends on the machine, so the history of a run with
+a violation is kept, and its path is printed.
 `
 }
 
-const clientSentence = `Twenty clients request \`/data\` without a pause, on persistent connections, while \`./startServer\` receives the signal.`
+const clientSentence = `Twenty clients request \`/data\` without a pause, on persistent connections, while \`./startServer\` receives the signal in the table.`
 
 function violationsOf({ drives, soak }: Proof): string {
   const lines = [...drives, ...(soak ? [{ result: soak.result.drive, judgement: soak.judgement }] : [])].flatMap(
@@ -274,7 +274,7 @@ function soakSection({ result, judgement }: NonNullable<Proof['soak']>): string 
   return `
 ## Soak
 
-${minutes} minutes on ${storeName}: without a fault, ${number(operations)} operations, ${judgement.violations.length} violations.
+In ${minutes} minutes on ${storeName} without faults the clients made ${number(operations)} operations; ${judgement.violations.length} answers broke a promise.
 
 ![Resources of the processes](reliability.svg)
 
@@ -283,8 +283,8 @@ difference between the medians of the second and the last fifth of the time.
 
 ${promised(promisesOfSoak(result))}
 
-At the end Auth used ${last.authMb.toFixed(0)} MB and Business ${last.businessMb.toFixed(0)} MB; together they had ${last.descriptors} open file descriptors, and the store held ${number(last.tokens)} tokens. The p99 of the
-delay of Auth's event loop was ${ms(last.loopDelayMs)} in the last interval and at most ${ms(most)} in any.
+At the end Auth used ${last.authMb.toFixed(0)} MB and Business ${last.businessMb.toFixed(0)} MB; together they had ${last.descriptors} open file descriptors, and the store held ${number(last.tokens)} tokens. The p99 delay
+of Auth's event loop was ${ms(last.loopDelayMs)} in the last interval and at most ${ms(most)} in any.
 `
 }
 
@@ -305,7 +305,7 @@ export function chartOf({ drive: { footprints, storeName } }: SoakResult, note: 
   const lines: [title: string, unit: string, figure: (footprint: Footprint) => number][] = [
     ['resident memory of Auth', 'MB', ({ authMb }) => authMb],
     ['resident memory of Business', 'MB', ({ businessMb }) => businessMb],
-    ['file descriptors of both', '', ({ descriptors }) => descriptors],
+    ['open file descriptors of both services', '', ({ descriptors }) => descriptors],
     ['delay of the event loop of Auth, p99', 'ms', ({ loopDelayMs }) => loopDelayMs],
     ['tokens in the store', '', ({ tokens }) => tokens],
   ]
@@ -327,7 +327,7 @@ export function chartOf({ drive: { footprints, storeName } }: SoakResult, note: 
   return `<svg xmlns="http://www.w3.org/2000/svg" width="780" height="${height}" viewBox="0 0 780 ${height}" role="img">
   <title>Resources of the processes in ${(endS / 60).toFixed(0)} minutes</title>
   <style>text { font: 13px system-ui, sans-serif; fill: #5b6472 } .title { font-size: 16px; font-weight: bold }</style>
-  <text class="title" x="10" y="24">${(endS / 60).toFixed(0)} minutes on ${storeName}:, each from zero to its maximum</text>
+  <text class="title" x="10" y="24">${(endS / 60).toFixed(0)} minutes on ${storeName}, each chart from zero to its maximum</text>
   <text x="10" y="44">${note}</text>
 ${panels.join('\n')}
 </svg>

@@ -39,7 +39,7 @@ export async function measureRestarts(times: number, tell: (what: string) => voi
     run.process.kill('SIGTERM')
     await run.ended
     await last.stop()
-    results.push(resultOf('All are stopped (SIGTERM), two processes of each service', 1, [last.counts]))
+    results.push(resultOf('All processes are stopped (SIGTERM), two of each service', 1, [last.counts]))
     await users.remove()
     await tokens.remove()
   }
@@ -52,7 +52,7 @@ export async function measureRestarts(times: number, tell: (what: string) => voi
     await load.stop()
     ends.push(load.counts)
   }
-  results.push(resultOf('Both are stopped (SIGTERM)', times, ends))
+  results.push(resultOf('Both services are stopped (SIGTERM)', times, ends))
   return results
 }
 

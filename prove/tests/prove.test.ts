@@ -14,7 +14,7 @@ import { driveWith } from '../tryDefects.ts'
 
 const seed = 20
 const chosen: Record<StoreName, string[]> = {
-  memory: ['Auth answers Business nonsense'],
+  memory: ['Auth sends Business malformed'],
   sqlite: ['Auth is killed', 'The disk'],
   postgres: ['PostgreSQL is stopped (immediate)', 'Auth to its store: connections are reset'],
   redis: ['Redis is killed (SIGKILL)', 'Redis is a replica'],
@@ -95,7 +95,7 @@ describe('the checker', function () {
   // One defect for each module of prove/seams. `npm run prove -- --defects` tries all.
   for (const name of [
     'the answers of a batch are swapped',
-    'the id of a token suffices',
+    'the id of a token is accepted as its secret',
     'a verdict is cached for a second',
   ]) {
     it(`finds the planted defect: ${name}`, async () => {
