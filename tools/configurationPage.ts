@@ -13,8 +13,8 @@ setting with its default.
 const tail = `
 ## One address: \`PORT\`
 
-A platform such as Heroku sets \`PORT\`. Then Business listens on it, on all addresses unless \`HOST\` is set, and forwards
-the public routes of Auth. Auth stays on 127.0.0.1 and does not read \`PORT\`.
+A platform such as Heroku sets \`PORT\`. Then Business listens on that port, on all addresses unless \`HOST\` is set, and
+forwards the public routes of Auth. Auth stays on 127.0.0.1 and does not read \`PORT\`.
 
 ## Stores
 
@@ -22,7 +22,7 @@ the public routes of Auth. Auth stays on 127.0.0.1 and does not read \`PORT\`.
 |---|:-:|:-:|---|
 | \`memory:\` | yes | yes | lost when the process ends |
 | \`sqlite:path/to/file.db\` | yes | yes | Node's own SQLite, for one machine |
-| \`postgres://user:password@host/database\` | yes | yes | append \`?sslmode=verify-full\`, or \`?sslmode=no-verify\` if a managed database has a certificate of its own |
+| \`postgres://user:password@host/database\` | yes | yes | append \`?sslmode=verify-full\`, or \`?sslmode=no-verify\` if a managed database signs its certificate itself |
 | \`redis://\`, \`rediss://\` (TLS), \`redis-cluster://\` | no | yes | |
 
 Auth creates the schema and migrates it at start-up, one process at a time. \`./startServer --check-config\` lists the pending
@@ -39,7 +39,7 @@ export function makeConfigurationPage(): string {
   const secrets = groups.flatMap(([, settings]) => settings.filter(({ secret }) => secret))
   return [
     head,
-    `\nThese are secrets. Each may also come as \`NAME_FILE\`, the path of a file that holds it: ${listNames(secrets)}.\n`,
+    `\nThese settings are secrets. Each may also be given as \`NAME_FILE\`, the path of a file that holds the secret: ${listNames(secrets)}.\n`,
     ...groups.map(([title, settings]) => `\n## ${title}\n\n${table(settings)}`),
     tail,
   ].join('')

@@ -72,10 +72,10 @@ export const authSettings = {
   ...commonSettings,
   AUTH_PORT: port(3001, 'port of the public listener of Auth'),
   AUTH_INTERNAL_PORT: port(3101, 'port of the internal listener of Auth, which needs a key'),
-  AUTH_WORKERS: count(1, 'processes of Auth that `./startServer` runs; more than one need stores that they share'),
-  SERVICE_KEY_PREVIOUS: optionalKey('also accepted as SERVICE_KEY while the key is rotated'),
+  AUTH_WORKERS: count(1, 'processes of Auth that `./startServer` runs; more than one process needs shared stores'),
+  SERVICE_KEY_PREVIOUS: optionalKey('the old SERVICE_KEY, still accepted during a rotation'),
   ADMIN_KEY: key('the key of operators; it also opens what SERVICE_KEY opens'),
-  ADMIN_KEY_PREVIOUS: optionalKey('also accepted as ADMIN_KEY while the key is rotated'),
+  ADMIN_KEY_PREVIOUS: optionalKey('the old ADMIN_KEY, still accepted during a rotation'),
   TOKEN_TTL_SECONDS: seconds(30, 'idle time: a token expires if it is not used for this long'),
   TOKEN_ABSOLUTE_TTL_SECONDS: seconds(43_200, 'maximum lifetime of a token, however often it is used'),
   TOKEN_FORMAT: z.enum(['opaque', 'jwt']).default('opaque').register(settingMeta, {
@@ -102,25 +102,22 @@ export const authSettings = {
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens per user; one more ends the oldest session'),
   TOKEN_LIMIT: count(
     10_000_000,
-    'tokens in all, at most half of them without a user; at the limit a log-in is answered 503 (in Redis from the first sweep on)',
+    'maximum number of tokens, of which half may be without a user; at the limit log-ins are answered 503 (with Redis only after the first sweep)',
   ),
   LOGIN_LIMIT_PER_ADDRESS: count(
     30,
-    'wrong passwords per address (IPv6: per /64) and minute; above it only users who have logged in from there before can log in',
+    'wrong passwords per address (IPv6: per /64) and minute; beyond it only users who have logged in from that address before can log in',
   ),
   REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
   MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for a mail per address and hour; per user the limit is 5'),
-  GUEST_TOKEN_LIMIT_PER_ADDRESS: count(
-    120,
-    'tokens without a log-in per address and minute, from the dialects that issue them',
-  ),
+  GUEST_TOKEN_LIMIT_PER_ADDRESS: count(120, 'tokens per address and minute that dialects issue without a log-in'),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of dead tokens', 86_400),
   TOKEN_STORE_URL: storeUrl(
     'TOKEN_STORE_URL',
     'store of tokens: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…',
   ),
   TOKEN_SNAPSHOT_FILE: z.string().optional().register(settingMeta, {
-    description: 'file that keeps sessions across a planned restart; only with TOKEN_STORE_URL=memory:',
+    description: 'file that keeps sessions across a planned restart; allowed only with TOKEN_STORE_URL=memory:',
     expected: 'the path of a file',
   }),
   USER_STORE_URL: storeUrl('USER_STORE_URL', 'store of users: memory:, sqlite:path, postgres://…'),
@@ -134,7 +131,8 @@ export const authSettings = {
     expected: 'a whole number from 8 to 64',
   }),
   PASSWORD_HASH_COST: z.coerce.number().int().min(minTestHashCost).max(15).default(minHashCost).register(settingMeta, {
-    description: 'cost of bcrypt: each step doubles the time of a log-in; older hashes are renewed at the next log-in',
+    description:
+      'cost of bcrypt: each step doubles the time of a log-in; hashes of a lower cost are renewed at the next log-in',
     expected: hashCostRange,
   }),
   SMTP_URL: z
@@ -149,7 +147,7 @@ export const authSettings = {
     }),
   SMTP_TLS: z.enum(['required', 'optional']).default('required').register(settingMeta, {
     description:
-      '`optional` also sends mails, which contain secret links, to a server without TLS, but never a password. Loopback needs no TLS',
+      '`optional`: a server without TLS also gets the mails, which contain secret links, but never the password of SMTP_URL. Loopback needs no TLS',
     expected: 'required or optional',
   }),
   MAIL_FROM: z
@@ -164,7 +162,7 @@ export const authSettings = {
     description:
       'address of Auth as its users see it, for links in mails and the `iss` of JWTs; required with SMTP_URL',
     expected: 'an http or https address without a trailing slash',
-    fallback: 'http://localhost:3001 with the port of Auth; none in production',
+    fallback: 'http://localhost with AUTH_PORT; none in production',
   }),
   DIALECTS: dialectsSetting,
   CONSOLE_BUSINESS_URL: z
@@ -179,7 +177,7 @@ export const authSettings = {
     .string()
     .optional()
     .register(settingMeta, {
-      description: 'the first user; in production only if this and DEMO_PASSWORD are set',
+      description: 'username of the first user; production creates this user only if this and DEMO_PASSWORD are set',
       expected: 'a username',
       fallback: `${defaultDemo.username}; none in production`,
     }),

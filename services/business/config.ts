@@ -22,7 +22,7 @@ export const businessSettings = {
   }),
   AUTH_PUBLIC_URL: z.string().refine(isHttpOrigin).optional().register(settingMeta, {
     description:
-      'address of the public listener of Auth, if Business forwards its routes so that both share one address, as with `PORT`',
+      'address of the public listener of Auth; if it is set, Business forwards the routes of Auth, so both share one address',
     expected: 'an http or https address without a path',
     fallback: 'none; set by ./startServer with PORT',
   }),

@@ -13,7 +13,7 @@ export const commonSettings = {
     description: '`production` requires every secret to be set, and refuses default passwords',
     expected: 'development, production or test',
   }),
-  HOST: bindAddress('address that the public listeners bind to; 0.0.0.0 in a container'),
+  HOST: bindAddress('address that the public listeners bind to; the container images set 0.0.0.0'),
   INTERNAL_HOST: bindAddress('address that the internal listeners bind to; it must not be reachable from the internet'),
   SERVICE_KEY: key('the key that Business presents to Auth'),
   LOG_LEVEL: z
@@ -35,15 +35,17 @@ export const commonSettings = {
     .optional()
     .register(settingMeta, {
       description:
-        'proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` the public listeners trust: how many are in front (Heroku: 1), or their addresses',
+        'trusted proxies: their number (Heroku: 1) or their addresses. The public listeners read `X-Forwarded-For` and `X-Forwarded-Proto` only from them',
       expected: 'a number of proxies from 0 to 9, or addresses and networks such as 10.0.0.0/8, 2001:db8::/32',
     }),
   ALLOWED_ADDRESSES: addressRules('addresses and networks that may call the public listeners; if unset, all may'),
-  DENIED_ADDRESSES: addressRules('addresses and networks that may not call the public listeners, even if allowed'),
-  TLS_CERT_FILE: certificate('certificate of the public listeners; with it and TLS_KEY_FILE they speak TLS'),
+  DENIED_ADDRESSES: addressRules(
+    'addresses and networks that may not call the public listeners, even if ALLOWED_ADDRESSES contains them',
+  ),
+  TLS_CERT_FILE: certificate('certificate of the public listeners, which use TLS if this and TLS_KEY_FILE are set'),
   TLS_KEY_FILE: privateKey('private key of TLS_CERT_FILE'),
   INTERNAL_TLS_CERT_FILE: certificate(
-    'certificate of the internal listeners; with it and INTERNAL_TLS_KEY_FILE they speak TLS',
+    'certificate of the internal listeners, which use TLS if this and INTERNAL_TLS_KEY_FILE are set',
   ),
   INTERNAL_TLS_KEY_FILE: privateKey('private key of INTERNAL_TLS_CERT_FILE'),
   CORS_ORIGINS: z
@@ -63,15 +65,15 @@ export const commonSettings = {
   }),
   INVALID_TOKEN_LIMIT_PER_ADDRESS: count(
     100,
-    'invalid tokens per address and minute; more are answered 429, valid tokens never are',
+    'invalid tokens per address and minute; further invalid tokens are answered 429, valid ones are not',
   ),
   MAX_CONNECTIONS: count(
     10_000,
-    'connections per listener and process; at the limit, a new one closes the longest idle one of the network that has the most',
+    'connections per listener and process; at the limit, a new connection closes the longest idle one of the network that has the most',
   ),
   SECURITY_LOG_FILE: z.string().optional().register(settingMeta, {
     description:
-      'also write log lines with `"channel":"security"` to a series of files; this path is a link to the newest',
+      'also write log lines with `"channel":"security"` to a series of files; this path is a link to the newest file',
     expected: 'the path of a file',
   }),
   SECURITY_LOG_MAX_MB: count(20, 'rotate the security log at this size, and daily'),

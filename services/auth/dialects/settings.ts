@@ -40,10 +40,10 @@ const minutes = (fallback: number, description: string) =>
 
 /** Seconds or minutes, as `lifeUnitMs` says. Read only if the dialect is opened. */
 export const lifeSettings = {
-  'token-provider': { TOKEN_EXPIRATION_TIME: seconds(60, 'lifetime of the tokens of token-provider') },
-  'token-manager': { TOKEN_TTL_MINUTES: minutes(60, 'lifetime of the tokens of token-manager') },
-  'flask-jwt': { FLASK_JWT_TTL_MINUTES: minutes(35, 'idle time of the sessions of flask-jwt, restarted by each use') },
-  'flask-auth': { FLASK_AUTH_TTL_MINUTES: minutes(15, 'lifetime of the access tokens of flask-auth') },
+  'token-provider': { TOKEN_EXPIRATION_TIME: seconds(60, 'seconds for which a token of token-provider lives') },
+  'token-manager': { TOKEN_TTL_MINUTES: minutes(60, 'lifetime of a token of token-manager') },
+  'flask-jwt': { FLASK_JWT_TTL_MINUTES: minutes(35, 'a session of flask-jwt ends after this long without use') },
+  'flask-auth': { FLASK_AUTH_TTL_MINUTES: minutes(15, 'lifetime of an access token of flask-auth') },
 } satisfies Record<DialectName, Record<string, z.ZodType<number>>>
 
 const lifeUnitMs: Record<DialectName, number> = {
@@ -54,7 +54,7 @@ const lifeUnitMs: Record<DialectName, number> = {
 }
 
 export const clearSetting = {
-  TOKEN_CLEAR_FREQUENCY: seconds(15, 'pause between sweeps, unless SWEEP_INTERVAL_SECONDS is set', 86_400),
+  TOKEN_CLEAR_FREQUENCY: seconds(15, 'seconds between sweeps, unless SWEEP_INTERVAL_SECONDS is set', 86_400),
 }
 
 const sweepSetting = 'SWEEP_INTERVAL_SECONDS'
