@@ -1,10 +1,10 @@
-// Counters that expire, keyed by text: a port, and counters in the memory of this process. Hides how a fixed amount of memory
-// holds them however many keys clients make up.
+// Counters that expire, one per key: the port, and an implementation in the memory of this process. Hides how they fit in a
+// fixed amount of memory, however many keys clients make up.
 import { hash, randomUUID } from 'node:crypto'
 
 export interface Counted {
   count: number
-  /** Until the count expires; 0 without a count. */
+  /** Time until the count expires; 0 if there is no count. */
   remainingMs: number
 }
 
@@ -19,7 +19,7 @@ export interface Counter {
   forget(key: string): Promise<void>
 }
 
-/** `durationMs`: whole seconds. */
+/** `durationMs` must be a whole number of seconds. */
 export type OpenCounter = (name: string, durationMs: number) => Counter
 
 /** Counters that several processes share. */
@@ -28,18 +28,18 @@ export interface SharedCounters {
   close(): Promise<void>
 }
 
-const slots = 65_536 // keys per counter, in 1.3 MB
+const slots = 65_536 // keys per counter; they take 1.3 MB
 const slotsPerKey = 8 // each key can be stored in one of these
 
 /**
- * Counters in fixed memory: a new key replaces the one that expires first if all its slots are taken. `monotonicNow` returns
- * milliseconds that never jump, so that setting the system clock neither shortens nor prolongs a wait.
+ * Counters in fixed memory: if all slots of a new key are taken, it replaces the key there that expires first. `monotonicNow`
+ * returns milliseconds that never jump, so that setting the system clock neither shortens nor prolongs a wait.
  */
 export function memoryCounters(monotonicNow: () => number): OpenCounter {
   const seed = randomUUID() // so that clients cannot choose keys that collide
 
   return (_name, durationMs) => {
-    /** Allocated with the first count, because an Auth has many counters and uses few. */
+    /** Allocated for the first count, because Auth opens many counters and uses few of them. */
     let table: Table | null = null
 
     /** The slot that holds the key, or the slot to write it to. */
@@ -56,7 +56,7 @@ export function memoryCounters(monotonicNow: () => number): OpenCounter {
       return { at, a, b, now, isKnown: false }
     }
 
-    /** The count of the key and when it ends, or null if it has none. */
+    /** The count of the key and the end of that count; null if the key has no count. */
     function find(key: string) {
       if (table === null) return null
       const { at, now, isKnown } = locate(key, table)

@@ -12,14 +12,14 @@ interface InvalidCaller {
 
 export interface InvalidTokens {
   /**
-   * Counts an invalid token. Null while the address is below its limit; otherwise the milliseconds until its limit is lifted. Call it
-   * only for tokens that were validated and refused: a valid token is never refused because of others from its address.
+   * Counts an invalid token. Resolves to null, or if the address is above its limit, to the milliseconds until it may try again.
+   * Call this only for tokens that were validated and refused, so that a valid token is accepted from any address.
    */
   record(caller: InvalidCaller): Promise<number | null>
 }
 
 export interface InvalidTokensOptions {
-  /** Invalid tokens from one address in a minute. */
+  /** Maximum number of invalid tokens from one address in a minute. */
   limit: number
   /** Monotonic milliseconds. */
   monotonicNow: () => number

@@ -1,4 +1,4 @@
-// The metrics of a service for Prometheus: its requests, its process, and its own. Hides the client library.
+// The metrics of a service for Prometheus: requests, process, and what the service registers. Hides the client library.
 import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
 import type { RequestMetrics } from './http/requestRecord.ts'
 import type { Handler } from './http/types.ts'

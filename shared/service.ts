@@ -11,8 +11,8 @@ export interface Service {
 }
 
 /**
- * Over IPC, between a service and the process that started it. The service sends `ready` when it listens, and `stop` when it
- * gets a signal. The parent decides which service stops first, and sends `stop` back.
+ * Messages over IPC between a service and the process that started it. The service sends `ready` when it listens, and `stop`
+ * when it gets a signal. The parent decides which service stops first, and sends `stop` back.
  */
 export type ServiceMessage = { type: 'ready'; addresses: Record<string, string> } | { type: 'stop'; reason: string }
 
@@ -50,7 +50,7 @@ export async function runService<C>(
       .then(flush)
       .then(() => process.exit(exitCode))
   }
-  // Ctrl-C and Heroku signal every process at the same moment, but Business must stop first, and only the parent knows.
+  // Ctrl-C and Heroku signal every process at the same moment, but Business must stop first, so the parent sets the order.
   for (const signal of ['SIGTERM', 'SIGINT']) {
     process.on(signal, () => (process.connected ? sendToParent({ type: 'stop', reason: signal }) : close(signal, 0)))
   }
@@ -68,7 +68,7 @@ export async function runService<C>(
     log.info('listening', { channel: 'security', ...addresses })
     if (process.connected) sendToParent({ type: 'ready', addresses })
   } catch (error) {
-    // The service may hold state from the run before, such as a snapshot, and saves it for the next run.
+    // Close the service even so: it may have restored a snapshot, which it must save again for the next run.
     await service.close().catch(error => log.error('close_failed', { error }))
     await flush()
     fail(error)

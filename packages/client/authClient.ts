@@ -24,13 +24,13 @@ export interface AuthClientOptions {
   log: Record<'info' | 'warn', (event: string, fields: Record<string, unknown>) => void>
   /** Monotonic clock in milliseconds. */
   monotonicNow: () => number
-  /** From a request's arrival to its verdict or its error, including the time it waits for a free call. */
+  /** Maximum time from a request's arrival to its verdict or its error, including the wait for a free call. */
   deadlineMs?: number
   /** Maximum number of calls in flight. More calls mean smaller batches. */
   maxCalls?: number
   /** Maximum number of tokens in one call. */
   maxBatch?: number
-  /** Maximum number of requests that wait for a call; further ones fail at once with `unavailable`. */
+  /** Maximum number of requests that wait for a call; further requests fail at once with `unavailable`. */
   maxWaiting?: number
   /** Called when a call to Auth has finished. */
   onCall?: (call: AuthCall) => void
@@ -48,7 +48,7 @@ export interface Validation {
   verdict: Verdict
   /**
    * Value for a `Server-Timing` header: how long Auth took in milliseconds, a name for the call, and how many requests shared
-   * it, including this one. The same string for all of them.
+   * it. All of these requests get the same string.
    */
   serverTiming: string
 }
@@ -76,7 +76,7 @@ interface Call {
 }
 
 const maxReadyBytes = 4096
-const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all is cheaper than one per request
+const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all requests is cheaper than one for each
 
 export function openAuthClient(options: AuthClientOptions): AuthClient {
   const { url, key, log, monotonicNow, deadlineMs = 1000, maxCalls = 2, maxWaiting = 10_000 } = options
@@ -142,7 +142,8 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
   }, watchEveryMs).unref()
 
   async function validate(token: string, caller: Caller): Promise<Validation> {
-    if (batches.count() >= maxWaiting) throw outage.noVerdict(1, new Error(`${maxWaiting} requests wait already`))
+    if (batches.count() >= maxWaiting)
+      throw outage.noVerdict(1, new Error(`${maxWaiting} requests are already waiting`))
     const batch = batches.join(token, caller, monotonicNow() + deadlineMs)
     const at = batch.tokens.length - 1
     if (at === 0) scheduleSend()
@@ -171,7 +172,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
 }
 
 function openPool(url: string, maxCalls: number, deadlineMs: number): Pool {
-  // No pipelining: a call must not wait behind the response to another. HTTP/1.1 only: Auth speaks nothing else.
+  // No pipelining: a call must not wait for the response to another call. HTTP/1.1 only: Auth speaks nothing else.
   return new Pool(url, {
     connections: maxCalls,
     pipelining: 1,
@@ -206,7 +207,7 @@ function createVerdictCall(pool: Pool, key: string) {
   return async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
     const { requestId, traceparent } = batches[0] as Batch
     // Begins with the id of the first request and is unique, so that its echo proves that the response belongs to this call.
-    // Auth echoes only these characters: one client's id with other characters would fail the call for all its requests.
+    // Auth echoes only ids of these characters: otherwise one client's unusual id would fail the call for all its requests.
     const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(
       pool,
@@ -228,7 +229,7 @@ function createVerdictCall(pool: Pool, key: string) {
   }
 }
 
-/** Gives each batch its verdicts. Batches whose deadline passed meanwhile are no longer in the call. */
+/** Gives each batch its verdicts. Batches whose deadline passed during the call have been removed from it. */
 function resolveAll({ batches, tokens: asked }: Call, all: Verdict[], durationMs: number): void {
   const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${asked.length}"`
   let from = asked.length - batches.reduce((sum, { tokens }) => sum + tokens.length, 0)
@@ -240,7 +241,7 @@ function resolveAll({ batches, tokens: asked }: Call, all: Verdict[], durationMs
   }
 }
 
-/** Random instead of counted, so that clients cannot see the traffic. Unique enough to tell the calls of a minute apart. */
+/** Random, because a counter would show clients how busy Auth is. Unique enough to tell the calls of a minute apart. */
 function drawCallName(): string {
   return Math.floor(Math.random() * 2 ** 32).toString(36)
 }

@@ -25,7 +25,7 @@ export interface Batch {
 export interface Batches {
   /** The number of requests that wait. */
   count(): number
-  /** Adds a request to the newest batch, or to a new one, and returns the batch, in which this request is the last. */
+  /** Adds a request to the newest batch, or to a new one, and returns that batch. The request is its last. */
   join(token: string, caller: Caller, deadlineAt: number): Batch
   /** The batches for one call, oldest first: as many as fit, at least one. Null if none waits. */
   takeCall(): Batch[] | null
@@ -36,7 +36,7 @@ export interface Batches {
 export interface BatchesOptions {
   /** Maximum number of tokens in one call, and therefore in one batch. */
   maxBatch: number
-  /** How much later than its own deadline a request may be answered. */
+  /** How much earlier than its own deadline a request may fail, because it shares the deadline of its batch. */
   deadlineSlackMs: number
 }
 
@@ -67,7 +67,8 @@ export function createBatches({ maxBatch, deadlineSlackMs }: BatchesOptions): Ba
       return batch
     },
 
-    // Takes more than the first batch: one begins every `deadlineSlackMs`, so with longer calls the queue would keep growing.
+    // Takes every batch that fits: a new batch begins every `deadlineSlackMs`, so if longer calls took only one batch each, the
+    // queue would keep growing.
     takeCall() {
       if (waiting.length === 0) return null
       const batches = [takeFirst()]

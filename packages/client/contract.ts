@@ -8,7 +8,7 @@ export const readyPath = '/ready'
 /** Maximum number of tokens in one call. */
 export const maxTokensPerCall = 256
 
-/** Maximum size of a verdict in bytes; a response must not exceed this times the number of its tokens. */
+/** Maximum size of a verdict in bytes; a response with n verdicts may have n + 1 times as many. */
 export const maxVerdictBytes = 1024
 
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
@@ -18,7 +18,7 @@ export type TokenKind = (typeof tokenKinds)[number]
 export interface ValidateTokenRequest {
   token?: string | undefined
   tokens?: string[] | undefined
-  /** Only tokens of this purpose are admitted; without it, only tokens that have none. */
+  /** Only tokens of this purpose are admitted; if it is missing, only tokens without a purpose. */
   purpose?: string | undefined
   /** If false, nothing is extended or consumed. True by default. */
   touch?: boolean | undefined

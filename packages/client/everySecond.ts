@@ -1,4 +1,4 @@
-// Limits a question that any client can trigger to once a second.
+// Keeps clients from triggering the same question more than once a second.
 
 /** Calls `ask` at most once a second. Callers within that second share its answer. */
 export function everySecond<T>(ask: () => Promise<T>, monotonicNow: () => number): () => Promise<T> {

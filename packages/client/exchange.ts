@@ -1,4 +1,4 @@
-// One HTTP request and its whole response, of limited size, which can be aborted at any time.
+// Sends one HTTP request and collects its whole response, up to a maximum size. Can be aborted at any time.
 import type { Dispatcher, Pool } from 'undici'
 
 export interface HttpAnswer {
@@ -7,7 +7,7 @@ export interface HttpAnswer {
   text: string
 }
 
-/** Uses `dispatch`, because undici's `request` creates a stream and costs half as much again. */
+/** Uses `dispatch`, because undici's `request` creates a stream and costs 1.5 times as much. */
 export function exchange(
   pool: Pool,
   request: Dispatcher.DispatchOptions,
@@ -21,7 +21,7 @@ export function exchange(
   let controller: Dispatcher.DispatchController | null = null
   signal.addEventListener('abort', () => {
     controller?.abort(signal.reason)
-    // Rejects also while the request still waits for a connection and there is nothing to abort.
+    // While the request still waits for a connection, there is no controller to abort, so this alone ends the wait.
     reject(signal.reason)
   })
   pool.dispatch(request, {

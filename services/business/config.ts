@@ -1,4 +1,4 @@
-// The settings of Business and what they become.
+// The settings of Business, the checks across settings, and the resulting config.
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { type Environment, readSettings } from '../../shared/config/readSettings.ts'
@@ -80,7 +80,7 @@ const isPrivateAddress = addressTest([
   'fe80::/10',
 ])
 
-/** Names: of a compose or Kubernetes network, or of a domain that public name servers do not know (RFC 6761, RFC 6762). */
+/** Private are names without a dot (compose, Kubernetes), and domains that public name servers do not know (RFC 6761, 6762). */
 function isPrivateOrTls(text: string): boolean {
   const { protocol, hostname } = new URL(text)
   if (protocol === 'https:') return true

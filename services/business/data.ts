@@ -12,7 +12,7 @@ export const getData: Route<unknown, 'bearer'> = {
   problems: {
     400: 'Two tokens were sent.',
     401: 'No token, or one that is unknown, expired or revoked; the answer does not say which.',
-    429: 'As for 401, but the address has sent too many such tokens.',
+    429: 'The token is invalid, and the address has sent too many invalid tokens.',
   },
   handler: () => ctx => {
     const { username } = verdictOf(ctx)

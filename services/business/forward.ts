@@ -23,17 +23,17 @@ export interface Forward {
 // client's address and the length of the body.
 const notPassedOn =
   /^(connection|keep-alive|te|trailer|transfer-encoding|content-length|upgrade|proxy-.*|expect|host|forwarded|x-forwarded-.*|x-real-ip|x-request-id)$/
-// Business also says whether the request came over https.
+// Business sets Strict-Transport-Security and X-Request-Id itself.
 const notPassedBack =
   /^(connection|keep-alive|trailer|transfer-encoding|upgrade|proxy-.*|strict-transport-security|x-request-id)$/
-const maxBodyBytes = 16 * 1024 // Auth's own limit in public
-// Less than half of the time for which a closing Auth still answers, so that an idle connection is closed here, and not by
-// Auth at the moment when the next request is sent.
+const maxBodyBytes = 16 * 1024 // the limit of Auth's public listener
+// Less than half of the time for which a closing Auth still answers, so that Business closes an idle connection before Auth
+// could close it just as the next request is sent.
 const keepAliveMs = 400
 
 export function openForward({ url, responseTimeoutMs = 29_000 }: ForwardOptions): Forward {
   const pool = new Pool(url, {
-    connections: null, // unlimited: with a limit, as many slow readers could keep everyone else out
+    connections: null, // unlimited: otherwise slow readers could occupy all connections and keep other clients out
     pipelining: 1,
     allowH2: false,
     keepAliveTimeout: keepAliveMs,
@@ -67,10 +67,10 @@ export function openForward({ url, responseTimeoutMs = 29_000 }: ForwardOptions)
   return { handle, close: () => pool.close() }
 }
 
-/** Names and values in turn. Not from `req.headers`, because Auth must see repeated headers to refuse them. */
+/** Each name, followed by its value. Not from `req.headers`, because Auth must see repeated headers to refuse them. */
 function headersFor(req: IncomingMessage, { requestId, address }: { requestId: string; address: string }): string[] {
-  // The client's address as Business sees it, and nothing that the client claims. A request over plain HTTP has been refused
-  // already if it must be, so Auth need not check it again.
+  // The client's address as Business sees it, and nothing that the client claims. Always `https`, because Business has
+  // already refused plain HTTP if it must, and Auth need not check again.
   const headers = ['x-request-id', requestId, 'x-forwarded-for', address, 'x-forwarded-proto', 'https']
   const ofConnection = (req.headers.connection ?? '').toLowerCase().split(/[\s,]+/)
   for (let i = 0; i < req.rawHeaders.length; i += 2) {

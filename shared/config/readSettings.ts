@@ -20,8 +20,8 @@ export class ConfigError extends Error {
 }
 
 /**
- * Throws a `ConfigError` with every problem. `check` adds those that concern several settings; a setting that is itself
- * invalid is undefined there.
+ * Throws a `ConfigError` with every problem. `check` adds the problems that concern several settings; in its argument, an
+ * invalid setting is undefined.
  */
 export function readSettings<T extends z.ZodRawShape>(
   shape: T,
@@ -66,7 +66,7 @@ function readSecretFile(name: string, env: Environment, problems: string[]): str
   }
 }
 
-/** Other programs share the environment, so unknown names are allowed; but a misspelt one of ours would be silently ignored. */
+/** Other programs share the environment, so unknown names are allowed; but a misspelt setting would be silently ignored. */
 function findMisspelt(known: string[], env: Environment): string[] {
   return Object.keys(env).flatMap(name => {
     if (known.includes(name)) return []

@@ -1,4 +1,4 @@
-// The settings that both services have, the checks across them, and what they mean for listeners and logs.
+// The settings that both services have, the checks that concern several of them, and the options that listeners and logs get.
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import type { AccessPolicy } from '../http/accessPolicy.ts'
@@ -60,7 +60,7 @@ export const commonSettings = {
     }),
   API_DOCS: z.enum(['on', 'off']).default('on').register(settingMeta, {
     description:
-      'whether the public listeners describe their routes at `/openapi.json`, `/docs` and `/redoc`; the internal ones always do',
+      'whether the public listeners describe their routes at `/openapi.json`, `/docs` and `/redoc`; the internal listeners always do',
     expected: 'on or off',
   }),
   INVALID_TOKEN_LIMIT_PER_ADDRESS: count(
@@ -82,7 +82,7 @@ export const commonSettings = {
 
 type CommonSettings = Settings<typeof commonSettings>
 
-/** The checks that concern several of `commonSettings`. Each service calls it in its own checks. */
+/** Adds the problems that concern several of `commonSettings`. Each service calls this from its own checks. */
 export function checkCommonSettings(found: Partial<CommonSettings>, problems: string[]): void {
   checkKeyPair('TLS_CERT_FILE', 'TLS_KEY_FILE', found, problems)
   checkKeyPair('INTERNAL_TLS_CERT_FILE', 'INTERNAL_TLS_KEY_FILE', found, problems)
@@ -144,7 +144,7 @@ export function securityLogSettings({
   return path === undefined ? null : { path, maxBytes: megabytes * 1024 * 1024, keepDays }
 }
 
-/** Whether it is an origin as browsers send it: no path, no trailing slash, no default port; neither `null` nor `*`. */
+/** Whether `text` is an origin as browsers send it: no path, trailing slash or default port; neither `null` nor `*`. */
 function isWebOrigin(text: string): boolean {
   const url = URL.parse(text)
   return url !== null && /^https?:$/.test(url.protocol) && url.origin === text && !text.includes('*')

@@ -1,17 +1,17 @@
-// Schemas for settings: how an environment variable is read, and what reports and documents say of it.
+// Schemas for settings: how an environment variable is read, and what reports and documents say about it.
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { isBearerToken } from '../../packages/client/bearer.ts'
 import { isAddressRule } from '../http/address.ts'
 
-/** What reports and docs/configuration.md say of a setting. */
+/** What reports and docs/configuration.md say about a setting. */
 export interface SettingMeta {
   /** What it is for. */
   description: string
   /** Completes "expected …". */
   expected: string
-  /** Never shown in a report. It may also come as NAME_FILE, the path of a file that holds it. */
+  /** The value is never shown in a report. It may also be in a file, whose path is then in NAME_FILE. */
   secret?: true
   /** The default in words, if it depends on something else. */
   fallback?: string

@@ -7,19 +7,19 @@ import { AppError } from './errors.ts'
 import type { PipelineContext } from './types.ts'
 
 export interface AccessPolicy {
-  /** The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. X-Forwarded-Host never is. */
+  /** The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed. X-Forwarded-Host is always ignored. */
   trustedProxies: TrustedProxies
   /** Addresses and networks. If empty, every address that is not denied is allowed. */
   allowedAddresses: readonly string[]
   /** Takes precedence over `allowedAddresses`. */
   deniedAddresses: readonly string[]
-  /** Refuse requests through a trusted proxy unless it says that it received them over https, or forwards them over TLS. */
+  /** Refuse requests through a trusted proxy unless it received them over https or, if it does not say, forwards over TLS. */
   httpsOnly: boolean
-  /** Origins whose pages may call, compared exactly. */
+  /** Origins whose pages may call the listener, compared exactly. */
   corsOrigins: readonly string[]
 }
 
-// Load balancers and probes call these from addresses that are on no list. They reveal nothing.
+// Load balancers and probes call these paths from addresses that are on no list. The responses reveal nothing.
 const openPaths = new Set(['/health', '/ready'])
 
 const corsOptions = {

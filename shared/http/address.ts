@@ -1,11 +1,11 @@
-// The client's address behind trusted proxies, and whether it is admitted. Hides the notations of addresses: results
-// are dotted IPv4, also for IPv4 mapped into IPv6, or IPv6 as in RFC 5952.
+// The client's address behind trusted proxies, and whether it is admitted. Hides the notations of addresses: results are
+// IPv6 as in RFC 5952, or dotted IPv4, to which IPv4-mapped IPv6 addresses are converted.
 import { BlockList, isIP, SocketAddress } from 'node:net'
 
 /** How many proxies are in front, or their addresses and networks. */
 export type TrustedProxies = number | readonly string[]
 
-/** An address in the form that `clientAddress` returns; false for ''. */
+/** Takes an address in the form that `clientAddress` returns; '' matches no rule. */
 export type AddressTest = (address: string) => boolean
 
 export type ProxyTest = (address: string, distance: number) => boolean
@@ -87,14 +87,14 @@ export function networkOf(address: string): string {
 }
 
 /**
- * Null if it is not an address. Octal and other notations of `inet_aton` are refused, because readers interpret them
- * differently.
+ * Null if `text` is not an address. Octal and other notations of `inet_aton` are refused, because programs interpret
+ * them differently.
  */
 function normalise(text: string): string | null {
   const family = isIP(text)
   if (family === 0) return null
   if (family === 4) return text
-  // A zone names an interface of the machine that saw it.
+  // A zone, as in `fe80::1%eth0`, has a meaning only on the machine that saw the address.
   const { address } = new SocketAddress({ address: text.replace(/%.*/, ''), family: 'ipv6' })
   return address.startsWith(mappedPrefix) && address.includes('.') ? address.slice(mappedPrefix.length) : address
 }

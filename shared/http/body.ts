@@ -30,7 +30,7 @@ export function bodyReader<T>(
   schema: z.ZodType<T>,
   { limit = 16 * 1024, form: takesForms = false }: BodyOptions = {},
 ): BodyReader<T> {
-  // A form is read as text, because the form reader of the parser nests `a[b]`, drops some pairs and stops after 1000.
+  // A form is read as text, because the parser's own form reader nests `a[b]`, drops some pairs and stops after 1000 pairs.
   const parse = bodyParser({
     enableTypes: ['json', 'text'],
     extendTypes: { text: ['application/x-www-form-urlencoded'] },
@@ -42,7 +42,7 @@ export function bodyReader<T>(
   function translate(error: Error & { status?: number; type?: string }, { req }: Pick<Context, 'req'>): never {
     // The parser leaves the rest of the body in the socket, which would block a client that is still sending.
     req.resume()
-    // No cause, because the error of the parser has the body, and its message a part of it.
+    // The new errors have no cause, because the parser's error contains the body, and its message a part of the body.
     if (error.status === 413) throw new AppError('too_large', `The body must have at most ${limit} bytes.`)
     if (error.type === 'request.aborted') throw new AppError('invalid_request', 'The body ended too early.')
     if (error.status === 400) throw new AppError('invalid_request', 'The body is not a valid JSON object.')
@@ -74,12 +74,12 @@ export function bodyReader<T>(
   return Object.assign(readBody, { schema, takesForms })
 }
 
-/** The members of a form. A repeated one is null, which no schema accepts. */
+/** The members of a form. A repeated member is null, which every schema treats as invalid or as missing. */
 function membersOf(text: string): Record<string, string | null> {
   const members = new Map<string, string | null>()
   for (const [name, value] of new URLSearchParams(text)) {
     refuseInvalidUtf8(name + value)
-    // Not a list of the values, because growing one 8000 times takes a quarter of a second.
+    // Repeated values are not collected, because growing a list 8000 times takes a quarter of a second.
     members.set(name, members.has(name) ? null : value)
   }
   return Object.fromEntries(members)

@@ -8,14 +8,14 @@ import { createUnreadResponses } from './unreadResponses.ts'
 import { createWaitingRequests } from './waitingRequests.ts'
 
 export interface ConnectionsOptions {
-  /** Handles a request; resolves once the response is complete, although it may not have been sent. */
+  /** Handles a request; resolves once the response is complete, even if it has not been sent. */
   handle: (req: IncomingMessage, res: ServerResponse) => Promise<void>
   maxConnections: number
-  /** Limit for the responses that clients have not read, on all connections. */
+  /** Limit for the responses that clients have not read, on all connections together. */
   maxUnreadBytes: number
   /** Called for each connection that is closed because the listener is full. */
   onFull: (fields: Record<string, unknown>) => void
-  /** Called for each connection that is closed because too much memory is held. */
+  /** Called for each connection that is closed because clients hold too much memory. */
   onCut: (fields: Record<string, unknown>) => void
 }
 
@@ -24,7 +24,7 @@ export interface Connections {
   accept(socket: Socket): void
   /** Call this after a TLS handshake, with the socket that the requests come from. */
   secure(socket: Socket): void
-  /** Handles the request after those before it on the same connection. */
+  /** Handles the request once the earlier requests of its connection are done. */
   receive(req: IncomingMessage, res: ServerResponse): void
   /**
    * Call this after bytes that are not HTTP. Drops the waiting requests and returns the response in progress, or null.

@@ -12,7 +12,7 @@ export interface CloseOptions {
    * connection has been open for a while.
    */
   lameDuckMs: number
-  /** After that, how long pending requests may take before their connections are cut. */
+  /** How long pending requests may take after the lame-duck time, before their connections are cut. */
   drainMs: number
 }
 
@@ -37,7 +37,7 @@ export async function closeGracefully(
   await acceptConnecting(server, monotonicNow)
   // Not the HTTP server's own close: that cuts idle connections at once, and with them requests that are on their way.
   const stopped = new Promise<void>(resolve => NetServer.prototype.close.call(server, () => resolve()))
-  // A cluster worker asks the primary process to stop, which still hands over connections for a moment.
+  // In a cluster, the primary process still hands over connections for a moment after a worker has asked it to stop.
   await sleep(stopAcceptingMs)
   onLastResponses()
   await untilEmpty(lameDuckMs / 2, openConnections)
@@ -49,7 +49,7 @@ export async function closeGracefully(
 
 /** Accepts the clients that wait in the backlog: they would be reset when the socket closes. */
 async function acceptConnecting(server: Server, monotonicNow: () => number): Promise<void> {
-  if (cluster.isWorker) return // the primary process accepts, and continues for other workers
+  if (cluster.isWorker) return // the primary process accepts connections, and still does so for the other workers
   // No public API for this. With a backlog of 0 the kernel lets new clients retry until another process listens.
   const { _handle: handle } = server as { _handle?: { listen?: (backlog: number) => void } }
   handle?.listen?.(0)
@@ -68,8 +68,8 @@ async function acceptConnecting(server: Server, monotonicNow: () => number): Pro
 }
 
 /**
- * Resolves after `maxMs`, or once no connection has been open for a while: a client that opens a connection per request has
- * none between two of them.
+ * Resolves after `maxMs`, or once no connection has been open for a while. A shorter gap does not count, because a client
+ * that opens a connection for each request has none open between two requests.
  */
 async function untilEmpty(maxMs: number, openConnections: () => number): Promise<void> {
   const stepMs = 20

@@ -1,7 +1,7 @@
 // The headers of every response.
 import type { PipelineContext } from './types.ts'
 
-/** Nearly all responses are JSON; a page replaces what it needs. */
+/** For JSON, which nearly all responses are; pages replace some of these headers. */
 export const defaultHeaders: ReadonlyMap<string, string> = new Map([
   ['Content-Type', 'application/json; charset=utf-8'],
   ['Cache-Control', 'no-store'],

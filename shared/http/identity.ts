@@ -4,7 +4,7 @@ import { clientAddress, proxyTest, type TrustedProxies } from './address.ts'
 import { peerOf } from './connections.ts'
 import type { PipelineContext } from './types.ts'
 
-// https://www.w3.org/TR/trace-context/#traceparent-header, of version 00
+// Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
 const traceparentFormat = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/
 
 const requestIdFormat = /^[A-Za-z0-9._-]{1,64}$/
@@ -38,7 +38,7 @@ export function createIdentity({ trustedProxies, hasTls }: IdentityOptions) {
   return { identifyRequest, isProxied }
 }
 
-/** If several proxies have added a value, the nearest one's. */
+/** The value that the nearest proxy added; null if there is none. */
 function lastOf(header: string | string[] | undefined): string | null {
   return header === undefined ? null : (String(header).split(',').at(-1) as string).trim().toLowerCase()
 }

@@ -13,11 +13,11 @@ import type { Handler, Routes } from './types.ts'
 
 /** How long slow clients may take. */
 export interface Timeouts {
-  /** From the connection, or the first byte of a later request, to the last header; also for the TLS handshake. */
+  /** From the connection, or the first byte of a later request, to the last header. A TLS handshake may take as long. */
   headersTimeoutMs: number
   /** From the same moment to the last byte of the body. */
   requestTimeoutMs: number
-  /** How often both are checked, so how late a timeout can be. */
+  /** How often both timeouts are checked, and so how late they may be noticed. */
   checkIntervalMs: number
   /** A connection is closed after this long without progress. */
   stalledTimeoutMs: number
@@ -38,13 +38,13 @@ export interface ListenerOptions {
   runInContext?: RunInContext | null
   /** Set on public listeners. Without it every client is allowed, and no proxy is trusted. */
   accessPolicy?: AccessPolicy | null
-  /** Handles requests for paths that no route has; without it they are 404. */
+  /** Handles requests for paths that no route has; without it they are answered 404. */
   fallback?: Handler | null
   /** PEM. With it the listener speaks TLS only. */
   tls?: { cert: string; key: string } | null
-  /** Above it, the network with the most connections loses the one that has been idle longest. */
+  /** Above this, the network with the most connections loses the connection that has been idle longest. */
   maxConnections?: number
-  /** Limit for responses that clients have not read. Above it, the network with the most unread bytes loses a response. */
+  /** Limit for responses that clients have not read. Above it, the network with the most unread bytes loses a connection. */
   maxUnreadBytes?: number
   timeouts?: Timeouts
 }
@@ -65,7 +65,7 @@ const defaultTimeouts: Timeouts = {
   checkIntervalMs: 2000,
   stalledTimeoutMs: 60_000,
 }
-const keepAliveTimeoutMs = 95_000 // longer than the 90 s of proxies
+const keepAliveTimeoutMs = 95_000 // longer than the 90 s for which proxies keep an idle connection
 
 export function createListener(
   routes: Routes,

@@ -20,9 +20,9 @@ export interface Connection {
   /** The request that is being handled, and its response; null if the connection is idle. */
   req: IncomingMessage | null
   res: ServerResponse | null
-  /** Requests that wait for the one before, the oldest first; null if there have never been any. */
+  /** Requests that wait for the one in progress, the oldest first; null or empty if there are none. */
   waiting: WaitingRequest[] | null
-  /** Counted for a response that the client has not read. */
+  /** The bytes that are counted for a response that the client has not read. */
   unreadBytes: number
   isClosed: boolean
 }
@@ -41,13 +41,13 @@ export interface Networks {
   find(name: string): Network
   /** Records that the network has one connection more or less. */
   resize(network: Network, by: 1 | -1): void
-  /** The network with the most connections; among equals, another than this one. There must be a connection. */
+  /** The network with the most connections; in a tie, another than `network`. There must be at least one connection. */
   largestExcept(network: Network): Network
 }
 
 export function createNetworks(): Networks {
   const networks = new Map<string, Network>()
-  /** The networks with i connections. The last entry is never empty. */
+  /** `byCount[i]` has the networks with i connections. The last entry is never empty. */
   const byCount: Set<Network>[] = []
   let size = 0
 
@@ -72,7 +72,7 @@ export function createNetworks(): Networks {
         byCount[network.connections] ??= new Set()
         byCount[network.connections]?.add(network)
       }
-      // Sizes change by one, so this loop removes at most one entry.
+      // Counts change by one, so this loop is short.
       while (byCount.length > 0 && (byCount.at(-1)?.size ?? 0) === 0) byCount.pop()
     },
 

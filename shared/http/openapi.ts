@@ -21,9 +21,9 @@ export interface RouteDescription {
   tag: Tag
   body?: BodyReader<unknown>
   query?: z.ZodObject
-  /** Status below 400 -> what it means and, if it has a body, the schema or the content types of that. */
+  /** Status below 400 -> its meaning and, if the response has a body, the body's schema or content types. */
   answers: Record<number, { description: string; body?: z.ZodType; types?: readonly string[] }>
-  /** Status of 400 and above -> when. Its body is a problem document. */
+  /** Status of 400 and above -> when it is sent. The body is a problem document. */
   problems?: Record<number, string>
 }
 
@@ -42,7 +42,7 @@ type Tag = keyof typeof tagDescriptions
 export interface ApiInfo {
   title: string
   description: string
-  /** The listener's URL relative to that of its document: `.` if they are in the same place, `..` one level below. */
+  /** The listener's URL relative to the document's: `.` for a document at the root, `..` for one a level below. */
   server: string
 }
 
@@ -229,7 +229,7 @@ function schemaOf(schema: z.ZodType, io: 'input' | 'output', schemas: Record<str
     io,
     unrepresentable: 'any',
     override({ jsonSchema }) {
-      // The bounds of every integer in JSON.
+      // Zod adds these bounds to every integer.
       if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
     },

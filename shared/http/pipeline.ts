@@ -1,5 +1,5 @@
-// How a listener handles a request, step by step. The steps are plain functions in files of their own; they are called from
-// one function and not mounted as middleware each, because that would cost CPU for every request.
+// How a listener handles a request, step by step. The steps are plain functions in files of their own. One function calls
+// them, because mounting each as middleware would cost CPU for every request.
 import { METHODS } from 'node:http'
 import Router from '@koa/router'
 import Koa from 'koa'
@@ -64,7 +64,7 @@ export function createPipeline(routes: Routes, options: PipelineOptions): Koa<Re
   app.use(router.routes())
   if (fallback) app.use(createFallback(fallback))
   app.use(router.allowedMethods())
-  // Responses that break off after handleRequest is done. Most have lost their client.
+  // Emitted for responses that break off after handleRequest has finished, mostly because the client has gone.
   app.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.name === 'AbortError') return
     log.warn('response_aborted', { listener, error })

@@ -40,6 +40,9 @@ export function requireResponse({ body, status }: PipelineContext): void {
   if (body !== undefined) return
   if (status === 404) throw new AppError('not_found', 'There is nothing at this path.')
   if (status === 405) {
-    throw new AppError('method_not_allowed', 'This path does not support this method. Allow lists those it supports.')
+    throw new AppError(
+      'method_not_allowed',
+      'This path does not support this method. The header Allow lists the methods that it supports.',
+    )
   }
 }

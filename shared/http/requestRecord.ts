@@ -1,4 +1,4 @@
-// What is recorded of each request once it has been handled: a metric and, if wanted, a line of the access log.
+// Records each request once it has been handled: in a metric and, if wanted, in a line of the access log.
 import type { Log } from '../log/log.ts'
 import { type PipelineContext, routeOf } from './types.ts'
 
@@ -39,7 +39,7 @@ export function createRequestRecord({ listener, log, accessLog, metrics }: Recor
   }
 }
 
-/** An internal error is recorded as one even if the client has gone. */
+/** An internal error is recorded as 500 even if the client has gone. */
 function statusOf({ res, status }: PipelineContext): number {
   return res.destroyed && status !== 500 ? clientClosedRequest : status
 }

@@ -18,8 +18,8 @@ export function sendBody(ctx: PipelineContext): void {
 function ignore(): void {}
 
 /**
- * Writes each piece once the client has read the one before. A client that does not read then holds one piece, and not a copy
- * of the whole body in the TLS layer.
+ * Writes each piece once the client has read the one before, so that a client that does not read takes up the memory of one
+ * piece, and not of a copy of the whole body in the TLS layer.
  */
 function sendInPieces(res: ServerResponse, body: Buffer): void {
   let sent = 0

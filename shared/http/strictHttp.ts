@@ -10,8 +10,8 @@ import type { PipelineContext } from './types.ts'
 const lingerMs = 1000 // between the response and the end of its connection
 
 /**
- * Throws 400 for what RFC 9112 (sections 2.3, 3.2) forbids and Node lets through: other versions, fragments, and no or two
- * Host headers.
+ * Throws 400 for what RFC 9112 (sections 2.3, 3.2) forbids and Node lets through: other versions, fragments, and a missing
+ * or repeated Host header.
  */
 export function requireStrictHttp({ req }: PipelineContext): void {
   if (req.httpVersionMajor !== 1) throw new AppError('invalid_request', 'Use HTTP/1.1.')
@@ -35,8 +35,8 @@ export function answerMalformedHttp(
   socket: Socket,
   pending: ServerResponse | null,
 ): void {
-  // After an error of the socket or of TLS no client would read a response, and in the middle of another response the
-  // client would read it as a part of that.
+  // After an error of the socket or of TLS no client would read a response. In the middle of another response, the client
+  // would take this one for a part of that.
   const isReadable = socket.writable && /^(HPE|ERR_HTTP)_/.test(error.code ?? '') && !pending?.headersSent
   if (!isReadable) {
     socket.destroy()
@@ -55,8 +55,8 @@ export function answerMalformedHttp(
     'Connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-  // Later, because a client that is still sending would be reset before it has read this (RFC 9112 section 9.6). The handler
-  // of a pending request then learns that its client has gone.
+  // Not at once: a client that is still sending would be reset before it has read the response (RFC 9112 section 9.6). When
+  // the socket closes, the handler of a pending request learns that its client has gone.
   setTimeout(() => socket.destroy(), lingerMs).unref()
 }
 

@@ -6,7 +6,7 @@ export interface RequestState {
   requestId: string
   /** The client, in the form that address.ts gives; '' if its connection has closed. */
   address: string
-  /** False if the client did not use TLS, or if the trusted proxy does not say. */
+  /** Whether the client used TLS; if a trusted proxy does not say, whether the listener itself speaks TLS. */
   isHttps: boolean
   /** W3C Trace Context, if the request has a valid one. */
   traceparent?: string | undefined
@@ -20,8 +20,8 @@ export type Context = Parameters<Handler>[0]
 export type PipelineContext = Koa.ParameterizedContext<RequestState>
 
 /**
- * `METHOD /path` -> its handlers, in order. `ANY` matches every method, `{*name}` the rest of a path. A listener answers
- * nothing else.
+ * `METHOD /path` -> its handlers, in order. `ANY` matches every method, `{*name}` the rest of a path. All other requests go
+ * to the listener's fallback, or are answered 404 or 405.
  */
 export type Routes = Record<string, Handler[]>
 

@@ -1,15 +1,15 @@
-// Requests that a client sends before the last one is answered (pipelining). Few clients do that. One that sends thousands
-// and reads no response would have all of them in memory, a hundred times what it sent, so their number and size are limited.
+// Requests that a client sends before the last one is answered (pipelining). Few clients do that. Their number and size are
+// limited, because in memory they take a hundred times what a client sends, for as long as it does not read the responses.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Connection, WaitingRequest } from './networks.ts'
 
 const maxUnanswered = 64 // requests on one connection
 const maxWaitingBytes = 16 * 1024 * 1024 // on all connections
-const requestBytes = 8 * 1024 // that Node holds for a request, without its headers and its body
-const maxBodyBytes = 128 * 1024 // that Node reads of a body before it stops reading from the socket
+const requestBytes = 8 * 1024 // what Node holds in memory for a request, without its headers and its body
+const maxBodyBytes = 128 * 1024 // how much of a body Node reads before it stops reading from the socket
 
 export interface WaitingRequests {
-  /** False, and nothing is added, if the connection must be closed because there is no room. */
+  /** Returns false and adds nothing if there is no room; the connection must then be closed. */
   add(connection: Connection, req: IncomingMessage, res: ServerResponse): boolean
   takeNext(connection: Connection): WaitingRequest | undefined
   drop(connection: Connection): void

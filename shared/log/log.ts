@@ -7,15 +7,15 @@ export const logLevels = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * The code chooses the fields and never spreads a request into them, so clients cannot choose names. Events for auditors have
- * `channel: 'security'`.
+ * The code names every field and never spreads a request into them, so that clients cannot add any. Events for auditors
+ * have `channel: 'security'`.
  */
 export type LogFields = Record<string, unknown>
 
 export interface Log extends Record<LogLevel, LogEvent> {
   /**
-   * Like `info`, for lines that every request writes. All lines of one turn of the event loop are one write, which costs as
-   * much as a single line otherwise. Other lines that are logged meanwhile are written after them.
+   * Like `info`, for lines that every request writes. All such lines of one turn of the event loop are written together, at
+   * the cost of a single line. The order of all lines is kept.
    */
   batched: LogEvent
 }
@@ -36,7 +36,7 @@ const unescaped = /[\x7f-\x9f\u2028\u2029]/g // valid in JSON, but terminals and
 const maxCauses = 5 // because an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
 const maxWaitingBytes = 4 * 1024 * 1024 // some ten thousand lines
-const fixedFields = ['time', 'level', 'service', 'event'] // fields of an event with these names are ignored
+const fixedFields = ['time', 'level', 'service', 'event'] // an event's own fields with these names are ignored
 
 /**
  * Every line is `{"time", "level", "service", "event", …fields}`. Errors in fields are reduced by `describeError`. While 4 MB
@@ -179,7 +179,7 @@ export function describeError(error: unknown, depth = 0): LogFields {
   }
 }
 
-/** Writes at most one line a second, with the number of calls since the last, so that clients cannot fill the disk. */
+/** Writes at most one line a second, with the number of calls since the last line, so that clients cannot fill the disk. */
 export function rateLimited(
   write: (fields: LogFields) => void,
   monotonicNow: () => number,

@@ -8,9 +8,9 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 const retryAfterMs = 200 // for example on a full disk, or while the directory is missing
 
 /**
- * Node's own stream for a pipe or a socket, because on POSIX it does not wait for the reader. For files and terminals, where
- * Node would block, a stream that writes in the thread pool. That is no option for pipes: a thread that waits for the reader
- * would keep the process from exiting.
+ * Pipes and sockets get Node's own stream, which on POSIX does not wait for the reader. Files and terminals, on which Node
+ * would block, get a stream that writes in the thread pool. With a pipe, a thread that waits for the reader would keep the
+ * process from exiting.
  */
 export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writable {
   if (stdout instanceof Socket && !stdout.isTTY) return openPipeAgain(stdout.fd) ?? stdout
@@ -19,7 +19,7 @@ export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writabl
 
 /**
  * O_NONBLOCK is shared by all processes that inherited the pipe, and each of them resets it when it starts or exits. A pipe
- * that is opened again has its own flag. Null if that is not possible: for sockets, and for pipes of another user
+ * that is opened again has its own flag. Null if it cannot be opened again, as with sockets, and with pipes of another user
  * (containers).
  */
 function openPipeAgain(fd: number): Writable | null {
@@ -34,7 +34,7 @@ function openPipeAgain(fd: number): Writable | null {
   }
 }
 
-/** Writes all waiting lines at once, one write after the other, and retries each until it succeeds. */
+/** Writes all waiting lines together, begins the next write when this one has finished, and retries until it succeeds. */
 export function createRetryingStream(deliver: (text: Buffer) => Promise<void>): Writable {
   async function deliverWithRetries(text: Buffer): Promise<void> {
     for (;;) {

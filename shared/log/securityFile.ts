@@ -1,6 +1,6 @@
-// The file of the security log: a new one each day and when one is full; old ones are kept for some days. Hides
-// winston-daily-rotate-file, which names and opens the files. On its own it buffers without a bound for a slow disk,
-// and stops writing after an error.
+// The files of the security log: a new file begins each day and when the last one is full; old files are deleted after
+// some days. Hides winston-daily-rotate-file, which names and opens the files, and adds what it lacks: a bound on the
+// lines that wait for a slow disk, and retries after an error.
 import { close, fstatSync, open } from 'node:fs'
 import { readdir, stat, unlink } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
