@@ -1,4 +1,4 @@
-// Everything that must pass: format and lint, types, tests with coverage. Ends with one line that counts it all.
+// Everything that must pass: format and lint, types, tests, and in CI coverage. Ends with one line that counts it all.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, statfsSync, statSync, watch } from 'node:fs'
@@ -10,8 +10,9 @@ import { readCommandLine } from '../commands/arguments.ts'
 const usage = `Usage: ./runTests [files] [options]
 
 Checks format, lint and types, runs every test, and ends with one line: N passed, N failed, N skipped.
-With arguments only the tests they choose run, without coverage: ./runTests tests/auth/tokens/tokens.test.ts, ./runTests -g slides
+With arguments that choose tests only those run: ./runTests tests/auth/tokens/tokens.test.ts, ./runTests -g slides
 
+      --coverage       measures coverage too, and fails below its limits
       --unit           only the tests of use cases and rules: stores in memory, no other processes, a few seconds
       --watch          the chosen tests, and again whenever a source or test file changes
   -g, --grep TEXT      only tests whose title matches this regular expression
@@ -20,7 +21,7 @@ With arguments only the tests they choose run, without coverage: ./runTests test
   -b, --bail           stop at the first failure
   -t, --timeout MS     for each test (60000)
 
-With CI=1 a skipped test is a failure.`
+With CI=1 coverage is measured, and a skipped test is a failure.`
 
 /** How the paths of the slowest files begin. They start first: the last one to start would run alone at the end. */
 const slowest = [
@@ -58,6 +59,7 @@ const notUnit = /node:child_process|support\/(stores|mailServer|redis|postgres|p
 const contracts = 'tests/auth/stores/contracts.test.ts'
 
 const { values } = readCommandLine(usage, {
+  coverage: { type: 'boolean' },
   unit: { type: 'boolean' },
   watch: { type: 'boolean' },
   grep: { type: 'string', short: 'g' },
@@ -67,8 +69,9 @@ const { values } = readCommandLine(usage, {
   timeout: { type: 'string', short: 't' },
 })
 
-const args = process.argv.slice(2).filter(arg => !['--unit', '--watch'].includes(arg))
-const isWhole = process.argv.length === 2
+const args = process.argv.slice(2).filter(arg => !['--coverage', '--unit', '--watch'].includes(arg))
+const isWhole = args.length === 0 && !values.unit && !values.watch
+const hasCoverage = values.coverage === true || (isWhole && Boolean(process.env['CI']))
 const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
 process.once('exit', () => rmSync(scratch, { recursive: true }))
 const countsFile = join(scratch, 'counts.json')
@@ -166,7 +169,7 @@ function test(): void {
   if (hasMemoryDisk()) Object.assign(env, { TMPDIR: memoryDisk })
   if (values.unit) Object.assign(env, { TEST_STORES: 'memory' })
   // With coverage V8 counts only what it compiles itself, so there children.ts sets it for the processes of the tests alone.
-  if (!isWhole) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
+  if (!hasCoverage) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : slowestFirst()
   // Three at a time even on two cores: much of a test is waiting.
   const parallel =
@@ -177,7 +180,7 @@ function test(): void {
     watchAndRun(() => run('mocha', mocha, env))
     return
   }
-  const passed = !isWhole ? run('mocha', mocha, env) : run('c8', ['mocha', ...mocha], env)
+  const passed = hasCoverage ? run('c8', ['mocha', ...mocha], env) : run('mocha', mocha, env)
   try {
     const tests = JSON.parse(readFileSync(countsFile, 'utf8')) as typeof counts
     for (const outcome of ['passed', 'failed', 'skipped'] as const) counts[outcome] += tests[outcome]
