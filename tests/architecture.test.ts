@@ -170,7 +170,7 @@ function broken(imports: Import[]): string[] {
   )
 }
 
-/** Returns each circle once, as a path that ends at the file where it begins. */
+/** Returns each circle of imports once, as a path that begins and ends at the same file. */
 function circlesOf(imports: Import[]): string[] {
   const circles: string[] = []
   const done = new Set<string>()
@@ -290,10 +290,10 @@ describe('the source code', () => {
   it('compares no secret with === but in the stores, which have only hashes of 256 random bits', () => {
     const name = String.raw`\b[\w.]*(?:[kK]ey|[sS]ecret|[pP]assword|[hH]ash|[tT]oken)\b(?!\.)`
     const comparison = new RegExp(`(?:${name} [!=]==|[!=]== ${name})`)
-    // Comparisons with nothing, and with the public default password.
+    // A comparison with an empty value or with the public default password reveals nothing.
     const harmless = /[!=]== (?:null|undefined|''|defaultDemo.password)/
     const found = [...sources].flatMap(([file, source]) =>
-      // A page and a command compare what their own user typed, and no client can measure their time.
+      // Pages and commands compare what their own user typed; no client can measure how long that takes.
       /^(services\/auth\/(stores|pages\/console)|commands)\//.test(file)
         ? []
         : source.split('\n').filter(line => comparison.test(line) && !harmless.test(line)),
@@ -305,7 +305,7 @@ describe('the source code', () => {
   it('has no file called utils, helpers, common, manager or base', () => {
     const wordsOf = (file: string) => (posix.basename(file).split('.')[0] as string).split(/(?=[A-Z])/)
     const isVague = (file: string) => wordsOf(file).some(word => /^(utils?|helpers?|common|manager|base)$/i.test(word))
-    // The names of the dialects are given.
+    // A dialect has the name of the service that it imitates, such as token-manager.
     expect(files.filter(file => isVague(file) && !/\/dialects\//.test(file))).to.deep.equal([])
   })
 

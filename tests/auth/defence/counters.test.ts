@@ -56,8 +56,8 @@ describe('the limits in Redis', () => {
     const kept = await Promise.all(
       keys.filter(key => key.includes('limit:failures:')).map(key => redis.command('pttl', key)),
     )
-    expect(Math.max(...kept.map(Number)) / 86_400_000).to.be.within(74.9, 75) // five failures
-    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // one
+    expect(Math.max(...kept.map(Number)) / 86_400_000).to.be.within(74.9, 75) // days after five failures
+    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // days after one
   })
 
   it('apply in each process while Redis hangs or is down, and delay no log-in', async () => {
@@ -76,7 +76,7 @@ describe('the limits in Redis', () => {
       const statuses = []
       for (let i = 0; i < 6; i++) statuses.push(await guess(`nobody ${name}`, i))
       expect(statuses, name).to.deep.equal([401, 401, 401, 401, 401, 429])
-      // The password is verified and right, but the token cannot be stored.
+      // The password is right, but the token cannot be stored.
       const before = auth.lines.filter(({ event }) => event === 'login_succeeded').length
       expect((await logIn(auth, '192.0.2.1')).status).to.equal(503)
       expect(auth.lines.filter(({ event }) => event === 'login_succeeded').length).to.equal(before + 1)
@@ -117,7 +117,7 @@ describe('the counters', () => {
       globalThis.gc()
       console.log(process.memoryUsage().rss - before)
     `
-    // The young generation of V8, which grows under any load, is kept small, because it is not what is measured.
+    // V8's young generation grows under any load and is not what this test measures, so keep it small.
     const args = ['--expose-gc', '--max-semi-space-size=2', '--input-type=module', '-e', script]
     const { stdout } = await promisify(execFile)(process.execPath, args)
     expect(Number(stdout) / 1e6).to.be.below(30)

@@ -1,4 +1,4 @@
-// What one client can do to the others: attacks on the queue of hashes, and what limits reveal about accounts.
+// What one client can do to other clients: attacks on the queue of hashes, and what limits reveal about accounts.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { demo } from '../../support/credentials.ts'
@@ -37,8 +37,8 @@ describe('the work of one client', () => {
     ask('PATCH', `${auth.url}/users/me`, from, { currentPassword, password: `${good} more` }, bearer)
 
   /**
-   * The statuses of all requests that need a hash, from another address, during the attack. Waits until at least `queued`
-   * hashes of the attack are in the queue.
+   * Sends every kind of request that needs a hash, from another address, once at least `queued` hashes of the attack are in
+   * the queue, and returns the statuses.
    */
   async function victimDuring(attack: () => Promise<unknown>, queued: number): Promise<Record<string, number>> {
     const username = `victim ${performance.now()}`
@@ -139,7 +139,7 @@ describe('at the limit of an address', () => {
 
   const logIn = (credentials: unknown, from: string) => ask('POST', `${auth.url}/login`, from, credentials)
 
-  /** The whole answer except its date, and the hashes that it cost. */
+  /** The whole answer except its date, and how many hashes the request cost. */
   async function logInRaw(credentials: unknown): Promise<{ answer: string; hashes: number }> {
     const before = await figure(auth.internalUrl, 'latchkey_hashes_total')
     const body = JSON.stringify(credentials)

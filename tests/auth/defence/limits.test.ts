@@ -1,5 +1,5 @@
-// The limits from the outside: what clients of Auth, its dialects and Business get, and that no limit can be turned against the
-// user it protects.
+// The limits as clients of Auth, its dialects and Business see them, and that no limit can be turned against the user it
+// protects.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { demo } from '../../support/credentials.ts'
@@ -32,7 +32,7 @@ describe('the limits', () => {
       expect(hashesIn(auth.lines)).to.be.within(5, 9)
       const before = hashesIn(auth.lines)
       expect(answers.filter(({ status }) => status === 429).length).to.be.at.least(90)
-      // No oracle: the right password gets the same answer as a wrong one.
+      // While the account is limited, the right password gets the same answer as a wrong one.
       const early = await logIn(address(300))
       expect(early.status).to.equal(429)
       expect(hashesIn(auth.lines)).to.equal(before)
@@ -59,7 +59,7 @@ describe('the limits', () => {
       const others = await times(20, i => logIn(address(i)))
       expect(countBy(others)).to.deep.equal({ 200: 20 })
       const { 401: refused = 0, 429: limited = 0, 503: busy = 0 } = countBy(await attack)
-      expect(refused).to.be.within(30, 35) // those that begin before the thirtieth is counted
+      expect(refused).to.be.within(30, 35) // 30, and the attempts that begin before the thirtieth is counted
       expect(refused + limited + busy).to.equal(300)
       expect(hashesIn(auth.lines)).to.equal(refused + 20)
     })
@@ -74,7 +74,7 @@ describe('the limits', () => {
       expect(countBy(await times(100, () => logIn('192.0.2.1')))).to.deep.equal({ 200: 100 })
     })
 
-    /** Fails from other networks until no attempt from there is allowed for months. */
+    /** Fails to log in from other networks until Auth allows no attempt from them for months. */
     async function lock(...bodies: { username: string; password: string }[]): Promise<void> {
       for (let i = 0; i < 100; i++) {
         const answers = []
@@ -90,12 +90,12 @@ describe('the limits', () => {
       const home = '192.0.2.1'
       const { token } = (await logIn(home)).body
       await lock(wrong)
-      // Neither the account nor the address is locked there, even if the attacker shares the address.
+      // At home neither the account nor the address is locked, even if the attacker uses the same address.
       for (let i = 0; i < 40; i++) await logIn(home, { username: `u${i}`, password: 'CANARY guess' })
       expect((await logIn(home)).status).to.equal(200)
       expect((await ask('GET', `${auth.url}/users/me`, { from: address(1), bearer: token })).status).to.equal(200)
       const abroad = '203.0.113.9'
-      // The log-in at home has allowed one guess from elsewhere, and the attacker takes it.
+      // After the log-in at home one guess from elsewhere is allowed, and the attacker uses it up.
       await lock(wrong)
       expect((await logIn(abroad)).status).to.equal(429)
       await ask('POST', `${auth.url}/password/forgot`, { from: abroad, body: { username: demo.username } })
@@ -248,7 +248,7 @@ describe('the limits', () => {
       const uuid = '6c84fb90-12c4-41e1-840d-725daeb3ddbd'
       const noise = 'CANARY guess of a token'.replaceAll(' ', '-')
       const cases: [string, string, string, number, unknown, (() => unknown)?][] = [
-        // dialect, method, path, status of an invalid token, a valid one
+        // dialect, method, path, status of an invalid token, that token or the body with it, and the same for a valid token
         ['tokenProvider', 'GET', '/verify_token', 200, uuid, () => token],
         ['tokenManager', 'POST', '/app/valid/token', 200, { token: noise }, () => ({ token: numbered })],
         ['tokenManager', 'GET', `/app/valid/${noise}`, 200, undefined],
@@ -304,7 +304,7 @@ describe('the limits', () => {
   })
 })
 
-/** The token of the newest link in the log, where mails are written without a mail server. */
+/** The token of the newest link in the log. Without a mail server, Auth logs its mails. */
 async function linkIn(lines: LogLine[]): Promise<string> {
   const mails = () => lines.filter(({ event }) => event === 'mail')
   await until(() => mails().length > 0)

@@ -103,7 +103,7 @@ describe('the throttles', () => {
     expect(await fail('a', address(1))).to.equal(0)
     expect(await fail('a', address(1))).to.equal(86_400)
     await lock('a')
-    expect(proofs).to.equal(40 + 1 + 10) // one of them on the known network
+    expect(proofs).to.equal(40 + 1 + 10) // the 1 is on the known network
   })
 
   it('unlock an account when a mail has proved who owns it', async () => {
@@ -115,7 +115,7 @@ describe('the throttles', () => {
 
   it('verify fewer than 100 guesses in two years, however the attacker waits', async () => {
     const end = 730 * days
-    /** Guesses `atOnce` times, then rests for some days, and so on; in the last month, guesses as often as possible. */
+    /** Alternates `atOnce` guesses and `restDays` days of rest; in the last month, guesses as often as possible. */
     async function guesses(account: string, atOnce: number, restDays: number): Promise<number> {
       const before = proofs
       const begun = at
@@ -195,7 +195,7 @@ describe('the throttles', () => {
         .attemptLogin({ account: 'b', address: address(i) }, { verify: slowly(wrongPassword), imitate })
         .catch((error: AppError) => error.code),
     )
-    // Five that begin together, and those that begin before the fifth is counted.
+    // Five attempts that begin together, and the attempts that begin before the fifth is counted.
     expect(other.filter(answer => answer === wrongPassword).length).to.be.within(5, 9)
     expect(other.filter(answer => answer === 'too_many_requests').length).to.be.at.least(51)
   })
@@ -292,7 +292,7 @@ describe('the throttles', () => {
       at += 60_000
     }
     expect(verified).to.equal(10)
-    // None of them counts below the limit.
+    // The guesses made while the address was at its limit do not count afterwards.
     for (let i = 0; i < 5; i++) expect(await fail('a', address(1))).to.equal(0)
     expect(await fail('a', address(1))).to.equal(5)
   })
@@ -330,7 +330,7 @@ describe('the throttles', () => {
     for (const account of ['unknown', ...Array<string>(20).fill('known')]) {
       expect(await fail(account, address(1))).to.equal(2)
     }
-    expect(proofs - before).to.equal(5) // then it waits
+    expect(proofs - before).to.equal(5) // after five failures the account has to wait
     expect(await succeed('known', address(2))).to.equal(verified)
     resolve(wrongPassword)
     await others

@@ -10,7 +10,7 @@ describe('throttles.unlock', () => {
     createThrottles({ perAccount: accountLimits, perAddress, openCounter: memoryCounters(() => 1), emit: () => {} })
 
   let addresses = 0
-  /** Tries from an unknown address; resolves to `refused` if the password was not looked at. */
+  /** Tries a password from an unknown address; resolves to `refused` if it was not verified. */
   async function attempt(throttles: ReturnType<typeof newThrottles>, account: string, isRight: boolean) {
     try {
       const outcome = isRight ? 'right' : 'wrong_password'

@@ -15,7 +15,7 @@ type Kind = 'session' | 'refresh' | 'uuid' | 'numbered' | 'fixed' | 'guest' | 'r
 
 interface Opened {
   surfaces: Surface[]
-  /** The address of a surface; `authInternal` is separate. */
+  /** The address of a surface; that of Auth's internal listener is `internal`. */
   at(surface: Surface): string
   internal: string
 }
@@ -177,7 +177,7 @@ const doors: Door[] = [
   route('flask-jwt', 'POST', '/logout', ['session']),
 ]
 
-/** Sent unencoded, so they contain only characters that a header and JSON allow. */
+/** The strings are sent unencoded, so they contain only characters that a header and JSON allow. */
 function illFormed(good: string[]): string[] {
   const flip = (secret: string) => secret.slice(0, -1) + (secret.endsWith('0') ? '1' : '0')
   return [
@@ -343,7 +343,7 @@ describe('two dialects at once', function () {
   })
 })
 
-/** Tries the secret at the first door that it opens; the doors that change least come first. */
+/** Tries the secret at the first door that it should open, which changes the token least. */
 async function isLive(opened: Opened, secret: string, kind: Kind): Promise<boolean> {
   const door = doors.find(({ surface, opensTo }) => opened.surfaces.includes(surface) && opensTo.includes(kind))
   return door !== undefined && (await door.knock(opened, secret)).isOpen

@@ -133,7 +133,7 @@ describe('the dialects for tokens without users', function () {
 
   describe('token-manager', () => {
     const create = async () => {
-      const headers = { 'content-type': 'application/json' } // as in the service's example, without a body
+      const headers = { 'content-type': 'application/json' } // the example of token-manager sends this without a body
       const { status, body } = await curl('POST', `${opened.tokenManager}/app/token`, { headers })
       expect(status).to.equal(200)
       expect(body).to.have.all.keys('status_code', 'token')

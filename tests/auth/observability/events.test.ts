@@ -116,7 +116,7 @@ describe('the event stream', () => {
     await receives('renewed', { tokenId, userId, expiresAt })
     clock.advance(10_000)
     const later = await logIn(auth.url)
-    await receives('issued', { tokenId: idOf(later) }) // its frame comes after the first expiry
+    await receives('issued', { tokenId: idOf(later) }) // this event arrives after any about the previous expiry
     const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
     expect(expired()).to.deep.equal([])
     clock.advance(20_000)
@@ -150,7 +150,7 @@ describe('the event stream', () => {
     await receives('slid', { tokenId: idOf(token) })
     const slid = () => events().filter(({ name }) => name === 'slid')
     await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200)
-    expect(slid()).to.have.length.below(3) // they may be split between two frames
+    expect(slid()).to.have.length.below(3) // the 200 may be split between two frames
     close()
   })
 
@@ -232,7 +232,7 @@ describe('the event stream, alone', () => {
       const before = reader.readableLength
       const isFull = () => reader.readableLength > 200_000
       await until(() => reader.readableLength > before || isFull())
-      if (isFull()) await sleep(120) // a dropped frame changes nothing, so wait one frame instead
+      if (isFull()) await sleep(120) // a dropped frame adds no bytes, so wait as long as one frame takes
       expect(reader.readableLength).to.be.below(256 * 1024)
     }
     let text = ''

@@ -1,4 +1,4 @@
-// GET /account, the page that links in mails open: its HTTP. Browser tests cover what it does.
+// GET /account, the page that links in mails open: its responses and headers. Browser tests cover what the page does.
 import { hash } from 'node:crypto'
 import { Script } from 'node:vm'
 import { expect } from 'chai'
@@ -47,7 +47,7 @@ describe('the account page', () => {
       'form-action': ["'none'"],
       'frame-ancestors': ["'none'"],
     })
-    // The policy's hashes do not cover these, so a browser would refuse them.
+    // Inline code and styles that the policy's hashes do not cover: a browser would refuse them.
     expect(html.replace(/<(script|style)\b.*?<\/\1>/gs, '')).to.not.match(
       /<script|<style|\sstyle=|\son\w+=|javascript:/i,
     )

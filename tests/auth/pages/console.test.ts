@@ -25,7 +25,7 @@ describe('the console in a browser', () => {
   let requested: Set<string>
   /** Whether pages get a clock that a test advances. */
   let hasTestClock = false
-  /** Whether pages move; without that, a test takes far less CPU time. */
+  /** Whether pages show animations; without them a test takes far less CPU time. */
   let hasMotion = false
 
   before(async function () {
@@ -48,7 +48,7 @@ describe('the console in a browser', () => {
   })
   afterEach(async () => {
     await context?.close()
-    // These pages show refused requests, and the browser logs each as an error.
+    // These pages show refused requests on purpose, and the browser logs each of them as an error.
     const unexpected = messages.filter(text => !/status of 401/.test(text))
     expect(unexpected, 'in the console of the browser').to.deep.equal([])
     const own = [
@@ -196,7 +196,7 @@ describe('the console in a browser', () => {
       await row.getByText('used 0 times').waitFor()
       await pass(30_000, operator)
       await row.getByText('expired', { exact: true }).waitFor()
-      await pass(1000, operator) // a sweep removes tokens that died before it
+      await pass(1000, operator) // a sweep removes only tokens that were dead before it began
       await row.getByText('swept', { exact: true }).waitFor()
     })
   })
@@ -282,7 +282,7 @@ describe('the console in a browser', () => {
       })
 
       it('shows which address to open if Business does not allow its origin', async () => {
-        const origin = new URL(consoleUrl.replace('localhost', 'console.localhost')).origin // loopback in every browser
+        const origin = new URL(consoleUrl.replace('localhost', 'console.localhost')).origin // every browser resolves it to loopback
         const other = await open(context, `${origin}/console`)
         await button('Use the demo user', other).click()
         await button('Get data', other).click()
@@ -531,7 +531,7 @@ describe('the console in a browser', () => {
         await operator.close()
         line.close()
         for (const end of lines) end.destroy()
-        messages = messages.filter(text => !/net::ERR_/.test(text)) // which one depends on what the cut interrupted
+        messages = messages.filter(text => !/net::ERR_/.test(text)) // which error it is depends on what the cut interrupted
         requested.delete(url)
       })
     })

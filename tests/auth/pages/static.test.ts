@@ -1,4 +1,4 @@
-// Static files, as a browser, a proxy and a client that never reads request them.
+// Static files, requested by a browser, by a proxy, and by a client that never reads the response.
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
@@ -180,7 +180,7 @@ describe('clients that never read a static file', () => {
       await once(socket, 'connect')
       socket.pause().write(wanted.repeat(16))
     }
-    // Readers take turns in order: once these files have been read, each of the other readers has had its turns.
+    // Readers take turns: once these files have been read, every other reader has had as many turns.
     for (let i = 0; i < 5; i++) {
       expect((await read('/health')).statusCode).to.equal(200)
       expect((await read(bundle)).length).to.be.above(1_000_000)

@@ -32,7 +32,7 @@ describe('tokens', () => {
   })
   after(closeServers)
 
-  /** A session without hashing a password. */
+  /** Issues a session without a log-in, which would hash a password. */
   const openSession = async () => (await client.issue({ kind: 'sliding', ttlSeconds: ttlMs / 1000, userId })).token
 
   describe('POST /tokens', () => {

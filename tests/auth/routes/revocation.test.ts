@@ -29,7 +29,7 @@ describe('revocation', () => {
   })
   after(closeServers)
 
-  /** A session without hashing a password. */
+  /** Issues a session without a log-in, which would hash a password. */
   const openSession = async () => (await client.issue({ kind: 'sliding', ttlSeconds: ttlMs / 1000, userId })).token
 
   describe('DELETE /admin/users/:id/sessions', () => {

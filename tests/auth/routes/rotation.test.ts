@@ -13,7 +13,7 @@ const rotating = { ADMIN_KEY: newKey, ADMIN_KEY_PREVIOUS: adminKey, SERVICE_KEY_
 describe('a key that is rotated', () => {
   afterEach(closeServers)
 
-  /** Routes that need the admin key, and routes that also accept the service key. */
+  /** The statuses of routes that need the admin key, and of routes that also accept the service key. */
   async function statusesOf(internalUrl: string, key: string) {
     const admin = [
       ask('GET', `${internalUrl}/tokens`, key),

@@ -50,7 +50,7 @@ describe('sessions', () => {
   })
   after(closeServers)
 
-  /** A session without hashing a password. */
+  /** Issues a session without a log-in, which would hash a password. */
   const openSession = async () => (await client.issue({ kind: 'sliding', ttlSeconds: ttlMs / 1000, userId })).token
 
   describe('POST /renew', () => {
@@ -190,7 +190,7 @@ describe('sessions', () => {
         clock.advance(graceMs - 1)
         const before = reuses().length
         for (let i = 0; i < 3; i++) await use(first)
-        await client.validate({ token: first }) // it is refused after the earlier uses, so all of them are over
+        await client.validate({ token: first }) // once this is refused, the earlier uses are over too
         expect(await client.isLive(last)).to.equal(true)
         expect(reuses()).to.have.length(before)
       })

@@ -282,7 +282,7 @@ describe('the standards', () => {
 
     it('returns "-" for a guest, which no user can get, and percent-encodes a username that is not ASCII', async () => {
       const guest = await issue({ kind: 'sliding', ttlSeconds: 60 })
-      // Not empty: some proxies keep the client's own header if the answer has none or an empty one.
+      // The header must not be empty: some proxies keep the client's own header if Auth's is missing or empty.
       const { headers } = await ask({ token: guest })
       expect([headers.get('x-auth-user-id'), headers.get('x-auth-user')]).to.deep.equal(['-', '-'])
       const dash = { username: '-', password: 'CANARY walrus gherkin plinth' }

@@ -29,7 +29,7 @@ for (const scheme of await schemesHere(tokenSchemes)) {
       await place.remove()
     })
     tokenStoreContract(() => store)
-    if (scheme !== 'rediss') tokenStoreModel(() => store) // rediss is redis again
+    if (scheme !== 'rediss') tokenStoreModel(() => store) // rediss uses the same store as redis
   })
 }
 

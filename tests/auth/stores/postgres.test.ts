@@ -68,7 +68,7 @@ describe('PostgreSQL on a server of its own:', () => {
 
       it(`${name} under load: acknowledged changes survive, and nothing is half done`, async () => {
         const work = startWork(stores)
-        await sleep(200) // let it work
+        await sleep(200) // the workers make some calls
         await fail()
         await until(() => work.rejected() >= 16) // every worker has had a rejection
         await mend()
@@ -91,7 +91,7 @@ describe('PostgreSQL on a server of its own:', () => {
     it('may end connections that are in use, again and again', async () => {
       const work = startWork(stores)
       for (let i = 0; i < 10; i++) {
-        await sleep(30) // let it work
+        await sleep(30) // the workers make some calls
         await terminate()
       }
       expect(work.rejected()).to.be.above(0)
@@ -114,7 +114,7 @@ describe('PostgreSQL on a server of its own:', () => {
 
     it('may lose one of its processes and restart', async () => {
       const work = startWork(stores)
-      await sleep(100) // let it work
+      await sleep(100) // the workers make some calls
       const [backend] = await cluster.query(backends)
       process.kill(Number(backend?.['pid']), 'SIGKILL')
       await until(() => work.rejected() > 0)
@@ -152,7 +152,7 @@ describe('PostgreSQL on a server of its own:', () => {
             () => false,
           ),
         )
-        // Another call may have waited for the lock and get it first.
+        // Another waiting call may get the lock first.
         expect(performance.now() - stoppedAt).to.be.below(3000)
       } finally {
         await peer.end()
@@ -167,9 +167,9 @@ describe('PostgreSQL on a server of its own:', () => {
       try {
         const startedAt = performance.now()
         const { insert, findById } = everyCall(stores)
-        await expectAllToReject(repeated(5, { insert, findById })) // one per connection
+        await expectAllToReject(repeated(5, { insert, findById })) // one call per connection
         await expectRecovery(everyCall(stores), 2000)
-        expect(performance.now() - startedAt).to.be.below(1700 + slackMs) // the rollbacks do not take a second timeout
+        expect(performance.now() - startedAt).to.be.below(1700 + slackMs) // the rollbacks do not wait for a second timeout
       } finally {
         for (const pid of pids) process.kill(pid, 'SIGCONT')
       }
@@ -333,7 +333,7 @@ describe('PostgreSQL on a server of its own:', () => {
       )
       await query('vacuum analyze', url)
 
-      /** The server's counts of `work`, including the opening and closing of a store. */
+      /** What the server counts during `work`, including the opening and closing of a store. */
       async function counted(work: (store: TokenStore) => Promise<void>): Promise<Record<string, number>> {
         const columns = 'seq_scan, n_tup_upd, n_tup_hot_upd'
         const counts = async () => {
@@ -425,7 +425,7 @@ describe('PostgreSQL on a server of its own:', () => {
       const url = await freshDatabase()
       const patient = `${url}?options=${encodeURIComponent('-c deadlock_timeout=20ms')}`
       const stores = await openStores(patient)
-      const more = await openTokenStore(patient) // connections
+      const more = await openTokenStore(patient) // for more connections
       const touched = await Promise.all(Array.from({ length: 25 }, () => insertedToken(stores)))
       const victimIds: string[] = Array.from({ length: 5 }, () => randomUUID())
       const random = (n: number) => Math.floor(Math.random() * n)

@@ -1,4 +1,4 @@
-// What is special to tokens in Redis: batches, keys, and several processes on one server or cluster. What every store must do
+// What is special about tokens in Redis: batches, keys, and several processes on one server or cluster. What every store must do
 // is in contracts/.
 
 import { hash, randomUUID } from 'node:crypto'
@@ -125,7 +125,7 @@ describe('tokens in Redis:', () => {
       store = await open(url())
     })
 
-    /** Makes every kind of token and change that leaves keys behind. */
+    /** Makes every kind of token, and every kind of change that leaves keys behind. */
     async function doEverything(): Promise<MadeToken[]> {
       const userId = randomUUID()
       const made = await insertedMany(store, 3, { userId })
@@ -161,7 +161,7 @@ describe('tokens in Redis:', () => {
     })
 
     it('contain no secret, and at most 120 bits of a hash', async () => {
-      // Tried again: on a busy machine a call may miss the deadline of the store.
+      // Try again if a call misses the deadline of the store, as it may on a busy machine.
       const made = await until(() => doEverything().catch(() => null))
       await server.command('save')
       const files = [join(server.folder, 'dump.rdb')]
@@ -183,8 +183,8 @@ describe('tokens in Redis:', () => {
       const wrong = made.map(({ ref }) => ({ id: ref.id, hash: Buffer.alloc(32).toString('base64url') }))
       const found = await until(() => store.touch(wrong, start, null).catch(() => null))
       expect(found).to.deep.equal(wrong.map(() => null))
-      // The byte after the 15 equals the digest's 16th byte by chance once in 256, so a few tokens may look as if it
-      // were stored.
+      // The byte after the 15 stored ones equals the digest's 16th byte by chance once in 256, so for a few tokens 16 bytes
+      // may seem to be stored.
       expect(longer, `of ${made.length} have 16 bytes`).to.be.below(made.length / 2)
     })
 
@@ -384,7 +384,7 @@ describe('tokens in Redis:', () => {
       await server.command('flushall')
       const one = await open()
       await insertedMany(one, 900)
-      await one.deleteExpired(start, 1) // this sweep has counted nearly all of them
+      await one.deleteExpired(start, 1) // this sweep has counted nearly all of the 900
       await insertedMany(one, 1500)
       await sweepRound(one, start)
       const { ref, token } = newToken()

@@ -62,7 +62,7 @@ describe('tokens in Redis:', () => {
 
     const firstSlotOf = (node: number): number => Math.ceil((16_384 * node) / 3)
 
-    /** A token whose slot is on the master with this number. */
+    /** Inserts a token whose slot is on the master with this number. */
     function insertedAt(node: number): Promise<MadeToken> {
       for (;;) {
         const id = drawTokenId(null, start)
@@ -196,7 +196,7 @@ describe('tokens in Redis:', () => {
       this.timeout(180_000) // a busy machine needs half a minute to set this up
       const [first, second, third] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
       const [away, moved] = [firstSlotOf(0) + 3, firstSlotOf(1) + 3]
-      // Repeated: on a busy machine the first call may miss the deadline of the store, and a connection its own.
+      // Repeat the call: on a busy machine it may miss the deadline of the store, or opening a connection may take too long.
       const insertedIn = (slot: number) =>
         until(() => inserted(store, { id: idsIn(slot)(0) }).catch(() => null), 60_000)
       const [lost, found] = await Promise.all([insertedIn(away), insertedIn(moved)])
@@ -205,7 +205,7 @@ describe('tokens in Redis:', () => {
       await moveSlot(away, first, fourth)
       await expectAllToReject({ touch: () => touch(store, lost.ref) })
       await moveSlot(moved, second, third)
-      // node-redis alone would never find the new master, because it waits for the old one.
+      // node-redis alone would never find the new master, because it waits for the old master.
       await until(() => touch(store, found.ref).then(Boolean, () => false))
       fourth.line.target = fourth.port
       await until(() => touch(store, lost.ref).then(Boolean, () => false))

@@ -108,7 +108,7 @@ describe('tokens in Redis:', () => {
             const what = scheme === 'redis' ? 'server' : 'cluster'
             const sentence = (why: string) =>
               `TOKEN_STORE_URL: the Redis ${what} at 127.0.0.1:${port} cannot be reached (${why})`
-            // Repeated if the answer missed the deadline, as it may on a busy machine.
+            // Try again if the answer misses the deadline, as it may on a busy machine.
             await until(async () => {
               const refusal = await refusalWithin(`${scheme}://:hunter2@127.0.0.1:${port}`)
               if (refusal !== sentence('no answer')) expect(refusal).to.equal(sentence(why))
@@ -284,7 +284,7 @@ describe('tokens in Redis:', () => {
       const pending = Promise.allSettled(Object.values(crowdOf(everyCall(store))).map(call => call()))
       await store.close()
       for (const outcome of await pending) {
-        // It is rejected by the end of the connection; the deadline of the call would reject it later.
+        // The end of the connection rejects the call, earlier than the deadline of the call would.
         const why = outcome.status === 'rejected' && outcome.reason instanceof Error && outcome.reason.message
         expect(why)
           .to.be.a('string')
@@ -312,7 +312,7 @@ describe('tokens in Redis:', () => {
       })
       return {
         ready: once(child, 'message'),
-        /** Resolves to its exit code after its store is closed. */
+        /** Has the process close its store and end, and resolves to the exit code. */
         async close(): Promise<string> {
           const watch = setTimeout(() => child.kill('SIGKILL'), 2000)
           child.send('close')

@@ -231,7 +231,7 @@ describe('tokens in Redis:', () => {
       line.alter = answer => (garbled++ === 0 ? garbage : answer)
       const answer = touch(store, ref).catch(toMessage)
       await until(() => garbled > 0)
-      await until(() => isAnswered(store)) // with null
+      await until(() => isAnswered(store)) // the next answer is null
       expect(await answer).to.be.a('string')
       expect(await look(store, ref)).to.include({ id: token.id })
     })
@@ -336,7 +336,7 @@ describe('tokens in Redis:', () => {
     after(closeServers)
 
     it('is 503 with Retry-After on every route, and the token is valid when Redis is back (RFC 7009 2.2.1)', async () => {
-      // An hour, so that it does not expire during the outage.
+      // The token lives for an hour, so it does not expire during the outage.
       const { url, internalUrl } = await startAuth({ env: { TOKEN_STORE_URL: server.url, TOKEN_TTL_SECONDS: '3600' } })
       const { url: business } = await startBusiness(internalUrl)
       const token = await logIn(url)

@@ -73,7 +73,7 @@ describe('the memory store', () => {
   it('distinguishes ids that differ only in the user, the second or the random part', async () => {
     const store = await openTokenStore()
     const parts = Array.from({ length: 30 }, (_, i) => String(i))
-    // Enough ids that the index often probes one of them while it looks for another.
+    // So many ids that the index often probes one of them while it looks for another.
     const ids = parts.flatMap(tag =>
       parts.flatMap(time => parts.map(end => tag.padStart(4, '0') + time.padStart(5, '0') + end.padStart(5, '0'))),
     )
@@ -131,7 +131,7 @@ function expectLikeMap(seed: number, hashOf: (random: number) => number, slots: 
       index.add(hash, slot)
       model.set(slot, hash)
     } else {
-      // Checked first, because removing a lost entry would search for ever.
+      // Check first that the entry is found: removing a lost entry would search for ever.
       expect(index.find(hash, other => other === slot)).to.equal(slot)
       index.remove(hash, slot)
       model.delete(slot)

@@ -45,7 +45,7 @@ describe('a snapshot of the memory store', () => {
   const open = (versions: Record<string, number> = { anna: 1, bert: 1 }) =>
     openSnapshotStore({ file, key, versionOf: async userId => versions[userId] ?? null, now: clock.now })
 
-  /** Null: a guest. */
+  /** If `userId` is null, the token is a guest's. */
   function newToken(userId: string | null, members: Partial<TokenRecord> = {}): { ref: TokenRef; token: TokenRecord } {
     const createdAt = clock.now()
     const id = drawTokenId(userId, createdAt)
@@ -77,7 +77,7 @@ describe('a snapshot of the memory store', () => {
   const look = async (store: TokenStore, ref: TokenRef, purpose: string | null = null) =>
     (await store.look([ref], clock.now(), purpose))[0] as TokenRecord | null
 
-  /** The files in the folder that could be taken for a snapshot. */
+  /** The names of all files in the folder of the snapshot. */
   const left = () => readdirSync(folder)
 
   async function refusalOf(opening: Promise<unknown>): Promise<string> {
@@ -202,7 +202,7 @@ describe('a snapshot of the memory store', () => {
     const again = await open({ anna: 1 })
     expect(await look(again.store, ended.ref)).to.equal(null)
     expect(await look(again.store, later.ref)).to.not.equal(null)
-    await again.store.raiseFloor('anna', 2, null) // the version after 1
+    await again.store.raiseFloor('anna', 2, null) // anna starts at 1 again, so this is the next version
     expect(await look(again.store, later.ref)).to.equal(null)
   })
 
@@ -340,8 +340,8 @@ describe('a snapshot of the memory store', () => {
 
   describe('is refused, set aside and not loaded at all', () => {
     /**
-     * The store does not open, the error tells the operator why, the file is kept under another name, and the next
-     * start finds none.
+     * Checks that the store does not open, that the error says why, that the file is kept under another name, and that
+     * the next start finds no snapshot.
      */
     async function expectRefused(why: RegExp): Promise<void> {
       const message = await refusalOf(open())

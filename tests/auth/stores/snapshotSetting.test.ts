@@ -93,7 +93,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     await auth.service.close()
     expect(JSON.stringify(auth.lines)).to.not.include('close_failed')
 
-    clock.advance(20_000) // longer than the first idle time, but not than the extended one
+    clock.advance(20_000) // longer than the original idle time, but shorter than the extended one
     auth = await startAuth({ env, now: clock.now })
     expect(await verdicts()).to.deep.equal(before)
     for (const token of [endedWithAll, endedFixed, old, loggedOut, revoked, consumed]) {

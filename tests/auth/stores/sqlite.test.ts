@@ -133,7 +133,7 @@ describe('a SQLite file', () => {
 
     it('writes when the other process is done, if that is soon', async () => {
       const calls = Object.values(everyCall(stores)).map(call => call())
-      await sleep(200) // time in which the other holds the lock
+      await sleep(200) // meanwhile the other process holds the lock
       other.exec('commit')
       await Promise.all(calls)
     })
@@ -217,7 +217,7 @@ describe('a SQLite file', () => {
       disks.push(folder)
     }
 
-    /** Tokens and users for each kind of write, so that it has something to do. */
+    /** Inserts tokens and users, so that each kind of write has something to change. */
     async function prepare(stores: Stores) {
       const tokens = await Promise.all(Array.from({ length: 6 }, () => insertedToken(stores)))
       const users = await Promise.all(Array.from({ length: 2 }, () => insertedUser(stores)))

@@ -75,7 +75,7 @@ describe('the format of a token', () => {
     }
     const expected = (secrets.length * 43) / 62
     const chiSquare = [...alphabet].reduce((sum, c) => sum + ((counts.get(c) ?? 0) - expected) ** 2 / expected, 0)
-    expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above that once in a million runs
+    expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above 130 by chance once in a million runs
   })
 
   it('keeps a lineage of its own through renewals, and gets 130 new random bits each time', async () => {
@@ -106,7 +106,7 @@ describe('the format of a token', () => {
     expect(tagOf('a user'))
       .to.equal(tagOf('a user'))
       .and.to.match(/^[0-9A-Za-z]{4}$/)
-    // Stores use it as a key, so a new version of Latchkey must find the tokens of the previous one.
+    // Stores use the tag as a key, so a new version of Latchkey must find the tokens of the previous one.
     expect(tagOf('a user')).to.equal('P9tP')
     expect(drawTokenId('a user', now)).to.match(new RegExp(`^${tagOf('a user')}[0-9A-Za-z]{10}$`))
     expect(new Set(Array.from({ length: 1000 }, (_, i) => tagOf(`user ${i}`))).size).to.be.above(990)

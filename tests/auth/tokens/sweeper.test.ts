@@ -74,7 +74,7 @@ describe('the sweeper', () => {
     const sweeper = sweeperOver(store)
     sweeper.start()
     const sweeps = [sweeper.sweep(), sweeper.sweep()]
-    setTimeout(gate.resolve, 20) // the timer could fire several times
+    setTimeout(gate.resolve, 20) // long enough for the timer to fire several times
     await Promise.all(sweeps)
     await sweeper.stop()
     expect(most).to.equal(1)

@@ -57,7 +57,7 @@ describe('a link that confirms an address', function () {
     await add(username, { confirmed: false })
     await resend(username)
     const { token } = await server.next(username)
-    slow.add('update') // all twenty have read the token by then
+    slow.add('update') // so that all twenty requests read the token before the first update
     const statuses = await Promise.all(Array.from({ length: 20 }, async () => (await confirm(token)).status))
     expect(statuses.toSorted()).to.deep.equal([204, ...Array(19).fill(401)])
     expect(await confirm(token)).to.include({ status: 401 })
@@ -194,7 +194,7 @@ describe('a link that confirms an address', function () {
     const ownersStill = { subject: 'You have an account already', statuses: [200, 401] }
     expect(outcomes).to.deep.equal({
       'confirm before findById': ownersStill,
-      // Too late: the link asks for a password of the owner of the mailbox.
+      // Too late for that mail: this one asks the owner of the mailbox to choose a password.
       'confirm before update': { subject: 'Choose a password', statuses: [401, 401] },
       'reset before findById': ownersStill,
       'reset before update': ownersStill,
@@ -217,7 +217,7 @@ describe('a link that confirms an address', function () {
     await auth.register(unconfirmed, freshPassword())
     await server.next(unconfirmed)
     for (const name of [username, unknown, unconfirmed]) expect(await auth.resend(name)).to.deep.equal(accepted)
-    await server.next(unconfirmed) // it was requested last, so the others would have arrived
+    await server.next(unconfirmed) // this mail was requested last, so the others would have arrived
     expect(mailsTo(username)).to.have.length(1)
     expect(mailsTo(unknown)).to.have.length(0)
   })
@@ -226,7 +226,7 @@ describe('a link that confirms an address', function () {
     const username = freshAddress()
     const attempts = Array.from({ length: 5 }, freshPassword)
     await Promise.all(attempts.map(password => auth.register(username, password)))
-    await auth.forgot(freshAddress('unknown')) // by now the other requests have finished their work, except the mails
+    await auth.forgot(freshAddress('unknown')) // by now the registrations are complete, except for their mails
     const good = await until(async () => {
       const good: string[] = []
       for (const { token } of mailsTo(username)) if (await isGoodFor('reset', token)) good.push(token)

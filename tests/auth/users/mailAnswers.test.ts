@@ -72,12 +72,12 @@ describe('an answer does not reveal whether there is an account:', function () {
   for (const path of paths) {
     it(`POST ${path} takes the same time`, async () => {
       const { accounts, classes } = await openAll()
-      for (const method of writes) accounts.slow.add(method) // a wait for one of them would show
+      for (const method of writes) accounts.slow.add(method) // if the answer waited for a write, its time would show it
       let report = ''
       for (let attempt = 0; attempt < 3; attempt++) {
         const times = new Map<string, number[]>(classes.map(([name]) => [name, []]))
         for (let i = 0; i < samples; i++) {
-          // The work that a request leaves behind must not always slow down the same other one.
+          // Vary the order: the work that a request leaves behind must not always slow down the same next request.
           const order = classes.map(
             (_, at) => classes[(i + at * (1 + (i % 4))) % classes.length] as (typeof classes)[0],
           )
@@ -108,7 +108,7 @@ describe('a failure of a mail', function () {
     const [known, unconfirmed] = [freshAddress(), freshAddress()]
     const knownId = await add(known)
     const unconfirmedId = await add(unconfirmed, { confirmed: false })
-    broken.add('insert') // of users and of tokens
+    broken.add('insert') // inserts of users and of tokens fail
     expect(await register(freshAddress(), freshPassword())).to.deep.equal(accepted)
     expect(await event('link_not_sent')).to.include({ userId: null })
     expect(await resend(unconfirmed)).to.deep.equal(accepted)
@@ -120,7 +120,7 @@ describe('a failure of a mail', function () {
       knownId,
     ])
     broken.clear()
-    broken.add('findByUser') // the new link exists, but the older ones have not ended
+    broken.add('findByUser') // the new link exists, but the older links are still valid
     expect(await forgot(known)).to.deep.equal(accepted)
     await until(() => emitted('link_not_sent').length === 4)
     broken.clear()

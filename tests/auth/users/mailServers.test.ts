@@ -33,7 +33,7 @@ describe('a mail server that', function () {
   ]
   const onConnect = (answer: string) => (step: string) => (step === 'connect' ? answer : null)
 
-  /** Greets, then sends a line now and then for ever. */
+  /** Greets, then sends lines for ever, one every 50 ms. */
   function sendSlowly(socket: Socket): void {
     socket.write('220 slow\r\n')
     const timer = setInterval(() => socket.write('250-and so on\r\n'), 50)
@@ -77,7 +77,7 @@ describe('a mail server that', function () {
         const { token } = await refusing.next(username)
         expect(await event('mail_sent')).to.deep.include({ tries: 2 })
         expect(await reset(token, freshPassword())).to.include({ status: 204 })
-        await refusing.next(username) // the notice of the change: no mail came before it
+        await refusing.next(username) // the notice of the change, which is the second mail
         expect(refusing.mails).to.have.length(2)
         expect(emitted('mail_lost')).to.deep.equal([])
       })
@@ -107,7 +107,7 @@ describe('a mail server that', function () {
   it('is down briefly gets the mail when it is back', async () => {
     let connections = 0
     const url = await startBadMailServer(socket => {
-      // A server that is being restarted: the first connections end at once, the next reach the real one.
+      // Like a server that restarts: the first two connections are reset, later ones reach the real server.
       if (++connections <= 2) return void socket.resetAndDestroy()
       const { hostname, port } = new URL(server.url)
       const onward = connect(Number(port), hostname)
@@ -143,7 +143,7 @@ describe('a mail server that', function () {
       expect(refusals).to.equal(1)
       const line = lines.find(line => line.event === 'mail_lost')
       expect(line).to.include({ level: 'warn', userId, tries: 1 })
-      // What the operator needs: the codes of RFC 5321 and RFC 3463.
+      // The operator needs the reply code (RFC 5321) and the status code (RFC 3463).
       expect(JSON.stringify(line)).to.include('550').and.include('5.1.1')
       expect(JSON.stringify(lines)).to.not.include(username.split('@')[0])
       expect(JSON.stringify(lines)).to.not.match(/account#|lk_|Recipient/)

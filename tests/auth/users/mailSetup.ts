@@ -38,7 +38,7 @@ export const sender = 'latchkey@mail.example'
 export const publicUrl = 'https://accounts.example/auth'
 export const accepted = { status: 202, text: '{"status":"accepted"}' }
 
-/** Not allowed as usernames if mails are sent: each is more, less or something else than one mailbox. */
+/** Not allowed as usernames if mails are sent, because none of them is exactly one mailbox. */
 export const hostileUsernames = [
   'a@b.example\r\nBcc: c@d.example',
   'a@b.example\nRCPT TO:<c@d.example>',
@@ -171,7 +171,7 @@ export function useMail(): void {
   before(async () => {
     server = await openMailServer()
     auth = await startMailingAuth({ SMTP_URL: server.url, EMAIL_CONFIRMATION: 'required' }, clock.now)
-    // Cost 4 is the minimum of bcrypt: these suites are not about the time of a hash.
+    // Cost 4 is bcrypt's minimum: these suites do not measure how long a hash takes.
     passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1000, maxPerAccount: 1000 })
   })
 
@@ -185,7 +185,7 @@ export function useMail(): void {
   })
 }
 
-/** Checks the logs and the recipients of all tests in this file. `events`: those that the logs must contain. */
+/** Checks the logs and the recipients of all tests in this file. `events` are the events that the logs must contain. */
 export function describeMailLogs(events: string[]): void {
   describe('the mails of this file', () => {
     it('left no token and no password in a log', () => {
@@ -316,7 +316,7 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
     slow,
     emitted,
 
-    /** A user from before mails were sent, whose username was not checked. */
+    /** Inserts a user like those registered before mails were sent: the username is not checked. */
     async add(username: string, { confirmed = true, disabled = false } = {}): Promise<string> {
       const passwordHash = await passwords.hash('CANARY-PW-before', { address: '192.0.2.1', account: username })
       const user = await users.insert({ username, passwordHash }, { confirmed })

@@ -35,7 +35,7 @@ describe('a mail goes to exactly one mailbox:', function () {
         expect(await resend(username), JSON.stringify(username)).to.deep.equal(accepted)
       }
       await forgot(demo.username)
-      await own.next(demo.username) // it was requested last, so the others would have arrived
+      await own.next(demo.username) // this mail was requested last, so the others would have arrived
     }
     expect(own.recipientLines).to.deep.equal(Array(2).fill(`RCPT TO:<${demo.username}>`))
   })
@@ -53,7 +53,7 @@ describe('a mail goes to exactly one mailbox:', function () {
       await until(() => told.length === i + 1)
       const lines = own.recipientLines.splice(0)
       expect(lines, JSON.stringify(to)).to.have.length.at.most(1)
-      // Quoted, trimmed, or refused by the server, it is still the whole text.
+      // The text may be quoted, trimmed, or refused by the server, but the recipient is always the whole text.
       for (const line of lines) expect(bare(line.replace(/^RCPT TO:<(.*)>$/s, '$1'))).to.equal(bare(to))
     }
   })
@@ -93,7 +93,7 @@ describe('a mail goes to exactly one mailbox:', function () {
     const address = freshAddress()
     await add(address)
     await forgot(address)
-    await own.next(address) // it was requested last, so the others would have arrived
+    await own.next(address) // this mail was requested last, so the others would have arrived
     expect(own.recipientLines).to.deep.equal([`RCPT TO:<${address}>`])
     for (const token of given) expect(await reset(token, freshPassword())).to.include({ status: 204 })
     expect(emitted('mail_lost')).to.deep.equal([])

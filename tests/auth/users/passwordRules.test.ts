@@ -17,7 +17,7 @@ function whyNotFor(password: string, username: string, { minLength }: PasswordRu
 }
 
 const phrase = 'CANARY tandem over the hill, twice'
-const random = 'vq7kzj-hw2plm!tgr9xbd' // strong after a few characters
+const random = 'vq7kzj-hw2plm!tgr9xbd' // its first few characters are strong enough
 const emoji = '🦊🌵🧭🎷🪁🧊🍋🚲🎲🦉🔭🪴🥁🧵🏔'
 const tooCommon = 'this is one of the most common passwords; expected one that others do not use'
 const tooWeak =
@@ -360,6 +360,6 @@ describe('the rules for passwords', () => {
     const before = process.cpuUsage() // CPU time, because other processes may keep the cores busy
     for (const slow of [`${'a'.repeat(255)}b`, '\ufdfa'.repeat(256), `${'1'.repeat(255)}a`, '🔑'.repeat(256)])
       whyNot(slow)
-    expect(process.cpuUsage(before).user / 1000).to.be.below(200) // about 10 ms, unless it grows faster than quadratically
+    expect(process.cpuUsage(before).user / 1000).to.be.below(200) // about 10 ms, if the time grows at most quadratically
   })
 })

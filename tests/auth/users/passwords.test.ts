@@ -18,7 +18,7 @@ const owner = { ...client, account: 'somebody' }
 describe('passwords', () => {
   let passwords: Passwords
   before(async () => {
-    // Cost 4 is the minimum of bcrypt: these tests are not about the time of a hash.
+    // Cost 4 is bcrypt's minimum: these tests do not measure how long a hash takes.
     passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1000, maxPerAccount: 1000 })
   })
   after(() => passwords.close())
@@ -51,7 +51,7 @@ describe('passwords', () => {
       '\u{10ffff}',
     ]
     const text = fc.string({ unit: fc.constantFrom(...units), maxLength: 90 })
-    // Pairs that are almost the same, because two independent texts would never match.
+    // Each pair is nearly the same text, because two independent texts would never match.
     const twist = fc.constantFrom<(password: string) => string>(
       password => password.normalize('NFC'),
       password => password.normalize('NFD'),
@@ -208,7 +208,7 @@ describe('passwords', () => {
     const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length / 2] as number
     for (const other of ['unknown', 'malformed'] as const) {
       const ratio = median(rounds.map(round => round.known / round[other]))
-      expect(ratio, other).to.be.within(0.5, 2) // a missing hash would make it a hundred times as fast
+      expect(ratio, other).to.be.within(0.5, 2) // without a hash the call would take a hundredth of the time
     }
   })
 })
@@ -235,7 +235,7 @@ describe('the threads that hash', () => {
   it('are replaced when one dies: its job is rejected, and waiting jobs are served', async () => {
     const passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
     const bare = bcrypt.hashSync('postman', 4)
-    const notText = 5 as unknown as string // bcrypt throws in the thread, which no text makes it do
+    const notText = 5 as unknown as string // makes bcrypt throw in the thread; no text does
     const deadly = passwords.verify(notText, bare, owner).catch(({ code }: AppError) => code)
     const next = passwords.verify('postman', bare, owner)
     expect(await deadly).to.equal('internal')
@@ -319,7 +319,7 @@ describe('the hash queue', () => {
     const timer = setInterval(() => turns++, 1)
     await passwords.hash('postman', owner)
     clearInterval(timer)
-    expect(turns).to.be.above(5) // 0 on the main thread, which a hash of cost 10 would block for 50 ms
+    expect(turns).to.be.above(5) // 0 if the hash ran on the main thread, which it would block for 50 ms
     passwords.close()
   })
 

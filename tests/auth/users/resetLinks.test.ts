@@ -56,7 +56,7 @@ describe('a link that resets a password', function () {
     const { username } = await registerConfirmed()
     const unknown = freshAddress('unknown')
     expect(await auth.forgot(unknown)).to.deep.equal(accepted)
-    await mailedResetToken(username) // it was requested later, so the others would have arrived
+    await mailedResetToken(username) // this mail was requested later, so the others would have arrived
     expect(mailsTo(unknown)).to.have.length(0)
   })
 
@@ -66,7 +66,7 @@ describe('a link that resets a password', function () {
     await add(disabled, { disabled: true })
     await add(other)
     for (const username of [disabled, other]) expect(await forgot(username)).to.deep.equal(accepted)
-    await server.next(other) // it was requested last, so the others would have arrived
+    await server.next(other) // this mail was requested last, so the others would have arrived
     expect(mailsTo(disabled)).to.have.length(0)
   })
 
@@ -85,7 +85,7 @@ describe('a link that resets a password', function () {
     await forgot(username)
     const { token } = await server.next(username)
     const attempts = Array.from({ length: 20 }, freshPassword)
-    slow.add('update') // all twenty have read the token by then
+    slow.add('update') // so that all twenty requests read the token before the first update
     const statuses = await Promise.all(attempts.map(async password => (await reset(token, password)).status))
     expect(statuses.toSorted()).to.deep.equal([204, ...Array(19).fill(401)])
     const logIns = await Promise.all(attempts.map(async password => (await logIn(username, password)).status))
@@ -285,7 +285,7 @@ describe('the token of a link', function () {
       expect(await sendRaw(url, `${request}\r\n${rest}`, 5000), request).to.include({ status: 202 })
       const mail = await own.next(username)
       expect(mail.link, request).to.match(/^https:\/\/accounts\.example\/auth\/account#reset=\w+$/)
-      // Without the random parts: one in some thousand tokens contains three sixes in a row.
+      // Remove the random parts, because one in a few thousand tokens contains 666.
       const random = /#reset=\w+|<[^<>@\s]+@/g
       expect(JSON.stringify([...mail.headers, mail.text]).replace(random, ''), request).to.not.match(/evil|666/)
     }

@@ -39,7 +39,7 @@ describe('a change that is interrupted', () => {
 
   interface UseCases {
     users: Users
-    /** The use cases of another process on the same stores. */
+    /** For the use cases of another process on the same stores. */
     options: UsersOptions
     tokens: Tokens
     store: UserStore
@@ -51,7 +51,7 @@ describe('a change that is interrupted', () => {
     other: { secret: string; id: string }
     /** Makes the next `times` calls that end a user's tokens fail. */
     fail(times: number): void
-    /** Runs `next` just before a user's tokens end. */
+    /** Runs `job` just before a user's tokens next end. */
     meanwhile(job: () => Promise<unknown>): void
     isLive(token: { secret: string }): Promise<boolean>
     logsIn(password: string): Promise<boolean>
@@ -163,7 +163,7 @@ describe('a change that is interrupted', () => {
         expect(await at.store.findUnfinished(10)).to.deep.equal([])
         expect(await at.logsIn(phrases.second)).to.equal(true)
         expect(told('password_changed')).to.equal(1)
-        expect(await changePassword()).to.include({ outcome: 'wrong_password' }) // like any other now
+        expect(await changePassword()).to.include({ outcome: 'wrong_password' }) // its old password is wrong now
       })
 
       it('of a password is completed without another call', async () => {
@@ -359,7 +359,7 @@ describe('a change that is interrupted', () => {
           else lost.refused++
         }
         const keepLoggingIn = async () => {
-          // On a busy machine the database may exceed the deadline of the store, which gives no session either.
+          // On a busy machine the database may exceed the deadline of the store; then no session begins either.
           while (!changed) expect(await codeOf(logIn())).to.be.oneOf(['resolved', 'unavailable'])
         }
         const rivals = Array.from({ length: 20 }, keepLoggingIn)
@@ -387,7 +387,7 @@ describe('a change that is interrupted', () => {
   }
 
   describe('by a killed process', () => {
-    /** The use cases of Auth in another process, which is killed just before a user's tokens end. */
+    /** The script of a process with Auth's use cases that is killed just before a user's tokens end. */
     const child = `
       const [root, url, act, id, keep, currentPassword, password] = process.argv.slice(1)
       const load = path => import(new URL('services/auth/' + path, root))
@@ -441,7 +441,7 @@ describe('a change that is interrupted', () => {
             )
           ).filter(found => found !== null).length
         expect(await store.findUnfinished(10)).to.have.length(1)
-        expect(await live()).to.equal(3) // it was killed between the two steps
+        expect(await live()).to.equal(3) // the process was killed between the two steps
 
         const { service, lines } = await openTestAuth({ env })
         expect(await store.findUnfinished(10)).to.deep.equal([])
