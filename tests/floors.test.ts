@@ -25,10 +25,10 @@ const floors: Record<string, string[]> = {
   '@koa/cors': ['5.0.0'], // CVE-2023-49803
 }
 
-// Exceptions: exactly these are below their floors, so that each is removed as soon as possible.
+// Exactly these versions must be below their floors, so that an exception that is no longer needed fails the test.
 const exceptions = [
-  // 20 November 2026: the registry has no newer version of line 24 for both architectures. It runs the tests, and
-  // ./startServer if the system's Node.js is too old; images and Heroku bring their own.
+  // 20 November 2026: the registry has no newer version of line 24 for both architectures. This version runs the
+  // tests, and ./startServer if the system's Node.js is too old; images and Heroku bring their own Node.js.
   'commands/runtime.sh: node 24.21.0',
 ]
 

@@ -41,8 +41,8 @@ type Answer = Awaited<ReturnType<typeof get>>
 const getData = (token = 'good') => get('/data', { authorization: `Bearer ${token}` })
 
 /**
- * Sends one GET /data per token, each on its own connection, all in one turn. Returns the answers in the order of the
- * tokens.
+ * Sends one GET /data per token, each on its own connection, all in one turn of the event loop. Returns the answers in
+ * the order of the tokens.
  */
 async function getTogether(tokens: string[]): Promise<string> {
   const { hostname, port } = new URL(business.url)
@@ -211,7 +211,7 @@ describe('the batching client', () => {
       held.push(call)
       if (held.length === 2) for (const one of held.splice(0).reverse()) one.reply()
     })
-    const tokens = namesOf(1000) // 4 calls, two by two
+    const tokens = namesOf(1000) // 4 calls, two at a time
     expect(await Promise.all(tokens.map(token => validate(token)))).to.deep.equal(tokens.map(verdictFor))
     expect(auth.calls).to.have.lengthOf(4)
   })
@@ -233,7 +233,7 @@ describe('the batching client', () => {
     const late = validate('good')
     auth.calls[0]?.reply()
     expect(await early).to.deep.equal(verdictFor('good'))
-    await auth.called(2) // the token was revoked in between
+    await auth.called(2) // meanwhile the token was revoked
     auth.calls[1]?.reply({ body: { verdicts: [{ authenticated: false }] } })
     expect(await late).to.deep.equal({ authenticated: false })
     expect(auth.tokens()).to.deep.equal(['good', 'good'])
@@ -337,7 +337,7 @@ describe('the batching client', () => {
     now = 20_000
     await expectLost([inFlight, waiting])
     await auth.called(2)
-    now = 39_999 // less than 20 s after the call left
+    now = 39_999 // less than 20 s after the second call was sent
     await expectLost([later])
     auth.behave(behaveWell)
     expect(await validate('good-3')).to.deep.equal(verdictFor('good-3'))

@@ -124,7 +124,7 @@ const tooMany = 100 * 1024 * 1024 // bytes
 
 const lines64KiB = Buffer.alloc(65536, `${'x'.repeat(63)}\n`)
 
-/** Answers of Auth to a call about one valid token that must lead to 503. Nearly all are one step away from a 200. */
+/** Answers of Auth to a call about one valid token that must lead to 503. Nearly all differ from a valid answer in one detail. */
 const nonsense: Record<string, Behaviour> = {
   'garbage bytes': write(Buffer.from('0016030100fffe0a0d00', 'hex')),
   'another protocol': write('SSH-2.0-OpenSSH_9.9\r\n'),
@@ -444,7 +444,7 @@ describe('Business', () => {
   })
 
   describe('while Auth is down', () => {
-    before(() => getData()) // opens connections, which Auth's end will break
+    before(() => getData()) // opens connections, which break when Auth stops
     beforeEach(() => auth.stop())
     afterEach(async () => {
       await auth.stop()
@@ -483,7 +483,7 @@ describe('Business', () => {
 
     it('answers each of 300 simultaneous requests with 503 in time, leaves no call open and sends no token twice', async () => {
       const requests = Array.from({ length: 300 }, (_, i) => `good-${i}`)
-      await Promise.all(requests.map(getData)) // opens the connections, which are not measured
+      await Promise.all(requests.map(getData)) // opens the connections before the measurement
       auth.reset()
 
       auth.behave(hold)

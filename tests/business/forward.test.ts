@@ -24,7 +24,7 @@ import { cleanUp, descendantsOf, runStartServer } from '../support/startServer.t
 
 const opened: (() => Promise<unknown>)[] = []
 
-/** A Business that forwards to `authUrl`. Its forwarded answers are checked against Auth's document. */
+/** A Business that forwards to `authUrl`. The answers that it forwards are checked against Auth's document. */
 async function startSingle(authUrl: string, internalUrl: string, env: Environment = {}) {
   const { log, lines } = collectLog('business')
   const ports = { BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
@@ -536,7 +536,7 @@ describe('./startServer with PORT', () => {
     const client = async (path: string) => {
       while (!refused) {
         try {
-          // Connections are kept alive, because no request on them may be lost.
+          // Keep the connections alive: no request on such a connection may be lost either.
           const body = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(demo) }
           const answer = await fetch(url + path, path === '/login' ? body : { headers: { token } })
           await answer.text()
@@ -544,7 +544,7 @@ describe('./startServer with PORT', () => {
           counts[outcome] = (counts[outcome] ?? 0) + 1
           if ((counts['/users/me 200'] ?? 0) > 100 && (counts['/login 200'] ?? 0) > 2) resolve()
         } catch (error) {
-          // A refused connection comes after the end and is no lost request; a reset is one.
+          // If the connection is refused, Business has stopped, and no request is lost. If it is reset, a request is lost.
           const code = (error as { cause?: { code?: string } }).cause?.code ?? 'error'
           if (code !== 'ECONNREFUSED') counts[code] = (counts[code] ?? 0) + 1
           refused = true

@@ -21,7 +21,7 @@ const startedWithinMs = 40_000 // on a busy machine
 const pidOf = (pid: number, service: string) =>
   descendantsOf(pid).find(({ command }) => command.includes(`services/${service}/main.ts`))?.pid
 
-/** Kills the process of a service and resolves once another has taken its place. */
+/** Kills the process of a service and resolves once a new process has taken its place. */
 async function kill(run: Run, service: 'auth' | 'business'): Promise<void> {
   const victim = pidOf(run.process.pid as number, service) as number
   process.kill(victim, 'SIGKILL')
@@ -128,7 +128,7 @@ describe('a service that dies under ./startServer', () => {
     await until(async () => (await statusOf(again)) === 200)
     expect(await statusOf(token)).to.equal(401)
     const lost = 'Lost, because they were in its memory: all tokens and all registered users.'
-    // Includes a pause if the process died sooner than the minimum life.
+    // Without the pause, which the sentence names if the process died sooner than the minimum life.
     const sentences = run
       .stderr()
       .replace(/ in [\d.]+ s\./g, '.')

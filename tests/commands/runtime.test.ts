@@ -103,7 +103,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
       expect(first.status).to.equal(0)
       const [, from, path] = JSON.parse(first.stdout) as string[]
       expect(from).to.equal(fetched())
-      // So that scripts that run `node` find the same one.
+      // Scripts that run `node` must find the same Node.js.
       expect(path?.split(':')[0]).to.equal(join(project, '.node', version))
       const second = run()
       expect([second.status, second.stderr, second.stdout]).to.deep.equal([0, '', first.stdout])
@@ -156,7 +156,7 @@ Object.defineProperty(process, 'versions', { value: versions })`,
   })
 
   it('can run twice at the same time: both runs work and leave nothing behind', async () => {
-    // Each waits for the other, so that both fetch at the same time.
+    // Each stand-in waits for the other, so that both runs fetch at the same time.
     npm(`cd "$(dirname "$0")/.."; touch here.$$
 while [ "$(ls here.* | wc -l)" -lt 2 ]; do sleep 0.05; done
 cp archive.tgz "$OLDPWD/$4"`)

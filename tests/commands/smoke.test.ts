@@ -30,7 +30,7 @@ interface Exchange {
   body: string
 }
 
-/** Changes to `exchange` before `pass` reach the pair, later ones reach the client. */
+/** Changes to `exchange` before `pass` reach the pair; changes after it reach the client. */
 type Fault = (exchange: Exchange, pass: () => Promise<void>, internal: string) => Promise<void>
 
 const afterwards = (change: (exchange: Exchange) => void): Fault => {
@@ -45,7 +45,7 @@ const without = (...names: string[]): Fault =>
     for (const name of names) delete headers[name]
   })
 
-/** Title, behaviour of the proxy, and expressions. Each must match a failure, and each failure must match one. */
+/** Title, behaviour of the proxy, and expressions. Each expression must match a failure, and each failure an expression. */
 const faults: [string, Fault, RegExp[]][] = [
   ['Cache-Control is missing', without('cache-control'), [/Cache-Control \(no-store\) is missing on .*\/login/]],
   [

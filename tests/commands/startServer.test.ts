@@ -136,7 +136,7 @@ describe('./startServer', () => {
             if (answer.status === 200) answered++
             else lost++
           } catch (error) {
-            // A refused connection comes after the end and is no lost request; a reset is one.
+            // If the connection is refused, the service has stopped, and no request is lost. If it is reset, a request is lost.
             if ((error as { cause?: { code?: string } }).cause?.code !== 'ECONNREFUSED') lost++
             refused = true
           }
@@ -144,7 +144,7 @@ describe('./startServer', () => {
       }
       const clients = Array.from({ length: 20 }, client)
       await until(() => answered > 200)
-      // Signals all of them at the same moment, as Ctrl-C does.
+      // Signals all processes at the same moment, as Ctrl-C does.
       if (signal === 'SIGINT') for (const { pid } of childrenOf(run.process.pid as number)) process.kill(pid, signal)
       run.process.kill(signal)
       expect(await run.ended).to.equal(0)
@@ -171,7 +171,7 @@ describe('./startServer', () => {
       [`http://[::1]:${AUTH_PORT}`, null],
       ['http://evil.example', null],
     ] as const) {
-      // The second is the document that Auth's /docs loads.
+      // Auth's /docs loads Business's /openapi.json.
       for (const path of ['/data', '/openapi.json']) {
         const answer = await fetch(`${business}${path}`, { headers: { origin, connection: 'close' } })
         await answer.text()

@@ -99,7 +99,7 @@ describe('npm run users, beside a running Auth', () => {
         const { code, stdout, stderr } = await run({ USER_STORE_URL: url, ...settings }, ['disable', username])
         expect({ code, stdout }).to.deep.equal({ code: 1, stdout: '' })
         expect(stderr).to.match(expected).and.to.include('The user has been changed').and.to.not.include(adminKey)
-        // Not both messages, which would contradict each other: that Auth will not end the sessions.
+        // These two messages would contradict each other: an Auth with another store cannot end the sessions.
         if (/another store/.test(stderr)) expect(stderr).to.not.include('Auth will end them')
       })
       await Promise.all(runs)

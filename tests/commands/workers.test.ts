@@ -38,7 +38,7 @@ function drive(business: string, tokens: string[]) {
       )
       if (status === 'ECONNREFUSED') return
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
-      await sleep(50) // otherwise they take the processor from the starting workers
+      await sleep(50) // otherwise the clients take the processor from the starting workers
     }
   }
   const clients = tokens.map(client)

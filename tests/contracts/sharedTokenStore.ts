@@ -1,10 +1,10 @@
-// What a TokenStore that several processes share must do. Names no store; `getStores` returns those of two processes.
+// What a TokenStore that several processes share must do. Names no store; `getStores` returns the stores of two processes.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
 import { lineage, type MadeToken, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
 
-// A store that also expires by its own clock keeps what is inserted now.
+// The real time, so that a store that also expires keys by its own clock keeps the tokens.
 const start = Date.now()
 
 const newToken = (members: Partial<TokenRecord> = {}) => newTokenAt(start, members)
@@ -26,13 +26,13 @@ async function sweepRound(store: TokenStore, now: number): Promise<number> {
 export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStore]): void {
   const touch = async (store: TokenStore, ref: TokenRef) => (await store.touch([ref], start, null))[0]
 
-  /** `n` calls at the same time, in turn by either process. */
+  /** Makes `n` calls at the same time, alternately in the two processes. */
   function both<T>(n: number, call: (store: TokenStore, i: number) => Promise<T>): Promise<T[]> {
     const stores = getStores()
     return Promise.all(Array.from({ length: n }, (_, i) => call(stores[i % 2] as TokenStore, i)))
   }
 
-  /** Like `both`, but with at most 20 calls at a time: a store on a slow disk could not answer all within its deadline. */
+  /** Like `both`, but with at most 20 calls at a time: a store on a slow disk could not answer more within its deadline. */
   async function bothInTurn<T>(n: number, call: (store: TokenStore) => Promise<T>): Promise<T[]> {
     const results: T[] = []
     while (results.length < n) results.push(...(await both(20, call)))

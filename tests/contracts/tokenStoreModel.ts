@@ -51,7 +51,7 @@ function createModel() {
     floors.set(userId, Math.max(floors.get(userId) ?? 0, version))
   }
 
-  /** The permitted outcomes, and the session that ends because of them. */
+  /** The permitted outcomes of inserting the token, and the session that the insertion evicts. */
   function roomFor(token: TokenRecord, now: number): { may: InsertOutcome[]; evicted?: string } {
     if (isEnded(token)) return { may: ['ended'] }
     const own = findByUser(token.userId, now)
@@ -126,7 +126,7 @@ const insertTaken = command(
 )
 
 const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, login, ...terms }, run, store) => {
-  const now = ++run.now // so that no two have the same age
+  const now = ++run.now // so that no two tokens have the same age
   const userId = run.userIds[user] as string | null
   const id = drawTokenId(userId, now)
   const token: TokenRecord = {
@@ -176,7 +176,7 @@ const renew = command('renew', ofLineage, async ({ one, lineage }, run, store) =
   if (answer) run.refs.push({ ...ref, hash })
 })
 
-/** A dead token may still be there; a live one must be. */
+/** A dead token may still be in the store; a live token must be. */
 function expectDeleted(answer: TokenRecord | null, ref: TokenRef, { model, now }: Run): void {
   const found = model.tokens.get(ref.id)
   const token = found?.hash === ref.hash ? found.token : null

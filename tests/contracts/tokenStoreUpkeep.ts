@@ -224,7 +224,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
         const tokens = await Promise.all(Array.from({ length: 25 }, () => inserted()))
         for (const { ref } of tokens) await getStore().delete(ref, start)
       }
-      // It would be 100 more if each token had a new slot.
+      // It would take 100 slices more if each token had a new slot.
       expect(await slicesOfARound()).to.be.at.most(before + 5)
     })
 

@@ -127,7 +127,7 @@ describe('docker-compose.yml', () => {
     for (const name of ['stores', 'internal']) expect(compose.networks[name]?.internal, name).to.equal(true)
     expect(service('keys').network_mode).to.equal('none')
     for (const name of ['redis', 'postgres']) expect(service(name).networks).to.deep.equal(['stores'])
-    // Auth's internal listener answers only at a name that Auth has on this network.
+    // Auth's internal listener answers only at the name that Auth has on the network `internal`.
     expect(service('auth').networks).to.deep.equal({
       public: {},
       internal: { aliases: ['auth-internal'] },
@@ -287,7 +287,7 @@ describe('the containers, without an engine', () => {
     rmSync(folder, { recursive: true })
   })
 
-  /** The environment of the container, without any of ours. Its volumes are folders here. */
+  /** The environment of the container, without that of this process, and with folders for its volumes. */
   function env(name: string, others: Record<string, string>): Record<string, string> {
     const given = Object.entries(service(name).environment ?? {})
       .map(([name, value]) => [name, filledIn(value)])
@@ -342,10 +342,10 @@ describe('the containers, without an engine', () => {
     }
     const redisPort = String(await freePort())
     start([...(service('redis').command as string[]), '--port', redisPort], {}, join(folder, 'redis'))
-    // instead of /data, which the test cannot create
+    // A folder instead of /data, which the test cannot create.
     const sqlite = { USER_STORE_URL: `sqlite:${folder}/data/users.db` }
     const { AUTH_PORT, AUTH_INTERNAL_PORT, BUSINESS_PORT, BUSINESS_INTERNAL_PORT } = await freePorts()
-    // A name here too, so that Auth listens only on its address.
+    // A name, as in the container, so that Auth listens only on the address of that name.
     const hosts = { AUTH_PORT, AUTH_INTERNAL_PORT, INTERNAL_HOST: 'localhost' }
     const authEnv = env('auth', { ...hosts, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
     const ping = () => spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim()
@@ -376,7 +376,7 @@ describe('the containers, without an engine', () => {
     const elsewhere = await fetch(`http://127.0.0.2:${AUTH_INTERNAL_PORT}/health`).catch(() => null)
     expect(elsewhere).to.equal(null)
 
-    // The backup of docs/deploy.md, while Auth runs.
+    // Make the backup as docs/deploy.md says, while Auth runs.
     const [, backup = ''] = /^docker compose exec -T auth (sh -c '.*') > users\.db$/m.exec(manual) ?? []
     const inContainer = (script: string, input?: Buffer) => {
       const here = script.replace(
@@ -394,7 +394,7 @@ describe('the containers, without an engine', () => {
     ])
     restored.close()
 
-    // Restored as docs/deploy.md says, after a crash that left a WAL file beside the database.
+    // Restore the backup as docs/deploy.md says, after a crash that left a WAL file beside the database.
     const newPassword = 'CANARY gherkin plinth no. 3'
     const change = { currentPassword: login.password, password: newPassword }
     const changed = await ask('PATCH', `http://127.0.0.1:${AUTH_PORT}/users/me`, body.token, change)
@@ -423,7 +423,7 @@ describe('the containers, without an engine', () => {
     expect(await end()).to.deep.equal([0, 0, 0])
   })
 
-  /** Runs the check as the engine does, in the container's environment. */
+  /** Runs the health check as the container engine does, in the container's environment. */
   function runHealthcheck(name: string, env: Record<string, string>) {
     const [, ...args] = healthcheckOf(name)
     // Without NODE_V8_COVERAGE, because this user cannot write to the folder of the coverage.
@@ -462,7 +462,7 @@ describe('the containers, without an engine', () => {
   })
 
   it('are not healthy while they hang', async () => {
-    // The kernel accepts connections, but nothing answers.
+    // The kernel accepts the connection, but no process answers.
     const server = createServer(() => {}).listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as AddressInfo

@@ -111,7 +111,7 @@ async function answers({ port, stderr }: Dyno): Promise<void> {
 }
 
 /**
- * Sends requests to the dynos in turn on connections kept for 90 seconds, appends the client to X-Forwarded-For, and
+ * Sends requests to the dynos in turn on connections kept for 90 seconds, appends the client's address to X-Forwarded-For, and
  * tries the next dyno if one refuses the connection.
  */
 async function startRouter(ports: number[]): Promise<{ url: string; server: Server; agent: http.Agent }> {
@@ -238,7 +238,7 @@ describe('on Heroku', () => {
 
   it('the router is the only trusted proxy, and Auth trusts it only through Business', async () => {
     const headers = { 'x-forwarded-for': '6.6.6.6', 'x-request-id': 'whose' }
-    for (let i = 0; i < 2; i++) await post(`${router.url}/login`, user, headers) // one for each dyno
+    for (let i = 0; i < 2; i++) await post(`${router.url}/login`, user, headers) // one request to each dyno
     const findRequests = () =>
       dyno.lines
         .map(line => JSON.parse(line) as LogLine)

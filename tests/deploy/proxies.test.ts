@@ -1,5 +1,5 @@
-// The configurations in deploy/proxies, run in a real nginx and Caddy in front of a service, with a real Auth. Those of
-// Traefik and Envoy are only parsed.
+// The configurations in deploy/proxies, run in a real nginx and Caddy in front of a service, with a real Auth. The
+// configurations of Traefik and Envoy are only parsed.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -61,7 +61,7 @@ interface Seen {
 }
 
 /**
- * The values of all headers that a framework could read as `name`; some ignore case and treat underscores as dashes.
+ * The values of all headers that a framework could read as `name`: some frameworks ignore case and treat underscores as dashes.
  */
 function valuesLike(name: string, { headers }: Seen): string[] {
   return headers.filter((_, i) => i % 2 === 1 && headers[i - 1]?.toLowerCase().replaceAll('_', '-') === name)

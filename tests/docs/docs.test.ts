@@ -15,7 +15,7 @@ function documented(heading: string): string[] {
 
 const pathsOf = (routes: readonly { path: string }[]) => routes.map(({ path }) => path)
 
-/** `limits` is the file limits.test.ts in any folder, `contracts/userStore` the file of that path. */
+/** `limits` names limits.test.ts in any folder; `contracts/userStore` names the file at that path. */
 function fileNamed(name: string, files: string[]): string {
   const found = files.filter(file =>
     name.includes('/')

@@ -349,7 +349,7 @@ describe('docs/protect-your-service.md', () => {
         const { url } = examples[name]
         const get = async () => (await fetch(`${url}/data`, { headers: { token: good } })).status
         const getTogether = () => Promise.all(Array.from({ length: 50 }, get))
-        await getTogether() // opens the connections, which are not measured
+        await getTogether() // opens the connections before the measurement
         const before = callsToAuth()
         expect(await getTogether()).to.deep.equal(Array(50).fill(200))
         expect(callsToAuth() - before).to.be.within(1, 20)

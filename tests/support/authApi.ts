@@ -43,7 +43,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
     body: Record<string, unknown>,
   ) {
     const passwords = [body['password'], body['currentPassword']].filter(value => typeof value === 'string')
-    // A shorter one could occur in an answer by chance.
+    // A shorter password could occur in an answer by chance.
     const telling = passwords.filter(password => password.length > 5)
     for (const password of telling) sent.add(password)
     const answer = await ask<T>(method, url + path, bearer, body)
@@ -100,13 +100,13 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
 
     issue: (terms: TokenTerms): Promise<IssuedToken> => issueToken(internalUrl, terms),
 
-    /** A token of the user, without hashing a password. A sliding one without a purpose is an ordinary session. */
+    /** Issues a token without the hash of a log-in. A sliding token without a purpose is an ordinary session. */
     async issueTo(userId: string, kind: TokenKind = 'sliding', purpose?: string): Promise<string> {
       const absolute = kind === 'sliding' ? { absoluteTtlSeconds: 3600 } : {}
       return (await api.issue({ kind, userId, ...absolute, ...(purpose !== undefined && { purpose }) })).token
     },
 
-    /** The tokens that Auth admits. Extends and consumes none. */
+    /** Returns the tokens that Auth admits. Neither extends nor consumes them. */
     async live(tokens: string[], purpose?: string): Promise<string[]> {
       const verdicts: Verdict[] = []
       for (let i = 0; i < tokens.length; i += 256) {

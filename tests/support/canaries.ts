@@ -1,4 +1,4 @@
-// The canary run: everything that a suite writes is searched for secrets, and a test fails if one is found after it.
+// The canary run: everything that a suite writes is searched for secrets, and a test fails if a secret is found after it.
 // Tokens are recognised by their shape; the passwords and keys of the tests carry a mark.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -40,7 +40,7 @@ function excerptOf(text: string, { index, 0: hit }: RegExpExecArray): string {
   return text.slice(Math.max(0, index - 100), index + hit.length + 20)
 }
 
-// Undefined when a server of the tests runs without mocha.
+// The hooks are undefined when a server of the tests runs without mocha.
 globalThis.afterEach?.('nothing contains a secret', reportSecrets)
 globalThis.after?.('nothing contains a secret', reportSecrets)
 

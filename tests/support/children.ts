@@ -6,6 +6,6 @@ import { basename } from 'node:path'
 if (basename(process.argv[1] ?? '') === 'worker.js') {
   delete process.env['NODE_V8_COVERAGE']
   process.env['NODE_COMPILE_CACHE'] = process.env['TEST_COMPILE_CACHE']
-  // mocha sends it to a worker that has not ended after a second, and on a busy machine writing the coverage takes longer.
+  // mocha sends this to a worker that has not ended after a second; on a busy machine, writing the coverage takes longer.
   process.on('SIGTERM', () => {})
 }

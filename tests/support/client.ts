@@ -9,7 +9,7 @@ export interface Answer<T = Record<string, unknown>> {
   body: T
 }
 
-/** `body`: a form or bytes are sent as they are, a string as JSON text, anything else is serialized to JSON. */
+/** `body`: a form or bytes are sent as they are, a string is sent as JSON text, and anything else is serialized to JSON. */
 export async function ask<T = Record<string, unknown>>(
   method: string,
   url: string,

@@ -1,5 +1,5 @@
-// Checks every answer that a server in this process gives in a test against the OpenAPI document of its service, if
-// there is one, and searches errors for secrets. A test fails if an answer during it does not conform.
+// Checks every answer that a server in this process gives in a test against the OpenAPI document of its
+// listener, if the listener has one, and searches errors for secrets. A test fails if an answer during it does not conform.
 import { subscribe } from 'node:diagnostics_channel'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -87,7 +87,7 @@ subscribe('http.server.request.start', message => {
   }) as ServerResponse['end']
 })
 
-// Undefined when `npm run fuzz` runs these servers without mocha.
+// The hook is undefined when `npm run fuzz` runs these servers without mocha.
 globalThis.afterEach?.('every answer conforms to its OpenAPI document', () => {
   const found = violations.splice(0)
   if (found.length > 0) throw new Error(`not as the OpenAPI document says:\n${[...new Set(found)].join('\n')}`)
@@ -104,7 +104,7 @@ function problemOf(
   const type = String(response.getHeader('Content-Type') ?? '').split(';')[0] as string
   if (response.getHeader('X-Request-Id') === undefined) return 'it has no X-Request-Id'
   if (operation === undefined) {
-    // Koa's router answers this for every path that it knows; no document describes it.
+    // Koa's router answers OPTIONS for every path that it knows; no document describes that.
     if (method === 'OPTIONS' && status === 200) return response.hasHeader('Allow') ? null : 'it has no Allow'
     if (method === 'OPTIONS' && status === 204 && response.hasHeader('Access-Control-Allow-Origin')) return null
     if (!withoutOperation.includes(status)) return 'there is no such operation'
@@ -126,7 +126,7 @@ function errorsText({ errors }: ValidateFunction): string {
   return (errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`).join(', ')
 }
 
-/** OpenAPI cannot name the methods of WebDAV and others; a route that accepts them also accepts TRACE. */
+/** OpenAPI cannot name other methods, such as those of WebDAV; a route that accepts them also accepts TRACE. */
 function describedAs(method: string): string {
   if (method === 'HEAD') return 'GET'
   return ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].includes(method) ? method : 'TRACE'

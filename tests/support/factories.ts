@@ -40,7 +40,7 @@ export async function logIn(authUrl: string, credentials: Credentials = demo): P
   return expectStatus(await post<{ token: string }>(`${authUrl}/login`, credentials), 200, 'POST /login').token
 }
 
-/** An operator issues a token: fixed, for ten minutes and without a user, unless `terms` say otherwise. */
+/** Issues a token as an operator: fixed, for ten minutes and without a user, unless `terms` say otherwise. */
 export async function issueToken(internalUrl: string, terms: TokenTerms = {}): Promise<IssuedToken> {
   const body = { kind: 'fixed', ttlSeconds: 600, ...terms }
   return expectStatus(await ask<IssuedToken>('POST', `${internalUrl}/tokens`, adminKey, body), 201, 'POST /tokens')

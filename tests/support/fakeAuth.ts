@@ -24,13 +24,13 @@ export interface AuthCall {
   socket: Socket
   /** The correct answer with `changes`, as bytes. */
   compose(changes?: Changes): Buffer
-  /** Sends that. */
+  /** Sends the correct answer with `changes`. */
   reply(changes?: Changes): void
 }
 
 export type Behaviour = (call: AuthCall) => void
 
-/** A token that begins with `good` is admitted under its own name; every other is refused. */
+/** A token that begins with `good` is admitted under its own name; every other token is refused. */
 export function verdictFor(token: string): Verdict {
   return token.startsWith('good') ? admissionOf(token) : { authenticated: false }
 }
@@ -112,7 +112,7 @@ export async function startFakeAuth() {
   function receive(socket: Socket, requestLine: string, headers: Record<string, string>, body: string): void {
     const requestId = headers['x-request-id'] ?? ''
     if (requestLine.startsWith('GET /ready ')) {
-      socket.write(composeAnswer(requestId, [], { body: { status: 'ready' } })) // no behaviour concerns /ready
+      socket.write(composeAnswer(requestId, [], { body: { status: 'ready' } })) // behaviours do not apply to /ready
       return
     }
     const { tokens } = JSON.parse(body) as { tokens: string[] }
@@ -148,7 +148,7 @@ export async function startFakeAuth() {
     host: `127.0.0.1:${port}`,
     /** Every call since `reset`, in order of arrival. */
     calls,
-    /** Every token since `reset`, once per mention. */
+    /** Every token in the calls since `reset`, as often as it was sent. */
     tokens: () => calls.flatMap(call => call.tokens),
     connectionCount: () => connectionCount,
     openConnections: () => sockets.size,

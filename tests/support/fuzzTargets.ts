@@ -42,7 +42,7 @@ const signingKey = { kty: 'oct', alg: 'HS256', kid: 'fuzz', k: randomBytes(32).t
 const text: Schema = { type: 'string' }
 const ofDialects: Schema = { properties: { username: text, email: text, password: text, token: text } }
 
-/** The operations of a dialect, which has no OpenAPI document: its routes, and all members that any of them reads. */
+/** The operations of a dialect, which has no OpenAPI document: its routes, and all members that any of the routes reads. */
 function operationsOfRoutes(routes: string[]): FuzzOperation[] {
   return routes.map(route => {
     const [method = '', path = ''] = route.replace(/:(\w+)/g, '{$1}').split(' ')
@@ -53,20 +53,20 @@ function operationsOfRoutes(routes: string[]): FuzzOperation[] {
 
 export interface Targets {
   targets: FuzzTarget[]
-  /** Logs in, with a new user if a fuzzed request has ended the last one. */
+  /** Logs in, with a new user if a fuzzed request has made that impossible for the last one. */
   logIn(): Promise<FuzzActor>
   /** Faults in the logs, and changes of `Object.prototype`. */
   problems(): string[]
   close(): Promise<void>
 }
 
-/** Users to send requests as, with a new one when the last can no longer log in. */
+/** The users on whose behalf requests are sent. A new user replaces one who can no longer log in. */
 function actors(authUrl: string) {
   let credentials = demo
   let running: Promise<FuzzActor> | null = null
   const tokens: string[] = []
 
-  /** Shares log-ins, because the fuzzed requests keep the hash threads busy. */
+  /** Concurrent calls share one log-in, because the fuzzed requests keep the hash threads busy. */
   function logIn(): Promise<FuzzActor> {
     running ??= tryToLogIn().finally(() => {
       running = null
@@ -103,7 +103,7 @@ const withoutLimits = {
   GUEST_TOKEN_LIMIT_PER_ADDRESS: many,
 }
 
-/** About one request in five hashes a password; with more of them nearly all requests would wait for hashes. */
+/** About one request in five hashes a password; with more such requests, nearly all would wait for hashes. */
 function withFewHashes(operations: FuzzOperation[]): FuzzOperation[] {
   const cheap = operations.filter(({ bodies }) => !JSON.stringify(bodies).includes('"password"'))
   return [...operations, ...cheap, ...cheap, ...cheap, ...cheap]
@@ -120,7 +120,7 @@ export async function openRealTargets(layout: Layout): Promise<Targets> {
   const front = { url: business, operations: isSingle ? [...ofPublicBusiness, ...ofPublicAuth] : ofPublicBusiness }
   return {
     targets: [
-      ...Array<FuzzTarget>(isSingle ? 5 : 1).fill(front), // everything that comes from outside, and most requests
+      ...Array<FuzzTarget>(isSingle ? 5 : 1).fill(front), // a single address gets most requests
       { url: auth, operations: ofPublicAuth },
       { url: authInternal, operations: operationsOf(describeAuthInternal()) },
       { url: businessInternal, operations: operationsOf(describeBusinessInternal()) },

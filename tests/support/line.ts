@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Between a client and a server; listens on 127.0.0.1. */
+/** A proxy between a client and a server, on 127.0.0.1. */
 export interface Line {
   port: number
   /** The port to which new connections lead. */

@@ -11,15 +11,15 @@ export interface ReceivedMail {
   /** Names in lower case. */
   headers: Map<string, string>
   text: string
-  /** The first URL in the text, and the token in it; empty without one. */
+  /** The first URL in the text; '' if there is none. `token` is the token in this URL. */
   link: string
   token: string
 }
 
 export interface MailServerOptions {
   /**
-   * Returns the answer to send instead of an acceptance, such as `450 4.2.1 later`, or null. Called for each
-   * connection, recipient and mail.
+   * Returns the answer to send instead of an acceptance, such as `450 4.2.1 later`, or null to accept. Called for
+   * each connection, recipient and mail.
    */
   refusal?: (step: 'connect' | 'to' | 'mail', of: { to: string; text: string }) => string | null
   /** Delay of the answer to each recipient. */
@@ -97,7 +97,7 @@ export async function startMailServer({
       done(refused)
     },
   }
-  // With a logger it would warn about the self-signed certificate.
+  // With a logger the server would warn about the self-signed certificate.
   const server = new SMTPServer(tls === 'never' ? options : { ...options, logger: false })
   server.on('error', () => {}) // a client that rejects the certificate
   await once(server.listen(0, '127.0.0.1'), 'listening')

@@ -17,7 +17,7 @@ export interface Cluster {
   start(): Promise<void>
   /** `fast` disconnects the clients first, `immediate` is a crash. */
   stop(mode: 'fast' | 'immediate'): Promise<void>
-  /** SIGSTOP for all its processes: connections open and are not answered. */
+  /** SIGSTOP for all its processes: connections can be opened, but get no answer. */
   hang(): void
   resume(): void
   /** Offers TLS from now on, with a self-signed certificate. */
@@ -31,7 +31,7 @@ export interface Cluster {
 /** The folder of `initdb` and `pg_ctl`; null if PostgreSQL is not installed. */
 export const binaries = globSync('/usr/lib/postgresql/*/bin/initdb').map(dirname).sort().at(-1) ?? null
 
-/** The role `guarded` needs its password; all others are trusted. */
+/** The role `guarded` needs its password; all other roles are trusted. */
 const accessRules = `host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 `
@@ -47,7 +47,7 @@ export async function startCluster(): Promise<Cluster> {
   async function asOwner(binary: string, ...args: string[]): Promise<void> {
     const command = [join(binaries as string, binary), ...args]
     if (owner) command.unshift('runuser', '-u', owner, '--')
-    // Its output is not read, because a server that keeps the pipe open would keep this from resolving.
+    // Do not read the output: the server may keep the pipe open, and then this would never resolve.
     await run('/bin/sh', ['-c', 'exec "$@" >/dev/null 2>>"$0"', join(folder, 'log'), ...command])
   }
 

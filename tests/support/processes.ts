@@ -22,7 +22,7 @@ export interface ProcessOptions {
   descriptors?: number
 }
 
-/** The settings of a process in test mode, with the cheapest hashes; none if `env` sets another mode. */
+/** The settings of a process in test mode, with the cheapest hashes; no settings if `env` sets NODE_ENV. */
 export function testMode(env: Record<string, string | undefined> = {}): Record<string, string> {
   return 'NODE_ENV' in env ? {} : { NODE_ENV: 'test', PASSWORD_HASH_COST: '4' }
 }
@@ -36,7 +36,7 @@ export async function startProcess(
   const given = { ...process.env, ...testMode(env), SERVICE_KEY: serviceKey, ACCESS_LOG: 'off', ...ports, ...env }
   const limit = descriptors === undefined ? '' : `ulimit -n ${descriptors} && `
   const command = [process.execPath, `services/${name}/main.ts`]
-  // The process is killed at the end, so the cache would only cost memory.
+  // The process is killed at the end, so it would write no coverage, and collecting it would only cost memory.
   delete (given as Record<string, string | undefined>)['NODE_V8_COVERAGE']
   const child = spawn('sh', ['-c', `${limit}exec "$0" "$@"`, ...command], {
     env: given,

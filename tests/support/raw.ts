@@ -7,7 +7,7 @@ export interface RawAnswer {
   text: string
   /** The headers of the first answer. */
   headers: Headers
-  /** What follows the headers of the first answer. */
+  /** Everything after the headers of the first answer. */
   body: string
   /** True if the server closed the connection, false if it was silent for `quietMs`. */
   closed: boolean

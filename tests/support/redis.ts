@@ -1,5 +1,5 @@
-// Redis servers for one test, which can stop, hang, fill and kill them without affecting other tests, and a cluster.
-// None outlives this process, however it ends.
+// Redis servers and a cluster for one test, which can stop, hang, fill and kill them without affecting other tests.
+// No server outlives this process, however the process ends.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -22,7 +22,7 @@ export interface RedisServer {
   start(config?: Config): Promise<void>
   /** SIGKILL. */
   kill(): Promise<void>
-  /** SIGSTOP: connections open and are not answered. */
+  /** SIGSTOP: connections can be opened, but get no answer. */
   hang(): void
   resume(): void
   /** Uses its own connection and a user with all rights, whatever the password is. */
@@ -40,7 +40,7 @@ export function reportMissingRedis(what: string): void {
   console.log(`  not tested: ${what}, because redis-server is not installed`)
 }
 
-// If the system has setpriv, the kernel ends the server with this process, even when that is killed.
+// If the system has setpriv, the kernel ends the server with this process, even if this process is killed.
 const guard = ['setpriv', '--pdeathsig', 'KILL']
 const launcher = spawnSync(guard[0] as string, [...guard.slice(1), 'true']).status === 0 ? guard : []
 

@@ -23,7 +23,7 @@ export async function inserted(store: TokenStore, members: Partial<TokenRecord> 
   return made
 }
 
-/** Inserts them in groups, because all at once would miss the deadline on a busy machine. */
+/** Inserts `n` tokens in groups, because all at once would miss the deadline on a busy machine. */
 export async function insertedMany(
   store: TokenStore,
   n: number,
@@ -90,7 +90,7 @@ export function startWork(
   store: TokenStore,
   workers = 16,
   idOf: (turn: number) => string | undefined = () => undefined,
-  /** With `idOf`: users whose own tag is in the right slot. Each is ended once. */
+  /** With `idOf`: users whose tag is in the same slot as these ids. The tokens of each user are ended once. */
   usersToEnd: string[] = [],
 ) {
   const known = new Map<TokenRef, boolean>() // whether the token must be valid
@@ -192,7 +192,7 @@ export function startWork(
       const enough = answered + n
       await until(() => answered >= enough)
     },
-    /** Every acknowledged change holds, and every other has happened completely or not at all. */
+    /** Stops, and checks that acknowledged changes hold and that every other one has happened completely or not at all. */
     async stop(): Promise<void> {
       isOver = true
       await all

@@ -164,7 +164,7 @@ export function startWork(stores: Stores) {
 
   return {
     rejected: () => rejected,
-    /** Every acknowledged change is there, and every other has happened completely or not at all. */
+    /** Stops, and checks that acknowledged changes hold and that every other one has happened completely or not at all. */
     async stop(): Promise<void> {
       isOver = true
       await workers

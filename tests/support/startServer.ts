@@ -26,7 +26,7 @@ export interface Run {
 export interface RunOptions {
   args?: string[]
   env?: Record<string, string | undefined>
-  /** The folder of the project. Use a copy to keep what it writes apart. */
+  /** The folder of the project. Use a copy if ./startServer must not write into the project itself. */
   folder?: string
   cwd?: string
 }

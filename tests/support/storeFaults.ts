@@ -7,7 +7,7 @@ import { until } from './until.ts'
 /** Calls by the name that a failure message shows. */
 export type Calls = Record<string, () => Promise<unknown>>
 
-/** Runs all calls at the same time. Null for each that ended as expected within a second, otherwise what happened. */
+/** Runs all calls at the same time. Null for each call that ended as expected within a second, otherwise what happened. */
 export async function outcomesOf(calls: Calls, expected: 'rejected' | 'any'): Promise<(string | null)[]> {
   const startedAt = performance.now()
   return Promise.all(
@@ -28,7 +28,7 @@ export async function expectAllToReject(calls: Calls): Promise<void> {
   expect((await outcomesOf(calls, 'rejected')).filter(problem => problem !== null)).to.deep.equal([])
 }
 
-/** Runs all calls at the same time, again until all succeed: on a busy machine the first can miss their deadline. */
+/** Runs all calls at the same time, repeatedly until all succeed: on a busy machine the first calls can miss their deadline. */
 export async function untilAllSucceed(calls: Calls): Promise<void> {
   await until(async () => {
     const outcomes = await Promise.allSettled(Object.values(calls).map(call => call()))

@@ -1,5 +1,5 @@
-// A place that only one store uses: a file, a schema of this machine's PostgreSQL, or a prefix in its Redis or in one
-// of ours.
+// A place that only one store uses: a file, a schema of this machine's PostgreSQL, or a prefix in this
+// machine's Redis or in one that the tests start.
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -31,8 +31,8 @@ export async function freshPlace(scheme: string): Promise<Place> {
 }
 
 /**
- * The schemes whose servers are available; for the others it prints the reason. With CI=1 all schemes, so a missing
- * server fails.
+ * Returns the schemes whose servers are available, and prints why the other servers are not. With CI=1 it returns all
+ * schemes, so that the tests of a missing server fail.
  */
 export async function schemesHere(schemes: string[]): Promise<string[]> {
   if (process.env['TEST_STORES'] === 'memory') return schemes.filter(scheme => scheme === 'memory')
@@ -69,7 +69,7 @@ async function freshFile(): Promise<Place> {
   }
 }
 
-/** Commits in this schema do not wait for the disk, because no test of it takes the power away. */
+/** Commits in this schema do not wait for the disk, because no test cuts the power. */
 async function freshSchema(): Promise<Place> {
   const schema = `latchkey_${randomUUID().slice(0, 8)}`
   await query(`create schema ${schema}`)
@@ -101,7 +101,7 @@ async function freshPrefixOfCluster(): Promise<Place> {
 
 const clients = new Map<string, ReturnType<typeof newClient>>()
 
-/** One for each server, because node-redis takes 40 ms of CPU to create one. */
+/** One client for each server, because node-redis takes 40 ms of CPU to create a client. */
 function clientOf(url: string): ReturnType<typeof newClient> {
   const client = clients.get(url) ?? newClient(url)
   clients.set(url, client)

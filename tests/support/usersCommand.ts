@@ -24,7 +24,7 @@ export const bcryptHash = bcrypt.hashSync(password, 4)
 export const escapeCharacter = '\x1b'
 const places: Place[] = []
 const folders: string[] = []
-const cache = freshFolder() // compiles the command once for all its runs
+const cache = freshFolder() // the command is compiled once for all its runs
 
 export async function fresh(scheme: string): Promise<string> {
   const place = await freshPlace(scheme)
@@ -70,7 +70,7 @@ export async function run(
     stderr += chunk
     watch?.(child, stderr)
   })
-  child.stdin.on('error', () => {}) // not every command reads it
+  child.stdin.on('error', () => {}) // not every command reads stdin
   if (!watch) child.stdin.end(input)
   else child.stdin.write(input)
   const [code] = await once(child, 'close')

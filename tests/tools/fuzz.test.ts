@@ -45,11 +45,11 @@ describe('a real pair', function () {
     return { statuses, found }
   }
 
-  // All layouts at the same time, because a rude client mostly waits.
+  // Run all layouts at the same time, because a rude client mostly waits.
   before(() => {
     for (const layout of layouts) {
       const run = fuzzLayout(layout)
-      run.catch(() => {}) // the test that awaits it reports it
+      run.catch(() => {}) // the test that awaits the run reports its error
       runs.set(layout, run)
     }
   })

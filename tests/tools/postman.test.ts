@@ -1,5 +1,5 @@
-// The Postman collection: complete, and run by newman against both services. Of the Flow only the structure can be
-// checked without the app.
+// The Postman collection: complete, and run by newman against both services. Without the app, only the
+// structure of the Flow can be checked.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import newman, { type NewmanRunSummary } from 'newman'
@@ -30,13 +30,13 @@ const environment = JSON.parse(readFileSync(environmentFile, 'utf8')) as {
 }
 const keys = { serviceKey, adminKey }
 const newmanMs = 240_000 // on a busy machine
-const ttl = '10' // seconds: the last folder waits for as long, and a busy machine needs some between two requests
+const ttl = '10' // seconds: the last folder waits this long, and a busy machine needs a few seconds between two requests
 const requests = collection.item.flatMap(({ item }) => item ?? [])
 
 describe('the Postman collection', () => {
   after(cleanUp)
 
-  // All runs at the same time, because each spends most of its time waiting for tokens to expire.
+  // Start all runs at the same time, because each spends most of its time waiting for tokens to expire.
   let everything: Promise<NewmanResult>
   let withoutKeys: Promise<NewmanResult>
   let oneAddress: Promise<NewmanResult>
@@ -48,7 +48,7 @@ describe('the Postman collection', () => {
     oneAddress = runStartServer({ env: { ...env, PORT: '0', HOST: '127.0.0.1' } }).ready.then(({ business }) =>
       runNewman({ business, auth: business, authInternal: '', ...keys }),
     )
-    for (const run of [everything, withoutKeys, oneAddress]) run.catch(() => {}) // the test that awaits it reports it
+    for (const run of [everything, withoutKeys, oneAddress]) run.catch(() => {}) // the test that awaits the run reports its error
   })
 
   it('passes in newman against the real pair, from the first request to the last', async function () {

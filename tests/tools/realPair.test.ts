@@ -7,7 +7,7 @@ import { type Certificate, makeCertificate } from '../support/certificate.ts'
 import { layouts, type RealPair, startRealPair } from '../support/realPair.ts'
 import { cleanUp } from '../support/startServer.ts'
 
-/** Half-open, so that only the server decides when the connection ends. */
+/** Allows half-open connections, so that only the server decides when this one ends. */
 async function open(url: string): Promise<Socket> {
   const { protocol, hostname, port } = new URL(url)
   const options = { host: hostname, port: Number(port), allowHalfOpen: true }
@@ -25,13 +25,13 @@ describe('a real pair', () => {
   const pairs = new Map<string, Promise<RealPair>>()
   const cases = layouts.flatMap(layout => [false, true].map(isTls => ({ layout, isTls, name: nameOf(layout, isTls) })))
 
-  // All start at the same time.
+  // Start all pairs at the same time.
   before(() => {
     certificate = makeCertificate()
     const tls = { TLS_CERT_FILE: certificate.certFile, TLS_KEY_FILE: certificate.keyFile }
     for (const { layout, isTls, name } of cases) {
       const pair = startRealPair(layout, isTls ? tls : {})
-      pair.catch(() => {}) // the test that awaits it reports it
+      pair.catch(() => {}) // the test that awaits the pair reports its error
       pairs.set(name, pair)
     }
   })

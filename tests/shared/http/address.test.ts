@@ -65,7 +65,7 @@ describe('the client behind proxies', () => {
     [['10.0.0.0/8'], '10.0.0.3, 10.0.0.2', '10.0.0.3'],
     [['192.0.2.0/24'], '203.0.113.9', '10.0.0.1'],
     [['::ffff:10.0.0.0/104'], '203.0.113.9', '203.0.113.9'],
-    // Forms of an entry.
+    // Forms that an entry can have.
     [1, '203.0.113.9:4711', '203.0.113.9'],
     [1, '[2001:db8::7]:4711', '2001:db8::7'],
     [1, '[2001:db8::7]', '2001:db8::7'],
@@ -179,7 +179,7 @@ describe('a rule for addresses', () => {
   const write = (bits: number, value: bigint) =>
     bits === 32
       ? [24n, 16n, 8n, 0n].map(shift => (value >> shift) & 255n).join('.')
-      : // The first group is not zero, so that no address is a mapped one.
+      : // The first group is not zero, so that no address is an IPv4-mapped one.
         [112n, 96n, 80n, 64n, 48n, 32n, 16n, 0n].map(shift => ((value >> shift) & 0xffffn).toString(16)).join(':')
   const holds = ({ bits, value, prefix }: Network, of: { bits: number; value: bigint }) =>
     bits === of.bits && value >> BigInt(bits - prefix) === of.value >> BigInt(bits - prefix)

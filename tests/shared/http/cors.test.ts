@@ -1,4 +1,4 @@
-// CORS: by default no page of another origin can call; otherwise only those of the listed origins.
+// CORS: by default no page of another origin can call a service; with CORS_ORIGINS, pages of the listed origins can.
 import { expect } from 'chai'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 

@@ -16,7 +16,7 @@ describe('a listener', () => {
     it('loses no request of 50 busy connections, and notifies each with Connection: close', async () => {
       const { url, internalUrl, service } = await startAuth()
       const counts = { sent: 0, answered: 0, lost: 0, closed: 0 }
-      // Uses one connection and sends the next request as soon as the previous one is answered, until the server announces that it closes.
+      // Sends requests one after another on one connection, until the server announces that it closes.
       function load(port: string, path: string, headers: Record<string, string>, body: string): Promise<void> {
         const agent = new Agent({ keepAlive: true, maxSockets: 1 })
         return new Promise(resolve => {

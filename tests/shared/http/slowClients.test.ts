@@ -1,5 +1,5 @@
 // Clients that are slow or silent, do not read, or are too many: they hold a socket for a while without affecting
-// others.
+// other clients.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -23,10 +23,10 @@ const idleConnections = 10_000
 const nowhere = 'http://127.0.0.1:1'
 const getHealth = 'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'
 const readBody = bodyReader(z.looseObject({}))
-// The heap that Node chooses on a machine of that size; with a larger one it would keep more garbage.
+// The heap that Node chooses on a machine with 512 MB; in a larger heap Node would keep more garbage.
 const asWith512MB = { NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=256' }
-// How much later than its limit a busy machine may cut a connection. Without the limit, or if each byte pushed it back, the
-// connection would stay open for 60 s and more.
+// How much later than its limit a busy machine may cut a connection. Without the limit, or if each byte postponed it, the
+// connection would stay open for more than 60 s.
 const busyMachineMs = 10_000
 const never = new Promise<never>(() => {})
 
@@ -45,7 +45,7 @@ interface Drip {
   /** Sent one byte at a time. */
   drip?: string
   everyMs?: number
-  /** Before the server could see the connection or the request. */
+  /** A time before the server could see the connection or the request. */
   startedAt?: number
 }
 
@@ -214,7 +214,7 @@ describe('a slow client', () => {
       socket.pause().write('GET /much HTTP/1.1\r\nHost: a\r\n\r\n')
       return socket
     }
-    const slow = await openDeaf('127.0.0.2') // the oldest
+    const slow = await openDeaf('127.0.0.2') // the oldest connection
     for (let i = 0; i < 40; i++) await openDeaf('127.0.0.1')
     await until(() => lines.some(({ event }) => event === 'connection_cut'))
     const cut = lines.find(({ event }) => event === 'connection_cut')
@@ -280,7 +280,7 @@ describe('many clients', () => {
   const start = (env: Record<string, string> = {}, descriptors?: number): Promise<ServiceProcess> =>
     startProcess('business', { env: { AUTH_INTERNAL_URL: nowhere, ...env }, ...(descriptors && { descriptors }) })
 
-  /** Each has got one answer and keeps its connection open. */
+  /** Opens connections that stay open and have received one answer each. */
   async function openIdle(url: string, count: number): Promise<Socket[]> {
     const opened: Socket[] = []
     while (opened.length < count) {
@@ -314,7 +314,7 @@ describe('many clients', () => {
       await endProcesses()
       return bytes
     }
-    // Three times at most: on a busy machine more garbage outlives its time, and V8 leaves it where it is.
+    // Measure at most three times: on a busy machine more garbage becomes old, and V8 leaves old garbage in memory.
     let bytes = await measure()
     for (let again = 0; again < 2 && bytes >= 250e6; again++) bytes = await measure()
     expect(bytes).to.be.below(250e6)
@@ -357,7 +357,7 @@ describe('many clients', () => {
       const many: Socket[] = []
       while (many.length < 18) many.push(await openOne('127.0.0.1'))
       for (const socket of many) expect(await statusOf(socket)).to.equal(200)
-      expect(await statusOf(many[0] as Socket)).to.equal(200) // now the second is the longest idle one
+      expect(await statusOf(many[0] as Socket)).to.equal(200) // now the second connection has been idle longest
       // Newcomers from the same network and from another.
       for (const [i, address] of ['127.0.0.1', '127.0.0.4', '127.0.0.1'].entries()) {
         const newcomer = await openOne(address)
@@ -448,7 +448,7 @@ describe('many clients', () => {
       mb.push(Math.round((residentBytes(child) - before) / 1e6))
     }
     expect(mb[3], `${mb} MB more`).to.be.below(160)
-    // At most one megabyte per client over the three rounds.
+    // The clients of the last three rounds occupy at most one megabyte each.
     expect((mb[3] as number) - (mb[0] as number), `${mb} MB more`).to.be.below(3 * deafs)
     expect(await medianTime(url)).to.be.below(100)
   })

@@ -12,7 +12,7 @@ import { sendRaw } from '../../support/raw.ts'
 
 const canary = /CANARY/i
 
-/** What the log writes, as it is written. */
+/** A log, and the text that it has written so far. */
 function openText(level: 'info' | 'debug' = 'info') {
   const chunks: string[] = []
   const stream = new Writable({
@@ -24,7 +24,7 @@ function openText(level: 'info' | 'debug' = 'info') {
   return { log: createLog({ service: 'auth', level, stream }), text: () => chunks.join('') }
 }
 
-/** The one line that `event` with `fields` becomes. */
+/** The one line that the log writes for `event` with `fields`. */
 function lineOf(fields?: LogFields, event = 'something happened'): Record<string, unknown> {
   const { log, text } = openText()
   log.info(event, fields)
@@ -32,7 +32,7 @@ function lineOf(fields?: LogFields, event = 'something happened'): Record<string
   return JSON.parse(text()) as Record<string, unknown>
 }
 
-/** An error as a parser or a driver makes it: with the input in members of its own. */
+/** An error like those of parsers and drivers, which hold the input in members of their own. */
 function errorWithInput(message: string): Error {
   return Object.assign(new Error(message), {
     code: 'E_INPUT',
@@ -213,7 +213,7 @@ describe('the log', () => {
 
   describe('whose reader has disconnected', () => {
     it('does not end the process, is reported once on stderr, and keeps no lines in memory', async () => {
-      // 100 000 lines of 1 KB do not fit in 64 MB, should they be kept.
+      // If the log kept the lines, 100 000 lines of 1 KB would not fit in 64 MB.
       const script = `
         import { createLog } from './shared/log/log.ts'
         const log = createLog({ service: 'child', level: 'info', stream: process.stdout })

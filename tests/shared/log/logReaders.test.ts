@@ -32,7 +32,7 @@ describe('the log of both services', () => {
     for (const child of children.splice(0)) child.kill('SIGKILL')
   })
 
-  /** A service whose stdout is not read yet; or `stdout` is a file descriptor. */
+  /** Starts a service whose stdout is a pipe that is not read yet, or the file descriptor `stdout`. */
   async function start(name: 'auth' | 'business', more: Record<string, string>, stdout: 'pipe' | number = 'pipe') {
     const child = spawn(
       'bash',
@@ -132,14 +132,14 @@ describe('the log of both services', () => {
 
     for (const [{ child, ended, stderr }, requests] of [
       [business, 27_001],
-      [auth, 402 + 27_001], // calls of Business included, of which each can be for one request
+      [auth, 402 + 27_001], // including up to one call of Business for each of its requests
     ] as const) {
       let text = ''
       child.stdout?.setEncoding('utf8').on('data', chunk => {
         text += chunk
       })
       for (let waitedMs = 0; waitedMs < 5000 && !text.includes('"log_lines_dropped"'); waitedMs += 10) await sleep(10)
-      child.kill('SIGTERM') // which it passes on to its parent
+      child.kill('SIGTERM') // the service passes the signal on to its parent
       child.send({ type: 'stop', reason: 'test' })
       expect((await ended)[0], stderr).to.equal(0)
       const lines = linesIn(text)
@@ -148,7 +148,7 @@ describe('the log of both services', () => {
       expect(told[0]).to.include({ level: 'warn' })
       expect(Number(told[0]?.['count'])).to.be.above(1000)
       expect(lines.filter(({ event }) => event === 'request').length).to.be.below(requests)
-      // Every line of Business is known: its requests, one for listening and one for closing.
+      // The number of Business's lines is known: one for each request, one for listening and one for closing.
       const all = lines.length - 1 + Number(told[0]?.['count'])
       if (child === business.child) expect(all).to.be.within(requests + 2, requests + 3)
       expect(lines.at(-1)).to.include({ event: 'closing' })
@@ -198,7 +198,7 @@ describe('the log of both services', () => {
     const path = join(folder, 'log')
     const fd = openSync(path, 'a')
     try {
-      // EFBIG instead of ENOSPC: to the writer it is the same, and it needs no separate disk.
+      // EFBIG instead of ENOSPC: the writer treats both errors alike, and EFBIG needs no separate disk.
       const auth = await start('auth', { BLOCKS: '64' }, fd)
       const { auth: authUrl, authInternal } = auth.addresses as { auth: string; authInternal: string }
       await validateMany(authInternal, 250)

@@ -284,7 +284,7 @@ for (const [format, settings] of Object.entries(formats)) {
   })
 }
 
-/** A stream that stores what is written to it. */
+/** A stream that adds what is written to `chunks`. */
 function into(chunks: string[]): Writable {
   return new Writable({
     write(chunk, _encoding, done) {
@@ -540,7 +540,7 @@ describe('the file of the security log', () => {
         process.disconnect()
       })
     `
-    // EFBIG instead of ENOSPC: to the writer it is the same, and it needs no separate disk.
+    // EFBIG instead of ENOSPC: the writer treats both errors alike, and EFBIG needs no separate disk.
     const node = [process.execPath, '--max-old-space-size=64', '--input-type=module', '-e', script, path]
     const child = spawn('bash', ['-c', 'ulimit -S -f 64; exec "$0" "$@"', ...node], {
       cwd: new URL('../../..', import.meta.url),
