@@ -51,7 +51,7 @@ export function checkHistory({ header, operations, faults }: History): Violation
   return violations
 }
 
-/** An entry of `proof` is null if it held before the history began. */
+/** A null in `proof` stands for a fact that held before the history began. */
 type Refute = (rule: Rule, sentence: string, proof: ({ id: number } | null)[]) => void
 
 // Facts about users and tokens
@@ -69,9 +69,9 @@ interface Session {
   purpose: string | null
   ttlMs: number
   absoluteTtlMs: number
-  /** Attempts to end it by id, or by a log-out with any of its secrets, except those that were refused. */
+  /** Attempts to end the session by id or by a log-out with any of its secrets, without the refused ones. */
   ends: (OperationOf<'endSession'> | OperationOf<'logout'>)[]
-  /** Uses of secrets that were renewed long before; each of them may have ended the token at any time since. */
+  /** Uses of secrets that were renewed long before; each use may have ended the session at any time since. */
   reuses: Operation[]
 }
 
@@ -81,7 +81,7 @@ interface Token {
   session: Session
   birth: Birth
   uses: Use[]
-  /** Operations that may have ended this secret alone, by renewal or consumption, except those that were refused. */
+  /** Operations that may have ended this secret alone, by renewal or consumption, without the refused ones. */
   ends: Operation[]
 }
 
@@ -97,7 +97,7 @@ interface User {
   registrations: OperationOf<'register'>[]
   logins: OperationOf<'login'>[]
   changes: Change[]
-  /** Ordered by begin, without those that were refused. */
+  /** Ordered by begin, without the refused ones. */
   endAlls: EndAll[]
   /** At each index, the largest `lastEffect` up to it. */
   endAllEffects: number[]
@@ -111,15 +111,15 @@ interface Password {
   number: number
   previous: Password | null
   next: Password[]
-  /** Every change to this password, including those that were refused. */
+  /** Every change to this password, including the refused ones. */
   attempts: Change[]
   accepted: Operation[]
   refused: Operation[]
   /** The earliest proof that this password, or one that follows it, was set. */
   reached: Proof | null
-  /** Position in a walk through the tree: a follows b if its interval lies within that of b. */
+  /** Interval in a walk through the tree: a password follows another if its interval lies within the other's. */
   walk: [number, number]
-  /** The first acknowledged changes that replaced it. */
+  /** The first acknowledged changes that replaced this password. */
   replaced: AcknowledgedChange[]
 }
 
@@ -130,7 +130,7 @@ interface Proof {
 
 interface AcknowledgedChange {
   change: Change
-  /** Sessions that any attempt of the same change was to keep. */
+  /** The sessions that the attempts of this change were meant to keep. */
   keeps: (Session | undefined)[]
 }
 
@@ -145,10 +145,10 @@ interface EndIndex {
   changes: AcknowledgedChange[]
   firstAttempts: number[]
   earliestChanges: AcknowledgedChange[][]
-  /** Changes that may have ended the session they were to keep, because another change was unfinished. */
+  /** Changes that may have ended the session they were meant to keep, because another change was unfinished. */
   isKeepDoubtful: Set<Change>
   birthBegins: number[]
-  /** Ascending; each token may have counted as no older than the session that the limit ends until this time. */
+  /** For each token, the latest birth of a session that the token can help to evict; ascending. */
   lastCounts: number[]
 }
 
@@ -159,7 +159,7 @@ interface World {
 
 const reuseGraceMs = 10_000 // after a renewal; within it, the old secret is refused but does not end the session
 
-const mostReplacements = 4 // a session kept by more changes than this is not examined further
+const mostReplacements = 4 // a session that more changes kept is not examined further
 
 /** The latest time at which an operation can have taken effect. */
 function lastEffect({ outcome, settledMs, endMs }: Operation): number {
@@ -184,7 +184,7 @@ function index(operations: Operation[], header: HistoryHeader, refute: Refute): 
       ])
       continue
     }
-    // A token that was never issued has no session; its renewal is refuted together with its other uses.
+    // A token that was never issued has no session; all its uses are refuted, its renewals among them.
     const session = birth.op === 'renew' ? tokens.get(birth.token)?.session : createSession(birth, header, userOf)
     if (session) tokens.set(name, { name, session, birth, uses: [], ends: [] })
   }
@@ -279,7 +279,7 @@ function addToToken(operation: Operation, token: Token): void {
   const { session } = token
   const isRight = isWhatItIsFor(operation, session)
   const saysNo = (status === 401 && error !== 'invalid_credentials') || (op === 'validate' && outcome === 'refused')
-  // A session may also have sent too many wrong passwords.
+  // A password change also gets 429 if the session has sent too many wrong passwords.
   const saysTooMany = status === 429 && op !== 'changePassword' && op !== 'logout'
   const isAdmitted =
     op !== 'logout' &&
@@ -383,7 +383,7 @@ function nameOf({ user }: Session): string {
   return user?.name ?? 'a guest'
 }
 
-// Passwords: one register per user, written by compare-and-set, whose values never return
+// Passwords: one register per user, which is written by compare-and-set and never takes an earlier value again
 
 function judgePasswords(user: User, faults: Fault[], refute: Refute): void {
   const registered = user.registrations.length > 0 ? Math.min(...user.registrations.map(r => r.beginMs)) : 0
@@ -396,7 +396,7 @@ function judgePasswords(user: User, faults: Fault[], refute: Refute): void {
   user.endAllEffects = latestUpTo(endAlls)
   const oldestFirst = [...passwords.values()].sort((a, b) => a.number - b.number)
 
-  // A password proves those that came before it.
+  // If a password was set, the passwords before it were set too.
   for (const password of oldestFirst.toReversed()) {
     for (const operation of password.accepted) prove(password, operation, operation.endMs)
     for (const next of password.next) if (next.reached) prove(password, next.reached.operation, next.reached.atMs)
@@ -461,7 +461,7 @@ function buildPasswords(user: User, forgottenMs: number, refute: Refute): void {
   }
 }
 
-/** The previous passwords must be checked before this one, because their refusals prove something about it. */
+/** Check the previous passwords before this one: their refusals prove that they had been replaced. */
 function judgePassword(password: Password, user: User, refute: Refute): void {
   const { number, attempts, accepted, next } = password
   const words = `password ${number} of ${user.name}`
@@ -542,13 +542,13 @@ function canHaveHappened({ outcome, beginMs }: Operation, untilMs: number): bool
   return outcome !== 'refused' && beginMs <= untilMs
 }
 
-/** A login fails if the user's sessions are ended between its check of the password and the issue of its token. */
+/** A login fails if the user's sessions are ended between the check of the password and the issue of the token. */
 function isRaced({ op, beginMs, endMs }: Operation, { endAlls, endAllEffects }: User): boolean {
   const before = firstAbove(endAlls, endMs, end => end.beginMs) - 1
   return op === 'login' && before >= 0 && (endAllEffects[before] as number) >= beginMs
 }
 
-/** A password that was certainly replaced before it could be set: its change is settled, so it was never set. */
+/** A refusal after the change was settled shows that the password was never set, unless a later change may have replaced it. */
 function refusalAfter({ refused, next }: Password, settledMs: number, user: User): Operation | undefined {
   return refused.find(
     refusal =>
@@ -574,7 +574,7 @@ function walk(passwords: Map<number, Password>): void {
   }
 }
 
-/** True for equal arguments too. */
+/** Also true if both are the same password. */
 function follows(later: Password, earlier: Password): boolean {
   return later.walk[0] >= earlier.walk[0] && later.walk[1] <= earlier.walk[1]
 }
@@ -589,7 +589,7 @@ function latestUpTo(operations: Operation[]): number[] {
   })
 }
 
-/** Only sessions are evicted, however old other tokens are. */
+/** The latest birth of a session that the token can help to evict. An older session would be evicted first itself. */
 function lastCount(birth: Session['birth'], { tokenAbsoluteTtlMs }: HistoryHeader): number {
   if (birth.op === 'login' || (birth.kind === 'sliding' && birth.purpose === null)) return lastEffect(birth)
   return lastEffect(birth) + (birth.kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : birth.ttlMs)
@@ -641,7 +641,7 @@ function earliestOf(changes: AcknowledgedChange[]): AcknowledgedChange[] {
   return changes.toSorted((a, b) => a.change.endMs - b.change.endMs).slice(0, mostReplacements)
 }
 
-/** The acknowledged end of all sessions that certainly includes this one. */
+/** The first acknowledged end of all sessions that certainly ended this one. */
 function acknowledgedUserEnd(session: Session): Operation | null {
   const { user, birth } = session
   if (user === null) return null
@@ -656,12 +656,12 @@ function acknowledgedUserEnd(session: Session): Operation | null {
   return endAll ?? change ?? null
 }
 
-/** The password of its login, which determines the version of the user it belongs to. */
+/** The password of the session's login, which determines the credential version of the session. */
 function passwordOf({ birth }: Session, passwords: Map<number, Password>): Password | undefined {
   return birth.op === 'login' && birth.password !== null ? passwords.get(birth.password) : undefined
 }
 
-/** Whether the session may have ended together with others of its user by this time. */
+/** Whether the session may have ended by this time together with the user's other sessions. */
 function canHaveEndedWithOthers(session: Session, untilMs: number, tokens: Map<string, Token>): boolean {
   const { user, birth } = session
   if (user === null) return false
@@ -686,7 +686,7 @@ function canBeEvicted({ user, birth, isForAccount }: Session, untilMs: number, l
   if (user === null || !isForAccount) return false
   const { birthBegins, lastCounts } = user.ends
   const begun = firstAbove(birthBegins, untilMs, ms => ms)
-  // The wall clock decides which one is the oldest.
+  // Auth's wall clock decides which session is the oldest.
   const older = clock.back(Number.NEGATIVE_INFINITY, untilMs) > 0 ? 0 : firstAtLeast(lastCounts, birth.beginMs)
   return begun - older - 1 >= limit
 }
@@ -721,7 +721,7 @@ function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
   }
 }
 
-/** If Auth's clock was set forward in between, less time on the driver's clock suffices. */
+/** Uses after the grace time count as reuses. If Auth's clock was set forward meanwhile, that time is shorter here. */
 function addReuses({ session, uses, ends }: Token, clock: Clock): void {
   const renewals = ends.filter(({ op }) => op === 'renew')
   for (const { operation } of uses) {
@@ -815,7 +815,7 @@ function lifeOf(token: Token, clock: Clock) {
   const bridge = (untilMs: number) => {
     for (; latestMs <= untilMs && unsettled > 0; unsettled--) latestMs += ttlMs
   }
-  /** Extended by how far the clock was set back. */
+  /** A clock that was set back extends the token's life by as much. */
   const latestUntil = (ms: number) => latestMs + clock.toleranceMs + clock.back(root.beginMs, ms)
 
   return {
@@ -835,7 +835,7 @@ function lifeOf(token: Token, clock: Clock) {
         : null
     },
 
-    /** Null: it may be dead. */
+    /** Null if the token may be dead. */
     whyLive(refusal: Operation, { world, header, faults }: Context): string | null {
       const { beginMs, endMs } = refusal
       if (beginMs < birth.endMs) return null
@@ -894,7 +894,7 @@ function earliest(proofs: Proof[]): Proof | null {
   return proofs.reduce<Proof | null>((least, proof) => (least && least.atMs <= proof.atMs ? least : proof), null)
 }
 
-/** Pairs each item with its successor, from the last to the first. */
+/** Folds the items from the last to the first, and returns the result at each index. */
 function suffixes<T, R>(items: T[], fold: (item: T, later: R | undefined) => R): R[] {
   const folded: R[] = new Array(items.length)
   for (let i = items.length - 1; i >= 0; i--) folded[i] = fold(items[i] as T, folded[i + 1])

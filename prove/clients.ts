@@ -1,4 +1,4 @@
-// Twenty clients that use the pair at random: they race each other with the same users and tokens, try dead tokens and old
+// Twenty clients that use the pair at random: they race one another with the same users and tokens, try dead tokens and old
 // passwords, and let sessions nearly expire. Hides how they choose their next operation.
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,10 +10,10 @@ import type { Answer, Recorder, Token, User } from './recorder.ts'
 export const clientCount = 20
 
 const long = { ttlSeconds: 30, absoluteTtlSeconds: 60 } // outlives a restart
-const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon reaches its absolute end, however busy
+const short = { ttlSeconds, absoluteTtlSeconds: ttlSeconds + 1 } // soon reaches its absolute end, however often it is used
 const purpose = 'reset'
 const tokensPerUser = 4
-const hashesAtATime = 2 // a worker computes about twelve hashes a second, and other operations must not wait for that
+const hashesAtATime = 2 // a worker computes about twelve hashes a second, and other operations must not wait for the hashes
 const usualPauseMs = [10, 60] as const
 
 export interface Clients {
@@ -117,7 +117,7 @@ export function createClients(
       record({ op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null }, answer)
     }
 
-    /** `password` is null for one that was never valid. */
+    /** If `password` is null, a password that was never valid is sent. */
     async function logIn(user: User, password = user.passwords[0] as number | null): Promise<void> {
       const body = { username: user.username, password: user.passwordOf(password ?? -1) }
       const answer = await send({ listener: 'auth', method: 'POST', path: '/login', body })
@@ -126,7 +126,7 @@ export function createClients(
       const got = token ? { token: token.name } : {}
       record({ op: 'login', client, asked: 'auth', user: user.name, password, ...got }, answer)
       if (token) user.tokens.push(token)
-      // It may be another of the possible passwords.
+      // Another of the possible passwords may be the valid one.
       if (answer.status === 401 && user.passwords[0] === password) user.passwords.push(user.passwords.shift() as number)
     }
 
@@ -180,7 +180,7 @@ export function createClients(
       bury(token)
       if (newToken === null) return
       await Promise.all([data(newToken), data(token)])
-      // Like a client whose session was stolen, and which has only the old secret.
+      // Like a client whose session was stolen and renewed, so that it has only the old secret.
       if (random.chance(0.2)) {
         await logOut(token)
         bury(newToken)
@@ -267,7 +267,7 @@ export function createClients(
       }
     }
 
-    /** Uses one secret twice at the same moment, on any of the routes; at most one use may succeed. */
+    /** Uses one secret twice at the same moment, on routes drawn at random; at most one use may succeed. */
     async function raceForSingleUse(user: User): Promise<void> {
       const token = await issue(random.chance(0.8) ? user : null, 'single-use')
       if (token === null) return
@@ -275,7 +275,7 @@ export function createClients(
       if (random.chance(0.3)) await data(token)
     }
 
-    /** Uses a token for its purpose and for others, which must be refused. */
+    /** Uses a token for its own purpose, and for other purposes, which must be refused. */
     async function useForPurpose(user: User): Promise<void> {
       const token = await issue(user, random.pick(['fixed', 'single-use']), purpose)
       if (token === null) return
@@ -348,7 +348,7 @@ export function createClients(
       }
     }
 
-    /** Runs alongside the client's next operations. */
+    /** Lets `what` continue alongside the client's next operations. */
     function beside(what: Promise<void>): void {
       const going = what
         .catch(error => stopping.signal.aborted || failures.push(error))

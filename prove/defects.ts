@@ -10,11 +10,11 @@ type Override<Port> = (real: Port) => Partial<Port>
 
 export interface Defect {
   name: string
-  /** The rule that it breaks. It may break others too. */
+  /** The rule that the defect breaks. It may break other rules too. */
   rule: Rule
-  /** The store on which it is tried. */
+  /** The store on which the defect is tried. */
   storeName: StoreName
-  /** The beginning of the name of the fault under which it shows; absent if it shows without a fault. */
+  /** The beginning of the name of the fault under which the defect shows; absent if it shows without a fault. */
   fault?: string
   tokenStore?: Override<TokenStore>
   userStore?: Override<UserStore>
@@ -57,7 +57,7 @@ export const defects: Defect[] = [
     },
   },
   {
-    name: 'a request joins a call that was sent before it',
+    name: 'a request joins a call that was sent before the request arrived',
     rule: 'single use',
     storeName: 'memory',
     fault: 'Auth answers Business 300 ms late',

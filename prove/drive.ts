@@ -21,9 +21,9 @@ export interface DriveOptions extends Omit<PairOptions, 'storeName'>, ClientsOpt
   rounds?: number
   /** All kinds by default. */
   kinds?: FaultKind[]
-  /** The time between the recovery from one fault and the next fault, shortest and longest. */
+  /** The shortest and the longest time between the recovery from a fault and the next fault. */
   calmMs?: readonly [number, number]
-  /** Without it no footprint is measured. */
+  /** If absent, no footprint is measured. */
   footprintEveryMs?: number
   /** Receives progress messages. */
   tell?: (what: string) => void
@@ -60,7 +60,7 @@ export interface DriveResult {
 
 const recoveryWithinMs = 30_000
 const inARow = 20
-const settlingMs = 2000 // for work that a store or Auth still has in progress; their own longest deadline is one second
+const settlingMs = 2000 // for work that a store or Auth has in progress; the longest deadline of either is one second
 
 export async function drive(options: DriveOptions): Promise<DriveResult> {
   const { storeName, random, seed, seconds, kinds = faultKinds, tell = () => {} } = options
@@ -179,8 +179,8 @@ function addressOf({ auth, business }: Pair, listener: string): string {
 }
 
 /**
- * Resolves to the end of the first of `inARow` consecutive operations, of any kind and client, that began after `sinceMs`
- * and were answered without a 5xx; null if that did not happen in time.
+ * Waits for `inARow` consecutive operations, of any kind and client, that began after `sinceMs` and were answered without a
+ * 5xx. Resolves to the end of the first of them, or to null if there are none in time.
  */
 function recovery(recorder: Recorder, sinceMs: number): Promise<number | null> {
   return new Promise(resolve => {

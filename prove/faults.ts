@@ -17,7 +17,7 @@ export interface FaultKind {
   stores: readonly StoreName[]
   begin(pair: Pair, random: Random): Promise<void> | void
   end(pair: Pair): Promise<void> | void
-  /** How long it lasts, minimum and maximum; 0 if it is over at once. */
+  /** The minimum and maximum duration; 0 if the fault is over at once. */
   lastsMs: readonly [number, number]
   losesTokens?: (storeName: StoreName) => boolean
   /** Services whose connections may break. */
@@ -25,7 +25,7 @@ export interface FaultKind {
   /** Listeners that refuse connections during the fault. */
   refuses?: string[]
   clockShiftMs?: number
-  /** Returns why the fault cannot be injected on this machine, or null if it can. */
+  /** Returns why the fault cannot be injected on this machine, or null if it can be. */
   whyNot?: (pair: Pair) => string | null
 }
 
@@ -62,7 +62,7 @@ function heal(line: Line): void {
 
 const cuts = new Map<Line, NodeJS.Timeout>()
 
-/** The faults of a line; they are the same for both lines. */
+/** The faults of a connection; Business to Auth and Auth to its store have the same ones. */
 function faultsOfLine(
   id: string,
   name: string,
@@ -333,7 +333,7 @@ function fill(file: string): void {
   try {
     for (;;) writeSync(descriptor, Buffer.alloc(4096))
   } catch {
-    // ENOSPC: full
+    // ENOSPC: the disk is full
   } finally {
     closeSync(descriptor)
   }

@@ -41,7 +41,7 @@ export async function footprintOf({ auth, business }: Pair, atS: number): Promis
   }
 }
 
-/** The median of the last fifth minus that of the second fifth; during the first fifth the processes warm up. */
+/** The median of the last fifth minus the median of the second fifth; during the first fifth the processes warm up. */
 export function growthOf(footprints: Footprint[], figure: (footprint: Footprint) => number): number {
   const { length } = footprints
   const medianOf = (fifth: number) =>

@@ -8,7 +8,7 @@ export const historyFormat = 'latchkey-history'
 const atMs = z.number()
 /** A name that the driver assigned, such as `u3` or `t41`; never a username, a secret or a token id. */
 const name = z.string().min(1)
-/** 0 is a user's first password; every other number is the `newPassword` of one change. */
+/** 0 is a user's first password; every other number is the `newPassword` of a change. */
 const password = z.int().min(0)
 /** Null: a password that was never valid and never will be. */
 const triedPassword = password.nullable()
@@ -38,30 +38,30 @@ const base = {
   /** Just after the whole response was read, or when the client gave up. */
   endMs: atMs,
   /**
-   * ok: done. refused: definitely not done. unknown: 5xx, a timeout or a reset; it may have been done, and may still be until
-   * `settledMs`.
+   * ok: done. refused: definitely not done. unknown: 5xx, a timeout or a reset; it may have been done, or
+   * may still be done until `settledMs`.
    */
   outcome: z.enum(['ok', 'refused', 'unknown']),
   /** Null if there was no response. */
   status: z.int().nullable(),
   /** The `error` of the response body; also `invalid_token` for a verdict `{authenticated: false}`. */
   error: z.string().nullable(),
-  /** The listener of the connection, as in `disconnects` of the faults: `business`, `auth`, `auth-2`. */
+  /** The listener that received the request, named as in `disconnects` of the faults: `business`, `auth`, `auth-2`. */
   asked: z.string(),
   /**
    * If the outcome is unknown: from this time on the operation can no longer take effect, because every process that worked on it has
-   * ended or is idle. For a change of the user, the user is written by then; the checker knows that older sessions may end later.
+   * ended or is idle. A change of a user has been written by then, if at all; the checker knows that older sessions may end later.
    */
   settledMs: atMs.optional(),
   /** The client hung up or sent an invalid request on purpose, so any outcome is right. */
   expectsDisconnect: z.boolean().optional(),
 }
 
-/** The user in an ok response: null for a guest, or a string that names no user if the response contained an unknown name. */
+/** The user in an ok response: null for a guest; if the response contained an unknown name, a string that names no user. */
 const seenUser = name.nullable().optional()
 
 const operationSchemas = {
-  /** POST /users, with password 0. A user that is never registered existed before the history began. */
+  /** POST /users, with password 0. A user without this operation existed before the history began. */
   register: z.object({ ...base, op: z.literal('register'), user: name }),
 
   /** POST /login. `token` is the new token if the outcome is ok. */
@@ -83,7 +83,7 @@ const operationSchemas = {
   /** GET /data. Extends a sliding token and consumes a single-use one. */
   data: z.object({ ...base, op: z.literal('data'), token: name, seenUser }),
 
-  /** POST /validateToken, GET /forwardAuth, POST /introspect. `touch`: it extends and consumes, as the first two do. */
+  /** POST /validateToken, GET /forwardAuth, POST /introspect. `touch`: whether the token is extended or consumed. */
   validate: z.object({
     ...base,
     op: z.literal('validate'),
@@ -92,11 +92,11 @@ const operationSchemas = {
     /** The requested purpose; null admits only tokens that have none. */
     purpose: z.string().nullable().optional(),
     seenUser,
-    /** The number that belongs to the verdict's `tokenId`; for a renewed session any of its numbers. */
+    /** The name of the token with the verdict's `tokenId`; for a renewed session any of its names. */
     seenToken: name.optional(),
   }),
 
-  /** GET /sessions. `seenTokens`: a number for each id that the driver knows; for a renewed session any of its numbers. */
+  /** GET /sessions. `seenTokens`: a name for each id that the driver knows; for a renewed session any of its names. */
   list: z.object({ ...base, op: z.literal('list'), token: name, seenTokens: z.array(name).optional() }),
 
   /** POST /logout or POST /revoke. */
@@ -112,8 +112,8 @@ const operationSchemas = {
   renew: z.object({ ...base, op: z.literal('renew'), token: name, newToken: name.optional() }),
 
   /**
-   * PATCH /users/me. Every other session and token of the user ends; that of `token` continues. If the same request is sent
-   * again it has the same two numbers; every other change has a `newPassword` larger than any before.
+   * PATCH /users/me. The session of `token` continues; every other session and token of the user ends. A request that is
+   * repeated has the same two numbers; a new change has a `newPassword` larger than any before.
    */
   changePassword: z.object({
     ...base,
@@ -139,13 +139,13 @@ const faultSchema = z.object({
   recoveredMs: atMs.nullable(),
   /** Tokens issued before `endMs` may be lost by design: a restart with the memory store, an empty Redis. */
   losesTokens: z.boolean(),
-  /** The same for users. Use new numbers afterwards: passwords of lost users are no longer checked. */
+  /** The same for users. Use new names afterwards: passwords of lost users are no longer checked. */
   losesUsers: z.boolean(),
   /** Listeners whose connections may break from `beginMs` to `recoveredMs`. */
   disconnects: z.array(z.string()),
   /**
-   * Auth's clock moved by this much, permanently, at some time between `beginMs` and `endMs`. If it moves back later, that is
-   * a second fault.
+   * Auth's clock moved by this much, permanently, at some time between `beginMs` and `endMs`. Moving it back later is a
+   * second fault.
    */
   clockShiftMs: z.number(),
 })
@@ -178,7 +178,7 @@ export interface History {
   faults: Fault[]
 }
 
-/** The outcome that a status stands for. Only `validate` needs more: a verdict `{authenticated: false}` is 200, but refused. */
+/** The outcome that a status stands for. For `validate` it is not enough: `{authenticated: false}` is 200, but refused. */
 export function outcomeOf(status: number | null): Outcome {
   if (status === null || status >= 500) return 'unknown'
   return status < 300 ? 'ok' : 'refused'

@@ -12,7 +12,7 @@ export interface Judgement {
   file: string | null
 }
 
-/** Rules whose violation admits a request that must be refused. */
+/** Rules whose violation means that a request was admitted although it must be refused. */
 const admitting: Rule[] = [
   'ended token',
   'dead token',

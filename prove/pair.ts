@@ -46,7 +46,7 @@ export interface Pair {
   storeLine: Line | null
   redis: RedisServer | null
   postgres: Cluster | null
-  /** The folder of the SQLite files, on a disk of its own if it could be mounted. */
+  /** The folder of the SQLite files, on a disk of its own if one could be mounted. */
   disk: { folder: string; isOwn: boolean }
   /** Moves Auth's clock relative to the latest time it has shown; null if Auth uses the real clock. */
   shiftClock: ((byMs: number) => void) | null
@@ -57,7 +57,7 @@ export interface Pair {
 
 export interface PairOptions {
   storeName: StoreName
-  /** Planted in both services. */
+  /** The defect to plant in both services. */
   defect?: Defect | null
   env?: Record<string, string>
   /** Gives Auth a clock that can be set. */
@@ -81,7 +81,7 @@ process.on('exit', () => {
   for (const removeFolder of folders) removeFolder()
 })
 
-const smallDisk = '64m' // holds the tokens of some minutes, and fills up quickly
+const smallDisk = '64m' // holds the tokens of a few minutes, and is quickly filled by a fault
 
 export async function startPair({ storeName, defect = null, env = {}, fakeClock = false }: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))

@@ -12,7 +12,7 @@ export interface Promised {
 }
 
 export const mostRecoveryMs = 2000
-/** Business waits one second for a verdict; the rest allows for a machine shared with twenty clients. */
+/** Business waits one second for a verdict; the other half second allows for a machine shared with twenty clients. */
 export const mostDataMs = 1500
 
 export function isKeptUnder({ recoveryMs, slowestDataMs }: FaultResult): boolean {
@@ -46,7 +46,7 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
   ]
 }
 
-/** Growth from the second to the last fifth of the time, by medians. */
+/** Growth from the median of the second fifth of the time to that of the last fifth. */
 export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised[] {
   return (
     [
@@ -62,7 +62,7 @@ export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised
   }))
 }
 
-/** While processes are replaced, others must answer every request. */
+/** While some processes are replaced, the others must answer every request. */
 export function isKeptOver({ lost, otherStatuses }: RestartResult): boolean {
   return lost === 0 && Object.keys(otherStatuses).length === 0
 }

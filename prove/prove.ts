@@ -198,7 +198,7 @@ function save(): void {
   if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
 }
 
-/** Replaces results with those of a later run. */
+/** Replaces results with the results of a later run. */
 function merged(proof: Proof, later: Proof): Proof {
   const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
     a.result.storeName === b.result.storeName && a.isClock === b.isClock

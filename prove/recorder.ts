@@ -10,7 +10,7 @@ export interface User {
   username: string
   /** Known after registration. */
   id: string
-  /** The user's live tokens as far as known, shared by all its clients. */
+  /** The user's live tokens, as far as the driver knows; all clients of the user share them. */
   tokens: Token[]
   /** Password number -> text. */
   passwordOf(number: number): string
@@ -66,8 +66,8 @@ export function createRecorder(addressOf: (listener: string) => string) {
   const agent = new Agent({
     connections: 256, // more than there are concurrent requests; otherwise waiting for a connection would count as slow
     pipelining: 1,
-    // Less than half of the lame-duck time: an unused connection is closed here, and not by a stopping service at the moment when
-    // the next request is sent.
+    // Less than half of the lame-duck time: the client closes an unused connection before a stopping service can close it
+    // just as the next request is sent.
     keepAliveTimeout: 400,
     keepAliveMaxTimeout: 400,
     headersTimeout: answersWithinMs,
@@ -85,7 +85,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
 
   const nowMs = () => performance.now() - startedAtMs
 
-  /** Resolves to null if the connection was refused, so that nothing was requested. */
+  /** Resolves to null if the connection was refused, and therefore nothing was requested. */
   async function send({ listener, method, path, bearer, body }: Request): Promise<Answer | null> {
     const origin = addressOf(listener)
     const beginMs = nowMs()
@@ -108,7 +108,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     }
   }
 
-  /** `outcome` is needed if the status alone does not determine it. */
+  /** Pass `outcome` if the status alone does not determine it. */
   function record(asked: Asked, { status, body, beginMs, endMs }: Answer, outcome = outcomeOf(status)): void {
     const error = outcome === 'ok' ? null : typeof body['error'] === 'string' ? body['error'] : null
     const operation = { ...asked, id: nextId++, beginMs, endMs, outcome, status, error } as Operation
@@ -164,7 +164,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
       return { name, secret, id, user, restsUntilMs: 0 }
     },
 
-    /** A secret that was never issued, but looks like that of an existing token. */
+    /** A secret that was never issued, but looks like the secret of an existing token. */
     inventToken({ id }: Token): Token {
       const name = `t${secretNames.size}`
       const secret = drawSecret(id)

@@ -1,4 +1,4 @@
-// Generates docs/reliability.md and its chart from the results of a run. Hides how the figures of several stores form one row.
+// Generates docs/reliability.md and its chart from the results of a run. Hides how one row combines the figures of several stores.
 import type { DriveResult, FaultResult } from './drive.ts'
 import type { Footprint } from './footprint.ts'
 import { type Judgement, inWords as violationInWords } from './judgement.ts'

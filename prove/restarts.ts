@@ -69,7 +69,7 @@ interface Counts {
 
 /** Resolves when the clients are running. They continue until `stop`, or until connections are refused. */
 async function drive({ auth, business }: { auth: string; business: string }) {
-  // No connection stays unused for half of the lame-duck time; see recorder.ts.
+  // The client closes a connection that is unused for less than half of the lame-duck time; see recorder.ts.
   const keepAlive = { keepAliveTimeout: 400, keepAliveMaxTimeout: 400 }
   const agent = new Agent({ connections: clientCount, pipelining: 1, headersTimeout: 10_000, ...keepAlive })
   const counts: Counts = { statuses: new Map(), lost: 0, slowestMs: 0 }
@@ -83,7 +83,7 @@ async function drive({ auth, business }: { auth: string; business: string }) {
         await answer.body.text()
         counts.statuses.set(answer.statusCode, (counts.statuses.get(answer.statusCode) ?? 0) + 1)
       } catch (error) {
-        // After the end connections are refused; a request that was never accepted is not lost.
+        // If the connection is refused, the service has stopped; a request that was never accepted is not lost.
         if ((error as { code?: string }).code === 'ECONNREFUSED') return
         counts.lost++
       }

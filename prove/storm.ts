@@ -1,4 +1,4 @@
-// Login storms: their effect on validations, the length of the hash queue, and whether a client that disconnects leaves it.
+// Login storms: their effect on validations, the length of the hash queue, and whether clients that disconnect leave it.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent } from 'undici'
 import { demo, serviceKey } from '../tests/support/credentials.ts'
@@ -14,7 +14,7 @@ export interface StormResult {
   loginsPerSecond: number
   /** Concurrent logins. */
   burst: { logins: number; byStatus: Record<string, number>; slowest503Ms: number; longestQueue: number }
-  /** Logins whose clients disconnected, and how many of them were still queued a quarter of a second later. */
+  /** Logins whose clients disconnected, and how many were queued just before and a quarter of a second later. */
   aborted: { logins: number; queuedBefore: number; queuedAfter: number }
 }
 

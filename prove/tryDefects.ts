@@ -15,9 +15,9 @@ export interface TriedDefect {
   violations: number
 }
 
-const maxAttempts = 5 // some operations are rare, so a short history may lack the one that would show the defect
+const maxAttempts = 5 // some operations are rare, so a short history may lack the one operation that shows the defect
 
-/** Tries every defect; calls `notTested` for each that this machine cannot run. */
+/** Tries every defect; calls `notTested` for each defect that this machine cannot run. */
 export async function tryDefects(
   seed: number,
   tell: (what: string) => void,
@@ -44,7 +44,7 @@ export async function tryDefects(
 }
 
 /**
- * Drives the services with this defect. `rules` are those that the checker finds broken, once per violation; `skipped` says why
+ * Drives the services with this defect. `rules` are the rules that the checker finds broken, once per violation; `skipped` says why
  * the fault of the defect could not be injected.
  */
 export async function driveWith(

@@ -17,7 +17,7 @@ registerHooks({
   resolve(specifier, context, next) {
     const resolved = next(specifier, context)
     const wrapper = wrapperOf.get(resolved.url)
-    // The wrapper itself imports the real module.
+    // The wrapper's own import must get the real module.
     return wrapper === undefined || wrapper === context.parentURL ? resolved : { ...resolved, url: wrapper }
   },
 })

@@ -1,5 +1,5 @@
-// The checker of recorded histories: what each rule accepts and what it refutes, in hand-made histories and in those of a
-// model.
+// The checker of recorded histories: what each rule accepts and what it refutes, in hand-made histories and in the
+// histories of a model.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { checkHistory, type Rule } from '../checker.ts'

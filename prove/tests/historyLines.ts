@@ -25,7 +25,7 @@ const okStatuses: Partial<Record<OperationName, number>> = {
   endSessions: 204,
 }
 
-/** An operation from `beginMs` to `endMs`, successful unless `members` have another status. */
+/** An operation from `beginMs` to `endMs`, successful unless `members` contains another status. */
 export function line(op: OperationName, [beginMs, endMs]: [number, number], members: Line): Line {
   const status = 'status' in members ? (members['status'] as number | null) : (okStatuses[op] ?? 200)
   const code = op === 'login' ? 'invalid_credentials' : 'invalid_token'
@@ -84,7 +84,7 @@ export function expectFine(lines: Line[], changes: Partial<HistoryHeader> = {}):
   expect(check(lines, changes)).to.deep.equal([])
 }
 
-/** Without the last line the history is fine; with it, it breaks this rule, and each violation names that line. */
+/** Without its last line the history is fine; with that line it breaks this rule, and each violation names the line. */
 export function expectBrokenByLast(rule: Rule, lines: Line[], changes: Partial<HistoryHeader> = {}): void {
   expectFine(lines.slice(0, -1), changes)
   const violations = check(lines, changes)

@@ -86,7 +86,7 @@ function createRandom(seed: number): () => number {
   }
 }
 
-/** The history that the clients of a model recorded, each with one request at a time. */
+/** Runs clients of a model, each with one request at a time, and returns the history that they record. */
 export function record({
   seed,
   operations: count,

@@ -47,14 +47,14 @@ describe('twenty clients find no broken promise under faults', function () {
       const { violations, file } = judge(result.lines, storeName)
       expect(violations.map(inWords), `${file}`).to.deep.equal([])
       expect(result.problems).to.deep.equal([])
-      // Unsettled operations would explain every later loss.
+      // An unsettled operation would excuse every later loss, so there must be none.
       const { operations, faults } = readHistory(result.lines)
       const lastRecovery = Math.max(...faults.map(({ recoveredMs }) => recoveredMs as number))
       const unsettled = operations.filter(
         ({ outcome, endMs, settledMs }) => outcome === 'unknown' && endMs < lastRecovery && settledMs === undefined,
       )
       expect(unsettled).to.deep.equal([])
-      // Only for processes that were not restarted and are warm by the second fifth.
+      // Measure growth only if the processes were not restarted and are warm by the second fifth.
       if (storeName !== 'memory') return
       expect(result.footprints.length).to.be.above(20)
       expect(growthOf(result.footprints, ({ descriptors }) => descriptors)).to.be.below(20)
