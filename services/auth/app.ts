@@ -61,6 +61,6 @@ async function openPasswordsOf(config: AuthConfig, threads: HashThreads): Promis
   const { passwordHashCost: cost, limitsPerAccount } = config
   const maxQueue = threads.count * queuedHashesPerThread
   const opening = openPasswords({ cost, threads, maxQueue, maxPerAccount: limitsPerAccount.hashes })
-  loadDictionary() // on this thread, while another one computes the first hash
+  loadDictionary() // on this thread, while another thread computes the first hash
   return opening
 }

@@ -2,8 +2,8 @@
 // clock.
 /**
  * Returns epoch milliseconds. If `wallNow` goes back, advances with `monotonicNow` until the wall clock has caught up,
- * so that expired tokens stay expired and none lives longer. If `wallNow` jumps ahead, follows it: at worst, sessions
- * end early.
+ * so that expired tokens stay expired and no token lives longer. If `wallNow` jumps ahead, follows it: at worst,
+ * sessions end early.
  */
 export function steadyClock(wallNow: () => number, monotonicNow: () => number): () => number {
   let at = wallNow()

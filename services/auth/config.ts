@@ -36,7 +36,7 @@ const storeUrl = (setting: StoreSetting, description: string) =>
     })
 
 const minHashCost = 10
-const minTestHashCost = 4 // the lowest of bcrypt: tests hash often and keep no secrets
+const minTestHashCost = 4 // the minimum of bcrypt: tests hash often and keep no secrets
 const hashCostRange = `a whole number from ${minHashCost} to 15; with NODE_ENV=test from ${minTestHashCost}`
 
 const httpAddress = z
@@ -230,7 +230,7 @@ export function readAuthConfig(environment: Environment) {
       problems.push('TOKEN_SNAPSHOT_FILE: expected only with TOKEN_STORE_URL=memory:; other stores survive a restart')
     }
     const isProduction = found.NODE_ENV === 'production'
-    // Checks only that a value is present; an invalid one has its own problem already.
+    // Checks only that a value is present; an invalid value has been reported already.
     const isSet = (name: string) => (env[name] ?? '').trim() !== ''
     if (found.SMTP_URL !== undefined && !isSet('MAIL_FROM')) {
       problems.push('MAIL_FROM: expected an e-mail address with SMTP_URL; it is missing')

@@ -33,7 +33,7 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
   const warn = (warning: string) => log.warn('store_warning', { warning })
   const users = instrument(await openUserStore(config.userStoreUrl, warn), 'users', telemetry)
   const directory = createDirectory({ store: users, now, emit: telemetry.emit })
-  // Before the snapshot is restored, which keeps the sessions of known users only.
+  // Before the snapshot is restored, because that keeps only the sessions of users who exist.
   if (config.demoUser) await addDemoUser(config.demoUser)
   const tokens = instrument(await openTokens(), 'tokens', telemetry)
   const counters = await openSharedCounters(config.tokenStoreUrl)
@@ -42,7 +42,7 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
     if ((await directory.findByUsername(username)) !== null) return
     const passwordHash = await passwords.hash(password, { ...localClient, account: username })
     // If tokens outlive the process, an earlier demo user with this id may have left a floor; seconds since the epoch
-    // are above it. A snapshot stores no floors, so there the version starts at 1.
+    // are above it. A snapshot contains no floors, so with a snapshot the version starts at 1.
     const credentialVersion = config.snapshotFile === null ? Math.floor(now() / 1000) : 1
     await directory.insert({ username, passwordHash }, { id: demoUserId(username), credentialVersion })
   }
@@ -76,7 +76,7 @@ export async function openTokenStoreOfCommand(url: string): Promise<TokenStore> 
 
 interface SnapshotOptions {
   file: string
-  /** The file is encrypted with it. */
+  /** Authenticates the file: a snapshot that was written with another key is refused. */
   key: string
   log: Log
   now: () => number

@@ -27,7 +27,7 @@ export interface UseCases {
   format: TokenFormat
   /** Null with opaque tokens. */
   jwt: JwtFormat | null
-  /** Tokens of another wire format in the same store. */
+  /** Creates tokens with another wire format in the same store. */
   openTokens(format: TokenFormat): Tokens
   sweeper: Sweeper
   users: Users
@@ -37,7 +37,7 @@ export interface UseCases {
   ownAccount: OwnAccount
   throttles: Throttles
   invalidTokens: InvalidTokens
-  /** Sends the mails that wait. */
+  /** Waits for the mails that are being sent. */
   close(): Promise<void>
 }
 

@@ -1,9 +1,10 @@
-// One attempt at a password: it waits for its turn and for the pause of its subject, and counts if the password is wrong.
+// One attempt at a password: it waits for its turn, is refused while its subject is paused, and counts as a failure if the
+// password is wrong.
 import { AppError } from '../../../shared/http/errors.ts'
 import type { AttemptKeys, Failures, WrongPassword } from './failures.ts'
 import { createTurns } from './turns.ts'
 
-/** What a password check resolves to; `outcome` is `wrong_password` or one of the caller's own. */
+/** What a password check resolves to; `outcome` is `wrong_password` or a value of the caller's own. */
 export interface Checked {
   outcome: string
 }
@@ -35,10 +36,10 @@ export interface Attempts {
   /** Returns the result, or throws `too_many_requests` if it is a pause. */
   unlessPaused<T extends Checked>(result: T | Paused, keys: AttemptKeys): T
 
-  /** Runs `work` in the turn of the subject. */
+  /** Runs `work` when it is the subject's turn. */
   inTurn<T>(subject: string, keys: AttemptKeys, work: () => Promise<T>): Promise<T>
 
-  /** Runs `work` in the turn of the address. If too many attempts wait for it, throws what `whenFull` returns. */
+  /** Runs `work` when it is the address's turn. If too many attempts wait already, throws what `whenFull` returns. */
   inAddressTurn<T>(keys: AttemptKeys, work: () => Promise<T>, whenFull?: () => Promise<AppError>): Promise<T>
 
   /** Whether the next attempt from this address would be refused without waiting. */
@@ -51,13 +52,13 @@ export interface Attempts {
   busy(keys: AttemptKeys): Promise<AppError>
 }
 
-// Share of the limit of an address that can be under way at once. A burst can exceed the limit by as much.
+// The share of an address's limit that can be under way at once, and by which a burst can exceed the limit.
 const underWayShare = 1 / 5
 const maxWaiting = 100
 const retryBusyAfterSeconds = 2
 
 export function createAttempts({ failures, freeFailures, maxPerAddress, limited }: AttemptsOptions): Attempts {
-  // Attempts under way are not counted yet, so no more run at once than may still fail.
+  // Attempts under way are not counted yet, so no more than `freeFailures` run at once.
   const turns = createTurns(freeFailures, maxWaiting)
   const addressTurns = createTurns(Math.ceil(maxPerAddress * underWayShare), maxWaiting)
 

@@ -1,10 +1,10 @@
 // Counters that all processes of Auth share through Redis. Each process counts on its own if there is no Redis or Redis does
-// not answer, so that there is always a limit and no request waits for it.
+// not answer, so that there is always a limit and no request waits long for Redis.
 import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { within } from '../../../shared/deadline.ts'
 
-const answerTimeoutMs = 150 // after one timeout Redis is not asked again, so that a log-in waits less than 300 ms in all
-const downMs = 1000 // then Redis is asked again
+const answerTimeoutMs = 150 // after a timeout Redis is not asked for `downMs`, so a log-in waits less than 300 ms in all
+const downMs = 1000
 
 const late = () => new Error(`Redis did not answer within ${answerTimeoutMs} ms`)
 
@@ -13,7 +13,7 @@ export interface CountersOptions {
   shared: OpenCounter | null
   /** The counters of this process. */
   own: OpenCounter
-  /** Called for the first failure after Redis has answered. */
+  /** Called once per outage, for the first failure since Redis last answered. */
   onOutage: (cause: unknown) => void
 }
 

@@ -8,7 +8,7 @@ export interface WrongPassword {
   userId: string | null
 }
 
-/** The next attempt has to wait from now on. `userId` is null for an account that does not exist. */
+/** From now on the account's attempts have to wait. `userId` is null for an account that does not exist. */
 export type LockEvent = { type: 'account_locked'; userId: string | null }
 
 /** The subjects and keys that an attempt is counted under. */
@@ -41,8 +41,8 @@ export interface FailuresOptions {
 
 export interface Failures {
   /**
-   * Call before an attempt. `pauseMs`: null if it can begin, otherwise how long to wait. Of attempts that arrive together
-   * after a wait, one can begin.
+   * Call before an attempt. `pauseMs`: null if it can begin, otherwise how long to wait. If several attempts arrive together
+   * after a wait, only one can begin.
    */
   begin(subject: string): Promise<Beginning>
 
@@ -58,8 +58,8 @@ export interface Failures {
   forget(subjects: string[]): Promise<void>
 
   /**
-   * The user has logged in: the network is known from now on. A subject that is locked takes one attempt a day again, as it
-   * did before its last failures.
+   * The user has logged in: the network is known from now on. If the account has reached `maxFailures`, it gets one attempt a
+   * day again, as before its last failures.
    */
   recordLogin(keys: AttemptKeys): Promise<void>
 
@@ -70,7 +70,7 @@ export interface Failures {
 
   isAddressLimited(network: string): Promise<boolean>
 
-  /** Milliseconds until the address can fail again. */
+  /** Milliseconds until the limit of the address is lifted. */
   addressLimitedForMs(network: string): Promise<number>
 }
 
@@ -80,14 +80,14 @@ const dayMs = 24 * hourMs
 const firstPauseMs = 5000
 const maxPauseMs = hourMs
 const failuresUntilDaily = 30 // then one attempt a day
-// After these, no attempt. All subjects of an account together stay below the 100 failures of NIST SP 800-63B-4 section 3.2.2: from other
-// networks, from a known one, and from a known one at the limit of the address.
+// After this many failures no attempt is allowed. NIST SP 800-63B-4 section 3.2.2 allows an account 100 failures; here they are
+// 40 from unknown networks, 40 from a known network, and 10 from there while the address is at its limit.
 export const maxFailures = 40
 export const maxFailuresAtLimit = 10
-// Each failure is remembered for 15 days, so waiting it out yields at most 24 guesses a year. If it were
-// longer, made-up usernames that fail once would fill the counters for a year.
+// Each failure is remembered for 15 days, so waiting it out yields at most 24 guesses a year. If it were remembered much
+// longer, made-up usernames that fail once would fill the counters for as long.
 const failureMs = 15 * dayMs
-const knownMs = 30 * dayMs // since the last log-in from there
+const knownMs = 30 * dayMs // since the user's last log-in from the network
 
 export function createFailures({ freeFailures, maxPerAddress, openCounter, emit }: FailuresOptions): Failures {
   const failures = openCounter('failures', failureMs)
@@ -95,7 +95,7 @@ export function createFailures({ freeFailures, maxPerAddress, openCounter, emit 
   const known = openCounter('known', knownMs)
   const failuresOfAddress = openCounter('addressFailures', minuteMs)
 
-  /** After this many failures, how long to wait for the next attempt. */
+  /** How long the next attempt has to wait after this many failures. */
   function pauseAfter(failed: number): number {
     if (failed >= failuresUntilDaily) return dayMs
     return Math.min(firstPauseMs * 2 ** (failed - freeFailures), maxPauseMs)

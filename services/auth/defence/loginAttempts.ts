@@ -1,11 +1,11 @@
-// Decides for each log-in attempt whether the password is verified, and where a wrong one counts. Hides how users who have
-// logged in from a network before are kept apart from the strangers there.
+// Decides for each log-in attempt whether the password is verified, and which counter a wrong password adds to. Hides how
+// users who have logged in from a network before are kept apart from the strangers there.
 import { type Attempts, type Checked, isPaused, isWrong } from './attempts.ts'
 import { type AttemptKeys, type Failures, maxFailures, maxFailuresAtLimit, type WrongPassword } from './failures.ts'
 
 export interface LoginCheck<T extends Checked> {
   verify: () => Promise<T | WrongPassword>
-  /** The work of `verify` without its result. */
+  /** Does the work of `verify` without its result. */
   imitate: () => Promise<void>
 }
 
@@ -14,8 +14,8 @@ export type AttemptLogin = <T extends Checked>(keys: AttemptKeys, check: LoginCh
 
 export function createLoginAttempts({ failures, attempts }: { failures: Failures; attempts: Attempts }): AttemptLogin {
   /**
-   * Returns null if the attempt must be refused. Does the same work whether the account is known here or not. Failures are
-   * counted under a key of their own, which responses below the limit do not depend on.
+   * Returns null if the attempt must be refused. Does the same work whether the account is known here or not. Failures count
+   * under a key of their own, `atLimit`, which has no effect on attempts below the limit.
    */
   function attemptAtLimit<T extends Checked>(
     keys: AttemptKeys,
@@ -77,7 +77,7 @@ export function createLoginAttempts({ failures, attempts }: { failures: Failures
     })
   }
 
-  /** Waits for the turn of the address, and counts the failure under the key that fits its limit at that moment. */
+  /** Waits for the address's turn, then counts the failure: under `pair`, or under `atLimit` if the address is at its limit. */
   function countInTurn(keys: AttemptKeys, wrong: WrongPassword): Promise<void> {
     const refuse = async () => {
       await failures.count(keys, keys.atLimit, wrong)

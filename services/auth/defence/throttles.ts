@@ -1,5 +1,5 @@
-// How often passwords can be tried, mails requested, and users and guest tokens created. Hides the keys that each of them is
-// counted under.
+// How often passwords can be tried, mails requested, and users and guest tokens created. Hides the keys under which these
+// are counted.
 import { hash } from 'node:crypto'
 import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { networkOf } from '../../../shared/http/address.ts'
@@ -55,21 +55,22 @@ export interface LoginAttempt {
   address: string
 }
 
-/** Limits throw `too_many_requests` with a Retry-After, whether there is such an account or not. */
+/** Beyond a limit, each method throws `too_many_requests` with a Retry-After, whether the account exists or not. */
 export interface Throttles {
   /**
    * Resolves to the result of `check`, or throws if the account or the address has to wait. A user who has logged in from
-   * this network before is limited only by what was tried from there.
+   * this network before is limited only by the attempts from there.
    *
-   * At the limit of the address, only the right password of a user known there is accepted. Which users are known must not
-   * show, so every attempt costs the work of one.
+   * At the limit of the address, only the right password of a user known there is accepted. To hide which users are known,
+   * every attempt takes the same work.
    */
   attemptLogin<T extends Checked>(attempt: LoginAttempt, check: LoginCheck<T>): Promise<T | WrongPassword>
 
   /**
-   * The same for the current password that is given within a session. All sessions of a user count together, because the
-   * holder of one may be able to create more. Sessions on networks where the user has logged in before count apart from the
-   * others, so that a thief elsewhere cannot lock the user out. Failed log-ins do not count here, and the address is not limited.
+   * Like `attemptLogin`, for the current password that is given within a session. All of a user's sessions count together,
+   * because the holder of one session may be able to create more. Networks where the user has logged in before count
+   * separately, so that a thief elsewhere cannot lock the user out. Failed log-ins do not count here, and there is no limit
+   * per address.
    */
   attemptReauthentication<T extends Checked>(
     attempt: LoginAttempt,

@@ -21,15 +21,15 @@ export interface DialectParts {
   /** Passed to `countInvalid` whenever a token is refused. */
   invalidTokens: InvalidTokens
   sweeper: Pick<Sweeper, 'sweep'>
-  /** The tokens of the other listeners. A token issued from these without a purpose is valid there too. */
+  /** The tokens of the other listeners. If the dialect issues one of them without a purpose, it is valid there too. */
   tokens: Tokens
   /** The format of `tokens`. */
   format: TokenFormat
-  /** Tokens with another wire format, in the same store. */
+  /** Creates tokens with another wire format, in the same store. */
   openTokens(format: TokenFormat): Tokens
   /**
    * Keys of 32 bytes each, the same in every Auth process but different for each dialect. New secrets use the first
-   * key. While ADMIN_KEY is rotated there is a second, which reads the secrets made with the previous ADMIN_KEY.
+   * key. While ADMIN_KEY is rotated there is a second key, which reads the secrets made with the previous ADMIN_KEY.
    */
   keys: [Buffer, ...Buffer[]]
   requireAdminKey: Handler

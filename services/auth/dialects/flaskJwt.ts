@@ -11,8 +11,8 @@ import type { DialectParts } from './dialect.ts'
 import { answer, bearerOf, countInvalid, hasBody, memberReader } from './requests.ts'
 
 const minUsernameLength = 4 // characters
-// The older service requires no password to change the password or delete the account. We require a recent log-in
-// instead, so that neither a stolen session nor a token exchanged for one is enough to take over an account.
+// The older service lets a user change the password or delete the account without giving the password. We require a
+// recent log-in, so that a stolen session, or one got in exchange for a stolen token, cannot take over an account.
 const freshForMs = 5 * 60_000
 
 const missingToken = { message: 'Token is missing' }
@@ -80,7 +80,7 @@ export function flaskJwt({
     else if (ctx.body === undefined) await refuse(ctx)
   }
 
-  /** Changes the password, which ends all sessions, and issues a new one. Null if refused or already responded to. */
+  /** Changes the password, which ends all sessions, and issues a new session. Null if refused, with or without a response. */
   async function changePassword(ctx: Context, session: Session, password: string) {
     if (!isFresh(session)) return null
     if (isTooShort(password)) {
@@ -115,7 +115,7 @@ export function flaskJwt({
     const secret = await readEitherToken(ctx)
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
     const isLive = await tokens.lookAtSession(secret)
-    // Also end the session if the secret was already renewed: if another client did that, it is logged out.
+    // End the session even if this secret was replaced already: if another client renewed it, that client is logged out too.
     await tokens.revokeSession(secret)
     if (!isLive) return refuseEither(ctx)
     ctx.body = { message: 'Logged out successfully' }

@@ -1,5 +1,5 @@
-// What the dialects share: reading tokens and bodies, responses in the older formats, and tokens for guests. Unknown body
-// members are ignored, as the older services did.
+// What the dialects share: reading tokens and bodies, responses in the older formats, and tokens for guests. Unknown members
+// of a body are ignored, as in the older services.
 import { z } from 'zod'
 import { isBearerToken } from '../../../packages/client/bearer.ts'
 import { bodyReader } from '../../../shared/http/body.ts'

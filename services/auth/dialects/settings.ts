@@ -64,7 +64,7 @@ const olderName = /^(TOKEN_EXPIRATION_TIME|TOKEN_CLEAR_FREQUENCY|LOG_LEVEL|BACKE
 
 /**
  * Returns the dialects of `env`, the problems of their settings, warnings for the operator, and `env` with older names
- * translated to ours. If DIALECTS is invalid it opens none; the check of that setting reports the problem.
+ * translated to ours. If DIALECTS is invalid, returns no dialects; the check of that setting reports the problem.
  */
 export function readDialects(env: Environment) {
   const problems: string[] = []

@@ -87,9 +87,9 @@ const page = `<!doctype html>
 <h1>Token Management Service</h1>
 <dl>
 <dt><code>POST /app/token</code><dd>A new token: <code>{"status_code": 200, "token": "…"}</code>
-<dt><code>GET /app/valid/{token}</code><dd>Whether it is good: <code>{"status_code": 200, "status": true}</code>
+<dt><code>GET /app/valid/{token}</code><dd>Whether the token is valid: <code>{"status_code": 200, "status": true}</code>
 <dt><code>POST /app/valid/token</code> with <code>{"token": "…"}</code><dd>The same, without the token in the URL
-<dt><code>DELETE /app/clear/all/tokens</code><dd>Removes those that have expired: <code>{"status_code": 200, "status": true}</code>
+<dt><code>DELETE /app/clear/all/tokens</code><dd>Removes expired tokens: <code>{"status_code": 200, "status": true}</code>
 </dl>
 </html>
 `

@@ -1,4 +1,4 @@
-// Guards of the internal listener: a key, compared in constant time, before anything else of a request is read. Hides how a
+// Guards of the internal listener: each requires a key, and compares it in constant time before the body is read. Hides how a
 // key is sent: as a bearer token, or in HTTP Basic if a standard requires it.
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
@@ -7,7 +7,7 @@ import { AppError, isKnownError, statusOf } from '../../../shared/http/errors.ts
 import { type Handler, routeOf } from '../../../shared/http/types.ts'
 import { setCallerKey } from '../observability/requestContext.ts'
 
-/** `action` is a method and the pattern of a route: the path itself may contain a secret in the wrong place. */
+/** `action` is a method and the pattern of a route, because the path itself may contain a secret by mistake. */
 export type KeyEvent =
   | { type: 'key_refused'; key: string; reason: 'missing' | 'wrong' }
   | { type: 'admin_action'; action: string; status: number }
@@ -20,7 +20,7 @@ type Emit = (event: KeyEvent) => void
 type AcceptedKeys = Record<string, string>
 
 interface KeyOptions {
-  /** The setting that the message of a refusal names. The log names the one that was used. */
+  /** The setting that a refusal names. Events for accepted requests name the setting whose key was used. */
   name: string
   keys: AcceptedKeys
   /** Accept a key as the password of HTTP Basic too (RFC 7662 section 2.1). */
@@ -77,8 +77,8 @@ export function requireKey({ name, keys, takesBasic = false, emit }: KeyOptions)
 }
 
 /**
- * The password of HTTP Basic, as it was sent and form-urldecoded: RFC 6749 section 2.3.1 asks clients to encode it, and many do
- * not. Empty if the credentials are malformed, null if the scheme is not Basic.
+ * The password of HTTP Basic, both as it was sent and form-decoded: RFC 6749 section 2.3.1 asks clients to encode it, and many
+ * do not. Empty if the credentials are malformed, null if the scheme is not Basic.
  */
 function readBasicPassword(req: IncomingMessage): string[] | null {
   const [credentials = '', ...others] = req.headersDistinct['authorization'] ?? []

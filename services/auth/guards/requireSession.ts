@@ -7,7 +7,7 @@ import type { Session, Tokens } from '../tokens/tokens.ts'
 
 const sessions = requestValue<Session>('session')
 
-/** Slides the session. Tokens of other kinds or purposes get 401 and are neither extended nor consumed. */
+/** Extends the session. Tokens of other kinds or purposes get 401 and are neither extended nor consumed. */
 export function requireSession(tokens: Tokens, invalidTokens: InvalidTokens): Handler {
   return async (ctx, next) => {
     const session = await tokens.useSession(readBearerToken(ctx.req))

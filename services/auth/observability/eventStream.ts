@@ -42,7 +42,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   const readers = new Set<Reader>()
   let frame = new Map<string, Told>()
   let left = 0
-  /** Tokens seen while there are readers, oldest first. Nothing else emits an event when a token expires. */
+  /** Tokens seen while there are readers, oldest first, to report their expiry: no event is emitted for that. */
   const watched = new Map<string, { userId: string | null; expiresAt: number }>()
   let timer: NodeJS.Timeout | null = null
   let quietFrames = 0
@@ -94,7 +94,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
     }
   }
 
-  /** Merges the events of one name and subject within a frame: keeps the last one and their count. */
+  /** Merges the events of one name and subject within a frame: keeps the last event and the count of all. */
   function add<Name extends MergedEventName>(subject: string, name: Name, data: StreamEventData[Name]): void {
     const key = `${name} ${subject}`
     const count = (frame.get(key)?.data.count ?? 0) + 1
@@ -161,7 +161,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
         frame.clear()
         watched.clear()
       })
-      // Sent at once, so that the reader knows that it is connected, and the server's time.
+      // Sent at once, so that the reader knows the server's time and that it is connected.
       reader.stream.push(`retry: 1000\n\n${written('hello', { at: now(), frameMs })}`)
       readers.add(reader)
       timer ??= setInterval(sendFrame, frameMs).unref()

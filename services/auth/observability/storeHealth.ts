@@ -40,7 +40,7 @@ export function watchDependency(dependency: Dependency, { monotonicNow, emit }: 
   }
 }
 
-/** Whether `ask` resolves, at most a second ago. Never rejects. */
+/** Whether `ask` resolved when it was last called, at most a second ago. Never rejects. */
 export function probe(ask: () => Promise<unknown>, monotonicNow: () => number): () => Promise<boolean> {
   const answers = () =>
     ask().then(

@@ -16,7 +16,7 @@ export const text = (name: string) =>
 
 export const credentialsSchema = z.strictObject({ username: text('username'), password: text('password') })
 
-/** Its signal aborts when the client closes before it was answered. */
+/** The signal of the result aborts if the client disconnects before it is answered. */
 export function clientOf({ res, state }: Context): Client {
   const gone = new AbortController()
   res.once('close', () => res.writableFinished || gone.abort())

@@ -39,7 +39,7 @@ function admit(tokens: Tokens, passStatus: 200 | 204): Handler {
     const [token] = await tokens.validate([readForwardedToken(ctx)], { purpose: null, touch: true })
     if (!token) throw invalidToken()
     ctx.body = {}
-    ctx.status = passStatus // 204 takes the body away
+    ctx.status = passStatus // with 204, Koa removes the body
     ctx.set('X-Auth-User-Id', token.userId ?? guest)
     ctx.set('X-Auth-User', token.username === null ? guest : headerText(token.username))
   }
@@ -56,7 +56,7 @@ function readForwardedToken(ctx: Context): string {
 
 /**
  * Printable ASCII stays as it is. The percent sign and everything else become percent-encoded UTF-8, because headers are
- * ASCII. A user with the name of a guest is encoded too.
+ * ASCII. A username that equals `guest` is encoded too.
  */
 function headerText(text: string): string {
   if (text === guest) return '%2D'

@@ -1,4 +1,4 @@
-// POST /login: a username and its password for a session.
+// POST /login: exchanges a username and its password for a session.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { IssuedToken } from '../tokens/tokens.ts'

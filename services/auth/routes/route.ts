@@ -1,4 +1,4 @@
-// What the routes of Auth are given, and what their descriptions have in common.
+// What the routes of Auth receive, and what their descriptions have in common.
 import { z } from 'zod'
 import type { Guard } from '../../../shared/http/openapi.ts'
 import type { Route } from '../../../shared/http/route.ts'
@@ -27,7 +27,7 @@ export const at = z.int().meta({ description: 'epoch milliseconds' })
 export const tokenId = z.string().meta({ description: 'public name of a token' })
 
 export const noToken = 'No token, or one that is unknown, expired or revoked; the answer does not say which.'
-export const tooManyTokens = 'As for 401, but the address has sent too many such tokens.'
+export const tooManyTokens = 'The token is invalid, and the address has sent too many invalid tokens.'
 export const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
 export const noKey = 'No key, or one that this route does not accept.'

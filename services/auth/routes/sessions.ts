@@ -1,4 +1,5 @@
-// GET /sessions, DELETE /sessions/:id, DELETE /sessions: the user's own. DELETE /admin/users/:id/sessions: any user's.
+// GET /sessions, DELETE /sessions/:id, DELETE /sessions: a user's own sessions. DELETE /admin/users/:id/sessions: the
+// tokens of any user.
 import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
 import { sessionOf } from '../guards/requireSession.ts'
@@ -53,7 +54,7 @@ export const revokeSession: AuthRoute<'tokens'> = {
   guard: 'session',
   summary: 'Revokes one of my sessions',
   tag: 'Sessions',
-  answers: { 204: { description: 'It is revoked' } },
+  answers: { 204: { description: 'The session is revoked' } },
   problems: { ...sessionProblems, 404: 'You have no session with this id.' },
   handler:
     ({ tokens }) =>

@@ -111,7 +111,7 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
       const owner = userId === undefined ? null : await users.find(userId)
       if (userId !== undefined && owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
       const ttlMs = ttlSeconds * 1000
-      // The absolute end of a sliding token that is issued without one of its own is that of a session.
+      // Without `absoluteTtlSeconds`, a sliding token has the absolute lifetime of a session.
       const absoluteTtlMs =
         absoluteTtlSeconds === undefined ? Math.max(ttlMs, config.absoluteTtlMs) : absoluteTtlSeconds * 1000
       const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs })
@@ -154,7 +154,7 @@ export const revokeToken: AuthRoute<'tokens'> = {
   guard: 'adminKey',
   summary: 'Revokes a token by its id',
   tag: 'For the operator',
-  answers: { 204: { description: 'It is revoked' } },
+  answers: { 204: { description: 'The token is revoked' } },
   problems: { 400: 'Two keys were sent.', 401: noKey, 404: 'There is no token with this id.' },
   handler:
     ({ tokens }) =>

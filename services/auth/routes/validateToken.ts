@@ -26,7 +26,7 @@ const requestSchema = z
       .min(1, tokensExpected)
       .max(maxTokensPerCall, tokensExpected)
       .optional(),
-    /** Only tokens of this purpose are valid; without it, only tokens that have none. */
+    /** Only tokens of this purpose are valid; if it is missing, only tokens without a purpose. */
     purpose: purposeSchema.optional(),
     /** False: extend and consume nothing. */
     touch: z.boolean('expected true or false').default(true),

@@ -1,24 +1,24 @@
-// The secret's shape: `lk_` + the token's id + 256 random bits + a checksum, all base62. Hides how it is drawn and hashed.
-// The id begins with the routing tag and contains the second of issue; it is public, and a log can be searched for it. A
-// renewal keeps the first 125 of the random bits, the lineage, so that any earlier secret of a session can be recognised.
+// The shape of secrets: `lk_` + the token's id + 256 random bits + a checksum, all base62. Hides how they are drawn and
+// hashed. The id begins with the routing tag and contains the second in which the token was issued; it is public and may be
+// logged. A renewal keeps the first 125 random bits, the lineage, by which any earlier secret of a session is recognised.
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { base62, readBase62, writeBase62 } from '../../../shared/base62.ts'
 import { type TokenRecord, type TokenRef, tagLength, tagOf } from '../stores/ports.ts'
 
-/** A secret and what the store knows of it. */
+/** A secret and what the store knows about it. */
 export interface DrawnSecret {
   secret: string
   ref: TokenRef
 }
 
-/** The shape of the secrets that are issued. Two services with different formats do not know each other's tokens. */
+/** How secrets are drawn and read. Services with different formats do not recognise each other's tokens. */
 export interface TokenFormat {
-  /** A new secret for this token; no two are the same. `renewed` is the secret it replaces, whose lineage it keeps. */
+  /** A new secret for this token, different each time. If `renewed` is a secret, the new one replaces it and keeps its lineage. */
   draw(token: TokenRecord, renewed: string | null): Promise<DrawnSecret>
-  /** Null if this is not one of these secrets, so that junk is refused without touching a store. */
+  /** Null if `secret` does not have this format, so that junk is refused without a call to the store. */
   parse(secret: string): TokenRef | null
-  /** A hash of the part that a well-formed secret shares with all secrets that it was renewed from or to. */
+  /** A hash of the lineage of a well-formed secret: the part of it that renewals keep. */
   lineageOf(secret: string): string
 }
 
@@ -26,7 +26,7 @@ const prefix = 'lk_'
 const timeLength = 5 // seconds since `epoch`, for 29 years
 const idLength = tagLength + timeLength + 5
 const randomLength = 43 // 62^43 > 2^256
-const lineageLength = 21 // of those: 62^21 > 2^125, and the other 22 are new with each renewal: 62^22 > 2^130
+const lineageLength = 21 // of these 43: 62^21 > 2^125; the other 22 are drawn again for each renewal: 62^22 > 2^130
 const checksumLength = 6 // 62^6 > 2^32
 const epoch = Date.UTC(2025)
 const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
@@ -47,7 +47,7 @@ export const opaqueFormat: TokenFormat = {
     ),
 }
 
-/** A new public name, under the user's tag or, for a guest, under a random one. */
+/** A new token id. It begins with the user's tag or, for a guest, with a random tag. */
 export function drawTokenId(userId: string | null, now: number): string {
   const tag = userId === null ? randomBase62(tagLength) : tagOf(userId)
   const seconds = Math.floor((now - epoch) / 1000) % 62 ** timeLength
@@ -63,12 +63,12 @@ export function drawUnknownRef(now: number): TokenRef {
   return refOf(drawSecret(drawTokenId(null, now)))
 }
 
-/** When the token of this id was issued: epoch milliseconds, to the second. */
+/** When the token of this id was issued: epoch milliseconds, rounded down to the second. */
 export function issuedAtOf(id: string): number {
   return epoch + readBase62(id, tagLength, tagLength + timeLength) * 1000
 }
 
-/** A new secret for the token of this id, from the system's CSPRNG. Without `lineagePart` it starts a lineage. */
+/** A new secret for the token of this id, from the system's CSPRNG. Without `lineagePart` it starts a new lineage. */
 export function drawSecret(id: string, lineagePart = ''): string {
   const unchecked = prefix + id + lineagePart + randomBase62(randomLength - lineagePart.length)
   return unchecked + checksumOf(unchecked)
@@ -100,7 +100,7 @@ function randomBase62(length: number): string {
   let digits = ''
   while (digits.length < length) {
     for (const byte of randomBytes(length)) {
-      // 248 = 4 * 62: a byte above would favour the first characters.
+      // 248 = 4 * 62: to use larger bytes too would favour the first characters.
       if (byte < 248 && digits.length < length) digits += base62[byte % 62]
     }
   }

@@ -1,6 +1,6 @@
 // The secrets of JWT mode: signed JWTs (RFC 9068, with the rules of RFC 8725). Hides jose and the keys.
 // Anyone can verify with the published keys that we issued a JWT; only Auth knows whether it is still live. Auth finds the
-// token by its `jti` and compares the hash of the whole JWT: only the exact bytes that were issued have it. Therefore no
+// token by its `jti` and compares the hash of the whole JWT, which only the exact bytes that were issued have. Therefore no
 // signature is verified here, and no claim is trusted.
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
@@ -9,18 +9,18 @@ import type { TokenRef } from '../stores/ports.ts'
 import { isTokenId, type TokenFormat } from './format.ts'
 
 export interface JwtFormatOptions {
-  /** Private keys. The first signs; tokens signed with the others are accepted until those are removed. */
+  /** Private keys. The first signs; tokens signed with another are accepted until that key is removed. */
   keys: JWK[]
   issuer: string
   audience: string
 }
 
 export interface JwtFormat extends TokenFormat {
-  /** Empty for HS256, whose key could also sign. */
+  /** Has no HS256 keys, because such a key can also sign. */
   publicKeys: JWK[]
 }
 
-const clientId = 'latchkey' // RFC 9068, section 2.2 requires one; there is only this client
+const clientId = 'latchkey' // RFC 9068, section 2.2 requires a client id; there is only this client
 
 export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions): Promise<JwtFormat> {
   const [first] = keys as [JWK]
@@ -42,7 +42,7 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
     publicKeys,
 
     async draw({ id, userId, username, createdAt, absoluteExpiresAt }, renewed) {
-      // The nonce makes each renewal a different secret. The nonce of the first one stays, as the lineage.
+      // The nonce makes each renewal a different secret. Renewals keep the nonce of the first secret, as the lineage.
       const nonce = randomBytes(12).toString('base64url')
       const lineage = renewed === null ? {} : { lineage: lineagePartOf(renewed) }
       const issuedAt = Math.floor(createdAt / 1000)
@@ -80,7 +80,7 @@ function refOf(id: string, secret: string): TokenRef {
   return { id, hash: hash('sha256', secret, 'base64url') }
 }
 
-/** 96 random bits that a JWT shares with those it was renewed from and to. Empty if it is not one of ours. */
+/** The 96 random bits that all renewals of a JWT have in common. Empty if `secret` is not one of our JWTs. */
 function lineagePartOf(secret: string): string {
   const { nonce, lineage } = membersOf(secret.split('.')[1] ?? '')
   const part = lineage ?? nonce

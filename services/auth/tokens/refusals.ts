@@ -1,5 +1,5 @@
-// Finds out why a token was refused, for the operator, and revokes a session if an earlier secret of it is used. Runs after the
-// verdict, so that no request waits for it.
+// Finds out why a token was refused, for the operator, and revokes a session if one of its earlier secrets is used. Runs after
+// the verdict, so that no request waits for it.
 import type { Explanation, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
 import { issuedAtOf, type TokenFormat } from './format.ts'
 
@@ -14,7 +14,7 @@ export type RefusalReason =
 
 export type RefusalEvent =
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
-  /** An earlier secret was used too late to have been in flight: one of the two holders is a thief. */
+  /** An earlier secret was used too long after the renewal to have been in flight: two clients hold it, and one is a thief. */
   | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
 
 /** A secret that was refused, and what it was presented as. */
@@ -35,7 +35,7 @@ export interface RefusalsOptions {
   format: TokenFormat
   /** When this process started, in epoch milliseconds. */
   startedAt: number
-  /** Revokes the other tokens of the log-in of a session that was deleted. */
+  /** Revokes the other tokens that came from the same log-in as a deleted session. */
   revokeRelativesOf: (ended: TokenRecord) => Promise<unknown>
   emit: (event: RefusalEvent) => void
 }
@@ -47,7 +47,7 @@ const reuseGraceMs = 10_000 // requests with the old secret may still be in flig
 export function createRefusals({ store, format, startedAt, revokeRelativesOf, emit }: RefusalsOptions) {
   let explanations = 0
 
-  /** RFC 9700, section 4.14.2. If the store is unavailable (which is reported elsewhere), the next use tries again. */
+  /** See RFC 9700, section 4.14.2. If the store is unavailable, the next use of the secret tries again. */
   async function revokeReused({ secret, ref: { id }, at }: Presented): Promise<void> {
     const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
     if (ended === null) return
@@ -80,6 +80,6 @@ function reasonOf(
   if (explanation.reason === 'other_purpose') return { reason: 'other_purpose' }
   if (explanation.reason === 'ended') return { reason: 'all_sessions_revoked' }
   if (explanation.reason === 'live' && asSession) return { reason: 'not_a_session' }
-  // The id contains the second in which it was issued.
+  // The id contains the second in which the token was issued.
   return { reason: issuedAtOf(ref.id) + 1000 <= startedAt ? 'before_restart' : 'never_existed' }
 }

@@ -1,5 +1,5 @@
-// Revokes tokens, together with the other tokens that came from the same log-in. Hides the order of the steps: while one of
-// them can fail, the client still holds a token with which to try again.
+// Revokes tokens, together with the other tokens that came from the same log-in. Hides the order of the steps, in which the
+// client's own token is deleted after its relatives, so that the client can try again if a step fails.
 import { isSession, type TokenRecord, type TokenRef, type TokenStore } from '../stores/ports.ts'
 import type { TokenFormat } from './format.ts'
 
@@ -13,16 +13,16 @@ export interface RevocationOptions {
 export interface Revocation {
   /** See `Tokens.revokeSession`. */
   revokeSession(secret: string): Promise<boolean>
-  /** Revokes the token of this secret, which may be an earlier one; does nothing if there is none. */
+  /** Revokes the token of this secret, even of an earlier secret; does nothing if there is no such token. */
   revoke(secret: string): Promise<void>
   /** Revokes a live token and every other token of its log-in. */
   revokeToken(token: TokenRecord): Promise<void>
-  /** Reports a token that has been deleted, if any, and revokes the other tokens of its log-in. False if it is null. */
+  /** Reports that `ended` has been deleted, and revokes the other tokens of its log-in. False if `ended` is null. */
   revokeRelativesOf(ended: TokenRecord | null): Promise<boolean>
 }
 
 export function createRevocation({ store, format, now, onRevoked }: RevocationOptions): Revocation {
-  /** All tokens of the user that came from the same log-in, in rounds: the first may have been exchanged meanwhile. */
+  /** Repeats until no token of the same log-in is left, because one may have been exchanged for another meanwhile. */
   async function revokeRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
     const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
     for (;;) {
@@ -38,16 +38,16 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   /** Deletes the token of this secret, which may be its current secret or an earlier one. */
   async function remove(secret: string, ref: TokenRef): Promise<TokenRecord | null> {
     const at = now()
-    // The order matters: a renewal in between makes the secret an earlier one, and never the other way round.
+    // In this order, because a renewal in between turns a current secret into an earlier one, and never the reverse.
     return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, format.lineageOf(secret), at, at))
   }
 
   async function endLogin(token: TokenRecord, remove: () => Promise<TokenRecord | null>): Promise<void> {
-    // The token itself last: if the store fails before that, the client still holds it and can try again.
+    // Delete the token itself last: if the store fails before that, the client still holds it and can try again.
     if (hasRelatives(token)) await revokeRelatives(token)
     const ended = await remove()
     if (ended) onRevoked(ended)
-    // A refresh token could be exchanged for sessions until it was deleted.
+    // Once more, because a refresh token could be exchanged for another session until it was deleted.
     if (hasRelatives(token) && !isSession(token)) await revokeRelatives(token)
   }
 
@@ -84,7 +84,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   }
 }
 
-/** Whether other tokens may have come from the same log-in: not if the log-in opened this session and nothing else. */
+/** Whether other tokens may have come from the same log-in. None did if the log-in opened this session. */
 function hasRelatives(token: TokenRecord): boolean {
   return token.loginId !== null && !(isSession(token) && token.loginId === token.id)
 }

@@ -18,7 +18,7 @@ export interface SweeperOptions {
 }
 
 const sliceMs = 2 // then yield, so that no request waits longer than this
-const sliceLength = 500 // tokens asked for at a time within a slice
+const sliceLength = 500 // tokens that one call of the store examines
 
 export type Sweeper = ReturnType<typeof createSweeper>
 
@@ -27,7 +27,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, emit }: Sw
   let running: Promise<number> | null = null
   let stopped = false
 
-  /** One whole sweep, or the one that is already running. Returns how many were removed; rejects if the store does. */
+  /** One whole sweep, or the one that is already running. Returns how many tokens it removed; rejects if the store does. */
   function sweep(): Promise<number> {
     running ??= sweepInSlices().finally(() => {
       running = null
@@ -63,7 +63,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, emit }: Sw
   return {
     start: schedule,
     sweep,
-    /** Waits for the running slice; no other follows. */
+    /** Waits for the running slice; no further slice begins. */
     async stop(): Promise<void> {
       stopped = true
       if (timer) clearTimeout(timer)

@@ -28,7 +28,7 @@ export type TokenEvent =
       purpose: string | null
       expiresAt: number
     }
-  /** `slid` is emitted for every admitted token, also a fixed or single-use one; the latter is consumed by then. */
+  /** `slid` is emitted for every admitted token, even a fixed one, or a single-use one, which is consumed by then. */
   | {
       type: 'slid' | 'renewed' | 'revoked'
       tokenId: string
@@ -36,7 +36,7 @@ export type TokenEvent =
       kind: TokenKind
       expiresAt: number
     }
-  /** Every token of the user except the one with the id `keep`; all of them if `keep` is null. */
+  /** Every token of the user was revoked, except the one with the id `keep`; null keeps none. */
   | { type: 'sessions_revoked'; userId: string; keep: string | null }
   | RefusalEvent
 
@@ -51,7 +51,7 @@ export interface TokenTerms {
   purpose: string | null
   /** Null for a guest. */
   owner: TokenOwner | null
-  /** The log-in behind the token: `now`, the same as that of another token, or null if there was none. */
+  /** The log-in behind the token: `now`, the log-in of another token, or null if there was none. */
   login: 'now' | Pick<TokenRecord, 'loginId'> | null
   /** Idle time of a sliding token, lifetime of any other. */
   ttlMs: number
@@ -80,7 +80,7 @@ export interface TokensOptions {
 }
 
 export interface ValidateOptions {
-  /** Only tokens of this purpose are admitted; null admits only tokens that have none. */
+  /** Only tokens of this purpose are admitted; null admits only tokens without a purpose. */
   purpose: string | null
   /** If false, nothing is extended or consumed. */
   touch: boolean
@@ -103,7 +103,7 @@ export interface Tokens {
   /** Issues a session to a user who has just logged in. Returns null when `issue` does. */
   issueSession(owner: TokenOwner): Promise<IssuedToken | null>
 
-  /** Returns, in the order of `secrets`, each admitted token, now extended or consumed, and null for every other. */
+  /** Returns the admitted tokens, in the order of `secrets`, in the state after the touch; null for each refused token. */
   validate(secrets: string[], options: ValidateOptions): Promise<(TokenRecord | null)[]>
 
   /** The live session of this secret, unchanged; null for every other token. */
@@ -116,20 +116,21 @@ export interface Tokens {
   renew(secret: string): Promise<IssuedToken | null>
 
   /**
-   * Revokes the session of this secret, which may be an earlier one, and every other token of its log-in. True also if it was
-   * dead already; false for a live token that is not a session, which stays. If this rejects, the session may be live.
+   * Revokes the session of this secret, even of an earlier secret, and every other token of its log-in. Also true if the
+   * session was dead already. False for a live token that is not a session, which stays live. If this rejects, the session may
+   * still be live.
    */
   revokeSession(secret: string): Promise<boolean>
 
   /** Revokes this token and every other token of its log-in. */
   revokeToken(token: TokenRecord): Promise<void>
 
-  /** Like `revokeToken`, for the token of this secret, whatever its purpose; does nothing if there is none. */
+  /** Like `revokeToken`, for the token of this secret, whatever its purpose; does nothing if there is no such token. */
   revoke(secret: string): Promise<void>
 
   /**
-   * Like `revokeToken`, by id, in one step. With an `owner`, only a live session of this user; null for any token. False
-   * if there is none.
+   * Like `revokeToken`, by id, in one step. With an `owner`, revokes only a live session of this user; with null, any
+   * token. False if there is no such token.
    */
   revokeById(id: string, owner: string | null): Promise<boolean>
 
@@ -166,13 +167,13 @@ export function createTokens(options: TokensOptions): Tokens {
     const outcome = await store.insert(ref, token, limits, token.createdAt)
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
-    if (outcome === 'taken') return issue(terms) // draw again: equal ids in one second are one in 10^9
+    if (outcome === 'taken') return issue(terms) // draw again: in one second, two ids are equal once in 10^9
     const { id, userId, kind, purpose, expiresAt } = token
     emit({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt })
     return { secret, token }
   }
 
-  /** The session that `find` returns for this secret. Its use with an earlier secret of a session may end the session. */
+  /** The session that `find` returns for this secret. If it is an earlier secret of a session, the session may be ended. */
   async function findSession(
     secret: string,
     find: (ref: TokenRef, at: number) => Promise<TokenRecord | null>,
@@ -286,7 +287,7 @@ function newToken({ kind, purpose, owner, login, ttlMs, absoluteTtlMs }: TokenTe
   }
 }
 
-/** When the user logged in for this token, or null if no log-in led to it. Never later than the log-in. */
+/** When the user logged in for this token, at most a second too early; null if no log-in led to it. */
 export function provedAt({ id, loginId, createdAt }: TokenRecord): number | null {
   if (loginId === null) return null
   return loginId === id ? createdAt : issuedAtOf(loginId)

@@ -17,12 +17,12 @@ export interface CredentialVersionsOptions {
 }
 
 export interface CredentialVersions {
-  /** Step one: writes `changes` under the next version. Null if the version is no longer that of `user`. */
+  /** Step one: writes `changes` under the next version. Null if the stored version is no longer that of `user`. */
   raise(user: UserRecord, changes: UserChanges): Promise<UserRecord | null>
 
   /**
-   * Step two: revokes the tokens of lower versions and records that it is done. If this rejects, or the process ends before
-   * it, `finishAll` completes it.
+   * Step two: revokes the tokens of lower versions and records that they are revoked. If this rejects, or the process ends
+   * first, `finishAll` completes the change.
    */
   finish(user: UserRecord, keep: string | null): Promise<void>
 
@@ -34,7 +34,7 @@ export interface CredentialVersions {
 
   /**
    * Completes every change that was interrupted between its steps. Leaves out changes that may be under way in this or
-   * another process: those know which token to keep, and this function does not.
+   * another process, because it does not know which token they keep.
    */
   finishAll(): Promise<void>
 }

@@ -47,10 +47,10 @@ export interface PasswordOperations {
   /** The hash to pass to `insert`. */
   hash(credentials: Credentials, client: Client): Promise<string>
 
-  /** `wrong_password` also for an unknown user and for one who cannot log in, after the same work. */
+  /** Also resolves to `wrong_password`, after the same work, for an unknown user and for a user who cannot log in. */
   verify(credentials: Credentials, client: Client): Promise<VerifyOutcome>
 
-  /** The work of `verify` without its result, for an attempt that is refused whatever the password is. */
+  /** Does the work of `verify` without its result, for an attempt that is refused whatever the password is. */
   imitateVerify(credentials: Credentials, client: Client): Promise<void>
 
   /**
@@ -65,7 +65,7 @@ export interface PasswordOperations {
     client: Client,
   ): Promise<ChangeOutcome>
 
-  /** The caller holds a token that was issued for this under `credentialVersion`. Rejects like `changePassword`. */
+  /** `credentialVersion` is that of the token which permits the reset. Rejects like `changePassword`. */
   resetPassword(
     user: { id: string; credentialVersion: number },
     password: string,
@@ -74,7 +74,7 @@ export interface PasswordOperations {
 
   /**
    * Revokes every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes
-   * it.
+   * the deletion.
    */
   removeOwn(id: string, currentPassword: string, client: Client): Promise<RemoveOutcome>
 }
@@ -96,7 +96,7 @@ export function createPasswordOperations({
     client: Client,
   ): Promise<UserRecord | null> {
     const passwordHash = await passwords.hash(password, ownerOf(user, client))
-    // The user has proved to be the owner: by the old password, or by a link that was sent to the address.
+    // The user has proved to own the account: by the old password, or by a link that was sent to the address.
     const confirmedAt = user.confirmedAt ?? now()
     const changed = await versions.raise(user, { passwordHash, confirmedAt })
     if (changed === null) return null
@@ -105,7 +105,7 @@ export function createPasswordOperations({
     return changed
   }
 
-  /** Whether this repeats a change that was written but whose tokens have not ended yet. */
+  /** Whether this request repeats a change that was written, but has not revoked the older tokens yet. */
   async function isSameChange(user: UserRecord, password: string, client: Client): Promise<boolean> {
     return isUnfinished(user) && (await passwords.verify(password, user.passwordHash, ownerOf(user, client)))
   }
@@ -152,7 +152,7 @@ export function createPasswordOperations({
       if (user === null) return { outcome: 'wrong_password', userId: null }
       if (!(await passwords.verify(currentPassword, user.passwordHash, ownerOf(user, client)))) {
         if (!(await isSameChange(user, password, client))) return refusePassword(id)
-        await versions.finish(user, null) // the interrupted change may have been an end of all sessions
+        await versions.finish(user, null) // null, because the interrupted change may have had to end all sessions
         return { outcome: 'changed', user }
       }
       const changed = await replacePassword(user, password, { proof: 'password', keep }, client)
@@ -175,7 +175,7 @@ export function createPasswordOperations({
     },
 
     async removeOwn(id, currentPassword, client) {
-      const user = await store.findById(id) // also one whose deletion was interrupted
+      const user = await store.findById(id) // also finds a user whose deletion was interrupted
       const owner = ownerOf({ username: user?.username ?? id }, client)
       const matches = await passwords.verify(currentPassword, user?.passwordHash ?? null, owner)
       if (user === null || !matches) return refusePassword(id)

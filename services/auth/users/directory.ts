@@ -18,12 +18,12 @@ export interface InsertOptions {
   confirmed?: boolean
   /** Random by default. Set it for a user who must have the same id after a restart. */
   id?: string
-  /** With `id`: above every version that an earlier user of this id had. */
+  /** Set it together with `id`, above every version that an earlier user of this id had. */
   credentialVersion?: number
 }
 
 export interface Directory {
-  /** Null if there is no such user, or the user is being deleted. */
+  /** Null if there is no such user, or if the user is being deleted. */
   find(id: string): Promise<UserRecord | null>
 
   /** Like `find`, by a username as it was typed. */
@@ -48,7 +48,7 @@ export interface DirectoryOptions {
   emit: (event: DirectoryEvent) => void
 }
 
-/** Stored instead of a hash. No password matches it, and verifying one takes as long as for any other user. */
+/** Stored instead of a hash. No password matches it, and verifying a password takes as long as for any other user. */
 export const noPassword = ''
 
 /** Every function rejects with `unavailable` if the store does not answer. */

@@ -1,5 +1,5 @@
-// A bounded queue whose jobs belong to two parties: a network and an account. Hides which job is next and which is refused,
-// so that no party can keep the others waiting or fill the queue.
+// A bounded queue whose jobs each belong to two parties: a network and an account. Hides which job is next and which is
+// refused, so that no party can keep the others waiting or fill the queue.
 
 export interface Party {
   network: string
@@ -58,7 +58,7 @@ export function createFairQueue<Job extends Party>({ maxWaiting, maxPerAccount }
     if (accounts.get(job.account)?.jobs === 0) accounts.delete(job.account)
   }
 
-  /** Compares the larger party of each job first, so that many accounts of one network weigh as much as one account. */
+  /** Compares the larger party of each job first, so that using many accounts gives a network no advantage. */
   function isHeavier(job: Job, other: Job): boolean {
     return compare(...jobsOf(job), ...jobsOf(other)) > 0
   }

@@ -3,7 +3,7 @@ import { setPriority } from 'node:os'
 import { parentPort } from 'node:worker_threads'
 import bcrypt from 'bcryptjs'
 
-/** Hash `digest` at `cost`. With `hash`, compare the two instead, and spend at least as much work as a hash of `cost`. */
+/** Hash `digest` at `cost`. With `hash`, compare `digest` with it instead, which takes at least the work of one such hash. */
 export interface HashTask {
   digest: string
   cost: number
@@ -11,13 +11,13 @@ export interface HashTask {
 }
 
 export interface HashResult {
-  /** The hash, or whether the two match. */
+  /** The hash, or whether `digest` matches the given hash. */
   value: string | boolean
   /** The work done: 2^cost for each hash. */
   work: number
 }
 
-// If there are fewer cores than threads, the others go first. On Linux, 0 is this thread; elsewhere, the whole process.
+// If there are fewer cores than threads, the other threads go first. On Linux, 0 means this thread; elsewhere, the process.
 if (process.platform === 'linux') setPriority(0, 5)
 
 parentPort?.on('message', (task: HashTask) => parentPort?.postMessage(run(task)))

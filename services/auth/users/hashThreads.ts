@@ -1,4 +1,4 @@
-// Threads that compute bcrypt. Hides which of them is free, and the replacement of one that ends.
+// Threads that compute bcrypt. Hides which thread is free, and that a thread that ends is replaced.
 import { Worker } from 'node:worker_threads'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { HashResult, HashTask } from './hashThread.ts'

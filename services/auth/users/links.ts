@@ -25,7 +25,7 @@ export interface LinksOptions {
   users: Users
   tokens: Pick<Tokens, 'issueOnly' | 'validate'>
   throttles: Pick<Throttles, 'requireMailAllowed' | 'clearFailures'>
-  /** Null if there is no mail: nothing is sent, but links that exist already still work. */
+  /** Null if mails cannot be sent; links that exist already still work. */
   mailer: Mailer | null
   /** What links begin with. Never taken from the Host of a request, which the client chooses. */
   publicUrl: string
@@ -40,20 +40,20 @@ export type LinkResetOutcome =
 
 export interface Links {
   /**
-   * Registers a user who has yet to confirm the address, and resolves the same if the address has an account. A second
-   * registration before the confirmation removes the password: the link in its mail sets one. The caller has checked the
-   * credentials against the rules. Throws if too many mails were requested.
+   * Registers a user who has yet to confirm the address. Resolves in the same way if the address already has an account. A
+   * second registration before the confirmation removes the password, and mails a link that sets a new one. The caller has
+   * checked the credentials against the rules. Throws if too many mails were requested.
    */
   registerUnconfirmed(credentials: Credentials, client: Client): Promise<void>
 
   /**
-   * Sends the first link again if the address has not been confirmed, and resolves the same if it has. Throws if too many
+   * Sends the first link again, unless the address is confirmed or unknown; resolves in the same way then. Throws if too many
    * mails were requested.
    */
   resend(username: string, client: Client): Promise<void>
 
   /**
-   * Sends a link that sets a new password, and resolves the same if there is no such user. Throws if too many mails were
+   * Sends a link that sets a new password. Resolves in the same way if there is no such user. Throws if too many mails were
    * requested.
    */
   forgot(username: string, client: Client): Promise<void>
@@ -65,7 +65,7 @@ export interface Links {
   canMail(username: string): boolean
 
   /**
-   * Lets an operator reset a password: sends the user a link that sets one, or returns it if no mail can go to this user.
+   * Lets an operator reset a password: sends the user a link to do so, or returns the link if the user cannot get mails.
    * Null if another request has just changed the user's credentials.
    */
   offerReset(
@@ -77,8 +77,8 @@ export interface Links {
   confirm(secret: string): Promise<boolean>
 
   /**
-   * Sets the password and notifies the user by mail. The token is not touched: it ends together with all others of the user, in
-   * the step that makes the new password the only one.
+   * Sets the password and notifies the user by mail. The token is not consumed by itself: the change of the password revokes
+   * it together with all other tokens of the user.
    */
   reset(secret: string, password: string, client: Client): Promise<LinkResetOutcome>
 }
@@ -95,12 +95,12 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
   async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
     const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
     const issued = await tokens.issueOnly({ kind: 'single-use', purpose, owner: user, login: null, ...life })
-    // Behind the #, so that it reaches no server, log or Referer before the user presses the button on that page.
+    // The secret is behind the #, so that it reaches no server, log or Referer before the user presses the button there.
     return issued && { link: `${publicUrl}/account#${purpose}=${issued.secret}`, expiresAt: issued.token.expiresAt }
   }
 
   async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => MailText) {
-    // Check first: a new link revokes the older ones, and a user without an address may have one from an operator only.
+    // Check first: a new link revokes the older ones, and a user without an address may hold a link from an operator.
     if (!isAddress(user.username)) return
     const issued = await issueLink(user, purpose)
     if (issued) send(user, client, mail(issued.link))
@@ -111,8 +111,8 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
   }
 
   /**
-   * The user has not confirmed the address. If it was registered more than once, nothing shows which password came from the
-   * owner of the mailbox, so the link asks for a new one.
+   * For a user who has not confirmed the address. If it was registered more than once, nothing shows which password came from
+   * the owner of the mailbox, so the link asks for a new one.
    */
   const sendFirstLink = (user: UserRecord, client: Client) =>
     hasPassword(user)
@@ -121,7 +121,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
 
   const notifyOfChange: Links['notifyOfChange'] = (user, client) => send(user, client, passwordChangedMail)
 
-  /** The live token of this secret and the user it was sent to; null for every other. Consumes nothing. */
+  /** The token of this secret and the user it was sent to; null if the token is not live. Consumes nothing. */
   async function holderOf(secret: string, purpose: Purpose): Promise<{ token: TokenRecord; user: UserRecord } | null> {
     const [token] = await tokens.validate([secret], { purpose, touch: false })
     const user = token?.userId ? await users.find(token.userId) : null
@@ -195,7 +195,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
   }
 }
 
-/** Runs jobs after the answer, whose time must not reveal what there is to do. At most `maxInBackground` are under way. */
+/** Runs jobs after the answer, so that its delay does not reveal what there is to do. At most `maxInBackground` run. */
 function createBackground(emit: (event: LinkEvent) => void) {
   let underWay = 0
 

@@ -24,7 +24,7 @@ export type MailEvent =
 export interface Mailer {
   /** Returns at once. Emits `mail_sent` or `mail_lost` later. */
   send(mail: Mail): void
-  /** Refuses further mails and waits up to three seconds for those under way; the others are lost. */
+  /** Refuses further mails and waits up to three seconds for the mails under way; what is not sent by then is lost. */
   close(): Promise<void>
 }
 
@@ -34,7 +34,7 @@ export interface SmtpMailerOptions {
   /** One mailbox. */
   from: string
   /**
-   * `optional`: without TLS if the server has none. A password is never sent without TLS, and loopback does not need it.
+   * `optional`: mails are sent without TLS if the server has none, but never the password. Loopback needs no TLS.
    */
   tls: 'required' | 'optional'
   /** How long to wait before each further try. */
@@ -44,7 +44,7 @@ export interface SmtpMailerOptions {
   emit: (event: MailEvent) => void
 }
 
-// Mails under way, including those that wait for another try. Further ones are lost, so that a mail server that is down for
+// Mails under way, including those that wait for another try. Further mails are lost, so that a mail server that is down for
 // an hour costs little memory.
 const maxUnderWay = 1000
 const maxPerNetwork = 100
@@ -186,7 +186,7 @@ function withoutReply(error: unknown): Error {
   return Object.assign(new Error(isOwn ? message : 'the conversation with the mail server failed'), { code })
 }
 
-/** The links in mails are secrets, and so is the password. */
+/** TLS protects the links in the mails and the password, which are secrets. */
 function needsTls(url: string, tls: SmtpMailerOptions['tls']): boolean {
   const { password, hostname } = new URL(url)
   const isLoopback = /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)

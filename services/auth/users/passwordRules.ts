@@ -1,4 +1,4 @@
-// Which passwords can be chosen. Hides what counts as easily guessed, which passwordStrength.ts measures.
+// Which passwords can be chosen. Hides how strong a password must be; passwordStrength.ts measures the strength.
 // NIST SP 800-63B-4 section 3.1.1.2: length and a blocklist, no composition rules; ASVS 6.2.4, 6.2.11.
 import { guessBits, isInDictionary } from './passwordStrength.ts'
 
@@ -13,10 +13,10 @@ export const maxPasswordLength = 256
 /** Why a password cannot be chosen. */
 export type PasswordProblem = 'too_short' | 'too_long' | 'too_common' | 'like_a_name' | 'guessable'
 
-// Only the beginning is measured, because every registration costs this time on the thread that validates tokens.
+// Only the beginning is measured, because measuring takes time on the thread that validates tokens.
 const measuredLength = 64 // UTF-16 units
-const minBitsPerCharacter = 3.25 // times the minimum length
-const maxBitsNeeded = 45 // four uncommon words have 48 and more
+const minBitsPerCharacter = 3.25 // multiplied by the minimum length
+const maxBitsNeeded = 45 // four uncommon words have 48 bits and more
 const productName = 'latchkey'
 
 /** Null if this user can choose the password. `username` is normalised. */

@@ -4,12 +4,12 @@
 import { createRequire } from 'node:module'
 
 const maxRankOfNames = 10_000
-const minSaving = 3 // bits; words that save less, such as most of two or three letters, occur in every random string
+const minSaving = 3 // bits; words that save less, such as most words of two or three letters, occur in every random string
 const maxAppended = 4 // signs after a word
-const pathMemory = 8 // steps
+const pathMemory = 8 // steps; a pattern that repeats after more is not recognised
 const minPath = 4 // keys; paths of three occur in every random string
 const firstKeyBits = 5
-const enoughBits = 64 // no password with this many is refused, so counting can stop
+const enoughBits = 64 // no password with this many bits is refused, so counting can stop
 const offKeyboard = -1
 /** Phrases made famous by guides, films and books, which no package contains. */
 const famousPhrases = [
@@ -33,7 +33,7 @@ const famousPhrases = [
 ].map(phrase => phrase.replaceAll(' ', ''))
 const phraseBits = Math.log2(famousPhrases.length) + 2
 
-/** One row of a keyboard per line. A shifted key is the key itself; any other character ends a path. */
+/** The rows of each keyboard. A shifted character counts as its key; a character without a key ends a path. */
 const layouts = [
   ['`1234567890-=', ' qwertyuiop[]', " asdfghjkl;'\\", ' zxcvbnm,./'],
   ['^1234567890', ' qwertzuiopü', ' asdfghjklöä', ' yxcvbnm,.-'],
@@ -44,13 +44,13 @@ const layouts = [
 ].map(coordinatesOf)
 const shifted = new Map([...'~!@#$%^&*()_+{}|:"<>?'].map((key, i) => [key, "`1234567890-=[]\\;',./"[i] as string]))
 
-/** Signs that people write for letters, in pairs. Some signs stand for two letters. */
+/** Pairs of a sign and the letter that people write it for. Two lists, because some signs stand for two letters. */
 const substitutions = ['4a@a8b(c3e€e6g9g1i!i|i0o$s5s7t+t2z', '4a@a8b<c3e€e9q1l!l|l0o$s5s7l+t2r'].map(
   pairs => new Map(Array.from({ length: pairs.length / 2 }, (_, i) => [pairs.charAt(2 * i), pairs.charAt(2 * i + 1)])),
 )
 
 interface Dictionary {
-  /** The logarithm of the rank of each word. */
+  /** Word -> the binary logarithm of its rank. */
   bitsOf: Map<string, number>
   longest: number
   /** The characters that words begin with. */
@@ -62,7 +62,7 @@ let dictionary: Dictionary | null = null
 /** Loads the dictionaries, which takes about 0.1 s. Call it early; otherwise the first password pays for it. */
 export function loadDictionary(): Dictionary {
   if (dictionary !== null) return dictionary
-  // Not an `import`: that would cost every process this time when it starts, even those that check no password.
+  // Not an `import`, which would delay the start of every process, even of one that checks no password.
   const require = createRequire(import.meta.url)
   const { dictionary: common } = require('@zxcvbn-ts/language-common') as typeof import('@zxcvbn-ts/language-common')
   const { dictionary: english } = require('@zxcvbn-ts/language-en') as typeof import('@zxcvbn-ts/language-en')
@@ -78,7 +78,7 @@ export function loadDictionary(): Dictionary {
   addRanked(english['commonWords-en'] as string[])
   addRanked(english['firstnames-en'] as string[])
   addRanked((english['lastnames-en'] as string[]).slice(0, maxRankOfNames))
-  const dice = common['diceware-common'] // sorted alphabetically, so each word is as likely as any other
+  const dice = common['diceware-common'] // sorted alphabetically, so the rank says nothing and all words count as equally likely
   for (const word of dice) add(word, Math.log2(dice.length))
   const words = [...bitsOf.keys()]
   const longest = words.reduce((length, word) => Math.max(length, word.length), 0)
@@ -92,8 +92,8 @@ export function isInDictionary(text: string): boolean {
 }
 
 /**
- * The logarithm of the number of guesses that find `text`, which is in lower case, for an attacker who knows the words in
- * `context` about the user.
+ * The binary logarithm of the number of guesses that an attacker who knows the words in `context` needs to find `text`, which
+ * is in lower case.
  */
 export function guessBits(text: string, context: string[]): number {
   const { length } = text
@@ -149,7 +149,7 @@ function phrasesIn(text: string): (from: number) => number[] {
   }
 }
 
-/** Yields the end and the cost of each word that begins at an index, including words with substitutions and backwards. */
+/** Yields the end and the cost of each word that begins at an index, even with substitutions or written backwards. */
 function wordsIn(text: string, context: string[]) {
   const { bitsOf, longest, initials } = loadDictionary()
   const known = new Map(context.map(word => [word, 1]))
@@ -180,7 +180,7 @@ function wordsIn(text: string, context: string[]) {
   }
 }
 
-/** The length of the longest text that begins at each index and also begins earlier; the two can overlap. */
+/** For each index, the length of the longest text that begins there and also at an earlier index; the two can overlap. */
 function longestCopies(text: string): Uint16Array {
   const longest = new Uint16Array(text.length)
   let next = new Uint16Array(text.length + 1)
@@ -200,7 +200,7 @@ function longestCopies(text: string): Uint16Array {
 /**
  * Follows a path over the keys that begins at `from`; `places` has the position of each character. A step that repeats an
  * earlier one, so that the path continues straight or in a pattern, costs almost nothing. A step to a neighbouring key costs
- * a little, and a jump more than a random letter.
+ * a little, and a jump costs more than a random letter.
  */
 function followPath(places: Int16Array, from: number, reach: (to: number, bits: number) => void): void {
   const stepTo = (i: number) => (places[i] as number) - (places[i - 1] as number)
@@ -243,7 +243,7 @@ function isNear(step: number): boolean {
   return distance <= 1 || (distance >= 99 && distance <= 101)
 }
 
-/** Yields the length and the cost of each year and date, of the last century and this one. */
+/** Yields the length and the cost of each year or date that begins at `from`, in the last century or this one. */
 function* datesAt(text: string, from: number): Generator<[length: number, bits: number]> {
   const part = text.slice(from, from + 10)
   const year = /^(19\d\d|20[0-3]\d)/.exec(part)

@@ -16,7 +16,7 @@ export interface PasswordsOptions {
   maxPerAccount: number
 }
 
-/** The client that waits for a hash. Its network takes turns with the others. */
+/** The client that waits for a hash. Its network takes turns with the other networks. */
 export interface Client {
   address: string
   /** Aborts when the client disconnects. */
@@ -28,7 +28,7 @@ export interface HashOwner extends Client {
   account: string
 }
 
-/** The client of commands and of the demo user, whose hashes no client waits for. */
+/** The client for hashes that no client waits for: those of commands and of the demo user. */
 export const localClient: Client = { address: 'local' }
 
 export interface Passwords {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 
 /** Code points of the normalised form. */
 export const maxUsernameLength = 256
-/** As JSON. A verdict has at most 1024 bytes, and also holds a user id and four numbers. */
+/** Of the username as JSON. A verdict has at most 1024 bytes, and also holds a user id and four numbers. */
 export const maxUsernameBytes = 640
 
 /** Why a username cannot be chosen. */
@@ -24,14 +24,14 @@ export function normalise(username: string): string {
   return once === username ? once : normalise(once)
 }
 
-/** What earlier versions stored: one round, which may not be enough. */
+/** The form that earlier versions stored: one round of `normalise`, which may not be enough. */
 function normaliseOnce(username: string): string {
   return username.normalize('NFKC').toLowerCase()
 }
 
 /**
- * The stored names that `username` can stand for, in the order in which to look them up; empty if no user can have it. There
- * is more than one only for the few strings that an earlier version stored in another form, which comes first.
+ * The stored names that `username` can stand for, in the order in which to look them up; empty if no user can have it. The
+ * few strings that an earlier version stored in another form have two names, that form first.
  */
 export function namesToLookUp(username: string): string[] {
   const names = new Set([normaliseOnce(username), normalise(username)])
