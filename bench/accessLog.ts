@@ -1,5 +1,5 @@
-// npm run bench:log: the cost of ACCESS_LOG=all as a ratio to `errors`, interleaved in one run, without a token check,
-// so that the share of the log is as large as possible. With --against <folder> it also measures another checkout, whose bench/server.ts must
+// npm run bench:log: the cost of ACCESS_LOG=all relative to ACCESS_LOG=errors, measured in turn in one run, without a
+// token check, so that logging takes the largest possible share of the time. With --against <folder> it also measures another checkout, whose bench/server.ts must
 // know ACCESS_LOG.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,10 +11,10 @@ import { cpuMicros, describeMachine, serviceKey } from './processes.ts'
 
 const usage = `Usage: npm run bench:log -- [options]
 
-Measures the cost of ACCESS_LOG=all compared with ACCESS_LOG=errors, with rounds interleaved. No tokens are checked, so that
-the share of the log is as large as possible.
+Measures the cost of ACCESS_LOG=all compared with ACCESS_LOG=errors, in alternating rounds. No tokens are checked, so that
+logging takes the largest possible share of the time.
 
-  --rounds N        how many rounds, of which the median counts (5)
+  --rounds N        number of rounds; the result is their median (5)
   --seconds N       length of a round (2)
   --connections N   clients (64)
   --against FOLDER  measure another checkout beside this one; its bench/server.ts must know ACCESS_LOG`
@@ -40,7 +40,7 @@ interface Row {
   cpu: number[]
 }
 
-/** This process reads its log through a pipe. */
+/** Starts a server whose log this process reads through a pipe. */
 async function open(folder: string, accessLog: string): Promise<Row> {
   const env = { ...process.env, VARIANT: 'no check', CHASSIS: 'ours', SERVICE_KEY: serviceKey, ACCESS_LOG: accessLog }
   const child = spawn(process.execPath, [join(folder, 'bench/server.ts')], {

@@ -1,5 +1,5 @@
 // npm run bench:accounts: log-ins per second against bcrypt's own speed on one core, and registrations per second on each
-// store, one after the other in one run. Ends with a table; --save keeps it in bench/results/.
+// store, measured one after the other in one run. Ends with a table; --save keeps it in bench/results/.
 import bcrypt from 'bcryptjs'
 import { Pool } from 'undici'
 import { readArguments, readCount } from '../commands/arguments.ts'
@@ -11,9 +11,9 @@ import { createProgress, saveResults } from './progress.ts'
 const usage = `Usage: npm run bench:accounts -- [options]
 
 Measures log-ins and registrations per second with users and tokens in memory, SQLite and PostgreSQL, beside bcrypt's own
-speed on one core. PostgreSQL is the one of the tests, TEST_POSTGRES_URL or 127.0.0.1:5432.
+speed on one core. Uses the PostgreSQL of the tests, TEST_POSTGRES_URL or 127.0.0.1:5432.
 
-  --rounds N    rounds, of which the median counts (3)
+  --rounds N    number of rounds; the result is their median (3)
   --seconds N   for each measurement (5)
   --save        replace bench/results/accounts.json, which the README quotes`
 
@@ -39,7 +39,7 @@ function measureBcrypt(): number {
   return count / ((performance.now() - startedAt) / 1000)
 }
 
-/** Answers per second of several clients that send the next request as soon as they get an answer. */
+/** Answers per second to several clients, each of which sends its next request as soon as it gets an answer. */
 async function measureRequests(
   url: string,
   path: string,

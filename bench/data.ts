@@ -1,4 +1,4 @@
-// npm run bench: /data with both services running, compared with the same server and other checks, interleaved in one
+// npm run bench: /data with both services running, compared with the same server using other checks, measured in turn in one
 // run. Ends with a table; --save keeps it in bench/results/.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -14,9 +14,9 @@ const usage = `Usage: npm run bench -- [options]
 Compares requests per second of /data: Latchkey, the same server with other checks (none, JWTs verified locally, one call
 to Auth for each request), and the same checks in bare Koa. Needs nothing but this repository; uses wrk if it is installed.
 
-  --rounds N           rounds, of which the median counts (3)
+  --rounds N           number of rounds; the result is their median (3)
   --seconds N          for each measurement (3)
-  --connections LIST   how many connections, a table for each (1,64,256,1000)
+  --connections LIST   numbers of connections, with a table for each (1,64,256,1000)
   --only TEXT          only the rows with this text in their name
   --save               replace bench/results/data.json and data.svg, which the README quotes`
 
@@ -85,7 +85,7 @@ async function openRows(): Promise<Row[]> {
   await add('Latchkey', tokens, auth, 'services/business/main.ts', {})
   for (const CHASSIS of ['ours', 'bare']) {
     for (const [VARIANT, tokens, auth] of variants) {
-      // With our own server that is the real Business above.
+      // Our own server with batched calls is the real Business, added above.
       if (VARIANT === 'batched' && CHASSIS === 'ours') continue
       const name = CHASSIS === 'ours' ? VARIANT : `bare Koa, ${VARIANT}`
       await add(name, tokens, auth, 'bench/server.ts', { VARIANT, CHASSIS })

@@ -73,7 +73,7 @@ async function prepareAttacks(): Promise<Attack[]> {
 interface Measured {
   p50: number
   max: number
-  /** The largest number of hashes computed between a request and its answer, which does not depend on the machine. */
+  /** The largest number of hashes computed between a request and its answer. It does not depend on the machine. */
   maxHashes: number
   count: number
   refused: number
@@ -112,7 +112,7 @@ async function measure(attack: Attack | null): Promise<Measured> {
   return { p50: median(latencies), max: Math.max(...latencies), maxHashes, count: latencies.length, refused, perSecond }
 }
 
-/** Median times of a failed log-in, measured in turn: for an unknown user, and for one whose hash has a lower cost. */
+/** Median times of a failed log-in, measured in turn: for an unknown user, and for a user whose hash has a lower cost. */
 async function compareCosts(cost: number, storedCost: number): Promise<[number, number]> {
   const limits = { threads: startHashThreads(1), maxQueue: 10, maxPerAccount: 10 }
   const owner = { address: victimAddress, account: 'somebody' }

@@ -1,4 +1,4 @@
-// Drives a server with many connections and tokens: with wrk if it is installed, otherwise with autocannon.
+// Drives a server over many connections and with many tokens. Uses wrk if it is installed, otherwise autocannon.
 import { execFile, spawnSync } from 'node:child_process'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

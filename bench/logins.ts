@@ -11,7 +11,7 @@ const usage = `Usage: npm run bench:logins -- [options]
 
 Measures how long a verdict takes while 16 clients log in without a pause, compared with the time without them.
 
-  --rounds N    rounds, of which the median counts (5)
+  --rounds N    number of rounds; the result is their median (5)
   --seconds N   for each measurement (6)`
 
 const options = readArguments(usage, {

@@ -18,10 +18,10 @@ import { createProgress, saveResults } from './progress.ts'
 
 const usage = `Usage: npm run bench:memory -- [options]
 
-Fills the memory store with live tokens and measures bytes per token, touches, a sweep and a snapshot, beside a Map of
-objects. Ten million take about 4 GB of memory and some minutes.
+Fills the memory store with live tokens and measures bytes per token, touches, a sweep and a snapshot, and compares them with a Map
+of objects. Ten million take about 4 GB of memory and some minutes.
 
-  --counts LIST   how many tokens, a column for each (1000000,10000000)
+  --counts LIST   numbers of tokens, with a column for each (1000000,10000000)
   --save          replace bench/results/memory.json, which the README quotes`
 
 const options = readArguments(usage, {
@@ -31,7 +31,7 @@ const options = readArguments(usage, {
   measure: { type: 'string' },
   count: { type: 'string', default: '1' },
 })
-const tokensPerUser = 100 // the default limit; with fewer per user, the strings of more users would be added
+const tokensPerUser = 100 // the default limit; with fewer per user, the strings of more users would take memory
 const unlimited = { perUser: Infinity, total: Infinity }
 const now = Date.UTC(2027)
 const hour = 3_600_000
@@ -40,7 +40,7 @@ type Figures = Record<string, number>
 
 function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRecord } {
   const userId = `user-${Math.floor(i / tokensPerUser)}`
-  // Issue times are spread over a year, as in real use; one second does not have enough ids.
+  // Issue times are spread over a year, as in real use; there are not enough ids for one second.
   const createdAt = now - (i % 31_536_000) * 1000
   const id = drawTokenId(userId, createdAt)
   const token: TokenRecord = {
@@ -77,7 +77,7 @@ async function fill(store: Pick<TokenStore, 'insert'>, count: number, expiresAt:
 
 /** The memory of the process in bytes after garbage collection. */
 function residentBytes(): number {
-  // This kind of collection also returns the memory by which the heap grew while the tokens were made.
+  // This kind of collection also gives back the memory by which the heap grew while the tokens were made.
   for (let i = 0; i < 3; i++) globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
   return process.memoryUsage().rss
 }
@@ -87,7 +87,7 @@ async function measureFill(count: number): Promise<Figures> {
   await fill(store, 1000, () => now + hour)
   const before = residentBytes()
   const { refs, slowest } = await fill(store, count, () => now + hour)
-  const bytes = (residentBytes() - before) / count // the store is used below, so it was not collected
+  const bytes = (residentBytes() - before) / count // the store is used below, so it has not been collected
   const figures: Figures = { 'bytes per token': bytes, 'slowest insert, ms': slowest }
   for (const batch of [1, 64]) {
     const rounds = Math.floor(500_000 / batch)
@@ -102,7 +102,7 @@ async function measureFill(count: number): Promise<Figures> {
   return figures
 }
 
-/** The usual way, for comparison: one object per token in a Map, by hash. */
+/** For comparison, the usual way: a Map with one object per token, by hash. */
 async function measureMap(count: number): Promise<Figures> {
   const tokens = new Map<string, TokenRecord>()
   const store = { insert: async ({ hash }: TokenRef, token: TokenRecord) => void tokens.set(hash, { ...token }) }

@@ -47,7 +47,7 @@ export function stopAll(): void {
   for (const child of started) child.kill('SIGKILL')
 }
 
-/** CPU time that a process has used so far, in microseconds, all its threads included. */
+/** CPU time that all threads of a process have used so far, in microseconds. */
 export function cpuMicros({ process: { pid } }: Running): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
   return (Number(fields[11]) + Number(fields[12])) * 10_000 // clock ticks of 10 ms

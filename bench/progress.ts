@@ -3,7 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 
 export interface Progress {
-  /** Shows what is done before the counted steps. */
+  /** Shows what the benchmark does before the counted steps. */
   say(what: string): void
   /** Begins the next step. */
   step(what: string): void

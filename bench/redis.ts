@@ -15,7 +15,7 @@ import { createProgress, saveResults } from './progress.ts'
 
 const usage = `Usage: npm run bench:redis -- [options]
 
-Measures the memory of a live token in Redis, beside a session as JSON, and the commands and bytes of a validation. Starts a
+Measures the memory of a live token in Redis, compared with a session as JSON, and the commands and bytes of a validation. Starts a
 redis-server of its own.
 
   --tokens N   how many tokens (200000)
@@ -48,7 +48,7 @@ await client.connect()
 const store = await openTokenStore(`redis://127.0.0.1:${port}`)
 
 const numberIn = (info: string, name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
-/** Calls of scripts. The statistics also count commands that a script calls, which cost no round trip. */
+/** The number of script calls. The statistics also count the commands within scripts, which cost no round trip. */
 function scriptCallsIn(info: string): number {
   const calls = [...info.matchAll(/^cmdstat_(?:eval|evalsha|fcall)(?:_ro)?:calls=(\d+)/gm)]
   return calls.reduce((sum, [, count]) => sum + Number(count), 0)

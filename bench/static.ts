@@ -1,5 +1,5 @@
-// npm run bench:static: how readers of a large static file affect the latency of /data. Rounds with and without them
-// alternate in one run; ends with the ratio of their p99.
+// npm run bench:static: how readers of a large static file affect the latency of /data. Rounds with and without
+// readers alternate in one run; it ends with the ratio of the two p99.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readArguments, readCount } from '../commands/arguments.ts'
@@ -12,8 +12,8 @@ Measures GET /data with and without clients that read a static file of Auth with
 their ratio. Starts its own Auth and Business, and writes no file.
 
   --readers <n>      clients that read the file, each on its own connection (60)
-  --file <path>      what they read (/docs/swagger-ui-bundle.js)
-  --connections <n>  connections that ask for /data (64)
+  --file <path>      the file that they read (/docs/swagger-ui-bundle.js)
+  --connections <n>  connections that request /data (64)
   --rounds <n>       calm and busy rounds (5)
   --seconds <n>      length of a round (4)
   --single           both services at one address: Business passes the file on
@@ -33,7 +33,7 @@ const connections = readCount(usage, 'connections', options.connections)
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
 
-// The log warns about readers that are stopped in the middle of an answer.
+// Otherwise the log warns about readers that are stopped in the middle of an answer.
 const quiet = { LOG_LEVEL: 'error' }
 const auth = await startAuth({ ...quiet, TRUSTED_PROXIES: single ? '1' : '0' })
 const authUrl = `${auth.addresses['auth']}`

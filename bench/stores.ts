@@ -1,5 +1,5 @@
 // npm run bench:stores: /data with the tokens in each store, batched and with one call per request, compared with the
-// same server verifying JWTs, interleaved in one run. Ends with a table; --save keeps it in bench/results/.
+// same server verifying JWTs, measured in turn in one run. Ends with a table; --save keeps it in bench/results/.
 import { randomBytes } from 'node:crypto'
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
 import { freshPlace, type Place } from '../tests/support/stores.ts'
@@ -12,9 +12,9 @@ const known = ['memory', 'sqlite', 'postgres', 'redis']
 const usage = `Usage: npm run bench:stores -- [options]
 
 Measures requests per second of /data with the tokens in each store, batched and with one call to Auth for each request.
-PostgreSQL and Redis are those of the tests: TEST_POSTGRES_URL and TEST_REDIS_URL, or 127.0.0.1.
+Uses the PostgreSQL and the Redis of the tests: TEST_POSTGRES_URL and TEST_REDIS_URL, or 127.0.0.1.
 
-  --rounds N        rounds, of which the median counts (3)
+  --rounds N        number of rounds; the result is their median (3)
   --seconds N       for each measurement (3)
   --connections N   how many connections (64)
   --stores LIST     some of ${known.join(', ')} (all)
