@@ -32,7 +32,7 @@ for (const folder of ['services', 'shared', 'packages', 'commands']) {
     changed.resolve()
   })
 }
-// On Ctrl-C the terminal signals the child as well; any other signal reaches this process only.
+// On Ctrl-C the terminal signals the child too; other signals reach only this process.
 process.on('SIGINT', () => stop('SIGINT'))
 process.on('SIGTERM', () => stop('SIGTERM'))
 process.on('SIGHUP', () => stop('SIGTERM'))

@@ -1,4 +1,5 @@
-// npm run env-example: .env.example and docs/configuration.md from the settings of both services. A test fails when either is stale.
+// npm run env-example: writes .env.example and docs/configuration.md from the settings of both services. A test fails if
+// either file is out of date.
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { readArguments } from '../commands/arguments.ts'

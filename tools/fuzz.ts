@@ -30,11 +30,11 @@ export interface Schema {
   items?: Schema
 }
 
-/** A logged-in user: without valid values no request would get beyond the first check. */
+/** A logged-in user, because without valid values no request would get beyond the first check. */
 export interface FuzzActor {
   username: string
   password: string
-  /** The first is the user's session, the others are keys. */
+  /** The first token is the user's session; the others are API keys. */
   tokens: string[]
 }
 
@@ -43,7 +43,7 @@ export interface FuzzOptions {
   seed: number
   /** Number of simultaneous requests. */
   atOnce: number
-  /** Called from time to time, because the requests end sessions and accounts. */
+  /** Logs in. Called from time to time, because the fuzzed requests end sessions and accounts. */
   logIn: () => Promise<FuzzActor>
   /**
    * `polite` sends one request per connection and reads the answer; a missing answer is a fault. `rude` also pipelines,
@@ -284,7 +284,7 @@ function exchangeRudely(url: string, sent: string, behaviour: (typeof rudeBehavi
   })
 }
 
-const silentMs = 1000 // after this silence the answer is complete, or a damaged request gets none
+const silentMs = 1000 // after this silence the answer is complete, or a damaged request gets no answer
 const hungMs = 10_000 // longer than any answer takes on a busy machine
 
 /** Resolves to everything that was received until the connection ended or became silent. */
@@ -292,8 +292,8 @@ function exchange(url: string, sent: string, isWhole: boolean): Promise<string> 
   const { hostname, port } = new URL(url)
   return new Promise(resolve => {
     let answer = ''
-    // End the connection after a damaged request, so that the server does not wait for the rest. After a complete one
-    // the server would take this for a client that has gone.
+    // End the connection after a damaged request, so that the server does not wait for the rest. After a complete
+    // request the server would assume that the client has gone.
     const socket = connect(Number(port), hostname, () => (isWhole ? socket.write(sent) : socket.end(sent)))
     socket.setTimeout(isWhole ? hungMs : silentMs, () => socket.destroy())
     socket.on('data', chunk => {
@@ -311,7 +311,7 @@ const usage = `Usage: npm run fuzz -- [--requests 100000] [--seed 1] [--token-fo
 Starts both services, sends them requests that no client would send, and lists what went wrong; the exit code is 1 if
 anything did. The same seed sends the same requests again.
 
-  --requests       how many
+  --requests       number of requests
   --seed           any number
   --token-format   opaque or jwt
   --layout         start the services with ./startServer in this layout; clients also pipeline, half-close connections, and
@@ -344,7 +344,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const client = layout === undefined ? 'polite' : 'rude'
   const { statuses, faults } = await fuzz(targets, { requests, seed, atOnce: 16, logIn, client })
   console.table(statuses)
-  const all = [...faults, ...problems()] // before the services end, which is logged too
+  const all = [...faults, ...problems()] // read before the services close, because closing is logged too
   await close()
   for (const fault of all.slice(0, 20)) console.log(`\n${fault}`)
   console.log(`${all.length} faults`)

@@ -9,15 +9,15 @@ import type { MochaSettings } from './mutationRunner.ts'
 interface Area {
   /** Globs of the sources to change. */
   sources: string[]
-  /** Names of the test files about these sources. A test elsewhere may catch more, at the price of its time. */
+  /** Names of the test files about these sources. Tests in other files may notice more changes, but take more time. */
   tests: string[]
-  /** Part of the titles of the tests to run, if the others are slow and about more than this area. */
+  /** Matches the titles of the tests to run, if the other tests are slow and cover more than this area. */
   titles?: RegExp
 }
 
 /**
- * Left out: tests of a database or of whole processes, which take seconds each and may need a server, and two whose bursts of
- * requests take longer in the instrumented code.
+ * Tests that are left out: those of databases and of whole processes, which take seconds each and may need a server, and two
+ * tests whose bursts of requests take too long in the instrumented code.
  */
 const unsuited = /postgres|redis|sqlite|startServer|in a database|killed process|at most 255 tokens|each of 300/
 
@@ -58,11 +58,11 @@ every change that no test noticed and the score: the share of the changes that a
 Areas: ${Object.keys(areas).join(', ')}
 
 --file <path>       only this file of its area; with a range of lines: services/auth/tokens/tokens.ts:100-150
---sample <percent>  only a part of the changes that a test reaches, drawn at random. The table counts the others as errors;
-                    read its "covered" column, for the changes that no test reaches are all in the total
+--sample <percent>  only a part of the changes that a test reaches, drawn at random. The table counts the other
+                    changes as errors. Read its "covered" column, because the total includes all changes that no test reaches
 --seed <text>       draws another part
---force             runs changes again whose result is known: results are kept in reports/mutants while neither the
-                    changed line nor the tests that reach it have changed
+--force             also runs changes whose result is known. A result is kept in reports/mutants until the changed line or
+                    a test that reaches it changes
 
 reports/mutants/<area>.html shows each change in its source.`
 

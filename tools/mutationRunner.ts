@@ -41,7 +41,7 @@ class MochaRunner implements TestRunner {
   constructor({ mocha }: StrykerOptions) {
     const { files, titles } = mocha as MochaSettings
     this.titles = titles
-    // No time limit: Stryker has one, and ends the whole worker with whatever the mutant left running.
+    // No time limit: Stryker has its own, and ends the whole worker with everything that the mutant left running.
     this.mocha = new Mocha({ timeout: 0 }).cleanReferencesAfterRun(false)
     for (const file of files) this.mocha.addFile(file)
     const runner = this
@@ -119,14 +119,14 @@ function setBail(suite: Mocha.Suite, bail: boolean): void {
   for (const child of suite.suites) setBail(child, bail)
 }
 
-/** `MUTANT_SAMPLE` is "percent seed". The draw depends on nothing else, so that two runs take the same mutants. */
+/** `MUTANT_SAMPLE` is "percent seed". The sample depends on nothing else, so that two runs draw the same mutants. */
 function isInSample({ fileName, location, mutatorName, replacement }: MutantRunOptions['activeMutant']): boolean {
   const [percent = '100', seed = ''] = process.env['MUTANT_SAMPLE']?.split(' ') ?? []
   const name = JSON.stringify([seed, fileName.split(/[/\\]/).at(-1), location, mutatorName, replacement])
   return hash('sha1', name, 'buffer').readUInt32LE(0) < (Number(percent) / 100) * 2 ** 32
 }
 
-// Not Stryker's own `testFiles`: with that one it never activates a static mutant.
+// Not Stryker's own `testFiles` option: with it Stryker never activates a static mutant.
 export const strykerValidationSchema = { properties: { mocha: { type: 'object' } } }
 
 export const strykerPlugins = [declareClassPlugin(PluginKind.TestRunner, 'mocha', MochaRunner)]

@@ -14,16 +14,16 @@ With arguments that choose tests only those run: ./runTests tests/auth/tokens/to
 
       --coverage       measures coverage too, and fails below its limits
       --unit           only the tests of use cases and rules: stores in memory, no other processes, a few seconds
-      --watch          the chosen tests, and again whenever a source or test file changes
+      --watch          run the chosen tests, and again whenever a source or test file changes
   -g, --grep TEXT      only tests whose title matches this regular expression
   -f, --fgrep TEXT     only tests whose title contains this text
-  -i, --invert         all but those
+  -i, --invert         all tests except those that -g or -f chooses
   -b, --bail           stop at the first failure
   -t, --timeout MS     for each test (60000)
 
 With CI=1 coverage is measured, and a skipped test is a failure.`
 
-/** How the paths of the slowest files begin. They start first: the last one to start would run alone at the end. */
+/** How the paths of the slowest files begin. These files start first, because a slow file that starts last would run alone. */
 const slowest = [
   'prove/tests/prove',
   'tests/auth/pages/console',
@@ -76,7 +76,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'latchkey-tests-'))
 process.once('exit', () => rmSync(scratch, { recursive: true }))
 const countsFile = join(scratch, 'counts.json')
 const binaries = join(process.cwd(), 'node_modules', '.bin')
-/** Compiled code, types stripped. It spares each process a third of its start. */
+/** The cache of compiled code without types. It saves each process a third of its start. */
 const compileCache = join(process.cwd(), 'node_modules', '.cache', 'compiled')
 /** Where SQLite files of tests need not wait for a disk. */
 const memoryDisk = '/dev/shm'
@@ -94,7 +94,7 @@ if (!values.watch) finish()
 
 function finish(): never {
   if (process.env['CI'] && counts.skipped > 0) {
-    console.log('CI is set: what is skipped has failed.')
+    console.log('CI is set, so skipped tests count as failed.')
     counts.failed += counts.skipped
   }
   console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
@@ -132,7 +132,7 @@ function unitFiles(): string[] {
   return [contracts, ...files.filter(file => !notUnit.test(readFileSync(file, 'utf8')))]
 }
 
-/** Prints the output when the check has ended, since others run beside it. */
+/** Prints the output when the check has ended, because other checks run at the same time. */
 async function check(title: string, binary: string, args: string[]): Promise<void> {
   const child = spawn(join(binaries, binary), args, {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -144,7 +144,7 @@ async function check(title: string, binary: string, args: string[]): Promise<voi
   counts[passed ? 'passed' : 'failed']++
 }
 
-/** Not mocha's own --watch, which cannot load an ES module again, nor node's, which sends messages of its own to workers. */
+/** Uses neither mocha's --watch, which cannot load an ES module again, nor Node's, which sends its own messages to workers. */
 function watchAndRun(runAll: () => void): void {
   process.once('SIGINT', () => process.exit(130)) // so that the scratch folder is removed
   let startedAt = 0
@@ -168,10 +168,11 @@ function test(): void {
   const env = { ...process.env, TEST_COUNTS_FILE: countsFile, TEST_COMPILE_CACHE: compileCache, NODE_ENV: 'test' }
   if (hasMemoryDisk()) Object.assign(env, { TMPDIR: memoryDisk })
   if (values.unit) Object.assign(env, { TEST_STORES: 'memory' })
-  // With coverage V8 counts only what it compiles itself, so there children.ts sets it for the processes of the tests alone.
+  // V8 counts coverage only for code that it compiles itself, so with coverage only children.ts sets the cache, for the
+  // processes that tests start.
   if (!hasCoverage) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : slowestFirst()
-  // Three at a time even on two cores: much of a test is waiting.
+  // Three files at a time even on two cores, because tests spend much of their time waiting.
   const parallel =
     args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
   const required = ['--require', './tests/support/children.ts']
