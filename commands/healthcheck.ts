@@ -1,5 +1,5 @@
 // The health check of the images. Uses `/health`, not `/ready`: an outage of a store is no reason to restart. Reads the settings
-// without the configuration module, because it runs every ten seconds and must start fast.
+// without the configuration module, because this command runs every ten seconds and must start fast.
 import http from 'node:http'
 import https from 'node:https'
 import { refuseUsage } from './arguments.ts'

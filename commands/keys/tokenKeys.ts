@@ -8,8 +8,8 @@ const usage = `Usage: npm run -s token-keys -- [--algorithm EdDSA|HS256] [--add-
 
 Prints a set of private keys for TOKEN_KEYS (or TOKEN_KEYS_FILE). The first one is new; it signs all new tokens.
 
-  --algorithm   EdDSA (default), whose published key lets others verify tokens, or HS256
-  --add-to      an existing set, whose keys follow the new one, so that tokens signed with them stay valid`
+  --algorithm   EdDSA (default), with a public key that lets other services verify tokens, or HS256
+  --add-to      an existing set; its keys follow the new key, so that tokens signed with them stay valid`
 
 export function makeTokenKey(alg: string): Record<string, unknown> {
   const kid = randomBytes(6).toString('base64url')

@@ -5,7 +5,7 @@ import { isLoopback, type SmokeRun, unknownToken } from './run.ts'
 
 const minCertificateDays = 14
 
-/** Returns false if the other checks make no sense. */
+/** Returns false if the remaining checks would make no sense. */
 export async function checkAddresses(run: SmokeRun): Promise<boolean> {
   const { auth, business } = run.target
   const names: [string, string][] =
@@ -62,7 +62,7 @@ async function checkTransport(run: SmokeRun, { hostname, protocol, port, origin 
     )
   }
   const overHttp = port === '' ? await run.send('GET', `http://${hostname}/sessions`).catch(() => null) : null
-  // Auth's own 401 means that the request passed the proxy: it would have looked at the token of a careless client.
+  // A 401 from Auth means that the proxy passed the request on, so Auth would accept the token of a careless client.
   if (overHttp !== null && /^(200|401)$/.test(String(overHttp.status))) {
     throw new CheckFailure('requests over http:// are served too: set TRUSTED_PROXIES, or have the proxy refuse them')
   }

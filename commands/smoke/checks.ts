@@ -1,4 +1,4 @@
-// The order of the checks. They follow docs/http-api.md and change nothing but the sessions that they create and revoke.
+// The order of the checks. They follow docs/http-api.md, and create and revoke their own sessions, but change nothing else.
 
 import { checkAddresses, checkReadiness } from './addressChecks.ts'
 import type { SmokeTimes } from './client.ts'

@@ -35,7 +35,7 @@ export class CheckFailure extends Error {}
 export type SmokeClient = ReturnType<typeof openClient>
 
 export interface SmokeTimes {
-  /** Limits the time of all requests together. */
+  /** Limits the total time of all requests. */
   budgetMs: number
   /** Limits each request. */
   responseTimeoutMs: number

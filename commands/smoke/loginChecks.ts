@@ -56,7 +56,7 @@ async function compareFailures(run: SmokeRun, { username }: Credentials): Promis
   return `the same bytes, ${knownMs} and ${unknownMs} ms`
 }
 
-/** The response without what differs every time. */
+/** The response without the parts that differ every time. */
 function comparable({ status, headers, text, body }: Exchange): string {
   const { date, 'x-request-id': id, ...rest } = headers
   const content = text.replaceAll(String(body['requestId']), '')

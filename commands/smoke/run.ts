@@ -9,7 +9,7 @@ import {
 } from './client.ts'
 
 export interface Target {
-  /** Origins. */
+  /** An origin, like `business`. */
   auth: string
   business: string
   /** Null if the internal listener cannot be reached from here. */
@@ -34,7 +34,7 @@ export interface SmokeRun {
   publicOrigins: string[]
   send: SmokeClient['send']
   exchanges: Exchange[]
-  /** Reports the check; `run` returns what it saw or throws a `CheckFailure`. Returns whether it passed. */
+  /** Runs and reports a check. `run` returns what it saw, or throws a `CheckFailure`. Returns whether the check passed. */
   check(title: string, run: () => Promise<string>): Promise<boolean>
   skip(title: string, reason: string): void
   getData(options?: RequestOptions): Promise<Exchange>

@@ -91,7 +91,7 @@ async function checkSliding(run: SmokeRun, token: string): Promise<string> {
   await sleep(100)
   expectStatus(await run.getData({ bearer: token }), 200, 'a live token must be admitted')
   const after = await currentSession(run, token)
-  // /data counts once, and /sessions too.
+  // The request to /data counts as one use, and the request to /sessions as another.
   if (after.refreshCount < before.refreshCount + 2)
     throw new CheckFailure('/data does not extend the session, so active users are logged out')
   if (after.expiresAt <= before.expiresAt && after.expiresAt < after.absoluteExpiresAt)

@@ -10,11 +10,11 @@ failed, or 2 for wrong usage.
 
   --username, --password   a user to log in with, for the checks that need a token. Prefer SMOKE_USERNAME and
                            SMOKE_PASSWORD in the environment, which ps does not show. The checks create two or three
-                           sessions, end them again, and try one wrong password; other sessions are left alone
+                           sessions, end them again, and try one wrong password; other sessions are not affected
   --internal URL           the internal listener of Auth, if this machine can reach it
-  --service-key            the key for it; prefer SERVICE_KEY in the environment
+  --service-key            the service key, for --internal; prefer SERVICE_KEY in the environment
   --internal-ports LIST    ports that must be closed from here (default 3100,3101); not checked on this machine itself
-  --allow-http             accept http://, because the network between is your own
+  --allow-http             accept http://, if the network in between is your own
   --help                   show this`
 
 const marks: Record<Outcome, string> = { passed: '✔', failed: '✘', unchecked: '–' }

@@ -8,7 +8,7 @@ export interface Banner {
   /** One line per dialect. */
   dialects: string[]
   consoleUrl: string
-  /** Null shows placeholders in the example. */
+  /** If null, the example shows placeholders. */
   demoUser: AuthConfig['demoUser']
   logFile: string
 }

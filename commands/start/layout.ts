@@ -4,7 +4,7 @@ import type { Environment } from '../../shared/config/readSettings.ts'
 
 export interface Layout {
   auth: Environment
-  /** Without AUTH_PUBLIC_URL, which is known only after Auth has started: the system may choose its port. */
+  /** Without AUTH_PUBLIC_URL, which is known only once Auth has started, because the system may choose Auth's port. */
   business: Environment
   /** Whether PORT is set: Business listens there, and Auth behind it on loopback. */
   isSingle: boolean
@@ -16,7 +16,7 @@ const defaultPorts = { AUTH_PORT: '3001', AUTH_INTERNAL_PORT: '3101', BUSINESS_I
 export function layOut(env: Environment): Layout {
   const { PORT, ...rest } = env
   if (!isSet(PORT)) return { auth: rest, business: rest, isSingle: false }
-  // The platform chooses PORT. If it equals the default of another port, let the system choose that one.
+  // The platform chooses PORT. If it equals the default of another port, let the system choose that other port.
   const taken = Object.entries(defaultPorts).filter(([name, port]) => !isSet(rest[name]) && port === PORT)
   const inner = { ...rest, ...Object.fromEntries(taken.map(([name]) => [name, '0'])), INTERNAL_HOST: loopback }
   const isKnown = rest['NODE_ENV'] !== 'production' && /^[1-9]\d*$/.test(PORT)
@@ -27,7 +27,7 @@ export function layOut(env: Environment): Layout {
       HOST: loopback,
       PUBLIC_URL: isSet(rest['PUBLIC_URL']) ? rest['PUBLIC_URL'] : address,
       CONSOLE_BUSINESS_URL: 'self',
-      TRUSTED_PROXIES: '1', // Business only, not the proxies in front of it
+      TRUSTED_PROXIES: '1', // trust only Business, not the proxies in front of it
       TLS_CERT_FILE: undefined, // the traffic stays on the machine, and no certificate is valid for 127.0.0.1
       TLS_KEY_FILE: undefined,
     },
@@ -54,7 +54,7 @@ export function storesOfHeroku(env: Environment, onFound: (setting: string, vari
   return { ...env, ...found }
 }
 
-/** Adds the parameter that accepts any certificate, unless the URL has one already or its host is this machine. */
+/** Adds the parameter that accepts any certificate, unless the URL already has that parameter or its host is this machine. */
 function withoutVerification(text: string): string {
   const url = URL.parse(text)
   if (url === null) return text // the configuration will report it

@@ -22,7 +22,7 @@ export async function fillPorts(
   if (dialects !== undefined) {
     const entries = dialects.split(',').map(async entry => {
       const [, name, port] = /^\s*([\w-]+):(\d+)\s*$/.exec(entry) ?? []
-      // A name of a dialect, because the configuration has been validated.
+      // The name is that of a dialect, because the configuration has been validated.
       return name !== undefined && Number(port) === 0
         ? `${name}:${await portOf(listenerNameOf(name as DialectName))}`
         : entry

@@ -73,7 +73,7 @@ let replacing: Promise<void> = Promise.resolve()
 process.on('SIGTERM', () => stop('SIGTERM', 0))
 process.on('SIGINT', () => stop('SIGINT', 0))
 process.on('SIGHUP', () => {
-  // Queued, because each signal must replace every process that was started before it.
+  // Queue the replacements, because each signal must replace every process that was started before the signal.
   replacing = replacing.then(replaceAll)
 })
 
@@ -208,7 +208,7 @@ function describeLoss(): string {
   return lost.length > 0 ? `Lost, because they were in its memory: ${lost.join(' and ')}.` : ''
 }
 
-/** Replaces the processes of each service that has several. A single one stays, because no other would serve meanwhile. */
+/** Replaces the processes of each service that has several. A single process stays, because no other one would serve meanwhile. */
 async function replaceAll(): Promise<void> {
   log.info('workers_replacing', { reason: 'SIGHUP' })
   const failures: string[] = []
@@ -220,7 +220,7 @@ async function replaceAll(): Promise<void> {
   else log.info('workers_replaced')
 }
 
-/** Stops Business first: until it has answered its last request it needs Auth. Never resolves. */
+/** Stops Business first, because Business needs Auth until it has answered its last request. Never resolves. */
 function stop(reason: string, exitCode: number): Promise<void> {
   stopping ??= (async () => {
     if (onTerminal) console.log('\nStopping …')

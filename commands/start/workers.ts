@@ -30,7 +30,7 @@ export interface WorkersOptions {
 export interface RestartLimits {
   /** A worker that dies within this time after its start has died quickly. */
   minLifeMs: number
-  /** The pause before the restart after a quick death; doubles with each further one in a row. */
+  /** The pause before the restart after a quick death; doubles with each further quick death in a row. */
   firstPauseMs: number
   /** Also the maximum delay before a recovered store is noticed. */
   maxPauseMs: number
@@ -40,7 +40,7 @@ export interface RestartLimits {
 
 /** Gives up after half a minute: long enough for a store to restart, short enough for a platform to take over. */
 const defaultRestarts: RestartLimits = { minLifeMs: 5000, firstPauseMs: 250, maxPauseMs: 30_000, maxQuickDeaths: 8 }
-const killAfterMs = 27_000 // longer than a service takes to close by itself
+const killAfterMs = 27_000 // longer than a service takes to close on its own
 
 export type Workers = Awaited<ReturnType<typeof startWorkers>>
 
@@ -48,11 +48,11 @@ interface Worker {
   child: ChildProcess
   /** When it reported that it listens; null while it starts. */
   listeningSince: number | null
-  /** Whether its end is planned, in which case it is not restarted. */
+  /** Whether its end is planned; then it is not restarted. */
   isEnding: boolean
 }
 
-/** Resolves when all of them listen. */
+/** Resolves when all workers listen. */
 export async function startWorkers({
   name,
   path,
@@ -68,13 +68,13 @@ export async function startWorkers({
   let areAllStarted = false
   let quickDeaths = 0 // in a row
   let stopping = false
-  // Processes that share a port must agree on it in advance. A single one keeps the ports that the system gave it at first.
+  // Processes that share a port must agree on it in advance. A single process keeps the ports that the system gave it at first.
   let ownEnv = count > 1 ? await fillPorts(env, choosePort) : env
 
   function spawnOne(): ChildProcess {
     const stdio = ['ignore' as const, output, 'inherit' as const, 'ipc' as const]
     if (count === 1) return spawn(process.execPath, [path], { env: ownEnv, stdio })
-    // This process accepts the connections and hands them out, so none is lost in the queue of a worker that is replaced.
+    // This process accepts the connections and hands them out, so none is lost in the queue of a replaced worker.
     cluster.setupPrimary({ exec: path, args: [], stdio })
     return cluster.fork(ownEnv).process
   }
@@ -126,7 +126,7 @@ export async function startWorkers({
     }, pauseMs)
   }
 
-  /** Resolves to false if the worker did not end cleanly, so it may not have saved its tokens. */
+  /** Resolves to false if the worker did not end cleanly, and therefore may not have saved its tokens. */
   async function end(worker: Worker, reason: string): Promise<boolean> {
     const { child } = worker
     if (child.exitCode !== null || child.signalCode !== null) return child.exitCode === 0

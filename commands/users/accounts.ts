@@ -1,4 +1,4 @@
-// Access to the users and their sessions: in a store that is opened here, or through a running Auth that has them in memory.
+// Access to the users and their sessions, in a store that is opened here or in the memory of a running Auth.
 import type { AuthConfig } from '../../services/auth/config.ts'
 import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
@@ -33,7 +33,7 @@ interface StoreOptions {
 
 export interface Backend {
   accounts(options: StoreOptions): Promise<Accounts>
-  /** The users in the store. Not for users in the memory of Auth, which cannot be reached this way. */
+  /** The users in the store. Users in the memory of Auth cannot be reached this way. */
   users(options: StoreOptions): Promise<Users>
   tokens(): Promise<Tokens>
   /** Throws if ADMIN_KEY is not set. */
@@ -84,7 +84,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
           `${describeError(error)}\nThe user has been changed, but their sessions are still live; Auth will end them.`,
         )
       }
-      // Auth does not know the user. Perhaps it has completed the deletion in the meantime.
+      // Auth does not know the user. Auth may have completed the deletion in the meantime.
       if ((await store.findById(userId)) === null) return
       throw new Error(
         `The user has been changed in USER_STORE_URL, but the Auth at ${authUrl} uses another store, so no session has ended. Make USER_STORE_URL or AUTH_INTERNAL_URL that of the Auth to which the user belongs; that Auth will end the sessions.`,
@@ -157,7 +157,7 @@ function explainIfNotListening(operator: OperatorClient, authUrl: string): Accou
   }
 }
 
-/** The URL, or that of an empty store in memory if the store has not been created yet. */
+/** The URL, or the URL of an empty store in memory if the store has not been created yet. */
 async function existingStore(url: string): Promise<string> {
   const { applied, pending } = (await listMigrations('USER_STORE_URL', url)) ?? { applied: [], pending: [] }
   if (pending.length === 0) return url
@@ -174,7 +174,7 @@ export function requireDurableUsers({ userStoreUrl }: AuthConfig): void {
   throw new Error(`USER_STORE_URL: users in memory are lost when Auth stops. To import users, ${bothSettings}.`)
 }
 
-/** Awaits a change. Only warns if the sessions are left to Auth; `consequence` says what else waits for that. */
+/** Awaits a change. If ending the sessions is left to Auth, only warns; `consequence` says what else has to wait for Auth. */
 export async function finishChange(
   change: Promise<boolean>,
   { sweepIntervalMs }: AuthConfig,

@@ -10,17 +10,17 @@ export interface ImportOptions {
   users: Users
   /** Reads from the store but writes nothing. */
   dryRun: boolean
-  /** Called for each refused row. `problem` never quotes the row: the columns may be swapped, so any may be a password. */
+  /** Called for each refused row. `problem` never quotes the row: the columns may be swapped, so any may hold a password. */
   onProblem: (line: number, problem: string) => void
   /** Called after each row. */
   onProgress: (rows: number) => void
-  /** After it aborts no further row is stored, but those under way are completed. */
+  /** Once it is aborted no further row is stored, but the rows under way are completed. */
   signal: AbortSignal
 }
 
 export interface ImportCounts {
   imported: number
-  /** Users that have the same hash already, from an interrupted import. */
+  /** Users that already have the same hash, for example from an interrupted import. */
   present: number
   refused: number
   /** Every line up to this one has been handled. */
@@ -31,12 +31,12 @@ type Row = { username: string; passwordHash: string }
 type Problem = { problem: string }
 type Outcome = 'imported' | 'present' | Problem
 
-const rowsAtATime = 16 // all must be stored within the deadline of the store, and SQLite writes one after the other
+const rowsAtATime = 16 // all of them must be stored within the deadline of the store, and SQLite writes one row after another
 const maxLineBytes = 4096 // far more than a username of 256 characters and a hash
 const lineFeed = 10
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-/** Updates `counts` as it goes, so they are right even if it rejects because of `signal`, the store, or `input`. */
+/** Updates `counts` as it goes, so they are right even if the import rejects because of `signal`, the store, or `input`. */
 export async function importUsers(options: ImportOptions, counts: ImportCounts): Promise<void> {
   const { input, users, dryRun, onProblem, onProgress, signal } = options
   const lineOf = new Map<string, number>()

@@ -1,4 +1,4 @@
-// The settings of the command, read like ./startServer reads them. Never creates a key: a running Auth would not know it.
+// The settings of the command, read as ./startServer reads them. Never creates a key: a running Auth would not know it.
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { type AuthConfig, readAuthConfig } from '../../services/auth/config.ts'
@@ -10,7 +10,7 @@ export interface Settings {
   config: AuthConfig
   /** The internal listener of Auth. */
   authUrl: string
-  /** Null if it is not set. */
+  /** Null if the setting is not set. */
   adminKey: string | null
 }
 

@@ -18,7 +18,7 @@ export function prompt(question: string, { hidden = false } = {}): Promise<strin
   const output = hidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr
   const terminal = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 })
   return new Promise(resolve => {
-    process.stderr.write(question) // only now has the terminal stopped to echo
+    process.stderr.write(question) // the terminal stops echoing only when the interface is open
     terminal.once('close', () => process.exit(interruptedCode)) // Ctrl-C, Ctrl-D
     terminal.question('', answer => {
       terminal.removeAllListeners('close').close()
@@ -38,7 +38,7 @@ export async function readPassword(): Promise<string> {
   throw new Error('There is no password on stdin.')
 }
 
-/** On stderr: a line that is overwritten on a terminal, otherwise a new line now and then. */
+/** Writes to stderr: on a terminal a line that is overwritten, otherwise a new line now and then. */
 export function createProgress() {
   const { isTTY } = process.stderr
   const startedAt = performance.now()

@@ -1,4 +1,4 @@
-// Text for the terminal. Escapes what others have chosen, such as usernames: a terminal would obey an escape sequence.
+// Text for the terminal. Escapes names that other people chose, because a terminal would obey an escape sequence in them.
 import { ConfigError } from '../../shared/config/readSettings.ts'
 import { AppError } from '../../shared/http/errors.ts'
 import type { ShownUser } from './operatorClient.ts'

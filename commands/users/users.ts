@@ -22,7 +22,7 @@ const usage = `Usage: npm run users -- <command>
   sessions <username> [--end]         lists the live sessions, or ends them all
   unlock <username>                   lifts the limits after wrong passwords; needs a running Auth
   reset <username>                    mails or prints a link to choose a new password; needs a running Auth
-  import <file|-> [--dry-run]         imports lines username:hash, as written by htpasswd -B; --dry-run only checks them
+  import <file|-> [--dry-run]         imports lines of username:hash, as written by htpasswd -B; --dry-run only checks them
 
 Users and tokens are in the stores of USER_STORE_URL and TOKEN_STORE_URL; the command reads the same settings as ./startServer.
 With USER_STORE_URL=memory:, the default, it calls the running Auth at AUTH_INTERNAL_URL, with ADMIN_KEY.
@@ -78,7 +78,7 @@ function parseArguments([name = '', ...args]: string[]) {
     return refuseUsage(usage, printable((error as Error).message.replace(/\. .*/s, '.')))
   }
   const { values, positionals } = parsed
-  // Do not quote what was given: it may be a password.
+  // Do not quote the arguments: one of them may be a password.
   if (positionals.length !== (command.takes ? 1 : 0)) {
     refuseUsage(usage, `${name} takes ${command.takes ?? 'no argument'}.`)
   }
@@ -176,7 +176,7 @@ async function importFile(file: string): Promise<void> {
   requireDurableUsers(config)
   const dryRun = options['dry-run'] === true
   const interrupt = new AbortController()
-  // Once: a second Ctrl-C ends the process immediately.
+  // Only the first Ctrl-C stops the import in order; a second one ends the process immediately.
   for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort())
   const { signal } = interrupt
   const input = addAbortSignal(signal, file === '-' ? process.stdin : (await open(file)).createReadStream())
