@@ -9,7 +9,7 @@ export function toBrowserModule(source: string, packageUrls: Record<string, stri
   )
 }
 
-/** Does not print Node's warning that this function is experimental: an operator can do nothing about it. */
+/** Hides Node's warning that the function is experimental, because an operator can do nothing about that. */
 function stripTypes(source: string): string {
   const { emitWarning } = process
   process.emitWarning = () => {}

@@ -26,7 +26,7 @@ interface Representation {
   etag: string
 }
 
-// Brotli's highest quality saves another 11 % but takes six seconds of CPU for the largest file; this takes 0.2
+// Brotli's highest quality saves another 11 % but takes six seconds of CPU for the largest file; quality 5 takes 0.2
 // seconds.
 const brotliOptions = { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }
 const compressors = {

@@ -6,7 +6,7 @@ import type { TokenStore, UserStore } from './ports.ts'
 /** Calls `warn` with problems that the operator should know of but that do not prevent use of the store. */
 type Open<Store> = (url: string, warn: (warning: string) => void) => Promise<Store>
 
-/** URL scheme -> what loads its adapter. */
+/** URL scheme -> the function that loads its adapter. */
 type Adapters<A> = Record<string, () => Promise<A>>
 
 export interface Migrations {
@@ -29,7 +29,7 @@ const tokenStores: Adapters<{ openTokenStore: Open<TokenStore> }> = {
   'redis-cluster': () => import('./redis/tokenStore.ts'),
 }
 
-/** Stores with a schema can list the migrations already applied, and those that opening would apply. */
+/** Stores with a schema can list the migrations already applied, and the migrations that opening the store would apply. */
 const schemas: Adapters<{ listMigrations(url: string): Promise<Migrations> }> = {
   sqlite: () => import('./sql/database.ts'),
   postgres: () => import('./sql/database.ts'),

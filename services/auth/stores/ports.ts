@@ -29,7 +29,7 @@ export type { TokenKind }
 export interface TokenRecord {
   /** Public name of the token; unique, not secret. Stays the same when the token is renewed. */
   id: string
-  /** `sliding`: a touch extends it. `fixed`: nothing does. `single-use`: a touch consumes it. */
+  /** `sliding`: a touch extends the token. `fixed`: nothing extends it. `single-use`: a touch consumes it. */
   kind: TokenKind
   /** What the token is for; it opens nothing else. Null for a session, or if the issuer attaches its own meaning. */
   purpose: string | null
@@ -106,10 +106,10 @@ export interface TokenStore {
 
   /**
    * Accepts each token that is live, has this `purpose` and is not below its user's floor, and returns it in its new
-   * state; returns null for every other. An accepted sliding token is extended to `min(now + ttlMs,
+   * state; returns null for every other token. An accepted sliding token is extended to `min(now + ttlMs,
    * absoluteExpiresAt)`; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
-   * twice is touched twice. The batch takes one round trip, and each token one atomic step: a dead token is never
-   * revived, and a single-use token is never consumed twice.
+   * twice is touched twice. The batch takes one round trip, and each token is touched in one atomic step: a dead token is
+   * never revived, and a single-use token is never consumed twice.
    */
   touch(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
 
@@ -158,9 +158,9 @@ export interface TokenStore {
   explain(ref: TokenRef, now: number, purpose: string | null): Promise<Explanation>
 
   /**
-   * One bounded step of a sweep: examines at most `limit` tokens, deletes those that are dead at `now`, and continues
-   * from there on the next call. `done` is true at the end of a round: every token that was dead when the round began
-   * is gone.
+   * One bounded step of a sweep: examines at most `limit` tokens and deletes those that are dead at `now`. The next call
+   * continues where this one stopped. `done` is true at the end of a round: every token that was dead when the round
+   * began is gone.
    */
   deleteExpired(now: number, limit: number): Promise<{ removed: number; done: boolean }>
 
@@ -217,8 +217,8 @@ export interface UserStore {
 
   /**
    * If the user's `credentialVersion` still is `ifVersion`, writes `changes` and returns the updated user, in one
-   * atomic step. Null if the version has changed or there is no such user, so of two concurrent calls that raise it one
-   * wins.
+   * atomic step. Null if the version has changed or there is no such user, so if two concurrent calls raise the version,
+   * only one succeeds.
    */
   update(id: string, ifVersion: number, changes: UserChanges): Promise<UserRecord | null>
 

@@ -8,7 +8,7 @@ export const kinds: readonly TokenKind[] = ['sliding', 'fixed', 'single-use']
 
 /** A member is null if there is no value for this second. */
 export interface Sample {
-  /** Tokens in the store by kind. Dead ones count until they are swept. */
+  /** Tokens in the store by kind. Dead tokens count until they are swept. */
   tokens: Record<TokenKind, number>
   /** Successful log-ins per second. */
   logins: number | null

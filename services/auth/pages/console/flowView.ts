@@ -1,4 +1,5 @@
-// The six steps, lit as requests take them, with the duration of the last request; and a burst's calls with their requests.
+// The picture of the six steps, which light up as requests take them, and the duration of the last request. Below it, the
+// calls that the requests of a burst shared.
 import type { ComponentChildren } from 'preact'
 import type { Exchange } from './exchanges.ts'
 import { type Burst, summaryOf } from './sessions.ts'
@@ -79,8 +80,8 @@ function stepsTaken({ request, durationMs, status }: Exchange): number[] {
   if (!request.flow) return []
   if (durationMs === null || status === 0) return [request.flow]
   if (request.flow === 1) return status === 200 ? [1, 2] : [1]
-  // Business had a verdict before it answered with data, with 401, or with 429 for too many invalid tokens. It may have sent
-  // any other answer without asking Auth, or without an answer from it.
+  // Business had a verdict before it answered with data, with 401, or with 429 for too many invalid tokens. Before any other
+  // answer it may not have asked Auth, or may have got no answer from Auth.
   return [200, 401, 429].includes(status) ? [3, 4, 5, 6] : [3, 6]
 }
 

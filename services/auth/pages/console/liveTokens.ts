@@ -1,5 +1,5 @@
 // Connects the operator's tokens to Auth: applies the event stream, reads the list when the stream (re)connects, and looks up
-// the names of users. Hides which requests that takes and how they are limited, since each appears in Auth's log.
+// the names of users. Hides which requests this takes and how their number is limited, because each appears in Auth's log.
 import { useEffect, useState } from 'preact/hooks'
 import { setClock } from './clock.ts'
 import { openEventStream, type StreamState } from './eventStream.ts'
@@ -22,7 +22,10 @@ export interface LiveTokens {
   stream: StreamState
   /** How often the stream has connected. */
   connections: number
-  /** Adds the tokens of the user with this name or id. Resolves to the user's id, or null, or undefined without an answer. */
+  /**
+   * Adds the tokens of the user with this name or id. Resolves to the user's id, to null if Auth knows no such user, and to
+   * undefined if Auth does not answer.
+   */
   addTokensOf(nameOrId: string): Promise<string | null | undefined>
 }
 

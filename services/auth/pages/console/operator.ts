@@ -33,7 +33,7 @@ function OperatorPage() {
   `
 }
 
-/** Everything that needs the key. Its state, including the key in its closures, is gone when it is no longer drawn. */
+/** Everything that needs the key. When it is no longer drawn, its state is gone, and with it the key in its closures. */
 function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string | null) => void }) {
   const exchanges = useExchanges(() => 'No answer from Auth.')
   const live = useLiveTokens({

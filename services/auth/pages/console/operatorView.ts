@@ -19,7 +19,7 @@ export function keyPanel(problem: string | null, connect: (key: string) => void)
         <div class="row"><button class="main">Open the view</button></div>
       </form>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
-      <p class="quiet">In development it is in the file <code>.env</code>. It stays in the memory of this page; closing it forgets it.</p>
+      <p class="quiet">In development the key is in the file <code>.env</code>. The page keeps it in memory only, until you close the page.</p>
     </section>
   `
 }
@@ -54,7 +54,7 @@ export function charts(samples: Sample[]): ComponentChildren {
           now: last ? formatNumber(sum(last)) : '–',
           lines: kinds.map(kind => line(s => s.tokens[kind])),
           kinds,
-          about: 'Dead ones count until they are swept.',
+          about: 'Dead tokens count until they are swept.',
         })}
         ${chart({
           title: 'Log-ins per second',

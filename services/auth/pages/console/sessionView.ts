@@ -57,7 +57,7 @@ export function LogInPanel({ sessions, settings }: Props) {
         </div>
       </form>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
-      <p class="quiet">Tokens and passwords stay in the memory of this page; closing it forgets them.</p>
+      <p class="quiet">The page keeps tokens and passwords in memory only, until you close the page.</p>
     </section>
   `
 }

@@ -12,10 +12,10 @@ export interface Session {
   username: string
   expiresAt: number
   absoluteExpiresAt: number
-  /** How often this page has extended it. */
+  /** How often this page has extended the session. */
   slides: number
   state: 'live' | 'expired' | 'ended' | 'refused'
-  /** Why it was refused; null if this page does not know. */
+  /** Why the session was refused; null if this page does not know. */
   cause: 'expired' | 'ended' | null
   isBusy: boolean
   /** The last answer, in words. */
@@ -42,7 +42,7 @@ export interface Sessions {
   list: Session[]
   /** The last burst. */
   burst: Burst | null
-  /** Resolves to null, or to why it failed. */
+  /** Resolves to null, or to the reason why the log-in failed. */
   logIn(credentials: Credentials): Promise<string | null>
   /** Registers a user with a random name and password, and logs in. Resolves like `logIn`. */
   logInAsNewUser(): Promise<string | null>
@@ -57,7 +57,7 @@ export interface Sessions {
 }
 
 const burstSize = 200
-/** A redraw at each of a burst's answers would keep the browser from sending. */
+/** A redraw after each answer of a burst would keep the browser from sending the other requests. */
 const answersPerRedraw = 20
 let lastId = 0
 
@@ -260,7 +260,7 @@ function tokenIdOf(token: string): string {
   }
 }
 
-/** Uses as many connections as requests, which no browser opens. */
+/** Opens one connection per request, which no browser does. */
 function curlOfBurst(url: string, token: string): string {
   const target = shellQuote(`${new URL(url, document.baseURI).href}?[1-${burstSize}]`)
   const options = `-s -o /dev/null -w '%header{server-timing}\\n' --parallel --parallel-immediate --parallel-max ${burstSize}`

@@ -3,7 +3,7 @@
 export interface ConsoleSettings {
   /** Empty if Business serves this page, null if the address is not configured. */
   businessUrl: string | null
-  /** The address of Auth as its users see it, the only origin that Business accepts calls from. */
+  /** The address of Auth as its users see it: Business accepts calls from pages of this origin only. */
   publicUrl: string
   /** Null if the demo user must not be shown. */
   shownDemoUser: { username: string; password: string } | null

@@ -1,5 +1,5 @@
-// The tokens that an operator sees: a page of those in the store, kept up to date by events. Hides what each event means for
-// a token. It is mutable, because up to 5,000 events a second arrive; the caller redraws.
+// The tokens that an operator sees: a part of the tokens in the store, kept up to date by events. Hides what each event
+// means for a token. The state is mutable, because up to 5,000 events a second arrive; the caller redraws.
 import type { TokenKind } from '../../../../packages/client/contract.ts'
 import type { StreamEvent } from '../../observability/streamEvents.ts'
 import { isPast, now } from './clock.ts'
@@ -9,18 +9,18 @@ export interface WatchedToken {
   kind: TokenKind
   purpose: string | null
   userId: string | null
-  /** When it was last in an event, by `performance.now()`; 0 if never. */
+  /** When the token was last in an event, by `performance.now()`; 0 if never. */
   changedAt: number
-  /** If that is unknown, the time of the first event. */
+  /** When the token was issued; if that is unknown, the time of its first event. */
   createdAt: number
   expiresAt: number
-  /** From the last extension, or from the issue, to the end; null if unknown. */
+  /** Time from the last extension, or else from the issue, to the expiry; null if unknown. */
   wholeMs: number | null
   uses: number
   state: 'live' | 'expired' | 'swept' | 'revoked' | 'consumed'
   diedAt: number
   refusals: number
-  /** Why it was last refused. */
+  /** Why the token was last refused. */
   reason: string | null
 }
 
@@ -57,7 +57,7 @@ export interface Tokens {
   /** Removes live tokens that a complete list, optionally of one user, does not contain. */
   removeUnlisted(listed: ListedToken[], askedAt: number, userId?: string): void
   apply(event: StreamEvent): void
-  /** Marks tokens whose time is over as expired. Forgets dead ones after a minute, and the oldest if there are too many. */
+  /** Marks tokens whose time is over as expired. Forgets dead tokens after a minute, and the oldest if there are too many. */
   tick(filter: TokenFilter): void
   /** The newest first. */
   matching(filter: TokenFilter): WatchedToken[]
@@ -71,7 +71,7 @@ const maxLogged = 100
 
 /** `onUnknownUser` is called for the first event of a user whose name is not known. */
 export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
-  /** The order is that in which they became known. */
+  /** In the order in which the tokens became known. */
   const all = new Map<string, WatchedToken>()
   const usernames = new Map<string, string>()
   const log: LoggedEvent[] = []

@@ -1,10 +1,10 @@
-// The filter for the tokens of one user, and whether Auth knows that user: the page itself has only some of the tokens.
+// The filter for the tokens of one user, and whether Auth knows that user, because the page has only some of the tokens.
 // Hides the pause before Auth is asked, and answers that arrive too late.
 import { useEffect, useState } from 'preact/hooks'
 import type { LiveTokens } from './liveTokens.ts'
 import type { TokenFilter } from './tokens.ts'
 
-const pauseMs = 400 // each question appears in Auth's log
+const pauseMs = 400 // after the last key press, because each question appears in Auth's log
 
 export interface UserFilter extends TokenFilter {
   /** Whether Auth knows a user with this name or id; `asking` also if the text is empty. */

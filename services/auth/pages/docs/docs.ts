@@ -4,7 +4,7 @@ SwaggerUIBundle({
   urls: latchkeyDocuments,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
   layout: 'StandaloneLayout',
-  validatorUrl: null, // it would send the document to another host
+  validatorUrl: null, // a validator would get the document on another host
   persistAuthorization: false,
   deepLinking: true,
 })

@@ -40,7 +40,7 @@ export interface Groups {
   add(slot: number, token: TokenRecord): void
   /** The reverse of `add`. Forgets a user that has neither tokens nor a floor. */
   remove(slot: number): void
-  /** Raises the user's floor; never lowers it. `kept` is the slot of a token to raise to the version too, or `none`. */
+  /** Raises the user's floor; never lowers it. `kept` is the slot of a token that is raised to the version too, or `none`. */
   raiseFloor(userId: string, version: number, kept: number): void
 }
 
@@ -74,9 +74,9 @@ export function createGroups({ pageOf }: TokenTable): Groups {
     if (number === undefined) {
       number = freeNumbers.pop() ?? groups.length
       groups[number] = { user, credentialVersion, kind, purpose, ttlMs, tokens: 0, ended: false }
-      // Guests have no floor, so nothing needs all of their groups; the most recent ones suffice for reuse.
+      // `user.groups` serves floors, which guests do not have, and reuse, for which the most recent groups suffice.
       const others = user === guests ? user.groups.slice(-guestGroupsKept) : user.groups
-      user.groups = [...others, number] // a push would reserve room for sixteen more
+      user.groups = [...others, number] // `push` would reserve room for sixteen more numbers
     }
     ;(groups[number] as Group).tokens++
     counts[kind]++
@@ -147,7 +147,7 @@ export function createGroups({ pageOf }: TokenTable): Groups {
       const { user } = groupOf(slot)
       unlink(slot, user)
       detach(slot)
-      // A floor outlives the tokens, because a log-in that was verified before it was set may yet insert its token.
+      // A floor outlives the tokens, because a log-in that was verified before it was raised may still insert its token.
       if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
     },
 

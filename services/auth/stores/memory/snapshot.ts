@@ -90,8 +90,8 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       if (userId !== null && !known.has(userId)) known.set(userId, await versionOf(userId))
       const credentialVersion = userId === null ? 0 : (known.get(userId) ?? Infinity)
       const isWanted = token.expiresAt > at && token.credentialVersion >= credentialVersion
-      // Use the user's current version: users in memory start again at 1, so the floor that next ends their tokens is
-      // 2.
+      // Use the user's current version: users in memory start again at 1, so their next floor is 2 and must end this
+      // token.
       if (isWanted) store.restore(ref, { ...token, credentialVersion }, renewal)
       counts[isWanted ? 'tokens' : 'dropped']++
     })
@@ -108,7 +108,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
 
   /** Writes to a temporary file and renames it, so that a crash never leaves half a snapshot. */
   async function write(): Promise<void> {
-    // A failed start has no tokens, and must not overwrite the snapshot of the previous process with nothing.
+    // After a failed start there are no tokens, and the snapshot of the previous process must not be overwritten.
     if (store.entries().next().done) return
     const partial = `${file}.partial`
     const checksum = createChecksum(key)

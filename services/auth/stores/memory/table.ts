@@ -51,8 +51,8 @@ export interface TokenTable {
   hasHash(slot: number, hash: string): boolean
   setHash(slot: number, hash: string): void
   /**
-   * Allocates a slot for this id, which must not be in the table yet. The columns other than id and hash keep the
-   * values of the previous token.
+   * Allocates a slot for this id, which must not be in the table yet. Sets only the columns of the id and the hash; the
+   * others still hold the values of the slot's previous token.
    */
   take(ref: TokenRef): number
   free(slot: number): void

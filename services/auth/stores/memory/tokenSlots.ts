@@ -1,10 +1,10 @@
 // The tokens of the memory store by slot: reads, uses, ends and explains them. Hides which parts of a token are in the
-// table, which its group holds, and which are kept for the few tokens that have them.
+// table, which are in its group, and which are in maps because few tokens have them.
 import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
 import type { Groups } from './groups.ts'
 import { hashLength, none, placeOf, type TokenTable } from './table.ts'
 
-/** The hash that all secrets of a token share, truncated like other hashes, and when the token was last renewed. */
+/** The hash of the lineage, truncated like other hashes, and when the token was last renewed. */
 export interface Renewal {
   lineage: string
   renewedAt: number

@@ -22,7 +22,7 @@ export interface MemoryTokenStore extends TokenStore {
    * truncated to the part that the store keeps.
    */
   entries(): Generator<{ ref: TokenRef; token: TokenRecord; renewal: Renewal | null }>
-  /** Inserts a token of a snapshot, which is subject to no limits, unless its id is taken. */
+  /** Inserts a token from a snapshot, unless its id is taken. No limits apply. */
   restore(ref: TokenRef, token: TokenRecord, renewal: Renewal | null): void
 }
 
@@ -33,7 +33,7 @@ interface Memory {
   slots: TokenSlots
 }
 
-const rememberedPerSlice = 50 // of the tokens that one sweep step deletes: an operator asks about a few, not a million
+const rememberedPerSlice = 50 // how many tokens that a sweep step deletes can be explained: operators ask about few
 
 export async function openTokenStore(): Promise<MemoryTokenStore> {
   const table = createTokenTable()
@@ -161,7 +161,7 @@ function isLiveSessionOf({ groups, slots }: Memory, slot: number, owner: string,
   return group.user.id === owner && isSessionOf(group) && !slots.isDead(slot, now)
 }
 
-/** Makes room for the token, if necessary by evicting a session. Returns whether it can be inserted, or why not. */
+/** Makes room for the token, if necessary by evicting a session. Returns `inserted` if the token can now be inserted. */
 function admitNew(memory: Memory, token: TokenRecord, { perUser, total }: TokenLimits, now: number): InsertOutcome {
   const { groups, table } = memory
   const known = token.userId === null ? groups.guests : groups.users.get(token.userId)

@@ -8,7 +8,7 @@ export interface Redis {
   prefix: string
   /** The client of node-redis. Callers that use it must enforce their own deadline. */
   client: RedisClientType | RedisClusterType
-  /** Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`, when `work` may still complete. */
+  /** Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`; `work` may still complete after that. */
   run<T>(work: () => Promise<T>): Promise<T>
   /** One round trip. All keys must be on the same node; see `together`. */
   call(script: Script, keys: string[], args: (string | number | Buffer)[]): Promise<unknown>
@@ -39,17 +39,17 @@ interface Place {
 
 const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second; also for a ping
 const openTimeoutMs = 2000
-const silentMs = 1500 // timeout of a connection attempt and of silence; pings keep a healthy connection below it
+const silentMs = 1500 // a connection that takes longer to open, or is silent for longer, is closed; pings prevent silence
 const maxPauseMs = 250 // between two attempts to connect
 const refreshMs = 1000 // while a master is down, how often the other nodes are asked for the current topology
-const maxPending = 10_000 // commands; further ones are rejected at once
+const maxPending = 10_000 // commands; further commands are rejected at once
 const keysPerScan = 1000
 
 /** Resolves when the server answers and is configured not to lose data; rejects with a message for the operator. */
 export async function openRedis(url: string, warn: (warning: string) => void): Promise<Redis> {
   const place = parsePlace(url)
   let isOpen = false
-  let trouble: Error | null = null // the first error, unless a server has replied with the cause
+  let trouble: Error | null = null // the first error, or the latest error reply, which tells more
   const server = createServer(place, {
     keepsTrying: () => isOpen,
     onError(error) {
@@ -69,12 +69,12 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     throw new Error(sentence(place, isClear ? error : (trouble ?? (error as Error))), { cause: error })
   }
 
-  const suspects = new Set<RedisClientType>() // no answer since the last check, or no longer the master
+  const suspects = new Set<RedisClientType>() // clients without an answer since the last check, or of a former master
   const watch = setInterval(() => {
     for (const { client, connectPromise } of nodesOf(server)) {
       if (!client || !(client.isReady || connectPromise)) continue // disconnected; node-redis is already reconnecting
       if (suspects.delete(client) || !client.isOpen) {
-        // If a new master of a cluster is unreachable, node-redis keeps waiting for it and looks for no other.
+        // If a new master of a cluster is unreachable, node-redis keeps waiting for it and does not look for another.
         if (connectPromise) client.destroy()
         else renew(client)
       } else {

@@ -8,7 +8,7 @@ function script(text: string): Script {
   return { text, sha1: hash('sha1', text, 'hex') }
 }
 
-// Each is one atomic step: with a separate read and write, one of two concurrent calls would be lost.
+// Each script is one atomic step: with a separate read and write, one of two concurrent changes could be lost.
 const readScript = script(`return {redis.call('get', KEYS[1]), redis.call('pttl', KEYS[1])}`)
 
 /** args: the expiry in milliseconds if the key is new. */
@@ -24,7 +24,7 @@ local left = redis.call('pttl', KEYS[1])
 if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 `)
 
-/** Requires the URL of a token store that is already open; warnings about it were reported then. */
+/** Requires the URL of a token store that is already open: warnings about the server have been reported then. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
   const { client, prefix, call, close } = await openRedis(url, () => {})
   return {

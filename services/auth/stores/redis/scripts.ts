@@ -23,7 +23,7 @@ const library = `
 local sliding, singleUse, ownLogin = 1, 3, 2^31
 -- Kind (its position in tokenKinds, from 1), number of the user (0: guest), version, created, used, expires, absolute, ttl,
 -- uses, hash; then the purpose. If the highest bit of uses is set, ten characters precede the purpose: the login, as the rest
--- of an id. Most tokens have the usual login and omit it. Older versions read it as part of the purpose and refuse the token.
+-- of an id. Most tokens have the usual login and omit it. Older Latchkeys take it for part of the purpose and refuse the token.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 
 local function load(value)
@@ -44,13 +44,13 @@ local function save(key, rest, t)
   redis.call('HSET', key, rest, packed .. (t.login or '') .. t.purpose)
 end
 
--- The key outlives everything in it, by Redis's own clock, and then expires.
+-- Redis, by its own clock, keeps the key for at least this long: until everything in it is dead.
 local function keep(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 
--- A write that changes nothing, before anything is read. A replica refuses it, because its data may be old. And once a script
--- has written, Redis lets it continue when memory is full: extending and revoking need no more memory.
+-- A write that changes nothing, before anything is read. A replica, whose data may be old, refuses it. After a write, Redis
+-- lets the script continue even if memory is full, which is safe because extending and revoking need no more memory.
 local function claim()
   redis.call('HDEL', KEYS[1], '')
 end
@@ -61,7 +61,7 @@ local function userAt(key, number)
   return unpack(redis.call('HMGET', key, 'u' .. number, 'n' .. number))
 end
 
--- The number of this user, and whether the key already has it.
+-- The number of this user, and whether the user is already in the key.
 local function numberOf(key, id)
   local number = 1
   while true do
@@ -96,7 +96,7 @@ local function renewalOf(key, rest)
   return struct.unpack('>c${hashBytes}I6', value)
 end
 
--- Deletes the key with its last token, if no user in it has a floor.
+-- Deletes the token. Deletes the key too if nothing is left in it but one user without a floor.
 local function drop(key, rest)
   redis.call('HDEL', key, rest, 'r' .. rest)
   if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
@@ -236,7 +236,7 @@ drop(key, rest)
 return gone
 `)
 
-/** args: rest, lineage, the latest instant of the last renewal. */
+/** args: rest, lineage, and the instant after which the token must not have been renewed. */
 export const deleteRenewedScript = script(`
 local key, rest = KEYS[1], ARGV[1]
 claim()
@@ -284,8 +284,8 @@ return live
 `)
 
 /**
- * args: rest, hash. Returns 1 or 0 for whether the token is below the floor, its expiry and its purpose. If the hash
- * differs, returns only the time of the last renewal. Returns false if there is no token or it was never renewed.
+ * args: rest, hash. Returns whether the token is below the floor (1 or 0), its expiry, and its purpose. If the hash
+ * differs, returns only the time of the last renewal, or false if it was never renewed. False if there is no token.
  */
 export const explainScript = script(`
 local value = redis.call('HGET', KEYS[1], ARGV[1])
@@ -315,8 +315,8 @@ return found
 
 /**
  * args: now, and the maximum number of tokens to examine and to remove; a single key with more tokens is still read
- * whole. Returns the positions of the unfinished keys; the number of tokens of each kind, and of guests, left in the
- * finished ones; and the removed tokens.
+ * whole. Returns the positions of the unfinished keys; how many tokens of each kind, and of guests, are left in the
+ * finished keys; and the removed tokens.
  */
 export const sweepScript = script(`
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])

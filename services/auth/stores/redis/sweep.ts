@@ -1,12 +1,12 @@
-// The sweep of the Redis store, slice by slice, through all keys. Hides how many keys make a slice, and that a slice that
-// failed starts the round again.
+// The sweep of the Redis store, slice by slice, through all keys. Hides how many keys make a slice, and that the round starts
+// again after a slice that failed.
 import type { EndReason } from '../ports.ts'
 import type { Redis } from './connection.ts'
 import { sweepScript } from './scripts.ts'
 import type { CountsByKind, TokenCounts } from './tokenCounts.ts'
 import { keyPattern, tagOfKey } from './tokens.ts'
 
-const rememberedPerSlice = 50 // of the tokens that one slice deletes: an operator asks about a few, not a million
+const rememberedPerSlice = 50 // how many tokens that one call deletes can be explained: operators ask about few
 
 type Remember = (id: string, reason: 'expired' | 'ended' | EndReason, at: number) => void
 
@@ -20,7 +20,7 @@ type SweepAnswer = [
 export function createSweep(redis: Redis, counts: TokenCounts, remember: Remember) {
   const { prefix } = redis
   let round = newRound()
-  let stride = 1 // keys per slice, adjusted so that they hold about as many tokens as a slice may examine
+  let stride = 1 // keys per slice, adjusted so that these keys hold about as many tokens as a slice may examine
 
   function newRound() {
     counts.beginRound()
@@ -44,7 +44,7 @@ export function createSweep(redis: Redis, counts: TokenCounts, remember: Remembe
     return current.pending.splice(0, Math.min(stride, limit))
   }
 
-  /** One call of the script, whose keys are on one node. Returns how many tokens it removed, and keys it left unfinished. */
+  /** Calls the script with keys on one node. Returns how many tokens it removed, and how many keys it left unfinished. */
   async function sweepKeys(keys: string[], now: number, limit: number, current: typeof round) {
     const [more, left, gone] = (await redis.call(sweepScript, keys, [now, limit])) as SweepAnswer
     current.pending.push(...more.map(i => keys[i - 1] as string))

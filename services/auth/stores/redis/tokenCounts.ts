@@ -1,4 +1,4 @@
-// How many tokens Redis holds, as known to this process, for the limits on them. Changes by other processes are included
+// How many tokens Redis holds, as far as this process knows, for the limits on them. Changes by other processes are included
 // after each complete sweep.
 
 /** The number of tokens in each kind, in the order of `tokenKinds`. */
@@ -7,19 +7,19 @@ export type CountsByKind = [number, number, number]
 export interface TokenCounts {
   all(): number
   guests(): number
-  /** The number of tokens of each kind, as of the last complete sweep. */
+  /** The number of tokens of each kind that the last complete sweep left. */
   byKind(): CountsByKind
   /** A token was inserted (1) or deleted (-1) by this process. `userId` is null for a guest. */
   change(by: 1 | -1, userId: string | null): void
   /** Tokens were deleted by a sweep of this process. */
   swept(all: number, guests: number): void
-  /** A sweep begins: from now on, this process's own changes explain differences. */
+  /** A sweep begins. This process's own changes from now on may be missing from its result. */
   beginRound(): void
-  /** A sweep has examined everything and left this many. */
+  /** A sweep has examined everything and left this many tokens. */
   endRound(left: CountsByKind, guests: number): void
 }
 
-const tolerated = 1000 // a recount replaces the running count only if it differs by more; SCAN returns some keys twice
+const tolerated = 1000 // a recount that differs by less is ignored, because SCAN returns some keys twice
 
 export function createTokenCounts(): TokenCounts {
   let all = 0

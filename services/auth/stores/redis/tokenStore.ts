@@ -28,8 +28,8 @@ import { createSweep } from './sweep.ts'
 import { createTokenCounts } from './tokenCounts.ts'
 import { keyOf, keyPattern, type PackedToken, packed, restOf, short, tagOfId, tagOfKey, unpacked } from './tokens.ts'
 
-const graceMs = 60_000 // a key outlives its tokens by this; its expiry only cleans up, and never ends a token
-const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, longer than a log-in verified before it can stay in flight
+const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
+const floorMs = 24 * 3_600_000 // minimum lifetime of a floor: longer than a log-in verified before it can be in flight
 const rememberedMs = 10 * 60_000 // for `explain`
 
 /** Resolves when Redis answers and is configured not to lose data; rejects with a message for the operator. */
@@ -39,7 +39,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   const counts = createTokenCounts()
   const keyOfId = (id: string) => keyOf(prefix, tagOfId(id))
 
-  /** Not awaited: if it fails, `explain` only has less to report. */
+  /** Not awaited: if this fails, `explain` just has less to report. */
   function remember(id: string, reason: 'expired' | 'ended' | EndReason, at: number): void {
     redis.setFor(keyOfId(id) + restOf(id), `${reason}:${at}`, rememberedMs)
   }
@@ -152,7 +152,7 @@ async function admit(
     for (const [i, place] of places.entries()) {
       const answer = found[i] ?? null
       const { id } = refs[place] as TokenRef
-      if (answer && answer[0] !== restOf(id)) throw new Error('Redis has answered something else')
+      if (answer && answer[0] !== restOf(id)) throw new Error('Redis answered with another token')
       answers[place] = answer && unpacked(tagOfId(id), answer)
     }
   }

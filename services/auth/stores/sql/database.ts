@@ -1,5 +1,5 @@
-// Opens a SQLite file or a PostgreSQL database with an up-to-date schema. Hides which of the two it is from everything but
-// the queries, and hides deadlines and retries.
+// Opens a SQLite file or a PostgreSQL database and brings its schema up to date. Hides deadlines and retries, and, from
+// everything but the queries, which database it is.
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { within } from '../../../../shared/deadline.ts'
@@ -16,7 +16,7 @@ export interface SqlDatabase {
   /** `for update …` in PostgreSQL, which locks rows; empty in SQLite, where a writer locks the whole file. */
   lock(clause: 'for update' | 'for update of t' | 'for update of t skip locked'): Sql
   /**
-   * Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`, when `work` may still complete.
+   * Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`; `work` may still complete after that.
    * Retries `work` if the database reports that it did nothing: a busy SQLite file, or a deadlock in PostgreSQL.
    */
   run<T>(work: () => Promise<T>): Promise<T>
@@ -24,7 +24,7 @@ export interface SqlDatabase {
 }
 
 const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second
-const retryMs = 1 // a busy SQLite file is free only for moments
+const retryMs = 1 // short, because a busy SQLite file is free only for moments
 const migrateTimeoutMs = 10 * 60_000 // indexing a million rows takes a while
 
 /**
@@ -54,7 +54,7 @@ export async function openDatabase(
   }
 }
 
-/** The names of the migrations already applied, and of those that `openDatabase` would apply. Changes nothing. */
+/** The names of the migrations already applied, and of the migrations that `openDatabase` would apply. Changes nothing. */
 export async function listMigrations(url: string): Promise<{ applied: string[]; pending: string[] }> {
   const dialect = dialectOf(url)
   if (dialect === 'sqlite' && !existsSync(pathOf(url))) {

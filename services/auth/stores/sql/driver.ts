@@ -1,7 +1,7 @@
 // What the SQL stores need from a database driver.
 import type { Sql } from './statement.ts'
 
-/** Runs statements on one connection, or each on any. */
+/** Runs statements: in a transaction all on one connection, otherwise each on any connection. */
 export interface Connection {
   /** The rows that the statement returns. */
   query<Row>(statement: Sql): Promise<Row[]>

@@ -1,5 +1,5 @@
-// The schema of the SQL stores as a list of migrations, for both SQLite and PostgreSQL, and what applies them. Never change
-// a released migration; add a new one.
+// The schema of the SQL stores as a list of migrations, for both SQLite and PostgreSQL, and how they are applied. Never
+// change a released migration; add a new one.
 import type { Connection, Driver } from './driver.ts'
 import { UnknownMigrationError } from './errors.ts'
 import { raw, sql } from './statement.ts'
@@ -27,8 +27,8 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
       'create index latchkey_users_unfinished on latchkey_users (id) where ended_version < credential_version',
     ],
 
-    // sweep_at: when the sweeper next examines the token. Extending a token never writes this, so it never
-    // has to update the index either.
+    // sweep_at: when the sweeper next examines the token. Extending a token never writes this column, and so never has
+    // to update the index either.
     '0002_tokens': [
       `create table latchkey_tokens (
         id text primary key not null,

@@ -6,7 +6,7 @@ import { raw, type Sql, textOf } from './statement.ts'
 
 const graceMs = 100 // lets PostgreSQL report its own timeout first, which keeps the connection usable
 const poolSize = 5 // connections per store and process; the smallest managed databases allow 20
-const int8 = 20 // the object id of the type; our values are counts and milliseconds, far below 2^53
+const int8 = 20 // the object id of this type, which we read as a number: counts and milliseconds are far below 2^53
 
 export interface PostgresTimeouts {
   connectTimeoutMs: number
@@ -62,15 +62,15 @@ async function openPool(url: string, { connectTimeoutMs, timeoutMs }: PostgresTi
     },
   }
   const pool = new pg.Pool(config)
-  // The server closed an idle connection. The pool discards it and opens a new one when needed.
+  // Emitted when the server closes an idle connection. The pool discards it and opens a new one when needed.
   pool.on('error', () => {})
   pool.on('connect', client => client.on('error', () => {}))
   return pool
 }
 
 /**
- * Server-side timeouts, because an abandoned statement would keep its connection and its locks. Read committed, so that
- * a statement that waited for a lock sees the changes made in the meantime, whatever the default of the database.
+ * Timeouts in the server, because an abandoned statement would keep its connection and its locks. Read committed,
+ * whatever the database's default is, so that a statement that waited for a lock sees the changes made in the meantime.
  */
 function sessionSettings(timeoutMs: number): string {
   return `set statement_timeout = ${timeoutMs}; set idle_in_transaction_session_timeout = ${timeoutMs};
@@ -101,7 +101,7 @@ async function borrow(pool: Pool): Promise<{ connection: Connection; release(): 
   }
 }
 
-/** Whether a server that is still running rejected just this statement. Classes 08 and 57P mean that it is not. */
+/** Whether the server rejected just this statement and is still running, which codes of the classes 08 and 57P deny. */
 function isAnswer({ code = '' }: DriverError): boolean {
   return /^[0-9A-Z]{5}$/.test(code) && !/^(08|57P)/.test(code)
 }

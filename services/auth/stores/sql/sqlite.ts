@@ -5,7 +5,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { Connection, Driver } from './driver.ts'
 import { type Sql, textOf } from './statement.ts'
 
-/** How to open a file: `first` checks its integrity, `checked` skips that, `read` checks it and is read-only. */
+/** How to open a file: `first` checks its integrity, `checked` skips the check, `read` checks and only reads. */
 export type FileUse = 'first' | 'checked' | 'read'
 
 type Values = Parameters<StatementSync['all']>
@@ -33,7 +33,7 @@ export function openSqlite(path: string, use: FileUse): Driver {
     },
   }
 
-  /** Waits for the transactions before it. */
+  /** Runs `work` after all earlier statements and transactions. */
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = last.then(work)
     last = turn.catch(() => {})
@@ -86,9 +86,9 @@ function openFile(path: string, use: FileUse): DatabaseSync {
 }
 
 /**
- * The file contains password hashes. If every user of the machine can access it, which is the result of a umask rather
- * than an operator's choice, restricts it to its owner; access for the group alone is left as it is. If the mode cannot
- * be changed the file is still used, because some shared volumes show every file as open to all.
+ * The file contains password hashes. If every user of the machine can access it, most likely because of the umask and
+ * not by the operator's choice, restricts it to its owner; access for the group alone is left as it is. If the mode
+ * cannot be changed the file is still used, because some shared volumes show every file as open to all.
  */
 export function closeToOthers(path: string, warn: (warning: string) => void): void {
   if (process.platform === 'win32') return

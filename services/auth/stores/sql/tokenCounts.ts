@@ -1,5 +1,5 @@
-// How many tokens the database holds, as known to this process, for the limits on them: a count at the start, its own
-// changes, and now and then a recount, which includes the changes of other processes.
+// How many tokens the database holds, as far as this process knows, for the limits on them: a count at the start, its
+// own changes, and from time to time a recount, which includes the changes of other processes.
 import type { TokenRecord } from '../ports.ts'
 import type { Connection } from './driver.ts'
 import { sql } from './statement.ts'

@@ -40,7 +40,7 @@ export function mentionsOf(refs: TokenRef[]): Mention[] {
   return [...mentions.values()]
 }
 
-/** The refs as a table `asked (id, hash, times)`. Its parameters do not depend on the batch size, nor does the SQL. */
+/** The refs as a table `asked (id, hash, times)`. The SQL and the number of its parameters are the same for any batch. */
 export function askedFor(mentions: Mention[], dialect: SqlDialect): Sql {
   if (dialect === 'sqlite') {
     const json = JSON.stringify(mentions)
@@ -78,7 +78,7 @@ export async function lockUser(userId: string, tx: Connection, dialect: SqlDiale
   if (dialect === 'postgres') await tx.query(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`)
 }
 
-/** One result per ref, as if they had been touched one after another. `rows` hold the state after the last touch. */
+/** One result per ref, as if the refs had been touched one after another. `rows` hold the state after the last touch. */
 export function inOrder(
   refs: TokenRef[],
   mentions: Mention[],

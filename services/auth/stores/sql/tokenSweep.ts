@@ -12,7 +12,7 @@ export async function sweepSlice(
   limit: number,
 ): Promise<{ removed: number; done: boolean }> {
   const { db, run } = database
-  // One transaction, because a retry after partial work would leave that part uncounted.
+  // One transaction, because a retry after half of the work would leave that half uncounted.
   const { examined, forgotten } = await run(() =>
     db.transaction(async tx => ({
       examined: await buryDue(database, tx, now, limit),
@@ -22,7 +22,7 @@ export async function sweepSlice(
   const removed = examined.filter(({ ended }) => ended)
   counts.remove(removed)
   const done = examined.length < limit && forgotten < limit
-  // The sweep has succeeded even if this count takes too long; in that case keep the running count.
+  // The sweep has succeeded even if this recount takes too long; the running count is kept then.
   if (done && counts.isDue(now)) await run(() => counts.recount(db)).catch(() => {})
   return { removed: removed.length, done }
 }
