@@ -1,4 +1,4 @@
-// The JWTs for comparison, signed as a service of this kind would: RFC 9068.
+// The JWTs for comparison, signed as a service that issues JWTs would sign them: RFC 9068.
 import { SignJWT } from 'jose'
 
 export function signTokens(count: number, alg: string, key: Parameters<SignJWT['sign']>[0]): Promise<string[]> {

@@ -1,5 +1,5 @@
 // npm run bench:memory: the memory store with 1 and 10 million live tokens, compared with a Map of objects. Each
-// measurement runs in its own process, so that none affects another.
+// measurement runs in its own process, so that no measurement affects another.
 import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { rmSync, statSync } from 'node:fs'
@@ -27,7 +27,7 @@ of objects. Ten million take about 4 GB of memory and some minutes.
 const options = readArguments(usage, {
   counts: { type: 'string', default: '1000000,10000000' },
   save: { type: 'boolean', default: false },
-  // Runs one measurement in a new process, by starting this file again.
+  // Internal: this file starts itself again, in a new process for each measurement.
   measure: { type: 'string' },
   count: { type: 'string', default: '1' },
 })

@@ -26,7 +26,7 @@ export interface Violation {
   rule: Rule
   /** What happened, in words. */
   sentence: string
-  /** The lines that prove it. */
+  /** The lines that prove the violation. */
   ids: number[]
 }
 

@@ -27,7 +27,7 @@ export interface Clients {
 export interface ClientsOptions {
   /** Each of the first ten users is used by two clients. */
   userCount?: number | undefined
-  /** The pause of a client between two operations, shortest and longest. */
+  /** The shortest and the longest pause of a client between two operations. */
   pauseMs?: readonly [number, number] | undefined
 }
 

@@ -25,7 +25,7 @@ const headerSchema = z.object({
   tokenAbsoluteTtlMs: z.number().positive(),
   /** TOKEN_LIMIT_PER_USER: beyond it the user's oldest session ends. */
   tokenLimitPerUser: z.int().positive(),
-  /** How early or late expiry may come: clock drift, and rounding to whole milliseconds. */
+  /** How early or late a token may expire: clock drift, and rounding to whole milliseconds. */
   toleranceMs: z.number().min(0),
   startedAt: z.string(),
 })

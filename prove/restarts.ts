@@ -69,7 +69,7 @@ interface Counts {
 
 /** Resolves when the clients are running. They continue until `stop`, or until connections are refused. */
 async function drive({ auth, business }: { auth: string; business: string }) {
-  // The client closes a connection that is unused for less than half of the lame-duck time; see recorder.ts.
+  // The clients close connections that stay unused for 400 ms, less than half of the lame-duck time; see recorder.ts.
   const keepAlive = { keepAliveTimeout: 400, keepAliveMaxTimeout: 400 }
   const agent = new Agent({ connections: clientCount, pipelining: 1, headersTimeout: 10_000, ...keepAlive })
   const counts: Counts = { statuses: new Map(), lost: 0, slowestMs: 0 }

@@ -1,4 +1,4 @@
-// Derives the environment of each service from the common one: two addresses, or with PORT a single one. Also finds the stores
+// Derives the environment of each service from the common one, for two addresses, or for one if PORT is set. Also finds the stores
 // on Heroku.
 import type { Environment } from '../../shared/config/readSettings.ts'
 

@@ -1,4 +1,4 @@
-// The processes of one service: one, or several that share its ports. Hides how they share them, how a process that dies is
+// The processes of one service: one, or several that share its ports. Hides how they share the ports, how a process that dies is
 // restarted, and how one is replaced without a gap.
 import { type ChildProcess, spawn } from 'node:child_process'
 import cluster from 'node:cluster'
@@ -10,7 +10,7 @@ import type { ServiceMessage } from '../../shared/service.ts'
 import { fillPorts } from './ports.ts'
 
 export interface WorkersOptions {
-  /** `Auth`, `Business`. */
+  /** `Auth` or `Business`. */
   name: string
   /** Path of its main.ts. */
   path: string
@@ -19,7 +19,7 @@ export interface WorkersOptions {
   /** Receives stdout: `inherit` or a file descriptor. */
   output: 'inherit' | number
   restarts?: RestartLimits
-  /** A worker received a signal, so all must stop. */
+  /** A worker received a signal, so all workers must stop. */
   onStop(reason: string): void
   /** A worker ended unexpectedly and will be restarted after `pauseMs`. */
   onRestart(end: { name: string; reason: string; pauseMs: number }): void
@@ -46,7 +46,7 @@ export type Workers = Awaited<ReturnType<typeof startWorkers>>
 
 interface Worker {
   child: ChildProcess
-  /** When it reported that it listens; null while it starts. */
+  /** When the worker reported that it listens; null while it starts. */
   listeningSince: number | null
   /** Whether its end is planned; then it is not restarted. */
   isEnding: boolean

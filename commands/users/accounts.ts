@@ -41,7 +41,7 @@ export interface Backend {
   close(): Promise<void>
 }
 
-/** The change is written, but the sessions are in the memory of an Auth that cannot be asked; Auth will end them. */
+/** The change is written, but the sessions are in the memory of an Auth that cannot be reached; Auth will end them. */
 class LeftToAuth extends Error {}
 
 const bothSettings = 'set USER_STORE_URL to sqlite:path or postgres://… for both Auth and this command'

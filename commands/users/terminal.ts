@@ -6,7 +6,7 @@ import { decodeLine, readLines } from './importUsers.ts'
 export const interruptedCode = 130 // the exit code of a shell for Ctrl-C
 
 const progressEveryMs = 100 // on a terminal
-const progressEveryRows = 10_000 // elsewhere
+const progressEveryRows = 10_000 // if stderr is not a terminal
 
 export async function promptForPassword(): Promise<string> {
   const password = await prompt('Password: ', { hidden: true })

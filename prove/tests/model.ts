@@ -37,7 +37,7 @@ interface Run {
 }
 
 interface ModelToken {
-  /** The first secret, which stands for the id. */
+  /** The session's first secret, which stands for its id. */
   session: string
   createdAt: number
   user: string | null
@@ -65,7 +65,7 @@ interface Answer {
   members?: Line
 }
 
-/** Each yield lets time pass; the code between two of them is one atomic step. */
+/** Each yield lets time pass; the code between two yields is one atomic step. */
 type Steps = Generator<undefined, Answer>
 
 export const modelHeader: HistoryHeader = {
@@ -407,7 +407,7 @@ export function record({
         })
       }
       later(endMs, () => {
-        // The last steps of a long operation, all at once.
+        // Take the last steps of a long operation all at once.
         while (!answer) answer = steps.next().value ?? undefined
         recordLine(write(answer))
         goOn()

@@ -92,7 +92,7 @@ describe('a recorded history', () => {
 describe('the checker', function () {
   this.timeout(60_000)
 
-  // One defect for each module of prove/seams. `npm run prove -- --defects` tries all.
+  // One defect for each module of prove/seams. `npm run prove -- --defects` tries all defects.
   for (const name of [
     'the answers of a batch are swapped',
     'the id of a token is accepted as its secret',

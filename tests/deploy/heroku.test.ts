@@ -279,7 +279,7 @@ describe('on Heroku', () => {
       for (const id of everyProcess) {
         try {
           process.kill(id, 'SIGTERM')
-        } catch {} // it has already ended
+        } catch {} // the process has already ended
       }
       await new Promise(resolve => setTimeout(resolve, pause))
     }

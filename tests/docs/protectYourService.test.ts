@@ -397,7 +397,7 @@ describe('docs/protect-your-service.md', () => {
         const child = execFile('docs/examples/curl.sh', { env: given }, (error, stdout) =>
           resolve({ code: error === null ? 0 : error.code, stdout }),
         )
-        child.stdin?.on('error', () => {}) // it can end before it has read its input
+        child.stdin?.on('error', () => {}) // the process can end before it has read its input
         child.stdin?.end(token)
       })
     const codeOf = async (token: string, env?: Record<string, string>) => (await run(token, env)).code

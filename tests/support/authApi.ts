@@ -84,7 +84,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
 
     remove: (bearer: string, currentPassword: string) => send('DELETE', '/users/me', bearer, { currentPassword }),
 
-    /** A new user and a session of theirs. */
+    /** A new user, and a session of that user. */
     async newUser({ username = newUsername(), password = phrases.first }: Partial<Credentials> = {}) {
       const { status, body, text } = await api.register({ username, password })
       expect(status, text).to.equal(201)

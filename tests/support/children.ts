@@ -1,4 +1,4 @@
-// The environment of the processes that tests start: no coverage, which only counts code in the test processes, and a
+// The environment of the processes that tests start: no coverage, because only code in the test processes counts, and a
 // cache of compiled code, which saves a third of each start.
 import { basename } from 'node:path'
 

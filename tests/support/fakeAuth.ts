@@ -168,7 +168,7 @@ export async function startFakeAuth() {
       behaviour = behaveWell
     },
 
-    /** Resolves once it has been called `count` times since `reset`. */
+    /** Resolves once the fake has been called `count` times since `reset`. */
     async called(count: number): Promise<void> {
       while (calls.length < count) await once(events, 'call')
     },

@@ -54,7 +54,7 @@ export async function startCluster(): Promise<Cluster> {
   function signal(pid: number, name: 'SIGSTOP' | 'SIGCONT'): void {
     try {
       process.kill(pid, name)
-    } catch {} // it has already ended
+    } catch {} // the process has already ended
   }
 
   const cluster: Cluster = {

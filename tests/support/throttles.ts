@@ -1,4 +1,4 @@
-// Limits for suites that test something else: they count, but are too high for clients at 127.0.0.1 to reach.
+// Limits for suites that test something else: they are in force, but too high for clients at 127.0.0.1 to reach.
 import { createThrottles } from '../../services/auth/defence/throttles.ts'
 import { memoryCounters } from '../../shared/counters.ts'
 import { limitInvalidTokens } from '../../shared/invalidTokens.ts'

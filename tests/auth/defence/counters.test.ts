@@ -57,7 +57,7 @@ describe('the limits in Redis', () => {
       keys.filter(key => key.includes('limit:failures:')).map(key => redis.command('pttl', key)),
     )
     expect(Math.max(...kept.map(Number)) / 86_400_000).to.be.within(74.9, 75) // days after five failures
-    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // days after one
+    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // days after one failure
   })
 
   it('apply in each process while Redis hangs or is down, and delay no log-in', async () => {

@@ -48,7 +48,7 @@ export function countBy(answers: Answer[]): Record<number, number> {
   return counts
 }
 
-/** Each verification is one hash. */
+/** The number of password verifications, each of which takes one hash. */
 export const hashesIn = (lines: LogLine[]) =>
   lines.filter(({ event }) => /^(login_(failed|succeeded)|password_refused)$/.test(event)).length
 

@@ -246,7 +246,7 @@ describe('tokens in Redis:', () => {
       await until(async () => (await first.tell('info', 'replication')).includes('master_link_status:up'))
       const work = startWork(store, 8, ids, users)
       await work.more(100)
-      // On a busy machine Redis may give up after five seconds, so ask again.
+      // On a busy machine Redis may give up the failover after five seconds, so request it again.
       const isMaster = async () => (await first.tell('info', 'replication')).includes('role:master')
       while (!(await isMaster())) {
         await first.command('cluster', 'failover')

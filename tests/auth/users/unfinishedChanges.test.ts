@@ -51,7 +51,7 @@ describe('a change that is interrupted', () => {
     other: { secret: string; id: string }
     /** Makes the next `times` calls that end a user's tokens fail. */
     fail(times: number): void
-    /** Runs `job` just before a user's tokens next end. */
+    /** Runs `job` once, just before a user's tokens end. */
     meanwhile(job: () => Promise<unknown>): void
     isLive(token: { secret: string }): Promise<boolean>
     logsIn(password: string): Promise<boolean>

@@ -297,7 +297,7 @@ describe('many clients', () => {
 
   it('that are idle need less than 250 MB, 10,000 of them, and a request takes less than 100 ms', async function () {
     const limit = execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' }).trim()
-    // Node uses the hard limit. If that is lower, 10,000 connections cannot be tested.
+    // Node uses the hard limit of file descriptors. If it is too low, 10,000 connections cannot be tested.
     if (!isLinux || (limit !== 'unlimited' && Number(limit) < idleConnections + 500)) return this.skip()
     const measure = async (): Promise<number> => {
       const { child, addresses } = await start({ MAX_CONNECTIONS: String(idleConnections + 50), ...asWith512MB })
@@ -381,7 +381,7 @@ describe('many clients', () => {
     await sleep(100)
     const newcomer = await openFrom('127.0.0.2', url)
     expect(await statusOf(newcomer)).to.equal(200)
-    // The answer can arrive before the end of the connection that made room for it.
+    // The newcomer's answer can arrive before the end of the connection that made room for it.
     await Promise.race(hog.map(closed))
     expect(hog.filter(socket => socket.destroyed)).to.have.length(1)
   })
