@@ -310,7 +310,7 @@ function clockFault(what: string, promise: string, shiftMs: number): FaultKind {
     lastsMs: [0, 0],
     begin: ({ shiftClock }) => shiftClock?.(shiftMs),
     end() {},
-    // Auth's clock never goes back, so its clients see no such shift.
+    // Auth never lets its clock go back, so clients see no such shift.
     clockShiftMs: Math.max(0, shiftMs),
     whyNot({ shiftClock }) {
       if (faketime === undefined) return 'libfaketime is not installed'

@@ -40,9 +40,9 @@ export interface Pair {
   storeName: StoreName
   auth: Process
   business: Process
-  /** From Business to Auth. */
+  /** The line from Business to Auth. */
   authLine: Line
-  /** From Auth to its database server; null if the store has none. */
+  /** The line from Auth to its database server; null if the store has no server. */
   storeLine: Line | null
   redis: RedisServer | null
   postgres: Cluster | null

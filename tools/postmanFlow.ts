@@ -37,7 +37,7 @@ const root = 'postman/collections/Latchkey'
 const folder = 'Flow'
 const environmentFile = 'postman/environments/Latchkey local.environment.yaml'
 const flowFile = 'postman/flows/Log in, get data, log out.flow'
-/** The blocks in order, by the beginnings of their requests' names. It gets data twice, to show that the token slides. */
+/** The requests of the blocks in order, each by the beginning of its name. Data is fetched twice, to show that the token slides. */
 const steps = ['Flow 1', 'Flow 2', 'Flow 2', 'Flow 3', 'Flow 4', 'Flow 5']
 
 /** Path -> content of each file. */

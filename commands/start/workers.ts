@@ -162,7 +162,7 @@ export async function startWorkers({
       for (const old of [...workers]) {
         if (stopping) return null
         if (!workers.has(old)) continue // it ended unexpectedly and has been restarted
-        old.isEnding = true // the new one replaces it even if it ends before that
+        old.isEnding = true // the new worker replaces it even if it ends earlier
         try {
           await start()
         } catch (error) {

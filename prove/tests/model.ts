@@ -469,7 +469,7 @@ export function record({
   return { header: modelHeader, operations: lines as unknown as Operation[], faults: recorded }
 }
 
-/** The same operation with other users and tokens. */
+/** A copy of the operation with an id, users and tokens of its own. */
 export function rename(operation: Operation, copy: number): Operation {
   const renamed: Line = { ...operation, id: operation.id + copy * 1_000_000 }
   for (const member of ['user', 'token', 'newToken', 'target', 'seenUser', 'seenToken']) {

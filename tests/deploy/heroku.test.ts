@@ -69,7 +69,7 @@ interface Dyno {
 
 const dynos: Dyno[] = []
 
-/** Starts a process as a dyno does: in production, with its own port and none of our environment. */
+/** Starts a process as a dyno does: in production, with its own port and without the environment of this process. */
 async function startDyno(name: string, env: Record<string, string>, type = 'web'): Promise<Dyno> {
   const port = await freePort()
   // Here the dynos share a machine, so each needs its own ports.

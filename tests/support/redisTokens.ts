@@ -192,7 +192,7 @@ export function startWork(
       const enough = answered + n
       await until(() => answered >= enough)
     },
-    /** Stops, and checks that acknowledged changes hold and that every other one has happened completely or not at all. */
+    /** Stops. Acknowledged changes must hold; every other change must have happened completely or not at all. */
     async stop(): Promise<void> {
       isOver = true
       await all
