@@ -43,6 +43,11 @@ export function checkAnswers(url: string, document: object): void {
   known.set(Number(new URL(url).port), listener)
 }
 
+/** Checks no listener any more. Once they are closed, the system may give their ports to listeners without a document. */
+export function stopChecking(): void {
+  known.clear()
+}
+
 function readListener(document: Document): Listener {
   const operations = new Map(
     Object.entries(document.paths).flatMap(([template, methods]) =>

@@ -8,7 +8,7 @@ import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/routes.ts'
 import type { Environment } from '../../shared/config/readSettings.ts'
 import type { Service } from '../../shared/service.ts'
-import { checkAnswers } from './conformance.ts'
+import { checkAnswers, stopChecking } from './conformance.ts'
 import { adminKey, serviceKey } from './credentials.ts'
 import { hashThreads } from './hashThreads.ts'
 import { collectLog } from './log.ts'
@@ -43,6 +43,7 @@ const opened: Service[] = []
 /** Closes everything that this file opened. For a suite's `after(closeServers)`. */
 export async function closeServers(): Promise<void> {
   await Promise.all(opened.splice(0).map(service => service.close()))
+  stopChecking()
 }
 
 export interface AuthOptions {
