@@ -206,7 +206,7 @@ function createVerdictCall(pool: Pool, key: string) {
 
   return async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
     const { requestId, traceparent } = batches[0] as Batch
-    // Begins with the id of the first request and is unique, so that its echo proves that the response belongs to this call.
+    // The id begins with that of the first request and is unique, so its echo proves that the response belongs to this call.
     // Auth echoes only ids of these characters: otherwise one client's unusual id would fail the call for all its requests.
     const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(

@@ -21,7 +21,7 @@ export function exchange(
   let controller: Dispatcher.DispatchController | null = null
   signal.addEventListener('abort', () => {
     controller?.abort(signal.reason)
-    // While the request still waits for a connection, there is no controller to abort, so this alone ends the wait.
+    // While the request waits for a connection there is no controller yet, and only this rejection ends the wait.
     reject(signal.reason)
   })
   pool.dispatch(request, {

@@ -55,7 +55,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
       ...(forward && { fallback: forward.handle }),
       accessPolicy,
       tls,
-      // Half of Auth's limit: to Auth, all clients of Business are one network, so at its own limit it would cut any of them.
+      // Half of Auth's limit: to Auth, Business and all its clients are one network, so Auth at its limit could cut any client.
       maxUnreadBytes: 32 * 1024 * 1024,
     },
   )
@@ -76,7 +76,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
 
     async close() {
       closing.abort()
-      // If it forwards to Auth, wait as long as Auth does: a log-in may wait for a hash thread.
+      // If Business forwards to Auth, wait as long as Auth does: a log-in may wait for a hash thread.
       await listener.close({ lameDuckMs: 1000, drainMs: forward ? 5000 : 2000 })
       await forward?.close()
       await internalListener.close({ lameDuckMs: 0, drainMs: 500 })

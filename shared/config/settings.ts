@@ -35,7 +35,7 @@ export const port = (fallback: number, description: string) =>
     .default(fallback)
     .register(settingMeta, { description, expected: 'a port from 0 to 65535' })
 
-/** Whole seconds. The config of a service is in milliseconds, and `secondsToMs` converts. */
+/** Whole seconds. The config of a service has milliseconds, to which `secondsToMs` converts. */
 export const seconds = (fallback: number, description: string, max = 10 * 365 * 86400) =>
   z.coerce
     .number()

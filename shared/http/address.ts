@@ -1,5 +1,5 @@
 // The client's address behind trusted proxies, and whether it is admitted. Hides the notations of addresses: results are
-// IPv6 as in RFC 5952, or dotted IPv4, to which IPv4-mapped IPv6 addresses are converted.
+// dotted IPv4, or IPv6 as in RFC 5952. IPv4-mapped IPv6 addresses become dotted IPv4.
 import { BlockList, isIP, SocketAddress } from 'node:net'
 
 /** How many proxies are in front, or their addresses and networks. */

@@ -145,7 +145,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
     receive,
     abandon(socket: OwnSocket) {
       const connection = socket[own]
-      if (connection === undefined) return null // during its TLS handshake
+      if (connection === undefined) return null // its TLS handshake has not finished
       waiting.drop(connection)
       return connection.res
     },

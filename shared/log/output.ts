@@ -34,7 +34,7 @@ function openPipeAgain(fd: number): Writable | null {
   }
 }
 
-/** Writes all waiting lines together, begins the next write when this one has finished, and retries until it succeeds. */
+/** Writes all waiting lines together, retries a write until it succeeds, and only then begins the next. */
 export function createRetryingStream(deliver: (text: Buffer) => Promise<void>): Writable {
   async function deliverWithRetries(text: Buffer): Promise<void> {
     for (;;) {

@@ -28,7 +28,7 @@ export async function openSecurityFile({ path, maxBytes, keepDays }: SecurityFil
   const folder = dirname(path)
   const extension = extname(path)
   const name = basename(path, extension)
-  // One write at a time: the stream below waits for each.
+  // One pair of callbacks is enough, because the stream below waits for each write to finish.
   let written = () => {}
   let failed: (error: Error) => void = () => {}
   let file: OpenFile | null = await openFile().catch((cause: Error) => {

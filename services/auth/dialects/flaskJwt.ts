@@ -151,7 +151,7 @@ function rejected(problem: ChoiceProblem) {
   return { error: `${problem.member}: ${describeChoice(problem)}` }
 }
 
-/** Reads the token from the header or else from the body: the older service read one and documented the other. */
+/** Reads the token from the header, or else from the body: the older service documented one place and read the other. */
 async function readEitherToken(ctx: Context): Promise<string | null> {
   const token = bearerOf(ctx)
   if (token !== null || !hasBody(ctx)) return token

@@ -149,7 +149,7 @@ function readConfigXml(env: Environment, problems: string[], warnings: string[])
   return Object.fromEntries(Object.entries(found).filter(([name]) => isKnown(name)))
 }
 
-const maxCharacters = 16_384 // the older service's file has 605; the expressions below take quadratic time at worst
+const maxCharacters = 16_384 // the older service's file has 605 characters; the expressions below take quadratic time at worst
 const element = /\s*<([A-Za-z_][\w.-]*)>([^<]*)<\/\1\s*>/y
 const entities: Environment = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
 

@@ -41,8 +41,8 @@ export function tokenProvider({
   }
 }
 
-const blockLength = 16 // bytes of a UUID, and of AES
-const idLength = 14 // characters, and bytes
+const blockLength = 16 // bytes in a UUID, and in a block of AES
+const idLength = 14 // characters of a token id, one byte each
 const triesAtOnce = 256 // a byte numbers them; in 98 % of cases this many suffice
 
 /**

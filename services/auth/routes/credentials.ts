@@ -1,4 +1,4 @@
-// What the routes that take a password have in common: its form, the client that waits, the log-in and the refusal.
+// What the routes that take a password have in common: the schema of credentials, the client that waits, and refusals.
 import { z } from 'zod'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'

@@ -33,7 +33,7 @@ export const forwardAuthForEnvoy: AuthRoute<'tokens'> = {
   handler: ({ tokens }) => admit(tokens, 200),
 }
 
-/** `passStatus` is the status for a request that may pass: Envoy accepts 200 only, the others any 2xx. */
+/** `passStatus` is the status for a request that may pass: Envoy accepts 200 only, the other proxies any 2xx. */
 function admit(tokens: Tokens, passStatus: 200 | 204): Handler {
   return async ctx => {
     const [token] = await tokens.validate([readForwardedToken(ctx)], { purpose: null, touch: true })

@@ -4,7 +4,7 @@ import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { type AuthRoute, noKey } from './route.ts'
 
-// Other parameters are ignored (RFC 7662 section 2.1), `token_type_hint` too.
+// Other parameters, such as `token_type_hint`, are ignored (RFC 7662 section 2.1).
 const readRequest = bodyReader(z.object({ token: z.string('expected a token, as a string') }), { form: true })
 
 const introspectionSchema = z.union([

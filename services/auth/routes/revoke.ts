@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { AuthRoute } from './route.ts'
 
-// Other parameters are ignored (RFC 7009 section 2.1), `token_type_hint` too: one look-up finds any token.
+// Other parameters are ignored (RFC 7009 section 2.1). `token_type_hint` is not needed: one look-up finds any token.
 const readRequest = bodyReader(z.object({ token: z.string('expected a token, as a string') }), { form: true })
 
 export const revoke: AuthRoute<'tokens'> = {
@@ -18,7 +18,7 @@ export const revoke: AuthRoute<'tokens'> = {
     async ctx => {
       const { token } = await readRequest(ctx)
       await tokens.revoke(token)
-      // 200 for a token that does not exist, too: the client has what it wants (section 2.2).
+      // Answer 200 even for a token that does not exist: the client has what it wants (section 2.2).
       ctx.body = {}
     },
 }

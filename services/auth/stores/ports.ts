@@ -31,7 +31,7 @@ export interface TokenRecord {
   id: string
   /** `sliding`: a touch extends the token. `fixed`: nothing extends it. `single-use`: a touch consumes it. */
   kind: TokenKind
-  /** What the token is for; it opens nothing else. Null for a session, or if the issuer attaches its own meaning. */
+  /** What the token is for; it opens nothing else. Null for a session, and for other tokens that services accept. */
   purpose: string | null
   /** Null for a guest, and so is `username`. */
   userId: string | null

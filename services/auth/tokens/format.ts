@@ -14,7 +14,7 @@ export interface DrawnSecret {
 
 /** How secrets are drawn and read. Services with different formats do not recognise each other's tokens. */
 export interface TokenFormat {
-  /** A new secret for this token, different each time. If `renewed` is a secret, the new one replaces it and keeps its lineage. */
+  /** A new secret for this token, different each time. If `renewed` is a secret, the new one keeps its lineage. */
   draw(token: TokenRecord, renewed: string | null): Promise<DrawnSecret>
   /** Null if `secret` does not have this format, so that junk is refused without a call to the store. */
   parse(secret: string): TokenRef | null
@@ -23,7 +23,7 @@ export interface TokenFormat {
 }
 
 const prefix = 'lk_'
-const timeLength = 5 // seconds since `epoch`, for 29 years
+const timeLength = 5 // seconds since `epoch`; enough for 29 years
 const idLength = tagLength + timeLength + 5
 const randomLength = 43 // 62^43 > 2^256
 const lineageLength = 21 // of these 43: 62^21 > 2^125; the other 22 are drawn again for each renewal: 62^22 > 2^130
@@ -32,7 +32,7 @@ const epoch = Date.UTC(2025)
 const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
 const idShape = new RegExp(`^[0-9A-Za-z]{${idLength}}$`)
 
-/** Secrets without any content that a client could read. */
+/** Secrets that contain nothing for clients to read, unlike JWTs. */
 export const opaqueFormat: TokenFormat = {
   async draw({ id }, renewed) {
     const secret = drawSecret(id, renewed === null ? '' : lineagePartOf(renewed))

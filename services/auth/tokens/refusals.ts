@@ -40,7 +40,7 @@ export interface RefusalsOptions {
   emit: (event: RefusalEvent) => void
 }
 
-const maxExplanations = 100 // at a time, so that a scan for tokens does not make the store explain each guess
+const maxExplanations = 100 // under way at once, so that a scan for tokens does not make the store explain each guess
 const reuseGraceMs = 10_000 // requests with the old secret may still be in flight this long after a renewal
 
 /** The returned function never rejects, and need not be awaited. */

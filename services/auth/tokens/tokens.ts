@@ -28,7 +28,7 @@ export type TokenEvent =
       purpose: string | null
       expiresAt: number
     }
-  /** `slid` is emitted for every admitted token, even a fixed one, or a single-use one, which is consumed by then. */
+  /** `slid` is emitted for admitted tokens of every kind: fixed ones are not extended, single-use ones are consumed by then. */
   | {
       type: 'slid' | 'renewed' | 'revoked'
       tokenId: string
@@ -237,7 +237,7 @@ export function createTokens(options: TokensOptions): Tokens {
     },
 
     async renew(secret) {
-      const session = await findSession(secret, lookForSession) // a format may need the token for its new secret
+      const session = await findSession(secret, lookForSession) // some formats need the token to draw its new secret
       if (!session) return null
       const drawn = await format.draw(session, secret)
       const renewed = await findSession(secret, (ref, at) =>

@@ -18,7 +18,7 @@ export interface InsertOptions {
   confirmed?: boolean
   /** Random by default. Set it for a user who must have the same id after a restart. */
   id?: string
-  /** Set it together with `id`, above every version that an earlier user of this id had. */
+  /** 1 by default. If `id` is set, use a version above every one that an earlier user of this id had. */
   credentialVersion?: number
 }
 

@@ -3,7 +3,7 @@ import { setPriority } from 'node:os'
 import { parentPort } from 'node:worker_threads'
 import bcrypt from 'bcryptjs'
 
-/** Hash `digest` at `cost`. With `hash`, compare `digest` with it instead, which takes at least the work of one such hash. */
+/** Hash `digest` at `cost`. With `hash`, compare `digest` with it instead, and do at least as much work as for hashing. */
 export interface HashTask {
   digest: string
   cost: number

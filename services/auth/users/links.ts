@@ -47,8 +47,8 @@ export interface Links {
   registerUnconfirmed(credentials: Credentials, client: Client): Promise<void>
 
   /**
-   * Sends the first link again, unless the address is confirmed or unknown; resolves in the same way then. Throws if too many
-   * mails were requested.
+   * Sends the first link again. If the address is confirmed or unknown, sends nothing, but resolves in the same way. Throws if
+   * too many mails were requested.
    */
   resend(username: string, client: Client): Promise<void>
 
@@ -195,7 +195,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
   }
 }
 
-/** Runs jobs after the answer, so that its delay does not reveal what there is to do. At most `maxInBackground` run. */
+/** Runs jobs after the answer, so that the time to answer does not reveal what a job does. Limits them to `maxInBackground`. */
 function createBackground(emit: (event: LinkEvent) => void) {
   let underWay = 0
 

@@ -118,7 +118,7 @@ export function openSmtpMailer({
   }
 
   async function deliver({ userId, to, subject, text }: Mail, party: Party): Promise<void> {
-    // The same in each try, so that a mailbox shows one mail if the server accepted a try but its reply was lost.
+    // The id is the same in each try, so that a mailbox shows one mail if the server accepted a try but its reply was lost.
     const messageId = `<${randomUUID()}@${from.slice(from.lastIndexOf('@') + 1)}>`
     // An object, in the envelope too: nodemailer would split a string into a list and drop comments and quotes.
     const mailbox = { name: '', address: to }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 
 /** Code points of the normalised form. */
 export const maxUsernameLength = 256
-/** Of the username as JSON. A verdict has at most 1024 bytes, and also holds a user id and four numbers. */
+/** Limit for the username as JSON. A verdict has at most 1024 bytes, and also holds a user id and four numbers. */
 export const maxUsernameBytes = 640
 
 /** Why a username cannot be chosen. */

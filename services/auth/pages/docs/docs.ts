@@ -4,7 +4,7 @@ SwaggerUIBundle({
   urls: latchkeyDocuments,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
   layout: 'StandaloneLayout',
-  validatorUrl: null, // a validator would get the document on another host
+  validatorUrl: null, // otherwise the document would be sent to another host
   persistAuthorization: false,
   deepLinking: true,
 })

@@ -5,7 +5,7 @@ interface Segment {
   /** How many of the highest hash bits all entries share. */
   depth: number
   count: number
-  /** Each is a slot + 1, or 0 if free; collisions use open addressing. */
+  /** Each entry is a slot + 1, or 0 if it is free; collisions use open addressing. */
   entries: Uint32Array
 }
 

@@ -128,7 +128,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       if (token.expiresAt <= now()) continue
       const { kind, purpose, userId, username, credentialVersion, ttlMs } = token
       const shared = { kind, purpose, userId, username, credentialVersion, ttlMs } satisfies Terms
-      const terms = JSON.stringify(shared).replaceAll('\u2028', '\\u2028').replaceAll('\u2029', '\\u2029') // line ends to readline
+      const terms = JSON.stringify(shared).replaceAll('\u2028', '\\u2028').replaceAll('\u2029', '\\u2029') // readline takes these for line ends
       let number = known.get(terms)
       if (number === undefined) {
         number = known.size

@@ -33,7 +33,7 @@ interface Memory {
   slots: TokenSlots
 }
 
-const rememberedPerSlice = 50 // how many tokens that a sweep step deletes can be explained: operators ask about few
+const rememberedPerSlice = 50 // per sweep step, for `explain`: operators ask about few of the tokens that a sweep deletes
 
 export async function openTokenStore(): Promise<MemoryTokenStore> {
   const table = createTokenTable()

@@ -6,7 +6,7 @@ import { sweepScript } from './scripts.ts'
 import type { CountsByKind, TokenCounts } from './tokenCounts.ts'
 import { keyPattern, tagOfKey } from './tokens.ts'
 
-const rememberedPerSlice = 50 // how many tokens that one call deletes can be explained: operators ask about few
+const rememberedPerSlice = 50 // per call, for `explain`: operators ask about few of the tokens that a sweep deletes
 
 type Remember = (id: string, reason: 'expired' | 'ended' | EndReason, at: number) => void
 

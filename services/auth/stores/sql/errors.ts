@@ -1,4 +1,4 @@
-// The errors of both drivers: which of them deserve another attempt, and what the operator gets to read.
+// The errors of both drivers: which of them deserve another attempt, and the messages for the operator.
 
 /** `code` is PostgreSQL's SQLSTATE or a system error code, `errcode` is SQLite's. */
 export type DriverError = Error & { code?: string; errcode?: number; syscall?: string }

@@ -101,7 +101,7 @@ async function borrow(pool: Pool): Promise<{ connection: Connection; release(): 
   }
 }
 
-/** Whether the server rejected just this statement and is still running, which codes of the classes 08 and 57P deny. */
+/** Whether the server rejected just this statement. Codes of the classes 08 and 57P mean that it is no longer running. */
 function isAnswer({ code = '' }: DriverError): boolean {
   return /^[0-9A-Z]{5}$/.test(code) && !/^(08|57P)/.test(code)
 }
