@@ -161,7 +161,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
       const validation = await validate('ready', caller).catch(() => null)
       const status = validation && (await askReadyStatus())
       if (status === 200) return null
-      return status === 503 ? 'Auth gives no verdicts: its token store gives no answer.' : 'Auth gives no verdicts.'
+      return status === 503 ? 'Auth gives no verdicts: its token store does not answer.' : 'Auth gives no verdicts.'
     },
 
     async close() {

@@ -51,8 +51,8 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
 
   const tokenStoreAnswers = probe(tokens.ping, monotonicNow)
   const userStoreAnswers = probe(() => users.find('nobody'), monotonicNow)
-  const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store gives no answer.')
-  const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store gives no answer.')
+  const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store does not answer.')
+  const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store does not answer.')
   async function whyNotReady(): Promise<string | null> {
     if (closing.aborted) return 'Auth is closing.'
     const reasons = await Promise.all([whyNoVerdicts(), whyNoUsers()])

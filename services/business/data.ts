@@ -11,7 +11,7 @@ export const getData: Route<unknown, 'bearer'> = {
   answers: { 200: { description: 'The data', body: z.strictObject({ data: z.string() }) } },
   problems: {
     400: 'Two tokens were sent.',
-    401: 'No token, or one that is unknown, expired or revoked; the answer does not say which.',
+    401: 'The token is missing, unknown, expired or revoked; the answer does not say which.',
     429: 'The token is invalid, and the address has sent too many invalid tokens.',
   },
   handler: () => ctx => {

@@ -10,7 +10,7 @@ export const healthRoute: Route<unknown, 'none'> = {
   guard: 'none',
   summary: 'Whether the process answers',
   tag: 'Health',
-  answers: { 200: { description: 'It answers', body: z.strictObject({ status: z.literal('ok') }) } },
+  answers: { 200: { description: 'The process answers', body: z.strictObject({ status: z.literal('ok') }) } },
   handler: () => health,
 }
 
@@ -23,7 +23,7 @@ export const readyRoute: Route<ReadyDeps, 'none'> = {
   guard: 'none',
   summary: 'Whether requests can be served',
   tag: 'Health',
-  answers: { 200: { description: 'They can be served', body: z.strictObject({ status: z.literal('ready') }) } },
+  answers: { 200: { description: 'Requests can be served', body: z.strictObject({ status: z.literal('ready') }) } },
   handler: ({ whyNotReady }) => readiness(whyNotReady),
 }
 

@@ -32,7 +32,7 @@ export function instrument<Store extends { close(): Promise<void> }>(
       } catch (cause) {
         stopTimer?.('failed')
         health?.failed(cause)
-        throw new AppError('unavailable', `The ${dependency.replace('_', ' ')} could not be asked.`, { cause })
+        throw new AppError('unavailable', `The ${dependency.replace('_', ' ')} is unavailable.`, { cause })
       }
     }
 

@@ -6,7 +6,7 @@ import type { AuthEvent } from './events.ts'
 import type { StoreTelemetry } from './instrument.ts'
 
 export interface AuthFigures {
-  /** Password hashes waiting for a worker. */
+  /** Password hashes that wait for a thread. */
   queuedHashes(): number
   /** The work done on passwords so far, in hashes of the configured cost. */
   hashes(): number
@@ -75,7 +75,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
 export function showFigures(registry: Registry, { queuedHashes, hashes, counts }: AuthFigures): void {
   new Gauge({
     name: 'latchkey_hash_queue_length',
-    help: 'Password hashes that wait for a worker',
+    help: 'Password hashes that wait for a thread',
     registers: [registry],
     collect() {
       this.set(queuedHashes())
@@ -92,7 +92,7 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, counts }
   })
   new Gauge({
     name: 'latchkey_tokens',
-    help: 'Tokens in the store by kind; the dead count until they are swept',
+    help: 'Tokens in the store by kind; dead tokens count until they are swept',
     labelNames: ['kind'],
     registers: [registry],
     async collect() {

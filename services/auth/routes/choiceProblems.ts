@@ -15,7 +15,7 @@ export function describeChoice(choice: ChoiceProblem): string {
     case 'invisible_characters':
       return 'expected no invisible characters'
     case 'outer_blanks':
-      return 'expected no blanks at its ends'
+      return 'expected no blanks at the beginning or the end'
     case 'not_an_address':
       return 'expected an e-mail address'
     case 'too_short':

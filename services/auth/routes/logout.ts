@@ -8,7 +8,7 @@ export const logout: AuthRoute<'tokens'> = {
   summary: 'Revokes the session that it is called with',
   tag: 'Sessions',
   answers: { 204: { description: 'The session is revoked, or was dead already' } },
-  problems: { 400: 'Two tokens were sent.', 401: 'No token, or no session.' },
+  problems: { 400: 'Two tokens were sent.', 401: 'The token is missing, or is not that of a session.' },
   handler:
     ({ tokens }) =>
     async ctx => {

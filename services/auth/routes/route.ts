@@ -26,10 +26,10 @@ export type AuthRoute<Needs extends keyof RouteDeps = keyof RouteDeps> = Route<P
 export const at = z.int().meta({ description: 'epoch milliseconds' })
 export const tokenId = z.string().meta({ description: 'public name of a token' })
 
-export const noToken = 'No token, or one that is unknown, expired or revoked; the answer does not say which.'
+export const noToken = 'The token is missing, unknown, expired or revoked; the answer does not say which.'
 export const tooManyTokens = 'The token is invalid, and the address has sent too many invalid tokens.'
 export const tooManyAttempts =
   'Too many wrong passwords for this account or from this address; the same for accounts that do not exist.'
-export const noKey = 'No key, or one that this route does not accept.'
+export const noKey = 'The key is missing, or this route does not accept it.'
 /** Problems of a route that requires a session. */
 export const sessionProblems = { 400: 'Two tokens were sent.', 401: noToken, 429: tooManyTokens }

@@ -40,7 +40,7 @@ const tokenQuerySchema = z.strictObject({
     .optional(),
   userId: z.string().min(1).max(256).optional(),
 })
-const tokenQueryExpected = `${pageSizeExpected}, after (the next of the page before), userId, each at most once`
+const tokenQueryExpected = `${pageSizeExpected}, after (next of the previous page), userId, each at most once`
 
 const issuedToken = newSessionSchema
   .extend({

@@ -17,8 +17,8 @@ const userSchema = userFields.meta({ id: 'User' })
 
 /** Problems of a route that requires a session and the password. */
 const proofProblems = {
-  400: 'Two tokens, or a body that is not as expected; `detail` says what is expected.',
-  401: 'The current password is wrong (`invalid_credentials`), or the token opens nothing (`invalid_token`).',
+  400: 'Two tokens were sent, or the body is not as expected; `detail` says what is expected.',
+  401: 'The current password is wrong (`invalid_credentials`), or the token is not that of a session (`invalid_token`).',
   409: 'Another request has just changed the user.',
   429: tooManyAttempts,
 }

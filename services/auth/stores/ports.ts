@@ -1,5 +1,5 @@
 // The storage ports: what Auth requires of a token store and a user store. Instants are epoch milliseconds, passed in
-// by the caller. `null` and `false` are answers; a rejected promise means the store could not be asked. Stores see
+// by the caller. `null` and `false` are answers; a rejected promise means the store is unavailable. Stores see
 // hashes, never secrets.
 
 import { hash } from 'node:crypto'

@@ -55,9 +55,9 @@ describe('/ready, while the token store hangs,', () => {
     await expectAllReady(pair)
     redis.hang()
     await until(async () => (await readyOf(business.url))[0] === 503)
-    expect(await readyOf(business.url)).to.deep.equal([503, 'Auth gives no verdicts: its token store gives no answer.'])
+    expect(await readyOf(business.url)).to.deep.equal([503, 'Auth gives no verdicts: its token store does not answer.'])
     for (const url of [auth.url, auth.internalUrl]) {
-      expect(await readyOf(url)).to.deep.equal([503, 'The token store gives no answer.'])
+      expect(await readyOf(url)).to.deep.equal([503, 'The token store does not answer.'])
     }
     await expectAllAlive(pair)
     redis.resume()
@@ -89,7 +89,7 @@ describe('/ready, while the user store hangs,', () => {
     await expectAllReady(pair)
     line.state = 'silent'
     await until(async () => (await readyOf(auth.url))[0] === 503)
-    expect(await readyOf(auth.url)).to.deep.equal([503, 'The user store gives no answer.'])
+    expect(await readyOf(auth.url)).to.deep.equal([503, 'The user store does not answer.'])
     expect(await readyOf(business.url)).to.deep.equal([200, undefined])
     await expectAllAlive(pair)
     line.state = 'open'

@@ -79,7 +79,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
       const why = (cause as Error).message
       await rename(file, aside).catch(failWith(`is not a complete snapshot (${why}) and cannot be set aside`))
       throw new Error(
-        `TOKEN_SNAPSHOT_FILE: ${file} is not a complete snapshot (${why}). It is now ${aside}; start again without it.`,
+        `TOKEN_SNAPSHOT_FILE: ${file} is not a complete snapshot (${why}). It was renamed to ${aside}; start again without it.`,
       )
     }
     const known = new Map<string, number | null>()
