@@ -284,7 +284,7 @@ difference between the medians of the second and the last fifth of the time.
 ${promised(promisesOfSoak(result))}
 
 At the end Auth used ${last.authMb.toFixed(0)} MB and Business ${last.businessMb.toFixed(0)} MB; together they had ${last.descriptors} open file descriptors, and the store held ${number(last.tokens)} tokens. The p99 delay
-of Auth's event loop was ${ms(last.loopDelayMs)} in the last interval and at most ${ms(most)} in any.
+of Auth's event loop was ${ms(last.loopDelayMs)} in the last interval and at most ${ms(most)} in any interval.
 `
 }
 
@@ -293,7 +293,7 @@ function defectSection(defects: TriedDefect[]): string {
   return `
 ## Does the checker find defects?
 
-Each defect was planted in the services, which then ran for some seconds. The checker found ${found} of ${defects.length} by the rule that the defect breaks.
+Each defect was planted in the services, which then ran for some seconds. The checker found ${found} of ${defects.length} defects, each by the rule that it breaks.
 
 | defect | store | rule | violations |
 |---|---|---|--:|
