@@ -4,51 +4,14 @@ import { globSync } from 'node:fs'
 import type { LogLevel } from '@stryker-mutator/api/core'
 import { Stryker } from '@stryker-mutator/core'
 import { readCommandLine } from '../commands/arguments.ts'
+import { areas } from './mutationAreas.ts'
 import type { MochaSettings } from './mutationRunner.ts'
-
-interface Area {
-  /** Globs of the sources to change. */
-  sources: string[]
-  /** Names of the test files about these sources. Tests in other files may notice more changes, but take more time. */
-  tests: string[]
-  /** Matches the titles of the tests to run, if the other tests are slow and cover more than this area. */
-  titles?: RegExp
-}
 
 /**
  * Tests that are left out: those of databases and of whole processes, which take seconds each and may need a server, and two
  * tests whose bursts of requests take too long in the instrumented code.
  */
 const unsuited = /postgres|redis|sqlite|startServer|in a database|killed process|at most 255 tokens|each of 300/
-
-const areas: Record<string, Area> = {
-  tokens: {
-    sources: ['services/auth/tokens/{format,tokens,sweeper}.ts'],
-    tests: ['tokens', 'format', 'sweeper'],
-  },
-  stores: {
-    sources: ['services/auth/stores/memory{,Table,Index}.ts'],
-    tests: ['stores', 'memoryIndex', 'snapshot'],
-  },
-  users: {
-    sources: ['services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules}.ts'],
-    tests: ['passwordRules', 'passwords', 'users'],
-  },
-  defence: {
-    sources: [
-      'services/auth/defence/{throttles,attempts,loginAttempts,failures}.ts',
-      'shared/counters.ts',
-      'shared/invalidTokens.ts',
-    ],
-    tests: ['throttles', 'limits', 'counters'],
-    titles: /the throttles|answer invalid tokens/,
-  },
-  client: { sources: ['packages/client/authClient.ts', 'packages/client/contract.ts'], tests: ['business'] },
-  events: {
-    sources: ['services/auth/observability/eventStream.ts', 'services/auth/clock.ts'],
-    tests: ['events', 'clock'],
-  },
-}
 
 const usage = `Usage: npm run mutants -- [area ...] [--file <path>] [--sample <percent> --seed <text>] [--force]
 
@@ -89,7 +52,7 @@ for (const name of chosen) {
   tested++
   console.log(`\n${name}: ${mutate.join(', ')}`)
   await test(name, mutate, {
-    files: filesOf(area.tests.map(test => `tests/${test}.test.ts`)),
+    files: filesOf(area.tests),
     titles: `^(?!.*(?:${unsuited.source})).*(?:${area.titles?.source ?? ''})`,
   })
 }
