@@ -69,7 +69,7 @@ interface Session {
   purpose: string | null
   ttlMs: number
   absoluteTtlMs: number
-  /** Attempts to end the session by id or by a log-out with any of its secrets, without the refused ones. */
+  /** Attempts to end the session by id or by a log-out with any of its secrets; refused attempts are left out. */
   ends: (OperationOf<'endSession'> | OperationOf<'logout'>)[]
   /** Uses of secrets that were renewed long before; each use may have ended the session at any time since. */
   reuses: Operation[]
@@ -81,7 +81,7 @@ interface Token {
   session: Session
   birth: Birth
   uses: Use[]
-  /** Operations that may have ended this secret alone, by renewal or consumption, without the refused ones. */
+  /** Renewals and consumptions, each of which may have ended only this secret of its session; refused ones are left out. */
   ends: Operation[]
 }
 
@@ -97,7 +97,7 @@ interface User {
   registrations: OperationOf<'register'>[]
   logins: OperationOf<'login'>[]
   changes: Change[]
-  /** Ordered by begin, without the refused ones. */
+  /** In the order in which they began; refused ones are left out. */
   endAlls: EndAll[]
   /** At each index, the largest `lastEffect` up to it. */
   endAllEffects: number[]

@@ -30,7 +30,8 @@ export interface FaultKind {
 }
 
 const hour = 3_600_000
-const unavailable = '503 within the deadline if there is no verdict; no verdict is false; Latchkey recovers by itself'
+const unavailable =
+  '503 within the deadline if there is no verdict; each verdict is correct; Latchkey recovers by itself'
 
 const redisOf = ({ redis }: Pair) => redis as RedisServer
 const postgresOf = ({ postgres }: Pair) => postgres as Cluster
@@ -157,7 +158,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F5',
     what: 'Auth to its store: answers come 200 ms late',
-    promise: 'slower, but no false answer',
+    promise: 'slower, but no wrong answer',
     stores: withServer,
     lastsMs: [2000, 3000],
     begin(pair) {

@@ -162,7 +162,7 @@ export async function startWorkers({
       for (const old of [...workers]) {
         if (stopping) return null
         if (!workers.has(old)) continue // it ended unexpectedly and has been restarted
-        old.isEnding = true // the new worker replaces it even if it ends earlier
+        old.isEnding = true // if it ends before its replacement is ready, it is not restarted as well
         try {
           await start()
         } catch (error) {

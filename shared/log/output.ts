@@ -19,8 +19,8 @@ export function openOutput(stdout: NodeJS.WriteStream & { fd: number }): Writabl
 
 /**
  * O_NONBLOCK is shared by all processes that inherited the pipe, and each of them resets it when it starts or exits. A pipe
- * that is opened again has its own flag. Null if it cannot be opened again, as with sockets, and with pipes of another user
- * (containers).
+ * that is opened again has its own flag. Null if it cannot be opened again: a socket never can, nor can a pipe of another
+ * user (containers).
  */
 function openPipeAgain(fd: number): Writable | null {
   try {

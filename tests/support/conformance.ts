@@ -131,7 +131,7 @@ function errorsText({ errors }: ValidateFunction): string {
   return (errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`).join(', ')
 }
 
-/** OpenAPI cannot name other methods, such as those of WebDAV; a route that accepts them also accepts TRACE. */
+/** OpenAPI cannot name every method, for example those of WebDAV; a route that accepts these also accepts TRACE. */
 function describedAs(method: string): string {
   if (method === 'HEAD') return 'GET'
   return ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'].includes(method) ? method : 'TRACE'

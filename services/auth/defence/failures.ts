@@ -80,8 +80,9 @@ const dayMs = 24 * hourMs
 const firstPauseMs = 5000
 const maxPauseMs = hourMs
 const failuresUntilDaily = 30 // then one attempt a day
-// After this many failures no attempt is allowed. NIST SP 800-63B-4 section 3.2.2 allows an account 100 failures; here they are
-// 40 from unknown networks, 40 from a known network, and 10 from there while the address is at its limit.
+// After this many failures no attempt is allowed. NIST SP 800-63B-4 section 3.2.2 allows an account 100 failures.
+// Latchkey allows 40 from unknown networks, 40 from a known network, and another 10 from a known network while the address is at
+// its limit.
 export const maxFailures = 40
 export const maxFailuresAtLimit = 10
 // Each failure is remembered for 15 days, so waiting it out yields at most 24 guesses a year. If it were remembered much

@@ -42,7 +42,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
   const readers = new Set<Reader>()
   let frame = new Map<string, Told>()
   let left = 0
-  /** Tokens seen while there are readers, oldest first, to report their expiry: no event is emitted for that. */
+  /** Tokens seen while there are readers, oldest first. Their expiry is found here, as no event is emitted for it. */
   const watched = new Map<string, { userId: string | null; expiresAt: number }>()
   let timer: NodeJS.Timeout | null = null
   let quietFrames = 0

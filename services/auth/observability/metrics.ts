@@ -96,7 +96,7 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, counts }
     labelNames: ['kind'],
     registers: [registry],
     async collect() {
-      // If the store is unreachable the other metrics must still be readable.
+      // If the store is unreachable, the other metrics must still be readable.
       const known = await counts().catch(() => null)
       if (known) for (const [kind, count] of Object.entries(known)) this.set({ kind }, count)
       else this.reset()

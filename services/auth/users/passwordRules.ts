@@ -16,7 +16,7 @@ export type PasswordProblem = 'too_short' | 'too_long' | 'too_common' | 'like_a_
 // Only the beginning is measured, because measuring takes time on the thread that validates tokens.
 const measuredLength = 64 // UTF-16 units
 const minBitsPerCharacter = 3.25 // multiplied by the minimum length
-const maxBitsNeeded = 45 // four uncommon words have 48 bits and more
+const maxBitsNeeded = 45 // four uncommon words have 48 bits or more
 const productName = 'latchkey'
 
 /** Null if this user can choose the password. `username` is normalised. */

@@ -194,7 +194,7 @@ describe('a link that confirms an address', function () {
     const ownersStill = { subject: 'You have an account already', statuses: [200, 401] }
     expect(outcomes).to.deep.equal({
       'confirm before findById': ownersStill,
-      // Too late for that mail: this one asks the owner of the mailbox to choose a password.
+      // The registration found the account unconfirmed, so its mail asks the owner of the mailbox to choose a password.
       'confirm before update': { subject: 'Choose a password', statuses: [401, 401] },
       'reset before findById': ownersStill,
       'reset before update': ownersStill,
@@ -217,7 +217,7 @@ describe('a link that confirms an address', function () {
     await auth.register(unconfirmed, freshPassword())
     await server.next(unconfirmed)
     for (const name of [username, unknown, unconfirmed]) expect(await auth.resend(name)).to.deep.equal(accepted)
-    await server.next(unconfirmed) // this mail was requested last, so the others would have arrived
+    await server.next(unconfirmed) // requested last, so an earlier mail would have arrived by now
     expect(mailsTo(username)).to.have.length(1)
     expect(mailsTo(unknown)).to.have.length(0)
   })

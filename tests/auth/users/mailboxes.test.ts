@@ -35,7 +35,7 @@ describe('a mail goes to exactly one mailbox:', function () {
         expect(await resend(username), JSON.stringify(username)).to.deep.equal(accepted)
       }
       await forgot(demo.username)
-      await own.next(demo.username) // this mail was requested last, so the others would have arrived
+      await own.next(demo.username) // requested last, so an earlier mail would have arrived by now
     }
     expect(own.recipientLines).to.deep.equal(Array(2).fill(`RCPT TO:<${demo.username}>`))
   })
@@ -93,7 +93,7 @@ describe('a mail goes to exactly one mailbox:', function () {
     const address = freshAddress()
     await add(address)
     await forgot(address)
-    await own.next(address) // this mail was requested last, so the others would have arrived
+    await own.next(address) // requested last, so an earlier mail would have arrived by now
     expect(own.recipientLines).to.deep.equal([`RCPT TO:<${address}>`])
     for (const token of given) expect(await reset(token, freshPassword())).to.include({ status: 204 })
     expect(emitted('mail_lost')).to.deep.equal([])

@@ -56,7 +56,7 @@ describe('a link that resets a password', function () {
     const { username } = await registerConfirmed()
     const unknown = freshAddress('unknown')
     expect(await auth.forgot(unknown)).to.deep.equal(accepted)
-    await mailedResetToken(username) // this mail was requested later, so the others would have arrived
+    await mailedResetToken(username) // requested later, so a mail to `unknown` would have arrived by now
     expect(mailsTo(unknown)).to.have.length(0)
   })
 
@@ -66,7 +66,7 @@ describe('a link that resets a password', function () {
     await add(disabled, { disabled: true })
     await add(other)
     for (const username of [disabled, other]) expect(await forgot(username)).to.deep.equal(accepted)
-    await server.next(other) // this mail was requested last, so the others would have arrived
+    await server.next(other) // requested last, so an earlier mail would have arrived by now
     expect(mailsTo(disabled)).to.have.length(0)
   })
 

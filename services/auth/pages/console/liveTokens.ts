@@ -70,7 +70,7 @@ function createTokenReader(adminKey: string, send: LiveTokensOptions['send'], on
   const lookedUp = new Set<string>()
   let timer = 0
 
-  /** Null without an answer. */
+  /** Null unless the status is 200. */
   async function read<T>(url: string): Promise<T | null> {
     const { body, status } = await send({ title: 'Read', method: 'GET', url, key: adminKey })
     return status === 200 ? (body as T) : null

@@ -40,7 +40,7 @@ export interface Groups {
   add(slot: number, token: TokenRecord): void
   /** The reverse of `add`. Forgets a user that has neither tokens nor a floor. */
   remove(slot: number): void
-  /** Raises the user's floor; never lowers it. `kept` is the slot of a token that is raised to the version too, or `none`. */
+  /** Raises the user's floor; never lowers it. `kept` is the slot of a token whose version is raised too, or `none`. */
   raiseFloor(userId: string, version: number, kept: number): void
 }
 

@@ -191,7 +191,7 @@ function createServer(place: Place, { keepsTrying, onError }: ServerOptions): Se
   const commandOptions = { timeout: 0 } // no AbortSignal per command, since `run` already enforces a deadline
 
   /**
-   * A client that is still ready after an error has received garbage, and might match later replies to the wrong
+   * If a client is still ready after an error, it has received garbage, and might match later replies to the wrong
    * commands. After any other error it is no longer ready.
    */
   function onClientError(error: Error, client: RedisClientType | undefined): void {

@@ -44,8 +44,8 @@ export function insertToken(
   })
 }
 
-/** The id of the session to evict, or null if there is a free place. */
 interface Room {
+  /** The id of the session to evict, or null if there is a free place. */
   evict: string | null
 }
 
