@@ -207,7 +207,7 @@ function createVerdictCall(pool: Pool, key: string) {
   return async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
     const { requestId, traceparent } = batches[0] as Batch
     // The id begins with that of the first request and is unique, so its echo proves that the response belongs to this call.
-    // Auth echoes only ids of these characters: otherwise one client's unusual id would fail the call for all its requests.
+    // Auth echoes only ids of these characters: otherwise one client's unusual id would fail every request of the call.
     const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(
       pool,
@@ -241,7 +241,7 @@ function resolveAll({ batches, tokens: asked }: Call, all: Verdict[], durationMs
   }
 }
 
-/** Random, because a counter would show clients how busy Auth is. Unique enough to tell the calls of a minute apart. */
+/** Random, because a counter would show clients how busy Auth is. Unique enough to distinguish all calls within a minute. */
 function drawCallName(): string {
   return Math.floor(Math.random() * 2 ** 32).toString(36)
 }

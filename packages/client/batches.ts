@@ -25,7 +25,7 @@ export interface Batch {
 export interface Batches {
   /** The number of requests that wait. */
   count(): number
-  /** Adds a request to the newest batch, or to a new one, and returns that batch. The request is its last. */
+  /** Adds a request at the end of the newest batch, or to a new batch, and returns that batch. */
   join(token: string, caller: Caller, deadlineAt: number): Batch
   /** The batches for one call, oldest first: as many as fit, at least one. Null if none waits. */
   takeCall(): Batch[] | null
@@ -67,8 +67,8 @@ export function createBatches({ maxBatch, deadlineSlackMs }: BatchesOptions): Ba
       return batch
     },
 
-    // Takes every batch that fits: a new batch begins every `deadlineSlackMs`, so if longer calls took only one batch each, the
-    // queue would keep growing.
+    // Takes every batch that fits: a new batch begins every `deadlineSlackMs`, so if each call took only one batch and
+    // lasted longer than that, the queue would keep growing.
     takeCall() {
       if (waiting.length === 0) return null
       const batches = [takeFirst()]

@@ -8,7 +8,7 @@ export const readyPath = '/ready'
 /** Maximum number of tokens in one call. */
 export const maxTokensPerCall = 256
 
-/** Maximum size of a verdict in bytes; a response with n verdicts may have n + 1 times as many. */
+/** Maximum size of a verdict in bytes; a response with n verdicts may be n + 1 times that size. */
 export const maxVerdictBytes = 1024
 
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const

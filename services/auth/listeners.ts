@@ -115,7 +115,8 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
       const forClients: Listener[] = [publicListener, ...dialects.map(({ listener }) => listener)]
       await Promise.all([
         ...forClients.map(listener => listener.close({ lameDuckMs: 1000, drainMs: 5000 })),
-        // Longer, because a Business that stops at the same time still validates the tokens of its pending requests.
+        // This one stays open longer, because a Business that stops at the same time still validates the tokens of its
+        // pending requests.
         internalListener.close({ lameDuckMs: 3000, drainMs: 2000 }),
       ])
     },

@@ -33,7 +33,7 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
   const warn = (warning: string) => log.warn('store_warning', { warning })
   const users = instrument(await openUserStore(config.userStoreUrl, warn), 'users', telemetry)
   const directory = createDirectory({ store: users, now, emit: telemetry.emit })
-  // Before the snapshot is restored, because that keeps only the sessions of users who exist.
+  // Add the user before the snapshot is restored: restoring it keeps only the sessions of users who exist.
   if (config.demoUser) await addDemoUser(config.demoUser)
   const tokens = instrument(await openTokens(), 'tokens', telemetry)
   const counters = await openSharedCounters(config.tokenStoreUrl)
@@ -92,7 +92,9 @@ async function openSnapshot({ file, key, log, now, directory }: SnapshotOptions)
   return store
 }
 
-/** The same at each start, because a memory user store recreates the user while their sessions may have been kept. */
+/**
+ * Returns the same id at each start, because a memory user store recreates the user while their sessions may have been kept.
+ */
 function demoUserId(username: string): string {
   return `demo-${hash('sha256', username, 'hex').slice(0, 27)}`
 }

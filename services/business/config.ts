@@ -80,7 +80,10 @@ const isPrivateAddress = addressTest([
   'fe80::/10',
 ])
 
-/** Private names have no dot (compose, Kubernetes) or a domain that public name servers do not know (RFC 6761, RFC 6762). */
+/**
+ * Private names have either no dot (compose, Kubernetes) or a domain that public name servers do not know (RFC 6761, RFC
+ * 6762).
+ */
 function isPrivateOrTls(text: string): boolean {
   const { protocol, hostname } = new URL(text)
   if (protocol === 'https:') return true

@@ -1,4 +1,4 @@
-// Runs Business: the only reader of its environment and of the clock.
+// Runs Business. The only file of Business that reads the environment and the clock.
 
 import { createServiceLog } from '../../shared/log/serviceLog.ts'
 import { runService } from '../../shared/service.ts'

@@ -52,7 +52,8 @@ export interface Attempts {
   busy(keys: AttemptKeys): Promise<AppError>
 }
 
-// The share of an address's limit that can be under way at once, and by which a burst can exceed the limit.
+// How many attempts from an address can be under way at once, as a share of its limit. A burst can exceed the limit by this
+// share.
 const underWayShare = 1 / 5
 const maxWaiting = 100
 const retryBusyAfterSeconds = 2

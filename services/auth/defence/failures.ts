@@ -85,8 +85,8 @@ const failuresUntilDaily = 30 // then one attempt a day
 // its limit.
 export const maxFailures = 40
 export const maxFailuresAtLimit = 10
-// Each failure is remembered for 15 days, so waiting it out yields at most 24 guesses a year. If it were remembered much
-// longer, made-up usernames that fail once would fill the counters for as long.
+// Each failure is remembered for 15 days, so waiting until it is forgotten yields at most 24 guesses a year. If failures
+// were remembered much longer, made-up usernames that fail once would fill the counters for as long.
 const failureMs = 15 * dayMs
 const knownMs = 30 * dayMs // since the user's last log-in from the network
 

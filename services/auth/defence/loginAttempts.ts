@@ -14,8 +14,8 @@ export type AttemptLogin = <T extends Checked>(keys: AttemptKeys, check: LoginCh
 
 export function createLoginAttempts({ failures, attempts }: { failures: Failures; attempts: Attempts }): AttemptLogin {
   /**
-   * Returns null if the attempt must be refused. Does the same work whether the account is known here or not. Failures count
-   * under a key of their own, `atLimit`, which has no effect on attempts below the limit.
+   * Returns null if the attempt must be refused. Does the same work whether the account is known at this network or not.
+   * Failures count under a key of their own, `atLimit`, which has no effect on attempts below the limit.
    */
   function attemptAtLimit<T extends Checked>(
     keys: AttemptKeys,
@@ -52,8 +52,9 @@ export function createLoginAttempts({ failures, attempts }: { failures: Failures
   }
 
   /**
-   * A right password is accepted at once, even at the limit of the address. A wrong one waits for the turn of the address and
-   * then gets the response that a stranger would get at that moment, so that it does not show who is known here.
+   * A right password is accepted at once, even at the limit of the address. A wrong one waits for the turn of the address
+   * and then gets the response that a stranger would get at that moment, so that the response does not show who is known at
+   * this network.
    */
   async function attemptWhereKnown<T extends Checked>(
     keys: AttemptKeys,

@@ -29,7 +29,7 @@ export interface AddressLimits {
   mails: number
   /** New users in an hour. */
   registrations: number
-  /** Tokens without a log-in in a minute. */
+  /** Tokens issued in a minute without a log-in. */
   guestTokens: number
 }
 
@@ -59,10 +59,10 @@ export interface LoginAttempt {
 export interface Throttles {
   /**
    * Resolves to the result of `check`, or throws if the account or the address has to wait. A user who has logged in from
-   * this network before is limited only by the attempts from there.
+   * this network before is limited only by the attempts from this network.
    *
-   * At the limit of the address, only the right password of a user known there is accepted. To hide which users are known,
-   * every attempt takes the same work.
+   * At the limit of the address, only the right password of a user known at this network is accepted. To hide which users
+   * are known, every attempt takes the same work.
    */
   attemptLogin<T extends Checked>(attempt: LoginAttempt, check: LoginCheck<T>): Promise<T | WrongPassword>
 

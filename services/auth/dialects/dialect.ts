@@ -21,7 +21,7 @@ export interface DialectParts {
   /** Passed to `countInvalid` whenever a token is refused. */
   invalidTokens: InvalidTokens
   sweeper: Pick<Sweeper, 'sweep'>
-  /** The tokens of the other listeners. If the dialect issues one of them without a purpose, it is valid there too. */
+  /** Shared with the other listeners: a token that the dialect issues without a purpose is valid at those too. */
   tokens: Tokens
   /** The format of `tokens`. */
   format: TokenFormat

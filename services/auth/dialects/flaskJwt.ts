@@ -80,7 +80,10 @@ export function flaskJwt({
     else if (ctx.body === undefined) await refuse(ctx)
   }
 
-  /** Changes the password, which ends all sessions, and issues a new session. Null if refused, with or without a response. */
+  /**
+   * Changes the password, which ends all sessions, and issues a new session. Null if the change is refused; the caller
+   * responds if there is no response yet.
+   */
   async function changePassword(ctx: Context, session: Session, password: string) {
     if (!isFresh(session)) return null
     if (isTooShort(password)) {

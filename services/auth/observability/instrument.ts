@@ -1,4 +1,4 @@
-// Wraps a store so that each call is timed, counts towards an outage if it rejects, and rejects with `unavailable`.
+// Wraps a store so that each call is timed; if it fails, it counts towards an outage and rejects with `unavailable`.
 import { AppError } from '../../../shared/http/errors.ts'
 import { type DependencyOptions, watchDependency } from './storeHealth.ts'
 

@@ -1,4 +1,4 @@
-// GET /account: the page that links in mails open. It contains no secret and does nothing by itself: the token follows
+// GET /account: the page that a link in a mail opens. It contains no secret and does nothing by itself: the token follows
 // the # of the link, which browsers do not send, and is submitted only when the user presses the button.
 import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -48,7 +48,7 @@ let servePage: Handler | null = null
 export const accountPage: PageRoute = {
   ...pageDescription,
   path: 'GET /account',
-  summary: 'The page that links in mails open',
+  summary: 'The page that a link in a mail opens',
   tag: 'Account',
   handler: () => (ctx, next) => {
     servePage ??= createPage()

@@ -1,4 +1,4 @@
-// Turns a module of a page into JavaScript for browsers. Types become spaces, so that line and column numbers stay, and the
+// Turns a module of a page into JavaScript for browsers. Types become spaces, so that line and column numbers stay; the
 // names of packages become the URLs that serve them.
 import { stripTypeScriptTypes } from 'node:module'
 

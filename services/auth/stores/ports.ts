@@ -120,9 +120,9 @@ export interface TokenStore {
   look(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
 
   /**
-   * Replaces the secret of a live sliding token in one atomic step, after which the old secret is refused, and extends
-   * the token as a touch does. `lineage` is a hash that all secrets of the token share; it is kept for `deleteRenewed`.
-   * Returns null if `touch` would return null, and for other kinds.
+   * Replaces the secret of a live sliding token in one atomic step, after which the old secret is refused, and extends the
+   * token as a touch does. `lineage` is a hash that all secrets of the token share; it is kept for `deleteRenewed`. Returns
+   * null if `touch` would return null, or if the token is not sliding.
    */
   renew(ref: TokenRef, newHash: string, lineage: string, now: number): Promise<TokenRecord | null>
 

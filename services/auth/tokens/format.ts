@@ -18,7 +18,7 @@ export interface TokenFormat {
   draw(token: TokenRecord, renewed: string | null): Promise<DrawnSecret>
   /** Null if `secret` does not have this format, so that junk is refused without a call to the store. */
   parse(secret: string): TokenRef | null
-  /** A hash of the lineage of a well-formed secret: the part of it that renewals keep. */
+  /** A hash of the lineage of a well-formed secret. The lineage is the part of the secret that renewals keep. */
   lineageOf(secret: string): string
 }
 

@@ -38,7 +38,8 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   /** Deletes the token of this secret, which may be its current secret or an earlier one. */
   async function remove(secret: string, ref: TokenRef): Promise<TokenRecord | null> {
     const at = now()
-    // In this order, because a renewal in between turns a current secret into an earlier one, and never the reverse.
+    // Try the two in this order, because a renewal in between turns a current secret into an earlier one, and never the
+    // reverse.
     return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, format.lineageOf(secret), at, at))
   }
 
@@ -47,7 +48,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
     if (hasRelatives(token)) await revokeRelatives(token)
     const ended = await remove()
     if (ended) onRevoked(ended)
-    // Once more, because a refresh token could be exchanged for another session until it was deleted.
+    // Revoke the others once more: until it was deleted, a refresh token could be exchanged for another session.
     if (hasRelatives(token) && !isSession(token)) await revokeRelatives(token)
   }
 
@@ -84,7 +85,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   }
 }
 
-/** Whether other tokens may have come from the same log-in. None did if the log-in opened this session. */
+/** Whether other tokens may have come from the same log-in. False if the log-in opened this session. */
 function hasRelatives(token: TokenRecord): boolean {
   return token.loginId !== null && !(isSession(token) && token.loginId === token.id)
 }

@@ -28,7 +28,10 @@ export type TokenEvent =
       purpose: string | null
       expiresAt: number
     }
-  /** `slid` is emitted for admitted tokens of every kind: fixed ones are not extended, single-use ones are consumed by then. */
+  /**
+   * `slid` is emitted for admitted tokens of every kind, even though fixed ones are not extended and single-use ones are
+   * consumed.
+   */
   | {
       type: 'slid' | 'renewed' | 'revoked'
       tokenId: string
@@ -173,7 +176,9 @@ export function createTokens(options: TokensOptions): Tokens {
     return { secret, token }
   }
 
-  /** The session that `find` returns for this secret. If it is an earlier secret of a session, the session may be ended. */
+  /**
+   * The session that `find` returns for this secret. If an earlier secret of a session is used, that session may be ended.
+   */
   async function findSession(
     secret: string,
     find: (ref: TokenRef, at: number) => Promise<TokenRecord | null>,
@@ -237,7 +242,7 @@ export function createTokens(options: TokensOptions): Tokens {
     },
 
     async renew(secret) {
-      const session = await findSession(secret, lookForSession) // some formats need the token to draw its new secret
+      const session = await findSession(secret, lookForSession) // to draw the new secret, some formats need the token
       if (!session) return null
       const drawn = await format.draw(session, secret)
       const renewed = await findSession(secret, (ref, at) =>

@@ -110,7 +110,7 @@ export function createPasswordOperations({
     return isUnfinished(user) && (await passwords.verify(password, user.passwordHash, ownerOf(user, client)))
   }
 
-  /** If this fails, the next log-in tries again. A client that disconnects does not stop it. */
+  /** If this fails, the next log-in tries again. A client that disconnects does not stop the rehash. */
   async function rehash(user: UserRecord, password: string, { address }: Client): Promise<void> {
     try {
       const passwordHash = await passwords.hash(password, ownerOf(user, { address }))

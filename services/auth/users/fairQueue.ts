@@ -15,7 +15,7 @@ export interface FairQueueOptions {
 
 export interface FairQueue<Job extends Party> {
   /**
-   * Adds a job. If there is no room, removes and returns the job that is refused for it: the newest one of the largest party,
+   * Adds a job. If there is no room, removes and returns the job that has to give way: the newest one of the largest party,
    * possibly this job itself. Null if there is room.
    */
   add(job: Job): Job | null

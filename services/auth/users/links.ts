@@ -95,7 +95,8 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
   async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
     const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
     const issued = await tokens.issueOnly({ kind: 'single-use', purpose, owner: user, login: null, ...life })
-    // The secret is behind the #, so that it reaches no server, log or Referer before the user presses the button there.
+    // The secret is behind the #, so that it reaches no server, log or Referer before the user presses the button on that
+    // page.
     return issued && { link: `${publicUrl}/account#${purpose}=${issued.secret}`, expiresAt: issued.token.expiresAt }
   }
 
@@ -175,7 +176,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     async confirm(secret) {
       const holder = await holderOf(secret, 'confirm')
       if (holder === null || !(await users.confirm(holder.user.id, holder.token.credentialVersion))) return false
-      // Consumed last, so that repeating the call completes it if this fails.
+      // Consume the token last: if this fails, repeating the call completes the confirmation.
       const [used] = await tokens.validate([secret], { purpose: 'confirm', touch: true })
       return used !== null
     },

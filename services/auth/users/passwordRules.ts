@@ -25,7 +25,7 @@ export function passwordProblem(
   username: string,
   { minLength }: PasswordRules,
 ): PasswordProblem | null {
-  const normalised = password.normalize('NFKC') // as it is hashed, so that an accent counts once however it was typed
+  const normalised = password.normalize('NFKC') // the form that is hashed: an accent counts once however it was typed
   const length = [...normalised].length
   if (length < minLength) return 'too_short'
   if (length > maxPasswordLength) return 'too_long'

@@ -44,7 +44,7 @@ const layouts = [
 ].map(coordinatesOf)
 const shifted = new Map([...'~!@#$%^&*()_+{}|:"<>?'].map((key, i) => [key, "`1234567890-=[]\\;',./"[i] as string]))
 
-/** Pairs of a sign and the letter that people write it for. Two lists, because some signs stand for two letters. */
+/** Pairs of a sign and the letter that it replaces. Two lists, because some signs stand for two letters. */
 const substitutions = ['4a@a8b(c3e€e6g9g1i!i|i0o$s5s7t+t2z', '4a@a8b<c3e€e9q1l!l|l0o$s5s7l+t2r'].map(
   pairs => new Map(Array.from({ length: pairs.length / 2 }, (_, i) => [pairs.charAt(2 * i), pairs.charAt(2 * i + 1)])),
 )

@@ -64,7 +64,7 @@ export function createRegistration({
     isOpen,
 
     async register(credentials, client) {
-      const problem = problemWith(credentials) // not counted, because the client will try again
+      const problem = problemWith(credentials) // a rejected choice is not counted, because the client will try again
       if (problem !== null) return { outcome: 'rejected', problem }
       await throttles.requireRegistrationAllowed(client.address)
       if (!needsConfirmation) return insert(credentials, client)

@@ -1,4 +1,4 @@
-// GET /account, the page that links in mails open: its responses and headers. Browser tests cover what the page does.
+// GET /account, the page that a link in a mail opens: its responses and headers. Browser tests cover what the page does.
 import { hash } from 'node:crypto'
 import { Script } from 'node:vm'
 import { expect } from 'chai'

@@ -59,7 +59,7 @@ function pathOf(values: (number | null)[], max: number): string {
       const x = width - (values.length - 1 - i) * step
       const y = height - 2 - (value / (max || 1)) * (height - 5)
       const command = isDown ? 'L' : 'M'
-      // A value between two seconds without one is drawn as a dot.
+      // A value is drawn as a dot if the seconds before and after it have none.
       const dot = !isDown && (values[i + 1] ?? null) === null ? `h${step / 2}` : ''
       isDown = true
       return `${command}${x.toFixed(1)} ${y.toFixed(1)}${dot}`

@@ -1,4 +1,4 @@
-// The time by Auth's clock, in epoch milliseconds, because the clock of the user's machine may be wrong.
+// Tells the time by Auth's clock, in epoch milliseconds, because the clock of the user's machine may be wrong.
 let ahead = 0
 let uncertaintyMs = 0
 
@@ -12,7 +12,7 @@ export function now(): number {
   return ahead + performance.now()
 }
 
-/** Whether `at` has certainly passed by Auth's clock, too. */
+/** Whether `at` is certainly in the past by Auth's clock. */
 export function isPast(at: number): boolean {
   return now() - uncertaintyMs >= at
 }

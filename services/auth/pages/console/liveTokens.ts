@@ -1,5 +1,5 @@
-// Connects the operator's tokens to Auth: applies the event stream, reads the list when the stream (re)connects, and looks up
-// the names of users. Hides which requests this takes and how their number is limited, because each appears in Auth's log.
+// Connects the operator's tokens to Auth: applies the event stream, reads the list when the stream (re)connects, and looks
+// up the names of users. Each request appears in Auth's log; hides which requests are sent and how their number is limited.
 import { useEffect, useState } from 'preact/hooks'
 import { setClock } from './clock.ts'
 import { openEventStream, type StreamState } from './eventStream.ts'

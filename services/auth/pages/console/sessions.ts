@@ -117,7 +117,7 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
     else announce(status === 401 ? `Refused: ${message}` : `Failed: ${message}`)
   }
 
-  /** Sends all requests at once; the browser decides over how many connections. */
+  /** Sends all requests at once; the browser chooses the number of connections. */
   async function sendBurst(session: Session): Promise<void> {
     const request: ExchangeRequest = {
       title: `A burst of ${burstSize}`,
@@ -235,7 +235,7 @@ function newBurst(): Burst {
 /** What changes in a session that sent a request at `sentAt` and got `status`. */
 function afterAnswer(session: Session, status: number, sentAt: number, ttlMs: number): Partial<Session> {
   if (status === 200) {
-    // Auth extended the session after the request was sent, so it lives at least that long.
+    // Auth extended the session after the request was sent, so the session expires no earlier than this.
     const expiresAt = Math.min(Math.max(session.expiresAt, sentAt + ttlMs), session.absoluteExpiresAt)
     return { state: 'live', slides: session.slides + 1, expiresAt }
   }

@@ -50,14 +50,17 @@ export interface Tokens {
   log: LoggedEvent[]
   /** How many events Auth did not send. */
   dropped: number
-  /** Whether all tokens in the store are here. */
+  /** Whether this list has every token that is in the store. */
   isComplete: boolean
   /** Adds tokens that Auth listed; `askedAt` is by `performance.now()`, and later events are newer than the list. */
   addListed(listed: ListedToken[], askedAt: number): void
   /** Removes live tokens that a complete list, optionally of one user, does not contain. */
   removeUnlisted(listed: ListedToken[], askedAt: number, userId?: string): void
   apply(event: StreamEvent): void
-  /** Marks tokens whose time is over as expired. Forgets dead tokens after a minute, and the oldest if there are too many. */
+  /**
+   * Marks tokens whose time is over as expired. Forgets dead tokens after a minute. If there are too many tokens, forgets
+   * the oldest.
+   */
   tick(filter: TokenFilter): void
   /** The newest first. */
   matching(filter: TokenFilter): WatchedToken[]

@@ -1,5 +1,5 @@
-// The filter for the tokens of one user. The page has only some of the tokens, so Auth is asked whether it knows that user
-// and for the user's tokens. Hides the pause before Auth is asked, and answers that arrive too late.
+// The filter for the tokens of one user. The page has only some of the tokens, so it asks Auth whether that user exists, and
+// for the user's tokens. Hides the pause before Auth is asked, and answers that arrive too late.
 import { useEffect, useState } from 'preact/hooks'
 import type { LiveTokens } from './liveTokens.ts'
 import type { TokenFilter } from './tokens.ts'

@@ -36,7 +36,7 @@ export interface Groups {
   groupOf(slot: number): Group
   /** The slots of the user's tokens, oldest first. */
   slotsOf(user: User): number[]
-  /** Assigns a new slot to the token's user, as the newest, and to the group with its terms. */
+  /** Assigns a new slot to the token's user, as the newest, and to the group with the token's terms. */
   add(slot: number, token: TokenRecord): void
   /** The reverse of `add`. Forgets a user that has neither tokens nor a floor. */
   remove(slot: number): void
@@ -74,7 +74,8 @@ export function createGroups({ pageOf }: TokenTable): Groups {
     if (number === undefined) {
       number = freeNumbers.pop() ?? groups.length
       groups[number] = { user, credentialVersion, kind, purpose, ttlMs, tokens: 0, ended: false }
-      // `user.groups` serves floors, which guests do not have, and reuse, for which the most recent groups suffice.
+      // `user.groups` is used to raise floors, which guests do not have, and to find groups to reuse, for which the most
+      // recent suffice.
       const others = user === guests ? user.groups.slice(-guestGroupsKept) : user.groups
       user.groups = [...others, number] // `push` would reserve room for sixteen more numbers
     }
@@ -147,7 +148,8 @@ export function createGroups({ pageOf }: TokenTable): Groups {
       const { user } = groupOf(slot)
       unlink(slot, user)
       detach(slot)
-      // A floor outlives the tokens, because a log-in that was verified before it was raised may still insert its token.
+      // A floor outlives the tokens, because a log-in that was verified before the floor was raised may still insert its
+      // token.
       if (user.id !== null && user.tokens === 0 && user.floor === 0) users.delete(user.id)
     },
 

@@ -93,7 +93,7 @@ export function createTokenSlots(table: TokenTable, { groupOf, ...groups }: Grou
     if (ends.size > maxRemembered) ends.delete(ends.keys().next().value as string)
   }
 
-  /** Why a dead token that is not yet swept died. */
+  /** The cause of death of a token that has not been swept yet. */
   function causeOf(slot: number): Explanation {
     return groupOf(slot).ended ? { reason: 'ended' } : { reason: 'expired', at: expiryOf(slot) }
   }

@@ -69,7 +69,7 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     throw new Error(sentence(place, isClear ? error : (trouble ?? (error as Error))), { cause: error })
   }
 
-  const suspects = new Set<RedisClientType>() // clients without an answer since the last check, or of a former master
+  const suspects = new Set<RedisClientType>() // clients that had no answer since the last check, or lead to a former master
   const watch = setInterval(() => {
     for (const { client, connectPromise } of nodesOf(server)) {
       if (!client || !(client.isReady || connectPromise)) continue // disconnected; node-redis is already reconnecting
@@ -182,8 +182,8 @@ function createServer(place: Place, { keepsTrying, onError }: ServerOptions): Se
     socket: {
       connectTimeout: silentMs,
       socketTimeout: silentMs,
-      // Always returns a delay once open, because by default node-redis gives up for good after a socket timeout.
-      // Returns false while opening, so that the cause is reported at once.
+      // While opening, returns false, so that the cause is reported at once. Later, always returns a delay, because by
+      // default node-redis gives up for good after a socket timeout.
       reconnectStrategy: (retries: number) => keepsTrying() && Math.min(50 * 2 ** retries, maxPauseMs),
       ...(tls !== 'off' && { tls: true as const, rejectUnauthorized: tls === 'verify' }),
     },

@@ -24,7 +24,7 @@ local left = redis.call('pttl', KEYS[1])
 if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 `)
 
-/** Requires the URL of a token store that is already open: warnings about the server have been reported then. */
+/** Requires the URL of a token store that is already open: opening it has reported any warnings about the server. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
   const { client, prefix, call, close } = await openRedis(url, () => {})
   return {

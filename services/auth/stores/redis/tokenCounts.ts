@@ -13,7 +13,7 @@ export interface TokenCounts {
   change(by: 1 | -1, userId: string | null): void
   /** Tokens were deleted by a sweep of this process. */
   swept(all: number, guests: number): void
-  /** A sweep begins. This process's own changes from now on may be missing from its result. */
+  /** A sweep begins. Changes that this process makes from now on may be missing from the sweep's result. */
   beginRound(): void
   /** A sweep has examined everything and left this many tokens. */
   endRound(left: CountsByKind, guests: number): void

@@ -1,5 +1,5 @@
-// Opens a SQLite file or a PostgreSQL database and brings its schema up to date. Hides deadlines and retries, and, from
-// everything but the queries, which database it is.
+// Opens a SQLite file or a PostgreSQL database and brings its schema up to date. Hides deadlines and retries. Only the
+// queries can tell which database it is.
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { within } from '../../../../shared/deadline.ts'

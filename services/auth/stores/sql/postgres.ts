@@ -69,7 +69,7 @@ async function openPool(url: string, { connectTimeoutMs, timeoutMs }: PostgresTi
 }
 
 /**
- * Timeouts in the server, because an abandoned statement would keep its connection and its locks. Read committed,
+ * Sets timeouts in the server, because an abandoned statement would keep its connection and its locks. Sets read committed,
  * whatever the database's default is, so that a statement that waited for a lock sees the changes made in the meantime.
  */
 function sessionSettings(timeoutMs: number): string {
@@ -77,7 +77,7 @@ function sessionSettings(timeoutMs: number): string {
     set default_transaction_isolation = 'read committed'`
 }
 
-/** A connection that the pool discards on release if the server did not answer or reported that it is shutting down. */
+/** A connection that the pool discards on release if the server reported that it is shutting down, or did not answer. */
 async function borrow(pool: Pool): Promise<{ connection: Connection; release(): void }> {
   const client: PoolClient = await pool.connect()
   let broken: Error | undefined
@@ -101,7 +101,10 @@ async function borrow(pool: Pool): Promise<{ connection: Connection; release(): 
   }
 }
 
-/** Whether the server rejected just this statement. Codes of the classes 08 and 57P mean that it is no longer running. */
+/**
+ * Whether the server rejected just this statement. Codes of the classes 08 and 57P mean that the server is no longer
+ * running.
+ */
 function isAnswer({ code = '' }: DriverError): boolean {
   return /^[0-9A-Z]{5}$/.test(code) && !/^(08|57P)/.test(code)
 }

@@ -54,7 +54,7 @@ export function askedFor(mentions: Mention[], dialect: SqlDialect): Sql {
     from unnest(${ids}::text[], ${hashes}::text[], ${times}::bigint[]) as asked(id, hash, times)`
 }
 
-/** The from and where clauses that select the acceptable tokens, with tokens as `t`, floors as `f` and `asked`. */
+/** The from and where clauses that select the acceptable tokens, from the tables `t` (tokens), `f` (floors) and `asked`. */
 export function admissible(now: number, purpose: string | null): Sql {
   const isMeant = purpose === null ? sql`t.purpose is null` : sql`t.purpose = ${purpose}`
   return sql`latchkey_tokens as t join asked on asked.id = t.id and asked.hash = t.hash
