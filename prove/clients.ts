@@ -180,7 +180,7 @@ export function createClients(
       bury(token)
       if (newToken === null) return
       await Promise.all([data(newToken), data(token)])
-      // Like a client whose session was stolen and renewed, so that it has only the old secret.
+      // Acts like a client that has only the old secret, because its session was stolen and renewed.
       if (random.chance(0.2)) {
         await logOut(token)
         bury(newToken)

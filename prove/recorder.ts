@@ -28,7 +28,7 @@ export interface Token {
   secret: string
   id: string
   user: User | null
-  /** The token is not used before this time, so that it nearly or just expires. */
+  /** The token is not used before this time, so that by then it has nearly expired or just expired. */
   restsUntilMs: number
 }
 
@@ -124,7 +124,7 @@ export function createRecorder(addressOf: (listener: string) => string) {
     operations,
     faults,
 
-    /** Operations without an outcome that ended by `endedMs` have taken effect by `settledMs`, or never will. */
+    /** Operations that ended by `endedMs` without an outcome have taken effect by `settledMs`, or never will. */
     settle(endedMs: number, settledMs: number): void {
       for (const operation of unsettled) if (operation.endMs <= endedMs) operation.settledMs = settledMs
       unsettled = unsettled.filter(operation => operation.endMs > endedMs)

@@ -32,8 +32,8 @@ const slots = 65_536 // keys per counter; they take 1.3 MB
 const slotsPerKey = 8 // each key can be stored in one of these
 
 /**
- * Counters in fixed memory: if all slots of a new key are taken, it replaces the key there that expires first. `monotonicNow`
- * returns milliseconds that never jump, so that setting the system clock neither shortens nor prolongs a wait.
+ * Counters in fixed memory: if all slots of a new key are taken, the key in these slots that expires first is replaced.
+ * `monotonicNow` returns milliseconds that never jump, so that setting the system clock neither shortens nor prolongs a wait.
  */
 export function memoryCounters(monotonicNow: () => number): OpenCounter {
   const seed = randomUUID() // so that clients cannot choose keys that collide

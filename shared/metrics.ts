@@ -10,7 +10,7 @@ export interface Metrics extends RequestMetrics {
   show: Handler
 }
 
-// One registry per process, because memory, garbage collection and event-loop delay belong to the process.
+// All services in a process share one registry, because memory, garbage collection and event-loop delay belong to the process.
 let processRegistry: Registry | null = null
 
 function createProcessRegistry(): Registry {
@@ -35,12 +35,12 @@ export function createMetrics(): Metrics {
     registry,
 
     recordRequest(listener, method, route, status, durationMs) {
-      // The route and not the path, because requests for made-up paths could create any number of series.
+      // Use the route, not the path, because requests for made-up paths could create any number of series.
       requests.observe({ listener, method, route: route ?? 'none', status }, durationMs / 1000)
     },
 
     async show(ctx) {
-      // Merged on each call, because a merge copies what is registered at that moment.
+      // Merge on each call, because a merge copies what is registered at that moment.
       const all = Registry.merge([registry, processMetrics])
       ctx.type = all.contentType
       ctx.body = await all.metrics()

@@ -1,4 +1,4 @@
-// npm run dev: ./startServer, restarted when the code changes. Not `node --watch`, which sends its own messages over
+// npm run dev: ./startServer, restarted when the code changes. Does not use `node --watch`, which sends its own messages over
 // the channel on which the services report their addresses.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -30,7 +30,7 @@ export interface Schema {
   items?: Schema
 }
 
-/** A logged-in user, because without valid values no request would get beyond the first check. */
+/** A logged-in user: without valid values, no request would get beyond the first check. */
 export interface FuzzActor {
   username: string
   password: string

@@ -120,7 +120,7 @@ function slowestFirst(): string[] {
   return files.sort((a, b) => rankOf(a) - rankOf(b))
 }
 
-/** Containers often limit it to 64 MB, which is too little. */
+/** Containers often limit /dev/shm to 64 MB, which is too little. */
 function hasMemoryDisk(): boolean {
   if (process.env['TMPDIR'] !== undefined || !existsSync(memoryDisk)) return false
   const { bavail, bsize } = statfsSync(memoryDisk)
@@ -172,7 +172,7 @@ function test(): void {
   // processes that tests start.
   if (!hasCoverage) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : slowestFirst()
-  // Three files at a time even on two cores, because tests spend much of their time waiting.
+  // Run three files at a time even on two cores, because tests spend much of their time waiting.
   const parallel =
     args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
   const required = ['--require', './tests/support/children.ts']

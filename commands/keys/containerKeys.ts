@@ -19,7 +19,7 @@ const secret = () => randomBytes(32).toString('hex')
 
 create('service/key', secret, 0o400)
 create('admin/key', secret, 0o400)
-// Readable by all, because PostgreSQL runs as another user. Only containers with this volume see the file.
+// The file is readable by all, because PostgreSQL runs as another user. Only containers with this volume see it.
 const password = create('database/password', secret, 0o444)
 create('database/postgres', () => `postgres://latchkey:${password}@postgres/latchkey`, 0o400)
 create('database/sqlite', () => 'sqlite:/data/users.db', 0o400)

@@ -18,7 +18,7 @@ failed, or 2 for wrong usage.
   --help                   show this`
 
 const marks: Record<Outcome, string> = { passed: '✔', failed: '✘', unchecked: '–' }
-const minSecretLength = 4 // hiding shorter ones would garble the output
+const minSecretLength = 4 // hiding shorter secrets would garble the output
 
 const target = readTarget()
 const secrets = [target.user?.password ?? '', target.serviceKey ?? ''].filter(({ length }) => length >= minSecretLength)

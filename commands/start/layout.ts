@@ -6,7 +6,7 @@ export interface Layout {
   auth: Environment
   /** Without AUTH_PUBLIC_URL, which is known only once Auth has started, because the system may choose Auth's port. */
   business: Environment
-  /** Whether PORT is set: Business listens there, and Auth behind it on loopback. */
+  /** Whether PORT is set: then Business listens on PORT, and Auth on loopback behind Business. */
   isSingle: boolean
 }
 

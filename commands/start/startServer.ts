@@ -1,5 +1,5 @@
 // Starts Auth and Business, prints their addresses when both are ready, restarts a process that dies, and stops both on a
-// signal or if one cannot be kept running. Knows the services only by their paths and settings.
+// signal or if a service cannot be kept running. Knows the services only by their paths and settings.
 import { mkdirSync, openSync, renameSync } from 'node:fs'
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { listenerNameOf } from '../../services/auth/dialects/index.ts'

@@ -1,5 +1,5 @@
-// The processes of one service: one, or several that share its ports. Hides how they share the ports, how a process that dies is
-// restarted, and how one is replaced without a gap.
+// The processes of one service: one, or several that share its ports. Hides how they share the ports, how a process that
+// dies is restarted, and how a process is replaced without a gap.
 import { type ChildProcess, spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import { once } from 'node:events'
@@ -162,7 +162,7 @@ export async function startWorkers({
       for (const old of [...workers]) {
         if (stopping) return null
         if (!workers.has(old)) continue // it ended unexpectedly and has been restarted
-        old.isEnding = true // if it ends before its replacement is ready, it is not restarted as well
+        old.isEnding = true // so that it is not also restarted if it ends before its replacement is ready
         try {
           await start()
         } catch (error) {
@@ -178,8 +178,8 @@ export async function startWorkers({
 
     async stop(reason: string): Promise<boolean> {
       stopping = true
-      // One worker stops after the others, so that the clients they disconnect still find a listener. If two stopped at the
-      // same moment, each would send its clients to the other.
+      // One worker stops after the others, so that the clients that the others disconnect still find a listener. If two
+      // stopped at the same moment, each would send its clients to the other.
       const [last, ...others] = [...workers]
       const ended = await Promise.all(others.map(worker => end(worker, reason)))
       if (last) ended.push(await end(last, reason))

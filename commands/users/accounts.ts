@@ -120,7 +120,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
   }
 }
 
-/** Starts the hash thread only when it is needed: most commands hash nothing, and it doubles their time. */
+/** Starts the hash thread only when it is needed: most commands hash nothing, and the thread doubles their time. */
 function passwordsOnDemand(cost: number): Passwords {
   let opening: Promise<Passwords> | null = null
   const opened = () =>

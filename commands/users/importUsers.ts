@@ -10,7 +10,10 @@ export interface ImportOptions {
   users: Users
   /** Reads from the store but writes nothing. */
   dryRun: boolean
-  /** Called for each refused row. `problem` never quotes the row: the columns may be swapped, so any may hold a password. */
+  /**
+   * Called for each refused row. `problem` never quotes the row: the columns may be swapped, so any column may hold a
+   * password.
+   */
   onProblem: (line: number, problem: string) => void
   /** Called after each row. */
   onProgress: (rows: number) => void
@@ -31,7 +34,7 @@ type Row = { username: string; passwordHash: string }
 type Problem = { problem: string }
 type Outcome = 'imported' | 'present' | Problem
 
-const rowsAtATime = 16 // all of them must be stored within the deadline of the store, and SQLite writes one row after another
+const rowsAtATime = 16 // stored within the deadline of the store, although SQLite writes one row after another
 const maxLineBytes = 4096 // far more than a username of 256 characters and a hash
 const lineFeed = 10
 const utf8 = new TextDecoder('utf-8', { fatal: true })

@@ -35,7 +35,7 @@ export function escaped(text: string): string {
   return printable(JSON.stringify(text).slice(1, -1))
 }
 
-/** Escapes control characters and those that reorder text, as JSON does. */
+/** Escapes control characters and characters that reorder text, as JSON does. */
 export function printable(text: string): string {
   return text.replace(/[^\P{C}\n]|[\p{Zl}\p{Zp}]/gu, found =>
     [...Array(found.length).keys()].map(at => `\\u${found.charCodeAt(at).toString(16).padStart(4, '0')}`).join(''),

@@ -27,7 +27,7 @@ export function isAddressRule(text: string): boolean {
  * address.
  */
 export function addressTest(rules: readonly string[]): AddressTest {
-  // Two lists, because one list would also compare IPv4 addresses with IPv6 networks.
+  // Use two lists, because one list would also compare IPv4 addresses with IPv6 networks.
   const [ipv4, ipv6] = [new BlockList(), new BlockList()]
   for (const text of rules) {
     const { address, bits } = parseRule(text) as Rule

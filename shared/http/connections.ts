@@ -118,7 +118,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
     connection.req = null
     connection.res = null
     if (connection.isClosed) return
-    if (!connection.socket.writable) waiting.drop(connection) // the response that has just finished ended the connection
+    if (!connection.socket.writable) waiting.drop(connection) // the connection ended with the response that has just finished
     const next = waiting.takeNext(connection)
     if (next) {
       run(connection, next.req, next.res)

@@ -50,7 +50,7 @@ export async function closeGracefully(
 /** Accepts the clients that wait in the backlog: they would be reset when the socket closes. */
 async function acceptConnecting(server: Server, monotonicNow: () => number): Promise<void> {
   if (cluster.isWorker) return // the primary process accepts connections, and goes on doing so for the other workers
-  // No public API for this. With a backlog of 0 the kernel lets new clients retry until another process listens.
+  // There is no public API for this. With a backlog of 0 the kernel lets new clients retry until another process listens.
   const { _handle: handle } = server as { _handle?: { listen?: (backlog: number) => void } }
   handle?.listen?.(0)
   let accepted = 0

@@ -29,7 +29,7 @@ export function createRequestRecord({ listener, log, accessLog, metrics }: Recor
       listener,
       requestId,
       method: ctx.method,
-      // Without the query and without what looks like a secret: clients put secrets there, although they should not.
+      // Without the query and without what looks like a secret: clients put secrets into URLs, although they should not.
       path: ctx.path.replace(/[\w%:-]{20,}/g, '…'),
       status,
       address,

@@ -36,7 +36,7 @@ export function answerMalformedHttp(
   pending: ServerResponse | null,
 ): void {
   // After an error of the socket or of TLS no client would read a response. In the middle of another response, the client
-  // would take this one for a part of that.
+  // would take this response for a part of that response.
   const isReadable = socket.writable && /^(HPE|ERR_HTTP)_/.test(error.code ?? '') && !pending?.headersSent
   if (!isReadable) {
     socket.destroy()

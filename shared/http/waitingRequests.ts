@@ -1,5 +1,6 @@
-// Requests that a client sends before the last one is answered (pipelining). Few clients do that. Their number and size are
-// limited, because in memory they take a hundred times what a client sends, for as long as it does not read the responses.
+// Requests that a client sends before the previous request is answered (pipelining). Few clients do that. Their number
+// and size are limited, because in memory they take a hundred times what a client sends, for as long as it does not read
+// the responses.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Connection, WaitingRequest } from './networks.ts'
 

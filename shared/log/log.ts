@@ -7,7 +7,7 @@ export const logLevels = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * The code names every field and never spreads a request into them, so that clients cannot add any. Events for auditors
+ * The code names every field and never spreads a request into an event, so that clients cannot add fields. Events for auditors
  * have `channel: 'security'`.
  */
 export type LogFields = Record<string, unknown>
@@ -33,7 +33,7 @@ export interface LogOptions {
 }
 
 const unescaped = /[\x7f-\x9f\u2028\u2029]/g // valid in JSON, but terminals and line readers interpret them
-const maxCauses = 5 // because an error can be its own cause
+const maxCauses = 5 // an error can be its own cause
 const maxStringLength = 1000 // characters; one event stays far below the 10 KB line limit of log collectors
 const maxWaitingBytes = 4 * 1024 * 1024 // some ten thousand lines
 const fixedFields = ['time', 'level', 'service', 'event'] // an event's own fields with these names are ignored
@@ -51,7 +51,7 @@ export function createLog({
 }: LogOptions): Log {
   const write = openWriter(service, stream, complain)
   const writeSecurity = securityStream && openWriter(service, securityStream, complain)
-  // Checked here, because winston would format a line before it drops it, and most events are below the level.
+  // Check the level here, because winston would format a line before dropping it, and most events are below the level.
   const rankOf = (level: LogLevel) => logLevels.indexOf(level)
   const logAt = (own: LogLevel) => {
     const isWritten = rankOf(own) <= rankOf(level)
@@ -121,7 +121,7 @@ function openWriter(service: string, stream: Writable, complain: (message: strin
   }
 }
 
-/** Not one JSON.stringify of all fields, because the replacer that errors and long strings need makes it four times as slow. */
+/** One JSON.stringify of all fields would be four times as slow, because errors and long strings need a replacer. */
 function lineOf(service: string, level: LogLevel, event: string, fields: LogFields = {}): string {
   let line = `{"time":"${new Date().toISOString()}","level":"${level}","service":${quote(service)},"event":${quote(event)}`
   for (const name of Object.keys(fields)) {
@@ -157,7 +157,7 @@ function escapeCharacter(character: string): string {
 }
 
 function safeValue(this: LogFields, key: string, value: unknown): unknown {
-  // Not `value`, which is the result of the error's own toJSON and can contain the request and its headers.
+  // Do not use `value`: it is the result of the error's own toJSON and can contain the request and its headers.
   if (this[key] instanceof Error) return describeError(this[key])
   if (typeof value === 'string' && value.length > maxStringLength) return `${value.slice(0, maxStringLength)}…`
   return value

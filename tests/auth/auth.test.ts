@@ -108,7 +108,7 @@ describe('Auth', () => {
       await Promise.all([...busy, ...left])
       await logIn(auth.url)
       const failures = auth.lines.filter(({ event }) => event === 'login_failed').length - failuresBefore
-      expect(failures).to.be.below(10) // 20 if the disconnected log-ins had stayed in the queue
+      expect(failures).to.be.below(10) // it would be 20 if the disconnected log-ins had stayed in the queue
     })
   })
 

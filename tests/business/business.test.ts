@@ -71,7 +71,7 @@ function expectInTime({ tookMs }: Answer): void {
   expect(tookMs).to.be.below(deadlineMs + marginMs)
 }
 
-/** Requests /data until it is 200. Resolves to the time that this took. */
+/** Requests /data until the answer is 200. Resolves to the time that this took. */
 async function servedAgainAfterMs(): Promise<number> {
   const startedAt = performance.now()
   for (;;) {
@@ -124,7 +124,10 @@ const tooMany = 100 * 1024 * 1024 // bytes
 
 const lines64KiB = Buffer.alloc(65536, `${'x'.repeat(63)}\n`)
 
-/** Answers of Auth to a call about one valid token that must lead to 503. Nearly all differ from a valid answer in one detail. */
+/**
+ * Answers that must lead to 503 if Auth gives them to a call about one valid token. Nearly all differ from a valid one in
+ * one detail.
+ */
 const nonsense: Record<string, Behaviour> = {
   'garbage bytes': write(Buffer.from('0016030100fffe0a0d00', 'hex')),
   'another protocol': write('SSH-2.0-OpenSSH_9.9\r\n'),

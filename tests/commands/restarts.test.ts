@@ -128,7 +128,7 @@ describe('a service that dies under ./startServer', () => {
     await until(async () => (await statusOf(again)) === 200)
     expect(await statusOf(token)).to.equal(401)
     const lost = 'Lost, because they were in its memory: all tokens and all registered users.'
-    // Without the pause, which the sentence names if the process died sooner than the minimum life.
+    // Remove the pause: a sentence names it only if the process died sooner than the minimum life.
     const sentences = run
       .stderr()
       .replace(/ in [\d.]+ s\./g, '.')

@@ -24,7 +24,7 @@ interface Exchange {
   sent: string[]
   token: string | null
   content: string
-  /** The response from here on. */
+  /** This member and the next two are the response. */
   status: number
   headers: OutgoingHttpHeaders
   body: string

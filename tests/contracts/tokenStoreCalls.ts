@@ -65,7 +65,7 @@ export function tokenStoreCalls(getStore: () => TokenStore) {
 
   const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
-  /** Sweeps complete rounds until one removes nothing. */
+  /** Runs complete rounds of sweeping until a round removes nothing. */
   async function sweepAll(now: number): Promise<number> {
     let total = 0
     let slices = 0

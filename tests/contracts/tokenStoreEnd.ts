@@ -1,4 +1,5 @@
-// How every TokenStore deletes tokens, and ends those of a user. Names no store; a fault found in one store gets a test here.
+// How every TokenStore deletes tokens, and ends all tokens of a user. Names no store; a fault found in one store gets a
+// test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenStore } from '../../services/auth/stores/ports.ts'

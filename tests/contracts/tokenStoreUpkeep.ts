@@ -1,4 +1,5 @@
-// How every TokenStore keeps to limits, explains, sweeps, lists, counts and closes. Names no store; a fault found in one store gets a test here.
+// How every TokenStore keeps to limits, explains refusals, sweeps, lists, counts and closes. Names no store; a fault
+// found in one store gets a test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
@@ -224,7 +225,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
         const tokens = await Promise.all(Array.from({ length: 25 }, () => inserted()))
         for (const { ref } of tokens) await getStore().delete(ref, start)
       }
-      // It would take 100 slices more if each token had a new slot.
+      // The round would take 100 slices more if each token had a new slot.
       expect(await slicesOfARound()).to.be.at.most(before + 5)
     })
 

@@ -287,7 +287,7 @@ describe('the containers, without an engine', () => {
     rmSync(folder, { recursive: true })
   })
 
-  /** The environment of the container, without that of this process, and with folders for its volumes. */
+  /** The environment of the container, with folders for its volumes and without this process's environment. */
   function env(name: string, others: Record<string, string>): Record<string, string> {
     const given = Object.entries(service(name).environment ?? {})
       .map(([name, value]) => [name, filledIn(value)])
@@ -426,7 +426,7 @@ describe('the containers, without an engine', () => {
   /** Runs the health check as the container engine does, in the container's environment. */
   function runHealthcheck(name: string, env: Record<string, string>) {
     const [, ...args] = healthcheckOf(name)
-    // Without NODE_V8_COVERAGE, because this user cannot write to the folder of the coverage.
+    // Clear NODE_V8_COVERAGE, because this user cannot write to the folder of the coverage.
     const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', NODE_V8_COVERAGE: '', ...env }
     return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
   }
@@ -482,7 +482,7 @@ describe('the containers, without an engine', () => {
     await answersAt(`${url}/health`)
     const [, node, ...test] = service('console').healthcheck?.test ?? []
     expect([node, ...test]).to.deep.equal(['node', 'commands/healthcheck.ts', 'authInternal'])
-    // Not spawnSync, because Auth runs in this process.
+    // spawnSync would block Auth, which runs in this process.
     const check = () => once(spawn(process.execPath, test, { cwd: image, env: { AUTH_INTERNAL_PORT: own } }), 'exit')
     expect(await check()).to.deep.equal([0, null])
     const page = await fetch(`${url}/console`, { headers: { connection: 'close' } })
@@ -501,7 +501,7 @@ describe('the TLS front of docs/deploy.md', () => {
   let proxy: ChildProcess | undefined
 
   after(async () => {
-    // Not SIGKILL, because nginx's workers would survive it.
+    // nginx's workers would survive SIGKILL.
     if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
     await closeServers()
     if (folder) rmSync(folder, { recursive: true })

@@ -107,7 +107,7 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       seen = []
     })
     after(async () => {
-      // Not SIGKILL, because nginx's workers would survive it.
+      // nginx's workers would survive SIGKILL.
       if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
       service?.close()
       service?.closeAllConnections()

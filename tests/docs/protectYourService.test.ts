@@ -236,7 +236,7 @@ describe('docs/protect-your-service.md', () => {
 
     it('is well typed and can be built with the settings that the document names', () => {
       mkdirSync(join(parent, 'node_modules'))
-      link(parent, '@types') // only types: an import finds no code there
+      link(parent, '@types') // this folder holds only types, so an import finds no code in it
       const compilerOptions = {
         ...{ module: 'nodenext', target: 'es2024', rewriteRelativeImportExtensions: true, types: ['node'] },
         ...{ strict: true, noUncheckedIndexedAccess: true, skipLibCheck: true, rootDir: '.', outDir: 'built' },

@@ -21,7 +21,7 @@ export function searchForSecrets(text: string, where: string): void {
   }
 }
 
-/** Searches log lines, except mails, which development logs with their links if there is no mail server. */
+/** Searches log lines except mails: in development without a mail server, Auth logs them with their links. */
 export function searchLog(lines: string[], where: string): void {
   for (const line of lines) if (!line.includes('"event":"mail"')) searchForSecrets(line, where)
 }

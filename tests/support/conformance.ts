@@ -43,7 +43,7 @@ export function checkAnswers(url: string, document: object): void {
   known.set(Number(new URL(url).port), listener)
 }
 
-/** Checks no listener any more. Once they are closed, the system may give their ports to listeners without a document. */
+/** Stops checking all listeners. Once they are closed, the system may give their ports to listeners without a document. */
 export function stopChecking(): void {
   known.clear()
 }

@@ -53,7 +53,7 @@ function operationsOfRoutes(routes: string[]): FuzzOperation[] {
 
 export interface Targets {
   targets: FuzzTarget[]
-  /** Logs in, with a new user if a fuzzed request has made that impossible for the last one. */
+  /** Logs in, with a new user if a fuzzed request has made log-in impossible for the last user. */
   logIn(): Promise<FuzzActor>
   /** Faults in the logs, and changes of `Object.prototype`. */
   problems(): string[]
@@ -148,7 +148,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
   }
   const [authLog, businessLog] = [collectLog('auth'), collectLog('business')]
   const time = { monotonicNow: () => performance.now() }
-  // Cost 4, because few requests would get through at a cost that the settings allow.
+  // Use cost 4: at a cost that the settings allow, few requests would get through.
   const config = { ...readAuthConfig(env), passwordHashCost: 4, limitsPerAccount: wideAccountLimits }
   const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashThreads, ...time })
   const { auth: authUrl = '', authInternal = '' } = await auth.listen()

@@ -1,4 +1,4 @@
-// A proxy between a client and a server that a test can disturb: cut, silent, slow, late, or with altered answers.
+// A proxy between a client and a server. A test can make it cut, silent, slow or late, or let it alter answers.
 // Hides the two sockets of each connection.
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'

@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server'
 
 export interface ReceivedMail {
-  /** The recipient in the envelope, whatever the headers say. */
+  /** `from` and `to` are those of the envelope, whatever the headers say. */
   from: string
   to: string[]
   /** Names in lower case. */
@@ -24,7 +24,7 @@ export interface MailServerOptions {
   refusal?: (step: 'connect' | 'to' | 'mail', of: { to: string; text: string }) => string | null
   /** Delay of the answer to each recipient. */
   delayMs?: number
-  /** The credentials that are required; without it every client may send. */
+  /** The credentials that are required; if undefined, every client may send. */
   login?: { user: string; password: string }
   /** TLS: never, offered (STARTTLS), or required from the first byte; the certificate is self-signed. */
   tls?: 'never' | 'offered' | 'demanded'
@@ -99,7 +99,7 @@ export async function startMailServer({
   }
   // With a logger the server would warn about the self-signed certificate.
   const server = new SMTPServer(tls === 'never' ? options : { ...options, logger: false })
-  server.on('error', () => {}) // a client that rejects the certificate
+  server.on('error', () => {}) // a client may reject the certificate
   await once(server.listen(0, '127.0.0.1'), 'listening')
   closers.push(() => new Promise(resolve => server.close(resolve)))
 

@@ -1,4 +1,4 @@
-// Redis servers and a cluster for one test, which can stop, hang, fill and kill them without affecting other tests.
+// Redis servers and a cluster for one test. The test can stop, hang, fill and kill them without affecting other tests.
 // No server outlives this process, however the process ends.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -40,7 +40,7 @@ export function reportMissingRedis(what: string): void {
   console.log(`  not tested: ${what}, because redis-server is not installed`)
 }
 
-// If the system has setpriv, the kernel ends the server with this process, even if this process is killed.
+// If the system has setpriv, the kernel ends the server when this process ends, even if this process is killed.
 const guard = ['setpriv', '--pdeathsig', 'KILL']
 const launcher = spawnSync(guard[0] as string, [...guard.slice(1), 'true']).status === 0 ? guard : []
 

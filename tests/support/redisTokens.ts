@@ -90,7 +90,7 @@ export function startWork(
   store: TokenStore,
   workers = 16,
   idOf: (turn: number) => string | undefined = () => undefined,
-  /** With `idOf`: users whose tag is in the same slot as these ids. The tokens of each user are ended once. */
+  /** Users whose tag is in the same slot as the ids from `idOf`. The tokens of each user are ended once. */
   usersToEnd: string[] = [],
 ) {
   const known = new Map<TokenRef, boolean>() // whether the token must be valid

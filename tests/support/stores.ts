@@ -101,7 +101,7 @@ async function freshPrefixOfCluster(): Promise<Place> {
 
 const clients = new Map<string, ReturnType<typeof newClient>>()
 
-/** One client for each server, because node-redis takes 40 ms of CPU to create a client. */
+/** Creates one client for each server, because node-redis takes 40 ms of CPU for a client. */
 function clientOf(url: string): ReturnType<typeof newClient> {
   const client = clients.get(url) ?? newClient(url)
   clients.set(url, client)

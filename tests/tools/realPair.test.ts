@@ -7,7 +7,7 @@ import { type Certificate, makeCertificate } from '../support/certificate.ts'
 import { layouts, type RealPair, startRealPair } from '../support/realPair.ts'
 import { cleanUp } from '../support/startServer.ts'
 
-/** Allows half-open connections, so that only the server decides when this one ends. */
+/** Allows half-open connections, so that only the server decides when the connection ends. */
 async function open(url: string): Promise<Socket> {
   const { protocol, hostname, port } = new URL(url)
   const options = { host: hostname, port: Number(port), allowHalfOpen: true }
@@ -57,11 +57,11 @@ describe('a real pair', () => {
         for (const [i, socket] of sockets.entries()) {
           socket.resume().write(`${requests[i % requests.length]}?\r\n\r\n`)
         }
-        // The server closes the connection although the client keeps its half open.
+        // The server closes the connection although the client does not close its half.
         await Promise.all(sockets.map(socket => once(socket, 'end')))
         for (const socket of sockets) socket.destroy()
       }
-      // Several requests, because a failure may show a moment later.
+      // Send several requests, because a failure may show a moment later.
       for (let i = 0; i < 5; i++) {
         const probe = await open(pair.urls.business)
         probe.write('GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')

@@ -37,8 +37,8 @@ describe('the work of one client', () => {
     ask('PATCH', `${auth.url}/users/me`, from, { currentPassword, password: `${good} more` }, bearer)
 
   /**
-   * Sends every kind of request that needs a hash, from another address, once at least `queued` hashes of the attack are in
-   * the queue, and returns the statuses.
+   * As soon as at least `queued` hashes of the attack are in the queue, sends every kind of request that needs a hash
+   * from another address, and returns the statuses.
    */
   async function victimDuring(attack: () => Promise<unknown>, queued: number): Promise<Record<string, number>> {
     const username = `victim ${performance.now()}`
@@ -139,7 +139,7 @@ describe('at the limit of an address', () => {
 
   const logIn = (credentials: unknown, from: string) => ask('POST', `${auth.url}/login`, from, credentials)
 
-  /** The whole answer except its date, and how many hashes the request cost. */
+  /** How many hashes the request cost, and the whole answer except its date. */
   async function logInRaw(credentials: unknown): Promise<{ answer: string; hashes: number }> {
     const before = await figure(auth.internalUrl, 'latchkey_hashes_total')
     const body = JSON.stringify(credentials)
@@ -171,7 +171,7 @@ describe('at the limit of an address', () => {
 
   it('the right password of a user known there is accepted', async () => {
     expect((await logIn(known, shared)).status).to.equal(200)
-    at += 5000 // ends the pause of the account, but not the limit of the address
+    at += 5000 // after this, the pause of the account is over, but not the limit of the address
     expect((await logIn(paused, shared)).status).to.equal(200)
     expect((await logIn(foreign, shared)).status).to.equal(429)
   })

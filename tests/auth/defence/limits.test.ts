@@ -248,7 +248,8 @@ describe('the limits', () => {
       const uuid = '6c84fb90-12c4-41e1-840d-725daeb3ddbd'
       const noise = 'CANARY guess of a token'.replaceAll(' ', '-')
       const cases: [string, string, string, number, unknown, (() => unknown)?][] = [
-        // dialect, method, path, status of an invalid token, that token or the body with it, and the same for a valid token
+        // dialect, method, path, status for an invalid token, the invalid token (or a body with it), a valid token (or a
+        // body with it)
         ['tokenProvider', 'GET', '/verify_token', 200, uuid, () => token],
         ['tokenManager', 'POST', '/app/valid/token', 200, { token: noise }, () => ({ token: numbered })],
         ['tokenManager', 'GET', `/app/valid/${noise}`, 200, undefined],

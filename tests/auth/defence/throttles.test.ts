@@ -115,7 +115,7 @@ describe('the throttles', () => {
 
   it('verify fewer than 100 guesses in two years, however the attacker waits', async () => {
     const end = 730 * days
-    /** Alternates `atOnce` guesses and `restDays` days of rest; in the last month, guesses as often as possible. */
+    /** Alternates `atOnce` guesses and `restDays` days of rest; in the last month it guesses as often as possible. */
     async function guesses(account: string, atOnce: number, restDays: number): Promise<number> {
       const before = proofs
       const begun = at
@@ -272,7 +272,7 @@ describe('the throttles', () => {
     const prove = () => throttles.attemptReauthentication({ account: 'a', address: '192.0.2.1' }, async () => verified)
     expect(await prove()).to.equal(verified)
     at += days
-    // On other networks one guess a day is allowed again, and five after a log-in there.
+    // On another network one guess a day is allowed again, and after a log-in from that network five.
     expect(await fail('a', address(2), 'in a session')).to.equal(0)
     expect(await fail('a', address(2), 'in a session')).to.equal(86_400)
     await succeed('a', address(2))

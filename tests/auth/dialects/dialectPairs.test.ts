@@ -115,7 +115,7 @@ const route = (surface: Surface, method: string, path: string, opensTo: Kind[], 
   },
 })
 
-/** Routes that only look or extend come first, routes that end a token last. */
+/** Routes that only read or extend a token come first, routes that end it last. */
 const doors: Door[] = [
   {
     surface: 'auth',

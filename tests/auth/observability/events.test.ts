@@ -116,7 +116,7 @@ describe('the event stream', () => {
     await receives('renewed', { tokenId, userId, expiresAt })
     clock.advance(10_000)
     const later = await logIn(auth.url)
-    await receives('issued', { tokenId: idOf(later) }) // an event at the previous end would arrive before this one
+    await receives('issued', { tokenId: idOf(later) }) // an event at the session's previous end would arrive before this one
     const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
     expect(expired()).to.deep.equal([])
     clock.advance(20_000)
@@ -150,7 +150,7 @@ describe('the event stream', () => {
     await receives('slid', { tokenId: idOf(token) })
     const slid = () => events().filter(({ name }) => name === 'slid')
     await until(() => slid().reduce((sum, { data }) => sum + Number(data['count']), 0) === 200)
-    expect(slid()).to.have.length.below(3) // the 200 may be split between two frames
+    expect(slid()).to.have.length.below(3) // the 200 uses may be split between two frames
     close()
   })
 

@@ -134,7 +134,7 @@ describe('a stored hash', () => {
     })
 
     it('that is empty, malformed or of an extreme cost is 401 in bounded time', async () => {
-      const plain = 'stored as it was typed' // without the word CANARY, because one row stores this text
+      const plain = 'stored as it was typed' // must not contain CANARY, because one row stores this text
       const bare = bcrypt.hashSync(plain, 4)
       const ours = await cheap.hash(plain, owner)
       const rows = ['', plain, `${bare}x`, ours.slice(0, -1), `$2x${bare.slice(3)}`, 'hmac-sha256+bcrypt:']

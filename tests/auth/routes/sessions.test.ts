@@ -1,4 +1,4 @@
-// Sessions over HTTP: renewing, listing and ending them, and which clients may.
+// Sessions over HTTP: renewing, listing and ending them, and which clients may do so.
 import { expect } from 'chai'
 import { requireSession } from '../../../services/auth/guards/requireSession.ts'
 import { renew } from '../../../services/auth/routes/renew.ts'

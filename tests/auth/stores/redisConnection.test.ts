@@ -312,7 +312,7 @@ describe('tokens in Redis:', () => {
       })
       return {
         ready: once(child, 'message'),
-        /** Has the process close its store and end, and resolves to the exit code. */
+        /** Makes the process close its store and end; resolves to the exit code. */
         async close(): Promise<string> {
           const watch = setTimeout(() => child.kill('SIGKILL'), 2000)
           child.send('close')

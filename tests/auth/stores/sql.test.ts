@@ -1,4 +1,4 @@
-// What is special about the SQL stores, on either database: migrations, odd characters, and several processes on one of them.
+// What is special about the SQL stores, on either database: migrations, odd characters, and several processes on one database.
 // What every store must do is in contracts/.
 
 import { randomUUID } from 'node:crypto'

@@ -76,7 +76,7 @@ describe('the format of a token', () => {
     }
     const expected = (secrets.length * 43) / 62
     const chiSquare = [...alphabet].reduce((sum, c) => sum + ((counts.get(c) ?? 0) - expected) ** 2 / expected, 0)
-    expect(chiSquare).to.be.below(130) // 61 degrees of freedom: above 130 by chance once in a million runs
+    expect(chiSquare).to.be.below(130) // with 61 degrees of freedom, chi-square is above 130 by chance once in a million runs
   })
 
   it('keeps a lineage of its own through renewals, and gets 130 new random bits each time', async () => {

@@ -105,7 +105,7 @@ describe('the fair queue', () => {
     add('a', 'x')
     add('a', 'x')
     expect(add('a', 'x').refused).to.equal('a/x 4')
-    // The same account is accepted from a network with fewer jobs, because that client may be the owner.
+    // The same account is accepted from a network with fewer jobs, because that network may be the owner's.
     expect(add('b', 'x').refused).to.equal('a/x 3')
     expect(add('b', 'y').refused).to.equal(null)
     queue.done(running)

@@ -278,7 +278,7 @@ describe('a mail that waits', function () {
     mailer.send({ ...mail('victim'), address: '192.0.2.1' })
     await until(() => events.length === 31)
     const at = events.findIndex(({ userId }) => userId === 'victim')
-    expect(at).to.be.below(6) // the victim's mail waits for the two under way, then for at most two more
+    expect(at).to.be.below(6) // the victim's mail waits for the two mails under way, then for at most two more
     expect(events.every(({ type }) => type === 'mail_sent')).to.equal(true)
   })
 

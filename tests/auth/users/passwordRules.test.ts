@@ -357,7 +357,7 @@ describe('the rules for passwords', () => {
         if ([...password.normalize('NFKC')].length < 15) expect(why).to.include('at least 15')
       }),
     )
-    const before = process.cpuUsage() // CPU time, because other processes may keep the cores busy
+    const before = process.cpuUsage() // measure CPU time, because other processes may keep the cores busy
     for (const slow of [`${'a'.repeat(255)}b`, '\ufdfa'.repeat(256), `${'1'.repeat(255)}a`, '🔑'.repeat(256)])
       whyNot(slow)
     expect(process.cpuUsage(before).user / 1000).to.be.below(200) // about 10 ms, if the time grows at most quadratically

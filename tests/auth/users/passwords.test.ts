@@ -204,7 +204,7 @@ describe('passwords', () => {
     for (let i = 0; i < 60; i++) {
       rounds.push({ known: await time(stored), unknown: await time(null), malformed: await time('$2b$31$') })
     }
-    // Each round compares calls that ran one after another, so that a slow machine slows all three.
+    // Each round compares three calls that ran one after another, so that a slow machine slows all of them.
     const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length / 2] as number
     for (const other of ['unknown', 'malformed'] as const) {
       const ratio = median(rounds.map(round => round.known / round[other]))
@@ -235,7 +235,7 @@ describe('the threads that hash', () => {
   it('are replaced when one dies: its job is rejected, and waiting jobs are served', async () => {
     const passwords = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 10, maxPerAccount: 1000 })
     const bare = bcrypt.hashSync('postman', 4)
-    const notText = 5 as unknown as string // makes bcrypt throw in the thread; no text does
+    const notText = 5 as unknown as string // a number makes bcrypt throw in the thread; no text would
     const deadly = passwords.verify(notText, bare, owner).catch(({ code }: AppError) => code)
     const next = passwords.verify('postman', bare, owner)
     expect(await deadly).to.equal('internal')
@@ -319,7 +319,7 @@ describe('the hash queue', () => {
     const timer = setInterval(() => turns++, 1)
     await passwords.hash('postman', owner)
     clearInterval(timer)
-    expect(turns).to.be.above(5) // 0 if the hash ran on the main thread, which it would block for 50 ms
+    expect(turns).to.be.above(5) // it would be 0 if the hash ran on the main thread and blocked it for 50 ms
     passwords.close()
   })
 

@@ -49,7 +49,7 @@ describe('a change that is interrupted', () => {
     /** The secrets and ids of two sessions. */
     current: { secret: string; id: string }
     other: { secret: string; id: string }
-    /** Makes the next `times` calls that end a user's tokens fail. */
+    /** Sets how many of the next calls that end a user's tokens fail. */
     fail(times: number): void
     /** Runs `job` once, just before a user's tokens end. */
     meanwhile(job: () => Promise<unknown>): void
@@ -387,7 +387,7 @@ describe('a change that is interrupted', () => {
   }
 
   describe('by a killed process', () => {
-    /** The script of a process with Auth's use cases that is killed just before a user's tokens end. */
+    /** The script of a process that runs Auth's use cases and is killed just before a user's tokens end. */
     const child = `
       const [root, url, act, id, keep, currentPassword, password] = process.argv.slice(1)
       const load = path => import(new URL('services/auth/' + path, root))

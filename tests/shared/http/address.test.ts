@@ -191,7 +191,7 @@ describe('a rule for addresses', () => {
         const { bits, value, prefix } = [...allowed, ...denied, other][
           which % (allowed.length + denied.length + 1)
         ] as Network
-        // An address near one of the networks, with one bit changed on either side of the end of the prefix.
+        // An address near one of the networks: one bit is changed, just before or just after the end of the prefix.
         const near = value ^ (1n << BigInt((bits - prefix + (flipped % 3) + bits - 1) % bits))
         const caller = { bits, value: near }
         const gate = addressGate(...([allowed, denied].map(list => list.map(textOf)) as [string[], string[]]))

@@ -112,7 +112,7 @@ describe('memory for clients that do not read', function () {
 
   it('is bounded for unread answers on all connections', async () => {
     const { auth, business, authUrl, businessUrl } = await startPair()
-    // More than the operating system buffers per connection.
+    // This is more than the buffers of the operating system hold for one connection.
     const file = request('GET /docs/swagger-ui-bundle.js').repeat(8)
     for (const [service, url] of [
       [auth, authUrl],

@@ -271,7 +271,7 @@ describe('the pages that show the OpenAPI documents, in a browser', () => {
     page.on('pageerror', error => messages.push(error.message))
     page.on('request', request => requested.push(request.url()))
     page.on('requestfailed', request => {
-      // The policy blocked this request, as it must: it is for the logo of ReDoc's makers.
+      // The policy must block this request, which is for the logo of ReDoc's makers.
       if (request.failure()?.errorText === 'csp') requested = requested.filter(url => url !== request.url())
     })
     page.setDefaultTimeout(30_000)

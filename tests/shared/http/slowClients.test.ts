@@ -68,7 +68,7 @@ async function endOf(
   return { ms: performance.now() - startedAt, text }
 }
 
-/** Milliseconds of a request on a connection of its own. */
+/** How many milliseconds a request takes on its own connection. */
 async function timeOf(url: string): Promise<number> {
   const startedAt = performance.now()
   const answer = await fetch(`${url}/health`, { headers: { connection: 'close' } })
@@ -197,7 +197,8 @@ describe('a slow client', () => {
     const startedAt = performance.now()
     socket.write('GET /much HTTP/1.1\r\nHost: a\r\n\r\n')
     await muchClosed.promise
-    // Later than `stalledTimeoutMs`: the kernel's buffers fill first, in steps on a busy machine, and each step counts as progress.
+    // The cut comes later than `stalledTimeoutMs`: the kernel's buffers fill first, in steps on a busy machine, and each
+    // step counts as progress.
     cutAfter(timeouts.stalledTimeoutMs, performance.now() - startedAt)
   })
 
@@ -439,8 +440,8 @@ describe('many clients', () => {
     const mb: number[] = []
     const deafs = 30
     const request = 'GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n'
-    // First so many pipelined requests that the connections are cut; then as many as are accepted, on more and more
-    // connections.
+    // First send so many pipelined requests that the connections are cut; then send as many as are accepted, on more and
+    // more connections.
     for (const count of [1000, 64, 64, 64]) {
       const deaf = await Promise.all(Array.from({ length: deafs }, () => open(url)))
       for (const socket of deaf) socket.pause().write(request.repeat(count))
