@@ -17,7 +17,7 @@ const headerSchema = z.object({
   format: z.literal(historyFormat),
   version: z.literal(1),
   seed: z.number(),
-  /** The store, such as `redis:`, for human readers; the faults state which data it loses. */
+  /** The store, such as `redis:`, for human readers. Which data it loses is recorded with each fault. */
   store: z.string(),
   /** TOKEN_TTL_SECONDS: the idle time of a session. */
   tokenTtlMs: z.number().positive(),

@@ -43,7 +43,7 @@ export function tokenProvider({
 
 const blockLength = 16 // bytes in a UUID, and in a block of AES
 const idLength = 14 // characters of a token id, one byte each
-const triesAtOnce = 256 // one byte numbers the tries; in 98 % of cases this many suffice
+const triesAtOnce = 256 // as many as one byte can number; in 98 % of cases they suffice
 
 /**
  * A version 4 UUID that is the token id plus two bytes, encrypted as one AES block. Without the key it looks like 122

@@ -1,5 +1,5 @@
-// Verifies, changes and resets passwords. Hides that an unknown user costs a hash too, and that a change that was
-// interrupted is completed when the client repeats the request.
+// Verifies, changes and resets passwords. Callers need not know that it hashes for an unknown user too, or
+// that a change that was interrupted is completed when the client repeats the request.
 import { AppError } from '../../../shared/http/errors.ts'
 import type { WrongPassword } from '../defence/failures.ts'
 import type { UserRecord, UserStore } from '../stores/ports.ts'

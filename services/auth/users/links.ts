@@ -77,8 +77,8 @@ export interface Links {
   confirm(secret: string): Promise<boolean>
 
   /**
-   * Sets the password and notifies the user by mail. The token is not consumed by itself: the change of the password revokes
-   * it together with all other tokens of the user.
+   * Sets the password and notifies the user by mail. No separate step consumes the token: the change of the password
+   * revokes it together with all other tokens of the user.
    */
   reset(secret: string, password: string, client: Client): Promise<LinkResetOutcome>
 }
