@@ -210,7 +210,7 @@ export const faultKinds: FaultKind[] = [
   {
     id: 'F9',
     what: 'Redis is a replica without a master (READONLY)',
-    promise: '503: a replica may not know of a revocation',
+    promise: '503: a replica may have missed a revocation',
     stores: ['redis'],
     lastsMs: [1500, 3000],
     begin: async pair => void (await redisOf(pair).command('replicaof', '127.0.0.1', 1)),

@@ -38,7 +38,7 @@ export async function tryDefects(
       violations = rules.filter(broken => broken === rule).length
     }
     if (missing === null) results.push({ name, storeName, rule, violations })
-    else notTested(`${name}: ${missing}`)
+    else notTested(`the defect “${name}”: ${missing}`)
   }
   return results
 }
