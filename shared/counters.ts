@@ -29,7 +29,7 @@ export interface SharedCounters {
 }
 
 const slots = 65_536 // keys per counter; they take 1.3 MB
-const slotsPerKey = 8 // each key can be stored in one of these
+const slotsPerKey = 8 // each key can be in any of this many slots
 
 /**
  * Counters in fixed memory: if all slots of a new key are taken, the key in these slots that expires first is replaced.

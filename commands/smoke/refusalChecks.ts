@@ -38,7 +38,7 @@ export async function checkRequestsWithoutToken(run: SmokeRun, isReady: boolean)
     expectStatus(await getData({ headers: [...own, ...bearer] }), 400, 'two tokens are ambiguous')
     for (const header of [own, bearer]) {
       const exchange = await getData({ headers: [...header, ...header] })
-      // A proxy may fold two headers of one name into one, which is then malformed.
+      // A proxy may fold two headers of the same name into one, which is then malformed.
       if (exchange.status !== 401) expectStatus(exchange, 400, 'two tokens are ambiguous')
     }
     return '400'

@@ -9,7 +9,7 @@ import {
 } from './client.ts'
 
 export interface Target {
-  /** An origin, like `business`. */
+  /** An origin, as `business` is. */
   auth: string
   business: string
   /** Null if the internal listener cannot be reached from here. */

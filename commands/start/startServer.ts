@@ -154,7 +154,7 @@ async function startService(name: 'Auth' | 'Business', count: number, env: Envir
   return service
 }
 
-/** The address of Business for Auth's console. Outside development only the operator knows it. */
+/** The address of Business for Auth's console. Outside development, only the operator knows it. */
 function consoleSettings(): Environment {
   const { port, tls } = businessConfig
   return isDevelopment && port !== 0 ? { CONSOLE_BUSINESS_URL: `${tls ? 'https' : 'http'}://localhost:${port}` } : {}

@@ -18,7 +18,7 @@ export function prompt(question: string, { hidden = false } = {}): Promise<strin
   const output = hidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr
   const terminal = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 })
   return new Promise(resolve => {
-    process.stderr.write(question) // the terminal stops echoing only when the interface is open
+    process.stderr.write(question) // the terminal echoes until the interface is open
     terminal.once('close', () => process.exit(interruptedCode)) // Ctrl-C, Ctrl-D
     terminal.question('', answer => {
       terminal.removeAllListeners('close').close()

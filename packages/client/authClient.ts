@@ -55,8 +55,8 @@ export interface Validation {
 
 export interface AuthClient {
   /**
-   * Resolves to a verdict that Auth computed after this call. Rejects with a `TokenError` of code `unavailable` if Auth
-   * gives none within the deadline.
+   * Resolves to a verdict that Auth computed after `validate` was called. Rejects with a `TokenError` of code
+   * `unavailable` if Auth gives none within the deadline.
    */
   validate(token: string, caller: Caller): Promise<Validation>
   /** Number of calls without a response so far. */

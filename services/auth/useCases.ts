@@ -27,7 +27,7 @@ export interface UseCases {
   format: TokenFormat
   /** Null with opaque tokens. */
   jwt: JwtFormat | null
-  /** Creates tokens with another wire format in the same store. */
+  /** Opens a `Tokens` with another wire format, over the same store. */
   openTokens(format: TokenFormat): Tokens
   sweeper: Sweeper
   users: Users
@@ -113,7 +113,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   }
 }
 
-/** Creates the tokens with the limits and lifetimes of this configuration. */
+/** Creates a `Tokens` with the limits and lifetimes of this configuration. */
 export function createTokensFrom(
   { ttlMs, absoluteTtlMs, tokenLimits: limits }: AuthConfig,
   options: Omit<TokensOptions, 'ttlMs' | 'absoluteTtlMs' | 'limits'>,
@@ -121,7 +121,7 @@ export function createTokensFrom(
   return createTokens({ ...options, ttlMs, absoluteTtlMs, limits })
 }
 
-/** Creates the users with the rules of this configuration. */
+/** Creates a `Users` with the rules of this configuration. */
 export function createUsersFrom(
   { passwordRules: rules, addressesOnly }: AuthConfig,
   options: Omit<UsersOptions, 'rules' | 'addressesOnly'>,

@@ -55,8 +55,8 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
       ...(forward && { fallback: forward.handle }),
       accessPolicy,
       tls,
-      // Half of Auth's limit: Auth sees Business and all its clients as one network, so at its limit it could cut off any
-      // client.
+      // Half of Auth's limit: Auth sees Business and all its clients as one network, so at that limit Auth could cut
+      // off any client.
       maxUnreadBytes: 32 * 1024 * 1024,
     },
   )

@@ -1,4 +1,4 @@
-// The single-address layout: Business forwards what it has no route for to Auth's public listener, and never to the
+// The single-address layout: what Business has no route for goes to Auth's public listener, and never to the
 // internal one. Hides which headers pass in either direction.
 import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'

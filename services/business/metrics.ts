@@ -1,4 +1,4 @@
-// The metrics of Business: its calls to Auth, and how many requests share one.
+// The metrics of Business: its calls to Auth, and how many requests share a call.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { AuthCall } from '../../packages/client/authClient.ts'
 

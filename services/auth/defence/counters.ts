@@ -3,7 +3,7 @@
 import type { Counter, OpenCounter } from '../../../shared/counters.ts'
 import { within } from '../../../shared/deadline.ts'
 
-const answerTimeoutMs = 150 // for `downMs` after a timeout Redis is not asked, so a log-in waits less than 300 ms in all
+const answerTimeoutMs = 150 // for `downMs` after a timeout, Redis is not asked: a log-in waits less than 300 ms in all
 const downMs = 1000
 
 const late = () => new Error(`Redis did not answer within ${answerTimeoutMs} ms`)

@@ -1,5 +1,5 @@
 // Decides for each log-in attempt whether the password is verified, and which counter a wrong password adds to. Hides how
-// users who have logged in from a network before are kept apart from the strangers there.
+// users who have logged in from a network before are kept apart from strangers in that network.
 import { type Attempts, type Checked, isPaused, isWrong } from './attempts.ts'
 import { type AttemptKeys, type Failures, maxFailures, maxFailuresAtLimit, type WrongPassword } from './failures.ts'
 

@@ -25,7 +25,7 @@ export interface DialectParts {
   tokens: Tokens
   /** The format of `tokens`. */
   format: TokenFormat
-  /** Creates tokens with another wire format, in the same store. */
+  /** Opens a `Tokens` with another wire format, over the same store. */
   openTokens(format: TokenFormat): Tokens
   /**
    * Keys of 32 bytes each, the same in every Auth process but different for each dialect. New secrets use the first

@@ -199,8 +199,8 @@ function requireToken(
     if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
     const [other] = await tokens.validate([secret], { purpose: otherPurpose, touch: false })
     if (other) return answer(ctx, 422, { msg: wrongType })
-    // The id reveals when the token was issued, which its holder may know. A dead token that has not expired has been
-    // revoked.
+    // The id reveals when the token was issued, which is no secret from its holder. A dead token that has not expired has
+    // been revoked.
     const hasExpired = now() >= issuedAtOf(ref.id) + lifeMs
     answer(ctx, 401, { msg: hasExpired ? 'Token has expired' : 'Token has been revoked' })
   }

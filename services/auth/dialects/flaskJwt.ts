@@ -118,7 +118,7 @@ export function flaskJwt({
     const secret = await readEitherToken(ctx)
     if (secret === null) return answer(ctx, 401, { error: 'Authorization header missing or invalid' })
     const isLive = await tokens.lookAtSession(secret)
-    // End the session even if this secret was replaced already, so that a client that renewed it is logged out too.
+    // End the session even if this secret was replaced already, so that a client with the new secret is logged out too.
     await tokens.revokeSession(secret)
     if (!isLive) return refuseEither(ctx)
     ctx.body = { message: 'Logged out successfully' }

@@ -43,12 +43,12 @@ export function tokenProvider({
 
 const blockLength = 16 // bytes in a UUID, and in a block of AES
 const idLength = 14 // characters of a token id, one byte each
-const triesAtOnce = 256 // as many as one byte can number; in 98 % of cases they suffice
+const triesAtOnce = 256 // one for each value of a byte; enough in 98 % of cases
 
 /**
  * A version 4 UUID that is the token id plus two bytes, encrypted as one AES block. Without the key it looks like 122
- * random bits: the id can neither be read from it nor converted to it. The first key makes new UUIDs; any key reads
- * them.
+ * random bits: the id can neither be read from the UUID nor turned into it. The first key makes new UUIDs; any key
+ * reads them.
  */
 function uuidFormat(keys: DialectParts['keys']): TokenFormat {
   // ECB is safe here: each message is a single block, and no block is encrypted twice because ids are unique.

@@ -103,7 +103,7 @@ function decodeForm(text: string): string {
   return decodeURIComponent(text.replaceAll('+', ' '))
 }
 
-/** Reports every request that an operator's key opens, with the status of its response. */
+/** Reports every request that an operator's key admits, with the status of its response. */
 export function requireAdminKey(keys: AcceptedKeys, emit: Emit): Handler {
   const admit = requireKey({ name: 'ADMIN_KEY', keys, emit })
 

@@ -1,4 +1,4 @@
-// Wraps a store so that each call is timed; if it fails, it counts towards an outage and rejects with `unavailable`.
+// Wraps a store: each call is timed, and a call that fails counts towards an outage and rejects with `unavailable`.
 import { AppError } from '../../../shared/http/errors.ts'
 import { type DependencyOptions, watchDependency } from './storeHealth.ts'
 

@@ -11,7 +11,7 @@ import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule } from './static.ts'
 
 const own = join(import.meta.dirname, 'console')
-/** The packages that the modules import, and the files under which they are served beside them. */
+/** Package that the modules import -> the file name under which it is served, beside the modules. */
 const packages = { preact: 'preact.js', 'preact/hooks': 'hooks.js', htm: 'htm.js' }
 const packageUrls = Object.fromEntries(Object.entries(packages).map(([name, file]) => [name, `./${file}`]))
 

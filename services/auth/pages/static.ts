@@ -86,8 +86,8 @@ function serve(read: () => Promise<Buffer>, extension: Extension, headers: Recor
 }
 
 /**
- * The encoding with the smallest body that the client accepts. Clients that send no Accept-Encoding get `identity`:
- * they accept anything by definition, but few of them decompress.
+ * Of the encodings that the client accepts, the one with the smallest body. Clients that send no Accept-Encoding get
+ * `identity`: they accept anything by definition, but few of them decompress.
  */
 function acceptedEncoding(ctx: Context): Encoding {
   if (ctx.get('Accept-Encoding') === '') return 'identity'

@@ -61,7 +61,7 @@ export const internalRoutes: readonly AuthRoute[] = [
   forwardAuthForEnvoy,
   listTokens,
   issueToken,
-  sweepTokens, // before revokeToken, whose path matches it too
+  sweepTokens, // before revokeToken, whose pattern matches this path too
   revokeToken,
   listUsers,
   createUser,

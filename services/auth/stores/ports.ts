@@ -40,9 +40,8 @@ export interface TokenRecord {
   credentialVersion: number
   createdAt: number
   /**
-   * Identifies the log-in behind this token by the id of the first token that the log-in issued. This is the token's own
-   * id if the log-in opened this session, another token's id if this one was issued with it or in exchange for it, and
-   * null if there was no log-in.
+   * Identifies the log-in behind this token by the id of the first token that the log-in issued, which may be this
+   * token. Null if there was no log-in.
    */
   loginId: string | null
   /** The last touch; equals `createdAt` until the first one. */

@@ -1,7 +1,7 @@
 // The secrets of JWT mode: signed JWTs (RFC 9068, with the rules of RFC 8725). Hides jose and the keys.
 // Anyone can verify with the published keys that we issued a JWT; only Auth knows whether it is still live. Auth finds the
-// token by its `jti` and compares the hash of the whole JWT, which only the exact bytes that were issued have. Therefore no
-// signature is verified here, and no claim is trusted.
+// token by its `jti` and compares the hash of the whole JWT, so only the exact bytes that were issued match. Therefore
+// no signature is verified here, and no claim is trusted.
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
 import { isBearerToken } from '../../../packages/client/bearer.ts'
@@ -9,7 +9,7 @@ import type { TokenRef } from '../stores/ports.ts'
 import { isTokenId, type TokenFormat } from './format.ts'
 
 export interface JwtFormatOptions {
-  /** Private keys. The first signs; tokens signed with another are accepted until that key is removed. */
+  /** Private keys. The first one signs; tokens signed with another are accepted until that key is removed. */
   keys: JWK[]
   issuer: string
   audience: string

@@ -48,7 +48,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
     if (hasRelatives(token)) await revokeRelatives(token)
     const ended = await remove()
     if (ended) onRevoked(ended)
-    // Revoke the others once more: until it was deleted, a refresh token could be exchanged for another session.
+    // Revoke the others once more: a refresh token could be exchanged for another session until it was deleted.
     if (hasRelatives(token) && !isSession(token)) await revokeRelatives(token)
   }
 
@@ -85,7 +85,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   }
 }
 
-/** Whether other tokens may have come from the same log-in. False if the log-in opened this session. */
+/** Whether other tokens may have come from the same log-in. False for a session that the log-in opened. */
 function hasRelatives(token: TokenRecord): boolean {
   return token.loginId !== null && !(isSession(token) && token.loginId === token.id)
 }

@@ -31,7 +31,7 @@ function normaliseOnce(username: string): string {
 
 /**
  * The stored names that `username` can stand for, in the order in which to look them up; empty if no user can have it. The
- * few strings that an earlier version stored in another form have two names, that form first.
+ * few strings that an earlier version stored in another form have two names, the earlier version's first.
  */
 export function namesToLookUp(username: string): string[] {
   const names = new Set([normaliseOnce(username), normalise(username)])

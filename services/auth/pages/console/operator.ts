@@ -33,7 +33,7 @@ function OperatorPage() {
   `
 }
 
-/** Everything that needs the key. When it is no longer drawn, its state is gone, and with it the key in its closures. */
+/** Everything that needs the key. When this view is no longer drawn, its state and the key in its closures are gone. */
 function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string | null) => void }) {
   const exchanges = useExchanges(() => 'No answer from Auth.')
   const live = useLiveTokens({

@@ -231,7 +231,7 @@ function parseToken(line: string, terms: Terms[], lineNumber: number): Line {
   return { ref: { id, hash }, token, renewal }
 }
 
-/** A created, renamed or removed file is durable only after its folder has been flushed. */
+/** Creating, renaming or removing a file is durable only after its folder has been flushed. */
 async function flushFolder(file: string): Promise<void> {
   const folder = await open(dirname(file), 'r')
   await folder.sync().finally(() => folder.close())

@@ -19,7 +19,7 @@ export interface Redis {
   together(keys: string[]): number[][]
   /** About `count` keys that match the pattern. `cursor` is null for the first page; `next` is null after the last. */
   page(pattern: string, cursor: string | null, count: number): Promise<{ keys: string[]; next: string | null }>
-  /** Yields all keys that match the pattern in chunks, some keys perhaps twice. Cannot be resumed after it rejects. */
+  /** Yields, in chunks, all keys that match the pattern, some perhaps twice. Cannot be resumed after it rejects. */
   scan(pattern: string): AsyncGenerator<{ keys: string[]; isAtEnd: boolean }, void>
   close(): Promise<void>
 }

@@ -29,7 +29,7 @@ import { createTokenCounts } from './tokenCounts.ts'
 import { keyOf, keyPattern, type PackedToken, packed, restOf, short, tagOfId, tagOfKey, unpacked } from './tokens.ts'
 
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
-const floorMs = 24 * 3_600_000 // minimum lifetime of a floor; log-ins verified before it rose end much sooner
+const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, far longer than a log-in takes
 const rememberedMs = 10 * 60_000 // for `explain`
 
 /** Resolves when Redis answers and is configured not to lose data; rejects with a message for the operator. */

@@ -17,7 +17,7 @@ export interface SqlDatabase {
   lock(clause: 'for update' | 'for update of t' | 'for update of t skip locked'): Sql
   /**
    * Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`; `work` may still complete after that.
-   * Retries `work` if the database reports that it did nothing: a busy SQLite file, or a deadlock in PostgreSQL.
+   * Retries `work` if the database reports that nothing was done: a busy SQLite file, or a deadlock in PostgreSQL.
    */
   run<T>(work: () => Promise<T>): Promise<T>
   close(): Promise<void>
