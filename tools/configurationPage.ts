@@ -29,7 +29,7 @@ Auth creates the schema and migrates it at start-up, one process at a time. \`./
 migrations.
 
 A restart with the memory store logs every user out. \`TOKEN_SNAPSHOT_FILE\` prevents that for a planned stop: Auth writes its
-tokens to this file, as hashes, readable by its owner only. The next start reads and removes the file before it accepts
+tokens to this file, as hashes, readable by its owner only. At its next start Auth reads and removes the file before it accepts
 connections, so an old snapshot cannot restore a revoked token. After a crash there is no snapshot: \`./startServer\` restarts Auth,
 and all tokens are lost.
 `

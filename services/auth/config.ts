@@ -89,7 +89,7 @@ export const authSettings = {
     .optional()
     .register(settingMeta, {
       description:
-        'with TOKEN_FORMAT=jwt: the private keys as a JWK Set; the first one signs, the others are still accepted',
+        'with TOKEN_FORMAT=jwt: the private keys as a JWK Set; the first one signs; tokens that the others signed are still accepted',
       expected:
         'a JWK Set of Ed25519 keys, or of HS256 keys of 256 random bits, each with its own kid (npm run token-keys)',
       secret: true,
@@ -102,15 +102,15 @@ export const authSettings = {
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens per user; one more ends the oldest session'),
   TOKEN_LIMIT: count(
     10_000_000,
-    'maximum number of tokens, of which half may be without a user; at the limit log-ins are answered 503 (with Redis only after the first sweep)',
+    'maximum number of tokens, at most half of them without a user; at the limit, log-ins are answered 503 (Redis: only once the first sweep has run)',
   ),
   LOGIN_LIMIT_PER_ADDRESS: count(
     30,
-    'wrong passwords per address (IPv6: per /64) and minute; beyond it only users who have logged in from that address before can log in',
+    'wrong passwords per address (IPv6: per /64) and minute; beyond it, only users who have logged in from that address before can log in',
   ),
   REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
-  MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for a mail per address and hour; per user the limit is 5'),
-  GUEST_TOKEN_LIMIT_PER_ADDRESS: count(120, 'tokens per address and minute that dialects issue without a log-in'),
+  MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for mail, per address and hour; per user the limit is 5'),
+  GUEST_TOKEN_LIMIT_PER_ADDRESS: count(120, 'tokens that dialects issue without a log-in, per address and minute'),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of dead tokens', 86_400),
   TOKEN_STORE_URL: storeUrl(
     'TOKEN_STORE_URL',
@@ -147,7 +147,7 @@ export const authSettings = {
     }),
   SMTP_TLS: z.enum(['required', 'optional']).default('required').register(settingMeta, {
     description:
-      '`optional`: a server without TLS also gets the mails, which contain secret links, but never the password of SMTP_URL. Loopback needs no TLS',
+      '`optional`: mails, which contain secret links, also go to a server without TLS; the password of SMTP_URL never does. Loopback needs no TLS',
     expected: 'required or optional',
   }),
   MAIL_FROM: z

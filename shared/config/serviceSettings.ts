@@ -69,7 +69,7 @@ export const commonSettings = {
   ),
   MAX_CONNECTIONS: count(
     10_000,
-    'connections per listener and process; at the limit, a new connection closes the longest idle one of the network that has the most',
+    'connections per listener and process; at the limit, a new connection closes the longest idle one of the network with the most connections',
   ),
   SECURITY_LOG_FILE: z.string().optional().register(settingMeta, {
     description:
