@@ -40,7 +40,7 @@ type Figures = Record<string, number>
 
 function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRecord } {
   const userId = `user-${Math.floor(i / tokensPerUser)}`
-  // Issue times are spread over a year, as in real use; there are not enough ids for one second.
+  // Issue times are spread over a year, as in real use; a single second does not have enough different ids for all tokens.
   const createdAt = now - (i % 31_536_000) * 1000
   const id = drawTokenId(userId, createdAt)
   const token: TokenRecord = {

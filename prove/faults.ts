@@ -63,7 +63,7 @@ function heal(line: Line): void {
 
 const cuts = new Map<Line, NodeJS.Timeout>()
 
-/** The faults of a connection; Business to Auth and Auth to its store have the same ones. */
+/** The faults of a connection, the same for both: from Business to Auth, and from Auth to its store. */
 function faultsOfLine(
   id: string,
   name: string,

@@ -166,7 +166,7 @@ async function expectRefused(run: SmokeRun, token: string, after: string): Promi
   for (const exchange of exchanges) expectStatus(exchange, 401, 'a dead token is 401')
 }
 
-/** Uses separate connections, so that a load balancer spreads the requests over its processes. */
+/** Uses separate connections, so that a load balancer spreads the requests over the processes of Business. */
 function getDataInParallel({ getData }: SmokeRun, token: string): Promise<Exchange[]> {
   return Promise.all(Array.from({ length: parallelRequests }, () => getData({ bearer: token, newConnection: true })))
 }

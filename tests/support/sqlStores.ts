@@ -10,7 +10,7 @@ import { lineage, minute, newHash, newTokenAt, newUserAt, unlimited } from './st
 
 export const start = 1_800_000_000_000
 
-/** A session of a new user that lives for a minute. */
+/** A session that lives for a minute, of a new user. */
 export function newToken(members: Partial<TokenRecord> = {}) {
   return newTokenAt(start, {
     expiresAt: start + minute,

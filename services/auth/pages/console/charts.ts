@@ -14,7 +14,7 @@ export interface ChartOptions {
   now: string
   /** One value per second, the oldest first. The second line is drawn fainter, unless there are `kinds`. */
   lines: (number | null)[][]
-  /** The names of the lines, if `now` is their sum. Each then has its own dashes, and its number below the chart. */
+  /** The names of the lines, if `now` is their sum. Each line then has its own dashes, and its latest value below the chart. */
   kinds?: readonly string[]
   about: string
 }
