@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
 import { lineage, type MadeToken, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
 
-// The real time, so that a store that also expires keys by its own clock keeps the tokens.
+// The real time, so that the tokens stay in a store that also expires keys by its own clock.
 const start = Date.now()
 
 const newToken = (members: Partial<TokenRecord> = {}) => newTokenAt(start, members)

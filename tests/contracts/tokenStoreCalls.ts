@@ -11,7 +11,7 @@ import {
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 export const minute = 60_000
-// An hour ahead, so that a store that also expires keys by its own clock keeps the tokens.
+// An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.
 export const start = Date.now() + 60 * minute
 
 export const unlimited: TokenLimits = { perUser: Infinity, total: Infinity }

@@ -1,4 +1,4 @@
-// Compares every TokenStore with a model: for any commands in any order both give the same answers. Names no store. A
+// Compares every TokenStore with a model: for any commands in any order, both give the same answers. Names no store. A
 // failure prints its seed and the shortest list of commands that still fails.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import type { InsertOutcome, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
-// An hour ahead, so that a store that also expires keys by its own clock keeps the tokens.
+// An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.
 const start = Date.now() + 3_600_000
 const whenAllAreDead = start + 3_600_000
 const limits: TokenLimits = { perUser: 2, total: 5 } // small, so that they are reached often
@@ -84,7 +84,7 @@ const user = fc.nat({ max: 2 }) // 2 stands for guests
 const ttlMs = fc.constantFrom(1, 5, 20, 100)
 const recent = fc.record({ back: fc.nat({ max: 11 }), isHashWrong: fc.nat({ max: 7 }).map(n => n === 0) })
 
-/** How many references back, from the newest. */
+/** The reference that is `back` places before the newest. */
 function pick({ refs }: Run, { back, isHashWrong }: { back: number; isHashWrong: boolean }): TokenRef {
   const ref = refs.at(-1 - (back % refs.length)) as TokenRef
   return isHashWrong ? { ...ref, hash: newHash() } : ref
@@ -209,7 +209,7 @@ const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
 const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }), keep })
 const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
   const userId = run.userIds[user] as string
-  // Any token, even of another user, whose tokens `raiseFloor` must not touch.
+  // Any token, even one of another user: `raiseFloor` must not touch another user's tokens.
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
   await store.raiseFloor(userId, version, keep)
   run.model.raiseFloor(userId, version, keep)

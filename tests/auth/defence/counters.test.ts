@@ -1,4 +1,4 @@
-// defence/counters.ts and shared/counters.ts: counters in Redis, in each process, and in a fixed amount of memory.
+// defence/counters.ts and shared/counters.ts: counters in Redis and in each process, and how little memory they take.
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
@@ -56,8 +56,8 @@ describe('the limits in Redis', () => {
     const kept = await Promise.all(
       keys.filter(key => key.includes('limit:failures:')).map(key => redis.command('pttl', key)),
     )
-    expect(Math.max(...kept.map(Number)) / 86_400_000).to.be.within(74.9, 75) // days after five failures
-    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // days after one failure
+    expect(Math.max(...kept.map(Number)) / 86_400_000).to.be.within(74.9, 75) // in days: kept for 75 after five failures
+    expect(Math.min(...kept.map(Number)) / 86_400_000).to.be.within(14.9, 15) // in days: kept for 15 after one failure
   })
 
   it('apply in each process while Redis hangs or is down, and delay no log-in', async () => {

@@ -1,4 +1,4 @@
-// What one client can do to other clients: attacks on the queue of hashes, and what limits reveal about accounts.
+// What one client can do to other clients: attacks on the queue of hashes, and what the limits reveal about accounts.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { demo } from '../../support/credentials.ts'
@@ -37,8 +37,8 @@ describe('the work of one client', () => {
     ask('PATCH', `${auth.url}/users/me`, from, { currentPassword, password: `${good} more` }, bearer)
 
   /**
-   * As soon as at least `queued` hashes of the attack are in the queue, sends every kind of request that needs a hash
-   * from another address, and returns the statuses.
+   * As soon as at least `queued` hashes of the attack are in the queue, sends from another address every kind of
+   * request that needs a hash, and returns the statuses.
    */
   async function victimDuring(attack: () => Promise<unknown>, queued: number): Promise<Record<string, number>> {
     const username = `victim ${performance.now()}`

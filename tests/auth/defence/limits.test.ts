@@ -1,5 +1,5 @@
-// The limits as clients of Auth, its dialects and Business see them, and that no limit can be turned against the user it
-// protects.
+// How clients of Auth, of its dialects and of Business see the limits, and that no limit can be turned against the user
+// it protects.
 import { expect } from 'chai'
 import { accountLimits } from '../../../services/auth/defence/throttles.ts'
 import { demo } from '../../support/credentials.ts'
@@ -74,7 +74,7 @@ describe('the limits', () => {
       expect(countBy(await times(100, () => logIn('192.0.2.1')))).to.deep.equal({ 200: 100 })
     })
 
-    /** Fails to log in from other networks until Auth allows no attempt from them for months. */
+    /** Sends wrong passwords from other networks until Auth allows no attempt from there for months. */
     async function lock(...bodies: { username: string; password: string }[]): Promise<void> {
       for (let i = 0; i < 100; i++) {
         const answers = []
@@ -95,7 +95,7 @@ describe('the limits', () => {
       expect((await logIn(home)).status).to.equal(200)
       expect((await ask('GET', `${auth.url}/users/me`, { from: address(1), bearer: token })).status).to.equal(200)
       const abroad = '203.0.113.9'
-      // After the log-in at home one guess from elsewhere is allowed, and the attacker uses it up.
+      // After the log-in at home, one guess from elsewhere is allowed, and the attacker uses it up.
       await lock(wrong)
       expect((await logIn(abroad)).status).to.equal(429)
       await ask('POST', `${auth.url}/password/forgot`, { from: abroad, body: { username: demo.username } })

@@ -71,7 +71,7 @@ describe('the throttles', () => {
     expect(waits.slice(25)).to.deep.equal(Array(10).fill(86_400))
   })
 
-  /** Fails until the next guess has to wait for more than a day, and returns the seconds to wait. */
+  /** Guesses wrong until the next guess has to wait for more than a day, and returns the seconds to wait. */
   async function lock(account: string): Promise<number> {
     while (proofs < 100) {
       const wait = await fail(account, address(proofs))
@@ -103,7 +103,7 @@ describe('the throttles', () => {
     expect(await fail('a', address(1))).to.equal(0)
     expect(await fail('a', address(1))).to.equal(86_400)
     await lock('a')
-    expect(proofs).to.equal(40 + 1 + 10) // the 1 is on the known network
+    expect(proofs).to.equal(40 + 1 + 10) // the 1 is the guess on the known network
   })
 
   it('unlock an account when a mail has proved who owns it', async () => {
@@ -115,7 +115,7 @@ describe('the throttles', () => {
 
   it('verify fewer than 100 guesses in two years, however the attacker waits', async () => {
     const end = 730 * days
-    /** Alternates `atOnce` guesses and `restDays` days of rest; in the last month it guesses as often as possible. */
+    /** Alternates `atOnce` guesses and `restDays` days of rest, but guesses as often as possible in the last month. */
     async function guesses(account: string, atOnce: number, restDays: number): Promise<number> {
       const before = proofs
       const begun = at
@@ -272,7 +272,7 @@ describe('the throttles', () => {
     const prove = () => throttles.attemptReauthentication({ account: 'a', address: '192.0.2.1' }, async () => verified)
     expect(await prove()).to.equal(verified)
     at += days
-    // On another network one guess a day is allowed again, and after a log-in from that network five.
+    // On another network, one guess a day is allowed again; after a log-in from there, five guesses are.
     expect(await fail('a', address(2), 'in a session')).to.equal(0)
     expect(await fail('a', address(2), 'in a session')).to.equal(86_400)
     await succeed('a', address(2))

@@ -231,7 +231,7 @@ describe('two dialects at once', function () {
             expect(status, `${name} at ${door.name} of ${door.surface}`).to.be.below(500)
           }
           for (const door of doors.filter(isHere).filter(({ opensTo }) => opensTo.includes(kind))) {
-            // Issue a new secret if the last use ended the previous one.
+            // Issue a new secret if the last use ended this one.
             const next = (await isLive(opened, secret, kind)) ? secret : await issue(opened)
             const { isOpen, status } = await door.knock(opened, next)
             expect(isOpen, `${name} at ${door.name} of ${door.surface} is ${status}`).to.equal(true)
@@ -343,7 +343,7 @@ describe('two dialects at once', function () {
   })
 })
 
-/** Tries the secret at the first door that it should open, which changes the token least. */
+/** Tries the secret at the first door that it should open: that door changes the token least. */
 async function isLive(opened: Opened, secret: string, kind: Kind): Promise<boolean> {
   const door = doors.find(({ surface, opensTo }) => opened.surfaces.includes(surface) && opensTo.includes(kind))
   return door !== undefined && (await door.knock(opened, secret)).isOpen

@@ -116,7 +116,7 @@ describe('the event stream', () => {
     await receives('renewed', { tokenId, userId, expiresAt })
     clock.advance(10_000)
     const later = await logIn(auth.url)
-    await receives('issued', { tokenId: idOf(later) }) // an event at the session's previous end would arrive before this one
+    await receives('issued', { tokenId: idOf(later) }) // an `expired` at the session's previous end would arrive before this `issued`
     const expired = () => events().filter(({ name, data }) => name === 'expired' && data['tokenId'] === tokenId)
     expect(expired()).to.deep.equal([])
     clock.advance(20_000)

@@ -1,4 +1,4 @@
-// /metrics of both services: what each event counts, and that names and types follow Prometheus's rules.
+// /metrics of both services: which metrics each event changes, and that names and types follow Prometheus's rules.
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -68,7 +68,7 @@ describe('the metrics', () => {
     const outer = await startBusiness(inner.internalUrl, { ACCESS_LOG: 'errors', AUTH_PUBLIC_URL: inner.url })
     const listeners = [
       { ...inner, route: 'route="/login"' },
-      { ...outer, route: 'route="/{*path}"' }, // all that Business forwards
+      { ...outer, route: 'route="/{*path}"' }, // the route of all requests that Business forwards
     ]
     for (const { url, internalUrl, lines, route } of listeners) {
       const { hostname, port } = new URL(url)

@@ -282,7 +282,7 @@ describe('the console in a browser', () => {
       })
 
       it('shows which address to open if Business does not allow its origin', async () => {
-        const origin = new URL(consoleUrl.replace('localhost', 'console.localhost')).origin // every browser resolves it to loopback
+        const origin = new URL(consoleUrl.replace('localhost', 'console.localhost')).origin // every browser resolves this name to loopback
         const other = await open(context, `${origin}/console`)
         await button('Use the demo user', other).click()
         await button('Get data', other).click()

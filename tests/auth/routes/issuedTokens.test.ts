@@ -1,4 +1,4 @@
-// /tokens and /validateToken: operators issue, find and end tokens; validations admit them.
+// /tokens and /validateToken: how operators issue, find and end tokens, and how these tokens are validated.
 import { expect } from 'chai'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { type AuthApi, authApi, expectProblem } from '../../support/authApi.ts'

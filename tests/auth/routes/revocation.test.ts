@@ -55,7 +55,7 @@ describe('revocation', () => {
       const slow = authApi(await startAuth({ env: { PASSWORD_HASH_COST: '10' } }))
       const { userId } = await slow.admissionOf(await slow.session())
       const logins = Array.from({ length: 6 }, () => slow.post('/login', null, demo))
-      await logins[0] // only one log-in hashes at a time, so the other five have looked up the user and wait
+      await logins[0] // only one log-in hashes at a time, so the other five log-ins have looked up the user and are waiting
       expect((await slow.operate('DELETE', `/admin/users/${userId}/sessions`)).status).to.equal(204)
       const answers = await Promise.all(logins)
       const late = answers.filter(({ status }) => status === 401)

@@ -1,4 +1,4 @@
-// Key rotation: what each key opens, and how an operator sees that the previous one is no longer used.
+// Key rotation: what each key opens, and how an operator sees that the previous key is no longer used.
 import { expect } from 'chai'
 import { ask } from '../../support/client.ts'
 import { adminKey, demo, serviceKey } from '../../support/credentials.ts'

@@ -161,7 +161,7 @@ for (const scheme of schemes) {
               }
             }
           }
-          // On a busy machine more rivals would exceed the deadline of a store.
+          // On a busy machine, more rivals would exceed the deadline of a store.
           const rivals = Array.from({ length: scheme === 'memory' ? 20 : 8 }, keepLoggingIn)
           while (issued.length === 0) await new Promise(setImmediate)
           const change = await client.change(token, old.password, password)

@@ -43,7 +43,7 @@ describe('PostgreSQL on a server of its own:', () => {
     })
     afterEach(async () => {
       cluster.resume()
-      await cluster.start().catch(() => {}) // it is already running
+      await cluster.start().catch(() => {}) // rejects if the server is already running
       await stores.close()
     })
 
@@ -425,7 +425,7 @@ describe('PostgreSQL on a server of its own:', () => {
       const url = await freshDatabase()
       const patient = `${url}?options=${encodeURIComponent('-c deadlock_timeout=20ms')}`
       const stores = await openStores(patient)
-      const more = await openTokenStore(patient) // for more connections
+      const more = await openTokenStore(patient) // a third store opens more connections
       const touched = await Promise.all(Array.from({ length: 25 }, () => insertedToken(stores)))
       const victimIds: string[] = Array.from({ length: 5 }, () => randomUUID())
       const random = (n: number) => Math.floor(Math.random() * n)

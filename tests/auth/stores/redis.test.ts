@@ -183,8 +183,8 @@ describe('tokens in Redis:', () => {
       const wrong = made.map(({ ref }) => ({ id: ref.id, hash: Buffer.alloc(32).toString('base64url') }))
       const found = await until(() => store.touch(wrong, start, null).catch(() => null))
       expect(found).to.deep.equal(wrong.map(() => null))
-      // The byte after the 15 stored ones equals the digest's 16th byte by chance once in 256, so for a few tokens 16 bytes
-      // may seem to be stored.
+      // The byte after the 15 stored bytes equals the digest's 16th byte by chance once in 256, so for a few tokens 16
+      // bytes may seem to be stored.
       expect(longer, `of ${made.length} have 16 bytes`).to.be.below(made.length / 2)
     })
 
@@ -280,7 +280,7 @@ describe('tokens in Redis:', () => {
       ' ',
     ]
 
-    /** Two user ids with the same tag, found among about five thousand. */
+    /** Draws user ids, about five thousand, until two of them have the same tag. */
     function drawNeighbours(): [string, string] {
       const found = new Map<string, string>()
       for (;;) {
@@ -384,7 +384,7 @@ describe('tokens in Redis:', () => {
       await server.command('flushall')
       const one = await open()
       await insertedMany(one, 900)
-      await one.deleteExpired(start, 1) // this sweep has counted nearly all of the 900
+      await one.deleteExpired(start, 1) // this sweep has counted nearly all of the 900 tokens
       await insertedMany(one, 1500)
       await sweepRound(one, start)
       const { ref, token } = newToken()

@@ -71,7 +71,7 @@ describe('tokens in Redis:', () => {
       }
     }
 
-    /** The id of a token in this slot. */
+    /** Returns a function that draws ids of tokens in this slot. */
     const idsIn = (slot: number) => {
       const tags: string[] = []
       for (let n = 0; tags.length < 20; n++) {

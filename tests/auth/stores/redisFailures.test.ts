@@ -260,7 +260,7 @@ describe('tokens in Redis:', () => {
       server.hang()
       const messages = await Promise.all(refs.map(ref => touch(store, ref).catch(toMessage)))
       const full = messages.filter(message => message === 'The queue is full')
-      expect(full.length).to.be.within(2000, 2001) // a ping may be one of them
+      expect(full.length).to.be.within(2000, 2001) // 2001 if a ping took a place in the queue
       expect(messages.filter(message => typeof message !== 'string')).to.deep.equal([])
     })
 
@@ -321,7 +321,7 @@ describe('tokens in Redis:', () => {
       expect(await touch(store, consumed.ref)).to.equal(null)
       await raiseFloor(store, ended?.token.userId as string, 2)
       expect(await look(store, ended?.ref as TokenRef)).to.equal(null)
-      await raiseFloor(store, refused.token.userId as string, 2) // a user who has no keys yet
+      await raiseFloor(store, refused.token.userId as string, 2) // this user has no keys yet
       expect(await store.findByUser(userId, start)).to.have.lengthOf(1)
       expect((await store.explain(ref, start, 'other')).reason).to.equal('other_purpose')
       expect(await sweepRound(store, start + 1)).to.equal(expired.length + 1)

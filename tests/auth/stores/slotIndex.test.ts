@@ -1,4 +1,4 @@
-// stores/memory/slotIndex.ts: finds what was added and not removed, whatever its size and however hashes collide.
+// stores/memory/slotIndex.ts: finds what was added and not removed, however large the index is and however hashes collide.
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { createSlotIndex } from '../../../services/auth/stores/memory/slotIndex.ts'

@@ -202,7 +202,7 @@ describe('a snapshot of the memory store', () => {
     const again = await open({ anna: 1 })
     expect(await look(again.store, ended.ref)).to.equal(null)
     expect(await look(again.store, later.ref)).to.not.equal(null)
-    await again.store.raiseFloor('anna', 2, null) // anna starts at 1 again, so this is the next version
+    await again.store.raiseFloor('anna', 2, null) // anna's version is 1 again after the restart, so 2 is the next
     expect(await look(again.store, later.ref)).to.equal(null)
   })
 

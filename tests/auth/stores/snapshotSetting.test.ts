@@ -136,7 +136,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
     const statusOf = async (business: string, token: string) => (await ask('GET', `${business}/data`, token)).status
 
     it('keeps all sessions over a planned restart, even after a failed start on a taken port, and loses them in a crash', async function () {
-      this.timeout(120_000) // four starts, on a busy machine
+      this.timeout(120_000) // on a busy machine, the four starts take long
       const file = join(newFolder(), 'tokens')
       const env = { TOKEN_SNAPSHOT_FILE: file, TOKEN_TTL_SECONDS: '60' }
       const first = runStartServer({ env })
@@ -165,7 +165,7 @@ describe('TOKEN_SNAPSHOT_FILE', () => {
         encoding: 'utf8',
       }).split('\n')
       process.kill(Number(auth), 'SIGKILL')
-      // Auth is restarted, without the tokens.
+      // Auth is restarted and has lost the tokens.
       await until(async () => (await statusOf(at.business, kept)) === 401)
       expect(existsSync(file)).to.equal(false)
       second.process.kill('SIGTERM')

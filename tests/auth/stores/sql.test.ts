@@ -119,7 +119,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       expect(dump).to.include(refs[0]?.hash)
       for (const secret of secrets) {
         const { id } = refOf(secret)
-        expect(dump).to.not.include(secret.slice(secret.indexOf(id) + id.length, -6)) // without the checksum
+        expect(dump).to.not.include(secret.slice(secret.indexOf(id) + id.length, -6)) // the secret's random part, without its checksum
       }
       await stores.close()
     })

@@ -72,7 +72,7 @@ describe('an answer does not reveal whether there is an account:', function () {
   for (const path of paths) {
     it(`POST ${path} takes the same time`, async () => {
       const { accounts, classes } = await openAll()
-      for (const method of writes) accounts.slow.add(method) // if the answer waited for a write, its time would show it
+      for (const method of writes) accounts.slow.add(method) // an answer that waited for a write would be visibly late
       let report = ''
       for (let attempt = 0; attempt < 3; attempt++) {
         const times = new Map<string, number[]>(classes.map(([name]) => [name, []]))

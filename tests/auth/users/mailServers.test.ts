@@ -1,4 +1,4 @@
-// Mails and mail servers that are slow, hostile or down; and mails that wait.
+// Mail servers that are slow, hostile or down, and mails that wait to be sent.
 import { connect, type Socket } from 'node:net'
 import { expect } from 'chai'
 import { type MailEvent, openSmtpMailer } from '../../../services/auth/users/mail.ts'

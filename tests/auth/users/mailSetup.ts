@@ -245,8 +245,8 @@ export async function issue(terms: object): Promise<string> {
 }
 
 /**
- * The routes for users over memory stores that fail or are slow on request, and a mailer that waits only briefly between
- * its tries.
+ * The routes for users, with memory stores that fail or are slow on request, and with a mailer that waits only briefly
+ * between its tries.
  */
 export async function openAccounts(url: string, options: Partial<SmtpMailerOptions> = {}) {
   const { log, lines } = collectLog('auth')
@@ -316,7 +316,7 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
     slow,
     emitted,
 
-    /** Inserts a user like those registered before mails were sent: the username is not checked. */
+    /** Inserts a user as if registered before Auth had a mail server: the username is not checked. */
     async add(username: string, { confirmed = true, disabled = false } = {}): Promise<string> {
       const passwordHash = await passwords.hash('CANARY-PW-before', { address: '192.0.2.1', account: username })
       const user = await users.insert({ username, passwordHash }, { confirmed })

@@ -49,7 +49,7 @@ describe('a change that is interrupted', () => {
     /** The secrets and ids of two sessions. */
     current: { secret: string; id: string }
     other: { secret: string; id: string }
-    /** Sets how many of the next calls that end a user's tokens fail. */
+    /** Rejects the next `times` calls that end a user's tokens. */
     fail(times: number): void
     /** Runs `job` once, just before a user's tokens end. */
     meanwhile(job: () => Promise<unknown>): void
@@ -163,7 +163,7 @@ describe('a change that is interrupted', () => {
         expect(await at.store.findUnfinished(10)).to.deep.equal([])
         expect(await at.logsIn(phrases.second)).to.equal(true)
         expect(told('password_changed')).to.equal(1)
-        expect(await changePassword()).to.include({ outcome: 'wrong_password' }) // its old password is wrong now
+        expect(await changePassword()).to.include({ outcome: 'wrong_password' }) // the old password in this call is wrong now
       })
 
       it('of a password is completed without another call', async () => {
