@@ -31,7 +31,7 @@ const options = readArguments(usage, {
   measure: { type: 'string' },
   count: { type: 'string', default: '1' },
 })
-const tokensPerUser = 100 // the default limit; with fewer per user, the strings of more users would take memory
+const tokensPerUser = 100 // the default limit; a lower one would mean more users, whose strings take memory
 const unlimited = { perUser: Infinity, total: Infinity }
 const now = Date.UTC(2027)
 const hour = 3_600_000
@@ -113,7 +113,7 @@ async function measureMap(count: number): Promise<Figures> {
   return { 'bytes per token': bytes, 'slowest insert, ms': slowest }
 }
 
-/** A million dead tokens among `count` live ones are swept while a batch of 64 is touched in every turn. */
+/** Sweeps a million dead tokens among `count` live ones, and touches 64 live tokens, as one batch, in every turn. */
 async function measureSweep(count: number): Promise<Figures> {
   const store = await openTokenStore()
   const { refs } = await fill(store, count, () => now + hour)

@@ -1,5 +1,5 @@
-// Forwards a port to another host. Makes the operator's console reachable from the machine although its container publishes no
-// port.
+// Forwards a port to another host. Makes the operator's console reachable from the machine, although the console's container
+// publishes no port.
 import { connect, createServer, type Socket } from 'node:net'
 import { pipeline } from 'node:stream'
 import { refuseUsage } from './arguments.ts'

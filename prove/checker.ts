@@ -157,7 +157,7 @@ interface World {
   tokens: Map<string, Token>
 }
 
-const reuseGraceMs = 10_000 // after a renewal; within it, the old secret is refused but does not end the session
+const reuseGraceMs = 10_000 // after a renewal; within this time, the old secret is refused but does not end the session
 
 const mostReplacements = 4 // a session kept by more changes than this is not examined further
 
@@ -461,7 +461,7 @@ function buildPasswords(user: User, forgottenMs: number, refute: Refute): void {
   }
 }
 
-/** Check the previous passwords before this one: their refusals prove that they had been replaced. */
+/** Judge the user's earlier passwords first: their refusals prove that they had been replaced. */
 function judgePassword(password: Password, user: User, refute: Refute): void {
   const { number, attempts, accepted, next } = password
   const words = `password ${number} of ${user.name}`
@@ -589,7 +589,7 @@ function latestUpTo(operations: Operation[]): number[] {
   })
 }
 
-/** The latest birth of a session that the token can help to evict. An older session would be evicted first itself. */
+/** The latest birth of a session that the token can help to evict. A token of an older session would itself be evicted first. */
 function lastCount(birth: Session['birth'], { tokenAbsoluteTtlMs }: HistoryHeader): number {
   if (birth.op === 'login' || (birth.kind === 'sliding' && birth.purpose === null)) return lastEffect(birth)
   return lastEffect(birth) + (birth.kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : birth.ttlMs)
@@ -809,7 +809,7 @@ function lifeOf(token: Token, clock: Clock) {
   const { kind, ttlMs, absoluteTtlMs, birth: root } = session
   const slides = kind === 'sliding'
   let latestMs = birth.endMs + ttlMs
-  let unsettled = 0 // touches that may have happened or may still happen; each adds up to one idle time
+  let unsettled = 0 // touches that may have happened or may still happen; each adds at most one idle time
   let lastTouch: Operation = birth
 
   const bridge = (untilMs: number) => {

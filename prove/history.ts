@@ -108,12 +108,12 @@ const operationSchemas = {
   /** DELETE /sessions with the bearer `token`, which ends too, or DELETE /admin/users/:id/sessions if `token` is null. */
   endSessions: z.object({ ...base, op: z.literal('endSessions'), token: name.nullable(), user: name }),
 
-  /** POST /renew. `newToken` if the outcome is ok; the old secret ends in the same step. */
+  /** POST /renew. `newToken` is set if the outcome is ok; the old secret ends in the same step. */
   renew: z.object({ ...base, op: z.literal('renew'), token: name, newToken: name.optional() }),
 
   /**
-   * PATCH /users/me. The session of `token` continues; every other session and token of the user ends. A request that is
-   * repeated has the same two numbers; a new change has a `newPassword` larger than any before.
+   * PATCH /users/me. The session of `token` continues; every other session and token of the user ends. A repeated
+   * request has the same `oldPassword` and `newPassword`; a new change has a `newPassword` larger than any before.
    */
   changePassword: z.object({
     ...base,

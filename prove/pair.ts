@@ -227,7 +227,7 @@ function storesOf(storeName: StoreName, { folder, port }: { folder: string; port
   }
 }
 
-// Without DONT_FAKE_MONOTONIC Node fails an assertion.
+// Without DONT_FAKE_MONOTONIC, Node fails an assertion.
 const clockOf = (file: string) => ({
   LD_PRELOAD: faketime as string,
   FAKETIME_TIMESTAMP_FILE: file,

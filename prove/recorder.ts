@@ -66,8 +66,8 @@ export function createRecorder(addressOf: (listener: string) => string) {
   const agent = new Agent({
     connections: 256, // more than there are concurrent requests; otherwise waiting for a connection would count as slow
     pipelining: 1,
-    // Less than half of the lame-duck time: the client closes an unused connection before a stopping service can close it
-    // just as the next request is sent.
+    // Less than half of the lame-duck time, so that the client closes unused connections first. A stopping service could
+    // close a connection just as the next request is sent.
     keepAliveTimeout: 400,
     keepAliveMaxTimeout: 400,
     headersTimeout: answersWithinMs,

@@ -1,4 +1,4 @@
-// The parts of the code whose tests mutation testing measures, and the files of these tests.
+// The parts of the code that mutation testing changes, each with the files of its tests.
 
 interface Area {
   /** Globs of the sources to change. */

@@ -1,5 +1,5 @@
 // Writes the files that Postman's Local View opens: the requests in the folder "Flow: …" of the collection, one file
-// each, the local environment, and a Flow of them. Run `node tools/postmanFlow.ts` by hand when that folder changes.
+// each, the local environment, and a Flow of these requests. Run `node tools/postmanFlow.ts` by hand when that folder changes.
 // The format of a Flow is known only from files that the app wrote: see postman/README.md.
 import { hash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

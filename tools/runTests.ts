@@ -1,4 +1,4 @@
-// Everything that must pass: format and lint, types, tests, and in CI coverage. Ends with one line that counts it all.
+// Everything that must pass: format and lint, types, tests, and coverage in CI. Ends with one line that counts it all.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, statfsSync, statSync, watch } from 'node:fs'
@@ -168,8 +168,8 @@ function test(): void {
   const env = { ...process.env, TEST_COUNTS_FILE: countsFile, TEST_COMPILE_CACHE: compileCache, NODE_ENV: 'test' }
   if (hasMemoryDisk()) Object.assign(env, { TMPDIR: memoryDisk })
   if (values.unit) Object.assign(env, { TEST_STORES: 'memory' })
-  // V8 counts coverage only for code that it compiles itself, so with coverage only children.ts sets the cache, for the
-  // processes that tests start.
+  // V8 counts coverage only for code that it compiles itself, so if coverage is measured, only children.ts sets the
+  // cache, for the processes that tests start.
   if (!hasCoverage) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : slowestFirst()
   // Run three files at a time even on two cores, because tests spend much of their time waiting.

@@ -37,7 +37,7 @@ export function completeEnvironment(env: Environment, warn: (message: string) =>
   return { ...complete, ...parseEnv(lines) }
 }
 
-/** Call before writing a key to the file. Returns whether it was open to others; throws if its mode cannot change. */
+/** Call before writing a key to the file. Returns whether the file was open to others; throws if its mode cannot change. */
 function restrictMode(path: string): boolean {
   const isOpen = process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0
   if (isOpen) chmodSync(path, 0o600)

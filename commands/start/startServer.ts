@@ -220,7 +220,7 @@ async function replaceAll(): Promise<void> {
   else log.info('workers_replaced')
 }
 
-/** Stops Business first, because Business needs Auth until it has answered its last request. Never resolves. */
+/** Stops Business first: until its last request is answered, Business needs Auth. Never resolves. */
 function stop(reason: string, exitCode: number): Promise<void> {
   stopping ??= (async () => {
     if (onTerminal) console.log('\nStopping …')

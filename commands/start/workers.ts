@@ -178,8 +178,8 @@ export async function startWorkers({
 
     async stop(reason: string): Promise<boolean> {
       stopping = true
-      // One worker stops after the others, so that the clients that the others disconnect still find a listener. If two
-      // stopped at the same moment, each would send its clients to the other.
+      // One worker stops last, so that clients of the other workers still find a listener. If the last two stopped at the
+      // same moment, each would send its clients to the other.
       const [last, ...others] = [...workers]
       const ended = await Promise.all(others.map(worker => end(worker, reason)))
       if (last) ended.push(await end(last, reason))

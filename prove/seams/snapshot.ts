@@ -1,4 +1,4 @@
-// Replaces the memory store that writes a snapshot with the same store and the planted defect.
+// Replaces the snapshot-writing memory store with the same store and the planted defect.
 import * as real from '../../services/auth/stores/memory/snapshot.ts'
 import { plantedDefect, withDefect } from '../defects.ts'
 

@@ -125,8 +125,8 @@ const tooMany = 100 * 1024 * 1024 // bytes
 const lines64KiB = Buffer.alloc(65536, `${'x'.repeat(63)}\n`)
 
 /**
- * Answers that must lead to 503 if Auth gives them to a call about one valid token. Nearly all differ from a valid one in
- * one detail.
+ * Answers that must lead to 503 if Auth gives them to a call about one valid token. Nearly all differ from a valid answer
+ * in one detail.
  */
 const nonsense: Record<string, Behaviour> = {
   'garbage bytes': write(Buffer.from('0016030100fffe0a0d00', 'hex')),

@@ -45,7 +45,7 @@ const without = (...names: string[]): Fault =>
     for (const name of names) delete headers[name]
   })
 
-/** Title, behaviour of the proxy, and expressions. Each expression must match a failure, and each failure an expression. */
+/** Title, behaviour of the proxy, and expressions. Each expression must match a failure, and each failure must match an expression. */
 const faults: [string, Fault, RegExp[]][] = [
   ['Cache-Control is missing', without('cache-control'), [/Cache-Control \(no-store\) is missing on .*\/login/]],
   [

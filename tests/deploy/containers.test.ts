@@ -66,7 +66,7 @@ const dockerfile = readFileSync('Dockerfile', 'utf8')
 const manual = readFileSync('docs/deploy.md', 'utf8')
 const settings = new Map(Object.entries({ ...authSettings, ...businessSettings }))
 
-/** The service of this name; the test fails without one. */
+/** The service of this name; the test fails if there is no such service. */
 function service(name: string): ComposeService {
   const found = compose.services[name]
   if (found === undefined) throw new Error(`there is no service ${name}`)

@@ -111,8 +111,8 @@ async function answers({ port, stderr }: Dyno): Promise<void> {
 }
 
 /**
- * Sends requests to the dynos in turn on connections kept for 90 seconds, appends the client's address to X-Forwarded-For, and
- * tries the next dyno if one refuses the connection.
+ * Starts a router that sends requests to the dynos in turn on connections kept for 90 seconds, appends the client's address to
+ * X-Forwarded-For, and tries the next dyno if one refuses the connection.
  */
 async function startRouter(ports: number[]): Promise<{ url: string; server: Server; agent: http.Agent }> {
   const agent = new http.Agent({ keepAlive: true, timeout: 90_000, maxSockets: 50 })

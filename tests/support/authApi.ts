@@ -100,13 +100,13 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
 
     issue: (terms: TokenTerms): Promise<IssuedToken> => issueToken(internalUrl, terms),
 
-    /** Issues a token without the hash of a log-in. A sliding token without a purpose is an ordinary session. */
+    /** Issues a token without a log-in, which would cost a hash. A sliding token without a purpose is an ordinary session. */
     async issueTo(userId: string, kind: TokenKind = 'sliding', purpose?: string): Promise<string> {
       const absolute = kind === 'sliding' ? { absoluteTtlSeconds: 3600 } : {}
       return (await api.issue({ kind, userId, ...absolute, ...(purpose !== undefined && { purpose }) })).token
     },
 
-    /** Returns the tokens that Auth admits. Neither extends nor consumes them. */
+    /** Returns the tokens that Auth admits. Does not extend or consume them. */
     async live(tokens: string[], purpose?: string): Promise<string[]> {
       const verdicts: Verdict[] = []
       for (let i = 0; i < tokens.length; i += 256) {
@@ -118,7 +118,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
 
     isLive: async (token: string, purpose?: string) => (await api.live([token], purpose)).length === 1,
 
-    /** The token's owner and terms. Neither extends nor consumes it. */
+    /** The token's owner and terms. Does not extend or consume the token. */
     async admissionOf(token: string): Promise<Admission> {
       const verdict = await validate({ token, touch: false })
       expect(verdict.authenticated).to.equal(true)

@@ -1,5 +1,5 @@
-// Debian's Chromium with an empty profile, driven by playwright-core, which downloads no browser. Hides how it is
-// started.
+// Debian's Chromium with an empty profile, driven by playwright-core, which downloads no browser. Hides how the
+// browser is started.
 import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 

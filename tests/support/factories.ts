@@ -51,7 +51,7 @@ export function validate<T = Record<string, unknown>>(internalUrl: string, body:
   return ask<T>('POST', `${internalUrl}/validateToken`, key, body)
 }
 
-/** Whether Auth admits the token. Neither extends nor consumes it. */
+/** Whether Auth admits the token. Does not extend or consume the token. */
 export async function isLive(internalUrl: string, token: string, purpose?: string): Promise<boolean> {
   const body = { token, touch: false, ...(purpose !== undefined && { purpose }) }
   const answer = await validate<{ authenticated: boolean }>(internalUrl, body)

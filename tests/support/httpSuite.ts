@@ -92,7 +92,7 @@ export function expectProblem(answer: Answer, status: number, detail: RegExp, er
   expect(answer.body).not.to.include('CANARY')
 }
 
-/** Starts Auth for a suite. After each test it checks that there was no internal error, and closes Auth after the last. */
+/** Starts Auth before a suite, checks after each test that it had no internal error, and closes it after the last test. */
 export function startHttpSuite() {
   const clock = createClock()
   let auth: Awaited<ReturnType<typeof startAuth>>

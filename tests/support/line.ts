@@ -1,5 +1,5 @@
-// A proxy between a client and a server. A test can make it cut, silent, slow or late, or let it alter answers.
-// Hides the two sockets of each connection.
+// A proxy between a client and a server. A test can cut its connections, make it silent, slow or late, or let it
+// alter answers. Hides the two sockets of each connection.
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,4 +1,4 @@
-// A PostgreSQL server of its own for a test. The test can stop, hang and kill it without affecting other tests.
+// A PostgreSQL server that one test starts for itself. The test can stop, hang and kill it without affecting other tests.
 import { execFile, execFileSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

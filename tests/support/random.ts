@@ -1,5 +1,5 @@
 // Repeatable random numbers: the same seed gives the same numbers. Each client has its own stream, so that the answers
-// to one do not change the choices of another.
+// to one client do not change the choices of another.
 
 export interface Random {
   /** 0 <= x < 1. */

@@ -85,7 +85,7 @@ export const isAnswered = (store: TokenStore): Promise<boolean> =>
     () => false,
   )
 
-/** Works with a store until it is stopped, and records which changes were acknowledged and which may have happened. */
+/** Works with a store until `stop` is called, and records which changes were acknowledged and which may have happened. */
 export function startWork(
   store: TokenStore,
   workers = 16,

@@ -1,4 +1,4 @@
-// Folders for one test file, and work as a user to whom file modes apply.
+// Folders for one test file, and a way to run code as a user to whom file modes apply.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

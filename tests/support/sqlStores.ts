@@ -87,7 +87,7 @@ export function withCrowd(stores: Stores): Record<string, () => Promise<unknown>
   return { ...everyCall(stores), ...repeated(25, { touch, findById }) }
 }
 
-/** Works with both stores until it is stopped, and records which changes were acknowledged and which may have happened. */
+/** Works with both stores until `stop` is called, and records which changes were acknowledged and which may have happened. */
 export function startWork(stores: Stores) {
   const { tokens, users } = stores
   const knownTokens = new Map<TokenRef, TokenRecord | null>()

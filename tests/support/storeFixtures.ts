@@ -22,7 +22,7 @@ export interface MadeToken {
   token: TokenRecord
 }
 
-/** A session of a new user that lives for ten minutes, unless `members` say otherwise. */
+/** A ten-minute session of a new user, unless `members` say otherwise. */
 export function newTokenAt(start: number, { id: ownId, ...members }: Partial<TokenRecord> = {}): MadeToken {
   const userId = members.userId === undefined ? randomUUID() : members.userId
   const id = ownId ?? drawTokenId(userId, start)

@@ -1,4 +1,4 @@
-// Stores in a process of their own: each call goes there, and its result comes back.
+// Runs stores in another process: each call goes there, and its result comes back.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { TokenRecord, TokenStore, UserStore } from '../../services/auth/stores/ports.ts'

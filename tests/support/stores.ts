@@ -31,7 +31,7 @@ export async function freshPlace(scheme: string): Promise<Place> {
 }
 
 /**
- * Returns the schemes whose servers are available, and prints why the other servers are not. With CI=1 it returns all
+ * Returns the schemes whose servers are available, and prints why the others are missing. With CI=1 it returns all
  * schemes, so that the tests of a missing server fail.
  */
 export async function schemesHere(schemes: string[]): Promise<string[]> {

@@ -1,4 +1,4 @@
-// /ready of both services while a store does not answer, and the cost of calling it.
+// /ready of both services while a store does not answer, and the cost of a call to /ready.
 import { expect } from 'chai'
 import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'

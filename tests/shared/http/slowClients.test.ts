@@ -25,8 +25,8 @@ const getHealth = 'GET /health HTTP/1.1\r\nHost: a\r\n\r\n'
 const readBody = bodyReader(z.looseObject({}))
 // The heap that Node chooses on a machine with 512 MB; in a larger heap Node would keep more garbage.
 const asWith512MB = { NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=256' }
-// How much later than its limit a busy machine may cut a connection. Without the limit, or if each byte postponed it, the
-// connection would stay open for more than 60 s.
+// How much later than the time limit a busy machine may cut a connection. With no limit, or if each byte postponed the cut,
+// the connection would stay open for more than 60 s.
 const busyMachineMs = 10_000
 const never = new Promise<never>(() => {})
 

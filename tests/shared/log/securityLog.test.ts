@@ -284,7 +284,7 @@ for (const [format, settings] of Object.entries(formats)) {
   })
 }
 
-/** A stream that adds what is written to `chunks`. */
+/** A stream that collects in `chunks` whatever is written. */
 function into(chunks: string[]): Writable {
   return new Writable({
     write(chunk, _encoding, done) {
