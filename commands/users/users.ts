@@ -176,7 +176,7 @@ async function importFile(file: string): Promise<void> {
   requireDurableUsers(config)
   const dryRun = options['dry-run'] === true
   const interrupt = new AbortController()
-  // Only the first Ctrl-C stops the import in order; a second one ends the process immediately.
+  // The first Ctrl-C stops the import cleanly; a second one ends the process immediately.
   for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort())
   const { signal } = interrupt
   const input = addAbortSignal(signal, file === '-' ? process.stdin : (await open(file)).createReadStream())

@@ -84,7 +84,7 @@ describe('a mail server that', function () {
     }
   }
 
-  it('keeps refusing loses the mail after tries at growing intervals, and an event reports it', async () => {
+  it('never accepts a mail: the mail is lost after tries at growing intervals, and an event reports it', async () => {
     const refusedAt: number[] = []
     const refusing = await openMailServer({
       refusal(step) {
