@@ -46,7 +46,7 @@ export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Prom
   ]
 }
 
-/** Growth from the median of the second fifth of the time to that of the last fifth. */
+/** `growth` is the median over the last fifth of the run minus the median over its second fifth. */
 export function promisesOfSoak({ growth }: Pick<SoakResult, 'growth'>): Promised[] {
   return (
     [

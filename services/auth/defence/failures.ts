@@ -1,5 +1,5 @@
-// Wrong passwords, counted per subject: an account, or an account at one network. Hides how long the next attempt must wait,
-// and how long failures are remembered.
+// Wrong passwords, counted per subject: an account, or an account at one network. Only this module knows how long the next
+// attempt must wait after them, and how long they are remembered.
 import type { OpenCounter } from '../../../shared/counters.ts'
 
 /** `userId`: the account whose password was wrong, for the log; null if there is no such account. */

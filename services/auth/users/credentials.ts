@@ -96,7 +96,7 @@ export function createPasswordOperations({
     client: Client,
   ): Promise<UserRecord | null> {
     const passwordHash = await passwords.hash(password, ownerOf(user, client))
-    // The user has proved to own the account: by the old password, or by a link that was sent to the address.
+    // The user has proved that the account is theirs, with the old password or with a link that was sent to the address.
     const confirmedAt = user.confirmedAt ?? now()
     const changed = await versions.raise(user, { passwordHash, confirmedAt })
     if (changed === null) return null
