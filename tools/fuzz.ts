@@ -292,8 +292,8 @@ function exchange(url: string, sent: string, isWhole: boolean): Promise<string> 
   const { hostname, port } = new URL(url)
   return new Promise(resolve => {
     let answer = ''
-    // End the connection after a damaged request, so that the server does not wait for the rest. After a complete
-    // request the server would assume that the client has gone.
+    // End the connection after a damaged request, so that the server does not wait for the rest. Do not end it after a
+    // complete request: the server would assume that the client has gone.
     const socket = connect(Number(port), hostname, () => (isWhole ? socket.write(sent) : socket.end(sent)))
     socket.setTimeout(isWhole ? hungMs : silentMs, () => socket.destroy())
     socket.on('data', chunk => {

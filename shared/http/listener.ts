@@ -150,7 +150,7 @@ function openServer(timeouts: Timeouts, tls: { cert: string; key: string } | nul
     connectionsCheckingInterval: timeouts.checkIntervalMs,
     keepAliveTimeout: keepAliveTimeoutMs,
     noDelay: true,
-    requireHostHeader: false, // requireStrictHttp checks the header, and responds to a bad one like to every other error
+    requireHostHeader: false, // requireStrictHttp checks the header, and answers a bad one as it does any other error
   }
   const server = tls
     ? createTlsServer({ ...options, ...tls, minVersion: 'TLSv1.2', handshakeTimeout: timeouts.headersTimeoutMs })

@@ -45,8 +45,8 @@ export function flaskAuth({
   }
 
   /**
-   * One refresh token per user. With one per log-in, a user who never logs out would reach the token limit, where only
-   * sessions are evicted to make room.
+   * One refresh token per user. With one per log-in, a user who never logs out would reach the token limit, because
+   * only sessions are evicted to make room.
    */
   const issueRefresh = (owner: TokenOwner) =>
     tokens.issueOnly({
