@@ -56,40 +56,45 @@ export function memoryCounters(monotonicNow: () => number): OpenCounter {
       return { at, a, b, now, isKnown: false }
     }
 
-    /** The count of the key and the end of that count; null if the key has no count. */
+    /** The slot of the key; null if the key has no count. */
     function find(key: string) {
       if (table === null) return null
-      const { at, now, isKnown } = locate(key, table)
-      return isKnown ? { table, at, now, count: table.counts[at] as number, end: table.ends[at] as number } : null
+      const place = locate(key, table)
+      return place.isKnown ? { table, ...place } : null
     }
 
-    function write(key: string, count: number, forMs: number): Counted {
-      table ??= newTable()
-      const { at, a, b, now } = locate(key, table)
-      table.high[at] = a
-      table.low[at] = b
-      table.counts[at] = count
-      table.ends[at] = now + forMs
+    function write(
+      { high, low, counts, ends }: Table,
+      { at, a, b, now }: Place,
+      count: number,
+      forMs: number,
+    ): Counted {
+      high[at] = a
+      low[at] = b
+      counts[at] = count
+      ends[at] = now + forMs
       return { count, remainingMs: forMs }
     }
 
     return {
       async read(key) {
         const found = find(key)
-        return found ? { count: found.count, remainingMs: found.end - found.now } : { count: 0, remainingMs: 0 }
+        return found ? countedAt(found.table, found) : { count: 0, remainingMs: 0 }
       },
       async add(key, forMs = durationMs) {
-        const found = find(key)
-        if (!found) return write(key, 1, forMs)
-        found.table.counts[found.at] = found.count + 1
-        return { count: found.count + 1, remainingMs: found.end - found.now }
+        table ??= newTable()
+        const place = locate(key, table)
+        if (!place.isKnown) return write(table, place, 1, forMs)
+        table.counts[place.at] = (table.counts[place.at] as number) + 1
+        return countedAt(table, place)
       },
       async extend(key, byMs) {
         const found = find(key)
-        if (found) found.table.ends[found.at] = found.end + byMs
+        if (found) found.table.ends[found.at] = (found.table.ends[found.at] as number) + byMs
       },
       async set(key, count, forMs = durationMs) {
-        write(key, count, forMs)
+        table ??= newTable()
+        write(table, locate(key, table), count, forMs)
       },
       async forget(key) {
         const found = find(key)
@@ -97,6 +102,18 @@ export function memoryCounters(monotonicNow: () => number): OpenCounter {
       },
     }
   }
+}
+
+interface Place {
+  at: number
+  /** The two halves of the key's hash. */
+  a: number
+  b: number
+  now: number
+}
+
+function countedAt({ counts, ends }: Table, { at, now }: Place): Counted {
+  return { count: counts[at] as number, remainingMs: (ends[at] as number) - now }
 }
 
 interface Table {
