@@ -128,7 +128,7 @@ function passwordsOnDemand(cost: number): Passwords {
   return {
     hash: async (...args) => (await opened()).hash(...args),
     verify: async (...args) => (await opened()).verify(...args),
-    isOutdated: () => false, // commands log nobody in
+    isOutdated: () => false, // no command logs a user in
     queued: () => 0,
     hashes: () => 0,
     close() {},

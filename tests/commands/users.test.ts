@@ -11,7 +11,7 @@ import { startAuth } from '../support/servers.ts'
 import { query } from '../support/stores.ts'
 import {
   anyHash,
-  environment,
+  environmentOf,
   fileOf,
   fresh,
   freshFolder,
@@ -168,7 +168,7 @@ describe('npm run users', () => {
         'bash',
         ['-c', `"$0" "$1" list | head -n 2; echo "\${PIPESTATUS[0]}"`, process.execPath, script],
         {
-          env: { ...environment, USER_STORE_URL: url },
+          env: environmentOf({ USER_STORE_URL: url }),
           stdio: ['ignore', 'pipe', 'pipe'],
         },
       )

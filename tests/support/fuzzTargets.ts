@@ -12,6 +12,7 @@ import { post } from './client.ts'
 import { adminKey, demo, serviceKey } from './credentials.ts'
 import { hashThreads } from './hashThreads.ts'
 import { collectLog, type LogLine } from './log.ts'
+import { testMode } from './processes.ts'
 import { type Layout, startRealPair } from './realPair.ts'
 import { wideAccountLimits } from './throttles.ts'
 
@@ -134,7 +135,7 @@ export async function openRealTargets(layout: Layout): Promise<Targets> {
 
 export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targets> {
   const env = {
-    NODE_ENV: 'test',
+    ...testMode(), // at the usual cost of a hash few requests would get through
     SERVICE_KEY: serviceKey,
     ADMIN_KEY: adminKey,
     AUTH_PORT: '0',
@@ -148,8 +149,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
   }
   const [authLog, businessLog] = [collectLog('auth'), collectLog('business')]
   const time = { monotonicNow: () => performance.now() }
-  // Use cost 4: at a cost that the settings allow, few requests would get through.
-  const config = { ...readAuthConfig(env), passwordHashCost: 4, limitsPerAccount: wideAccountLimits }
+  const config = { ...readAuthConfig(env), limitsPerAccount: wideAccountLimits }
   const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashThreads, ...time })
   const { auth: authUrl = '', authInternal = '' } = await auth.listen()
   const businessConfig = readBusinessConfig({ ...env, AUTH_INTERNAL_URL: authInternal })

@@ -70,7 +70,7 @@ export async function openTestAuth({
   const { log, lines } = collectLog('auth', securityStream)
   const deps = { log, now, monotonicNow, hashThreads }
   const config = { ...readAuthConfig({ ...base, ...env }), limitsPerAccount }
-  // bcrypt's minimum cost, below what the settings allow and fifty times as fast, except in tests about time.
+  // bcrypt's minimum cost, also in production mode, where the settings refuse it; tests about time set another.
   const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? hashCost : config.passwordHashCost
   const service = await openAuth({ ...config, passwordHashCost }, deps)
   opened.push(service)

@@ -44,7 +44,12 @@ export function fileOf(content: string | Buffer): string {
   return file
 }
 
-export const environment = { ...process.env, NODE_COMPILE_CACHE: cache, ...testMode() }
+export const environmentOf = (settings: Settings) => ({
+  ...process.env,
+  NODE_COMPILE_CACHE: cache,
+  ...testMode(settings),
+  ...settings,
+})
 
 interface RunOptions {
   input?: string | Buffer
@@ -60,7 +65,7 @@ export async function run(
   args: string[],
   { input = '', cwd = tmpdir(), secret = /$^/, watch }: RunOptions = {},
 ) {
-  const env = { ...process.env, NODE_COMPILE_CACHE: cache, ...testMode(settings), ...settings }
+  const env = environmentOf(settings)
   const child = spawn(process.execPath, [script, ...args], { env, cwd })
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', chunk => {
@@ -122,7 +127,7 @@ export async function removeLeftovers(): Promise<void> {
 /** Runs a command on a terminal, and answers each question when it appears. */
 export async function onTerminal(url: string, command: string, questions: string[] = [], answers: string[] = []) {
   const child = spawn('script', ['-qec', `'${process.execPath}' '${script}' ${command}`, '/dev/null'], {
-    env: { ...environment, USER_STORE_URL: url },
+    env: environmentOf({ USER_STORE_URL: url }),
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   let screen = ''
