@@ -1,13 +1,14 @@
 // npm run bench:log: the cost of ACCESS_LOG=all relative to ACCESS_LOG=errors, measured in turn in one run. The server
-// checks no token, so that logging takes the largest possible share of the time. With --against <folder> it also measures
-// another checkout, whose bench/server.ts must know ACCESS_LOG.
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { join } from 'node:path'
+// checks no token, so that logging takes the largest possible share of the time.
 import { readArguments, readCount } from '../commands/arguments.ts'
-import type { ServiceMessage } from '../shared/service.ts'
-import { drive, median } from './load.ts'
-import { cpuMicros, describeMachine, serviceKey } from './processes.ts'
+import { compareResults } from './compare.ts'
+import { loadTool, withTokens } from './load.ts'
+import { stopAll } from './processes.ts'
+import { createProgress } from './progress.ts'
+import { about, checkJsonOption, compareOption, jsonOption, readCompareOption, writeJson } from './result.ts'
+import { measureRounds, type Row } from './rounds.ts'
+import { openUnchecked } from './rows.ts'
+import { inConnections, markdownTable, whole } from './table.ts'
 
 const usage = `Usage: npm run bench:log -- [options]
 
@@ -17,72 +18,69 @@ logging takes the largest possible share of the time.
   --rounds N        number of rounds; the result is their median (5)
   --seconds N       length of a round (2)
   --connections N   clients (64)
-  --against FOLDER  measure another checkout beside this one; its bench/server.ts must know ACCESS_LOG`
+  --json FILE       write the result to a file: results[connections][row]
+  --compare FILE    compare with an earlier result of --json`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '5' },
   seconds: { type: 'string', default: '2' },
   connections: { type: 'string', default: '64' },
-  against: { type: 'string', default: '' },
+  ...jsonOption,
+  ...compareOption,
 })
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
 const connections = readCount(usage, 'connections', options.connections)
-const folders = [process.cwd(), ...(options.against === '' ? [] : [options.against])]
+const modes = ['errors', 'all']
+checkJsonOption(usage, options)
+const earlier = readCompareOption(usage, options, [connections], modes)
 
-interface Row {
-  name: string
-  child: ChildProcess
-  url: string
-  bytes: number
-  requests: number
-  perSecond: number[]
-  cpu: number[]
-}
-
-/** Starts a server whose log this process reads through a pipe. */
-async function open(folder: string, accessLog: string): Promise<Row> {
-  const env = { ...process.env, VARIANT: 'no check', CHASSIS: 'ours', SERVICE_KEY: serviceKey, ACCESS_LOG: accessLog }
-  const child = spawn(process.execPath, [join(folder, 'bench/server.ts')], {
-    env,
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-  })
-  const [message] = (await once(child, 'message')) as [ServiceMessage]
-  const url = message.type === 'ready' ? `${message.addresses['business']}/data` : ''
-  const row: Row = { name: `${folder} ${accessLog}`, child, url, bytes: 0, requests: 0, perSecond: [], cpu: [] }
-  child.stdout?.on('data', (chunk: Buffer) => {
-    row.bytes += chunk.length
-  })
-  return row
-}
-
-async function measure(row: Row, seconds: number): Promise<void> {
-  const running = { process: row.child, addresses: {} }
-  const before = cpuMicros(running)
-  const load = { url: row.url, connections, seconds, tokens: ['a'] }
-  const { requests, perSecond } = await drive(load)
-  row.requests += requests
-  row.perSecond.push(perSecond)
-  row.cpu.push((cpuMicros(running) - before) / requests)
-}
-
+createProgress(0, 0).say('Starting the servers')
 const rows: Row[] = []
-for (const folder of folders) for (const accessLog of ['errors', 'all']) rows.push(await open(folder, accessLog))
-for (const row of rows) {
-  await measure(row, 1)
-  Object.assign(row, { bytes: 0, requests: 0, perSecond: [], cpu: [] })
+for (const mode of modes) {
+  const server = await openUnchecked({ ACCESS_LOG: mode, LOG_LEVEL: 'info' }, 'pipe')
+  let bytes = 0
+  server.process.stdout?.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+  })
+  rows.push({
+    name: mode,
+    url: `${server.addresses['business']}/data`,
+    requests: withTokens(['a']),
+    pids: () => [server.pid],
+    counts: async () => ({ logBytesPerRequest: bytes }),
+  })
 }
-for (let round = 0; round < rounds; round++) {
-  for (const row of rows) await measure(row, seconds)
+const results = await measureRounds(rows, { rounds, seconds, connectionCounts: [connections] })
+stopAll()
+
+const report = {
+  ...about(`npm run bench:log -- --rounds ${rounds} --seconds ${seconds} --connections ${connections}`),
+  loadTool,
+  rounds,
+  seconds,
+  results,
 }
-console.log(describeMachine())
-for (const [i, { name, bytes, requests, perSecond, cpu }] of rows.entries()) {
-  const base = rows[i - (i % 2)] as Row
-  const figures = [
-    `${Math.round(median(perSecond))} requests/s (${(median(perSecond) / median(base.perSecond)).toFixed(3)} of errors)`,
-    `${median(cpu).toFixed(1)} µs CPU a request (${(median(cpu) / median(base.cpu)).toFixed(3)})`,
-    `${Math.round(bytes / requests)} bytes a request`,
-  ]
-  console.log(`${name}: ${figures.join(', ')}`)
-}
-for (const { child } of rows) child.kill('SIGKILL')
+const measured = results[connections] ?? {}
+const base = measured['errors']
+const columns = [
+  { title: 'requests/s', cell: (row: string) => whole(measured[row]?.perSecond ?? 0) },
+  {
+    title: 'of errors',
+    cell: (row: string) => ((measured[row]?.perSecond ?? 0) / (base?.perSecond ?? 0)).toFixed(3),
+  },
+  { title: 'CPU µs/request', cell: (row: string) => (measured[row]?.cpuPerRequest ?? 0).toFixed(1) },
+  {
+    title: 'of errors',
+    cell: (row: string) => ((measured[row]?.cpuPerRequest ?? 0) / (base?.cpuPerRequest ?? 0)).toFixed(3),
+  },
+  { title: 'bytes/request', cell: (row: string) => whole(measured[row]?.['logBytesPerRequest'] ?? 0) },
+]
+console.log(`${report.machine}, ${report.date}\n${report.command}\n
+${markdownTable(
+  `ACCESS_LOG, ${inConnections(connections)}`,
+  columns,
+  modes.map((mode): [string, string] => [mode, mode]),
+)}`)
+writeJson(options, report)
+if (earlier) console.log(`\n${compareResults(earlier, report)}`)

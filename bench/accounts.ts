@@ -7,6 +7,7 @@ import { freshPlace } from '../tests/support/stores.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
+import { asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
 
 const usage = `Usage: npm run bench:accounts -- [options]
 
@@ -15,15 +16,18 @@ speed on one core. Uses the PostgreSQL of the tests, TEST_POSTGRES_URL or 127.0.
 
   --rounds N    number of rounds; the result is their median (3)
   --seconds N   for each measurement (5)
-  --save        replace bench/results/accounts.json, which the README quotes`
+  --json FILE   write the result to a file
+  --save        replace bench/results/accounts.json, which the documents quote`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '3' },
   seconds: { type: 'string', default: '5' },
-  save: { type: 'boolean', default: false },
+  ...jsonOption,
+  ...saveOption,
 })
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
+checkJsonOption(usage, options)
 const clients = 8
 const schemes = ['memory', 'sqlite', 'postgres']
 
@@ -110,7 +114,8 @@ try {
     bcryptPerSecond,
     stores: table,
   }
-  saveResults(options.save, { 'accounts.json': `${JSON.stringify(report, null, 2)}\n` })
+  writeJson(options, report)
+  saveResults(options.save, { 'accounts.json': asJson(report) })
 } finally {
   stopAll()
 }

@@ -6,6 +6,7 @@ import { startHashThreads } from '../services/auth/users/hashThreads.ts'
 import { openPasswords } from '../services/auth/users/passwords.ts'
 import { median } from './load.ts'
 import { describeMachine, startAuth, stopAll } from './processes.ts'
+import { createProgress } from './progress.ts'
 
 const usage = `Usage: npm run -s bench:fairness -- [options]
 
@@ -28,6 +29,8 @@ const clients = readCount(usage, 'clients', options.clients)
 const password = 'a bright new phrase 77'
 const attacker = '203.0.113.66'
 const victimAddress = '192.0.2.1'
+const progress = createProgress(6, seconds + 1)
+progress.say('Starting Auth, and creating users')
 const auth = await startAuth({ TRUSTED_PROXIES: '1', REGISTRATION_LIMIT_PER_ADDRESS: '1000', LOG_LEVEL: 'error' })
 const pool = new Pool(`${auth.addresses['auth']}`, { connections: clients + 8 })
 
@@ -141,15 +144,18 @@ await logIn('victim', victimAddress)
 const attacks = await prepareAttacks()
 const rows: string[] = []
 for (const attack of [null, ...attacks]) {
-  const { p50, max, maxHashes, count, refused, perSecond } = await measure(attack)
   const name = attack?.name ?? 'calm'
+  progress.step(name)
+  const { p50, max, maxHashes, count, refused, perSecond } = await measure(attack)
   rows.push(
     `| ${name} | ${p50.toFixed(0)} | ${max.toFixed(0)} | ${maxHashes.toFixed(0)} | ${refused} of ${count} | ${perSecond.toFixed(0)} |`,
   )
-  process.stderr.write(`${name}: done\n`)
 }
 await pool.close()
 stopAll()
+progress.step('failed log-ins at two hash costs')
+const [unknown, existing] = await compareCosts(12, 10)
+progress.end()
 console.log(`${describeMachine()}, ${new Date().toISOString().slice(0, 10)}
 npm run bench:fairness -- --seconds ${seconds} --clients ${clients}
 
@@ -157,7 +163,6 @@ npm run bench:fairness -- --seconds ${seconds} --clients ${clients}
 |---|--:|--:|--:|--:|--:|
 ${rows.join('\n')}
 `)
-const [unknown, existing] = await compareCosts(12, 10)
 console.log(
   `A failed log-in at cost 12: ${unknown.toFixed(0)} ms for an unknown user, ${existing.toFixed(0)} ms for a hash of cost 10.`,
 )

@@ -1,17 +1,23 @@
-// Drives a server over many connections and with many tokens. Uses wrk if it is installed, otherwise autocannon.
+// Drives a server over many connections, with several requests in turn. Uses wrk if it is installed, otherwise autocannon.
 import { execFile, spawnSync } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import autocannon from 'autocannon'
 
+export interface LoadRequest {
+  method?: 'GET' | 'POST'
+  headers: Record<string, string>
+  body?: string
+}
+
 export interface Load {
   url: string
   connections: number
   seconds: number
-  /** Sent in turn, each as `Authorization: Bearer`. */
-  tokens: string[]
+  /** Sent in turn. */
+  requests: LoadRequest[]
 }
 
 export interface LoadResult {
@@ -28,18 +34,27 @@ export interface LoadResult {
 const hasWrk = spawnSync('wrk', ['--version']).error === undefined
 export const loadTool = hasWrk ? 'wrk' : 'autocannon'
 
+/** One GET for each token. */
+export function withTokens(tokens: string[]): LoadRequest[] {
+  return tokens.map(token => ({ headers: { Authorization: `Bearer ${token}` } }))
+}
+
 export function drive(load: Load): Promise<LoadResult> {
   return hasWrk ? driveWithWrk(load) : driveWithAutocannon(load)
 }
 
-async function driveWithWrk({ url, connections, seconds, tokens }: Load): Promise<LoadResult> {
-  const script = join(mkdtempSync(join(tmpdir(), 'latchkey-bench-')), 'load.lua')
+async function driveWithWrk({ url, connections, seconds, requests: toSend }: Load): Promise<LoadResult> {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  const script = join(folder, 'load.lua')
+  const formatted = toSend.map(({ method = 'GET', headers, body }) => {
+    const fields = Object.entries(headers).map(([name, value]) => `[${quote(name)}]=${quote(value)}`)
+    return `wrk.format(${quote(method)}, nil, {${fields.join(',')}}, ${body === undefined ? 'nil' : quote(body)})`
+  })
   writeFileSync(
     script,
-    `local tokens = {${tokens.map(token => JSON.stringify(token)).join(',')}}
-local requests, at = {}, 0
+    `local requests, at = {}, 0
 init = function()
-  for i, token in ipairs(tokens) do requests[i] = wrk.format("GET", nil, {["Authorization"] = "Bearer " .. token}) end
+${formatted.map((format, i) => `  requests[${i + 1}] = ${format}`).join('\n')}
 end
 request = function() at = at % #requests + 1; return requests[at] end
 done = function(summary, latency)
@@ -52,14 +67,19 @@ end
   )
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, url]
   const { stdout } = await promisify(execFile)('wrk', args)
+  rmSync(folder, { recursive: true })
   const result = JSON.parse(/^RESULT (.*)$/m.exec(stdout)?.[1] ?? 'null') as Record<string, number> | null
   if (result === null) throw new Error(`wrk said:\n${stdout}`)
   const { requests = 0, micros = 1, p50 = 0, p99 = 0, max = 0, errors = 0 } = result
   return { requests, perSecond: requests / (micros / 1e6), p50: p50 / 1e3, p99: p99 / 1e3, max: max / 1e3, errors }
 }
 
-async function driveWithAutocannon({ url, connections, seconds, tokens }: Load): Promise<LoadResult> {
-  const requests = tokens.map(token => ({ headers: { authorization: `Bearer ${token}` } }))
+/** A Lua string. JSON writes the same escapes, as long as the text is ASCII. */
+function quote(text: string): string {
+  return JSON.stringify(text)
+}
+
+async function driveWithAutocannon({ url, connections, seconds, requests }: Load): Promise<LoadResult> {
   const result = await autocannon({ url, connections, duration: seconds, requests })
   return {
     requests: result.requests.total,

@@ -1,7 +1,7 @@
 // Starts the processes that a benchmark measures, and reads their processor time.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import type { ServiceMessage } from '../shared/service.ts'
 
@@ -9,13 +9,19 @@ export const serviceKey = 'bench-service-key-0123456789abcdefghijklmnop'
 
 export interface Running {
   process: ChildProcess
+  pid: number
   addresses: Record<string, string>
 }
 
 const started: ChildProcess[] = []
 
 /** Starts a service or a server of the bench, and resolves when it has reported its addresses over IPC. */
-export async function start(file: string, env: Record<string, string> = {}, args: string[] = []): Promise<Running> {
+export async function start(
+  file: string,
+  env: Record<string, string> = {},
+  args: string[] = [],
+  stdout: 'inherit' | 'pipe' = 'inherit',
+): Promise<Running> {
   const settings = {
     SERVICE_KEY: serviceKey,
     ADMIN_KEY: `${serviceKey}-admin`,
@@ -26,12 +32,16 @@ export async function start(file: string, env: Record<string, string> = {}, args
   }
   const child = spawn(process.execPath, [...args, file], {
     env: { ...process.env, ...settings },
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    stdio: ['ignore', stdout, 'inherit', 'ipc'],
   })
   started.push(child)
-  const [message] = (await once(child, 'message')) as [ServiceMessage]
+  const ended = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`${file} ended before it listened (${signal ?? `exit code ${code}`}).`)
+  })
+  const ready = once(child, 'message') as Promise<[ServiceMessage]>
+  const [message] = await Promise.race([ready, ended])
   if (message.type !== 'ready') throw new Error(`${file} did not start`)
-  return { process: child, addresses: message.addresses }
+  return { process: child, pid: child.pid as number, addresses: message.addresses }
 }
 
 export const startAuth = (env: Record<string, string> = {}) =>
@@ -43,14 +53,50 @@ export const startAuth = (env: Record<string, string> = {}) =>
     ...env,
   })
 
+/** The real Business in front of `auth`. */
+export const startBusiness = (auth: Running, env: Record<string, string> = {}) =>
+  start('services/business/main.ts', {
+    AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
+    BUSINESS_PORT: '0',
+    BUSINESS_INTERNAL_PORT: '0',
+    ...env,
+  })
+
 export function stopAll(): void {
   for (const child of started) child.kill('SIGKILL')
 }
 
-/** CPU time that all threads of a process have used so far, in microseconds. */
-export function cpuMicros({ process: { pid } }: Running): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) * 10_000 // clock ticks of 10 ms
+/** CPU time that all threads of these processes have used so far, in microseconds. */
+export function cpuMicros(pids: number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuTicks(pid), 0) * 10_000 // clock ticks of 10 ms
+}
+
+function cpuTicks(pid: number): number {
+  const fields = statOf(pid)
+  return Number(fields[11]) + Number(fields[12])
+}
+
+/** The process and all its descendants that run now. */
+export function withChildren(pid: number): number[] {
+  const children = readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number)
+    .filter(other => parentOf(other) === pid)
+  return [pid, ...children.flatMap(withChildren)]
+}
+
+/** Null if the process has ended meanwhile. */
+function parentOf(pid: number): number | null {
+  try {
+    return Number(statOf(pid)[1])
+  } catch {
+    return null
+  }
+}
+
+/** The fields after the name of the process, which may contain spaces: proc(5) numbers the first of them 3. */
+function statOf(pid: number): string[] {
+  return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? []
 }
 
 export async function logIn(authUrl: string): Promise<string> {

@@ -5,33 +5,44 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 export interface Progress {
   /** Shows what the benchmark does before the counted steps. */
   say(what: string): void
-  /** Begins the next step. */
-  step(what: string): void
+  /** Begins the next step. `seconds` is how long it is expected to take, if not `secondsPerStep`. */
+  step(what: string, seconds?: number): void
   end(): void
 }
 
-/** `secondsPerStep` is a guess, used until a step has been measured. */
-export function createProgress(steps: number, secondsPerStep: number): Progress {
-  const beganAt: number[] = []
-  const print = (text: string) => process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`)
+export interface ProgressOptions {
+  /** Monotonic milliseconds. */
+  monotonicNow?: () => number
+  print?: (text: string) => void
+  /** How long all steps are expected to take, if not `secondsPerStep` each. */
+  totalSeconds?: number
+}
+
+/** The expected times are scaled by how long the steps so far have taken. */
+export function createProgress(steps: number, secondsPerStep: number, options: ProgressOptions = {}): Progress {
+  const { monotonicNow = () => performance.now(), print = printLine, totalSeconds = steps * secondsPerStep } = options
+  let [begun, expectedSoFar, startedAt] = [0, 0, 0]
   return {
     say: what => print(`${what} …`),
-    step(what) {
-      beganAt.push(performance.now())
-      const done = beganAt.length - 1
-      const [first = 0, now = 0] = [beganAt[0], beganAt.at(-1)]
-      const perStep = done === 0 ? secondsPerStep : (now - first) / 1000 / done
-      print(`[${beganAt.length}/${steps}] ${what}, about ${inWords(perStep * (steps - done))} left`)
+    step(what, seconds = secondsPerStep) {
+      if (begun++ === 0) startedAt = monotonicNow()
+      const scale = expectedSoFar === 0 ? 1 : (monotonicNow() - startedAt) / 1000 / expectedSoFar
+      print(`[${begun}/${steps}] ${what}, about ${inWords((totalSeconds - expectedSoFar) * scale)} left`)
+      expectedSoFar += seconds
     },
     end: () => process.stderr.isTTY && process.stderr.write('\r\x1b[K'),
   }
+}
+
+function printLine(text: string): void {
+  process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`)
 }
 
 function inWords(seconds: number): string {
   return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`
 }
 
-/** bench/results/ is tracked and holds the numbers of the README, so a run replaces it only with --save. */
+/** bench/results/ is tracked and holds the numbers of the documents, so a run replaces it only with --save. */
 export function saveResults(save: boolean, files: Record<string, string>): void {
   const names = Object.keys(files).map(name => `bench/results/${name}`)
   if (!save) {

@@ -12,6 +12,7 @@ import type { TokenRecord, TokenRef } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
 import { describeMachine } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
+import { asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
 
 const usage = `Usage: npm run bench:redis -- [options]
 
@@ -19,13 +20,16 @@ Measures the memory of a live token in Redis, compared with a session as JSON, a
 redis-server of its own.
 
   --tokens N   how many tokens (200000)
-  --save       replace bench/results/redis.json, which the README quotes`
+  --json FILE  write the result to a file
+  --save       replace bench/results/redis.json, which the documents quote`
 
 const options = readArguments(usage, {
   tokens: { type: 'string', default: '200000' },
-  save: { type: 'boolean', default: false },
+  ...jsonOption,
+  ...saveOption,
 })
 const tokenCount = readCount(usage, 'tokens', options.tokens)
+checkJsonOption(usage, options)
 const progress = createProgress(6, 15)
 progress.say('Starting Redis')
 const hour = 3_600_000
@@ -161,7 +165,8 @@ const report = {
   memory: sizes,
   validations: costs,
 }
-saveResults(options.save, { 'redis.json': `${JSON.stringify(report, null, 2)}\n` })
+writeJson(options, report)
+saveResults(options.save, { 'redis.json': asJson(report) })
 await store.close()
 client.destroy()
 redisServer.kill('SIGKILL')

@@ -3,8 +3,9 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readArguments, readCount } from '../commands/arguments.ts'
-import { drive, type LoadResult, loadTool, median } from './load.ts'
-import { describeMachine, logIn, start, startAuth, stopAll } from './processes.ts'
+import { drive, type LoadResult, loadTool, median, withTokens } from './load.ts'
+import { describeMachine, logIn, startAuth, startBusiness, stopAll } from './processes.ts'
+import { createProgress } from './progress.ts'
 
 const usage = `Usage: npm run bench:static [-- options]
 
@@ -33,21 +34,17 @@ const connections = readCount(usage, 'connections', options.connections)
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
 
+const progress = createProgress(1 + 2 * rounds, seconds)
+progress.say('Starting the servers')
 // Otherwise the log warns about readers that are stopped in the middle of an answer.
 const quiet = { LOG_LEVEL: 'error' }
 const auth = await startAuth({ ...quiet, TRUSTED_PROXIES: single ? '1' : '0' })
 const authUrl = `${auth.addresses['auth']}`
 const tokens: string[] = []
 for (let i = 0; i < connections; i++) tokens.push(await logIn(authUrl))
-const business = await start('services/business/main.ts', {
-  ...quiet,
-  AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
-  BUSINESS_PORT: '0',
-  BUSINESS_INTERNAL_PORT: '0',
-  ...(single && { AUTH_PUBLIC_URL: authUrl }),
-})
+const business = await startBusiness(auth, { ...quiet, ...(single && { AUTH_PUBLIC_URL: authUrl }) })
 const businessUrl = `${business.addresses['business']}`
-const load = { url: `${businessUrl}/data`, connections, seconds, tokens }
+const load = { url: `${businessUrl}/data`, connections, seconds, requests: withTokens(tokens) }
 
 async function driveBusy(): Promise<LoadResult & { filesPerSecond: number }> {
   const child = fork('bench/staticReaders.ts', [`${single ? businessUrl : authUrl}${file}`, `${readers}`])
@@ -64,15 +61,17 @@ async function driveBusy(): Promise<LoadResult & { filesPerSecond: number }> {
   return { ...result, filesPerSecond }
 }
 
-await drive({ ...load, seconds: 2 }) // warm-up
+progress.step('warm-up')
+await drive(load)
 const calm: LoadResult[] = []
 const busy: Awaited<ReturnType<typeof driveBusy>>[] = []
 for (let round = 0; round < rounds; round++) {
-  process.stderr.write(`\r${round + 1}/${rounds}`)
+  progress.step(`round ${round + 1} of ${rounds}, calm`)
   calm.push(await drive(load))
+  progress.step(`round ${round + 1} of ${rounds}, with readers`)
   busy.push(await driveBusy())
 }
-process.stderr.write('\r\x1b[K')
+progress.end()
 stopAll()
 
 const row = (name: string, results: LoadResult[]) => {

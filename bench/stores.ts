@@ -1,12 +1,24 @@
 // npm run bench:stores: /data with the tokens in each store, batched and with one call per request, compared with the
 // same server verifying JWTs, measured in turn in one run. Ends with a table; --save keeps it in bench/results/.
-import { randomBytes } from 'node:crypto'
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
 import { freshPlace, type Place } from '../tests/support/stores.ts'
-import { signTokens } from './jwt.ts'
-import { drive, type LoadResult, loadTool, median } from './load.ts'
-import { describeMachine, logIn, type Running, start, startAuth, stopAll } from './processes.ts'
+import { compareResults } from './compare.ts'
+import { loadTool } from './load.ts'
+import { startAuth, stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
+import {
+  about,
+  asJson,
+  checkJsonOption,
+  compareOption,
+  jsonOption,
+  readCompareOption,
+  saveOption,
+  writeJson,
+} from './result.ts'
+import { type Measurement, measureRounds, type Row } from './rounds.ts'
+import { openRows } from './rows.ts'
+import { inConnections, markdownTable, whole } from './table.ts'
 
 const known = ['memory', 'sqlite', 'postgres', 'redis']
 const usage = `Usage: npm run bench:stores -- [options]
@@ -18,14 +30,18 @@ Uses the PostgreSQL and the Redis of the tests: TEST_POSTGRES_URL and TEST_REDIS
   --seconds N       for each measurement (3)
   --connections N   how many connections (64)
   --stores LIST     some of ${known.join(', ')} (all)
-  --save            replace bench/results/stores.json, which the README quotes`
+  --json FILE       write the result to a file: results[connections][row]
+  --compare FILE    compare with an earlier result of --json
+  --save            replace bench/results/stores.json, which the documents quote`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '3' },
   seconds: { type: 'string', default: '3' },
   connections: { type: 'string', default: '64' },
   stores: { type: 'string', default: known.join(',') },
-  save: { type: 'boolean', default: false },
+  ...jsonOption,
+  ...compareOption,
+  ...saveOption,
 })
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
@@ -33,100 +49,58 @@ const connections = readCount(usage, 'connections', options.connections)
 const schemes = options.stores.split(',')
 const unknown = schemes.filter(scheme => !known.includes(scheme))
 if (unknown.length > 0) refuseUsage(usage, `--stores: there is no store ${unknown.join(', ')}.`)
-const tokenCount = 64
-
-interface Row {
-  store: string
-  name: string
-  server: Running
-  tokens: string[]
-  results: LoadResult[]
-}
+if (options.save && schemes.length < known.length) refuseUsage(usage, '--save: expected all stores, without --stores.')
+const jwtRow = 'jose HS256'
+const singleRow = 'one call per request'
+checkJsonOption(usage, options)
+const names = [jwtRow, ...schemes.flatMap(scheme => [scheme, `${scheme}, ${singleRow}`])]
+const earlier = readCompareOption(usage, options, [connections], names)
 
 const places: Place[] = []
-const rows: Row[] = []
-
-async function addStore(scheme: string): Promise<void> {
-  const place = await freshPlace(scheme)
-  places.push(place)
-  const auth = await startAuth({ TOKEN_STORE_URL: place.url })
-  const tokens: string[] = []
-  for (let i = 0; i < tokenCount; i++) tokens.push(await logIn(`${auth.addresses['auth']}`))
-  const env = {
-    AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
-    BUSINESS_PORT: '0',
-    BUSINESS_INTERNAL_PORT: '0',
-    CHASSIS: 'ours',
-  }
-  const add = async (name: string, file: string, more: Record<string, string> = {}) =>
-    rows.push({ store: scheme, name, server: await start(file, { ...env, ...more }), tokens, results: [] })
-  await add('batched', 'services/business/main.ts')
-  await add('one call per request', 'bench/server.ts', { VARIANT: 'one call per request' })
-}
-
-async function addJwt(): Promise<void> {
-  const secret = randomBytes(32).toString('hex')
-  const env = { VARIANT: 'jose HS256', CHASSIS: 'ours', JWT_SECRET: secret, JWT_PUBLIC_KEY: '' }
-  const tokens = await signTokens(tokenCount, 'HS256', new TextEncoder().encode(secret))
-  rows.push({ store: 'none', name: 'jose HS256', server: await start('bench/server.ts', env), tokens, results: [] })
-}
-
-async function measure(row: Row, seconds: number): Promise<LoadResult> {
-  const result = await drive({
-    url: `${row.server.addresses['business']}/data`,
-    connections,
-    seconds,
-    tokens: row.tokens,
-  })
-  if (result.errors > 0) throw new Error(`${row.store}, ${row.name}: ${result.errors} errors`)
-  return result
-}
-
-const progress = createProgress((1 + rounds) * (2 * schemes.length + 1), seconds)
 try {
-  progress.say('Starting the servers')
-  for (const scheme of schemes) await addStore(scheme)
-  await addJwt()
-  for (const row of rows) {
-    progress.step(`warm-up: ${row.store}, ${row.name}`)
-    await measure(row, 1)
+  createProgress(0, 0).say('Starting the servers')
+  const rows: Row[] = await openRows([jwtRow])
+  for (const scheme of schemes) {
+    const place = await freshPlace(scheme)
+    places.push(place)
+    const auth = await startAuth({ TOKEN_STORE_URL: place.url })
+    const [batched, single] = (await openRows(['Latchkey', singleRow], auth)) as [Row, Row]
+    rows.push({ ...batched, name: scheme }, { ...single, name: `${scheme}, ${singleRow}` })
   }
-  for (let round = 0; round < rounds; round++) {
-    for (const row of rows) {
-      progress.step(`round ${round + 1} of ${rounds}: ${row.store}, ${row.name}`)
-      row.results.push(await measure(row, seconds))
-    }
-  }
-  progress.end()
-  const of = (row: Row | undefined, value: 'perSecond' | 'p50' | 'p99') =>
-    median((row?.results ?? []).map(result => result[value]))
-  const find = (store: string, name: string) => rows.find(row => row.store === store && row.name === name)
-  const jwt = of(find('none', 'jose HS256'), 'perSecond')
-  const table = schemes.map(store => {
-    const [batched, single] = [find(store, 'batched'), find(store, 'one call per request')]
-    return {
-      store,
-      batchedPerSecond: Math.round(of(batched, 'perSecond')),
-      singlePerSecond: Math.round(of(single, 'perSecond')),
-      batchedToSingle: Number((of(batched, 'perSecond') / of(single, 'perSecond')).toFixed(2)),
-      batchedToJose: Number((of(batched, 'perSecond') / jwt).toFixed(2)),
-      p50Ms: Number(of(batched, 'p50').toFixed(2)),
-      p99Ms: Number(of(batched, 'p99').toFixed(2)),
-    }
-  })
-  const about = {
-    machine: describeMachine(),
-    date: new Date().toISOString(),
-    tool: loadTool,
+  const results = await measureRounds(rows, { rounds, seconds, connectionCounts: [connections] })
+  const report = {
+    ...about(
+      `npm run bench:stores -- --rounds ${rounds} --seconds ${seconds} --connections ${connections} --stores ${schemes}`,
+    ),
+    loadTool,
     rounds,
     seconds,
-    connections,
+    results,
   }
-  console.table(table)
-  console.log(`jose HS256 in the same chassis: ${Math.round(jwt)} requests/s`)
-  const report = { ...about, joseHs256PerSecond: Math.round(jwt), stores: table }
-  saveResults(options.save, { 'stores.json': `${JSON.stringify(report, null, 2)}\n` })
+  console.log(`${report.machine}, ${report.date}\n${report.command}\n\n${table(results[connections] ?? {})}`)
+  writeJson(options, report)
+  if (earlier) console.log(`\n${compareResults(earlier, report)}`)
+  saveResults(options.save, { 'stores.json': asJson(report) })
 } finally {
   stopAll()
   for (const place of places) await place.remove().catch(() => {})
+}
+
+function table(measured: Record<string, Measurement>): string {
+  const perSecond = (row: string) => measured[row]?.perSecond ?? Number.NaN
+  const columns = [
+    { title: 'requests/s, batched', cell: (store: string) => whole(perSecond(store)) },
+    { title: `requests/s, ${singleRow}`, cell: (store: string) => whole(perSecond(`${store}, ${singleRow}`)) },
+    {
+      title: 'batched / single',
+      cell: (store: string) => (perSecond(store) / perSecond(`${store}, ${singleRow}`)).toFixed(1),
+    },
+    { title: `batched / ${jwtRow}`, cell: (store: string) => (perSecond(store) / perSecond(jwtRow)).toFixed(2) },
+    { title: 'p50 ms', cell: (store: string) => (measured[store]?.p50 ?? Number.NaN).toFixed(2) },
+    { title: 'p99 ms', cell: (store: string) => (measured[store]?.p99 ?? Number.NaN).toFixed(2) },
+  ]
+  const rows = schemes.map((store): [string, string] => [store, store])
+  return `${markdownTable(`tokens in, ${inConnections(connections)}`, columns, rows)}
+
+${jwtRow} in the same server: ${whole(perSecond(jwtRow))} requests/s. CPU times are in --json; they do not include the store's own server.`
 }

@@ -53,7 +53,7 @@ const slowest = [
 ]
 
 /** The folders of the fast tier. A file there that starts a process or needs a store on disk or a mail server is left out. */
-const unitFolders = ['tests', 'tests/auth/tokens', 'tests/auth/users', 'tests/shared/config']
+const unitFolders = ['tests', 'tests/bench', 'tests/auth/tokens', 'tests/auth/users', 'tests/shared/config']
 const notUnit = /node:child_process|support\/(stores|mailServer|redis|postgres|processes|browser)\.ts|mailSetup\.ts/
 /** Runs on memory alone with TEST_STORES=memory. */
 const contracts = 'tests/auth/stores/contracts.test.ts'

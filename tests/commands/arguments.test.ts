@@ -46,6 +46,8 @@ describe('the arguments of every command', () => {
   for (const [name, args] of [
     ['bench', ['--rounds', 'many']],
     ['bench', ['--connections', '1,,2']],
+    ['bench', ['--compare', 'nowhere.json']],
+    ['bench', ['--json', 'nowhere/result.json']],
     ['bench:logins', ['--seconds', '0']],
     ['bench:stores', ['--stores', 'memory,mongo']],
     ['token-keys', ['--algorithm', 'RS256']],
@@ -71,7 +73,7 @@ describe('npm run bench', () => {
       '[1/2] warm-up: Latchkey, about 2 s left',
       stderr.split('\n')[2],
     ])
-    expect(stderr.split('\n')[2]).to.match(/^\[2\/2\] 1 connections, round 1 of 1: Latchkey, about \d+ s left$/)
+    expect(stderr.split('\n')[2]).to.match(/^\[2\/2\] 1 connection, round 1 of 1: Latchkey, about \d+ s left$/)
     expect(stdout).to.include(
       'Not saved. With --save this run replaces bench/results/data.json and bench/results/data.svg.',
     )

@@ -1,0 +1,72 @@
+// The servers that answer /data with different checks: Business itself, the same server code, and bare Koa.
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { signTokens } from './jwt.ts'
+import { withTokens } from './load.ts'
+import { logIn, type Running, start, startAuth, startBusiness } from './processes.ts'
+import type { Row } from './rounds.ts'
+
+const tokenCount = 64
+const checks = [
+  'no check',
+  'batched',
+  'one call per request',
+  'fast-jwt HS256',
+  'fast-jwt HS256, cached',
+  'jose HS256',
+  'jose EdDSA',
+]
+// Our own server with batched calls is the real Business.
+export const rowNames = [
+  'Latchkey',
+  ...checks.filter(check => check !== 'batched'),
+  ...checks.map(check => `bare Koa, ${check}`),
+]
+
+/** Starts the servers of these rows, with an Auth of their own if none is given. */
+export async function openRows(names: string[], givenAuth?: Running): Promise<Row[]> {
+  const auth = givenAuth ?? (await startAuth())
+  const tokens: string[] = []
+  for (let i = 0; i < tokenCount; i++) tokens.push(await logIn(`${auth.addresses['auth']}`))
+  const jwtSecret = randomBytes(32).toString('hex')
+  const edKeys = generateKeyPairSync('ed25519')
+  const hs256 = await signTokens(tokenCount, 'HS256', new TextEncoder().encode(jwtSecret))
+  const edDsa = await signTokens(tokenCount, 'EdDSA', edKeys.privateKey)
+  const env = {
+    AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
+    JWT_SECRET: jwtSecret,
+    JWT_PUBLIC_KEY: edKeys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+  }
+
+  async function open(name: string): Promise<Row> {
+    const [, chassis = '', check = ''] = /^(bare Koa, )?(.*)$/.exec(name) ?? []
+    const server =
+      name === 'Latchkey'
+        ? await startBusiness(auth)
+        : await start('bench/server.ts', { ...env, VARIANT: check, CHASSIS: chassis === '' ? 'ours' : 'bare' })
+    const asksAuth = ['Latchkey', 'batched', 'one call per request'].includes(check)
+    return {
+      name,
+      url: `${server.addresses['business']}/data`,
+      requests: withTokens(check.includes('EdDSA') ? edDsa : check.includes('HS256') ? hs256 : tokens),
+      pids: () => (asksAuth ? [server.pid, auth.pid] : [server.pid]),
+      counts: async () => ({ callsPerRequest: await countCalls(auth) }),
+    }
+  }
+
+  const rows: Row[] = []
+  for (const name of names) rows.push(await open(name))
+  return rows
+}
+
+/** The calls for verdicts that Auth has handled, from its metrics. */
+async function countCalls(auth: Running): Promise<number> {
+  const metrics = await (await fetch(`${auth.addresses['authInternal']}/metrics`)).text()
+  const counts = metrics.matchAll(
+    /^latchkey_http_request_duration_seconds_count\{.*route="\/validateToken".*\} (\d+)/gm,
+  )
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0)
+}
+
+/** Business without a check. */
+export const openUnchecked = (env: Record<string, string>, stdout: 'inherit' | 'pipe') =>
+  start('bench/server.ts', { ...env, VARIANT: 'no check', CHASSIS: 'ours' }, [], stdout)
