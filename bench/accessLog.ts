@@ -2,12 +2,11 @@
 // checks no token, so that logging takes the largest possible share of the time.
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { compareResults } from './compare.ts'
-import { loadTool, withTokens } from './load.ts'
-import { stopAll } from './processes.ts'
+import { loadTool } from './load.ts'
+import { startBusinessWithCheck, stopAll } from './processes.ts'
 import { createProgress } from './progress.ts'
 import { about, checkJsonOption, compareOption, jsonOption, readCompareOption, writeJson } from './result.ts'
 import { measureRounds, type Row } from './rounds.ts'
-import { openUnchecked } from './rows.ts'
 import { inConnections, markdownTable, whole } from './table.ts'
 
 const usage = `Usage: npm run bench:log -- [options]
@@ -38,7 +37,7 @@ const earlier = readCompareOption(usage, options, [connections], modes)
 createProgress(0, 0).say('Starting the servers')
 const rows: Row[] = []
 for (const mode of modes) {
-  const server = await openUnchecked({ ACCESS_LOG: mode, LOG_LEVEL: 'info' }, 'pipe')
+  const server = await startBusinessWithCheck({ VARIANT: 'no check', ACCESS_LOG: mode, LOG_LEVEL: 'info' }, 'pipe')
   let bytes = 0
   server.process.stdout?.on('data', (chunk: Buffer) => {
     bytes += chunk.length
@@ -46,7 +45,7 @@ for (const mode of modes) {
   rows.push({
     name: mode,
     url: `${server.addresses['business']}/data`,
-    requests: withTokens(['a']),
+    requests: [{ headers: {} }],
     pids: () => [server.pid],
     counts: async () => ({ logBytesPerRequest: bytes }),
   })

@@ -22,8 +22,8 @@ import { inConnections, markdownTable, whole } from './table.ts'
 
 const usage = `Usage: npm run bench -- [options]
 
-Compares requests per second of /data: Latchkey, the same server with other checks (none, JWTs verified locally, one call
-to Auth for each request), and the same checks in bare Koa. Needs nothing but this repository; uses wrk if it is installed.
+Compares requests per second of /data: Latchkey, the same Business with other checks (none, JWTs verified locally, one call
+to Auth for each request), the same checks in bare Koa, and node:http without a check. Needs nothing but this repository; uses wrk if it is installed.
 
   --rounds N           number of rounds; the result is their median (3)
   --seconds N          for each measurement (3)

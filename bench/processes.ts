@@ -53,14 +53,23 @@ export const startAuth = (env: Record<string, string> = {}) =>
     ...env,
   })
 
-/** The real Business in front of `auth`. */
+const businessPorts = { BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
+
 export const startBusiness = (auth: Running, env: Record<string, string> = {}) =>
   start('services/business/main.ts', {
     AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
-    BUSINESS_PORT: '0',
-    BUSINESS_INTERNAL_PORT: '0',
+    ...businessPorts,
     ...env,
   })
+
+/** Business with another check, which VARIANT names. Without an address of Auth in `env`, its requests cannot reach one. */
+export const startBusinessWithCheck = (env: Record<string, string>, stdout: 'inherit' | 'pipe' = 'inherit') =>
+  start(
+    'services/business/main.ts',
+    { AUTH_INTERNAL_URL: 'http://127.0.0.1:9', ...businessPorts, ...env },
+    ['--import', './bench/otherGuard.ts'],
+    stdout,
+  )
 
 export function stopAll(): void {
   for (const child of started) child.kill('SIGKILL')

@@ -1,8 +1,8 @@
-// The servers that answer /data with different checks: Business itself, the same server code, and bare Koa.
+// The servers that answer /data with different checks: Business itself, Business with another guard, bare Koa, and node:http.
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { signTokens } from './jwt.ts'
 import { withTokens } from './load.ts'
-import { logIn, type Running, start, startAuth, startBusiness } from './processes.ts'
+import { logIn, type Running, start, startAuth, startBusiness, startBusinessWithCheck } from './processes.ts'
 import type { Row } from './rounds.ts'
 
 const tokenCount = 64
@@ -15,10 +15,11 @@ const checks = [
   'jose HS256',
   'jose EdDSA',
 ]
-// Our own server with batched calls is the real Business.
 export const rowNames = [
   'Latchkey',
+  // Business with batched calls is Latchkey.
   ...checks.filter(check => check !== 'batched'),
+  'node:http, no check',
   ...checks.map(check => `bare Koa, ${check}`),
 ]
 
@@ -31,25 +32,24 @@ export async function openRows(names: string[], givenAuth?: Running): Promise<Ro
   const edKeys = generateKeyPairSync('ed25519')
   const hs256 = await signTokens(tokenCount, 'HS256', new TextEncoder().encode(jwtSecret))
   const edDsa = await signTokens(tokenCount, 'EdDSA', edKeys.privateKey)
-  const env = {
-    AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
+  const keys = {
     JWT_SECRET: jwtSecret,
     JWT_PUBLIC_KEY: edKeys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
   }
 
   async function open(name: string): Promise<Row> {
-    const [, chassis = '', check = ''] = /^(bare Koa, )?(.*)$/.exec(name) ?? []
-    const server =
-      name === 'Latchkey'
-        ? await startBusiness(auth)
-        : await start('bench/server.ts', { ...env, VARIANT: check, CHASSIS: chassis === '' ? 'ours' : 'bare' })
-    const asksAuth = ['Latchkey', 'batched', 'one call per request'].includes(check)
+    const [, FRAMEWORK, VARIANT = ''] = /^(?:(bare Koa|node:http), )?(.*)$/.exec(name) ?? []
+    const asksAuth = ['Latchkey', 'batched', 'one call per request'].includes(VARIANT)
+    const env = { VARIANT, ...keys, ...(asksAuth && { AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}` }) }
+    let server: Running
+    if (FRAMEWORK) server = await start('bench/bareServer.ts', { ...env, FRAMEWORK })
+    else server = name === 'Latchkey' ? await startBusiness(auth) : await startBusinessWithCheck(env)
     return {
       name,
       url: `${server.addresses['business']}/data`,
-      requests: withTokens(check.includes('EdDSA') ? edDsa : check.includes('HS256') ? hs256 : tokens),
+      requests: withTokens(VARIANT.includes('EdDSA') ? edDsa : VARIANT.includes('HS256') ? hs256 : tokens),
       pids: () => (asksAuth ? [server.pid, auth.pid] : [server.pid]),
-      counts: async () => ({ callsPerRequest: await countCalls(auth) }),
+      ...(asksAuth && { counts: async () => ({ callsPerRequest: await countCalls(auth) }) }),
     }
   }
 
@@ -66,7 +66,3 @@ async function countCalls(auth: Running): Promise<number> {
   )
   return [...counts].reduce((sum, [, count]) => sum + Number(count), 0)
 }
-
-/** Business without a check. */
-export const openUnchecked = (env: Record<string, string>, stdout: 'inherit' | 'pipe') =>
-  start('bench/server.ts', { ...env, VARIANT: 'no check', CHASSIS: 'ours' }, [], stdout)
