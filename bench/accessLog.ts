@@ -6,7 +6,7 @@ import { loadTool } from './load.ts'
 import { startBusinessWithCheck, stopAll } from './processes.ts'
 import { createProgress } from './progress.ts'
 import { about, checkJsonOption, compareOption, jsonOption, readCompareOption, writeJson } from './result.ts'
-import { measureRounds, type Row } from './rounds.ts'
+import { measureRounds, overHttp, type Row } from './rounds.ts'
 import { inConnections, markdownTable, whole } from './table.ts'
 
 const usage = `Usage: npm run bench:log -- [options]
@@ -43,14 +43,12 @@ for (const mode of modes) {
     bytes += chunk.length
   })
   rows.push({
-    name: mode,
-    url: `${server.addresses['business']}/data`,
-    requests: [{ headers: {} }],
+    ...overHttp(mode, `${server.addresses['business']}/data`, [{ headers: {} }]),
     pids: () => [server.pid],
     counts: async () => ({ logBytesPerRequest: bytes }),
   })
 }
-const results = await measureRounds(rows, { rounds, seconds, connectionCounts: [connections] })
+const results = await measureRounds(rows, { rounds, seconds, loads: [connections], warmUpLoad: connections })
 stopAll()
 
 const report = {

@@ -1,6 +1,6 @@
 // Compares a result with an earlier one, row by row.
 import type { Figures, Result } from './result.ts'
-import { type Column, inConnections, markdownTable, whole } from './table.ts'
+import { type Column, describeLoad, markdownTable, whole } from './table.ts'
 
 /** Its change is that of the machine, more or less: nothing of ours takes part in it. */
 export const referenceRow = 'bare Koa, no check'
@@ -14,8 +14,8 @@ interface Pair {
 /** Tables of the rows that both results have. */
 export function compareResults(before: Result, now: Result): string {
   const tables: string[] = []
-  for (const [connections, rowsNow] of Object.entries(now.results)) {
-    const rowsBefore = before.results[connections] ?? {}
+  for (const [load, rowsNow] of Object.entries(now.results)) {
+    const rowsBefore = before.results[load] ?? {}
     const pairs = Object.keys(rowsNow).flatMap((name): [string, Pair][] => {
       const [figuresBefore, figuresNow] = [rowsBefore[name], rowsNow[name]]
       const [referenceBefore, referenceNow] = [rowsBefore[referenceRow], rowsNow[referenceRow]]
@@ -23,7 +23,7 @@ export function compareResults(before: Result, now: Result): string {
       const reference = referenceBefore && referenceNow ? { before: referenceBefore, now: referenceNow } : null
       return [[name, { before: figuresBefore, now: figuresNow, reference }]]
     })
-    if (pairs.length > 0) tables.push(markdownTable(inConnections(connections), columns, pairs))
+    if (pairs.length > 0) tables.push(markdownTable(describeLoad(load), columns, pairs))
   }
   return `Before: ${before.machine}, ${before.date}, ${before.command}
 Now:    ${now.machine}, ${now.date}, ${now.command}

@@ -54,7 +54,7 @@ const earlier = readCompareOption(usage, options, connectionCounts, names)
 
 createProgress(0, 0).say('Starting the servers')
 const rows = await openRows(names)
-const results = await measureRounds(rows, { rounds, seconds, connectionCounts })
+const results = await measureRounds(rows, { rounds, seconds, loads: connectionCounts, warmUpLoad: 64 })
 stopAll()
 
 const only = options.only.map(text => (text === '' ? '' : ` --only '${text}'`)).join('')

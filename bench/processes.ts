@@ -7,6 +7,14 @@ import type { ServiceMessage } from '../shared/service.ts'
 
 export const serviceKey = 'bench-service-key-0123456789abcdefghijklmnop'
 
+const quietSettings = {
+  SERVICE_KEY: serviceKey,
+  ADMIN_KEY: `${serviceKey}-admin`,
+  ACCESS_LOG: 'errors',
+  LOG_LEVEL: 'warn',
+  NODE_ENV: 'test',
+}
+
 export interface Running {
   process: ChildProcess
   pid: number
@@ -22,16 +30,8 @@ export async function start(
   args: string[] = [],
   stdout: 'inherit' | 'pipe' = 'inherit',
 ): Promise<Running> {
-  const settings = {
-    SERVICE_KEY: serviceKey,
-    ADMIN_KEY: `${serviceKey}-admin`,
-    ACCESS_LOG: 'errors',
-    LOG_LEVEL: 'warn',
-    NODE_ENV: 'test',
-    ...env,
-  }
   const child = spawn(process.execPath, [...args, file], {
-    env: { ...process.env, ...settings },
+    env: { ...process.env, ...quietSettings, ...env },
     stdio: ['ignore', stdout, 'inherit', 'ipc'],
   })
   started.push(child)
@@ -55,12 +55,14 @@ export const startAuth = (env: Record<string, string> = {}) =>
 
 const businessPorts = { BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
 
+export const settingsOfBusiness = (auth: Running) => ({
+  ...quietSettings,
+  ...businessPorts,
+  AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
+})
+
 export const startBusiness = (auth: Running, env: Record<string, string> = {}) =>
-  start('services/business/main.ts', {
-    AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}`,
-    ...businessPorts,
-    ...env,
-  })
+  start('services/business/main.ts', { ...settingsOfBusiness(auth), ...env })
 
 /** Business with another check, which VARIANT names. Without an address of Auth in `env`, its requests cannot reach one. */
 export const startBusinessWithCheck = (env: Record<string, string>, stdout: 'inherit' | 'pipe' = 'inherit') =>
@@ -115,6 +117,15 @@ export async function logIn(authUrl: string): Promise<string> {
     body: JSON.stringify({ username: 'demo@example.com', password: 'postman' }),
   })
   return ((await answer.json()) as { token: string }).token
+}
+
+/** The calls for verdicts that Auth has handled, from its metrics. */
+export async function countVerdictCalls(auth: Running): Promise<number> {
+  const metrics = await (await fetch(`${auth.addresses['authInternal']}/metrics`)).text()
+  const counts = metrics.matchAll(
+    /^latchkey_http_request_duration_seconds_count\{.*route="\/validateToken".*\} (\d+)/gm,
+  )
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0)
 }
 
 export function describeMachine(): string {

@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { z } from 'zod'
 import { refuseUsage } from '../commands/arguments.ts'
 import { describeMachine } from './processes.ts'
+import { describeLoad } from './table.ts'
 
 const figures = z.looseObject({ perSecond: z.number(), p50: z.number(), p99: z.number(), cpuPerRequest: z.number() })
 const result = z.looseObject({
@@ -15,7 +16,7 @@ const result = z.looseObject({
 
 /** One row: requests per second, milliseconds, and microseconds of CPU time of all processes of the row. */
 export type Figures = z.infer<typeof figures>
-/** `results[connections][row]` */
+/** `results[load][row]`; the load is a number of connections, unless the benchmark says otherwise. */
 export type Result = z.infer<typeof result>
 
 export function about(command: string): { machine: string; date: string; command: string } {
@@ -53,12 +54,12 @@ export function checkJsonOption(usage: string, { json }: { json: string }): void
 }
 
 /** Throws a message for the user if the file is no result, or has none of the planned rows. */
-export function readEarlier(file: string, connectionCounts: number[], names: string[]): Result {
+export function readEarlier(file: string, loads: (number | string)[], names: string[]): Result {
   const earlier = readResult(file)
-  const hasRow = connectionCounts.some(connections => names.some(name => earlier.results[connections]?.[name]))
+  const hasRow = loads.some(load => names.some(name => earlier.results[load]?.[name]))
   if (hasRow) return earlier
   throw new Error(
-    `${file} has none of the rows of this run (at ${connectionCounts.join(', ')} connections: ${names.join('; ')}). It has ${listRows(earlier)}.`,
+    `${file} has none of the rows of this run (${names.join('; ')}, at ${loads.map(load => describeLoad(`${load}`)).join(', ')}). It has ${listRows(earlier)}.`,
   )
 }
 
@@ -66,12 +67,12 @@ export function readEarlier(file: string, connectionCounts: number[], names: str
 export function readCompareOption(
   usage: string,
   { compare }: { compare: string },
-  connectionCounts: number[],
+  loads: (number | string)[],
   names: string[],
 ): Result | null {
   if (compare === '') return null
   try {
-    return readEarlier(compare, connectionCounts, names)
+    return readEarlier(compare, loads, names)
   } catch (error) {
     return refuseUsage(usage, `--compare: ${(error as Error).message}`)
   }
@@ -79,9 +80,9 @@ export function readCompareOption(
 
 function listRows({ results }: Result): string {
   const rows = Object.entries(results).map(
-    ([connections, rows]) => `at ${connections} connections: ${Object.keys(rows).join('; ')}`,
+    ([load, rows]) => `${Object.keys(rows).join('; ')} (at ${describeLoad(load)})`,
   )
-  return rows.join('. ') || 'no row at all'
+  return rows.join(', ') || 'no row at all'
 }
 
 export function writeJson({ json }: { json: string }, report: object): void {

@@ -1,67 +1,86 @@
-// Measures several servers in turn, in rounds, so that what else the machine does affects all of them alike.
+// Measures several rows in turn, in rounds, so that what else the machine does affects all of them alike.
 import { drive, type LoadRequest, type LoadResult, median } from './load.ts'
 import { cpuMicros } from './processes.ts'
 import { createProgress } from './progress.ts'
+import { describeLoad } from './table.ts'
 
-export interface Row {
+/** Its load is a number of connections, unless the benchmark has another kind. */
+export interface Row<Load = number> {
   name: string
-  url: string
-  requests: LoadRequest[]
-  /** The processes that take part. */
+  drive: (load: Load, seconds: number) => Promise<LoadResult>
+  /** Throws if the row does not work: under load the answers are not read. */
+  check: () => Promise<void>
+  /** The processes whose CPU time counts. */
   pids: () => number[] | Promise<number[]>
   /** Further counts so far; each becomes a figure per request. */
   counts?: () => Promise<Record<string, number>>
 }
 
-export type Measurement = LoadResult & { cpuPerRequest: number } & Record<string, number>
-
-export interface RoundsOptions {
-  rounds: number
-  seconds: number
-  connectionCounts: number[]
+/** The members of a row that answers HTTP requests. */
+export function overHttp(name: string, url: string, requests: LoadRequest[]): Pick<Row, 'name' | 'drive' | 'check'> {
+  return {
+    name,
+    drive: (connections, seconds) => drive({ url, connections, seconds, requests }),
+    async check() {
+      const { method = 'GET', headers, body = null } = requests[0] as LoadRequest
+      const answer = await fetch(url, { method, headers, body })
+      const text = await answer.text()
+      if (answer.status !== 200) throw new Error(`${name}: ${method} ${url} was answered ${answer.status} ${text}`)
+    },
+  }
 }
 
-/** The medians of all rounds: `results[connections][row]`. */
-export async function measureRounds(rows: Row[], { rounds, seconds, connectionCounts }: RoundsOptions) {
-  const steps = (1 + rounds * connectionCounts.length) * rows.length
-  const totalSeconds = (1 + seconds * rounds * connectionCounts.length) * rows.length
+export type Measurement = LoadResult & { cpuPerRequest: number } & Record<string, number>
+
+export interface Summary extends Measurement {
+  /** Of all rounds. Other work on the machine makes a request dearer, never cheaper. */
+  leastCpuPerRequest: number
+}
+
+export interface RoundsOptions<Load> {
+  rounds: number
+  seconds: number
+  loads: Load[]
+  warmUpLoad: Load
+  /** The key of a load in the results. */
+  keyOf?: (load: Load) => string
+}
+
+/** The medians of all rounds: `results[load][row]`. */
+export async function measureRounds<Load = number>(
+  rows: Row<Load>[],
+  { rounds, seconds, loads, warmUpLoad, keyOf = String }: RoundsOptions<Load>,
+) {
+  const steps = (1 + rounds * loads.length) * rows.length
+  const totalSeconds = (1 + seconds * rounds * loads.length) * rows.length
   const progress = createProgress(steps, seconds, { totalSeconds })
-  const results: Record<string, Record<string, Measurement>> = {}
+  const results: Record<string, Record<string, Summary>> = {}
   for (const row of rows) {
     progress.step(`warm-up: ${row.name}`, 1)
-    await requireAnswer(row)
-    await measure(row, 64, 1)
+    await row.check()
+    await measure(row, warmUpLoad, 1)
   }
-  for (const connections of connectionCounts) {
+  for (const load of loads) {
     const measured = new Map<string, Measurement[]>(rows.map(({ name }) => [name, []]))
     for (let round = 0; round < rounds; round++) {
       for (const row of rows) {
-        const title = `${connections} connection${connections === 1 ? '' : 's'}`
-        progress.step(`${title}, round ${round + 1} of ${rounds}: ${row.name}`)
-        measured.get(row.name)?.push(await measure(row, connections, seconds))
+        progress.step(`${describeLoad(keyOf(load))}, round ${round + 1} of ${rounds}: ${row.name}`)
+        measured.get(row.name)?.push(await measure(row, load, seconds))
       }
     }
-    results[connections] = Object.fromEntries([...measured].map(([name, list]) => [name, medians(list)]))
+    results[keyOf(load)] = Object.fromEntries([...measured].map(([name, list]) => [name, summarise(list)]))
   }
   progress.end()
   return results
 }
 
-/** Answers are not read under load, so a server that refuses every request must be noticed before. */
-async function requireAnswer({ name, url, requests: [first] }: Row): Promise<void> {
-  const { method = 'GET', headers, body } = first as LoadRequest
-  const answer = await fetch(url, { method, headers, body: body ?? null })
-  const text = await answer.text()
-  if (answer.status !== 200) throw new Error(`${name}: ${method} ${url} was answered ${answer.status} ${text}`)
-}
-
-async function measure(row: Row, connections: number, seconds: number): Promise<Measurement> {
+async function measure<Load>(row: Row<Load>, load: Load, seconds: number): Promise<Measurement> {
   const countsBefore = await row.counts?.()
   const pids = await row.pids()
   const cpuBefore = cpuMicros(pids)
-  const result = await drive({ url: row.url, connections, seconds, requests: row.requests })
+  const result = await row.drive(load, seconds)
   const cpu = cpuMicros(pids) - cpuBefore
-  if (result.errors > 0) console.error(`\n${row.name}: ${result.errors} errors at ${connections} connections`)
+  if (result.errors > 0) console.error(`\n${row.name}: ${result.errors} errors`)
   const measurement: Measurement = { ...result, cpuPerRequest: cpu / result.requests }
   for (const [name, count] of Object.entries((await row.counts?.()) ?? {})) {
     measurement[name] = (count - (countsBefore?.[name] ?? 0)) / result.requests
@@ -69,7 +88,8 @@ async function measure(row: Row, connections: number, seconds: number): Promise<
   return measurement
 }
 
-function medians(list: Measurement[]): Measurement {
+function summarise(list: Measurement[]): Summary {
   const names = Object.keys(list[0] as Measurement)
-  return Object.fromEntries(names.map(name => [name, median(list.map(one => one[name] ?? 0))])) as Measurement
+  const medians = Object.fromEntries(names.map(name => [name, median(list.map(one => one[name] ?? 0))])) as Measurement
+  return { ...medians, leastCpuPerRequest: Math.min(...list.map(({ cpuPerRequest }) => cpuPerRequest)) }
 }

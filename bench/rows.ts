@@ -2,8 +2,16 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { signTokens } from './jwt.ts'
 import { withTokens } from './load.ts'
-import { logIn, type Running, start, startAuth, startBusiness, startBusinessWithCheck } from './processes.ts'
-import type { Row } from './rounds.ts'
+import {
+  countVerdictCalls,
+  logIn,
+  type Running,
+  start,
+  startAuth,
+  startBusiness,
+  startBusinessWithCheck,
+} from './processes.ts'
+import { overHttp, type Row } from './rounds.ts'
 
 const tokenCount = 64
 const checks = [
@@ -37,6 +45,8 @@ export async function openRows(names: string[], givenAuth?: Running): Promise<Ro
     JWT_PUBLIC_KEY: edKeys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
   }
 
+  const tokensFor = (check: string) => (check.includes('EdDSA') ? edDsa : check.includes('HS256') ? hs256 : tokens)
+
   async function open(name: string): Promise<Row> {
     const [, FRAMEWORK, VARIANT = ''] = /^(?:(bare Koa|node:http), )?(.*)$/.exec(name) ?? []
     const asksAuth = ['Latchkey', 'batched', 'one call per request'].includes(VARIANT)
@@ -45,24 +55,13 @@ export async function openRows(names: string[], givenAuth?: Running): Promise<Ro
     if (FRAMEWORK) server = await start('bench/bareServer.ts', { ...env, FRAMEWORK })
     else server = name === 'Latchkey' ? await startBusiness(auth) : await startBusinessWithCheck(env)
     return {
-      name,
-      url: `${server.addresses['business']}/data`,
-      requests: withTokens(VARIANT.includes('EdDSA') ? edDsa : VARIANT.includes('HS256') ? hs256 : tokens),
+      ...overHttp(name, `${server.addresses['business']}/data`, withTokens(tokensFor(VARIANT))),
       pids: () => (asksAuth ? [server.pid, auth.pid] : [server.pid]),
-      ...(asksAuth && { counts: async () => ({ callsPerRequest: await countCalls(auth) }) }),
+      ...(asksAuth && { counts: async () => ({ callsPerRequest: await countVerdictCalls(auth) }) }),
     }
   }
 
   const rows: Row[] = []
   for (const name of names) rows.push(await open(name))
   return rows
-}
-
-/** The calls for verdicts that Auth has handled, from its metrics. */
-async function countCalls(auth: Running): Promise<number> {
-  const metrics = await (await fetch(`${auth.addresses['authInternal']}/metrics`)).text()
-  const counts = metrics.matchAll(
-    /^latchkey_http_request_duration_seconds_count\{.*route="\/validateToken".*\} (\d+)/gm,
-  )
-  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0)
 }

@@ -67,7 +67,7 @@ try {
     const [batched, single] = (await openRows(['Latchkey', singleRow], auth)) as [Row, Row]
     rows.push({ ...batched, name: scheme }, { ...single, name: `${scheme}, ${singleRow}` })
   }
-  const results = await measureRounds(rows, { rounds, seconds, connectionCounts: [connections] })
+  const results = await measureRounds(rows, { rounds, seconds, loads: [connections], warmUpLoad: connections })
   const report = {
     ...about(
       `npm run bench:stores -- --rounds ${rounds} --seconds ${seconds} --connections ${connections} --stores ${schemes}`,

@@ -17,3 +17,5 @@ export function markdownTable<T>(title: string, columns: Column<T>[], rows: [str
 
 export const whole = (value: number) => Math.round(value).toLocaleString('en')
 export const inConnections = (count: number | string) => `${count} connection${Number(count) === 1 ? '' : 's'}`
+/** Of a key of `results`. */
+export const describeLoad = (key: string) => (/^\d+$/.test(key) ? inConnections(key) : key)

@@ -32,7 +32,7 @@ describe('the file of --compare', () => {
   it('is refused if it has no row of this run, with the rows that it has', () => {
     const other = { ...about, results: { 8: { Latchkey: figures }, 64: { other: figures, another: figures } } }
     expect(() => read(JSON.stringify(other))).to.throw(
-      'has none of the rows of this run (at 1, 64 connections: Latchkey; no check). It has at 8 connections: Latchkey. at 64 connections: other; another.',
+      'has none of the rows of this run (Latchkey; no check, at 1 connection, 64 connections). It has Latchkey (at 8 connections), other; another (at 64 connections).',
     )
   })
 })
