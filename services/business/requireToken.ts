@@ -17,7 +17,7 @@ export function requireToken(auth: AuthClient, invalidTokens: InvalidTokens): Ha
     const { verdict, serverTiming } = await auth.validate(readBearerToken(ctx.req), ctx.state)
     if (!verdict.authenticated) throw invalidTokenError(await invalidTokens.record(ctx.state))
     // Only for admitted requests: how busy Auth is must not be visible to strangers.
-    ctx.res.setHeader('Server-Timing', serverTiming)
+    ctx.state.serverTiming = serverTiming
     verdicts.set(ctx, verdict)
     await next()
   }

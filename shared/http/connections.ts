@@ -106,8 +106,9 @@ export function createConnections(options: ConnectionsOptions): Connections {
     res.once('close', () => finish(connection))
     handle(req, res).then(
       () => {
-        const isUnread = !res.writableFinished && !res.destroyed && !connection.isClosed && connection.res !== null
-        if (isUnread) unread.add(connection)
+        // Most responses have been handed to the system at this point.
+        const isSent = res.writableEnded && connection.socket.writableLength === 0
+        if (!isSent && !res.destroyed && !connection.isClosed && connection.res !== null) unread.add(connection)
       },
       () => cut(connection), // the error exit itself has failed: the client must not wait for a response
     )

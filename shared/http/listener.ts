@@ -103,7 +103,7 @@ export function createListener(
     isLastResponse: () => isLastResponse,
   })
   const connections = createConnections({
-    handle: pipeline.callback(),
+    handle: pipeline,
     maxConnections,
     maxUnreadBytes,
     onFull: limitedWarning('too_many_connections'),

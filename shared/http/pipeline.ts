@@ -1,17 +1,16 @@
 // How a listener handles a request, step by step. The steps are plain functions in files of their own. One function calls
 // them, because mounting each as middleware would cost CPU for every request.
-import { METHODS } from 'node:http'
-import Router from '@koa/router'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import Koa from 'koa'
 import type { Log } from '../log/log.ts'
 import { type AccessPolicy, createAddressCheck, createCors, createHttpsCheck } from './accessPolicy.ts'
-import { setDefaultHeaders } from './headers.ts'
 import { createIdentity } from './identity.ts'
 import { createProblemResponder, requireResponse } from './problems.ts'
 import { createRequestRecord, type RecordOptions } from './requestRecord.ts'
-import { sendBody } from './response.ts'
+import { sendResponse } from './response.ts'
+import { createDispatch } from './router.ts'
 import { requireStrictHttp } from './strictHttp.ts'
-import type { Context, Handler, PipelineContext, RequestState, Routes } from './types.ts'
+import type { Handler, RequestState, Routes } from './types.ts'
 
 /** Runs `handle` with the request as the context of everything that it starts. */
 export type RunInContext = (request: RequestState, handle: () => Promise<void>) => Promise<void>
@@ -28,67 +27,55 @@ export interface PipelineOptions extends RecordOptions {
   isLastResponse: () => boolean
 }
 
-/** The Koa application of a listener. */
-export function createPipeline(routes: Routes, options: PipelineOptions): Koa<RequestState> {
+/** Handles a request; resolves once the response is complete, even if it has not been sent. */
+export type Pipeline = (req: IncomingMessage, res: ServerResponse) => Promise<void>
+
+export function createPipeline(routes: Routes, options: PipelineOptions): Pipeline {
   const { listener, log, monotonicNow, runInContext, accessPolicy, fallback, hasTls, isLastResponse } = options
   const trustedProxies = accessPolicy?.trustedProxies ?? 0
   const { identifyRequest, isProxied } = createIdentity({ trustedProxies, hasTls })
   const requireAllowedAddress = createAddressCheck(accessPolicy, { listener, log, monotonicNow })
   const requireHttps = createHttpsCheck(accessPolicy, isProxied)
+  const cors = createCors(accessPolicy)
+  const dispatch = createDispatch(routes, fallback)
   const respondWithProblem = createProblemResponder({ listener, log })
   const recordRequest = createRequestRecord(options)
+  const koa = createKoa()
 
-  async function handleRequest(ctx: PipelineContext, next: Koa.Next): Promise<void> {
+  function onAborted(error: NodeJS.ErrnoException): void {
+    if (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.name === 'AbortError') return // the client has gone
+    log.warn('response_aborted', { listener, error })
+  }
+
+  return async (req, res) => {
     const startedAt = monotonicNow()
+    const ctx = koa.createContext<RequestState>(req, res)
+    res.statusCode = 404 // until a handler responds
     identifyRequest(ctx)
-    setDefaultHeaders(ctx)
     try {
       requireAllowedAddress(ctx)
       requireHttps(ctx)
       requireStrictHttp(ctx)
-      await (runInContext ? runInContext(ctx.state, next) : next()) // CORS, then the handlers of the route
+      const handle = async () => (cors ? cors(ctx, async () => dispatch(ctx)) : dispatch(ctx))
+      await (runInContext ? runInContext(ctx.state, handle) : handle())
       requireResponse(ctx)
     } catch (error) {
       respondWithProblem(ctx, error)
     }
-    if (isLastResponse()) ctx.res.setHeader('Connection', 'close')
+    if (isLastResponse()) res.setHeader('Connection', 'close')
     recordRequest(ctx, monotonicNow() - startedAt)
-    sendBody(ctx)
+    sendResponse(ctx, onAborted)
   }
-
-  const app = new Koa<RequestState>()
-  const cors = createCors(accessPolicy)
-  const router = createRouter(routes)
-  app.use(handleRequest)
-  if (cors) app.use(cors)
-  app.use(router.routes())
-  if (fallback) app.use(createFallback(fallback))
-  app.use(router.allowedMethods())
-  // Emitted for responses that break off after handleRequest has finished, mostly because the client has gone.
-  app.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.name === 'AbortError') return
-    log.warn('response_aborted', { listener, error })
-  })
-  return app
 }
 
-function createRouter(routes: Routes): Router<RequestState> {
-  // Without `methods` the router would answer 501 to the methods that it does not know, even on a path without routes.
-  const router = new Router<RequestState>({ sensitive: true, strict: true, methods: METHODS })
-  for (const [route, handlers] of Object.entries(routes)) {
-    const [method, path] = route.split(' ') as [string, string]
-    router.register(path, method === 'ANY' ? METHODS : [method], handlers)
+/** Makes the context of each request. Its middleware and its own responses are not used. */
+function createKoa(): Koa<RequestState> {
+  const koa = new Koa<RequestState>()
+  // Koa sets the Content-Type of a JSON body unless `type` says JSON already. headers.ts writes it with the other defaults.
+  const type = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(koa.response), 'type') as PropertyDescriptor
+  const get = function (this: Koa.Response): string {
+    return type.get?.call(this) || 'application/json'
   }
-  return router
-}
-
-/** Runs `handler` if no route has this path. A path that has a route for another method is still 405. */
-function createFallback(handler: Handler): Koa.Middleware<RequestState> {
-  const router = new Router<RequestState>({ methods: METHODS })
-  router.register('/{*path}', METHODS, [handler])
-  const handle = router.routes()
-  return (ctx, next) => {
-    const { matched } = ctx as { matched?: unknown[] }
-    return matched !== undefined && matched.length > 0 ? next() : handle(ctx as Context, next)
-  }
+  Object.defineProperty(koa.response, 'type', { ...type, get })
+  return koa
 }

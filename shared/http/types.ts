@@ -10,6 +10,8 @@ export interface RequestState {
   isHttps: boolean
   /** W3C Trace Context, if the request has a valid one. */
   traceparent?: string | undefined
+  /** Value of the Server-Timing header, if the response has one. */
+  serverTiming?: string | undefined
   [key: string]: unknown
 }
 

@@ -21,6 +21,7 @@ import { collectLog } from '../support/log.ts'
 import { sendRaw } from '../support/raw.ts'
 import { closeServers, startAuth } from '../support/servers.ts'
 import { cleanUp, descendantsOf, runStartServer } from '../support/startServer.ts'
+import { until } from '../support/until.ts'
 
 const opened: (() => Promise<unknown>)[] = []
 
@@ -379,7 +380,9 @@ describe('at a single address', () => {
       .then(answer => answer.text())
       .catch(() => 'broken')
     expect(outcome).to.equal('broken')
-    expect(lines.filter(({ event }) => event === 'response_aborted')).to.have.length(1)
+    const aborted = () => lines.filter(({ event }) => event === 'response_aborted')
+    await until(() => aborted().length > 0)
+    expect(aborted()).to.have.length(1)
   })
 
   for (const moment of ['before the answer', 'in the middle of it'] as const) {

@@ -75,6 +75,12 @@ subscribe('http.server.request.start', message => {
   }
   const listener = known.get((server.address() as AddressInfo | null)?.port ?? -1)
   const chunks: Buffer[] = []
+  let headersOfHead: string[] = []
+  const writeHead = response.writeHead.bind(response) as (status: number, headers?: string[]) => ServerResponse
+  response.writeHead = ((status: number, headers: string[] = []) => {
+    headersOfHead = headers
+    return writeHead(status, headers)
+  }) as ServerResponse['writeHead']
   const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse
   response.end = ((...args: unknown[]) => {
     const [chunk] = args
@@ -82,11 +88,15 @@ subscribe('http.server.request.start', message => {
     // The client has disconnected and does not get this answer.
     if (request.socket.destroyed || !request.socket.writable) return end(...args)
     const body = Buffer.concat(chunks).toString()
+    const headers = headersOf(response, headersOfHead)
     if (response.statusCode >= 400 || pathOf(request.url ?? '') === '/metrics') {
-      const headers = JSON.stringify(response.getHeaders())
-      searchForSecrets(headers + body, `${request.method} ${request.url}, answered ${response.statusCode},`)
+      searchForSecrets(
+        JSON.stringify([...headers]) + body,
+        `${request.method} ${request.url}, answered ${response.statusCode},`,
+      )
     }
-    const problem = listener && problemOf(listener, request, response, body)
+    const answer = { status: response.statusCode, headers, body }
+    const problem = listener && problemOf(listener, request, answer)
     if (problem) violations.push(`${request.method} ${request.url} answered ${response.statusCode}: ${problem}`)
     return end(...args)
   }) as ServerResponse['end']
@@ -98,20 +108,32 @@ globalThis.afterEach?.('every answer conforms to its OpenAPI document', () => {
   if (found.length > 0) throw new Error(`not as the OpenAPI document says:\n${[...new Set(found)].join('\n')}`)
 })
 
+interface Answer {
+  status: number
+  headers: Headers
+  body: string
+}
+
+/** `headersOfHead`: the names and values that were passed to `writeHead`, which `getHeader` does not know. */
+function headersOf(response: ServerResponse, headersOfHead: string[]): Headers {
+  const headers = new Headers()
+  for (const [name, value] of Object.entries(response.getHeaders())) headers.set(name, String(value))
+  for (let i = 0; i < headersOfHead.length; i += 2) headers.set(`${headersOfHead[i]}`, `${headersOfHead[i + 1]}`)
+  return headers
+}
+
 function problemOf(
   { operations, validatorOf }: Listener,
   { method = '', url = '' }: IncomingMessage,
-  response: ServerResponse,
-  body: string,
+  { status, headers, body }: Answer,
 ): string | null {
   const operation = find(operations, describedAs(method), pathOf(url))
-  const status = response.statusCode
-  const type = String(response.getHeader('Content-Type') ?? '').split(';')[0] as string
-  if (response.getHeader('X-Request-Id') === undefined) return 'it has no X-Request-Id'
+  const type = String(headers.get('Content-Type') ?? '').split(';')[0] as string
+  if (!headers.has('X-Request-Id')) return 'it has no X-Request-Id'
   if (operation === undefined) {
     // Koa's router answers OPTIONS for every path that it knows; no document describes that.
-    if (method === 'OPTIONS' && status === 200) return response.hasHeader('Allow') ? null : 'it has no Allow'
-    if (method === 'OPTIONS' && status === 204 && response.hasHeader('Access-Control-Allow-Origin')) return null
+    if (method === 'OPTIONS' && status === 200) return headers.has('Allow') ? null : 'it has no Allow'
+    if (method === 'OPTIONS' && status === 204 && headers.has('Access-Control-Allow-Origin')) return null
     if (!withoutOperation.includes(status)) return 'there is no such operation'
     return method === 'HEAD' ? null : mismatch(validatorOf(problemRef), body)
   }
