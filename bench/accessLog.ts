@@ -71,7 +71,7 @@ const columns = [
     title: 'of errors',
     cell: (row: string) => ((measured[row]?.cpuPerRequest ?? 0) / (base?.cpuPerRequest ?? 0)).toFixed(3),
   },
-  { title: 'bytes/request', cell: (row: string) => whole(measured[row]?.['logBytesPerRequest'] ?? 0) },
+  { title: 'bytes/request', cell: (row: string) => whole(measured[row]?.logBytesPerRequest ?? 0) },
 ]
 console.log(`${report.machine}, ${report.date}\n${report.command}\n
 ${markdownTable(

@@ -16,7 +16,7 @@ import {
   saveOption,
   writeJson,
 } from './result.ts'
-import { type Measurement, measureRounds } from './rounds.ts'
+import { measureRounds, type Summary } from './rounds.ts'
 import { openRows, rowNames } from './rows.ts'
 import { inConnections, markdownTable, whole } from './table.ts'
 
@@ -73,7 +73,7 @@ writeJson(options, report)
 if (earlier) console.log(`\n${compareResults(earlier, report)}`)
 saveResults(options.save, { 'data.json': asJson(report), 'data.svg': chart() })
 
-function table(connections: number, rows: Record<string, Measurement>): string {
+function table(connections: number, rows: Record<string, Summary>): string {
   return markdownTable(
     inConnections(connections),
     [

@@ -73,8 +73,26 @@ export const startBusinessWithCheck = (env: Record<string, string>, stdout: 'inh
     stdout,
   )
 
+/** Resolves to the pid of a child that `stopAll` is to stop. Rejects if it cannot be run. */
+export async function childOf(child: ChildProcess): Promise<number> {
+  await once(child, 'spawn')
+  started.push(child)
+  return child.pid as number
+}
+
 export function stopAll(): void {
-  for (const child of started) child.kill('SIGKILL')
+  for (const { pid, exitCode, signalCode } of started.splice(0)) {
+    // Workers of nginx would outlive it.
+    if (pid !== undefined && exitCode === null && signalCode === null) withChildren(pid).forEach(kill)
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended meanwhile.
+  }
 }
 
 /** CPU time that all threads of these processes have used so far, in microseconds. */

@@ -1,16 +1,14 @@
 // npm run bench:redis: memory per live token in Redis, compared with the usual layout of sessions (one JSON string
 // each), and the commands and bytes per validation, batched and one by one. Uses its own redis-server.
-import { spawn } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@redis/client'
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
 import type { TokenRecord, TokenRef } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
-import { describeMachine } from './processes.ts'
+import { startRedis } from './ownServers.ts'
+import { describeMachine, stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
 import { asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
 
@@ -34,22 +32,11 @@ const progress = createProgress(6, 15)
 progress.say('Starting Redis')
 const hour = 3_600_000
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
-
-const port = await freePort()
-const redisServer = spawn('redis-server', ['--port', String(port), '--save', '', '--appendonly', 'no'], {
-  stdio: 'ignore',
-})
-const client = createClient({ url: `redis://127.0.0.1:${port}` })
+const { url } = await startRedis()
+const client = createClient({ url })
 client.on('error', () => {})
 await client.connect()
-const store = await openTokenStore(`redis://127.0.0.1:${port}`)
+const store = await openTokenStore(url)
 
 const numberIn = (info: string, name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
 /** The number of script calls. The statistics also count the commands within scripts, which cost no round trip. */
@@ -169,5 +156,5 @@ writeJson(options, report)
 saveResults(options.save, { 'redis.json': asJson(report) })
 await store.close()
 client.destroy()
-redisServer.kill('SIGKILL')
+stopAll()
 process.exit()

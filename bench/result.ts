@@ -6,8 +6,14 @@ import { refuseUsage } from '../commands/arguments.ts'
 import { describeMachine } from './processes.ts'
 import { describeLoad } from './table.ts'
 
-const figures = z.looseObject({ perSecond: z.number(), p50: z.number(), p99: z.number(), cpuPerRequest: z.number() })
-const result = z.looseObject({
+const figures = z.object({
+  perSecond: z.number(),
+  p50: z.number(),
+  p99: z.number(),
+  cpuPerRequest: z.number(),
+  cpuPerRound: z.array(z.number()).optional(),
+})
+const result = z.object({
   machine: z.string(),
   date: z.string(),
   command: z.string(),

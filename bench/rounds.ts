@@ -10,10 +10,17 @@ export interface Row<Load = number> {
   drive: (load: Load, seconds: number) => Promise<LoadResult>
   /** Throws if the row does not work: under load the answers are not read. */
   check: () => Promise<void>
+  /** Runs before each measurement, whose CPU time does not include it. */
+  prepare?: () => Promise<void>
   /** The processes whose CPU time counts. */
   pids: () => number[] | Promise<number[]>
   /** Further counts so far; each becomes a figure per request. */
-  counts?: () => Promise<Record<string, number>>
+  counts?: () => Promise<Counts>
+}
+
+interface Counts {
+  callsPerRequest?: number
+  logBytesPerRequest?: number
 }
 
 /** The members of a row that answers HTTP requests. */
@@ -30,12 +37,10 @@ export function overHttp(name: string, url: string, requests: LoadRequest[]): Pi
   }
 }
 
-export type Measurement = LoadResult & { cpuPerRequest: number } & Record<string, number>
+type Measurement = LoadResult & Counts & { cpuPerRequest: number }
 
-export interface Summary extends Measurement {
-  /** Of all rounds. Other work on the machine makes a request dearer, never cheaper. */
-  leastCpuPerRequest: number
-}
+/** Medians of all rounds. */
+export type Summary = Measurement & { cpuPerRound: number[] }
 
 export interface RoundsOptions<Load> {
   rounds: number
@@ -75,6 +80,7 @@ export async function measureRounds<Load = number>(
 }
 
 async function measure<Load>(row: Row<Load>, load: Load, seconds: number): Promise<Measurement> {
+  await row.prepare?.()
   const countsBefore = await row.counts?.()
   const pids = await row.pids()
   const cpuBefore = cpuMicros(pids)
@@ -82,14 +88,15 @@ async function measure<Load>(row: Row<Load>, load: Load, seconds: number): Promi
   const cpu = cpuMicros(pids) - cpuBefore
   if (result.errors > 0) console.error(`\n${row.name}: ${result.errors} errors`)
   const measurement: Measurement = { ...result, cpuPerRequest: cpu / result.requests }
-  for (const [name, count] of Object.entries((await row.counts?.()) ?? {})) {
-    measurement[name] = (count - (countsBefore?.[name] ?? 0)) / result.requests
+  const countsAfter = (await row.counts?.()) ?? {}
+  for (const name of Object.keys(countsAfter) as (keyof Counts)[]) {
+    measurement[name] = ((countsAfter[name] ?? 0) - (countsBefore?.[name] ?? 0)) / result.requests
   }
   return measurement
 }
 
 function summarise(list: Measurement[]): Summary {
-  const names = Object.keys(list[0] as Measurement)
-  const medians = Object.fromEntries(names.map(name => [name, median(list.map(one => one[name] ?? 0))])) as Measurement
-  return { ...medians, leastCpuPerRequest: Math.min(...list.map(({ cpuPerRequest }) => cpuPerRequest)) }
+  const names = Object.keys(list[0] as Measurement) as (keyof Measurement)[]
+  const medians = Object.fromEntries(names.map(name => [name, median(list.map(one => one[name] ?? 0))]))
+  return { ...(medians as unknown as Measurement), cpuPerRound: list.map(({ cpuPerRequest }) => cpuPerRequest) }
 }

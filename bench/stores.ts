@@ -16,7 +16,7 @@ import {
   saveOption,
   writeJson,
 } from './result.ts'
-import { type Measurement, measureRounds, type Row } from './rounds.ts'
+import { measureRounds, type Row, type Summary } from './rounds.ts'
 import { openRows } from './rows.ts'
 import { inConnections, markdownTable, whole } from './table.ts'
 
@@ -86,7 +86,7 @@ try {
   for (const place of places) await place.remove().catch(() => {})
 }
 
-function table(measured: Record<string, Measurement>): string {
+function table(measured: Record<string, Summary>): string {
   const perSecond = (row: string) => measured[row]?.perSecond ?? Number.NaN
   const columns = [
     { title: 'requests/s, batched', cell: (store: string) => whole(perSecond(store)) },
