@@ -1,11 +1,15 @@
 // The environment of the processes that tests start: no coverage, because only code in the test processes counts, and a
 // cache of compiled code, which saves a third of each start.
-import { basename } from 'node:path'
 
-// Only in mocha's workers: the process that starts them must pass coverage on.
-if (basename(process.argv[1] ?? '') === 'worker.js') {
+const { MOCHA_WORKER_ID, TEST_COMPILE_CACHE } = process.env
+
+// Not in a process that starts mocha's workers, because it must pass coverage on to them.
+if (!process.argv.includes('--parallel')) {
   delete process.env['NODE_V8_COVERAGE']
-  process.env['NODE_COMPILE_CACHE'] = process.env['TEST_COMPILE_CACHE']
+  if (TEST_COMPILE_CACHE) process.env['NODE_COMPILE_CACHE'] = TEST_COMPILE_CACHE
+}
+
+if (MOCHA_WORKER_ID !== undefined) {
   // mocha sends this to a worker that has not ended after a second; on a busy machine, writing the coverage takes longer.
   process.on('SIGTERM', () => {})
 }
