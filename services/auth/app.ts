@@ -61,6 +61,7 @@ async function openPasswordsOf(config: AuthConfig, threads: HashThreads): Promis
   const { passwordHashCost: cost, limitsPerAccount } = config
   const maxQueue = threads.count * queuedHashesPerThread
   const opening = openPasswords({ cost, threads, maxQueue, maxPerAccount: limitsPerAccount.hashes })
-  loadDictionary() // on this thread, while another thread computes the first hash
+  // On this thread, while another thread computes the first hash. In development the first chosen password waits for it instead.
+  if (config.isProduction) loadDictionary()
   return opening
 }

@@ -270,6 +270,7 @@ export function readAuthConfig(environment: Environment) {
   const registration = settings.REGISTRATION ?? (production ? 'closed' : 'open')
   const demoUser = { username: settings.DEMO_USERNAME ?? username, password: settings.DEMO_PASSWORD ?? password }
   return {
+    isProduction: production,
     host: settings.HOST,
     port: settings.AUTH_PORT,
     internalHost: settings.INTERNAL_HOST,

@@ -15,7 +15,7 @@ import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens, type TokensOptions } from './tokens/tokens.ts'
 import { createLinks, type Links } from './users/links.ts'
 import { createLogIn, type LogIn } from './users/logIn.ts'
-import { type Mailer, openSmtpMailer } from './users/mail.ts'
+import type { Mailer } from './users/mail.ts'
 import { createOwnAccount, type OwnAccount } from './users/ownAccount.ts'
 import type { Passwords } from './users/passwords.ts'
 import { createRegistration, type Registration } from './users/registration.ts'
@@ -84,7 +84,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     emit,
   })
   const invalidTokens = limitInvalidTokens({ limit: limitsPerAddress.invalidTokens, monotonicNow, emit })
-  const mailer = openMailer(config, log, telemetry)
+  const mailer = await openMailer(config, log, telemetry)
   const links = createLinks({ users, tokens, throttles, mailer, publicUrl, emit })
   const registration = createRegistration({
     users,
@@ -130,8 +130,12 @@ export function createUsersFrom(
 }
 
 /** Null if mails cannot be sent. */
-function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Mailer | null {
-  if (smtp) return openSmtpMailer({ ...smtp, emit: watchMailServer(telemetry.emit, telemetry) })
+async function openMailer({ smtp, hasMail }: AuthConfig, log: Log, telemetry: Telemetry): Promise<Mailer | null> {
+  if (smtp) {
+    // Loaded only if it is used, because loading nodemailer takes a tenth of the time of a start.
+    const { openSmtpMailer } = await import('./users/mail.ts')
+    return openSmtpMailer({ ...smtp, emit: watchMailServer(telemetry.emit, telemetry) })
+  }
   // Without a mail server, development logs its mails, and with them the links.
   const send: Mailer['send'] = ({ to, subject, text }) => log.info('mail', { to, subject, text })
   return hasMail ? { send, close: async () => {} } : null

@@ -27,6 +27,7 @@ function problemsOf(env: Environment, read: (env: Environment) => unknown = read
 describe('the configuration', () => {
   it('requires only its keys, and has the documented defaults', () => {
     expect(readAuthConfig({ ...keys })).to.deep.equal({
+      isProduction: false,
       host: '127.0.0.1',
       port: 3001,
       internalHost: '127.0.0.1',
