@@ -1,5 +1,6 @@
 // Request bodies: a JSON object, or a form if the route allows it, of limited size and checked against a schema. Refuses what
 // lenient parsers accept: other types and charsets, compression, invalid UTF-8, arrays, `__proto__`.
+import type { IncomingMessage } from 'node:http'
 import bodyParser from 'koa-bodyparser'
 import type { z } from 'zod'
 import { AppError } from './errors.ts'
@@ -10,6 +11,8 @@ export interface BodyOptions {
   limit?: number
   /** Also accept `application/x-www-form-urlencoded`. */
   form?: boolean
+  /** Read JSON without koa-bodyparser, which takes a quarter of the time of a call for one verdict. Excludes `form`. */
+  isHot?: boolean
 }
 
 const json = /^application\/json\s*(;\s*charset=(utf-8|"utf-8")\s*)?;?$/i
@@ -28,7 +31,7 @@ export interface BodyReader<T> {
  */
 export function bodyReader<T>(
   schema: z.ZodType<T>,
-  { limit = 16 * 1024, form: takesForms = false }: BodyOptions = {},
+  { limit = 16 * 1024, form: takesForms = false, isHot = false }: BodyOptions = {},
 ): BodyReader<T> {
   // A form is read as text, because the parser's own form reader nests `a[b]`, drops some pairs and stops after 1000 pairs.
   const parse = bodyParser({
@@ -43,10 +46,16 @@ export function bodyReader<T>(
     // The parser leaves the rest of the body in the socket, which would block a client that is still sending.
     req.resume()
     // The new errors have no cause, because the parser's error contains the body, and its message a part of the body.
-    if (error.status === 413) throw new AppError('too_large', `The body must have at most ${limit} bytes.`)
-    if (error.type === 'request.aborted') throw new AppError('invalid_request', 'The body ended too early.')
-    if (error.status === 400) throw new AppError('invalid_request', 'The body is not a valid JSON object.')
+    if (error.status === 413) throw tooLarge(limit)
+    if (error.type === 'request.aborted') throw endedTooEarly()
+    if (error.status === 400) throw notJson()
     throw error
+  }
+
+  async function readWithParser(ctx: Context): Promise<{ body: unknown; text: string }> {
+    await parse(ctx, async () => {})
+    const { body, rawBody = '' } = ctx.request as { body?: unknown; rawBody?: string }
+    return { body, text: rawBody }
   }
 
   async function readBody(ctx: Context): Promise<T> {
@@ -62,10 +71,9 @@ export function bodyReader<T>(
     if ((ctx.req.headers['transfer-encoding'] ?? 'chunked') !== 'chunked') {
       throw new AppError('unsupported_media_type', 'Send the body with Content-Length, or Transfer-Encoding: chunked.')
     }
-    await parse(ctx, async () => {})
-    const { body, rawBody = '' } = ctx.request as { body?: unknown; rawBody?: string }
-    if (rawBody === '') throw new AppError('invalid_request', 'The body is empty. Send a JSON object.')
-    refuseInvalidUtf8(rawBody)
+    const { body, text } = isHot ? await readJson(ctx.req, limit) : await readWithParser(ctx)
+    if (text === '') throw new AppError('invalid_request', 'The body is empty. Send a JSON object.')
+    refuseInvalidUtf8(text)
     const result = schema.safeParse(typeof body === 'string' ? membersOf(body) : body)
     if (!result.success) throw new AppError('invalid_request', describe(result.error))
     return result.data
@@ -73,6 +81,37 @@ export function bodyReader<T>(
 
   return Object.assign(readBody, { schema, takesForms })
 }
+
+/** Reads a body of JSON. Its schema must refuse unknown members, and so `__proto__`. */
+async function readJson(req: IncomingMessage, limit: number): Promise<{ body: unknown; text: string }> {
+  const text = (await readBytes(req, limit)).toString('utf8')
+  if (text === '') return { body: null, text }
+  try {
+    return { body: JSON.parse(text), text }
+  } catch {
+    throw notJson()
+  }
+}
+
+function readBytes(req: IncomingMessage, limit: number): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+  const chunks: Buffer[] = []
+  let size = Number(req.headers['content-length'] ?? 0)
+  let read = 0
+  req.on('data', (chunk: Buffer) => {
+    read += chunk.length
+    size = Math.max(size, read)
+    if (size > limit) reject(tooLarge(limit))
+    else chunks.push(chunk) // once it is too large, the rest is read and dropped, or it would block a client that is still sending
+  })
+  req.on('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))
+  req.on('close', () => req.complete || reject(endedTooEarly()))
+  return promise
+}
+
+const tooLarge = (limit: number) => new AppError('too_large', `The body must have at most ${limit} bytes.`)
+const endedTooEarly = () => new AppError('invalid_request', 'The body ended too early.')
+const notJson = () => new AppError('invalid_request', 'The body is not a valid JSON object.')
 
 /** The members of a form. A repeated member is null, which every schema treats as invalid or as missing. */
 function membersOf(text: string): Record<string, string | null> {

@@ -123,5 +123,5 @@ export function requireAdminKey(keys: AcceptedKeys, emit: Emit): Handler {
 }
 
 function digestOf(key: string): Buffer {
-  return hash('sha256', key, 'buffer')
+  return Buffer.from(hash('sha256', key, 'base64url'), 'latin1') // half the cost of a digest as a Buffer
 }

@@ -36,7 +36,7 @@ const requestSchema = z
     'expected either token or tokens',
   ) satisfies z.ZodType<unknown, ValidateTokenRequest>
 
-const readRequest = bodyReader(requestSchema, { limit: 512 * 1024 })
+const readRequest = bodyReader(requestSchema, { limit: 512 * 1024, isHot: true })
 
 const verdictSchema = z
   .union([

@@ -78,7 +78,7 @@ export function drawSecret(id: string, lineagePart = ''): string {
 export function parseSecret(secret: string): TokenRef | null {
   if (!shape.test(secret)) return null
   const checksumAt = secret.length - checksumLength
-  if (secret.slice(checksumAt) !== checksumOf(secret.slice(0, checksumAt))) return null
+  if (readBase62(secret, checksumAt, secret.length) !== crc32(secret.slice(0, checksumAt))) return null
   return refOf(secret)
 }
 
