@@ -31,15 +31,18 @@ const options = readArguments(usage, {
   measure: { type: 'string' },
   count: { type: 'string', default: '1' },
 })
-const tokensPerUser = 100 // the default limit; a lower one would mean more users, whose strings take memory
+const tokensPerUser = 100 // the default limit
 const unlimited = { perUser: Infinity, total: Infinity }
 const now = Date.UTC(2027)
 const hour = 3_600_000
+const year = 365 * 24 * hour
 
 type Figures = Record<string, number>
 
-function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRecord } {
-  const userId = `user-${Math.floor(i / tokensPerUser)}`
+/** `users` share the tokens by turns, so that the tokens of a user are far apart, as if issued over months. */
+function newToken(i: number, users: number, expiresAt: number): { ref: TokenRef; token: TokenRecord } {
+  const user = i % users
+  const userId = `00000000-0000-4000-8000-${user.toString(16).padStart(12, '0')}` // as long as the ids that Auth draws
   // Issue times are spread over a year, as in real use; a single second does not have enough different ids for all tokens.
   const createdAt = now - (i % 31_536_000) * 1000
   const id = drawTokenId(userId, createdAt)
@@ -48,25 +51,34 @@ function newToken(i: number, expiresAt: number): { ref: TokenRef; token: TokenRe
     kind: 'sliding',
     purpose: null,
     userId,
-    username: `${userId}@example.com`,
+    username: `user-${user}@example.com`,
     credentialVersion: 1,
     createdAt,
     loginId: id,
     lastUsedAt: createdAt,
     expiresAt,
-    absoluteExpiresAt: now + 12 * hour,
+    absoluteExpiresAt: createdAt + 2 * year,
     ttlMs: hour,
     refreshCount: 0,
   }
   return { ref: { id, hash: createHash('sha256').update(id).digest('base64url') }, token }
 }
 
+interface Filling {
+  count: number
+  perUser?: number
+  expiresAt?: number
+}
+
 /** Fills a store and keeps every 100th reference. `slowest` is the slowest single insert, in milliseconds. */
-async function fill(store: Pick<TokenStore, 'insert'>, count: number, expiresAt: (i: number) => number) {
+async function fill(
+  store: Pick<TokenStore, 'insert'>,
+  { count, perUser = tokensPerUser, expiresAt = now + hour }: Filling,
+) {
   const refs: TokenRef[] = []
   let slowest = 0
   for (let i = 0; i < count; i++) {
-    const { ref, token } = newToken(i, expiresAt(i))
+    const { ref, token } = newToken(i, Math.ceil(count / perUser), expiresAt)
     if (i % 100 === 0) refs.push(ref)
     const startedAt = performance.now()
     await store.insert(ref, token, unlimited, now)
@@ -82,11 +94,11 @@ function residentBytes(): number {
   return process.memoryUsage().rss
 }
 
-async function measureFill(count: number): Promise<Figures> {
+async function measureFill(count: number, perUser: number): Promise<Figures> {
   const store = await openTokenStore()
-  await fill(store, 1000, () => now + hour)
+  await fill(store, { count: 1000 })
   const before = residentBytes()
-  const { refs, slowest } = await fill(store, count, () => now + hour)
+  const { refs, slowest } = await fill(store, { count, perUser })
   const bytes = (residentBytes() - before) / count // the store is used below, so it has not been collected
   const figures: Figures = { 'bytes per token': bytes, 'slowest insert, ms': slowest }
   for (const batch of [1, 64]) {
@@ -105,9 +117,12 @@ async function measureFill(count: number): Promise<Figures> {
 /** For comparison, the usual way: a Map with one object per token, by hash. */
 async function measureMap(count: number): Promise<Figures> {
   const tokens = new Map<string, TokenRecord>()
-  const store = { insert: async ({ hash }: TokenRef, token: TokenRecord) => void tokens.set(hash, { ...token }) }
+  async function insert({ hash }: TokenRef, token: TokenRecord) {
+    tokens.set(hash, { ...token })
+    return 'inserted' as const
+  }
   const before = residentBytes()
-  const { slowest } = await fill(store as unknown as TokenStore, count, () => now + hour)
+  const { slowest } = await fill({ insert }, { count })
   const bytes = (residentBytes() - before) / count
   if (tokens.size !== count) throw new Error('the Map is gone')
   return { 'bytes per token': bytes, 'slowest insert, ms': slowest }
@@ -116,8 +131,8 @@ async function measureMap(count: number): Promise<Figures> {
 /** Sweeps a million dead tokens among `count` live ones, and touches 64 live tokens, as one batch, in every turn. */
 async function measureSweep(count: number): Promise<Figures> {
   const store = await openTokenStore()
-  const { refs } = await fill(store, count, () => now + hour)
-  await fill(store, 1_000_000, () => now)
+  const { refs } = await fill(store, { count })
+  await fill(store, { count: 1_000_000, expiresAt: now })
   const batch = refs.slice(0, 64)
   let busy = true
   const load = async () => {
@@ -162,7 +177,7 @@ async function measureSnapshot(count: number): Promise<Figures> {
   const file = join(tmpdir(), `latchkey-bench-${process.pid}`)
   const open = () => openSnapshotStore({ file, key: 'bench', versionOf: async () => 1, now: () => now })
   const { store } = await open()
-  await fill(store, count, () => now + hour)
+  await fill(store, { count })
   let startedAt = performance.now()
   await store.close()
   const write = performance.now() - startedAt
@@ -176,7 +191,8 @@ async function measureSnapshot(count: number): Promise<Figures> {
 }
 
 const measurements: Record<string, (count: number) => Promise<Figures>> = {
-  'typed arrays': measureFill,
+  'typed arrays': count => measureFill(count, tokensPerUser),
+  'typed arrays, one token a user': count => measureFill(count, 1),
   'Map of objects': measureMap,
   sweep: measureSweep,
   snapshot: measureSnapshot,

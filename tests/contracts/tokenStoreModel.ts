@@ -70,8 +70,9 @@ function createModel() {
 }
 
 /** One run: the model, the clock, and every reference so far, including old hashes. */
-function createRun() {
-  return { model: createModel(), now: start, refs: [unknownRef()], userIds: [randomUUID(), randomUUID(), null] }
+function createRun(users: number) {
+  const userIds = Array.from({ length: users }, () => randomUUID())
+  return { model: createModel(), now: start, refs: [unknownRef()], userIds, owners: [...userIds, null] }
 }
 
 type Run = ReturnType<typeof createRun>
@@ -80,7 +81,7 @@ const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'h
 const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
 const purpose = fc.constantFrom(null, null, null, 'reset', 'confirm')
-const user = fc.nat({ max: 2 }) // 2 stands for guests
+const user = fc.nat({ max: 99 }) // taken modulo the number of users
 const ttlMs = fc.constantFrom(1, 5, 20, 100)
 const recent = fc.record({ back: fc.nat({ max: 11 }), isHashWrong: fc.nat({ max: 7 }).map(n => n === 0) })
 
@@ -114,7 +115,7 @@ const insertTaken = command(
   'insert with an id that is taken',
   newToken,
   async ({ user, version, ...terms }, run, store) => {
-    const userId = run.userIds[user] as string | null
+    const userId = run.owners[user % run.owners.length] as string | null
     const holder = run.model.live(run.now).find(token => token.userId === userId)
     if (holder === undefined) return
     const { absoluteTtlMs: _, login: __, ...rest } = terms
@@ -127,7 +128,7 @@ const insertTaken = command(
 
 const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, login, ...terms }, run, store) => {
   const now = ++run.now // so that no two tokens have the same age
-  const userId = run.userIds[user] as string | null
+  const userId = run.owners[user % run.owners.length] as string | null
   const id = drawTokenId(userId, now)
   const token: TokenRecord = {
     ...terms,
@@ -206,17 +207,17 @@ const removeById = command('deleteById', recent, async (one, run, store) => {
 })
 
 const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
-const floor = fc.record({ user: fc.nat({ max: 1 }), version: fc.integer({ min: 1, max: 3 }), keep })
+const floor = fc.record({ user, version: fc.integer({ min: 1, max: 3 }), keep })
 const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
-  const userId = run.userIds[user] as string
+  const userId = run.userIds[user % run.userIds.length] as string
   // Any token, even one of another user: `raiseFloor` must not touch another user's tokens.
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
   await store.raiseFloor(userId, version, keep)
   run.model.raiseFloor(userId, version, keep)
 })
 
-const findByUser = command('findByUser', fc.nat({ max: 1 }), async (user, { model, now, userIds }, store) => {
-  const userId = userIds[user] as string
+const findByUser = command('findByUser', user, async (user, { model, now, userIds }, store) => {
+  const userId = userIds[user % userIds.length] as string
   expect(await store.findByUser(userId, now)).to.deep.equal(model.findByUser(userId, now))
 })
 
@@ -253,8 +254,8 @@ const advanceToAnEnd = command('advance to the end of a token', toAnEnd, ({ whic
   run.now = Math.max(run.now, ends[which % ends.length] ?? 0)
 })
 
-export function tokenStoreModel(getStore: () => TokenStore): void {
-  describe('for any sequence of commands', () => {
+export function tokenStoreModel(getStore: () => TokenStore, users = 2): void {
+  describe(`for any sequence of commands about ${users} users`, () => {
     it('does what the model does', async () => {
       const often = [insert, insert, touch, touch, advanceToAnEnd]
       const other = [
@@ -275,7 +276,7 @@ export function tokenStoreModel(getStore: () => TokenStore): void {
         fc.asyncProperty(commands, async commands => {
           const store = getStore()
           await sweepAll(store, whenAllAreDead, 1000) // the leftovers of the previous run
-          const run = createRun()
+          const run = createRun(users)
           await fc.asyncModelRun(() => ({ model: run, real: store }), commands)
           for (const purpose of [null, 'reset', 'confirm']) {
             const expected = run.refs.map(ref => run.model.look(ref, run.now, purpose))

@@ -30,6 +30,7 @@ for (const scheme of await schemesHere(tokenSchemes)) {
     })
     tokenStoreContract(() => store)
     if (scheme !== 'rediss') tokenStoreModel(() => store) // rediss uses the same store as redis
+    if (scheme === 'memory') tokenStoreModel(() => store, 30) // users come and go
   })
 }
 

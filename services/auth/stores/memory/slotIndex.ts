@@ -9,7 +9,7 @@ interface Segment {
   entries: Uint32Array
 }
 
-const segmentLength = 8192 // entries; a split moves at most this many, in less than a millisecond
+const segmentLength = 2048 // entries; a split moves at most this many, in less than a millisecond
 const mask = segmentLength - 1
 const maxPerSegment = segmentLength * 0.8 // above this, probes become long
 

@@ -1,38 +1,46 @@
 // The slots of the memory store: typed arrays, allocated a page at a time without an object per token, and the index
-// that finds a slot by token id. Hides the layout and how ids and hashes are packed.
+// that finds a slot by token id. Hides the layout and how ids, hashes and instants are packed.
 
 import { readBase62, writeBase62 } from '../../../../shared/base62.ts'
 import type { TokenRef } from '../ports.ts'
 import { createSlotIndex } from './slotIndex.ts'
 
-// A token takes one element in each column of a page, 76 bytes in all, and another 5 to 10 bytes in the index:
+// A token takes a row of 15 words of 32 bits and one element of the column of expiries, 68 bytes in all, and another 5 to
+// 10 bytes in the index:
 //
-//   tag 4 | time 4 | random 4 | hash 16 | expires 8 | absolute end 8 | created 8 | last used 8 | group 4 | count 4 |
-// older 4 | newer 4
+//   tag | time | random | hash (4 words) | created | last used | upper halves of both instants | user | terms | count |
+// older | newer
 //
 // The 14 characters of an id are three base62 numbers: tag, time and random. The store keeps 120 bits of the hash,
-// still far too many to guess. A free slot has an infinite expiry, so that a sweep scans only one column, in order.
+// still far too many to guess. Instants have 48 bits: 32 in a word of their own, 16 in the word that they share. A row
+// lies in one or two cache lines, so that a touch of one among millions waits for memory twice, not ten times. A free
+// slot has an infinite expiry, so that a sweep scans only one column, in order.
 const pageBits = 16
 const pageLength = 1 << pageBits
+const rowLength = 15
+const tag = 0
+const time = 1
+const random = 2
+const hash = 3
+const created = 7
+const lastUsed = 8
+const upperHalves = 9
+const createdShift = 0
+const lastUsedShift = 16
 
-const createPage = () => ({
-  tag: new Uint32Array(pageLength),
-  time: new Uint32Array(pageLength),
-  random: new Uint32Array(pageLength),
-  hash: new Uint32Array(4 * pageLength),
-  expiresAt: new Float64Array(pageLength).fill(Infinity),
-  absoluteExpiresAt: new Float64Array(pageLength),
-  createdAt: new Float64Array(pageLength),
-  lastUsedAt: new Float64Array(pageLength),
-  /** The number of the token's group; see groups.ts. */
-  group: new Uint32Array(pageLength),
-  refreshCount: new Uint32Array(pageLength),
+/** The words of a row that other files read and write. */
+export const column = {
+  /** See users.ts. */
+  user: 10,
+  /** See terms.ts. */
+  terms: 11,
+  refreshCount: 12,
   /** The neighbouring slots in the list of the user's tokens. */
-  older: new Int32Array(pageLength),
-  newer: new Int32Array(pageLength),
-})
+  older: 13,
+  newer: 14,
+} as const
 
-type Page = ReturnType<typeof createPage>
+type Column = (typeof column)[keyof typeof column]
 
 /** How many base64url characters of a hash the store keeps: 120 bits. */
 export const hashLength = 20
@@ -40,19 +48,14 @@ export const hashLength = 20
 /** No slot. */
 export const none = -1
 
-/** The index of a slot within the columns of its page. */
-export const placeOf = (slot: number): number => slot & (pageLength - 1)
-
 export interface TokenTable {
-  /** The page that holds the slot. */
-  pageOf(slot: number): Page
   /** The slot of the token with this id, or `none`. */
   find(id: string): number
   hasHash(slot: number, hash: string): boolean
   setHash(slot: number, hash: string): void
   /**
-   * Allocates a slot for this id, which must not be in the table yet. Sets only the columns of the id and the hash; the
-   * others still hold the values of the slot's previous token.
+   * Allocates a slot for this id, which must not be in the table yet. Sets only the id and the hash; everything else is
+   * as the slot's previous token left it.
    */
   take(ref: TokenRef): number
   free(slot: number): void
@@ -60,6 +63,15 @@ export interface TokenTable {
   idOf(slot: number): string
   /** The first `hashLength` characters of the hash; the rest is not stored. */
   hashOf(slot: number): string
+  /** A signed number of 32 bits. */
+  get(slot: number, column: Column): number
+  set(slot: number, column: Column, value: number): void
+  createdAt(slot: number): number
+  setCreatedAt(slot: number, at: number): void
+  lastUsedAt(slot: number): number
+  setLastUsedAt(slot: number, at: number): void
+  expiresAt(slot: number): number
+  setExpiresAt(slot: number, at: number): void
   /** The number of tokens. */
   count(): number
   /** One more than the highest slot ever used. */
@@ -67,26 +79,40 @@ export interface TokenTable {
 }
 
 export function createTokenTable(): TokenTable {
-  const pages: Page[] = []
+  const rows: Int32Array[] = []
+  const expiries: Float64Array[] = []
   let used = 0
   let freed = none // the first free slot; `newer` links to the next one
   let count = 0
 
-  const pageOf = (slot: number): Page => pages[slot >>> pageBits] as Page
+  const rowsOf = (slot: number): Int32Array => rows[slot >>> pageBits] as Int32Array
+  const get = (slot: number, word: number): number => rowsOf(slot)[startOf(slot) + word] as number
+  function set(slot: number, word: number, value: number): void {
+    rowsOf(slot)[startOf(slot) + word] = value
+  }
 
-  const index = createSlotIndex(slot => {
-    const { tag, time, random } = pageOf(slot)
-    const i = placeOf(slot)
-    return mix(tag[i] as number, time[i] as number, random[i] as number)
-  })
+  function instant(slot: number, lower: number, shift: number): number {
+    return ((get(slot, upperHalves) >>> shift) & 0xffff) * 2 ** 32 + (get(slot, lower) >>> 0)
+  }
+
+  function setInstant(slot: number, lower: number, shift: number, at: number): void {
+    const others = get(slot, upperHalves) & ~(0xffff << shift)
+    set(slot, upperHalves, others | (Math.floor(at / 2 ** 32) << shift))
+    set(slot, lower, at)
+  }
+
+  const expiresAt = (slot: number): number => (expiries[slot >>> pageBits] as Float64Array)[placeOf(slot)] as number
+  function setExpiresAt(slot: number, at: number): void {
+    ;(expiries[slot >>> pageBits] as Float64Array)[placeOf(slot)] = at
+  }
+
+  const indexHashOf = (slot: number): number => mix(get(slot, tag), get(slot, time), get(slot, random))
+  const index = createSlotIndex(indexHashOf)
 
   // What `find` looks for. A shared variable avoids allocating a closure on each call.
   const wanted = { tag: 0, time: 0, random: 0 }
-  function isWanted(slot: number): boolean {
-    const { tag, time, random } = pageOf(slot)
-    const i = placeOf(slot)
-    return random[i] === wanted.random && time[i] === wanted.time && tag[i] === wanted.tag
-  }
+  const isWanted = (slot: number): boolean =>
+    get(slot, random) === wanted.random && get(slot, time) === wanted.time && get(slot, tag) === wanted.tag
 
   /** Sets `wanted` and returns the hash of the id for the index. */
   function want(id: string): number {
@@ -96,68 +122,75 @@ export function createTokenTable(): TokenTable {
     return mix(wanted.tag, wanted.time, wanted.random)
   }
 
-  function setHash(slot: number, hash: string): void {
-    const { hash: column } = pageOf(slot)
-    for (let part = 0; part < 4; part++) column[4 * placeOf(slot) + part] = readBase64(hash, 5 * part)
+  function setHash(slot: number, text: string): void {
+    for (let part = 0; part < 4; part++) set(slot, hash + part, readBase64(text, 5 * part))
+  }
+
+  function takeSlot(): number {
+    const slot = freed === none ? used++ : freed
+    if (slot === freed) freed = get(slot, column.newer)
+    else if (slot === rows.length * pageLength) {
+      rows.push(new Int32Array(rowLength * pageLength))
+      expiries.push(new Float64Array(pageLength).fill(Infinity))
+    }
+    count++
+    return slot
   }
 
   return {
-    pageOf,
+    get,
+    set,
     setHash,
+    expiresAt,
+    setExpiresAt,
+    createdAt: slot => instant(slot, created, createdShift),
+    setCreatedAt: (slot, at) => setInstant(slot, created, createdShift, at),
+    lastUsedAt: slot => instant(slot, lastUsed, lastUsedShift),
+    setLastUsedAt: (slot, at) => setInstant(slot, lastUsed, lastUsedShift, at),
 
     find: id => index.find(want(id), isWanted),
 
-    hasHash(slot, hash) {
-      const { hash: column } = pageOf(slot)
-      const i = 4 * placeOf(slot)
-      for (let part = 0; part < 4; part++) if (column[i + part] !== readBase64(hash, 5 * part)) return false
+    hasHash(slot, text) {
+      for (let part = 0; part < 4; part++) if (get(slot, hash + part) !== readBase64(text, 5 * part)) return false
       return true
     },
 
     take({ id, hash }) {
       const idHash = want(id)
-      const slot = freed === none ? used++ : freed
-      if (slot === freed) freed = pageOf(slot).newer[placeOf(slot)] as number
-      else if (slot === pages.length * pageLength) pages.push(createPage())
-      const page = pageOf(slot)
-      const i = placeOf(slot)
-      page.tag[i] = wanted.tag
-      page.time[i] = wanted.time
-      page.random[i] = wanted.random
+      const slot = takeSlot()
+      set(slot, tag, wanted.tag)
+      set(slot, time, wanted.time)
+      set(slot, random, wanted.random)
       setHash(slot, hash)
       index.add(idHash, slot)
-      count++
       return slot
     },
 
     free(slot) {
-      const page = pageOf(slot)
-      const i = placeOf(slot)
-      index.remove(mix(page.tag[i] as number, page.time[i] as number, page.random[i] as number), slot)
-      page.expiresAt[i] = Infinity
-      page.newer[i] = freed
+      index.remove(indexHashOf(slot), slot)
+      setExpiresAt(slot, Infinity)
+      set(slot, column.newer, freed)
       freed = slot
       count--
     },
 
-    isFree: slot => pageOf(slot).expiresAt[placeOf(slot)] === Infinity,
+    isFree: slot => expiresAt(slot) === Infinity,
 
-    idOf(slot) {
-      const { tag, time, random } = pageOf(slot)
-      const i = placeOf(slot)
-      return writeBase62(tag[i] as number, 4) + writeBase62(time[i] as number, 5) + writeBase62(random[i] as number, 5)
-    },
+    idOf: slot => writeBase62(get(slot, tag), 4) + writeBase62(get(slot, time), 5) + writeBase62(get(slot, random), 5),
 
-    hashOf(slot) {
-      const { hash: column } = pageOf(slot)
-      return [0, 1, 2, 3].map(part => writeBase64(column[4 * placeOf(slot) + part] as number)).join('')
-    },
+    hashOf: slot => [0, 1, 2, 3].map(part => writeBase64(get(slot, hash + part))).join(''),
 
     count: () => count,
 
     used: () => used,
   }
 }
+
+/** The index of the slot in the column of its page. */
+const placeOf = (slot: number): number => slot & (pageLength - 1)
+
+/** Where the slot's row begins in its page. */
+const startOf = (slot: number): number => placeOf(slot) * rowLength
 
 /** A 32-bit hash that depends on every bit of the id. */
 function mix(tag: number, time: number, random: number): number {

@@ -1,8 +1,9 @@
 // The tokens of the memory store by slot: reads, uses, ends and explains them. Hides which parts of a token are in the
-// table, which are in its group, and which are in maps because few tokens have them.
+// table, which belong to its user or its terms, and which are in maps because few tokens have them.
 import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
-import type { Groups } from './groups.ts'
-import { hashLength, none, placeOf, type TokenTable } from './table.ts'
+import { column, hashLength, none, type TokenTable } from './table.ts'
+import type { Terms, TermsTable } from './terms.ts'
+import type { Users } from './users.ts'
 
 /** The hash of the lineage, truncated like other hashes, and when the token was last renewed. */
 export interface Renewal {
@@ -16,10 +17,16 @@ export interface TokenSlots {
   /** The slot of the token with this id and hash, whether live or dead; `none` if there is no such token. */
   find(ref: TokenRef): number
   isDead(slot: number, now: number): boolean
+  /** True if the version of the token is below the floor of its user. */
+  isEnded(slot: number): boolean
+  userOf(slot: number): number
+  termsOf(slot: number): Terms
   read(slot: number): TokenRecord
   add(ref: TokenRef, token: TokenRecord): void
   /** Counts a use, and extends a sliding token. */
   use(slot: number, now: number): void
+  /** Raises the user's floor; never lowers it. `kept` is the slot of a token whose version is raised too, or `none`. */
+  raiseFloor(user: number, version: number, kept: number): void
   renew(slot: number, newHash: string, renewal: Renewal): void
   /** Null for a token that was never renewed. */
   renewalOf(slot: number): Renewal | null
@@ -32,16 +39,18 @@ export interface TokenSlots {
 
 const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are dropped first
 
-export function createTokenSlots(table: TokenTable, { groupOf, ...groups }: Groups): TokenSlots {
-  const { pageOf } = table
-  const ends = new Map<string, Explanation>()
+export function createTokenSlots(table: TokenTable, users: Users, terms: TermsTable): TokenSlots {
+  const ends = createEnds()
   /** Slot -> `loginId`, for the few tokens whose value differs from `usualLogin`. */
   const logins = new Map<number, string | null>()
   /** Slot -> renewal, for renewed tokens only. */
   const renewals = new Map<number, Renewal>()
 
-  const expiryOf = (slot: number): number => pageOf(slot).expiresAt[placeOf(slot)] as number
-  const isDead = (slot: number, now: number): boolean => expiryOf(slot) <= now || groupOf(slot).ended
+  const userOf = (slot: number): number => table.get(slot, column.user)
+  const termsOf = (slot: number): Terms => terms.at(table.get(slot, column.terms))
+  // The expiry of an ended token is negative, so that one number says whether a token is dead.
+  const isDead = (slot: number, now: number): boolean => table.expiresAt(slot) <= now
+  const isEnded = (slot: number): boolean => table.expiresAt(slot) < 0
 
   function find({ id, hash }: TokenRef): number {
     const slot = table.find(id)
@@ -49,77 +58,91 @@ export function createTokenSlots(table: TokenTable, { groupOf, ...groups }: Grou
   }
 
   function read(slot: number): TokenRecord {
-    const page = pageOf(slot)
-    const i = placeOf(slot)
-    const { user, kind, purpose, credentialVersion, ttlMs } = groupOf(slot)
+    const { kind, purpose, credentialVersion, ttlMs, lifetimeMs } = termsOf(slot)
+    const { userId, username } = users.namesOf(userOf(slot))
     const id = table.idOf(slot)
     const ownLogin = logins.get(slot)
+    const createdAt = table.createdAt(slot)
     return {
       id,
       kind,
       purpose,
-      userId: user.id,
-      username: user.username,
+      userId,
+      username,
       credentialVersion,
-      createdAt: page.createdAt[i] as number,
-      loginId: ownLogin === undefined ? usualLogin({ id, kind, purpose, userId: user.id }) : ownLogin,
-      lastUsedAt: page.lastUsedAt[i] as number,
-      expiresAt: page.expiresAt[i] as number,
-      absoluteExpiresAt: page.absoluteExpiresAt[i] as number,
+      createdAt,
+      loginId: ownLogin === undefined ? usualLogin({ id, kind, purpose, userId }) : ownLogin,
+      lastUsedAt: table.lastUsedAt(slot),
+      expiresAt: Math.abs(table.expiresAt(slot)),
+      absoluteExpiresAt: createdAt + lifetimeMs,
       ttlMs,
-      refreshCount: page.refreshCount[i] as number,
+      refreshCount: table.get(slot, column.refreshCount) >>> 0,
     }
   }
 
   function use(slot: number, now: number): void {
-    const { expiresAt, absoluteExpiresAt, lastUsedAt, refreshCount } = pageOf(slot)
-    const i = placeOf(slot)
-    const { kind, ttlMs } = groupOf(slot)
-    if (kind === 'sliding') expiresAt[i] = Math.min(now + ttlMs, absoluteExpiresAt[i] as number)
-    lastUsedAt[i] = now
-    refreshCount[i] = (refreshCount[i] as number) + 1
+    const { kind, ttlMs, lifetimeMs } = termsOf(slot)
+    if (kind === 'sliding') table.setExpiresAt(slot, Math.min(now + ttlMs, table.createdAt(slot) + lifetimeMs))
+    table.setLastUsedAt(slot, now)
+    table.set(slot, column.refreshCount, table.get(slot, column.refreshCount) + 1)
+  }
+
+  /** Raises the `credentialVersion` of a token; never lowers it. */
+  function raiseVersion(slot: number, version: number): void {
+    const known = termsOf(slot)
+    if (known.credentialVersion >= version) return
+    const number = terms.add({ ...known, credentialVersion: version })
+    terms.remove(table.get(slot, column.terms))
+    table.set(slot, column.terms, number)
   }
 
   function remove(slot: number): void {
-    groups.remove(slot)
+    users.unlink(slot)
+    terms.remove(table.get(slot, column.terms))
     logins.delete(slot)
     renewals.delete(slot)
     table.free(slot)
   }
 
-  function remember(id: string, why: Explanation): void {
-    ends.delete(id)
-    ends.set(id, why)
-    if (ends.size > maxRemembered) ends.delete(ends.keys().next().value as string)
-  }
-
   /** The cause of death of a token that has not been swept yet. */
   function causeOf(slot: number): Explanation {
-    return groupOf(slot).ended ? { reason: 'ended' } : { reason: 'expired', at: expiryOf(slot) }
+    return isEnded(slot) ? { reason: 'ended' } : { reason: 'expired', at: table.expiresAt(slot) }
   }
 
   return {
     find,
     isDead,
+    isEnded,
+    userOf,
+    termsOf,
     read,
     use,
 
     admit(ref, now, purpose) {
       const slot = find(ref)
-      return slot !== none && !isDead(slot, now) && groupOf(slot).purpose === purpose ? slot : none
+      return slot !== none && !isDead(slot, now) && termsOf(slot).purpose === purpose ? slot : none
     },
 
     add(ref, token) {
+      const user = users.findOrAdd(token)
       const slot = table.take(ref)
-      const page = pageOf(slot)
-      const i = placeOf(slot)
-      page.createdAt[i] = token.createdAt
-      page.lastUsedAt[i] = token.lastUsedAt
-      page.expiresAt[i] = token.expiresAt
-      page.absoluteExpiresAt[i] = token.absoluteExpiresAt
-      page.refreshCount[i] = token.refreshCount
+      const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount } = token
+      table.setCreatedAt(slot, createdAt)
+      table.setLastUsedAt(slot, lastUsedAt)
+      table.setExpiresAt(slot, expiresAt)
+      table.set(slot, column.refreshCount, refreshCount)
+      table.set(slot, column.terms, terms.add({ ...token, lifetimeMs: absoluteExpiresAt - createdAt }))
       if (token.loginId !== usualLogin(token)) logins.set(slot, token.loginId)
-      groups.add(slot, token)
+      users.link(slot, user)
+    },
+
+    raiseFloor(user, version, kept) {
+      const floor = Math.max(version, users.floorOf(user))
+      users.setFloor(user, floor)
+      if (kept !== none && userOf(kept) === user && !isEnded(kept)) raiseVersion(kept, version)
+      for (const slot of users.slotsOf(user)) {
+        if (termsOf(slot).credentialVersion < floor) table.setExpiresAt(slot, -Math.abs(table.expiresAt(slot)))
+      }
     },
 
     renew(slot, newHash, { lineage, renewedAt }) {
@@ -131,13 +154,13 @@ export function createTokenSlots(table: TokenTable, { groupOf, ...groups }: Grou
 
     end(slot, reason, now) {
       const token = read(slot)
-      remember(token.id, { reason, at: now })
+      ends.remember(token.id, { reason, at: now })
       remove(slot)
       return token
     },
 
     removeDead(slot, shouldRemember) {
-      if (shouldRemember) remember(table.idOf(slot), causeOf(slot))
+      if (shouldRemember) ends.remember(table.idOf(slot), causeOf(slot))
       remove(slot)
     },
 
@@ -145,10 +168,24 @@ export function createTokenSlots(table: TokenTable, { groupOf, ...groups }: Grou
       const slot = find(ref)
       if (slot === none) {
         const renewal = renewals.get(table.find(ref.id))
-        return renewal ? { reason: 'renewed', at: renewal.renewedAt } : (ends.get(ref.id) ?? { reason: 'unknown' })
+        return renewal ? { reason: 'renewed', at: renewal.renewedAt } : ends.explain(ref.id)
       }
       if (isDead(slot, now)) return causeOf(slot)
-      return { reason: groupOf(slot).purpose === purpose ? 'live' : 'other_purpose' }
+      return { reason: termsOf(slot).purpose === purpose ? 'live' : 'other_purpose' }
     },
+  }
+}
+
+/** Why the last tokens ended. */
+function createEnds() {
+  const ends = new Map<string, Explanation>()
+  return {
+    remember(id: string, why: Explanation): void {
+      ends.delete(id)
+      ends.set(id, why)
+      if (ends.size > maxRemembered) ends.delete(ends.keys().next().value as string)
+    },
+
+    explain: (id: string): Explanation => ends.get(id) ?? { reason: 'unknown' },
   }
 }

@@ -1,18 +1,18 @@
 // The token store in the memory of this process, lost when it exits. Every method is one synchronous step and therefore
-// atomic. The tokens themselves are in table.ts, grouped by user in groups.ts.
+// atomic. The tokens themselves are in table.ts, their users in users.ts.
 import {
   guestLimit,
   type InsertOutcome,
-  isSession,
   type TokenLimits,
   type TokenRecord,
   type TokenRef,
   type TokenStore,
 } from '../ports.ts'
 import { createGate } from './gate.ts'
-import { createGroups, type Group, type Groups, type User } from './groups.ts'
 import { createTokenTable, hashLength, none, type TokenTable } from './table.ts'
+import { createTermsTable } from './terms.ts'
 import { createTokenSlots, type Renewal, type TokenSlots } from './tokenSlots.ts'
+import { createUsers, guests, type Users } from './users.ts'
 
 export type { Renewal }
 
@@ -29,7 +29,7 @@ export interface MemoryTokenStore extends TokenStore {
 /** Everything in the store. */
 interface Memory {
   table: TokenTable
-  groups: Groups
+  users: Users
   slots: TokenSlots
 }
 
@@ -37,9 +37,10 @@ const rememberedPerSlice = 50 // per sweep step, for `explain`: operators ask ab
 
 export async function openTokenStore(): Promise<MemoryTokenStore> {
   const table = createTokenTable()
-  const groups = createGroups(table)
-  const slots = createTokenSlots(table, groups)
-  const memory = { table, groups, slots }
+  const users = createUsers(table)
+  const terms = createTermsTable()
+  const slots = createTokenSlots(table, users, terms)
+  const memory = { table, users, slots }
   const gate = createGate()
   let sweepAt = 0
 
@@ -57,14 +58,14 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
         const slot = slots.admit(ref, now, purpose)
         if (slot === none) return null
         slots.use(slot, now)
-        return groups.groupOf(slot).kind === 'single-use' ? slots.end(slot, 'consumed', now) : slots.read(slot)
+        return slots.termsOf(slot).kind === 'single-use' ? slots.end(slot, 'consumed', now) : slots.read(slot)
       })
     },
 
     async touchSession(ref, now) {
       gate.check()
       const slot = slots.admit(ref, now, null)
-      if (slot === none || !isSessionOf(groups.groupOf(slot))) return null
+      if (slot === none || !isSessionAt(memory, slot)) return null
       slots.use(slot, now)
       return slots.read(slot)
     },
@@ -80,7 +81,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     async renew(ref, newHash, lineage, now) {
       gate.check()
       const slot = slots.admit(ref, now, null)
-      if (slot === none || groups.groupOf(slot).kind !== 'sliding') return null
+      if (slot === none || slots.termsOf(slot).kind !== 'sliding') return null
       slots.use(slot, now)
       slots.renew(slot, newHash, { lineage, renewedAt: now })
       return slots.read(slot)
@@ -109,13 +110,15 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
 
     async raiseFloor(userId, version, keep) {
       gate.check()
-      groups.raiseFloor(userId, version, keep === null ? none : table.find(keep))
+      const known = users.find(userId)
+      const user = known === none ? users.findOrAdd({ userId, username: null }) : known
+      slots.raiseFloor(user, version, keep === null ? none : table.find(keep))
     },
 
     async findByUser(userId, now) {
       gate.check()
-      const user = groups.users.get(userId)
-      const own = user ? groups.slotsOf(user) : []
+      const user = users.find(userId)
+      const own = user === none ? [] : users.slotsOf(user)
       return own.filter(slot => !slots.isDead(slot, now)).map(slots.read)
     },
 
@@ -139,7 +142,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
 
     async counts() {
       gate.check()
-      return { ...groups.counts }
+      return { ...terms.counts }
     },
 
     entries: () => entriesOf(memory),
@@ -154,33 +157,35 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
   }
 }
 
-const isSessionOf = ({ user, kind, purpose }: Group): boolean => isSession({ kind, purpose, userId: user.id })
+/** Like `isSession`, but does not read the names of the user. */
+function isSessionAt({ slots }: Memory, slot: number): boolean {
+  const { kind, purpose } = slots.termsOf(slot)
+  return slots.userOf(slot) !== guests && kind === 'sliding' && purpose === null
+}
 
-function isLiveSessionOf({ groups, slots }: Memory, slot: number, owner: string, now: number): boolean {
-  const group = groups.groupOf(slot)
-  return group.user.id === owner && isSessionOf(group) && !slots.isDead(slot, now)
+function isLiveSessionOf(memory: Memory, slot: number, owner: string, now: number): boolean {
+  const { slots, users } = memory
+  return slots.userOf(slot) === users.find(owner) && isSessionAt(memory, slot) && !slots.isDead(slot, now)
 }
 
 /** Makes room for the token, if necessary by evicting a session. Returns `inserted` if the token can now be inserted. */
 function admitNew(memory: Memory, token: TokenRecord, { perUser, total }: TokenLimits, now: number): InsertOutcome {
-  const { groups, table } = memory
-  const known = token.userId === null ? groups.guests : groups.users.get(token.userId)
-  if (known && token.credentialVersion < known.floor) return 'ended'
+  const { users, table } = memory
+  const user = users.find(token.userId)
+  if (user !== none && token.credentialVersion < users.floorOf(user)) return 'ended'
   if (table.find(token.id) !== none) return 'taken'
-  if (known === groups.guests && known.tokens >= guestLimit(total)) return 'full'
-  if ((known && !makeRoom(memory, known, perUser, now)) || table.count() >= total) return 'full'
+  if (user === guests && users.tokensOf(guests) >= guestLimit(total)) return 'full'
+  if ((user !== none && !makeRoom(memory, user, perUser, now)) || table.count() >= total) return 'full'
   return 'inserted'
 }
 
 /** Makes room for one more token of the user, evicting a session if necessary; false if there is none to evict. */
-function makeRoom({ groups, slots }: Memory, user: User, perUser: number, now: number): boolean {
-  if (user === groups.guests || user.tokens < perUser) return true
-  for (const slot of groups.slotsOf(user)) if (slots.isDead(slot, now)) slots.removeDead(slot, true)
-  if (user.tokens < perUser) return true
-  const oldestSession = groups.slotsOf(user).find(slot => {
-    const { kind, purpose } = groups.groupOf(slot)
-    return kind === 'sliding' && purpose === null
-  })
+function makeRoom(memory: Memory, user: number, perUser: number, now: number): boolean {
+  const { users, slots } = memory
+  if (user === guests || users.tokensOf(user) < perUser) return true
+  for (const slot of users.slotsOf(user)) if (slots.isDead(slot, now)) slots.removeDead(slot, true)
+  if (users.tokensOf(user) < perUser) return true
+  const oldestSession = users.slotsOf(user).find(slot => isSessionAt(memory, slot))
   if (oldestSession === undefined) return false
   slots.end(oldestSession, 'evicted', now)
   return true
@@ -205,10 +210,10 @@ function listFrom({ table, slots }: Memory, from: number, limit: number, now: nu
   return { tokens, next: slot < table.used() ? String(slot) : null }
 }
 
-function* entriesOf({ table, groups, slots }: Memory): ReturnType<MemoryTokenStore['entries']> {
-  for (const user of [groups.guests, ...groups.users.values()]) {
-    for (const slot of groups.slotsOf(user)) {
-      if (groups.groupOf(slot).ended) continue
+function* entriesOf({ table, users, slots }: Memory): ReturnType<MemoryTokenStore['entries']> {
+  for (const user of users.all()) {
+    for (const slot of users.slotsOf(user)) {
+      if (slots.isEnded(slot)) continue
       const token = slots.read(slot)
       yield { ref: { id: token.id, hash: table.hashOf(slot) }, token, renewal: slots.renewalOf(slot) }
     }

@@ -1,0 +1,64 @@
+// The terms of the tokens in the memory store: what many tokens share. A token holds the number of its terms instead.
+import type { TokenKind, TokenRecord } from '../ports.ts'
+
+export interface Terms extends Pick<TokenRecord, 'credentialVersion' | 'kind' | 'purpose' | 'ttlMs'> {
+  /** `absoluteExpiresAt - createdAt`, which is the same for all tokens that were issued with the same settings. */
+  lifetimeMs: number
+}
+
+export interface TermsTable {
+  /** The terms with this number. */
+  at(number: number): Terms
+  /** Counts one more token with these terms, and returns their number. */
+  add(terms: Terms): number
+  /** Counts one token less. Terms without tokens are forgotten. */
+  remove(number: number): void
+  /** The number of tokens of each kind. */
+  counts: Readonly<Record<TokenKind, number>>
+}
+
+interface Entry {
+  terms: Terms
+  key: string
+  tokens: number
+}
+
+export function createTermsTable(): TermsTable {
+  const entries: Entry[] = []
+  const numbers = new Map<string, number>()
+  const freeNumbers: number[] = []
+  const counts: Record<TokenKind, number> = { sliding: 0, fixed: 0, 'single-use': 0 }
+
+  const entryAt = (number: number): Entry => entries[number] as Entry
+
+  function numberOf(key: string, terms: Terms): number {
+    const known = numbers.get(key)
+    if (known !== undefined) return known
+    const number = freeNumbers.pop() ?? entries.length
+    entries[number] = { terms, key, tokens: 0 }
+    numbers.set(key, number)
+    return number
+  }
+
+  return {
+    counts,
+
+    at: number => entryAt(number).terms,
+
+    add({ kind, purpose, credentialVersion, ttlMs, lifetimeMs }) {
+      const key = `${kind} ${credentialVersion} ${ttlMs} ${lifetimeMs}${purpose === null ? '' : ` ${purpose}`}`
+      const number = numberOf(key, { kind, purpose, credentialVersion, ttlMs, lifetimeMs })
+      entryAt(number).tokens++
+      counts[kind]++
+      return number
+    },
+
+    remove(number) {
+      const entry = entryAt(number)
+      counts[entry.terms.kind]--
+      if (--entry.tokens > 0) return
+      numbers.delete(entry.key)
+      freeNumbers.push(number)
+    },
+  }
+}

@@ -1,0 +1,176 @@
+// The users of the memory store that have a token or a floor, by number, and the list of each user's tokens. Hides how a
+// user is laid out in typed arrays.
+import type { TokenRecord } from '../ports.ts'
+import { createNames, hashOfId, type UserNames } from './names.ts'
+import { createSlotIndex } from './slotIndex.ts'
+import { column, none, type TokenTable } from './table.ts'
+
+// A user takes a row of four words of 32 bits and one element of the column of floors, 24 bytes in all, another 5 to 10
+// bytes in the index, and the record of their names:
+//
+//   tokens | oldest token | newest token | names
+//
+// The list of a user's tokens is in the order of issue; its links are in the rows of the tokens.
+const pageBits = 12
+const pageLength = 1 << pageBits
+const rowLength = 4
+const tokens = 0
+const oldest = 1
+const newest = 2
+const names = 3
+
+/** The number of the one user who stands for all guests. */
+export const guests = 0
+
+/** Both are null for guests. */
+type TokenNames = Pick<TokenRecord, 'userId' | 'username'>
+
+export interface Users {
+  /** The number of the user with this id, or `none`. Null finds `guests`. */
+  find(userId: string | null): number
+  /** The number of the user with this id, who is added if necessary. From now on, this is their username. */
+  findOrAdd(names: TokenNames): number
+  namesOf(user: number): TokenNames
+  /** Tokens with a smaller `credentialVersion` are dead. */
+  floorOf(user: number): number
+  setFloor(user: number, version: number): void
+  /** The number of the user's tokens. */
+  tokensOf(user: number): number
+  /** The slots of the user's tokens, oldest first. */
+  slotsOf(user: number): number[]
+  /** Gives a new token to the user, as the newest. */
+  link(slot: number, user: number): void
+  /** The reverse of `link`. Forgets a user that has neither tokens nor a floor. */
+  unlink(slot: number): void
+  /** The numbers of all users, first `guests`. */
+  all(): Generator<number>
+}
+
+export function createUsers(table: TokenTable): Users {
+  const rows: Int32Array[] = []
+  const floors: Float64Array[] = []
+  const records = createNames()
+  let used = 0
+  let freed = none // the first free number; `newest` links to the next one
+
+  const get = (user: number, word: number): number =>
+    (rows[user >>> pageBits] as Int32Array)[startOf(user) + word] as number
+  function set(user: number, word: number, value: number): void {
+    ;(rows[user >>> pageBits] as Int32Array)[startOf(user) + word] = value
+  }
+
+  const index = createSlotIndex(user => records.hashOf(get(user, names)))
+
+  // The id that `find` looks for. A shared variable avoids allocating a closure on each call.
+  let wanted = ''
+  const isWanted = (user: number): boolean => records.hasId(get(user, names), wanted)
+
+  /** Allocates a number for a user without tokens and floor. */
+  function take(record: number): number {
+    const user = freed === none ? used++ : freed
+    if (user === freed) freed = get(user, newest)
+    else if (user === rows.length * pageLength) {
+      rows.push(new Int32Array(rowLength * pageLength))
+      floors.push(new Float64Array(pageLength))
+    }
+    set(user, tokens, 0)
+    set(user, oldest, none)
+    set(user, newest, none)
+    set(user, names, record)
+    setFloor(user, 0)
+    return user
+  }
+
+  function find(userId: string | null): number {
+    if (userId === null) return guests
+    wanted = userId
+    return index.find(hashOfId(userId), isWanted)
+  }
+
+  function add(own: UserNames): number {
+    const user = take(records.put(own))
+    index.add(hashOfId(own.userId), user)
+    return user
+  }
+
+  function rename(user: number, own: UserNames): void {
+    const record = get(user, names)
+    if (records.read(record).username === own.username) return
+    set(user, names, records.put(own))
+    records.free(record)
+  }
+
+  function forget(user: number): void {
+    const record = get(user, names)
+    index.remove(records.hashOf(record), user)
+    records.free(record)
+    set(user, names, none)
+    set(user, newest, freed)
+    freed = user
+  }
+
+  const floorOf = (user: number): number =>
+    (floors[user >>> pageBits] as Float64Array)[user & (pageLength - 1)] as number
+  function setFloor(user: number, version: number): void {
+    ;(floors[user >>> pageBits] as Float64Array)[user & (pageLength - 1)] = version
+  }
+
+  take(none) // guests
+
+  return {
+    floorOf,
+    setFloor,
+
+    find,
+
+    findOrAdd({ userId, username }) {
+      if (userId === null) return guests
+      const known = find(userId)
+      if (known === none) return add({ userId, username })
+      rename(known, { userId, username })
+      return known
+    },
+
+    namesOf: user => (user === guests ? { userId: null, username: null } : records.read(get(user, names))),
+
+    tokensOf: user => get(user, tokens),
+
+    slotsOf(user) {
+      const slots: number[] = []
+      for (let slot = get(user, oldest); slot !== none; slot = table.get(slot, column.newer)) slots.push(slot)
+      return slots
+    },
+
+    link(slot, user) {
+      const last = get(user, newest)
+      table.set(slot, column.user, user)
+      table.set(slot, column.older, last)
+      table.set(slot, column.newer, none)
+      if (last === none) set(user, oldest, slot)
+      else table.set(last, column.newer, slot)
+      set(user, newest, slot)
+      set(user, tokens, get(user, tokens) + 1)
+    },
+
+    unlink(slot) {
+      const user = table.get(slot, column.user)
+      const older = table.get(slot, column.older)
+      const newer = table.get(slot, column.newer)
+      if (older === none) set(user, oldest, newer)
+      else table.set(older, column.newer, newer)
+      if (newer === none) set(user, newest, older)
+      else table.set(newer, column.older, older)
+      set(user, tokens, get(user, tokens) - 1)
+      // A floor outlives the tokens, because a log-in that was verified before the floor was raised may still insert its
+      // token.
+      if (user !== guests && get(user, tokens) === 0 && floorOf(user) === 0) forget(user)
+    },
+
+    *all() {
+      for (let user = 0; user < used; user++) if (user === guests || get(user, names) !== none) yield user
+    },
+  }
+}
+
+/** Where the user's row begins in its page. */
+const startOf = (user: number): number => (user & (pageLength - 1)) * rowLength
