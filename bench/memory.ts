@@ -61,8 +61,10 @@ function newToken(i: number, users: number, expiresAt: number): { ref: TokenRef;
     ttlMs: hour,
     refreshCount: 0,
   }
-  return { ref: { id, hash: createHash('sha256').update(id).digest('base64url') }, token }
+  return { ref: refOf(id), token }
 }
+
+const refOf = (id: string): TokenRef => ({ id, hash: createHash('sha256').update(id).digest('base64url') })
 
 interface Filling {
   count: number
@@ -70,21 +72,21 @@ interface Filling {
   expiresAt?: number
 }
 
-/** Fills a store and keeps every 100th reference. `slowest` is the slowest single insert, in milliseconds. */
+/** Fills a store and keeps every 100th id. `slowest` is the slowest single insert, in milliseconds. */
 async function fill(
   store: Pick<TokenStore, 'insert'>,
   { count, perUser = tokensPerUser, expiresAt = now + hour }: Filling,
 ) {
-  const refs: TokenRef[] = []
+  const ids: string[] = []
   let slowest = 0
   for (let i = 0; i < count; i++) {
     const { ref, token } = newToken(i, Math.ceil(count / perUser), expiresAt)
-    if (i % 100 === 0) refs.push(ref)
+    if (i % 100 === 0) ids.push(ref.id)
     const startedAt = performance.now()
     await store.insert(ref, token, unlimited, now)
     slowest = Math.max(slowest, performance.now() - startedAt)
   }
-  return { refs, slowest }
+  return { ids, slowest }
 }
 
 /** The memory of the process in bytes after garbage collection. */
@@ -98,9 +100,10 @@ async function measureFill(count: number, perUser: number): Promise<Figures> {
   const store = await openTokenStore()
   await fill(store, { count: 1000 })
   const before = residentBytes()
-  const { refs, slowest } = await fill(store, { count, perUser })
+  const { ids, slowest } = await fill(store, { count, perUser })
   const bytes = (residentBytes() - before) / count // the store is used below, so it has not been collected
   const figures: Figures = { 'bytes per token': bytes, 'slowest insert, ms': slowest }
+  const refs = ids.map(refOf)
   for (const batch of [1, 64]) {
     const rounds = Math.floor(500_000 / batch)
     const batches = Array.from({ length: 1000 }, () =>
@@ -131,9 +134,9 @@ async function measureMap(count: number): Promise<Figures> {
 /** Sweeps a million dead tokens among `count` live ones, and touches 64 live tokens, as one batch, in every turn. */
 async function measureSweep(count: number): Promise<Figures> {
   const store = await openTokenStore()
-  const { refs } = await fill(store, { count })
+  const { ids } = await fill(store, { count })
   await fill(store, { count: 1_000_000, expiresAt: now })
-  const batch = refs.slice(0, 64)
+  const batch = ids.slice(0, 64).map(refOf)
   let busy = true
   const load = async () => {
     while (busy) {
@@ -178,16 +181,30 @@ async function measureSnapshot(count: number): Promise<Figures> {
   const open = () => openSnapshotStore({ file, key: 'bench', versionOf: async () => 1, now: () => now })
   const { store } = await open()
   await fill(store, { count })
-  let startedAt = performance.now()
-  await store.close()
-  const write = performance.now() - startedAt
+  const written = await timed(() => store.close())
   const megabytes = statSync(file).size / 1e6
-  startedAt = performance.now()
-  const { restored } = await open()
-  const load = performance.now() - startedAt
+  const loaded = await timed(open)
   rmSync(file, { force: true })
-  if (restored?.tokens !== count) throw new Error(`restored ${restored?.tokens}`)
-  return { 'snapshot written, s': write / 1000, 'snapshot, MB': megabytes, 'snapshot loaded, s': load / 1000 }
+  if (loaded.result.restored?.tokens !== count) throw new Error(`restored ${loaded.result.restored?.tokens}`)
+  return {
+    'snapshot written, s': written.seconds,
+    'event-loop delay while written, max ms': written.maxDelayMs,
+    'snapshot, MB': megabytes,
+    'snapshot loaded, s': loaded.seconds,
+    'event-loop delay while loaded, max ms': loaded.maxDelayMs,
+  }
+}
+
+async function timed<T>(work: () => Promise<T>) {
+  const histogram = monitorEventLoopDelay({ resolution: 1 })
+  histogram.enable()
+  await sleep(50) // the first delay that it measures is not one of the work
+  histogram.reset()
+  const startedAt = performance.now()
+  const result = await work()
+  const seconds = (performance.now() - startedAt) / 1000
+  histogram.disable()
+  return { result, seconds, maxDelayMs: histogram.max / 1e6 }
 }
 
 const measurements: Record<string, (count: number) => Promise<Figures>> = {

@@ -15,10 +15,8 @@ export const areas: Record<string, Area> = {
     tests: ['tests/auth/tokens/{tokens,format,sweeper}.test.ts'],
   },
   stores: {
-    sources: [
-      'services/auth/stores/memory/{gate,names,slotIndex,table,terms,tokenSlots,tokenStore,users,userStore}.ts',
-    ],
-    tests: ['tests/auth/stores/{contracts,memoryUsers,slotIndex,snapshot}.test.ts'],
+    sources: ['services/auth/stores/memory/*.ts'],
+    tests: ['tests/auth/stores/{contracts,memoryUsers,slotIndex,snapshot,snapshotLines}.test.ts'],
   },
   users: {
     sources: ['services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules}.ts'],

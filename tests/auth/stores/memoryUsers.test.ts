@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { createNames, hashOfId, type UserNames } from '../../../services/auth/stores/memory/names.ts'
+import { createNames, type UserNames } from '../../../services/auth/stores/memory/names.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
 import type { TokenRecord, TokenStore } from '../../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
@@ -28,8 +28,6 @@ describe('the names of the memory store', () => {
       ]).flat()
       const refs = made.map(names.put)
       expect(refs.map(names.read)).to.deep.equal(made)
-      const hashes = made.map(({ userId }) => hashOfId(userId))
-      expect(refs.map(names.hashOf)).to.deep.equal(hashes)
     })
   }
 

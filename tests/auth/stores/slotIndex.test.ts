@@ -31,6 +31,19 @@ describe('the index of the memory store', () => {
     })
   }
 
+  it('works alike if room for all or some of the entries was reserved', () => {
+    for (const reserved of [0, 1, 5000, 100_000]) {
+      const hashOf = (slot: number) => Math.imul(slot, 0x9e3779b1) >>> 0
+      const index = createSlotIndex(hashOf)
+      index.reserve(reserved)
+      for (let slot = 0; slot < 20_000; slot++) index.add(hashOf(slot), slot)
+      for (let slot = 0; slot < 20_000; slot += 2) index.remove(hashOf(slot), slot)
+      const isRight = (slot: number) =>
+        index.find(hashOf(slot), found => found === slot) === (slot % 2 ? slot : notFound)
+      expect(Array.from({ length: 20_000 }, (_, slot) => slot).filter(slot => !isRight(slot))).to.deep.equal([])
+    }
+  })
+
   it('offers the slots of a hash one by one until one is accepted', () => {
     const index = createSlotIndex(() => 7)
     for (const slot of [5, 3, 9]) index.add(7, slot)

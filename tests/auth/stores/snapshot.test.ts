@@ -12,6 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { endianness } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { TokenKind } from '../../../packages/client/contract.ts'
@@ -232,8 +233,12 @@ describe('a snapshot of the memory store', () => {
     const { store } = await open()
     const dead = await insert(store, 'anna', { expiresAt: clock.now() + 1000 })
     clock.advance(1000)
+    await insert(store, 'bert')
     await store.close()
-    expect(readFileSync(file, 'utf8')).to.not.include(dead.ref.id)
+    clock.advance(-1000)
+    const again = await open()
+    expect(again.restored).to.deep.equal({ tokens: 1, dropped: 0 })
+    expect(await look(again.store, dead.ref)).to.equal(null)
   })
 
   it("keeps the order of a user's tokens, whatever slots they were in", async () => {
@@ -264,7 +269,7 @@ describe('a snapshot of the memory store', () => {
       process.umask(umask)
     }
     expect(statSync(file).mode & 0o777).to.equal(0o600)
-    const text = readFileSync(file, 'utf8')
+    const text = readFileSync(file, 'latin1')
     expect(text).to.not.include('lk_')
     for (const secret of secrets) expect(text).to.not.include(secret.slice(17, 37))
     expect(left()).to.deep.equal(['tokens'])
@@ -359,7 +364,7 @@ describe('a snapshot of the memory store', () => {
 
     it('if it is cut at any byte', async () => {
       const whole = await writtenFile()
-      for (let length = 0; length < whole.length - 1; length++) {
+      for (let length = 0; length < whole.length; length++) {
         writeFileSync(file, whole.subarray(0, length))
         await expectRefused(/is not a complete snapshot/)
       }
@@ -367,7 +372,7 @@ describe('a snapshot of the memory store', () => {
 
     it('if any byte differs', async () => {
       const whole = await writtenFile()
-      for (let at = 0; at < whole.length - 1; at++) {
+      for (let at = 0; at < whole.length; at++) {
         const changed = Buffer.from(whole)
         changed[at] = (changed[at] as number) ^ 1
         writeFileSync(file, changed)
@@ -375,70 +380,97 @@ describe('a snapshot of the memory store', () => {
       }
     })
 
-    /** Adds a correct checksum. */
-    const signed = (text: string) => `${text}end ${hmac(adminKey, text)}\n`
-    const hmac = (secret: string, text: string) =>
-      createHmac('sha256', `latchkey snapshot ${secret}`).update(text).digest('hex')
-    const lineOfToken = (text: string) => text.split('\n').findIndex(line => /^[0-9A-Za-z]{14} /.test(line))
+    const firstLine = `latchkey tokens 3 ${endianness()}`
+    const hmac = (secret: string, body: Buffer) =>
+      createHmac('sha256', `latchkey snapshot ${secret}`).update(body).digest()
 
-    function changeToken(text: string, change: (members: string[]) => unknown): string {
-      const lines = text.split('\n')
-      const at = lineOfToken(text)
-      const members = (lines[at] as string).split(' ')
-      change(members)
-      lines[at] = members.join(' ')
-      return signed(`${lines.slice(0, -2).join('\n')}\n`)
+    function blockOf(head: object | string, rows: ArrayLike<number>): Buffer {
+      const json = Buffer.from(typeof head === 'string' ? head : JSON.stringify(head))
+      const padded = Buffer.concat([json, Buffer.alloc(-json.length & 3, ' ')])
+      const numbers = Uint32Array.from(rows)
+      const lengths = Uint32Array.of(padded.length, numbers.byteLength)
+      return Buffer.concat([Buffer.from(lengths.buffer), padded, Buffer.from(numbers.buffer)])
     }
 
-    const files: [what: string, make: (whole: string) => string | Buffer, why: RegExp][] = [
+    /** A file of these blocks with a correct checksum. */
+    function signed(...blocks: Buffer[]): Buffer {
+      const body = Buffer.concat([Buffer.from(`${firstLine}\n`), ...blocks, Buffer.alloc(8)])
+      return Buffer.concat([body, hmac(adminKey, body)])
+    }
+
+    const terms = { kind: 'sliding', purpose: null, credentialVersion: 1, ttlMs: 1, lifetimeMs: 1 }
+    const head = { terms: [terms], users: [['anna', 'anna', 1]], logins: [], renewals: [] }
+    const row = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 0, 0]
+    const changed = (at: number, value: number) => row.with(at, value)
+    const text = (bytes: Buffer, change: (text: string) => string) =>
+      Buffer.from(change(bytes.toString('latin1')), 'latin1')
+
+    it('unless its blocks are well-formed, as in the following tests', async () => {
+      writeFileSync(file, signed(blockOf(head, row), blockOf(head, row.with(2, 4))), { mode: 0o600 })
+      expect((await open()).restored).to.deep.equal({ tokens: 0, dropped: 2 })
+    })
+
+    const files: [what: string, make: (whole: Buffer) => string | Buffer, why: RegExp][] = [
       ['is empty', () => '', /too early/],
       ['is one line break', () => '\n', /first line/],
       [
         'is of another version',
-        whole => whole.replace('tokens 2', 'tokens 3'),
-        /first line is not "latchkey tokens 2"/,
+        whole => text(whole, text => text.replace('tokens 3', 'tokens 4')),
+        /first line is not "latchkey tokens 3 (LE|BE)"/,
       ],
-      ['is of an earlier version', whole => whole.replace('tokens 2', 'tokens 1'), /first line/],
+      ['is of an earlier version', whole => text(whole, text => text.replace('tokens 3', 'tokens 1')), /first line/],
+      [
+        'is of a machine with another byte order',
+        whole => text(whole, text => text.replace(/LE|BE/, order => (order === 'LE' ? 'BE' : 'LE'))),
+        /first line/,
+      ],
       ['is JSON', () => JSON.stringify({ tokens: [] }), /first line/],
       ['is noise', () => randomBytes(100_000), /first line/],
       ['is zeros, as after a crash', whole => Buffer.alloc(whole.length), /first line/],
-      ['ends in zeros', whole => Buffer.concat([Buffer.from(whole.slice(0, -40)), Buffer.alloc(40)]), /checksum/],
-      ['is followed by more data', whole => `${whole}x`, /follows/],
-      ['is doubled', whole => whole + whole, /follows/],
-      ['has the checksum of another', whole => whole.replace(/end .*/, `end ${'0'.repeat(64)}`), /checksum/],
-      ['has no checksum', whole => whole.replace(/end .*\n/, ''), /too early/],
-      ['lacks a line', whole => whole.replace(/^[0-9A-Za-z]{14} .*\n/m, ''), /checksum/],
-      ['begins with a byte order mark', whole => `\ufeff${whole}`, /first line/],
-      ['signs a line that is not a token', () => signed('latchkey tokens 2\nnonsense\n'), /line 2 is not a token/],
-      ['signs terms that are not JSON', () => signed('latchkey tokens 2\n{nonsense\n'), /line 2|JSON/],
+      ['ends in zeros', whole => Buffer.concat([whole.subarray(0, -40), Buffer.alloc(40)]), /checksum/],
+      ['is followed by more data', whole => Buffer.concat([whole, Buffer.from('x')]), /follows/],
+      ['is doubled', whole => Buffer.concat([whole, whole]), /follows/],
+      ['has the checksum of another', whole => Buffer.concat([whole.subarray(0, -32), randomBytes(32)]), /checksum/],
+      ['has no checksum', whole => whole.subarray(0, -32), /too early/],
       [
-        'signs a token without terms',
-        whole => signed(whole.replace(/^\{.*\n/gm, '').replace(/end .*\n/, '')),
-        /line 2/,
+        'lacks a block',
+        () => Buffer.concat([signed().subarray(0, -32), signed(blockOf(head, row)).subarray(-32)]),
+        /checksum/,
       ],
-      ['signs an invalid instant', whole => changeToken(whole, m => m.splice(5, 1, 'NaN')), /is not a token/],
-      ['signs a token with too much', whole => changeToken(whole, m => m.push('1')), /is not a token/],
-      ['signs a token with too little', whole => changeToken(whole, m => m.pop()), /is not a token/],
-      ['signs a token without a hash', whole => changeToken(whole, m => m.splice(1, 1, '')), /is not a token/],
-      ['signs a token with an invalid id', whole => changeToken(whole, m => m.splice(0, 1, 'short')), /is not a token/],
+      ['begins with a byte order mark', whole => Buffer.concat([Buffer.from('\ufeff'), whole]), /first line/],
+      ['announces more than it has', () => signed(Buffer.from(Uint32Array.of(2 ** 31, 0).buffer)), /too early/],
+      ['signs a head that is not JSON', () => signed(blockOf('{nonsense', [])), /head of block 1 is malformed/],
+      ['signs a head of something else', () => signed(blockOf({ tokens: [] }, [])), /head of block 1 is malformed/],
       [
         'signs terms of an unknown kind',
-        whole => signed(whole.replace('"kind":"sliding"', '"kind":"eternal"').replace(/end .*\n/, '')),
-        /is not a set of shared terms/,
+        () => signed(blockOf(head, row), blockOf({ ...head, terms: [{ ...terms, kind: 'eternal' }] }, row)),
+        /head of block 2 is malformed/,
       ],
+      [
+        'signs a user whose id is a number',
+        () => signed(blockOf({ ...head, users: [[7, 'anna', 1]] }, row)),
+        /head of block 1 is malformed/,
+      ],
+      ['signs too few rows', () => signed(blockOf(head, [])), /block 1 .* rows/],
+      ['signs too many rows', () => signed(blockOf(head, [...row, ...row])), /block 1 .* rows/],
+      ['signs a part of a row', () => signed(blockOf(head, [...row, 1])), /block 1 .* rows/],
+      ['signs a token without terms', () => signed(blockOf({ ...head, terms: [] }, row)), /row 0 of block 1/],
+      ['signs a token with terms elsewhere', () => signed(blockOf(head, changed(11, 1 << 16))), /row 0 of block 1/],
+      ['signs a token with an invalid id', () => signed(blockOf(head, changed(0, 62 ** 4))), /row 0 of block 1/],
+      ['signs a token with an invalid hash', () => signed(blockOf(head, changed(6, 2 ** 30))), /row 0 of block 1/],
     ]
     for (const [what, make, why] of files) {
       it(`if it ${what}`, async () => {
-        const whole = (await writtenFile()).toString()
+        const whole = await writtenFile()
         writeFileSync(file, make(whole))
         await expectRefused(why)
       })
     }
 
     it('if its checksum was made without the key, or with another', async () => {
-      const body = (await writtenFile()).toString().replace(/end .*\n/, '')
-      for (const mark of [createHash('sha256').update(body).digest('hex'), hmac(serviceKey, body)]) {
-        writeFileSync(file, `${body}end ${mark}\n`)
+      const body = (await writtenFile()).subarray(0, -32)
+      for (const mark of [createHash('sha256').update(body).digest(), hmac(serviceKey, body)]) {
+        writeFileSync(file, Buffer.concat([body, mark]))
         await expectRefused(/written with another ADMIN_KEY/)
       }
       await writtenFile()

@@ -29,8 +29,6 @@ export interface Names {
   read(ref: number): Readonly<UserNames>
   /** Whether the record has this id. */
   hasId(ref: number, userId: string): boolean
-  /** What `hashOfId` returns for the id of the record. */
-  hashOf(ref: number): number
   free(ref: number): void
 }
 
@@ -101,15 +99,6 @@ export function createNames(): Names {
       return true
     },
 
-    hashOf(ref) {
-      const page = pageOf(ref)
-      const start = startOf(ref)
-      const { idLength, isWide } = readHeader(page, start)
-      let hash = 0
-      for (let i = 0; i < idLength; i++) hash = addUnit(hash, unitAt(page, start + header, i, isWide))
-      return finish(hash)
-    },
-
     free(ref) {
       const page = pageOf(ref)
       const { length, isWide } = readHeader(page, startOf(ref))
@@ -119,23 +108,6 @@ export function createNames(): Names {
       recent[recentPlaceOf(ref)] = undefined
     },
   }
-}
-
-/** A 32-bit hash. It need not resist chosen ids, because Auth or the operator chooses them. */
-export function hashOfId(userId: string): number {
-  let hash = 0
-  for (let i = 0; i < userId.length; i++) hash = addUnit(hash, userId.charCodeAt(i))
-  return finish(hash)
-}
-
-function addUnit(hash: number, unit: number): number {
-  return Math.imul(hash ^ unit, 0x01000193) // FNV-1a
-}
-
-/** Makes the highest and the lowest bits depend on all others. */
-function finish(hash: number): number {
-  const mixed = Math.imul(hash ^ (hash >>> 16), 0x7feb352d)
-  return Math.imul(mixed ^ (mixed >>> 15), 0x846ca68b) >>> 0
 }
 
 /** Where the record begins in its page. */

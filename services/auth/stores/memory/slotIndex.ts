@@ -9,8 +9,9 @@ interface Segment {
   entries: Uint32Array
 }
 
-const segmentLength = 2048 // entries; a split moves at most this many, in less than a millisecond
+const segmentLength = 1024 // entries; a split moves at most this many, in less than a millisecond
 const mask = segmentLength - 1
+const moving = new Uint32Array(segmentLength) // the entries of the segment that is being split
 const maxPerSegment = segmentLength * 0.8 // above this, probes become long
 
 /** `hashOf` must return the 32-bit hash under which a slot was added; it is called again whenever entries move. */
@@ -18,9 +19,8 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
   let depth = 0
   let directory = [createSegment(0)] // indexed by the `depth` highest bits of a hash; neighbours may share a segment
 
-  function segmentOf(hash: number): Segment {
-    return directory[depth === 0 ? 0 : hash >>> (32 - depth)] as Segment
-  }
+  const placeOf = (hash: number): number => (depth === 0 ? 0 : hash >>> (32 - depth))
+  const segmentOf = (hash: number): Segment => directory[placeOf(hash)] as Segment
 
   function put(segment: Segment, hash: number, slot: number): void {
     let at = hash & mask
@@ -29,23 +29,34 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
     segment.count++
   }
 
-  function split(segment: Segment): void {
+  /** Moves half of the entries, those with the next bit set, to a new segment. `hash` is that of any entry. */
+  function split(segment: Segment, hash: number): void {
     if (segment.depth === depth) {
       directory = directory.flatMap(shared => [shared, shared])
       depth++
     }
-    const halves = [createSegment(segment.depth + 1), createSegment(segment.depth + 1)]
-    for (const entry of segment.entries) {
+    const half = createSegment(segment.depth + 1)
+    const shared = 2 ** (depth - segment.depth) // neighbours in the directory; half of them get the new segment
+    const first = placeOf(hash) - (placeOf(hash) % shared)
+    directory.fill(half, first + shared / 2, first + shared)
+    moving.set(segment.entries)
+    segment.entries.fill(0)
+    segment.count = 0
+    segment.depth = half.depth
+    for (const entry of moving) {
       if (entry === 0) continue
       const hash = hashOf(entry - 1)
-      put(halves[(hash >>> (31 - segment.depth)) & 1] as Segment, hash, entry - 1)
+      put((hash >>> (32 - half.depth)) & 1 ? half : segment, hash, entry - 1)
     }
-    directory.forEach((shared, i) => {
-      if (shared === segment) directory[i] = halves[(i >>> (depth - 1 - segment.depth)) & 1] as Segment
-    })
   }
 
   return {
+    /** Makes room for so many entries in an empty index at once, which is faster than splitting again and again. */
+    reserve(count: number): void {
+      while (2 ** depth * maxPerSegment < count) depth++
+      directory = Array.from({ length: 2 ** depth }, () => createSegment(depth))
+    },
+
     /** The first slot with this hash that satisfies `isWanted`, or -1. */
     find(hash: number, isWanted: (slot: number) => boolean): number {
       const { entries } = segmentOf(hash)
@@ -59,7 +70,7 @@ export function createSlotIndex(hashOf: (slot: number) => number) {
     add(hash: number, slot: number): void {
       let segment = segmentOf(hash)
       while (segment.count >= maxPerSegment) {
-        split(segment)
+        split(segment, hash)
         segment = segmentOf(hash)
       }
       put(segment, hash, slot)

@@ -42,6 +42,9 @@ export const column = {
 
 type Column = (typeof column)[keyof typeof column]
 
+/** An id and a hash take the first words of a row. */
+export const packedLength = 7
+
 /** How many base64url characters of a hash the store keeps: 120 bits. */
 export const hashLength = 20
 
@@ -54,15 +57,17 @@ export interface TokenTable {
   hasHash(slot: number, hash: string): boolean
   setHash(slot: number, hash: string): void
   /**
-   * Allocates a slot for this id, which must not be in the table yet. Sets only the id and the hash; everything else is
-   * as the slot's previous token left it.
+   * Allocates a slot for the packed id and hash that begin at `start`; the id must not be in the table yet. Everything else
+   * is as the slot's previous token left it.
    */
-  take(ref: TokenRef): number
+  take(packed: Int32Array, start: number): number
+  /** Writes the id and the hash as `take` expects them. */
+  pack(slot: number, into: Int32Array, start: number): void
+  /** Prepares an empty table for so many tokens. */
+  reserve(tokens: number): void
   free(slot: number): void
   isFree(slot: number): boolean
   idOf(slot: number): string
-  /** The first `hashLength` characters of the hash; the rest is not stored. */
-  hashOf(slot: number): string
   /** A signed number of 32 bits. */
   get(slot: number, column: Column): number
   set(slot: number, column: Column, value: number): void
@@ -141,6 +146,7 @@ export function createTokenTable(): TokenTable {
     get,
     set,
     setHash,
+    reserve: index.reserve,
     expiresAt,
     setExpiresAt,
     createdAt: slot => instant(slot, created, createdShift),
@@ -155,15 +161,15 @@ export function createTokenTable(): TokenTable {
       return true
     },
 
-    take({ id, hash }) {
-      const idHash = want(id)
+    take(packed, start) {
       const slot = takeSlot()
-      set(slot, tag, wanted.tag)
-      set(slot, time, wanted.time)
-      set(slot, random, wanted.random)
-      setHash(slot, hash)
-      index.add(idHash, slot)
+      for (let word = 0; word < packedLength; word++) set(slot, word, packed[start + word] as number)
+      index.add(indexHashOf(slot), slot)
       return slot
+    },
+
+    pack(slot, into, start) {
+      for (let word = 0; word < packedLength; word++) into[start + word] = get(slot, word)
     },
 
     free(slot) {
@@ -178,8 +184,6 @@ export function createTokenTable(): TokenTable {
 
     idOf: slot => writeBase62(get(slot, tag), 4) + writeBase62(get(slot, time), 5) + writeBase62(get(slot, random), 5),
 
-    hashOf: slot => [0, 1, 2, 3].map(part => writeBase64(get(slot, hash + part))).join(''),
-
     count: () => count,
 
     used: () => used,
@@ -191,6 +195,23 @@ const placeOf = (slot: number): number => slot & (pageLength - 1)
 
 /** Where the slot's row begins in its page. */
 const startOf = (slot: number): number => placeOf(slot) * rowLength
+
+export function packRef(ref: TokenRef, into: Int32Array, start: number): void {
+  into[start + tag] = readBase62(ref.id, 0, 4)
+  into[start + time] = readBase62(ref.id, 4, 9)
+  into[start + random] = readBase62(ref.id, 9, 14)
+  for (let part = 0; part < 4; part++) into[start + hash + part] = readBase64(ref.hash, 5 * part)
+}
+
+/** Whether `packRef` can have written these words. */
+export function isPackedRef(words: Int32Array, start: number): boolean {
+  for (let word = 0; word < packedLength; word++) {
+    if ((words[start + word] as number) >>> 0 >= (packedLimits[word] as number)) return false
+  }
+  return true
+}
+
+const packedLimits = [62 ** 4, 62 ** 5, 62 ** 5, 2 ** 30, 2 ** 30, 2 ** 30, 2 ** 30]
 
 /** A 32-bit hash that depends on every bit of the id. */
 function mix(tag: number, time: number, random: number): number {
@@ -209,10 +230,4 @@ function readBase64(text: string, from: number): number {
   let value = 0
   for (let i = from; i < from + 5; i++) value = (value << 6) | (base64Values[text.charCodeAt(i)] as number)
   return value
-}
-
-function writeBase64(value: number): string {
-  let digits = ''
-  for (let shift = 24; shift >= 0; shift -= 6) digits += base64[(value >>> shift) & 63]
-  return digits
 }

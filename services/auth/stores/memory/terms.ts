@@ -11,6 +11,8 @@ export interface TermsTable {
   at(number: number): Terms
   /** Counts one more token with these terms, and returns their number. */
   add(terms: Terms): number
+  /** Like `add`, for terms that have a token already. */
+  addTo(number: number): number
   /** Counts one token less. Terms without tokens are forgotten. */
   remove(number: number): void
   /** The number of tokens of each kind. */
@@ -40,17 +42,22 @@ export function createTermsTable(): TermsTable {
     return number
   }
 
+  function addTo(number: number): number {
+    const entry = entryAt(number)
+    entry.tokens++
+    counts[entry.terms.kind]++
+    return number
+  }
+
   return {
     counts,
+    addTo,
 
     at: number => entryAt(number).terms,
 
     add({ kind, purpose, credentialVersion, ttlMs, lifetimeMs }) {
       const key = `${kind} ${credentialVersion} ${ttlMs} ${lifetimeMs}${purpose === null ? '' : ` ${purpose}`}`
-      const number = numberOf(key, { kind, purpose, credentialVersion, ttlMs, lifetimeMs })
-      entryAt(number).tokens++
-      counts[kind]++
-      return number
+      return addTo(numberOf(key, { kind, purpose, credentialVersion, ttlMs, lifetimeMs }))
     },
 
     remove(number) {

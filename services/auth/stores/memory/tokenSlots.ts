@@ -1,14 +1,23 @@
 // The tokens of the memory store by slot: reads, uses, ends and explains them. Hides which parts of a token are in the
 // table, which belong to its user or its terms, and which are in maps because few tokens have them.
 import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
-import { column, hashLength, none, type TokenTable } from './table.ts'
+import type { RareParts, Renewal } from './rareParts.ts'
+import { column, hashLength, none, packedLength, packRef, type TokenTable } from './table.ts'
 import type { Terms, TermsTable } from './terms.ts'
 import type { Users } from './users.ts'
 
-/** The hash of the lineage, truncated like other hashes, and when the token was last renewed. */
-export interface Renewal {
-  lineage: string
-  renewedAt: number
+export interface TokenState extends Pick<TokenRecord, 'createdAt' | 'lastUsedAt' | 'expiresAt' | 'refreshCount'> {
+  user: number
+  terms: number
+  /** The `loginId` of the token; undefined if it is the usual one. */
+  login: string | null | undefined
+}
+
+export interface TokenParts {
+  table: TokenTable
+  users: Users
+  terms: TermsTable
+  rare: RareParts
 }
 
 export interface TokenSlots {
@@ -17,19 +26,21 @@ export interface TokenSlots {
   /** The slot of the token with this id and hash, whether live or dead; `none` if there is no such token. */
   find(ref: TokenRef): number
   isDead(slot: number, now: number): boolean
-  /** True if the version of the token is below the floor of its user. */
+  /** Whether `markEnded` was called. */
   isEnded(slot: number): boolean
   userOf(slot: number): number
   termsOf(slot: number): Terms
   read(slot: number): TokenRecord
   add(ref: TokenRef, token: TokenRecord): void
+  /** Adds a token whose packed id and hash begin at `start`, and returns its slot. */
+  addPacked(packed: Int32Array, start: number, state: TokenState): number
   /** Counts a use, and extends a sliding token. */
   use(slot: number, now: number): void
-  /** Raises the user's floor; never lowers it. `kept` is the slot of a token whose version is raised too, or `none`. */
-  raiseFloor(user: number, version: number, kept: number): void
+  /** Raises the `credentialVersion` of a token; never lowers it. */
+  raiseVersion(slot: number, version: number): void
+  /** Makes a token dead because its version is below the floor of its user. */
+  markEnded(slot: number): void
   renew(slot: number, newHash: string, renewal: Renewal): void
-  /** Null for a token that was never renewed. */
-  renewalOf(slot: number): Renewal | null
   /** Removes a token and remembers why. */
   end(slot: number, reason: EndReason, now: number): TokenRecord
   /** Removes a token that is dead already. */
@@ -37,14 +48,11 @@ export interface TokenSlots {
   explain(ref: TokenRef, now: number, purpose: string | null): Explanation
 }
 
+const packed = new Int32Array(packedLength) // for the token that is being added
 const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are dropped first
 
-export function createTokenSlots(table: TokenTable, users: Users, terms: TermsTable): TokenSlots {
+export function createTokenSlots({ table, users, terms, rare: { logins, renewals } }: TokenParts): TokenSlots {
   const ends = createEnds()
-  /** Slot -> `loginId`, for the few tokens whose value differs from `usualLogin`. */
-  const logins = new Map<number, string | null>()
-  /** Slot -> renewal, for renewed tokens only. */
-  const renewals = new Map<number, Renewal>()
 
   const userOf = (slot: number): number => table.get(slot, column.user)
   const termsOf = (slot: number): Terms => terms.at(table.get(slot, column.terms))
@@ -80,6 +88,18 @@ export function createTokenSlots(table: TokenTable, users: Users, terms: TermsTa
     }
   }
 
+  function addPacked(packed: Int32Array, start: number, state: TokenState): number {
+    const slot = table.take(packed, start)
+    table.setCreatedAt(slot, state.createdAt)
+    table.setLastUsedAt(slot, state.lastUsedAt)
+    table.setExpiresAt(slot, state.expiresAt)
+    table.set(slot, column.refreshCount, state.refreshCount)
+    table.set(slot, column.terms, state.terms)
+    if (state.login !== undefined) logins.set(slot, state.login)
+    users.link(slot, state.user)
+    return slot
+  }
+
   function use(slot: number, now: number): void {
     const { kind, ttlMs, lifetimeMs } = termsOf(slot)
     if (kind === 'sliding') table.setExpiresAt(slot, Math.min(now + ttlMs, table.createdAt(slot) + lifetimeMs))
@@ -87,7 +107,6 @@ export function createTokenSlots(table: TokenTable, users: Users, terms: TermsTa
     table.set(slot, column.refreshCount, table.get(slot, column.refreshCount) + 1)
   }
 
-  /** Raises the `credentialVersion` of a token; never lowers it. */
   function raiseVersion(slot: number, version: number): void {
     const known = termsOf(slot)
     if (known.credentialVersion >= version) return
@@ -123,34 +142,22 @@ export function createTokenSlots(table: TokenTable, users: Users, terms: TermsTa
       return slot !== none && !isDead(slot, now) && termsOf(slot).purpose === purpose ? slot : none
     },
 
+    addPacked,
+    raiseVersion,
+    markEnded: slot => table.setExpiresAt(slot, -Math.abs(table.expiresAt(slot))),
+
     add(ref, token) {
       const user = users.findOrAdd(token)
-      const slot = table.take(ref)
-      const { createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount } = token
-      table.setCreatedAt(slot, createdAt)
-      table.setLastUsedAt(slot, lastUsedAt)
-      table.setExpiresAt(slot, expiresAt)
-      table.set(slot, column.refreshCount, refreshCount)
-      table.set(slot, column.terms, terms.add({ ...token, lifetimeMs: absoluteExpiresAt - createdAt }))
-      if (token.loginId !== usualLogin(token)) logins.set(slot, token.loginId)
-      users.link(slot, user)
-    },
-
-    raiseFloor(user, version, kept) {
-      const floor = Math.max(version, users.floorOf(user))
-      users.setFloor(user, floor)
-      if (kept !== none && userOf(kept) === user && !isEnded(kept)) raiseVersion(kept, version)
-      for (const slot of users.slotsOf(user)) {
-        if (termsOf(slot).credentialVersion < floor) table.setExpiresAt(slot, -Math.abs(table.expiresAt(slot)))
-      }
+      const lifetimeMs = token.absoluteExpiresAt - token.createdAt
+      const login = token.loginId === usualLogin(token) ? undefined : token.loginId
+      packRef(ref, packed, 0)
+      addPacked(packed, 0, { ...token, user, terms: terms.add({ ...token, lifetimeMs }), login })
     },
 
     renew(slot, newHash, { lineage, renewedAt }) {
       table.setHash(slot, newHash)
       renewals.set(slot, { lineage: lineage.slice(0, hashLength), renewedAt })
     },
-
-    renewalOf: slot => renewals.get(slot) ?? null,
 
     end(slot, reason, now) {
       const token = read(slot)

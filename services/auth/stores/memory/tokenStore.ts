@@ -1,46 +1,32 @@
 // The token store in the memory of this process, lost when it exits. Every method is one synchronous step and therefore
 // atomic. The tokens themselves are in table.ts, their users in users.ts.
-import {
-  guestLimit,
-  type InsertOutcome,
-  type TokenLimits,
-  type TokenRecord,
-  type TokenRef,
-  type TokenStore,
-} from '../ports.ts'
+import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenStore } from '../ports.ts'
 import { createGate } from './gate.ts'
-import { createTokenTable, hashLength, none, type TokenTable } from './table.ts'
+import { createRareParts } from './rareParts.ts'
+import { createTokenTable, hashLength, none } from './table.ts'
 import { createTermsTable } from './terms.ts'
-import { createTokenSlots, type Renewal, type TokenSlots } from './tokenSlots.ts'
-import { createUsers, guests, type Users } from './users.ts'
-
-export type { Renewal }
-
-export interface MemoryTokenStore extends TokenStore {
-  /**
-   * All tokens at or above their user's floor, including expired ones, in the order of issue per user. Hashes are
-   * truncated to the part that the store keeps.
-   */
-  entries(): Generator<{ ref: TokenRef; token: TokenRecord; renewal: Renewal | null }>
-  /** Inserts a token from a snapshot, unless its id is taken. No limits apply. */
-  restore(ref: TokenRef, token: TokenRecord, renewal: Renewal | null): void
-}
+import { createTokenSlots, type TokenParts, type TokenSlots } from './tokenSlots.ts'
+import { createUsers, guests } from './users.ts'
 
 /** Everything in the store. */
-interface Memory {
-  table: TokenTable
-  users: Users
+export interface Memory extends TokenParts {
   slots: TokenSlots
 }
 
 const rememberedPerSlice = 50 // per sweep step, for `explain`: operators ask about few of the tokens that a sweep deletes
 
-export async function openTokenStore(): Promise<MemoryTokenStore> {
+export async function openTokenStore(): Promise<TokenStore> {
+  return createTokenStore(createMemory())
+}
+
+export function createMemory(): Memory {
   const table = createTokenTable()
-  const users = createUsers(table)
-  const terms = createTermsTable()
-  const slots = createTokenSlots(table, users, terms)
-  const memory = { table, users, slots }
+  const parts = { table, users: createUsers(table), terms: createTermsTable(), rare: createRareParts() }
+  return { ...parts, slots: createTokenSlots(parts) }
+}
+
+export function createTokenStore(memory: Memory): TokenStore {
+  const { table, users, terms, rare, slots } = memory
   const gate = createGate()
   let sweepAt = 0
 
@@ -96,8 +82,8 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     async deleteRenewed(id, lineage, renewedUntil, now) {
       gate.check()
       const slot = table.find(id)
-      const renewal = slots.renewalOf(slot)
-      if (renewal === null || renewal.renewedAt > renewedUntil) return null
+      const renewal = rare.renewals.get(slot)
+      if (renewal === undefined || renewal.renewedAt > renewedUntil) return null
       return renewal.lineage === lineage.slice(0, hashLength) ? slots.end(slot, 'revoked', now) : null
     },
 
@@ -110,9 +96,7 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
 
     async raiseFloor(userId, version, keep) {
       gate.check()
-      const known = users.find(userId)
-      const user = known === none ? users.findOrAdd({ userId, username: null }) : known
-      slots.raiseFloor(user, version, keep === null ? none : table.find(keep))
+      raiseFloor(memory, userId, version, keep === null ? none : table.find(keep))
     },
 
     async findByUser(userId, now) {
@@ -143,14 +127,6 @@ export async function openTokenStore(): Promise<MemoryTokenStore> {
     async counts() {
       gate.check()
       return { ...terms.counts }
-    },
-
-    entries: () => entriesOf(memory),
-
-    restore(ref, token, renewal) {
-      if (table.find(ref.id) !== none) return
-      slots.add(ref, token)
-      if (renewal) slots.renew(table.find(ref.id), ref.hash, renewal)
     },
 
     close: gate.close,
@@ -191,6 +167,18 @@ function makeRoom(memory: Memory, user: number, perUser: number, now: number): b
   return true
 }
 
+/** `kept` is the slot of a token whose version is raised too, or `none`. */
+function raiseFloor({ users, slots }: Memory, userId: string, version: number, kept: number): void {
+  const known = users.find(userId)
+  const user = known === none ? users.findOrAdd({ userId, username: null }) : known
+  const floor = Math.max(version, users.floorOf(user))
+  users.setFloor(user, floor)
+  if (kept !== none && slots.userOf(kept) === user && !slots.isEnded(kept)) slots.raiseVersion(kept, version)
+  for (const slot of users.slotsOf(user)) {
+    if (slots.termsOf(slot).credentialVersion < floor) slots.markEnded(slot)
+  }
+}
+
 /** Removes the dead tokens among the slots from `from` up to but not including `to`. Returns how many there were. */
 function sweep({ table, slots }: Memory, from: number, to: number, now: number): number {
   let removed = 0
@@ -208,14 +196,4 @@ function listFrom({ table, slots }: Memory, from: number, limit: number, now: nu
     if (!table.isFree(slot) && !slots.isDead(slot, now)) tokens.push(slots.read(slot))
   }
   return { tokens, next: slot < table.used() ? String(slot) : null }
-}
-
-function* entriesOf({ table, users, slots }: Memory): ReturnType<MemoryTokenStore['entries']> {
-  for (const user of users.all()) {
-    for (const slot of users.slotsOf(user)) {
-      if (slots.isEnded(slot)) continue
-      const token = slots.read(slot)
-      yield { ref: { id: token.id, hash: table.hashOf(slot) }, token, renewal: slots.renewalOf(slot) }
-    }
-  }
 }

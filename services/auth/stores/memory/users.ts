@@ -1,23 +1,24 @@
 // The users of the memory store that have a token or a floor, by number, and the list of each user's tokens. Hides how a
 // user is laid out in typed arrays.
 import type { TokenRecord } from '../ports.ts'
-import { createNames, hashOfId, type UserNames } from './names.ts'
+import { createNames, type UserNames } from './names.ts'
 import { createSlotIndex } from './slotIndex.ts'
 import { column, none, type TokenTable } from './table.ts'
 
-// A user takes a row of four words of 32 bits and one element of the column of floors, 24 bytes in all, another 5 to 10
+// A user takes a row of five words of 32 bits and one element of the column of floors, 28 bytes in all, another 5 to 10
 // bytes in the index, and the record of their names:
 //
-//   tokens | oldest token | newest token | names
+//   tokens | oldest token | newest token | names | hash of the id
 //
 // The list of a user's tokens is in the order of issue; its links are in the rows of the tokens.
 const pageBits = 12
 const pageLength = 1 << pageBits
-const rowLength = 4
+const rowLength = 5
 const tokens = 0
 const oldest = 1
 const newest = 2
 const names = 3
+const hash = 4 // kept because the index needs it often, and reading the names takes longer
 
 /** The number of the one user who stands for all guests. */
 export const guests = 0
@@ -26,6 +27,8 @@ export const guests = 0
 type TokenNames = Pick<TokenRecord, 'userId' | 'username'>
 
 export interface Users {
+  /** Prepares for so many users, while there are none. */
+  reserve(users: number): void
   /** The number of the user with this id, or `none`. Null finds `guests`. */
   find(userId: string | null): number
   /** The number of the user with this id, who is added if necessary. From now on, this is their username. */
@@ -36,14 +39,16 @@ export interface Users {
   setFloor(user: number, version: number): void
   /** The number of the user's tokens. */
   tokensOf(user: number): number
+  /** The slot of the user's oldest token, or `none`. The column `newer` leads to the others. */
+  oldestOf(user: number): number
   /** The slots of the user's tokens, oldest first. */
   slotsOf(user: number): number[]
   /** Gives a new token to the user, as the newest. */
   link(slot: number, user: number): void
   /** The reverse of `link`. Forgets a user that has neither tokens nor a floor. */
   unlink(slot: number): void
-  /** The numbers of all users, first `guests`. */
-  all(): Generator<number>
+  /** One more than the highest number ever used. A number that is free has no tokens. */
+  used(): number
 }
 
 export function createUsers(table: TokenTable): Users {
@@ -59,11 +64,12 @@ export function createUsers(table: TokenTable): Users {
     ;(rows[user >>> pageBits] as Int32Array)[startOf(user) + word] = value
   }
 
-  const index = createSlotIndex(user => records.hashOf(get(user, names)))
+  const index = createSlotIndex(user => get(user, hash) >>> 0)
 
-  // The id that `find` looks for. A shared variable avoids allocating a closure on each call.
-  let wanted = ''
-  const isWanted = (user: number): boolean => records.hasId(get(user, names), wanted)
+  // What `find` looks for. A shared variable avoids allocating a closure on each call.
+  const wanted = { userId: '', hash: 0 }
+  const isWanted = (user: number): boolean =>
+    get(user, hash) === wanted.hash && records.hasId(get(user, names), wanted.userId)
 
   /** Allocates a number for a user without tokens and floor. */
   function take(record: number): number {
@@ -83,13 +89,15 @@ export function createUsers(table: TokenTable): Users {
 
   function find(userId: string | null): number {
     if (userId === null) return guests
-    wanted = userId
-    return index.find(hashOfId(userId), isWanted)
+    wanted.userId = userId
+    wanted.hash = hashOfId(userId)
+    return index.find(wanted.hash >>> 0, isWanted)
   }
 
   function add(own: UserNames): number {
     const user = take(records.put(own))
-    index.add(hashOfId(own.userId), user)
+    set(user, hash, hashOfId(own.userId))
+    index.add(get(user, hash) >>> 0, user)
     return user
   }
 
@@ -101,10 +109,8 @@ export function createUsers(table: TokenTable): Users {
   }
 
   function forget(user: number): void {
-    const record = get(user, names)
-    index.remove(records.hashOf(record), user)
-    records.free(record)
-    set(user, names, none)
+    index.remove(get(user, hash) >>> 0, user)
+    records.free(get(user, names))
     set(user, newest, freed)
     freed = user
   }
@@ -120,6 +126,7 @@ export function createUsers(table: TokenTable): Users {
   return {
     floorOf,
     setFloor,
+    reserve: index.reserve,
 
     find,
 
@@ -132,6 +139,8 @@ export function createUsers(table: TokenTable): Users {
     },
 
     namesOf: user => (user === guests ? { userId: null, username: null } : records.read(get(user, names))),
+
+    oldestOf: user => get(user, oldest),
 
     tokensOf: user => get(user, tokens),
 
@@ -166,11 +175,17 @@ export function createUsers(table: TokenTable): Users {
       if (user !== guests && get(user, tokens) === 0 && floorOf(user) === 0) forget(user)
     },
 
-    *all() {
-      for (let user = 0; user < used; user++) if (user === guests || get(user, names) !== none) yield user
-    },
+    used: () => used,
   }
 }
 
 /** Where the user's row begins in its page. */
 const startOf = (user: number): number => (user & (pageLength - 1)) * rowLength
+
+/** A signed hash of 32 bits (FNV-1a, finally mixed). It need not resist chosen ids, because Auth or the operator chooses them. */
+function hashOfId(userId: string): number {
+  let value = 0x811c9dc5
+  for (let i = 0; i < userId.length; i++) value = Math.imul(value ^ userId.charCodeAt(i), 0x01000193)
+  value = Math.imul(value ^ (value >>> 16), 0x7feb352d)
+  return Math.imul(value ^ (value >>> 15), 0x846ca68b)
+}
