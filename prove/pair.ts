@@ -6,6 +6,7 @@ import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServiceMessage } from '../shared/service.ts'
+import { bareEnvironment } from '../tests/support/bareEnvironment.ts'
 import { searchLog } from '../tests/support/canaries.ts'
 import { adminKey, serviceKey } from '../tests/support/credentials.ts'
 import { type Line, startLine } from '../tests/support/line.ts'
@@ -139,7 +140,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
       async start() {
         const log = openSync(join(folder, `${name}.log`), 'a')
         const child = spawn(process.execPath, [...(planted?.execArgv ?? []), `services/${name}/main.ts`], {
-          env: { PATH: process.env['PATH'], ...settings(), ...planted?.env },
+          env: { ...bareEnvironment(), ...settings(), ...planted?.env },
           stdio: ['ignore', log, log, 'ipc'],
         })
         closeSync(log) // the child has a copy

@@ -11,6 +11,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { runChecks, type Target } from '../../commands/smoke/checks.ts'
+import { bareEnvironment } from '../support/bareEnvironment.ts'
 import { demo, serviceKey } from '../support/credentials.ts'
 import { validate } from '../support/factories.ts'
 import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
@@ -366,7 +367,7 @@ async function runOn(target: Partial<Target> & Pick<Target, 'auth' | 'business'>
 
 function runSmoke(args: string[], env: Record<string, string> = {}) {
   return new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
-    const given = { PATH: process.env['PATH'], ...env }
+    const given = { ...bareEnvironment(), ...env }
     execFile(process.execPath, ['commands/smoke/smoke.ts', ...args], { env: given }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
     })

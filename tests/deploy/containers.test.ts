@@ -276,7 +276,7 @@ describe('the containers, without an engine', () => {
     }
     symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))
     execFileSync('chmod', ['-R', 'a+rX,a-w', image])
-    for (const volume of ['keys', 'data', 'redis']) {
+    for (const volume of ['keys', 'data', 'redis', 'compiled']) {
       mkdirSync(join(folder, volume))
       if (nobody.uid !== undefined) chownSync(join(folder, volume), nobody.uid, nobody.gid)
     }
@@ -286,6 +286,9 @@ describe('the containers, without an engine', () => {
     execFileSync('chmod', ['-R', 'u+w', folder])
     rmSync(folder, { recursive: true })
   })
+
+  /** The image is copied anew in each run, so its compiled code is kept beside it. */
+  const system = () => ({ PATH: process.env['PATH'], NODE_COMPILE_CACHE: join(folder, 'compiled') })
 
   /** The environment of the container, with folders for its volumes and without this process's environment. */
   function env(name: string, others: Record<string, string>): Record<string, string> {
@@ -297,7 +300,7 @@ describe('the containers, without an engine', () => {
 
   function start([program = '', ...args]: string[], env: Record<string, string> = {}, cwd = image): ChildProcess {
     const path = program === 'node' ? process.execPath : program
-    const child = spawn(path, args, { cwd, env: { PATH: process.env['PATH'], ...env }, stdio: 'ignore', ...nobody })
+    const child = spawn(path, args, { cwd, env: { ...system(), ...env }, stdio: 'ignore', ...nobody })
     children.push(child)
     return child
   }
@@ -427,7 +430,7 @@ describe('the containers, without an engine', () => {
   function runHealthcheck(name: string, env: Record<string, string>) {
     const [, ...args] = healthcheckOf(name)
     // Clear NODE_V8_COVERAGE, because this user cannot write to the folder of the coverage.
-    const given = { PATH: process.env['PATH'], HOST: '0.0.0.0', NODE_V8_COVERAGE: '', ...env }
+    const given = { ...system(), HOST: '0.0.0.0', NODE_V8_COVERAGE: '', ...env }
     return spawnSync(process.execPath, args, { cwd: image, env: given, encoding: 'utf8', ...nobody })
   }
 

@@ -100,7 +100,16 @@ async function startDyno(name: string, env: Record<string, string>, type = 'web'
 
 function baseEnv(): Record<string, string> {
   const PATH = [dirname(process.execPath), process.env['PATH']].join(delimiter)
-  return { PATH, HOME: folder, NODE_ENV: 'production', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey }
+  // The copy is new in each run, so its compiled code is kept beside it.
+  const NODE_COMPILE_CACHE = join(folder, 'compiled')
+  return {
+    PATH,
+    HOME: folder,
+    NODE_COMPILE_CACHE,
+    NODE_ENV: 'production',
+    SERVICE_KEY: serviceKey,
+    ADMIN_KEY: adminKey,
+  }
 }
 
 async function answers({ port, stderr }: Dyno): Promise<void> {

@@ -24,7 +24,6 @@ export const bcryptHash = bcrypt.hashSync(password, 4)
 export const escapeCharacter = '\x1b'
 const places: Place[] = []
 const folders: string[] = []
-const cache = freshFolder() // the command is compiled once for all its runs
 
 export async function fresh(scheme: string): Promise<string> {
   const place = await freshPlace(scheme)
@@ -46,7 +45,6 @@ export function fileOf(content: string | Buffer): string {
 
 export const environmentOf = (settings: Settings) => ({
   ...process.env,
-  NODE_COMPILE_CACHE: cache,
   ...testMode(settings),
   ...settings,
 })

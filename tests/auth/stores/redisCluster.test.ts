@@ -197,8 +197,10 @@ describe('tokens in Redis:', () => {
       const [first, second, third] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
       const [away, moved] = [firstSlotOf(0) + 3, firstSlotOf(1) + 3]
       // Repeat the call: on a busy machine it may miss the deadline of the store, or opening a connection may take too long.
-      const insertedIn = (slot: number) =>
-        until(() => inserted(store, { id: idsIn(slot)(0) }).catch(() => null), 60_000)
+      const insertedIn = (slot: number) => {
+        const idOf = idsIn(slot)
+        return until(() => inserted(store, { id: idOf(0) }).catch(() => null), 60_000)
+      }
       const [lost, found] = await Promise.all([insertedIn(away), insertedIn(moved)])
       const fourth = await cluster.addNode()
       fourth.line.target = 1
