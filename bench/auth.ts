@@ -2,6 +2,8 @@
 // processes of Business. Ends with tables; --save keeps them in bench/results/.
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
 import { startWorkers } from '../commands/start/workers.ts'
+import { authTables, verdictBars } from './authTables.ts'
+import { barChart } from './chart.ts'
 import { compareResults } from './compare.ts'
 import { type FanInLoad, openFanIn } from './fanIn.ts'
 import { loadTool, withTokens } from './load.ts'
@@ -26,7 +28,7 @@ import {
   writeJson,
 } from './result.ts'
 import { measureRounds, overHttp, type Row, type Summary } from './rounds.ts'
-import { inConnections, markdownTable, whole } from './table.ts'
+import { whole } from './table.ts'
 
 const batchSizes = [1, 8, 64, 255]
 const serviceCounts = [1, 4, 16, 64]
@@ -50,7 +52,7 @@ Measures what a verdict costs Auth:
   --seconds N      for each measurement (3)
   --json FILE      write the result to a file: results[load][row]
   --compare FILE   compare with an earlier result of --json
-  --save           replace bench/results/auth.json, which the documents quote`
+  --save           replace bench/results/auth.json, auth.svg and the tables in the documents`
 
 const options = readArguments(usage, {
   parts: { type: 'string', default: parts.join(',') },
@@ -91,7 +93,6 @@ for (let i = 0; i < 255; i++) tokens.push(await logIn(`${auth.addresses['auth']}
 const counts = async () => ({ callsPerRequest: await countVerdictCalls(auth) })
 
 const results: Record<string, Record<string, Summary>> = {}
-const tables: string[] = []
 if (chosen.includes('calls')) await measureCalls()
 if (chosen.includes('fan-in')) await measureFanIn()
 if (chosen.includes('workers')) await measureWorkers()
@@ -103,10 +104,12 @@ const report = {
   seconds,
   results,
 }
-console.log(`${report.machine}, ${report.date}\n${report.command}\n\n${tables.join('\n\n')}`)
+console.log(`${report.machine}, ${report.date}\n${report.command}\n\n${authTables(report)}`)
 writeJson(options, report)
 if (earlier) console.log(`\n${compareResults(earlier, report)}`)
-saveResults(options.save, { 'auth.json': asJson(report) })
+const title = 'Verdicts per second that one core of Auth gives'
+const chart = barChart(title, `${report.machine}, ${report.date}`, verdictBars(report))
+saveResults(options.save, { 'auth.json': asJson(report), 'auth.svg': chart })
 process.exit()
 
 async function measureCalls(): Promise<void> {
@@ -122,38 +125,15 @@ async function measureCalls(): Promise<void> {
     return { ...overHttp(inTokens(size), url, requests), pids: () => [auth.pid] }
   })
   const measured = await measureRounds(rows, { rounds, seconds, loads: [connections], warmUpLoad: connections })
-  const calls = measured[connections] ?? {}
-  results['calls'] = calls
-  const sizeOf = new Map(batchSizes.map(size => [calls[inTokens(size)], size]))
-  const cpuOf = (row: Summary) => row.cpuPerRequest / (sizeOf.get(row) ?? 1)
-  const columns = [
-    { title: 'calls/s', cell: (row: Summary) => whole(row.perSecond) },
-    { title: 'p50 ms', cell: ({ p50 }: Summary) => p50.toFixed(2) },
-    { title: 'p99 ms', cell: ({ p99 }: Summary) => p99.toFixed(2) },
-    { title: 'CPU µs/call', cell: ({ cpuPerRequest }: Summary) => cpuPerRequest.toFixed(0) },
-    { title: 'CPU µs/verdict', cell: (row: Summary) => cpuOf(row).toFixed(1) },
-    { title: 'verdicts/s per core', cell: (row: Summary) => whole(1e6 / cpuOf(row)) },
-  ]
-  tables.push(markdownTable(`calls to Auth, ${inConnections(connections)}`, columns, Object.entries(calls)))
+  results['calls'] = measured[connections] ?? {}
 }
 
 async function measureFanIn(): Promise<void> {
   const rows: Row<FanInLoad>[] = []
   for (const count of serviceCounts) rows.push(await openFanIn(count, inServices(count), auth, tokens, counts))
   const warmUpLoad = { waiting: 256 }
-  const measured = await measureRounds(rows, { rounds, seconds, loads: fanInLoads, warmUpLoad, keyOf: keyOfFanIn })
-  Object.assign(results, measured)
-  const columns = [
-    { title: 'verdicts/s', cell: (row: Summary) => whole(row.perSecond) },
-    { title: 'p50 ms', cell: ({ p50 }: Summary) => p50.toFixed(2) },
-    { title: 'p99 ms', cell: ({ p99 }: Summary) => p99.toFixed(2) },
-    { title: 'tokens/call', cell: ({ callsPerRequest = 0 }: Summary) => (1 / callsPerRequest).toFixed(2) },
-    { title: 'CPU µs/verdict of Auth', cell: ({ cpuPerRequest }: Summary) => cpuPerRequest.toFixed(1) },
-    { title: 'verdicts/s per core', cell: ({ cpuPerRequest }: Summary) => whole(1e6 / cpuPerRequest) },
-  ]
-  for (const [key, services] of Object.entries(measured)) {
-    tables.push(markdownTable(key, columns, Object.entries(services)))
-  }
+  const loads = fanInLoads
+  Object.assign(results, await measureRounds(rows, { rounds, seconds, loads, warmUpLoad, keyOf: keyOfFanIn }))
 }
 
 async function measureWorkers(): Promise<void> {
@@ -188,15 +168,6 @@ async function measureWorkers(): Promise<void> {
     warmUpLoad: workerConnections,
   })
   results['workers'] = measured[workerConnections] ?? {}
-  const columns = [
-    { title: 'requests/s', cell: (row: Summary) => whole(row.perSecond) },
-    { title: 'p50 ms', cell: ({ p50 }: Summary) => p50.toFixed(2) },
-    { title: 'p99 ms', cell: ({ p99 }: Summary) => p99.toFixed(2) },
-    { title: 'CPU µs/request', cell: ({ cpuPerRequest }: Summary) => cpuPerRequest.toFixed(1) },
-    { title: 'tokens/call', cell: ({ callsPerRequest = 0 }: Summary) => (1 / callsPerRequest).toFixed(2) },
-  ]
-  const title = `Business with one Auth, ${inConnections(workerConnections)}`
-  tables.push(markdownTable(title, columns, Object.entries(results['workers'])))
 }
 
 function keyOfFanIn(load: FanInLoad): string {

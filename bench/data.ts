@@ -3,6 +3,7 @@
 import { readArguments, readCount, readCounts, refuseUsage } from '../commands/arguments.ts'
 import { barChart } from './chart.ts'
 import { compareResults } from './compare.ts'
+import { dataTable } from './dataTables.ts'
 import { loadTool } from './load.ts'
 import { stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
@@ -16,9 +17,9 @@ import {
   saveOption,
   writeJson,
 } from './result.ts'
-import { measureRounds, type Summary } from './rounds.ts'
+import { measureRounds } from './rounds.ts'
 import { openRows, rowNames } from './rows.ts'
-import { inConnections, markdownTable, whole } from './table.ts'
+import { inConnections } from './table.ts'
 
 const usage = `Usage: npm run bench -- [options]
 
@@ -31,7 +32,7 @@ to Auth for each request), the same checks in bare Koa, and node:http without a 
   --only TEXT          only the rows with this text in their name; may be given more than once
   --json FILE          write the result to a file: results[connections][row]
   --compare FILE       compare with an earlier result of --json
-  --save               replace bench/results/data.json and data.svg, which the README quotes`
+  --save               replace bench/results/data.json, data.svg and the tables in the documents`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '3' },
@@ -65,27 +66,13 @@ const report = {
   seconds,
   results,
 }
-const tables = connectionCounts.map(connections => table(connections, results[connections] ?? {}))
+const tables = connectionCounts.map(connections => dataTable(report, connections))
 console.log(
   `${report.machine}, all processes and ${loadTool} on the same cores, ${report.date}\n${report.command}\n\n${tables.join('\n\n')}`,
 )
 writeJson(options, report)
 if (earlier) console.log(`\n${compareResults(earlier, report)}`)
 saveResults(options.save, { 'data.json': asJson(report), 'data.svg': chart() })
-
-function table(connections: number, rows: Record<string, Summary>): string {
-  return markdownTable(
-    inConnections(connections),
-    [
-      { title: 'requests/s', cell: ({ perSecond }) => whole(perSecond) },
-      { title: 'p50 ms', cell: ({ p50 }) => p50.toFixed(2) },
-      { title: 'p99 ms', cell: ({ p99 }) => p99.toFixed(2) },
-      { title: 'CPU µs/request', cell: ({ cpuPerRequest }) => cpuPerRequest.toFixed(1) },
-      { title: 'calls to Auth/request', cell: ({ callsPerRequest = 0 }) => callsPerRequest.toFixed(3) },
-    ],
-    Object.entries(rows),
-  )
-}
 
 function chart(): string {
   const connections = connectionCounts.includes(64) ? 64 : Number(connectionCounts[0])

@@ -4,9 +4,12 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readArguments, readCount, refuseUsage } from '../commands/arguments.ts'
+import { describeAcceptance, pollRevoked } from './acceptance.ts'
+import { barChart } from './chart.ts'
 import { compareResults } from './compare.ts'
 import { loadTool } from './load.ts'
 import { atEnd, type Peer, peers } from './peerRows.ts'
+import { peersTable } from './peersTable.ts'
 import { stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
 import {
@@ -19,9 +22,7 @@ import {
   saveOption,
   writeJson,
 } from './result.ts'
-import { describeAcceptance, pollRevoked } from './revocation.ts'
 import { measureRounds, overHttp, type Row, type Summary } from './rounds.ts'
-import { inConnections, markdownTable, whole } from './table.ts'
 
 const usage = `Usage: npm run bench:peers -- [options]
 
@@ -38,7 +39,7 @@ Installs the packages of bench/peers. Needs redis-server, nginx, and the Postgre
   --only TEXT       only the peers with this text in their name; may be given more than once
   --json FILE       write the result to a file: results[connections][row], and revocation[row]
   --compare FILE    compare with an earlier result of --json
-  --save            replace bench/results/peers.json, which the documents quote`
+  --save            replace bench/results/peers.json, peers.svg and the table in the documents`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '3' },
@@ -80,12 +81,13 @@ try {
       opened.set(name, peer)
       rows.push(row)
     } catch (error) {
-      revocation[name] = `did not run: ${(error as Error).message}`
+      fail(name, error as Error)
     }
   }
-  results = await measureRounds(rows, { rounds, seconds, loads: [connections], warmUpLoad: connections })
+  const load = { loads: [connections], warmUpLoad: connections }
+  results = await measureRounds(rows, { rounds, seconds, ...load, onFailure: fail })
   progress.say(`Revoking sessions, up to ${options.cap} s`)
-  await Promise.all([...opened].map(revoke))
+  await Promise.all([...opened].map(([name, peer]) => revoke(name, peer).catch(error => fail(name, error))))
 } finally {
   stopAll()
   for (const end of atEnd) await end().catch(() => {})
@@ -101,14 +103,21 @@ const report = {
   seconds,
   versions: (JSON.parse(readFileSync('bench/peers/package.json', 'utf8')) as { dependencies: object }).dependencies,
   results,
-  revocation,
+  // In the order of the table; the sessions were polled at the same time.
+  revocation: Object.fromEntries(names.map(name => [name, revocation[name] ?? ''])),
 }
 console.log(
-  `${report.machine}, all processes and ${loadTool} on the same cores, ${report.date}\n${report.command}\n\n${table()}`,
+  `${report.machine}, all processes and ${loadTool} on the same cores, ${report.date}\n${report.command}\n\n${peersTable(report)}`,
 )
 writeJson(options, report)
 if (earlier) console.log(`\n${compareResults(earlier, report)}`)
-saveResults(options.save, { 'peers.json': asJson(report) })
+const bars = Object.entries(results[connections] ?? {}).map(([label, { perSecond }]) => ({
+  label,
+  value: perSecond,
+  ours: label.includes('Latchkey'),
+}))
+const chart = barChart('A protected resource, requests per second', `${report.machine}, ${report.date}`, bars)
+saveResults(options.save, { 'peers.json': asJson(report), 'peers.svg': chart })
 process.exit()
 
 /** Their packages are not among those of the project, because nothing else needs them. */
@@ -144,7 +153,12 @@ async function openRow(name: string, peer: Peer): Promise<Row> {
   }
 }
 
-async function revoke([name, { url, logIn, logOut, setting }]: [string, Peer]): Promise<void> {
+function fail(name: string, { message }: Error): void {
+  opened.delete(name)
+  revocation[name] = `did not run: ${message}`
+}
+
+async function revoke(name: string, { url, logIn, logOut, setting }: Peer): Promise<void> {
   if (logOut === null) {
     revocation[name] = `${setting}`
     return
@@ -155,21 +169,4 @@ async function revoke([name, { url, logIn, logOut, setting }]: [string, Peer]): 
   await logOut(headers)
   const acceptance = await pollRevoked({ isAdmitted, capMs, monotonicNow: () => performance.now(), sleep })
   revocation[name] = describeAcceptance(acceptance, setting)
-}
-
-function table(): string {
-  const measured = results[connections] ?? {}
-  const show = (text: (row: Summary) => string) => (name: string) => (measured[name] ? text(measured[name]) : '–')
-  const columns = [
-    { title: 'requests/s', cell: show(({ perSecond }) => whole(perSecond)) },
-    { title: 'p50 ms', cell: show(({ p50 }) => p50.toFixed(2)) },
-    { title: 'p99 ms', cell: show(({ p99 }) => p99.toFixed(2)) },
-    { title: 'CPU µs/request', cell: show(({ cpuPerRequest }) => cpuPerRequest.toFixed(0)) },
-    { title: 'a revoked session is accepted for', cell: (name: string) => revocation[name] ?? '' },
-  ]
-  return markdownTable(
-    inConnections(connections),
-    columns,
-    names.map((name): [string, string] => [name, name]),
-  )
 }

@@ -1,6 +1,7 @@
 // Shows on stderr what a benchmark is doing and how long it still takes: one changing line on a terminal, otherwise a
 // line per step. Also the only place that writes bench/results/.
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { documents, updateDocuments } from './documents.ts'
 
 export interface Progress {
   /** Shows what the benchmark does before the counted steps. */
@@ -51,5 +52,6 @@ export function saveResults(save: boolean, files: Record<string, string>): void 
   }
   mkdirSync('bench/results', { recursive: true })
   for (const [name, content] of Object.entries(files)) writeFileSync(`bench/results/${name}`, content)
-  console.log(`\nSaved ${names.join(' and ')}.`)
+  updateDocuments()
+  console.log(`\nSaved ${names.join(' and ')}, and the tables in ${documents.join(' and ')}.`)
 }

@@ -12,6 +12,8 @@ const figures = z.object({
   p99: z.number(),
   cpuPerRequest: z.number(),
   cpuPerRound: z.array(z.number()).optional(),
+  callsPerRequest: z.number().optional(),
+  authCpuPerRequest: z.number().optional(),
 })
 const result = z.object({
   machine: z.string(),

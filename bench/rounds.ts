@@ -14,6 +14,8 @@ export interface Row<Load = number> {
   prepare?: () => Promise<void>
   /** The processes whose CPU time counts. */
   pids: () => number[] | Promise<number[]>
+  /** Auth, if its part of the CPU time is wanted too. */
+  authPid?: number
   /** Further counts so far; each becomes a figure per request. */
   counts?: () => Promise<Counts>
 }
@@ -37,7 +39,7 @@ export function overHttp(name: string, url: string, requests: LoadRequest[]): Pi
   }
 }
 
-type Measurement = LoadResult & Counts & { cpuPerRequest: number }
+type Measurement = LoadResult & Counts & { cpuPerRequest: number; authCpuPerRequest?: number }
 
 /** Medians of all rounds. */
 export type Summary = Measurement & { cpuPerRound: number[] }
@@ -49,31 +51,49 @@ export interface RoundsOptions<Load> {
   warmUpLoad: Load
   /** The key of a load in the results. */
   keyOf?: (load: Load) => string
+  /** Called when a row fails, which then takes no further part. Without it the whole run fails. */
+  onFailure?: (name: string, error: Error) => void
 }
 
 /** The medians of all rounds: `results[load][row]`. */
 export async function measureRounds<Load = number>(
   rows: Row<Load>[],
-  { rounds, seconds, loads, warmUpLoad, keyOf = String }: RoundsOptions<Load>,
+  { rounds, seconds, loads, warmUpLoad, keyOf = String, onFailure }: RoundsOptions<Load>,
 ) {
   const steps = (1 + rounds * loads.length) * rows.length
   const totalSeconds = (1 + seconds * rounds * loads.length) * rows.length
   const progress = createProgress(steps, seconds, { totalSeconds })
   const results: Record<string, Record<string, Summary>> = {}
+  const failed = new Set<string>()
+
+  async function measureOrFail(row: Row<Load>, load: Load, seconds: number): Promise<Measurement | null> {
+    if (failed.has(row.name)) return null
+    try {
+      return await measure(row, load, seconds)
+    } catch (error) {
+      if (onFailure === undefined) throw error
+      failed.add(row.name)
+      onFailure(row.name, error as Error)
+      return null
+    }
+  }
+
   for (const row of rows) {
     progress.step(`warm-up: ${row.name}`, 1)
     await row.check()
-    await measure(row, warmUpLoad, 1)
+    await measureOrFail(row, warmUpLoad, 1)
   }
   for (const load of loads) {
     const measured = new Map<string, Measurement[]>(rows.map(({ name }) => [name, []]))
     for (let round = 0; round < rounds; round++) {
       for (const row of rows) {
         progress.step(`${describeLoad(keyOf(load))}, round ${round + 1} of ${rounds}: ${row.name}`)
-        measured.get(row.name)?.push(await measure(row, load, seconds))
+        const measurement = await measureOrFail(row, load, seconds)
+        if (measurement) measured.get(row.name)?.push(measurement)
       }
     }
-    results[keyOf(load)] = Object.fromEntries([...measured].map(([name, list]) => [name, summarise(list)]))
+    const complete = [...measured].filter(([name]) => !failed.has(name))
+    results[keyOf(load)] = Object.fromEntries(complete.map(([name, list]) => [name, summarise(list)]))
   }
   progress.end()
   return results
@@ -83,11 +103,13 @@ async function measure<Load>(row: Row<Load>, load: Load, seconds: number): Promi
   await row.prepare?.()
   const countsBefore = await row.counts?.()
   const pids = await row.pids()
-  const cpuBefore = cpuMicros(pids)
+  const authPids = row.authPid === undefined ? [] : [row.authPid]
+  const [cpuBefore, authCpuBefore] = [cpuMicros(pids), cpuMicros(authPids)]
   const result = await row.drive(load, seconds)
-  const cpu = cpuMicros(pids) - cpuBefore
+  const [cpu, authCpu] = [cpuMicros(pids) - cpuBefore, cpuMicros(authPids) - authCpuBefore]
   if (result.errors > 0) console.error(`\n${row.name}: ${result.errors} errors`)
   const measurement: Measurement = { ...result, cpuPerRequest: cpu / result.requests }
+  if (row.authPid !== undefined) measurement.authCpuPerRequest = authCpu / result.requests
   const countsAfter = (await row.counts?.()) ?? {}
   for (const name of Object.keys(countsAfter) as (keyof Counts)[]) {
     measurement[name] = ((countsAfter[name] ?? 0) - (countsBefore?.[name] ?? 0)) / result.requests

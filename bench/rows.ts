@@ -57,7 +57,7 @@ export async function openRows(names: string[], givenAuth?: Running): Promise<Ro
     return {
       ...overHttp(name, `${server.addresses['business']}/data`, withTokens(tokensFor(VARIANT))),
       pids: () => (asksAuth ? [server.pid, auth.pid] : [server.pid]),
-      ...(asksAuth && { counts: async () => ({ callsPerRequest: await countVerdictCalls(auth) }) }),
+      ...(asksAuth && { authPid: auth.pid, counts: async () => ({ callsPerRequest: await countVerdictCalls(auth) }) }),
     }
   }
 

@@ -16,9 +16,9 @@ import {
   saveOption,
   writeJson,
 } from './result.ts'
-import { measureRounds, type Row, type Summary } from './rounds.ts'
+import { measureRounds, type Row } from './rounds.ts'
 import { openRows } from './rows.ts'
-import { inConnections, markdownTable, whole } from './table.ts'
+import { jwtRow, singleRow, storesTable } from './storesTable.ts'
 
 const known = ['memory', 'sqlite', 'postgres', 'redis']
 const usage = `Usage: npm run bench:stores -- [options]
@@ -32,7 +32,7 @@ Uses the PostgreSQL and the Redis of the tests: TEST_POSTGRES_URL and TEST_REDIS
   --stores LIST     some of ${known.join(', ')} (all)
   --json FILE       write the result to a file: results[connections][row]
   --compare FILE    compare with an earlier result of --json
-  --save            replace bench/results/stores.json, which the documents quote`
+  --save            replace bench/results/stores.json and the table in the documents`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '3' },
@@ -50,8 +50,6 @@ const schemes = options.stores.split(',')
 const unknown = schemes.filter(scheme => !known.includes(scheme))
 if (unknown.length > 0) refuseUsage(usage, `--stores: there is no store ${unknown.join(', ')}.`)
 if (options.save && schemes.length < known.length) refuseUsage(usage, '--save: expected all stores, without --stores.')
-const jwtRow = 'jose HS256'
-const singleRow = 'one call per request'
 checkJsonOption(usage, options)
 const names = [jwtRow, ...schemes.flatMap(scheme => [scheme, `${scheme}, ${singleRow}`])]
 const earlier = readCompareOption(usage, options, [connections], names)
@@ -77,30 +75,13 @@ try {
     seconds,
     results,
   }
-  console.log(`${report.machine}, ${report.date}\n${report.command}\n\n${table(results[connections] ?? {})}`)
+  console.log(`${report.machine}, ${report.date}\n${report.command}\n\n${storesTable(report)}`)
   writeJson(options, report)
   if (earlier) console.log(`\n${compareResults(earlier, report)}`)
   saveResults(options.save, { 'stores.json': asJson(report) })
 } finally {
   stopAll()
+  const keepAlive = setInterval(() => {}, 1000) // the Redis client of the tests does not keep the process running
   for (const place of places) await place.remove().catch(() => {})
-}
-
-function table(measured: Record<string, Summary>): string {
-  const perSecond = (row: string) => measured[row]?.perSecond ?? Number.NaN
-  const columns = [
-    { title: 'requests/s, batched', cell: (store: string) => whole(perSecond(store)) },
-    { title: `requests/s, ${singleRow}`, cell: (store: string) => whole(perSecond(`${store}, ${singleRow}`)) },
-    {
-      title: 'batched / single',
-      cell: (store: string) => (perSecond(store) / perSecond(`${store}, ${singleRow}`)).toFixed(1),
-    },
-    { title: `batched / ${jwtRow}`, cell: (store: string) => (perSecond(store) / perSecond(jwtRow)).toFixed(2) },
-    { title: 'p50 ms', cell: (store: string) => (measured[store]?.p50 ?? Number.NaN).toFixed(2) },
-    { title: 'p99 ms', cell: (store: string) => (measured[store]?.p99 ?? Number.NaN).toFixed(2) },
-  ]
-  const rows = schemes.map((store): [string, string] => [store, store])
-  return `${markdownTable(`tokens in, ${inConnections(connections)}`, columns, rows)}
-
-${jwtRow} in the same server: ${whole(perSecond(jwtRow))} requests/s. CPU times are in --json; they do not include the store's own server.`
+  clearInterval(keepAlive)
 }

@@ -15,6 +15,9 @@ export function markdownTable<T>(title: string, columns: Column<T>[], rows: [str
   return lines.join('\n')
 }
 
+/** A row for `markdownTable` whose cells look up what they show by its name. */
+export const pick = (name: string): [string, string] => [name, name]
+
 export const whole = (value: number) => Math.round(value).toLocaleString('en')
 export const inConnections = (count: number | string) => `${count} connection${Number(count) === 1 ? '' : 's'}`
 /** Of a key of `results`. */

@@ -1,6 +1,6 @@
 // How npm run bench:peers finds out how long a revoked session is accepted.
 import { expect } from 'chai'
-import { describeAcceptance, pollRevoked } from '../../bench/revocation.ts'
+import { describeAcceptance, pollRevoked } from '../../bench/acceptance.ts'
 
 /** Polls a peer that admits for `admitsForMs`; each request takes 10 ms. */
 async function poll(admitsForMs: number, capMs: number) {
