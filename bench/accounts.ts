@@ -77,7 +77,7 @@ try {
     bcryptAlone.push(measureBcrypt())
     for (const scheme of schemes) {
       progress.step(`round ${round + 1} of ${rounds}: ${scheme}`)
-      const place = await freshPlace(scheme)
+      const place = await freshPlace(scheme, { isDurable: true })
       const stores = { USER_STORE_URL: place.url, TOKEN_STORE_URL: place.url }
       const limits = { LOGIN_LIMIT_PER_ADDRESS: '1000000', REGISTRATION_LIMIT_PER_ADDRESS: '1000000' }
       const auth = await startAuth({ ...stores, ...limits })

@@ -16,12 +16,12 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-/** A redis-server that keeps nothing on disk. */
-export async function startRedis(): Promise<{ url: string; pid: number }> {
+/** A redis-server that keeps nothing on disk, or with `isDurable` an append-only file that it syncs every second. */
+export async function startRedis({ isDurable = false } = {}): Promise<{ url: string; pid: number }> {
   const port = await freePort()
-  const server = spawn('redis-server', ['--port', String(port), '--save', '', '--appendonly', 'no'], {
-    stdio: 'ignore',
-  })
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  const settings = ['--save', '', '--appendonly', isDurable ? 'yes' : 'no', '--auto-aof-rewrite-percentage', '0']
+  const server = spawn('redis-server', ['--port', String(port), '--dir', folder, ...settings], { stdio: 'ignore' })
   return { url: `redis://127.0.0.1:${port}`, pid: await childOf(server) }
 }
 

@@ -59,7 +59,7 @@ try {
   createProgress(0, 0).say('Starting the servers')
   const rows: Row[] = await openRows([jwtRow])
   for (const scheme of schemes) {
-    const place = await freshPlace(scheme)
+    const place = await freshPlace(scheme, { isDurable: true })
     places.push(place)
     const auth = await startAuth({ TOKEN_STORE_URL: place.url })
     const [batched, single] = (await openRows(['Latchkey', singleRow], auth)) as [Row, Row]

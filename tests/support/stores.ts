@@ -20,10 +20,11 @@ export const redisUrl = process.env['TEST_REDIS_URL'] ?? 'redis://127.0.0.1:6379
 
 const nothing = async () => {}
 
-export async function freshPlace(scheme: string): Promise<Place> {
+/** `isDurable`: commits in PostgreSQL wait for the disk. Tests need not wait, because none cuts the power. */
+export async function freshPlace(scheme: string, { isDurable = false } = {}): Promise<Place> {
   if (scheme === 'memory') return { url: 'memory:', remove: nothing }
   if (scheme === 'sqlite') return freshFile()
-  if (scheme === 'postgres') return freshSchema()
+  if (scheme === 'postgres') return freshSchema(isDurable ? '' : ' -c synchronous_commit=off')
   if (scheme === 'redis') return freshPrefix(redisUrl, [redisUrl])
   if (scheme === 'rediss') return freshPrefixWithTls()
   if (scheme === 'redis-cluster') return freshPrefixOfCluster()
@@ -69,12 +70,11 @@ async function freshFile(): Promise<Place> {
   }
 }
 
-/** Commits in this schema do not wait for the disk, because no test cuts the power. */
-async function freshSchema(): Promise<Place> {
+async function freshSchema(settings: string): Promise<Place> {
   const schema = `latchkey_${randomUUID().slice(0, 8)}`
   await query(`create schema ${schema}`)
   return {
-    url: `${postgresUrl}?options=${encodeURIComponent(`-c search_path=${schema} -c synchronous_commit=off`)}`,
+    url: `${postgresUrl}?options=${encodeURIComponent(`-c search_path=${schema}${settings}`)}`,
     async remove() {
       const tables = await query(`select tablename from pg_tables where schemaname = '${schema}'`)
       for (const { tablename } of tables) {

@@ -1,0 +1,175 @@
+// npm run bench:writes: what a validation writes in each store, and how many a store answers a second, by the number of
+// tokens in a call. Calls the stores directly, one call after another. Uses a redis-server and a SQLite file of its own.
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createClient } from '@redis/client'
+import pg from 'pg'
+import { readArguments, readCount, readCounts } from '../commands/arguments.ts'
+import { openTokenStore } from '../services/auth/stores/index.ts'
+import type { TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
+import { freshPlace, postgresUrl } from '../tests/support/stores.ts'
+import { median } from './load.ts'
+import { startRedis } from './ownServers.ts'
+import { stopAll } from './processes.ts'
+import { createProgress, saveResults } from './progress.ts'
+import { about, asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
+import { markdownTable, whole } from './table.ts'
+
+const usage = `Usage: npm run bench:writes -- [options]
+
+Measures what validations write: to SQLite's files, to PostgreSQL's write-ahead log, and to Redis's append-only file, which is
+synced every second. Uses the PostgreSQL of the tests: TEST_POSTGRES_URL, or 127.0.0.1. Nothing else may write to it meanwhile.
+
+  --tokens N     how many live tokens, ten for each user (10000)
+  --batch LIST   numbers of tokens in a call (1,16,64,255)
+  --rounds N     number of rounds; the result is their median (3)
+  --seconds N    for each measurement (2)
+  --json FILE    write the result to a file
+  --save         replace bench/results/writes.json, which the documents quote`
+
+const options = readArguments(usage, {
+  tokens: { type: 'string', default: '10000' },
+  batch: { type: 'string', default: '1,16,64,255' },
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '2' },
+  ...jsonOption,
+  ...saveOption,
+})
+const tokenCount = readCount(usage, 'tokens', options.tokens)
+const batches = readCounts(usage, 'batch', options.batch)
+const rounds = readCount(usage, 'rounds', options.rounds)
+const seconds = readCount(usage, 'seconds', options.seconds)
+checkJsonOption(usage, options)
+
+interface Place {
+  name: string
+  store: TokenStore
+  refs: TokenRef[]
+  /** Bytes written so far. */
+  written(): Promise<number>
+  close(): Promise<void>
+}
+
+interface Measurement {
+  perSecond: number
+  bytesPerValidation: number
+}
+
+/** Adds live tokens, ten for each user. */
+async function fill(store: TokenStore): Promise<TokenRef[]> {
+  const refs: TokenRef[] = []
+  const now = Date.now()
+  const hour = 3_600_000
+  for (let i = 0; i < tokenCount; i += 10) {
+    const userId = randomUUID()
+    for (let j = 0; j < 10; j++) {
+      const id = drawTokenId(userId, now)
+      const ref = refOf(drawSecret(id))
+      const terms = { kind: 'sliding', purpose: null, credentialVersion: 1, ttlMs: hour, refreshCount: 0 } as const
+      const times = { createdAt: now, lastUsedAt: now, expiresAt: now + hour, absoluteExpiresAt: now + 12 * hour }
+      const token = { id, userId, username: `user-${i}@example.com`, loginId: id, ...terms, ...times }
+      await store.insert(ref, token, { perUser: Infinity, total: Infinity }, now)
+      refs.push(ref)
+    }
+  }
+  return refs
+}
+
+async function openSqlite(): Promise<Place> {
+  const { url, remove } = await freshPlace('sqlite')
+  const store = await openTokenStore(url)
+  return {
+    name: 'SQLite',
+    store,
+    refs: await fill(store),
+    written: async () => Number(/^wchar: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]),
+    close: () => store.close().then(remove),
+  }
+}
+
+async function openPostgres(): Promise<Place> {
+  const { url, remove } = await freshPlace('postgres', { isDurable: true })
+  const store = await openTokenStore(url)
+  const client = new pg.Client(postgresUrl)
+  await client.connect()
+  return {
+    name: 'PostgreSQL',
+    store,
+    refs: await fill(store),
+    written: async () => Number((await client.query(`select pg_current_wal_lsn() - '0/0' as bytes`)).rows[0].bytes),
+    async close() {
+      await Promise.all([store.close(), client.end()])
+      await remove()
+    },
+  }
+}
+
+async function openRedis(): Promise<Place> {
+  const { url } = await startRedis({ isDurable: true })
+  const store = await openTokenStore(url)
+  const client = createClient({ url })
+  await client.connect()
+  return {
+    name: 'Redis',
+    store,
+    refs: await fill(store),
+    written: async () => Number(/aof_current_size:(\d+)/.exec(await client.info('persistence'))?.[1]),
+    async close() {
+      await store.close()
+      client.destroy()
+    },
+  }
+}
+
+async function measure({ store, refs, written }: Place, batch: number): Promise<Measurement> {
+  const before = await written()
+  const startedAt = performance.now()
+  let validations = 0
+  while (performance.now() - startedAt < seconds * 1000) {
+    const asked = Array.from({ length: batch }, (_, i) => refs[(validations + i) % refs.length] as TokenRef)
+    const found = await store.touch(asked, Date.now(), null)
+    if (found.includes(null)) throw new Error('a live token was refused')
+    validations += batch
+  }
+  const perSecond = validations / ((performance.now() - startedAt) / 1000)
+  return { perSecond, bytesPerValidation: ((await written()) - before) / validations }
+}
+
+const progress = createProgress(3 * batches.length * rounds, seconds)
+progress.say('Filling the stores')
+const places: Place[] = []
+try {
+  for (const open of [openSqlite, openPostgres, openRedis]) places.push(await open())
+  const measured = new Map<string, Measurement[]>()
+  for (let round = 0; round < rounds; round++) {
+    for (const place of places) {
+      for (const batch of batches) {
+        progress.step(`round ${round + 1} of ${rounds}: ${place.name}, ${batch} in a call`)
+        const key = `${place.name}, ${batch} in a call`
+        measured.set(key, [...(measured.get(key) ?? []), await measure(place, batch)])
+      }
+    }
+  }
+  progress.end()
+  const results = [...measured].map(([name, all]): [string, Measurement] => [
+    name,
+    {
+      perSecond: median(all.map(({ perSecond }) => perSecond)),
+      bytesPerValidation: median(all.map(({ bytesPerValidation }) => bytesPerValidation)),
+    },
+  ])
+  const command = `npm run bench:writes -- --tokens ${tokenCount} --batch ${batches} --rounds ${rounds} --seconds ${seconds}`
+  const report = { ...about(command), results: Object.fromEntries(results) }
+  const columns = [
+    { title: 'validations/s', cell: ({ perSecond }: Measurement) => whole(perSecond) },
+    { title: 'bytes written per validation', cell: (figures: Measurement) => whole(figures.bytesPerValidation) },
+  ]
+  console.log(`${report.machine}, ${report.date}\n${command}\n\n${markdownTable('store', columns, results)}`)
+  writeJson(options, report)
+  saveResults(options.save, { 'writes.json': asJson(report) })
+} finally {
+  for (const place of places) await place.close()
+  stopAll()
+}
+process.exit()
