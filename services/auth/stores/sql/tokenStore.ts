@@ -2,6 +2,7 @@
 // tombstones for a while, so that every process can explain why they were refused. Hides the queries.
 import type { EndReason, Explanation, TokenKind, TokenRecord, TokenStore } from '../ports.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
+import { joinTouches } from './joinTouches.ts'
 import { raw, type Sql, sql } from './statement.ts'
 import { createTokenCounts, type TokenCounts } from './tokenCounts.ts'
 import { insertToken } from './tokenInsert.ts'
@@ -28,6 +29,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   const database = await openDatabase(url, warn, counts.recount)
   const { db, run } = database
 
+  const touchAll: TokenStore['touch'] = (refs, now, purpose) =>
+    touch(database, counts, { refs, now, purpose, only: raw('true') })
+
   async function end(which: Sql, now: number): Promise<TokenRecord | null> {
     const ended = await run(() => endToken(which, 'revoked', now, db))
     if (ended) counts.remove([ended])
@@ -36,7 +40,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
   return {
     insert: (ref, token, limits, now) => insertToken(database, counts, { ref, token, limits, now }),
-    touch: (refs, now, purpose) => touch(database, counts, { refs, now, purpose, only: raw('true') }),
+    touch: database.dialect === 'sqlite' ? joinTouches(touchAll) : touchAll,
     look: (refs, now, purpose) => look(database, { refs, now, purpose }),
 
     async touchSession(ref, now) {
