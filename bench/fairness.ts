@@ -5,8 +5,10 @@ import { readArguments, readCount } from '../commands/arguments.ts'
 import { startHashThreads } from '../services/auth/users/hashThreads.ts'
 import { openPasswords } from '../services/auth/users/passwords.ts'
 import { median } from './load.ts'
-import { describeMachine, startAuth, stopAll } from './processes.ts'
+import { startAuth, stopAll } from './processes.ts'
 import { createProgress } from './progress.ts'
+import { about, checkJsonOption, jsonOption, writeJson } from './result.ts'
+import { markdownTable } from './table.ts'
 
 const usage = `Usage: npm run -s bench:fairness -- [options]
 
@@ -17,15 +19,18 @@ users.
 
   --seconds N   duration of each measurement, 10 by default
   --clients N   number of clients in each attack, 64 by default
+  --json FILE   write the result to a file
   --help        show this`
 
 const options = readArguments(usage, {
   seconds: { type: 'string', default: '10' },
   clients: { type: 'string', default: '64' },
+  ...jsonOption,
 })
 const seconds = readCount(usage, 'seconds', options.seconds)
 const clients = readCount(usage, 'clients', options.clients)
 
+checkJsonOption(usage, options)
 const password = 'a bright new phrase 77'
 const attacker = '203.0.113.66'
 const victimAddress = '192.0.2.1'
@@ -142,28 +147,34 @@ async function compareCosts(cost: number, storedCost: number): Promise<[number, 
 await register('victim')
 await logIn('victim', victimAddress)
 const attacks = await prepareAttacks()
-const rows: string[] = []
+const attacksMeasured: Record<string, Measured> = {}
 for (const attack of [null, ...attacks]) {
   const name = attack?.name ?? 'calm'
   progress.step(name)
-  const { p50, max, maxHashes, count, refused, perSecond } = await measure(attack)
-  rows.push(
-    `| ${name} | ${p50.toFixed(0)} | ${max.toFixed(0)} | ${maxHashes.toFixed(0)} | ${refused} of ${count} | ${perSecond.toFixed(0)} |`,
-  )
+  attacksMeasured[name] = await measure(attack)
 }
 await pool.close()
 stopAll()
 progress.step('failed log-ins at two hash costs')
 const [unknown, existing] = await compareCosts(12, 10)
 progress.end()
-console.log(`${describeMachine()}, ${new Date().toISOString().slice(0, 10)}
-npm run bench:fairness -- --seconds ${seconds} --clients ${clients}
+const report = {
+  ...about(`npm run bench:fairness -- --seconds ${seconds} --clients ${clients}`),
+  attacks: attacksMeasured,
+  failedLogInMs: { unknownUser: unknown, lowerHashCost: existing },
+}
+const columns = [
+  { title: 'log-in p50 ms', cell: ({ p50 }: Measured) => p50.toFixed(0) },
+  { title: 'max ms', cell: ({ max }: Measured) => max.toFixed(0) },
+  { title: 'max hashes', cell: ({ maxHashes }: Measured) => maxHashes.toFixed(0) },
+  { title: 'refused', cell: ({ refused, count }: Measured) => `${refused} of ${count}` },
+  { title: 'requests/s of the attack', cell: ({ perSecond }: Measured) => perSecond.toFixed(0) },
+]
+console.log(`${report.machine}, ${report.date}
+${report.command}
 
-| ${clients} clients without pause from another network | log-in p50 ms | max ms | max hashes | refused | requests/s of the attack |
-|---|--:|--:|--:|--:|--:|
-${rows.join('\n')}
-`)
-console.log(
-  `A failed log-in at cost 12: ${unknown.toFixed(0)} ms for an unknown user, ${existing.toFixed(0)} ms for a hash of cost 10.`,
-)
+${markdownTable(`${clients} clients without pause from another network`, columns, Object.entries(report.attacks))}
+
+A failed log-in at cost 12: ${unknown.toFixed(0)} ms for an unknown user, ${existing.toFixed(0)} ms for a hash of cost 10.`)
+writeJson(options, report)
 process.exit()

@@ -4,22 +4,26 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { median } from './load.ts'
-import { describeMachine, logIn, serviceKey, startAuth, stopAll } from './processes.ts'
+import { logIn, serviceKey, startAuth, stopAll } from './processes.ts'
 import { createProgress } from './progress.ts'
+import { about, checkJsonOption, jsonOption, writeJson } from './result.ts'
 
 const usage = `Usage: npm run bench:logins -- [options]
 
 Measures how long a verdict takes while 16 clients log in without a pause, compared with the time without log-ins.
 
   --rounds N    number of rounds; the result is their median (5)
-  --seconds N   for each measurement (6)`
+  --seconds N   for each measurement (6)
+  --json FILE   write the result to a file`
 
 const options = readArguments(usage, {
   rounds: { type: 'string', default: '5' },
   seconds: { type: 'string', default: '6' },
+  ...jsonOption,
 })
 const rounds = readCount(usage, 'rounds', options.rounds)
 const seconds = readCount(usage, 'seconds', options.seconds)
+checkJsonOption(usage, options)
 const clients = 16
 const perSecond = 200
 
@@ -97,19 +101,27 @@ for (let round = 1; round <= rounds; round++) {
 progress.end()
 stopAll()
 
-const line = (name: string, rows: Latencies[]) => {
-  const of = (member: keyof Latencies) => median(rows.map(row => row[member])).toFixed(2)
-  return `| ${name} | ${of('p50')} | ${of('p99')} | ${of('max')} |`
+const medians = (rows: Latencies[]) => {
+  const of = (member: keyof Latencies) => median(rows.map(row => row[member]))
+  return { p50: of('p50'), p99: of('p99'), max: of('max') }
 }
-const ratio = median(storm.map(({ p99 }) => p99)) / median(calm.map(({ p99 }) => p99))
-const perSecondLoggedIn = logins / (rounds * (seconds + 0.5))
-console.log(`${describeMachine()}, ${new Date().toISOString().slice(0, 10)}
-npm run bench:logins -- --rounds ${rounds} --seconds ${seconds}
+const report = {
+  ...about(`npm run bench:logins -- --rounds ${rounds} --seconds ${seconds}`),
+  validationsPerSecond: perSecond,
+  loginsPerSecond: logins / (rounds * (seconds + 0.5)),
+  calm: medians(calm),
+  storm: medians(storm),
+}
+const line = (name: string, { p50, p99, max }: Latencies) =>
+  `| ${name} | ${p50.toFixed(2)} | ${p99.toFixed(2)} | ${max.toFixed(2)} |`
+console.log(`${report.machine}, ${report.date}
+${report.command}
 
 | ${perSecond} validations/s | p50 ms | p99 ms | max ms |
 |---|--:|--:|--:|
-${line('calm', calm)}
-${line(`${clients} clients log in without pause (${perSecondLoggedIn.toFixed(1)} logins/s)`, storm)}
+${line('calm', report.calm)}
+${line(`${clients} clients log in without pause (${report.loginsPerSecond.toFixed(1)} logins/s)`, report.storm)}
 
-p99 in the storm is ${ratio.toFixed(1)} times that of the calm.`)
+p99 in the storm is ${(report.storm.p99 / report.calm.p99).toFixed(1)} times that of the calm.`)
+writeJson(options, report)
 process.exit()

@@ -4,8 +4,9 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { drive, type LoadResult, loadTool, median, withTokens } from './load.ts'
-import { describeMachine, logIn, startAuth, startBusiness, stopAll } from './processes.ts'
+import { logIn, startAuth, startBusiness, stopAll } from './processes.ts'
 import { createProgress } from './progress.ts'
+import { about, checkJsonOption, jsonOption, writeJson } from './result.ts'
 
 const usage = `Usage: npm run bench:static [-- options]
 
@@ -17,6 +18,7 @@ their ratio. Starts its own Auth and Business, and writes no file.
   --connections <n>  connections that request /data (64)
   --rounds <n>       calm and busy rounds (5)
   --seconds <n>      length of a round (4)
+  --json FILE        write the result to a file
   --single           both services at one address: Business passes the file on
   --help             show this`
 
@@ -27,7 +29,9 @@ const options = readArguments(usage, {
   rounds: { type: 'string', default: '5' },
   seconds: { type: 'string', default: '4' },
   single: { type: 'boolean', default: false },
+  ...jsonOption,
 })
+checkJsonOption(usage, options)
 const { single, file } = options
 const readers = readCount(usage, 'readers', options.readers)
 const connections = readCount(usage, 'connections', options.connections)
@@ -74,19 +78,29 @@ for (let round = 0; round < rounds; round++) {
 progress.end()
 stopAll()
 
-const row = (name: string, results: LoadResult[]) => {
+const medians = (results: LoadResult[]) => {
   const of = (member: keyof LoadResult) => median(results.map(result => result[member]))
-  return `| ${name} | ${Math.round(of('perSecond'))} | ${of('p50').toFixed(1)} | ${of('p99').toFixed(1)} | ${of('errors')} |`
+  return { perSecond: of('perSecond'), p50: of('p50'), p99: of('p99'), errors: of('errors') }
 }
-const p99 = (results: LoadResult[]) => median(results.map(result => result.p99))
-console.log(`${describeMachine()}, all processes and ${loadTool} on the same cores
-${readers} readers of ${file}, ${single ? 'one address' : 'two addresses'}, ${connections} connections, median of ${rounds} rounds of ${seconds} s
+const report = {
+  ...about(
+    `npm run bench:static -- --readers ${readers} --file ${file} --connections ${connections} --rounds ${rounds} --seconds ${seconds}${single ? ' --single' : ''}`,
+  ),
+  calm: medians(calm),
+  withReaders: medians(busy),
+  filesPerSecond: median(busy.map(({ filesPerSecond }) => filesPerSecond)),
+}
+const row = (name: string, { perSecond, p50, p99, errors }: typeof report.calm) =>
+  `| ${name} | ${Math.round(perSecond)} | ${p50.toFixed(1)} | ${p99.toFixed(1)} | ${errors} |`
+console.log(`${report.machine}, all processes and ${loadTool} on the same cores, ${report.date}
+${report.command}
 
 | GET /data | requests/s | p50 ms | p99 ms | errors |
 |---|--:|--:|--:|--:|
-${row('calm', calm)}
-${row('with readers', busy)}
+${row('calm', report.calm)}
+${row('with readers', report.withReaders)}
 
-files read per second: ${median(busy.map(({ filesPerSecond }) => filesPerSecond)).toFixed(1)}
-p99 with readers / p99 calm: ${(p99(busy) / p99(calm)).toFixed(2)}`)
+files read per second: ${report.filesPerSecond.toFixed(1)}
+p99 with readers / p99 calm: ${(report.withReaders.p99 / report.calm.p99).toFixed(2)}`)
+writeJson(options, report)
 process.exit(0)
