@@ -76,7 +76,7 @@ export function workersTable({ results }: Result): string {
 /** The bars of a chart: verdicts per second that a core of Auth gives. */
 export function verdictBars({ results }: Result): { label: string; value: number; ours: boolean }[] {
   const calls = Object.entries(results['calls'] ?? {}).map(row => ({
-    label: `called with ${row[0]}`,
+    label: row[0],
     value: 1e6 / cpuPerVerdict(row),
     ours: false,
   }))

@@ -8,7 +8,7 @@ export interface Bar {
 }
 
 export function barChart(title: string, note: string, bars: Bar[]): string {
-  const [left, width, row, top] = [260, 420, 26, 64]
+  const [left, width, row, top] = [290, 400, 26, 64]
   const maxValue = Math.max(...bars.map(({ value }) => value))
   const height = top + bars.length * row + 20
   const rows = bars.map(({ label, value, ours }, i) => {
