@@ -53,16 +53,16 @@ export interface RoundsOptions<Load> {
   keyOf?: (load: Load) => string
   /** Called when a row fails, which then takes no further part. Without it the whole run fails. */
   onFailure?: (name: string, error: Error) => void
+  /** Receives the progress; stderr by default. */
+  print?: (text: string) => void
 }
 
 /** The medians of all rounds: `results[load][row]`. */
-export async function measureRounds<Load = number>(
-  rows: Row<Load>[],
-  { rounds, seconds, loads, warmUpLoad, keyOf = String, onFailure }: RoundsOptions<Load>,
-) {
+export async function measureRounds<Load = number>(rows: Row<Load>[], options: RoundsOptions<Load>) {
+  const { rounds, seconds, loads, warmUpLoad, keyOf = String, onFailure, print } = options
   const steps = (1 + rounds * loads.length) * rows.length
   const totalSeconds = (1 + seconds * rounds * loads.length) * rows.length
-  const progress = createProgress(steps, seconds, { totalSeconds })
+  const progress = createProgress(steps, seconds, { totalSeconds, ...(print && { print }) })
   const results: Record<string, Record<string, Summary>> = {}
   const failed = new Set<string>()
 
