@@ -25,8 +25,8 @@ const blocks: Record<string, () => string> = {
   'lone latency': () => loneLatency(read('data')),
   peers: () => `${source(read('peers'))}\n\n${peersTable(read<PeersResult>('peers'))}`,
   'auth calls': () => `${source(read('auth'))}\n\n${callsTable(read('auth'))}`,
-  'auth fan-in': () => fanInTables(read('auth')),
-  'auth workers': () => workersTable(read('auth')),
+  'auth fan-in': () => `${source(read('auth'))}\n\n${fanInTables(read('auth'))}`,
+  'auth workers': () => `${source(read('auth'))}\n\n${workersTable(read('auth'))}`,
   stores: () => `${source(read('stores'))}\n\n${storesTable(read('stores'))}`,
 }
 
