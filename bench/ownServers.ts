@@ -1,12 +1,11 @@
 // Servers of other projects that a benchmark starts for itself: Redis and nginx.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { childOf } from './processes.ts'
+import { childOf, scratchFolder } from './processes.ts'
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
@@ -19,7 +18,7 @@ export async function freePort(): Promise<number> {
 /** A redis-server that keeps nothing on disk, or with `isDurable` an append-only file that it syncs every second. */
 export async function startRedis({ isDurable = false } = {}): Promise<{ url: string; pid: number }> {
   const port = await freePort()
-  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  const folder = scratchFolder()
   const settings = ['--save', '', '--appendonly', isDurable ? 'yes' : 'no', '--auto-aof-rewrite-percentage', '0']
   const server = spawn('redis-server', ['--port', String(port), '--dir', folder, ...settings], { stdio: 'ignore' })
   return { url: `redis://127.0.0.1:${port}`, pid: await childOf(server) }
@@ -28,7 +27,7 @@ export async function startRedis({ isDurable = false } = {}): Promise<{ url: str
 /** nginx with the `server` block that `configure` returns for a free port. */
 export async function startNginx(configure: (port: number) => string): Promise<{ url: string; pid: number }> {
   const port = await freePort()
-  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  const folder = scratchFolder()
   const kinds = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
   const paths = kinds.map(kind => `${kind}_temp_path ${folder}/${kind};`).join(' ')
   const file = join(folder, 'nginx.conf')

@@ -1,12 +1,20 @@
 // The peers of npm run bench:peers: how each is started, how a client gets and revokes a session, and which processes take
 // part. bench/peers/ has their servers.
-import { mkdtempSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { postgresUrl } from '../tests/support/stores.ts'
 import { startNginx, startRedis } from './ownServers.ts'
-import { logIn, type Running, serviceKey, start, startAuth, startBusiness, withChildren } from './processes.ts'
+import {
+  logIn,
+  type Running,
+  scratchFolder,
+  serviceKey,
+  start,
+  startAuth,
+  startBusiness,
+  withChildren,
+} from './processes.ts'
 
 type Headers = Record<string, string>
 
@@ -44,7 +52,7 @@ async function logInForToken(url: string): Promise<Headers> {
   return bearer(((await (await post(`${url}/login`, {})).json()) as { token: string }).token)
 }
 
-const freshFile = () => join(mkdtempSync(join(tmpdir(), 'latchkey-bench-')), 'peer.db')
+const freshFile = () => join(scratchFolder(), 'peer.db')
 
 /** Starts a server in bench/peers. */
 const startPeer = (file: string, env: Record<string, string> = {}) =>

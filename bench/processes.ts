@@ -1,8 +1,9 @@
 // Starts the processes that a benchmark measures, and reads their processor time.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { ServiceMessage } from '../shared/service.ts'
 
 export const serviceKey = 'bench-service-key-0123456789abcdefghijklmnop'
@@ -22,6 +23,7 @@ export interface Running {
 }
 
 const started: ChildProcess[] = []
+const folders: string[] = []
 
 /** Starts a service or a server of the bench, and resolves when it has reported its addresses over IPC. */
 export async function start(
@@ -80,11 +82,19 @@ export async function childOf(child: ChildProcess): Promise<number> {
   return child.pid as number
 }
 
+/** A new folder that `stopAll` removes. */
+export function scratchFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  folders.push(folder)
+  return folder
+}
+
 export function stopAll(): void {
   for (const { pid, exitCode, signalCode } of started.splice(0)) {
     // Workers of nginx would outlive it.
     if (pid !== undefined && exitCode === null && signalCode === null) withChildren(pid).forEach(kill)
   }
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
 }
 
 function kill(pid: number): void {
