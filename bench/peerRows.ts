@@ -90,30 +90,17 @@ async function openLatchkeyInExpress(): Promise<Peer> {
 }
 
 /** The configuration in deploy/proxies, with this bench's addresses. */
-async function openNginx(change: (config: string) => string = config => config): Promise<Peer> {
+async function openNginx(): Promise<Peer> {
   const { addresses } = await auth()
   const service = await startPeer('unchecked')
   const hostOf = (url: string | undefined) => new URL(`${url}`).host
   const { url, pid } = await startNginx(port =>
-    change(readFileSync('deploy/proxies/nginx.conf', 'utf8'))
+    readFileSync('deploy/proxies/nginx.conf', 'utf8')
       .replace('listen 8080', `listen 127.0.0.1:${port}`)
       .replaceAll('127.0.0.1:9000', hostOf(service.addresses['business']))
       .replaceAll('127.0.0.1:3101', hostOf(addresses['authInternal'])),
   )
   return behindAuth(url, [...withChildren(pid), service.pid])
-}
-
-/** With connections to Auth and to the service that nginx keeps, as its documentation of `keepalive` shows. */
-function withKeepAlive(config: string): string {
-  const upstream = (name: string, address: string) => `upstream ${name} { server ${address}; keepalive 64; }\n`
-  return (
-    upstream('auth', '127.0.0.1:3101') +
-    upstream('service', '127.0.0.1:9000') +
-    config
-      .replace('listen 8080;', 'listen 8080;\n  proxy_http_version 1.1;')
-      .replace('proxy_pass http://127.0.0.1:3101', 'proxy_set_header Connection "";\n    proxy_pass http://auth')
-      .replace('proxy_pass http://127.0.0.1:9000', 'proxy_set_header Connection "";\n    proxy_pass http://service')
-  )
 }
 
 async function openUnchecked(): Promise<Peer> {
@@ -234,8 +221,7 @@ export const atEnd: (() => Promise<void>)[] = []
 export const peers: Record<string, () => Promise<Peer>> = {
   Latchkey: openLatchkey,
   'Latchkey, in Express': openLatchkeyInExpress,
-  'nginx auth_request, Latchkey': () => openNginx(),
-  'nginx auth_request, Latchkey, keepalive': () => openNginx(withKeepAlive),
+  'nginx auth_request, Latchkey': openNginx,
   'Express, no check': openUnchecked,
   'JWT, fast-jwt HS256': openJwt,
   'Better Auth getSession': () => openBetterAuth('off'),
