@@ -2,7 +2,6 @@
 // test notices is a survivor.
 import { globSync } from 'node:fs'
 import type { LogLevel } from '@stryker-mutator/api/core'
-import { Stryker } from '@stryker-mutator/core'
 import { readCommandLine } from '../commands/arguments.ts'
 import { areas } from './mutationAreas.ts'
 import type { MochaSettings } from './mutationRunner.ts'
@@ -58,8 +57,9 @@ for (const name of chosen) {
 }
 if (tested === 0) fail(`${options.file} is in none of the areas: ${chosen.join(', ')}.`)
 
-function test(name: string, mutate: string[], mocha: MochaSettings): Promise<unknown> {
+async function test(name: string, mutate: string[], mocha: MochaSettings): Promise<unknown> {
   const report = `reports/mutants/${name}`
+  const { Stryker } = await import('@stryker-mutator/core') // only here, because loading it takes half a second
   return new Stryker({
     testRunner: 'mocha',
     plugins: ['./tools/mutationRunner.ts'],

@@ -25,31 +25,29 @@ With CI=1 coverage is measured, and a skipped test is a failure.`
 
 /** How the paths of the slowest files begin. These files start first, because a slow file that starts last would run alone. */
 const slowest = [
-  'prove/tests/prove',
   'tests/auth/pages/console',
-  'tests/auth/stores/redisFailures',
-  'tests/auth/stores/redisCluster',
-  'tests/auth/stores/redis',
-  'tests/auth/stores/postgres',
-  'tests/auth/stores/sql',
-  'tests/auth/stores/contracts',
-  'tests/auth/routes/users',
-  'tests/auth/users/unfinishedChanges',
-  'tests/commands/startServer',
+  'prove/tests/prove',
   'tests/commands/workers',
-  'tests/commands/users',
-  'tests/commands/smoke',
-  'tests/commands/pair',
-  'tests/commands/restarts',
-  'tests/auth/stores/snapshot',
+  'tests/commands/startServer',
+  'tests/auth/stores/contracts',
+  'tests/auth/stores/postgres',
+  'tests/auth/stores/redisFailures',
+  'tests/shared/http/slowClients',
+  'tests/commands/',
+  'tests/shared/log/logReaders',
+  'tests/shared/http/openapi',
+  'tests/deploy/',
   'tests/auth/defence/',
+  'tests/auth/stores/',
+  'tests/tools/',
   'tests/auth/users/mail',
-  'tests/auth/routes/sessions',
+  'tests/docs/protect',
+  'tests/auth/users/unfinishedChanges',
   'tests/auth/dialects/dialectPairs',
+  'tests/auth/routes/',
+  'tests/business/',
   'tests/shared/http/',
-  'tests/shared/log/',
-  'tests/tools/fuzz',
-  'tests/tools/postman',
+  'tests/auth/',
 ]
 
 /** The folders of the fast tier. A file there that starts a process or needs a store on disk or a mail server is left out. */
@@ -172,9 +170,9 @@ function test(): void {
   // cache, for the processes that tests start.
   if (!hasCoverage) Object.assign(env, { NODE_COMPILE_CACHE: compileCache })
   const files = args.some(arg => arg.endsWith('.ts')) ? [] : values.unit ? unitFiles() : slowestFirst()
-  // Run three files at a time even on two cores, because tests spend much of their time waiting.
+  // Run four files at a time even on two cores, because tests spend much of their time waiting.
   const parallel =
-    args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(3, availableParallelism()))]
+    args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(4, availableParallelism()))]
   const required = ['--require', './tests/support/children.ts']
   const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...files, ...args]
   if (values.watch) {
