@@ -402,7 +402,7 @@ describe('many clients', () => {
     const waiting = await Promise.all(Array.from({ length: 10 }, () => openFrom('127.0.0.1', url)))
     const answers = waiting.map(socket => once(socket, 'data'))
     for (const socket of waiting) socket.write('GET /data HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n\r\n')
-    await sleep(100)
+    await fetch(`${addresses['businessInternal']}/health`) // answered after the ten requests have been read
     await closed(await openFrom('127.0.0.2', url))
     for (const [answer] of await Promise.all(answers)) expect(parseAnswer(String(answer)).status).to.equal(503)
     const told = lines.filter(({ event }) => event === 'too_many_connections')
