@@ -400,6 +400,8 @@ describe('many clients', () => {
     const { addresses, lines } = await start({ MAX_CONNECTIONS: '10', AUTH_INTERNAL_URL: await startSilentServer() })
     const url = addresses['business'] as string
     const waiting = await Promise.all(Array.from({ length: 10 }, () => openFrom('127.0.0.1', url)))
+    // After an answer a connection has been accepted, which a busy machine delays.
+    for (const socket of waiting) expect(await statusOf(socket)).to.equal(200)
     const answers = waiting.map(socket => once(socket, 'data'))
     for (const socket of waiting) socket.write('GET /data HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\n\r\n')
     await fetch(`${addresses['businessInternal']}/health`) // answered after the ten requests have been read
