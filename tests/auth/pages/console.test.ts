@@ -109,7 +109,7 @@ describe('the console in a browser', () => {
       env: {
         NODE_ENV: 'development',
         ...ports,
-        TOKEN_TTL_SECONDS: '60',
+        TOKEN_TTL_SECONDS: '600', // no session expires by itself, or later tokens would take its place in the list
         SWEEP_INTERVAL_SECONDS: '1',
         ACCESS_LOG: 'off',
       },
