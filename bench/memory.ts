@@ -22,7 +22,7 @@ Fills the memory store with live tokens and measures bytes per token, touches, a
 of objects. Ten million take about 4 GB of memory and ten minutes.
 
   --counts LIST   numbers of tokens, with a column for each (1000000,10000000)
-  --save          replace bench/results/memory.json, which the README quotes`
+  --save          replace bench/results/memory.json, which docs/benchmarks.md quotes`
 
 const options = readArguments(usage, {
   counts: { type: 'string', default: '1000000,10000000' },
