@@ -5,6 +5,7 @@ import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { searchFolder, searchLog } from './canaries.ts'
+import { commandCoverage } from './childEnvironment.ts'
 import { adminKey, serviceKey } from './credentials.ts'
 import { testMode } from './processes.ts'
 
@@ -34,7 +35,8 @@ export interface RunOptions {
 /** The system chooses the ports, and a key is set, unless `env` says otherwise. */
 export function runStartServer({ args = [], env = {}, folder = project, cwd = tmpdir() }: RunOptions = {}): Run {
   const ports = { AUTH_PORT: '0', AUTH_INTERNAL_PORT: '0', BUSINESS_PORT: '0', BUSINESS_INTERNAL_PORT: '0' }
-  const given = { ...process.env, ...testMode(env), SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, ...ports, ...env }
+  const own = { ...process.env, ...commandCoverage(), ...testMode(env) }
+  const given = { ...own, SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey, ...ports, ...env }
   const child = spawn(join(folder, 'startServer'), args, { cwd, env: given, stdio: ['ignore', 'pipe', 'pipe'] })
   running.add(child)
   child.once('exit', () => running.delete(child))

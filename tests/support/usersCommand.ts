@@ -11,6 +11,7 @@ import type { Verdict } from '../../packages/client/contract.ts'
 import { openUserStore } from '../../services/auth/stores/index.ts'
 import type { UserRecord } from '../../services/auth/stores/ports.ts'
 import { searchForSecrets } from '../support/canaries.ts'
+import { commandCoverage } from '../support/childEnvironment.ts'
 import { validate } from '../support/factories.ts'
 import { testMode } from '../support/processes.ts'
 import { closeServers } from '../support/servers.ts'
@@ -45,6 +46,7 @@ export function fileOf(content: string | Buffer): string {
 
 export const environmentOf = (settings: Settings) => ({
   ...process.env,
+  ...commandCoverage(),
   ...testMode(settings),
   ...settings,
 })

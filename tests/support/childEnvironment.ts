@@ -1,0 +1,13 @@
+// What processes that tests start get from the environment of the tests.
+
+/** Measures the coverage of a command, if coverage is measured at all. */
+export function commandCoverage(): Record<string, string> {
+  const { TEST_COVERAGE_FOLDER } = process.env
+  return TEST_COVERAGE_FOLDER ? { NODE_V8_COVERAGE: TEST_COVERAGE_FOLDER } : {}
+}
+
+/** For a process that must not inherit the settings of the tests: where programs are, and where compiled code is kept. */
+export function bareEnvironment(): Record<string, string> {
+  const { PATH = '', NODE_COMPILE_CACHE } = process.env
+  return { PATH, ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }) }
+}
