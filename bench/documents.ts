@@ -5,13 +5,17 @@ import { costTable, dataTable, loneLatency, ratioTable, shortDataTable } from '.
 import { type PeersResult, peersTable } from './peersTable.ts'
 import type { Result } from './result.ts'
 import { storesTable } from './storesTable.ts'
+import { type WritesResult, writesTable } from './writesTable.ts'
 
 export const documents = ['README.md', 'docs/benchmarks.md']
 
-const read = <T extends Result>(name: string) => JSON.parse(readFileSync(`bench/results/${name}.json`, 'utf8')) as T
+const read = <T extends About = Result>(name: string) =>
+  JSON.parse(readFileSync(`bench/results/${name}.json`, 'utf8')) as T
+
+type About = Pick<Result, 'machine' | 'date' | 'command'>
 
 /** The command of a result, and where and when it ran. */
-const source = ({ machine, date, command }: Result) => `\`${command}\`; ${machine}, ${date}`
+const source = ({ machine, date, command }: About) => `\`${command}\`; ${machine}, ${date}`
 
 const blocks: Record<string, () => string> = {
   'data short': () => shortDataTable(read('data')),
@@ -28,6 +32,7 @@ const blocks: Record<string, () => string> = {
   'auth fan-in': () => `${source(read('auth'))}\n\n${fanInTables(read('auth'))}`,
   'auth workers': () => `${source(read('auth'))}\n\n${workersTable(read('auth'))}`,
   stores: () => `${source(read('stores'))}\n\n${storesTable(read('stores'))}`,
+  writes: () => `${source(read('writes'))}\n\n${writesTable(read<WritesResult>('writes'))}`,
 }
 
 /** The text with the current content of each block, `<!-- bench NAME -->…<!-- /bench -->`. Throws if a name is unknown. */

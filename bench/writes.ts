@@ -14,7 +14,7 @@ import { startRedis } from './ownServers.ts'
 import { stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
 import { about, asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
-import { markdownTable, whole } from './table.ts'
+import { type Writes, writesTable } from './writesTable.ts'
 
 const usage = `Usage: npm run bench:writes -- [options]
 
@@ -49,11 +49,6 @@ interface Place {
   /** Bytes written so far. */
   written(): Promise<number>
   close(): Promise<void>
-}
-
-interface Measurement {
-  perSecond: number
-  bytesPerValidation: number
 }
 
 /** Adds live tokens, ten for each user. */
@@ -93,10 +88,12 @@ async function openPostgres(): Promise<Place> {
   const store = await openTokenStore(url)
   const client = new pg.Client(postgresUrl)
   await client.connect()
+  const refs = await fill(store)
+  await client.query('analyze') // as autovacuum does within a minute; without it the planner takes the table for empty
   return {
     name: 'PostgreSQL',
     store,
-    refs: await fill(store),
+    refs,
     written: async () => Number((await client.query(`select pg_current_wal_lsn() - '0/0' as bytes`)).rows[0].bytes),
     async close() {
       await Promise.all([store.close(), client.end()])
@@ -122,7 +119,7 @@ async function openRedis(): Promise<Place> {
   }
 }
 
-async function measure({ store, refs, written }: Place, batch: number): Promise<Measurement> {
+async function measure({ store, refs, written }: Place, batch: number): Promise<Writes> {
   const before = await written()
   const startedAt = performance.now()
   let validations = 0
@@ -141,7 +138,7 @@ progress.say('Filling the stores')
 const places: Place[] = []
 try {
   for (const open of [openSqlite, openPostgres, openRedis]) places.push(await open())
-  const measured = new Map<string, Measurement[]>()
+  const measured = new Map<string, Writes[]>()
   for (let round = 0; round < rounds; round++) {
     for (const place of places) {
       for (const batch of batches) {
@@ -152,7 +149,7 @@ try {
     }
   }
   progress.end()
-  const results = [...measured].map(([name, all]): [string, Measurement] => [
+  const results = [...measured].map(([name, all]): [string, Writes] => [
     name,
     {
       perSecond: median(all.map(({ perSecond }) => perSecond)),
@@ -161,11 +158,7 @@ try {
   ])
   const command = `npm run bench:writes -- --tokens ${tokenCount} --batch ${batches} --rounds ${rounds} --seconds ${seconds}`
   const report = { ...about(command), results: Object.fromEntries(results) }
-  const columns = [
-    { title: 'validations/s', cell: ({ perSecond }: Measurement) => whole(perSecond) },
-    { title: 'bytes written per validation', cell: (figures: Measurement) => whole(figures.bytesPerValidation) },
-  ]
-  console.log(`${report.machine}, ${report.date}\n${command}\n\n${markdownTable('store', columns, results)}`)
+  console.log(`${report.machine}, ${report.date}\n${command}\n\n${writesTable(report)}`)
   writeJson(options, report)
   saveResults(options.save, { 'writes.json': asJson(report) })
 } finally {
