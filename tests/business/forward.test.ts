@@ -527,7 +527,9 @@ describe('./startServer with PORT', () => {
   })
 
   it('has one address, keeps the rest on loopback, and loses no request on SIGTERM to every process', async () => {
-    const run = runStartServer({ env: { PORT: '0', INTERNAL_HOST: '0.0.0.0', ACCESS_LOG: 'off' } })
+    const run = runStartServer({
+      env: { PORT: '0', INTERNAL_HOST: '0.0.0.0', ACCESS_LOG: 'off', TOKEN_LIMIT_PER_USER: '10000' },
+    })
     const { business, auth, authInternal } = await run.ready
     expect(business).to.match(/^http:\/\/0\.0\.0\.0:/)
     for (const url of [auth, authInternal]) expect(url).to.match(/^http:\/\/127\.0\.0\.1:/)
