@@ -2,6 +2,7 @@
 // internal one. Hides which headers pass in either direction.
 import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'
+import { readBytes } from '../../shared/http/body.ts'
 import { AppError } from '../../shared/http/errors.ts'
 import type { Handler } from '../../shared/http/types.ts'
 
@@ -43,7 +44,7 @@ export function openForward({ url, responseTimeoutMs = 29_000 }: ForwardOptions)
   const handle: Handler = async ctx => {
     const { method, req, res } = ctx
     // Read the whole body first, so that a slow sender does not occupy a connection to Auth.
-    const body = method === 'GET' || method === 'HEAD' ? null : await readBody(req)
+    const body = method === 'GET' || method === 'HEAD' || !hasBody(req) ? null : await readBytes(req, maxBodyBytes)
     const abort = new AbortController()
     res.once('close', () => abort.abort())
     const late = setTimeout(() => abort.abort(new Error(`no answer within ${responseTimeoutMs} ms`)), responseTimeoutMs)
@@ -81,26 +82,6 @@ function headersFor(req: IncomingMessage, { requestId, address }: { requestId: s
   return headers
 }
 
-async function readBody(req: IncomingMessage): Promise<Buffer | null> {
-  if (req.headers['content-length'] === undefined && req.headers['transfer-encoding'] === undefined) return null
-  const chunks: Buffer[] = []
-  let size = Number(req.headers['content-length'] ?? 0)
-  let read = 0
-  if (size <= maxBodyBytes) {
-    try {
-      for await (const chunk of req.iterator({ destroyOnReturn: false })) {
-        read += chunk.length
-        size = Math.max(size, read)
-        if (size > maxBodyBytes) break
-        chunks.push(chunk)
-      }
-    } catch {
-      throw new AppError('invalid_request', 'The body ended too early.')
-    }
-  }
-  if (size > maxBodyBytes) {
-    req.resume() // otherwise the rest stays in the socket and blocks a client that is still sending
-    throw new AppError('too_large', `The body must have at most ${maxBodyBytes} bytes.`)
-  }
-  return Buffer.concat(chunks)
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
 }

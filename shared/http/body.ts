@@ -18,6 +18,8 @@ export interface BodyOptions {
 const json = /^application\/json\s*(;\s*charset=(utf-8|"utf-8")\s*)?;?$/i
 const form = /^application\/x-www-form-urlencoded\s*(;\s*charset=(utf-8|"utf-8")\s*)?;?$/i
 
+const utf8 = new TextDecoder() // drops one byte order mark
+
 export interface BodyReader<T> {
   (ctx: Context): Promise<T>
   schema: z.ZodType<T>
@@ -84,7 +86,7 @@ export function bodyReader<T>(
 
 /** Reads a body of JSON. Its schema must refuse unknown members, and so `__proto__`. */
 async function readJson(req: IncomingMessage, limit: number): Promise<{ body: unknown; text: string }> {
-  const text = (await readBytes(req, limit)).toString('utf8')
+  const text = utf8.decode(await readBytes(req, limit))
   if (text === '') return { body: null, text }
   try {
     return { body: JSON.parse(text), text }
@@ -93,16 +95,20 @@ async function readJson(req: IncomingMessage, limit: number): Promise<{ body: un
   }
 }
 
-function readBytes(req: IncomingMessage, limit: number): Promise<Buffer> {
+/**
+ * Reads a whole body of at most `limit` bytes. Rejects with `too_large` as soon as it is known to be longer, or with
+ * `invalid_request` if it ends too early.
+ */
+export function readBytes(req: IncomingMessage, limit: number): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
   const chunks: Buffer[] = []
-  let size = Number(req.headers['content-length'] ?? 0)
-  let read = 0
+  let size = 0
+  if (Number(req.headers['content-length'] ?? 0) > limit) reject(tooLarge(limit))
   req.on('data', (chunk: Buffer) => {
-    read += chunk.length
-    size = Math.max(size, read)
-    if (size > limit) reject(tooLarge(limit))
-    else chunks.push(chunk) // once it is too large, the rest is read and dropped, or it would block a client that is still sending
+    size += chunk.length
+    // Above the limit, the rest is read and dropped: in the socket it would block a client that is still sending.
+    if (size <= limit) chunks.push(chunk)
+    else reject(tooLarge(limit))
   })
   req.on('end', () => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))
   req.on('close', () => req.complete || reject(endedTooEarly()))

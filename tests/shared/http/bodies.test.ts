@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import fc from 'fast-check'
-import { demo } from '../../support/credentials.ts'
+import { demo, serviceKey } from '../../support/credentials.ts'
 import {
   ask,
   bytesOf,
@@ -176,6 +176,34 @@ describe('request bodies', () => {
     it('has at most 512 KB on /validateToken: 600 KB is 413', async () => {
       expect((await validate('{"token":"a"}'.padEnd(512 * 1024))).body).to.equal('{"authenticated":false}')
       expectProblem(await validate(JSON.stringify({ token: 'a'.repeat(600 * 1024) })), 413, /at most 524288 bytes/)
+    })
+
+    it('may begin with a byte order mark, on /validateToken too', async () => {
+      expect((await login(`\ufeff${JSON.stringify(credentials)}`)).status).to.equal(200)
+      expect((await validate('\ufeff{"token":"a"}')).body).to.equal('{"authenticated":false}')
+    })
+
+    it('is 413 before its first byte if Content-Length is above the limit', async () => {
+      for (const [url, path] of [
+        [suite.auth.url, '/login'],
+        [suite.auth.internalUrl, '/validateToken'],
+      ] as const) {
+        const { hostname, port } = new URL(url)
+        const socket = connect({ host: hostname, port: Number(port) })
+        socket.setTimeout(quietMs, () => socket.destroy(new Error('the server waits for the body')))
+        const lines = [
+          'Content-Type: application/json',
+          `Authorization: Bearer ${serviceKey}`,
+          'Content-Length: 600000',
+        ]
+        socket.write(`POST ${path} HTTP/1.1\r\nHost: auth\r\n${lines.join('\r\n')}\r\n\r\n`)
+        try {
+          const [answer] = (await once(socket, 'data')) as [Buffer]
+          expect(answer.toString()).to.match(/^HTTP\/1\.1 413 /)
+        } finally {
+          socket.destroy()
+        }
+      }
     })
 
     it('is 413 with a readable problem if it is 50 MB, with or without Content-Length', async () => {
