@@ -13,8 +13,8 @@ import { openTokenStore } from '../services/auth/stores/memory/tokenStore.ts'
 import type { TokenRecord, TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
 import { drawTokenId } from '../services/auth/tokens/format.ts'
 import { createSweeper } from '../services/auth/tokens/sweeper.ts'
-import { describeMachine } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
+import { about, asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
 
 const usage = `Usage: npm run bench:memory -- [options]
 
@@ -22,15 +22,18 @@ Fills the memory store with live tokens and measures bytes per token, touches, a
 of objects. Ten million take about 4 GB of memory and ten minutes.
 
   --counts LIST   numbers of tokens, with a column for each (1000000,10000000)
+  --json FILE     write the result to a file: results[count][measurement]
   --save          replace bench/results/memory.json, which docs/benchmarks.md quotes`
 
 const options = readArguments(usage, {
   counts: { type: 'string', default: '1000000,10000000' },
-  save: { type: 'boolean', default: false },
+  ...jsonOption,
+  ...saveOption,
   // Internal: this file starts itself again, in a new process for each measurement.
   measure: { type: 'string' },
   count: { type: 'string', default: '1' },
 })
+checkJsonOption(usage, options)
 const tokensPerUser = 100 // the default limit
 const unlimited = { perUser: Infinity, total: Infinity }
 const now = Date.UTC(2027)
@@ -255,8 +258,7 @@ if (options.measure) {
     }
   }
   progress.end()
-  const machine = describeMachine()
-  const date = new Date().toISOString().slice(0, 10)
+  const report = { ...about(`npm run bench:memory -- --counts ${counts}`), results }
   const columns = counts.map(count => `${count / 1e6} million`)
   const lines = [`| live tokens | ${columns.join(' | ')} |`, `|---|${counts.map(() => '--:|').join('')}`]
   for (const name of Object.keys(measurements)) {
@@ -268,6 +270,7 @@ if (options.measure) {
       lines.push(`| ${name}: ${figure} | ${cells.join(' | ')} |`)
     }
   }
-  console.log(`${machine}, ${date}\nnpm run bench:memory\n\n${lines.join('\n')}`)
-  saveResults(options.save, { 'memory.json': `${JSON.stringify({ machine, date, results }, null, 2)}\n` })
+  console.log(`${report.machine}, ${report.date}\n${report.command}\n\n${lines.join('\n')}`)
+  writeJson(options, report)
+  saveResults(options.save, { 'memory.json': asJson(report) })
 }
