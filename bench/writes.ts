@@ -1,5 +1,5 @@
 // npm run bench:writes: what a validation writes in each store, and how many a store answers a second, by the number of
-// tokens in a call. Calls the stores directly, one call after another. Uses a redis-server and a SQLite file of its own.
+// tokens in a call. Calls the stores directly, one call after another. Uses redis-servers and a SQLite file of its own.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createClient } from '@redis/client'
@@ -10,7 +10,7 @@ import type { TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
 import { freshPlace, postgresUrl } from '../tests/support/stores.ts'
 import { median } from './load.ts'
-import { startRedis } from './ownServers.ts'
+import { startRedis, startRedisCluster } from './ownServers.ts'
 import { stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
 import { about, asJson, checkJsonOption, jsonOption, saveOption, writeJson } from './result.ts'
@@ -19,7 +19,7 @@ import { type Writes, writesTable } from './writesTable.ts'
 const usage = `Usage: npm run bench:writes -- [options]
 
 Measures what validations write: to SQLite's files, to PostgreSQL's write-ahead log, and to Redis's append-only file, which is
-synced every second. Uses the PostgreSQL of the tests: TEST_POSTGRES_URL, or 127.0.0.1. Nothing else may write to it meanwhile.
+synced every second. The Redis cluster has three masters on this machine. Uses the PostgreSQL of the tests: TEST_POSTGRES_URL, or 127.0.0.1. Nothing else may write to it meanwhile.
 
   --tokens N     how many live tokens, ten for each user (10000)
   --batch LIST   numbers of tokens in a call (1,16,64,255)
@@ -104,17 +104,28 @@ async function openPostgres(): Promise<Place> {
 
 async function openRedis(): Promise<Place> {
   const { url } = await startRedis({ isDurable: true })
+  return openRedisPlace('Redis', url, [url])
+}
+
+async function openRedisCluster(): Promise<Place> {
+  const { url, urls } = await startRedisCluster({ isDurable: true })
+  return openRedisPlace('Redis Cluster', url, urls)
+}
+
+/** `servers`: the URL of each redis-server that holds a part of the tokens. */
+async function openRedisPlace(name: string, url: string, servers: string[]): Promise<Place> {
   const store = await openTokenStore(url)
-  const client = createClient({ url })
-  await client.connect()
+  const clients = await Promise.all(servers.map(url => createClient({ url }).connect()))
+  const writtenTo = async (client: (typeof clients)[number]) =>
+    Number(/aof_current_size:(\d+)/.exec(await client.info('persistence'))?.[1])
   return {
-    name: 'Redis',
+    name,
     store,
     refs: await fill(store),
-    written: async () => Number(/aof_current_size:(\d+)/.exec(await client.info('persistence'))?.[1]),
+    written: async () => (await Promise.all(clients.map(writtenTo))).reduce((sum, bytes) => sum + bytes),
     async close() {
       await store.close()
-      client.destroy()
+      for (const client of clients) client.destroy()
     },
   }
 }
@@ -133,11 +144,12 @@ async function measure({ store, refs, written }: Place, batch: number): Promise<
   return { perSecond, bytesPerValidation: ((await written()) - before) / validations }
 }
 
-const progress = createProgress(3 * batches.length * rounds, seconds)
+const openings = [openSqlite, openPostgres, openRedis, openRedisCluster]
+const progress = createProgress(openings.length * batches.length * rounds, seconds)
 progress.say('Filling the stores')
 const places: Place[] = []
 try {
-  for (const open of [openSqlite, openPostgres, openRedis]) places.push(await open())
+  for (const open of openings) places.push(await open())
   const measured = new Map<string, Writes[]>()
   for (let round = 0; round < rounds; round++) {
     for (const place of places) {
