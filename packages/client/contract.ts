@@ -5,7 +5,7 @@ export const validateTokenPath = '/validateToken'
 /** On Auth's internal listener: 200 if it can give verdicts, 503 if its token store does not answer. */
 export const readyPath = '/ready'
 
-/** Maximum number of tokens in one call. */
+/** Maximum number of tokens in one call, including held ones. */
 export const maxTokensPerCall = 256
 
 /** Maximum size of a verdict in bytes; a response with n verdicts may be n + 1 times that size. */
@@ -14,10 +14,15 @@ export const maxVerdictBytes = 1024
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
 export type TokenKind = (typeof tokenKinds)[number]
 
-/** Either `token`, answered with a verdict, or `tokens`, answered with `{verdicts}` in the same order. */
+/**
+ * Either `token`, answered with a verdict, or `tokens`, answered with `{verdicts}` in the same order. With `held`, beside `tokens`
+ * or alone, the answer is `{verdicts, held}`.
+ */
 export interface ValidateTokenRequest {
   token?: string | undefined
   tokens?: string[] | undefined
+  /** Tokens of open connections. They are looked at: nothing is extended or consumed. */
+  held?: string[] | undefined
   /** Only tokens of this purpose are admitted; if it is missing, only tokens without a purpose. */
   purpose?: string | undefined
   /** If false, nothing is extended or consumed. True by default. */

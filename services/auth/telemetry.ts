@@ -3,6 +3,7 @@ import type { Log } from '../../shared/log/log.ts'
 import { createMetrics, type Metrics } from '../../shared/metrics.ts'
 import { createEventStream, type EventStream } from './observability/eventStream.ts'
 import { type AuthEvent, logEvents } from './observability/events.ts'
+import { countHeld } from './observability/heldTokens.ts'
 import type { StoreTelemetry } from './observability/instrument.ts'
 import { countEvents, storeTimer } from './observability/metrics.ts'
 
@@ -24,7 +25,12 @@ export interface TelemetryOptions {
 export function createTelemetry({ log, now, monotonicNow }: TelemetryOptions): Telemetry {
   const metrics = createMetrics()
   const stream = createEventStream({ now })
-  const subscribers = [logEvents(log, monotonicNow), countEvents(metrics.registry), stream.publish]
+  const subscribers = [
+    logEvents(log, monotonicNow),
+    countEvents(metrics.registry),
+    countHeld(metrics.registry, monotonicNow),
+    stream.publish,
+  ]
   return {
     metrics,
     stream,

@@ -43,6 +43,7 @@ function lineFor(event: AuthEvent): Line | null {
     case 'swept':
       return event.removed > 0 ? { level: 'info', name: 'tokens_swept', isSecurity: false } : null
     case 'key_used':
+    case 'held':
       return null // one per call to the internal listener, so only counted
     case 'sweep_failed':
       return { level: 'error', isSecurity: false }

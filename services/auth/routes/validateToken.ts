@@ -1,4 +1,5 @@
-// POST /validateToken: what Business asks for every request. One token, or up to 256 in one call.
+// POST /validateToken: what Business asks for every request. One token, or up to 256 in one call, some of which may be held by
+// open connections.
 import { z } from 'zod'
 import {
   maxTokensPerCall,
@@ -7,7 +8,7 @@ import {
   type Verdict,
 } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
-import type { TokenRecord } from '../tokens/tokens.ts'
+import type { TokenRecord, Tokens, ValidateOptions } from '../tokens/tokens.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
 
 const purposeExpected = 'expected a purpose: 1 to 64 letters, digits, dots, dashes or underscores'
@@ -16,24 +17,33 @@ export const purposeSchema = z.string(purposeExpected).regex(/^[\w.-]{1,64}$/, p
 
 const token = z.string('expected a string')
 const tokensExpected = `expected 1 to ${maxTokensPerCall} tokens`
+const tokenList = z
+  .array(token, 'expected an array of strings')
+  .min(1, tokensExpected)
+  .max(maxTokensPerCall, tokensExpected)
 
-/** One `token`, whose response is a verdict, or `tokens`, whose response is `{verdicts}` in the same order. */
+/**
+ * One `token`, whose response is a verdict, or `tokens`, whose response is `{verdicts}` in the same order. With `held`, the
+ * response is `{verdicts, held}`.
+ */
 const requestSchema = z
   .strictObject({
     token: token.optional(),
-    tokens: z
-      .array(token, 'expected an array of strings')
-      .min(1, tokensExpected)
-      .max(maxTokensPerCall, tokensExpected)
-      .optional(),
+    tokens: tokenList.optional(),
+    /** Only looked at, whatever `touch` says. */
+    held: tokenList.optional(),
     /** Only tokens of this purpose are valid; if it is missing, only tokens without a purpose. */
     purpose: purposeSchema.optional(),
     /** False: extend and consume nothing. */
     touch: z.boolean('expected true or false').default(true),
   })
   .refine(
-    body => (body.token === undefined) !== (body.tokens === undefined),
+    ({ token, tokens, held }) => (token === undefined) !== (tokens === undefined && held === undefined),
     'expected either token or tokens',
+  )
+  .refine(
+    ({ tokens, held }) => held === undefined || held.length + (tokens?.length ?? 0) <= maxTokensPerCall,
+    `expected at most ${maxTokensPerCall} tokens, including held ones`,
   ) satisfies z.ZodType<unknown, ValidateTokenRequest>
 
 const readRequest = bodyReader(requestSchema, { limit: 512 * 1024, isHot: true })
@@ -58,23 +68,46 @@ const verdictSchema = z
 export const validateToken: AuthRoute<'tokens'> = {
   path: 'POST /validateToken',
   guard: 'serviceKey',
-  summary: 'Validates one token, or up to 256 in one call, and extends or consumes those that are valid',
+  summary:
+    'Validates one token, or up to 256 in one call, and extends or consumes those that are valid; looks at held tokens',
   tag: 'For services',
   body: readRequest,
   answers: {
     200: {
       description: 'A verdict, or the verdicts in the order of the tokens',
-      body: z.union([verdictSchema, z.strictObject({ verdicts: z.array(verdictSchema) })]),
+      body: z.union([
+        verdictSchema,
+        z.strictObject({
+          verdicts: z.array(verdictSchema),
+          held: z
+            .array(verdictSchema)
+            .nullable()
+            .optional()
+            .meta({ description: 'only if the request had `held`; null if the store answered for `tokens` alone' }),
+        }),
+      ]),
     },
   },
   problems: { 401: noKey },
   handler:
     ({ tokens }) =>
     async ctx => {
-      const { token, tokens: many, purpose = null, touch } = await readRequest(ctx)
+      const { token, tokens: many, held, purpose = null, touch } = await readRequest(ctx)
+      if (held) {
+        ctx.body = await answerWithHeld(tokens, many ?? [], held, { purpose, touch })
+        return
+      }
       const found = await tokens.validate(many ?? [token as string], { purpose, touch })
       ctx.body = many ? { verdicts: found.map(verdictOf) } : verdictOf(found[0] ?? null)
     },
+}
+
+/** Asks about both lists at the same time. A look that fails costs the requests of the call nothing. */
+async function answerWithHeld(tokens: Tokens, asked: string[], held: string[], options: ValidateOptions) {
+  const looking = tokens.lookAtHeld(held, options.purpose)
+  if (asked.length === 0) return { verdicts: [], held: (await looking).map(verdictOf) }
+  const [found, looked] = await Promise.all([tokens.validate(asked, options), looking.catch(() => null)])
+  return { verdicts: found.map(verdictOf), held: looked?.map(verdictOf) ?? null }
 }
 
 function verdictOf(token: TokenRecord | null): Verdict {

@@ -41,6 +41,8 @@ export type TokenEvent =
     }
   /** Every token of the user was revoked, except the one with the id `keep`; null keeps none. */
   | { type: 'sessions_revoked'; userId: string; keep: string | null }
+  /** A client asked about so many tokens of open connections. */
+  | { type: 'held'; count: number }
   | RefusalEvent
 
 export interface TokenOwner {
@@ -108,6 +110,9 @@ export interface Tokens {
 
   /** Returns the admitted tokens, in the order of `secrets`, in the state after the touch; null for each refused token. */
   validate(secrets: string[], options: ValidateOptions): Promise<(TokenRecord | null)[]>
+
+  /** Like `validate`, for the tokens of a client's open connections: extends and consumes nothing. */
+  lookAtHeld(secrets: string[], purpose: string | null): Promise<(TokenRecord | null)[]>
 
   /** The live session of this secret, unchanged; null for every other token. */
   lookAtSession(secret: string): Promise<Session | null>
@@ -199,6 +204,28 @@ export function createTokens(options: TokensOptions): Tokens {
     return token && isSession(token) ? token : null
   }
 
+  async function validate(secrets: string[], { purpose, touch }: ValidateOptions): Promise<(TokenRecord | null)[]> {
+    const refs = secrets.map(secret => format.parse(secret))
+    const wellFormed = refs.filter(ref => ref !== null)
+    const at = now()
+    let found: (TokenRecord | null)[] = []
+    if (wellFormed.length > 0) {
+      found = touch ? await store.touch(wellFormed, at, purpose) : await store.look(wellFormed, at, purpose)
+    }
+    let next = 0
+    return refs.map((ref, i) => {
+      if (ref === null) {
+        emit({ type: 'refused', tokenId: null, reason: 'malformed' })
+        return null
+      }
+      const token = found[next++] ?? null
+      const secret = secrets[i] as string
+      if (token === null) void explainRefusal({ secret, ref, purpose, asSession: false, isUse: touch, at })
+      else if (touch) emitFor('slid', token)
+      return token
+    })
+  }
+
   return {
     issue,
     issueSession: owner => issue({ kind: 'sliding', purpose: null, owner, login: 'now', ttlMs, absoluteTtlMs }),
@@ -211,26 +238,11 @@ export function createTokens(options: TokensOptions): Tokens {
       return issued
     },
 
-    async validate(secrets, { purpose, touch }) {
-      const refs = secrets.map(secret => format.parse(secret))
-      const wellFormed = refs.filter(ref => ref !== null)
-      const at = now()
-      let found: (TokenRecord | null)[] = []
-      if (wellFormed.length > 0) {
-        found = touch ? await store.touch(wellFormed, at, purpose) : await store.look(wellFormed, at, purpose)
-      }
-      let next = 0
-      return refs.map((ref, i) => {
-        if (ref === null) {
-          emit({ type: 'refused', tokenId: null, reason: 'malformed' })
-          return null
-        }
-        const token = found[next++] ?? null
-        const secret = secrets[i] as string
-        if (token === null) void explainRefusal({ secret, ref, purpose, asSession: false, isUse: touch, at })
-        else if (touch) emitFor('slid', token)
-        return token
-      })
+    validate,
+
+    async lookAtHeld(secrets, purpose) {
+      emit({ type: 'held', count: secrets.length })
+      return validate(secrets, { purpose, touch: false })
     },
 
     lookAtSession: secret => findSession(secret, lookForSession),
