@@ -1,5 +1,4 @@
 // Reads the bearer token of a request, and makes the 401 for an invalid one (RFC 6750, sections 2.1 and 3).
-import type { IncomingMessage } from 'node:http'
 import { TokenError } from './errors.ts'
 
 const maxTokenLength = 2048 // characters; a longer token is 401 without a call to Auth
@@ -15,12 +14,11 @@ export function isBearerToken(text: string): boolean {
  * The token from `Authorization: Bearer <token>` or `token: <token>`, never from a URL or a cookie. Throws `invalid_token` if
  * it is missing or malformed, and `invalid_request` if there are two tokens or two Authorization headers of any scheme.
  */
-export function readBearerToken(req: IncomingMessage): string {
+export function readBearerToken({ rawHeaders: raw }: { rawHeaders: readonly string[] }): string {
   let token: string | null = null
   let count = 0
   let authorizations = 0
-  // Not req.headers: Node keeps only the first of two Authorization headers.
-  const raw = req.rawHeaders
+  // Not `headers`: Node keeps only the first of two Authorization headers.
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string
     if (name.length === 13 && name.toLowerCase() === 'authorization') {

@@ -1,4 +1,5 @@
-// The error that the client throws. A service answers with its `code`, `status` and `headers`.
+// The error that the client throws, and the body of the response that reports it.
+import { STATUS_CODES } from 'node:http'
 
 /** code -> HTTP status */
 const statusOf = { invalid_request: 400, invalid_token: 401, unavailable: 503 } as const
@@ -17,4 +18,9 @@ export class TokenError extends Error {
     this.status = statusOf[code]
     this.headers = headers
   }
+}
+
+/** The body of an `application/problem+json` response: RFC 9457, plus `error` (the code) and `requestId`. */
+export function problemOf(status: number, code: string, detail: string, requestId: string): Record<string, unknown> {
+  return { type: 'about:blank', title: STATUS_CODES[status], status, detail, error: code, requestId }
 }

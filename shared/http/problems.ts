@@ -1,14 +1,9 @@
 // The one exit for errors: whatever a handler throws becomes a problem document (RFC 9457) with a status from errors.ts.
 // Koa's own error handler is not used, because it removes headers.
-import { STATUS_CODES } from 'node:http'
+import { problemOf } from '../../packages/client/errors.ts'
 import { describeError, type Log } from '../log/log.ts'
-import { AppError, type ErrorCode, isKnownError, statusOf } from './errors.ts'
+import { AppError, isKnownError, statusOf } from './errors.ts'
 import type { PipelineContext } from './types.ts'
-
-/** RFC 9457, plus `error` (the code) and `requestId`. */
-export function problemOf(status: number, code: ErrorCode, detail: string, requestId: string): Record<string, unknown> {
-  return { type: 'about:blank', title: STATUS_CODES[status], status, detail, error: code, requestId }
-}
 
 export function createProblemResponder({ listener, log }: { listener: string; log: Log }) {
   return function respondWithProblem(ctx: PipelineContext, error: unknown): void {

@@ -2,9 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
+import { problemOf } from '../../packages/client/errors.ts'
 import { AppError } from './errors.ts'
 import { defaultHeaders } from './headers.ts'
-import { problemOf } from './problems.ts'
 import type { PipelineContext } from './types.ts'
 
 const lingerMs = 1000 // between the response and the end of its connection
