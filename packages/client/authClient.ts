@@ -9,11 +9,13 @@ import {
   readyPath,
   type ValidateTokenRequest,
   type Verdict,
+  type Verdicts,
   validateTokenPath,
 } from './contract.ts'
 import { TokenError } from './errors.ts'
 import { everySecond } from './everySecond.ts'
 import { exchange } from './exchange.ts'
+import { type Hold, type HoldOptions, type Looks, maxLookCalls, openHolds } from './holds.ts'
 
 export interface AuthClientOptions {
   /** Base URL of Auth's internal listener. Take it from configuration, never from a request. */
@@ -32,12 +34,14 @@ export interface AuthClientOptions {
   maxBatch?: number
   /** Maximum number of requests that wait for a call; further requests fail at once with `unavailable`. */
   maxWaiting?: number
+  /** A hold ends with `unavailable` after this long without a verdict on its token. At least 2000. */
+  maxSilenceMs?: number
   /** Called when a call to Auth has finished. */
   onCall?: (call: AuthCall) => void
 }
 
 export interface AuthCall {
-  /** Number of requests that shared the call. */
+  /** Number of requests that shared the call; 0 if it was made for held tokens alone. */
   requests: number
   durationMs: number
   failed: boolean
@@ -59,35 +63,61 @@ export interface AuthClient {
    * `unavailable` if Auth gives none within the deadline.
    */
   validate(token: string, caller: Caller): Promise<Validation>
+  /**
+   * Watches the token of a connection that stays open, once a second, beside the tokens of requests. The token should just have
+   * been validated. `onEnd` is called within two seconds of its end, or after `maxSilenceMs` without a verdict.
+   */
+  hold(token: string, options: HoldOptions): Hold
+  /** Number of holds that have not ended. */
+  holds(): number
   /** Number of calls without a response so far. */
   callsInFlight(): number
   /** Null if Auth gives verdicts, otherwise the reason as a sentence. */
   whyNotReady(caller: Caller): Promise<string | null>
-  /** Waits for the calls in flight. */
+  /** Ends every hold, and waits for the calls in flight. */
   close(): Promise<void>
 }
 
-/** One HTTP call: the batches that waited when it was sent, each with its own deadline. */
+/** One HTTP call: the batches that waited when it was sent, each with its own deadline, and held tokens. */
 interface Call {
-  /** Oldest first. */
+  /** Oldest first. None if the call is made for held tokens alone. */
   batches: Batch[]
+  /** Those of the batches. */
   tokens: string[]
+  looks: Looks | null
+  /** That of the last batch. */
+  deadlineAt: number
   abort: AbortController
 }
 
 const maxReadyBytes = 4096
+/** The caller of a call for held tokens alone. */
+const forHolds: Caller = { requestId: 'holds' }
 const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all requests is cheaper than one for each
 
 export function openAuthClient(options: AuthClientOptions): AuthClient {
   const { url, key, log, monotonicNow, deadlineMs = 1000, maxCalls = 2, maxWaiting = 10_000 } = options
+  const { maxSilenceMs = 10_000 } = options
   const maxBatch = options.maxBatch ?? maxTokensPerCall - 1 // 255 tokens of maximum length fit in the 512 KB that Auth accepts
-  const pool = openPool(url, maxCalls, deadlineMs)
+  const pool = openPool(url, maxCalls + maxLookCalls, deadlineMs)
   const outage = createOutageLog(log)
   const batches = createBatches({ maxBatch, deadlineSlackMs: watchEveryMs })
   const inFlight = new Set<Call>()
+  // Counted separately, on connections of their own, so that no request waits for them.
+  const lookCalls = new Set<Call>()
   const askVerdicts = createVerdictCall(pool, key)
   const askReadyStatus = everySecond(() => readyStatusOf(pool, deadlineMs), monotonicNow)
   let isSendScheduled = false
+  const holds = openHolds({
+    maxBatch,
+    maxSilenceMs,
+    monotonicNow,
+    sendAlone(looks) {
+      const deadlineAt = monotonicNow() + deadlineMs
+      return send({ batches: [], tokens: [], looks, deadlineAt, abort: new AbortController() }, lookCalls)
+    },
+    onThrown: cause => log.warn('hold_end_failed', { cause }),
+  })
 
   // A call is sent at the end of the current turn of the event loop, with every request that this turn read from the sockets.
   // A request that arrives alone is therefore sent alone, without delay.
@@ -105,26 +135,33 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
       const taken = batches.takeCall()
       if (taken === null) return
       const tokens = taken.length === 1 ? (taken[0] as Batch).tokens : taken.flatMap(({ tokens }) => tokens)
-      void send({ batches: taken, tokens, abort: new AbortController() })
+      const { deadlineAt } = taken.at(-1) as Batch
+      const looks = holds.takeAlong(maxBatch - tokens.length)
+      void send({ batches: taken, tokens, looks, deadlineAt, abort: new AbortController() }, inFlight)
     }
   }
 
-  async function send(call: Call): Promise<void> {
-    inFlight.add(call)
+  async function send(call: Call, calls: Set<Call>): Promise<void> {
+    calls.add(call)
     const startedAt = monotonicNow()
     const outcome = await askVerdicts(call).catch((error: Error) => error)
-    inFlight.delete(call)
+    calls.delete(call)
     // Send the next call before answering the requests of this one, so that Auth is not idle meanwhile.
     sendWaiting()
     const failed = outcome instanceof Error
     const durationMs = monotonicNow() - startedAt
     options.onCall?.({ requests: call.tokens.length, durationMs, failed })
     if (failed) {
+      outage.begin(outcome)
       for (const batch of call.batches) reject(batch, outcome)
+      call.looks?.settle(null)
       return
     }
     outage.end()
-    resolveAll(call, outcome, durationMs)
+    const { verdicts, held } = outcome
+    const count = call.tokens.length
+    resolveAll(call, verdicts.length === count ? verdicts : verdicts.slice(0, count), durationMs)
+    call.looks?.settle({ touched: verdicts.slice(count), held })
   }
 
   function reject({ tokens, verdicts }: Batch, cause: Error): void {
@@ -135,9 +172,10 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     const now = monotonicNow()
     const late = () => new Error(`Auth did not answer within ${deadlineMs} ms`)
     for (const call of inFlight) {
-      if ((call.batches.at(-1) as Batch).deadlineAt <= now) call.abort.abort(late())
+      if (call.deadlineAt <= now) call.abort.abort(late())
       else while ((call.batches[0] as Batch).deadlineAt <= now) reject(call.batches.shift() as Batch, late())
     }
+    for (const call of lookCalls) if (call.deadlineAt <= now) call.abort.abort(late())
     for (const batch of batches.takeLate(now)) reject(batch, new Error(`no call was free within ${deadlineMs} ms`))
   }, watchEveryMs).unref()
 
@@ -153,7 +191,9 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
 
   return {
     validate,
-    callsInFlight: () => inFlight.size,
+    hold: holds.hold,
+    holds: holds.count,
+    callsInFlight: () => inFlight.size + lookCalls.size,
 
     async whyNotReady(caller) {
       // The verdict shows that Auth accepts the key. The token is malformed on purpose: a well-formed one would reach the store
@@ -165,16 +205,17 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     },
 
     async close() {
+      holds.close()
       clearInterval(watch)
       await pool.close()
     },
   }
 }
 
-function openPool(url: string, maxCalls: number, deadlineMs: number): Pool {
+function openPool(url: string, connections: number, deadlineMs: number): Pool {
   // No pipelining: a call must not wait for the response to another call. HTTP/1.1 only: Auth speaks nothing else.
   return new Pool(url, {
-    connections: maxCalls,
+    connections,
     pipelining: 1,
     allowH2: false,
     connect: { timeout: deadlineMs },
@@ -185,15 +226,24 @@ function openPool(url: string, maxCalls: number, deadlineMs: number): Pool {
 
 /** Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk. */
 function createOutageLog(log: AuthClientOptions['log']) {
+  let isOut = false
   let failedRequests = 0
+
+  function begin(cause: Error): void {
+    if (!isOut) log.warn('auth_unavailable', { channel: 'security', cause })
+    isOut = true
+  }
+
   return {
+    begin,
     noVerdict(requests: number, cause: Error): TokenError {
-      if (failedRequests === 0) log.warn('auth_unavailable', { channel: 'security', cause })
+      begin(cause)
       failedRequests += requests
       return new TokenError('unavailable', 'Auth gave no verdict; try again.', { 'Retry-After': '1' })
     },
     end(): void {
-      if (failedRequests > 0) log.info('auth_recovered', { channel: 'security', failedRequests })
+      if (isOut) log.info('auth_recovered', { channel: 'security', failedRequests })
+      isOut = false
       failedRequests = 0
     },
   }
@@ -204,8 +254,14 @@ function createVerdictCall(pool: Pool, key: string) {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
   let callCount = 0
 
-  return async function ask({ batches, tokens, abort }: Call): Promise<Verdict[]> {
-    const { requestId, traceparent } = batches[0] as Batch
+  return async function ask({ batches, tokens: ofRequests, looks, abort }: Call): Promise<Verdicts> {
+    const { requestId, traceparent } = batches[0] ?? forHolds
+    const tokens = looks && looks.touches.length > 0 ? [...ofRequests, ...looks.touches] : ofRequests
+    const held = looks?.held ?? []
+    const body: ValidateTokenRequest = {
+      ...(tokens.length > 0 && { tokens }),
+      ...(held.length > 0 && { held }),
+    }
     // The id begins with that of the first request and is unique, so its echo proves that the response belongs to this call.
     // Auth echoes only ids of these characters: otherwise one client's unusual id would fail every request of the call.
     const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
@@ -215,9 +271,9 @@ function createVerdictCall(pool: Pool, key: string) {
         method: 'POST',
         path: validateTokenPath,
         headers: { ...headers, 'x-request-id': callId, ...(traceparent && { traceparent }) },
-        body: JSON.stringify({ tokens } satisfies ValidateTokenRequest),
+        body: JSON.stringify(body),
       },
-      maxVerdictBytes * (tokens.length + 1),
+      maxVerdictBytes * (tokens.length + held.length + 1),
       abort.signal,
     )
     if (answer.status !== 200) throw new Error(`Auth answered ${answer.status}`)
@@ -225,7 +281,7 @@ function createVerdictCall(pool: Pool, key: string) {
       throw new Error('Auth did not answer in JSON')
     }
     if (answer.headers['x-request-id'] !== callId) throw new Error('Auth answered another request')
-    return parseVerdicts(answer.text, tokens.length)
+    return parseVerdicts(answer.text, tokens.length, held.length)
   }
 }
 

@@ -50,9 +50,22 @@ export interface Rejection {
 
 export type Verdict = Admission | Rejection
 
-/** Throws unless `text` holds exactly `count` well-formed verdicts. */
-export function parseVerdicts(text: string, count: number): Verdict[] {
-  const { verdicts } = JSON.parse(text) as { verdicts?: unknown }
+export interface Verdicts {
+  verdicts: Verdict[]
+  /** Null if Auth could not look at the held tokens. */
+  held: Verdict[] | null
+}
+
+/** Throws unless `text` holds exactly `count` well-formed verdicts, and `heldCount` for held tokens. */
+export function parseVerdicts(text: string, count: number, heldCount: number): Verdicts {
+  const { verdicts, held } = JSON.parse(text) as { verdicts?: unknown; held?: unknown }
+  return {
+    verdicts: verdictsOf(verdicts, count),
+    held: heldCount === 0 || held === null ? null : verdictsOf(held, heldCount),
+  }
+}
+
+function verdictsOf(verdicts: unknown, count: number): Verdict[] {
   if (!Array.isArray(verdicts) || verdicts.length !== count) throw new Error(`expected ${count} verdicts`)
   for (const verdict of verdicts) {
     if (!isVerdict(verdict)) throw new Error('a verdict is not well-formed')

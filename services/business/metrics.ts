@@ -18,7 +18,7 @@ export function countCalls(registry: Registry): (call: AuthCall) => void {
     registers,
   })
   return ({ requests, durationMs, failed }) => {
-    sizes.observe(requests)
+    if (requests > 0) sizes.observe(requests) // a call for held tokens alone has none
     durations.observe({ outcome: failed ? 'failed' : 'answered' }, durationMs / 1000)
   }
 }
@@ -30,6 +30,17 @@ export function showCallsInFlight(registry: Registry, callsInFlight: () => numbe
     registers: [registry],
     collect() {
       this.set(callsInFlight())
+    },
+  })
+}
+
+export function showHolds(registry: Registry, holds: () => number): void {
+  new Gauge({
+    name: 'latchkey_holds',
+    help: 'Open connections of this process whose token is held',
+    registers: [registry],
+    collect() {
+      this.set(holds())
     },
   })
 }

@@ -20,7 +20,11 @@ export interface AuthCall {
   requestLine: string
   headers: Record<string, string>
   requestId: string
+  /** As it was sent. */
+  body: string
   tokens: string[]
+  /** Empty if the call has none. */
+  held: string[]
   socket: Socket
   /** The correct answer with `changes`, as bytes. */
   compose(changes?: Changes): Buffer
@@ -112,16 +116,19 @@ export async function startFakeAuth() {
   function receive(socket: Socket, requestLine: string, headers: Record<string, string>, body: string): void {
     const requestId = headers['x-request-id'] ?? ''
     if (requestLine.startsWith('GET /ready ')) {
-      socket.write(composeAnswer(requestId, [], { body: { status: 'ready' } })) // behaviours do not apply to /ready
+      socket.write(composeAnswer(requestId, { status: 'ready' })) // behaviours do not apply to /ready
       return
     }
-    const { tokens } = JSON.parse(body) as { tokens: string[] }
-    const compose = (changes: Changes = {}) => composeAnswer(requestId, tokens.map(verdictFor), changes)
+    const { tokens = [], held } = JSON.parse(body) as { tokens?: string[]; held?: string[] }
+    const answer = { verdicts: tokens.map(verdictFor), ...(held && { held: held.map(verdictFor) }) }
+    const compose = (changes: Changes = {}) => composeAnswer(requestId, answer, changes)
     const call: AuthCall = {
       requestLine,
       headers,
       requestId,
+      body,
       tokens,
+      held: held ?? [],
       socket,
       compose,
       reply(changes) {
@@ -186,8 +193,8 @@ export async function startFakeAuth() {
   }
 }
 
-function composeAnswer(requestId: string, verdicts: Verdict[], { status = 200, headers, body }: Changes): Buffer {
-  const content = body === undefined ? { verdicts } : body
+function composeAnswer(requestId: string, answer: object, { status = 200, headers, body }: Changes = {}): Buffer {
+  const content = body === undefined ? answer : body
   const bytes = Buffer.isBuffer(content)
     ? content
     : Buffer.from(typeof content === 'string' ? content : JSON.stringify(content))
