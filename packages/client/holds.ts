@@ -87,7 +87,8 @@ interface OpenHold {
 export const maxLookCalls = 2
 const tickMs = 25
 const silenceCheckMs = 250
-const minSilenceMs = 2000 // less would end holds while Auth is well
+/** Less would end holds while Auth is well. */
+export const minSilenceMs = 2000
 
 export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onThrown }: HoldsOptions): Holds {
   requireSilence(maxSilenceMs)
@@ -199,6 +200,7 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
       if (typeof given !== 'string' || !isBearerToken(given)) {
         throw new TypeError('hold: expected a token that was just validated')
       }
+      if (typeof onEnd !== 'function') throw new TypeError('hold: expected a function onEnd')
       requireSilence(ownSilenceMs)
       const token = join(given)
       const hold: OpenHold = {

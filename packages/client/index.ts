@@ -5,6 +5,7 @@ import type { LatchkeyOptions } from './options.ts'
 export type { AuthCall } from './authClient.ts'
 export type { Admission } from './contract.ts'
 export { TokenError } from './errors.ts'
+export type { Hold, HoldEnd, HoldOptions } from './holds.ts'
 export type { AnyRequest, Latchkey } from './latchkey.ts'
 export type { LatchkeyOptions } from './options.ts'
 

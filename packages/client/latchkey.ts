@@ -6,6 +6,7 @@ import { type AuthClient, openAuthClient, type Validation } from './authClient.t
 import { invalidToken, readBearerToken } from './bearer.ts'
 import type { Admission } from './contract.ts'
 import { problemOf, TokenError } from './errors.ts'
+import type { Hold, HoldOptions } from './holds.ts'
 import { type LatchkeyOptions, readOptions } from './options.ts'
 
 /** A request of node:http (Koa, Express and Fastify have it as `req` or `raw`) or of fetch. */
@@ -18,11 +19,18 @@ export interface Latchkey {
    * 400 if there are two tokens, 401 without a live token, 503 if Auth gave no verdict.
    */
   authenticate(request: AnyRequest): Promise<Admission>
+  /**
+   * Watches the token of a connection that stays open: `onEnd` is called within two seconds of the end of the token, or after
+   * `maxSilenceMs` without a verdict. Takes the request that was just authenticated, or its token.
+   */
+  hold(of: AnyRequest | string, options: HoldOptions): Hold
+  /** Number of holds that have not ended. */
+  holds(): number
   /** Null if Auth gives verdicts, otherwise the reason as a sentence; for a readiness check. */
   whyNotReady(): Promise<string | null>
   /** Number of calls to Auth without a response so far. */
   callsInFlight(): number
-  /** Waits for the calls in flight. A process ends without it too, because idle connections do not keep it alive. */
+  /** Ends every hold, and waits for the calls in flight. A process ends without it too, because idle connections do not keep it alive. */
   close(): Promise<void>
 }
 
@@ -48,6 +56,9 @@ export function openLatchkey(options: LatchkeyOptions = {}): { auth: Latchkey; c
   return {
     auth: {
       authenticate: async request => (await admit(client, pairsOf(request), undefined)).verdict,
+      hold: (of, options) =>
+        client.hold(typeof of === 'string' ? of : readBearerToken({ rawHeaders: pairsOf(of) }), options),
+      holds: client.holds,
       whyNotReady: () => client.whyNotReady({ requestId: 'ready' }),
       callsInFlight: client.callsInFlight,
       close: client.close,

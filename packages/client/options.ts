@@ -1,5 +1,6 @@
 // The options of `latchkey()`: their defaults, and a clear error for each wrong value.
 import type { AuthClientOptions } from './authClient.ts'
+import { minSilenceMs } from './holds.ts'
 
 type ClientOptions = Omit<AuthClientOptions, 'monotonicNow'>
 
@@ -8,7 +9,7 @@ export type LatchkeyOptions = { [Name in keyof ClientOptions]?: ClientOptions[Na
 
 type Environment = Record<string, string | undefined>
 
-const numbers = ['deadlineMs', 'maxCalls', 'maxBatch', 'maxWaiting'] as const
+const numbers = ['deadlineMs', 'maxCalls', 'maxBatch', 'maxWaiting', 'maxSilenceMs'] as const
 const known: readonly string[] = ['url', 'key', 'log', 'onCall', ...numbers]
 
 /** Throws a `TypeError` that names the wrong option and what is expected. No message contains the key. */
@@ -38,9 +39,10 @@ function checkKey(given: unknown): string {
 
 function checkNumber(name: (typeof numbers)[number], value: unknown): void {
   if (value === undefined) return
+  const min = name === 'maxSilenceMs' ? minSilenceMs : 1
   const max = name === 'maxBatch' ? 255 : Number.MAX_SAFE_INTEGER
-  if (Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= max) return
-  fail(`${name} must be a whole number from 1${max === 255 ? ' to 255' : ''}, not ${String(value)}.`)
+  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return
+  fail(`${name} must be a whole number from ${min}${max === 255 ? ' to 255' : ''}, not ${String(value)}.`)
 }
 
 function fail(problem: string): never {

@@ -7,6 +7,7 @@ import { type Check, openLatchkey } from '../../packages/client/latchkey.ts'
 import type { LatchkeyOptions } from '../../packages/client/options.ts'
 import { serviceKey } from '../support/credentials.ts'
 import { type FakeAuth, startFakeAuth } from '../support/fakeAuth.ts'
+import { until } from '../support/until.ts'
 
 const quiet = { info: () => {}, warn: () => {} }
 
@@ -48,6 +49,22 @@ describe('latchkey()', () => {
     expect(() => latchkey(options)).to.not.throw()
   })
 
+  it('holds the token of a request of either kind, or a token', async () => {
+    const { auth: client } = open()
+    const ends: string[] = []
+    const onEnd = (reason: string) => void ends.push(reason)
+    client.hold(new Request('http://x', { headers: { token: 'fetch' } }), { onEnd })
+    client.hold({ rawHeaders: ['Authorization', 'Bearer node'] }, { onEnd })
+    client.hold('alone', { onEnd })
+    expect(client.holds()).to.equal(3)
+    await until(() => ends.length === 3)
+    expect(auth.calls.flatMap(({ held }) => held)).to.have.members(['fetch', 'node', 'alone'])
+    expect(ends).to.deep.equal(['ended', 'ended', 'ended'])
+    expect(() => client.hold(new Request('http://x'), { onEnd })).to.throw('A bearer token is needed')
+    expect(() => client.hold('good', {} as never)).to.throw(TypeError, 'expected a function onEnd')
+    await client.close()
+  })
+
   it('throws at once for a wrong option, says what is expected, and never shows the key', () => {
     delete process.env['SERVICE_KEY']
     const wrong: [unknown, RegExp][] = [
@@ -61,6 +78,7 @@ describe('latchkey()', () => {
       [{ key: serviceKey, maxCalls: 1.5 }, /maxCalls must be a whole number from 1, not 1.5/],
       [{ key: serviceKey, maxBatch: 256 }, /maxBatch must be a whole number from 1 to 255, not 256/],
       [{ key: serviceKey, maxWaiting: Number.NaN }, /maxWaiting must be a whole number/],
+      [{ key: serviceKey, maxSilenceMs: 1999 }, /maxSilenceMs must be a whole number from 2000, not 1999/],
       [{ key: serviceKey, log: () => {} }, /log needs the methods info and warn/],
       [{ key: serviceKey, onCall: 'x' }, /onCall must be a function/],
       [{ key: serviceKey, url: 'localhost' }, /url/i],
