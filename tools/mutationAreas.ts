@@ -33,7 +33,11 @@ export const areas: Record<string, Area> = {
   },
   client: {
     sources: ['packages/client/authClient.ts', 'packages/client/contract.ts'],
-    tests: ['tests/business/{authClient,business}.test.ts'],
+    tests: [
+      'tests/business/{authClient,business}.test.ts',
+      'tests/business/vectors.test.ts',
+      'tests/client/conformance.test.ts',
+    ],
   },
   events: {
     sources: ['services/auth/observability/eventStream.ts', 'services/auth/clock.ts'],

@@ -204,18 +204,6 @@ describe('the batching client', () => {
     expect(auth.tokens().sort()).to.deep.equal(tokens.sort())
   })
 
-  it('gives each of 1000 requests its own verdict, even if a later call is answered first', async () => {
-    const { validate } = open({ maxCalls: 2 })
-    const held: FakeAuth['calls'] = []
-    auth.behave(call => {
-      held.push(call)
-      if (held.length === 2) for (const one of held.splice(0).reverse()) one.reply()
-    })
-    const tokens = namesOf(1000) // 4 calls, two at a time
-    expect(await Promise.all(tokens.map(token => validate(token)))).to.deep.equal(tokens.map(verdictFor))
-    expect(auth.calls).to.have.lengthOf(4)
-  })
-
   it('gives each of 200 requests for /data its own answer', async () => {
     const tokens = namesOf(200)
     const answers = await Promise.all(tokens.map(getData))
@@ -257,24 +245,6 @@ describe('the batching client', () => {
     expect(auth.calls.length).to.be.within(2, 299)
   })
 
-  for (const [how, lose] of Object.entries({
-    'closes the connection': ({ socket }) => void socket.end(),
-    'resets it': ({ socket }) => void socket.resetAndDestroy(),
-    'closes it within the answer': ({ socket, compose }) => void socket.end(compose().subarray(0, -10)),
-    'answers 503': call => call.reply({ status: 503, headers: { 'retry-after': '0' } }),
-  } satisfies Record<string, Behaviour>)) {
-    it(`never retries: if Auth ${how}, no request of the call gets a verdict, and no token is sent again`, async () => {
-      const { validate } = open()
-      await validate('good-before') // so that the lost call uses a connection that already exists
-      auth.behave(lose)
-      const tokens = namesOf(5)
-      await expectLost(tokens.map(token => validate(token)))
-      auth.behave(behaveWell)
-      expect(await validate('good-after')).to.deep.equal(verdictFor('good-after'))
-      expect(auth.tokens()).to.deep.equal(['good-before', ...tokens, 'good-after'])
-    })
-  }
-
   it('answers 503 to all requests of a call whose answer is lost, and sends none of their tokens again', async () => {
     auth.behave(({ socket }) => void socket.resetAndDestroy())
     const tokens = namesOf(50)
@@ -283,28 +253,6 @@ describe('the batching client', () => {
     auth.behave(behaveWell)
     await getData('good-after')
     expect(auth.tokens()).to.deep.equal([...tokens, 'good-after'])
-  })
-
-  it('loses only the call whose answer is lost, not the one beside it', async () => {
-    const { validate } = open({ maxCalls: 2 })
-    auth.behave(hold)
-    const lost = validate('good-lost')
-    await auth.called(1)
-    const kept = validate('good-kept')
-    await auth.called(2)
-    auth.calls[0]?.socket.resetAndDestroy()
-    await expectLost([lost])
-    auth.calls[1]?.reply()
-    expect(await kept).to.deep.equal(verdictFor('good-kept'))
-  })
-
-  it('loses no request to a connection that Auth closed while it was idle', async () => {
-    const { validate } = open()
-    await validate('good-before')
-    const { socket } = auth.calls[0] as FakeAuth['calls'][0]
-    socket.end()
-    await once(socket, 'close')
-    expect(await validate('good-after')).to.deep.equal(verdictFor('good-after'))
   })
 
   it('refuses a request at once if maxWaiting requests are already waiting', async () => {

@@ -1,4 +1,4 @@
-// GET /data with an Auth that misbehaves: it fails closed, in time, and recovers.
+// GET /data with an Auth that misbehaves: it fails closed, in time, and recovers. vectors.test.ts has more of this, as data.
 import { once } from 'node:events'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
@@ -11,7 +11,6 @@ import {
   type Behaviour,
   behaveWell,
   type Changes,
-  drip,
   type FakeAuth,
   hold,
   pour,
@@ -31,8 +30,6 @@ const refusal = `${challenge}, error="invalid_token"`
 
 let auth: FakeAuth
 
-let elsewhere: FakeAuth // a host that Business must never call
-
 let business: Awaited<ReturnType<typeof startBusiness>>
 
 async function get(path: string, headers: Record<string, string> = {}) {
@@ -45,12 +42,6 @@ async function get(path: string, headers: Record<string, string> = {}) {
 type Answer = Awaited<ReturnType<typeof get>>
 
 const getData = (token = 'good') => get('/data', { authorization: `Bearer ${token}` })
-
-/** Sends one GET /data with exactly these header lines, and with `origin` before the path. */
-function getRaw(lines: string[], origin = '') {
-  const head = [`GET ${origin}/data HTTP/1.1`, ...lines, 'Connection: close']
-  return sendRaw(business.url, `${head.join('\r\n')}\r\n\r\n`)
-}
 
 function expectUnavailable(answer: Answer): void {
   expect(answer.status).to.equal(503)
@@ -103,51 +94,19 @@ const reply =
   call =>
     call.reply(changes)
 
-const write =
-  (bytes: string | Buffer): Behaviour =>
-  ({ socket }) =>
-    void socket.write(bytes)
-
-const verdict = (value: unknown) => reply({ body: { verdicts: [value] } })
-
-const good = admissionOf('good')
-
-const goodBody = JSON.stringify({ verdicts: [good] })
+const goodBody = JSON.stringify({ verdicts: [admissionOf('good')] })
 
 const chunked = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`
-
-const inChunks = { 'content-length': undefined, 'transfer-encoding': 'chunked' }
-
-const untilClose = { 'content-length': undefined, connection: 'close' }
 
 const tooMany = 100 * 1024 * 1024 // bytes
 
 const lines64KiB = Buffer.alloc(65536, `${'x'.repeat(63)}\n`)
 
 /**
- * Answers that must lead to 503 if Auth gives them to a call about one valid token. Nearly all differ from a valid answer
- * in one detail.
+ * Answers that must lead to 503, beside those of the conformance vectors: other HTTP libraries accept some of them, and the
+ * others take code.
  */
 const nonsense: Record<string, Behaviour> = {
-  'garbage bytes': write(Buffer.from('0016030100fffe0a0d00', 'hex')),
-  'another protocol': write('SSH-2.0-OpenSSH_9.9\r\n'),
-  'the body without a head': write(goodBody),
-  'a close without an answer': ({ socket }) => void socket.end(),
-  'a reset without an answer': ({ socket }) => void socket.resetAndDestroy(),
-  'a reset within the head': ({ socket, compose }) =>
-    void socket.write(compose().subarray(0, 40), () => socket.resetAndDestroy()),
-  'a reset within the body': ({ socket, compose }) =>
-    void socket.write(compose().subarray(0, -10), () => socket.resetAndDestroy()),
-  'a close within the head': ({ socket, compose }) => void socket.end(compose().subarray(0, 40)),
-  'a close within a body of known length': ({ socket, compose }) => void socket.end(compose().subarray(0, -10)),
-  'a close within a body that ends with the connection': ({ socket, compose }) =>
-    void socket.end(compose({ headers: untilClose }).subarray(0, -10)),
-  'a close before the last chunk': ({ socket, compose }) =>
-    void socket.end(compose({ headers: inChunks, body: chunked(goodBody) })),
-  'a chunk without a length': reply({ headers: inChunks, body: `zz\r\n${goodBody}\r\n0\r\n\r\n` }),
-  'a length that cuts the body': reply({ headers: { 'content-length': String(goodBody.length - 1) } }),
-  'a length that is not a number': reply({ headers: { 'content-length': 'many' } }),
-  'two lengths that differ': reply({ headers: { 'content-length': [`${goodBody.length}`, '5'] } }),
   'two lengths that are the same': reply({
     headers: { 'content-length': [`${goodBody.length}`, `${goodBody.length}`] },
   }),
@@ -155,91 +114,17 @@ const nonsense: Record<string, Behaviour> = {
     const body = `${chunked(goodBody)}0\r\n\r\n`
     reply({ headers: { 'content-length': `${body.length}`, 'transfer-encoding': 'chunked' }, body })
   },
-  'two answers at once, the first of them to another call': ({ socket, compose }) =>
-    void socket.write(Buffer.concat([compose({ headers: { 'x-request-id': 'other' } }), compose()])),
-  'the answer to another call': reply({ headers: { 'x-request-id': 'another.1' } }),
-  'an answer without a request id': reply({ headers: { 'x-request-id': undefined } }),
-  'an answer with two request ids': ({ requestId, reply }) =>
-    reply({ headers: { 'x-request-id': [requestId, requestId] } }),
-  'a switch of protocols': write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n'),
   'an unexpected 100 Continue': ({ socket, compose }) =>
     void socket.write(Buffer.concat([Buffer.from('HTTP/1.1 100 Continue\r\n\r\n'), compose()])),
-  'interim answers without end': ({ socket }) =>
-    pour(socket, Buffer.from('HTTP/1.1 102 Processing\r\n\r\n'.repeat(100)), Infinity),
-  'a head that drips': ({ socket, compose }) => drip(socket, compose(), 200),
-  'a body that drips': ({ socket, compose }) => {
-    const answer = compose()
-    const bodyAt = answer.length - goodBody.length
-    socket.write(answer.subarray(0, bodyAt))
-    drip(socket, answer.subarray(bodyAt), 200)
-  },
   'a header of 100 KB': reply({ headers: { 'x-filler': 'x'.repeat(100_000) } }),
   'ten thousand headers': reply({ headers: { 'x-filler': Array.from({ length: 10_000 }, (_, i) => `${i}`) } }),
-  'a body of 100 MB': ({ socket, compose }) => {
-    socket.write(compose({ headers: { 'content-length': `${tooMany}` }, body: '' }))
-    pour(socket, lines64KiB, tooMany)
-  },
-  'an error with a body of 100 MB': ({ socket, compose }) => {
-    socket.write(compose({ status: 500, headers: { 'content-length': `${tooMany}` }, body: '' }))
-    pour(socket, lines64KiB, tooMany)
-  },
   'a good verdict and 3 KB of space': reply({ body: goodBody + ' '.repeat(3072) }),
-  'a gzip body': reply({ headers: { 'content-encoding': 'gzip' }, body: gzipSync(goodBody) }),
   'a gzip bomb': reply({ headers: { 'content-encoding': 'gzip' }, body: gzipSync(Buffer.alloc(10_000_000)) }),
-  '500 with a page': reply({ status: 500, headers: { 'content-type': 'text/html' }, body: '<h1>Oops</h1>' }),
-  '200 with a page': reply({ headers: { 'content-type': 'text/html' }, body: '<h1>Log in</h1>' }),
-  '302 to itself': ({ reply }) => reply({ status: 302, headers: { location: `${auth.url}/validateToken` } }),
-  '204 without a body': reply({ status: 204, headers: { 'content-length': undefined }, body: '' }),
-  '200 without a body': reply({ body: '' }),
-  '200 without a content type': reply({ headers: { 'content-type': undefined } }),
-  'a text content type': reply({ headers: { 'content-type': 'text/plain' } }),
-  'a content type that only begins like JSON': reply({ headers: { 'content-type': 'application/json-seq' } }),
-  'half a JSON text': reply({ body: goodBody.slice(0, -10) }),
-  'two JSON texts': reply({ body: goodBody + goodBody }),
-  'JSON that is true': reply({ body: true }),
-  'JSON that is [true]': reply({ body: [true] }),
-  'JSON that is null': reply({ body: null }),
-  'JSON that is 1': reply({ body: 1 }),
-  'JSON that is "true"': reply({ body: '"true"' }),
-  'JSON that is {}': reply({ body: {} }),
-  'a verdict outside verdicts': reply({ body: good }),
-  'a bare list of verdicts': reply({ body: [good] }),
-  'verdicts that are not a list': reply({ body: { verdicts: { 0: good, length: 1 } } }),
-  'verdicts behind __proto__': reply({ body: `{"__proto__":${goodBody}}` }),
-  'no verdicts': reply({ body: { verdicts: [] } }),
-  'more verdicts than tokens': reply({ body: { verdicts: [good, good] } }),
-  'a verdict that is true': verdict(true),
-  'a verdict that is "true"': verdict('true'),
-  'a verdict that is null': verdict(null),
-  'a verdict that is 1': verdict(1),
-  'a verdict that is {}': verdict({}),
-  'a verdict that is [true]': verdict([true]),
-  'a verdict that is a list of one': verdict([good]),
-  'a verdict behind __proto__': reply({ body: `{"verdicts":[{"__proto__":${JSON.stringify(good)}}]}` }),
-  'a verdict that says only authenticated': verdict({ authenticated: true }),
-  'a verdict in the form of RFC 7662': verdict({ ...good, authenticated: undefined, active: true }),
-  'a verdict of another kind': verdict({ ...good, kind: 'eternal' }),
-}
-
-for (const status of [201, 202, 206, 301, 302, 304, 307, 400, 401, 403, 404, 407, 418, 429, 500, 502, 503, 504, 599]) {
-  nonsense[`a good verdict under ${status}`] = reply({ status })
-}
-
-for (const value of ['true', 'false', 1, 0, [true], null, {}, '']) {
-  nonsense[`authenticated that is ${JSON.stringify(value)}`] = verdict({ ...good, authenticated: value })
-}
-
-for (const [member, value] of Object.entries(good)) {
-  nonsense[`a verdict without ${member}`] = verdict({ ...good, [member]: undefined })
-  for (const wrong of [typeof value === 'number' ? String(value) : 7, 1.5, [value], { value }]) {
-    nonsense[`${member} that is ${JSON.stringify(wrong)}`] = verdict({ ...good, [member]: wrong })
-  }
 }
 
 describe('Business', () => {
   before(async () => {
     auth = await startFakeAuth()
-    elsewhere = await startFakeAuth()
     business = await startBusiness(auth.url)
   })
 
@@ -248,7 +133,7 @@ describe('Business', () => {
   after(async () => {
     auth.reset()
     await closeServers()
-    await Promise.all([auth.stop(), elsewhere.stop()])
+    await auth.stop()
   })
 
   describe('GET /data', () => {
@@ -264,12 +149,6 @@ describe('Business', () => {
       expect(auth.tokens()).to.deep.equal(['good', 'good', 'good'])
     })
 
-    it('sends the service key to Auth, and puts the token in no URL', async () => {
-      await getData()
-      expect(auth.calls[0]).to.deep.include({ requestLine: 'POST /validateToken HTTP/1.1', tokens: ['good'] })
-      expect(auth.calls[0]?.headers).to.include({ authorization: `Bearer ${serviceKey}`, host: auth.host })
-    })
-
     it('greets a guest, whose username is null', async () => {
       auth.behave(call =>
         call.reply({ body: { verdicts: [{ ...admissionOf('good'), username: null, userId: null }] } }),
@@ -277,75 +156,14 @@ describe('Business', () => {
       expect(JSON.parse((await getData()).text)).to.deep.equal({ data: 'Hello, guest!' })
     })
 
-    it('sends a token of 2048 characters to Auth', async () => {
-      const token = 'good'.padEnd(2048, '-')
-      expect((await getData(token)).status).to.equal(200)
-      expect(auth.tokens()).to.deep.equal([token])
-    })
-
-    for (const [what, path, headers] of [
-      ['no token', '/data', {}],
-      ['another scheme', '/data', { authorization: 'Basic Z29vZDpnb29k' }],
-      ['a token in the query', '/data?token=good&access_token=good', {}],
-      ['a token in a cookie', '/data', { cookie: 'token=good; access_token=good' }],
-    ] as const) {
-      it(`is 401 without a call to Auth for ${what}, and names no error, because no token was sent`, async () => {
-        const answer = await get(path, headers)
-        expect(answer.status).to.equal(401)
-        expect(answer.headers.get('www-authenticate')).to.equal(challenge)
-        expect(answer.headers.get('content-type')).to.equal('application/problem+json')
-        expect(JSON.parse(answer.text)).to.include({ status: 401, error: 'invalid_token' })
-        expect(auth.calls).to.deep.equal([])
-      })
-    }
-
-    for (const [what, token] of [
-      ['more than 2 KB', 'good'.padEnd(2049, '-')],
-      ['a space', 'good good'],
-      ['a comma', 'good,good'],
-      ['an escaped line break', 'good%0d%0a'],
-      ['= in its middle', 'go=od'],
-      ['a letter that is not ASCII', 'g\u00f6\u00f6d'],
-      ['a quote', '"good"'],
-    ] as const) {
-      it(`is 401 without a call to Auth for a token with ${what}`, async () => {
-        for (const headers of [{ authorization: `Bearer ${token}` }, { token }]) {
-          const answer = await get('/data', headers)
-          expect(answer.status).to.equal(401)
-          expect(answer.headers.get('www-authenticate')).to.equal(refusal)
-          expect(JSON.parse(answer.text)).to.include({ status: 401, error: 'invalid_token' })
-        }
-        expect(auth.calls).to.deep.equal([])
-      })
-    }
-
-    it('is 401 without a call to Auth for an empty token', async () => {
-      for (const line of ['Token:', 'Authorization: Bearer', 'Authorization: Bearer ']) {
-        expect((await getRaw(['Host: x', line])).status).to.equal(401)
-      }
+    it('is 401 without a call to Auth for a token in the query', async () => {
+      const answer = await get('/data?token=good&access_token=good')
+      expect(answer.status).to.equal(401)
+      expect(answer.headers.get('www-authenticate')).to.equal(challenge)
+      expect(answer.headers.get('content-type')).to.equal('application/problem+json')
+      expect(JSON.parse(answer.text)).to.include({ status: 401, error: 'invalid_token' })
       expect(auth.calls).to.deep.equal([])
     })
-
-    for (const [what, lines] of [
-      ['both header forms at once', ['Authorization: Bearer good', 'Token: good']],
-      ['Authorization twice', ['Authorization: Bearer good', 'Authorization: Bearer good']],
-      ['Authorization twice with different tokens', ['Authorization: Bearer bad', 'Authorization: Bearer good']],
-      [
-        'Authorization twice, once of another scheme',
-        ['Authorization: Basic Zm9vOmJhcg==', 'Authorization: Bearer good'],
-      ],
-      ['Authorization twice, without a token', ['Authorization: Bearer good', 'Authorization:']],
-      ['Authorization twice beside a token', ['Authorization: Basic YQ==', 'Authorization: Basic Yg==', 'Token: good']],
-      ['the header token twice', ['Token: good', 'token: good']],
-    ] as const) {
-      it(`is 400 without a call to Auth for ${what}`, async () => {
-        const { status, text } = await getRaw(['Host: x', ...lines])
-        expect(status).to.equal(400)
-        expect(text).to.match(/^content-type: application\/problem\+json\r$/im)
-        expect(text).to.include('"error":"invalid_request"')
-        expect(auth.calls).to.deep.equal([])
-      })
-    }
 
     it('is 401 for a token that Auth refuses', async () => {
       const answer = await getData('bad')
@@ -403,39 +221,16 @@ describe('Business', () => {
     }
 
     it('disconnects from an answer of 100 MB before it costs memory', async () => {
-      auth.behave(nonsense['a body of 100 MB'] as Behaviour)
+      auth.behave(({ socket, compose }) => {
+        socket.write(compose({ headers: { 'content-length': `${tooMany}` }, body: '' }))
+        pour(socket, lines64KiB, tooMany)
+      })
       const rssBefore = process.memoryUsage.rss()
       expectUnavailable(await getData())
       expect(process.memoryUsage.rss() - rssBefore).to.be.below(50 * 1024 * 1024)
       const { socket } = auth.calls[0] as FakeAuth['calls'][0]
       if (!socket.destroyed) await once(socket, 'close')
       expect(socket.bytesWritten).to.be.below(tooMany / 2)
-    })
-
-    it('follows no redirect', async () => {
-      for (const status of [301, 302, 303, 307, 308]) {
-        auth.behave(reply({ status, headers: { location: `${elsewhere.url}/validateToken` } }))
-        expectUnavailable(await getData())
-      }
-      expect(elsewhere.connectionCount()).to.equal(0)
-    })
-
-    it('does not use an unsolicited answer for any request', async () => {
-      await getData()
-      const { socket, compose } = auth.calls[0] as FakeAuth['calls'][0]
-      const hungUp = once(socket, 'close')
-      socket.write(compose())
-      await hungUp
-      expect((await getData('bad')).status).to.equal(401)
-      expect(auth.tokens()).to.deep.equal(['good', 'bad'])
-    })
-
-    it('does not use the second of two answers for any request', async () => {
-      auth.behave(({ socket, compose }) => void socket.write(Buffer.concat([compose(), compose({ body: goodBody })])))
-      expect((await getData('bad-1')).status).not.to.equal(200)
-      auth.behave(behaveWell)
-      expect((await getData('bad-2')).status).to.equal(401)
-      expect(auth.tokens()).to.deep.equal(['bad-1', 'bad-2'])
     })
 
     it('logs neither a token nor the key', () => {

@@ -18,10 +18,12 @@ export interface Changes {
 export interface AuthCall {
   /** Method, target and version, as on the wire. */
   requestLine: string
+  /** Names are in lower case. */
   headers: Record<string, string>
   requestId: string
   /** As it was sent. */
   body: string
+  /** Empty if the call has none. */
   tokens: string[]
   /** Empty if the call has none. */
   held: string[]
@@ -30,6 +32,8 @@ export interface AuthCall {
   compose(changes?: Changes): Buffer
   /** Sends the correct answer with `changes`. */
   reply(changes?: Changes): void
+  /** Sends these bytes as the answer. */
+  send(answer: Buffer): void
 }
 
 export type Behaviour = (call: AuthCall) => void
@@ -103,7 +107,7 @@ export async function startFakeAuth() {
         const headEnd = unread.indexOf('\r\n\r\n')
         if (headEnd < 0) return
         const [requestLine = '', ...lines] = unread.toString('latin1', 0, headEnd).split('\r\n')
-        const headers = Object.fromEntries(lines.map(line => line.split(/: (.*)/, 2) as [string, string]))
+        const headers = Object.fromEntries(lines.map(readHeader))
         const bodyEnd = headEnd + 4 + Number(headers['content-length'] ?? 0)
         if (unread.length < bodyEnd) return
         const body = unread.toString('utf8', headEnd + 4, bodyEnd)
@@ -119,7 +123,7 @@ export async function startFakeAuth() {
       socket.write(composeAnswer(requestId, { status: 'ready' })) // behaviours do not apply to /ready
       return
     }
-    const { tokens = [], held } = JSON.parse(body) as { tokens?: string[]; held?: string[] }
+    const { tokens = [], held } = readBody(body)
     const answer = { verdicts: tokens.map(verdictFor), ...(held && { held: held.map(verdictFor) }) }
     const compose = (changes: Changes = {}) => composeAnswer(requestId, answer, changes)
     const call: AuthCall = {
@@ -131,9 +135,10 @@ export async function startFakeAuth() {
       held: held ?? [],
       socket,
       compose,
-      reply(changes) {
+      reply: changes => call.send(compose(changes)),
+      send(answer) {
         unanswered.delete(call)
-        if (!socket.destroyed) socket.write(compose(changes))
+        if (!socket.destroyed) socket.write(answer)
       },
     }
     calls.push(call)
@@ -144,6 +149,7 @@ export async function startFakeAuth() {
   }
 
   async function listen(): Promise<void> {
+    if (server.listening) return
     server.listen(port, '127.0.0.1')
     await once(server, 'listening')
     port = (server.address() as AddressInfo).port
@@ -180,6 +186,15 @@ export async function startFakeAuth() {
       while (calls.length < count) await once(events, 'call')
     },
 
+    /** Closes the connections without an unanswered call. Resolves once the clients have closed them too. */
+    async disconnectIdle(): Promise<void> {
+      const busy = new Set([...unanswered].map(call => call.socket))
+      const idle = [...sockets].filter(socket => !busy.has(socket))
+      const closed = idle.map(socket => once(socket, 'close'))
+      for (const socket of idle) socket.end()
+      await Promise.all(closed)
+    },
+
     /** Closes every connection and refuses new ones. */
     async stop(): Promise<void> {
       if (!server.listening) return
@@ -190,6 +205,21 @@ export async function startFakeAuth() {
 
     /** Listens again, on the same port. */
     listen,
+  }
+}
+
+function readHeader(line: string): [string, string] {
+  const colon = line.indexOf(':')
+  return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
+}
+
+/** Leaves out what is no list. */
+function readBody(body: string): { tokens?: string[]; held?: string[] } {
+  try {
+    const members = Object.entries(Object(JSON.parse(body)) as object)
+    return Object.fromEntries(members.filter(([, value]) => Array.isArray(value)))
+  } catch {
+    return {}
   }
 }
 
