@@ -1,6 +1,7 @@
 // Asks Auth for verdicts over HTTP. Requests that arrive together share one call; every verdict is computed after its
-// request arrived; nothing is cached or retried. Hides batching, deadlines and the checks of Auth's answer.
-import { Pool } from 'undici'
+// request arrived; nothing is cached, and nothing is repeated that may have changed a token. Hides batching, deadlines and
+// the checks of Auth's answer.
+import type { Lookup } from './addresses.ts'
 import { type Batch, type Caller, createBatches } from './batches.ts'
 import {
   maxTokensPerCall,
@@ -14,21 +15,25 @@ import {
 } from './contract.ts'
 import { TokenError } from './errors.ts'
 import { everySecond } from './everySecond.ts'
-import { exchange } from './exchange.ts'
+import { type Attempt, exchange } from './exchange.ts'
 import { type Hold, type HoldOptions, type Looks, maxLookCalls, openHolds } from './holds.ts'
+import { openUpstreams, type UpstreamCounts, type Upstreams } from './upstreams.ts'
 
 export interface AuthClientOptions {
-  /** Base URL of Auth's internal listener. Take it from configuration, never from a request. */
-  url: string
+  /**
+   * Base URL of Auth's internal listener, or several: a list, or a string with commas. A name may have several addresses. Calls
+   * are balanced over all of them. Take it from configuration, never from a request.
+   */
+  url: string | readonly string[]
   /** The service key. */
   key: string
-  /** Gets one line when verdicts stop and one when they resume. `console` will do. */
+  /** Gets one line when verdicts stop and one when they resume, also for one of several Auths. `console` will do. */
   log: Record<'info' | 'warn', (event: string, fields: Record<string, unknown>) => void>
   /** Monotonic clock in milliseconds. */
   monotonicNow: () => number
   /** Maximum time from a request's arrival to its verdict or its error, including the wait for a free call. */
   deadlineMs?: number
-  /** Maximum number of calls in flight. More calls mean smaller batches. */
+  /** Maximum number of calls in flight at each Auth. More calls mean smaller batches. */
   maxCalls?: number
   /** Maximum number of tokens in one call. */
   maxBatch?: number
@@ -38,6 +43,8 @@ export interface AuthClientOptions {
   maxSilenceMs?: number
   /** Called when a call to Auth has finished. */
   onCall?: (call: AuthCall) => void
+  /** Resolves a name to all of its addresses. `dns.lookup` by default. */
+  lookup?: Lookup
 }
 
 export interface AuthCall {
@@ -72,7 +79,9 @@ export interface AuthClient {
   holds(): number
   /** Number of calls without a response so far. */
   callsInFlight(): number
-  /** Null if Auth gives verdicts, otherwise the reason as a sentence. */
+  /** How many Auths are in use, and how many are not because they failed. */
+  auths(): UpstreamCounts
+  /** Null if any Auth gives verdicts, otherwise the reason as a sentence. */
   whyNotReady(caller: Caller): Promise<string | null>
   /** Ends every hold, and waits for the calls in flight. */
   close(): Promise<void>
@@ -90,23 +99,31 @@ interface Call {
   abort: AbortController
 }
 
+/** Asked to learn whether Auth accepts the key. A well-formed token would reach the store and look like a guess in the log. */
+const malformedToken = 'ready'
 const maxReadyBytes = 4096
-/** The caller of a call for held tokens alone. */
+/** The caller of a call that no request makes: for held tokens alone, or a probe. */
 const forHolds: Caller = { requestId: 'holds' }
 const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all requests is cheaper than one for each
 
 export function openAuthClient(options: AuthClientOptions): AuthClient {
-  const { url, key, log, monotonicNow, deadlineMs = 1000, maxCalls = 2, maxWaiting = 10_000 } = options
-  const { maxSilenceMs = 10_000 } = options
+  const { key, log, monotonicNow, deadlineMs = 1000, maxCalls = 2, maxWaiting = 10_000 } = options
+  const { url, lookup, maxSilenceMs = 10_000 } = options
   const maxBatch = options.maxBatch ?? maxTokensPerCall - 1 // 255 tokens of maximum length fit in the 512 KB that Auth accepts
-  const pool = openPool(url, maxCalls + maxLookCalls, deadlineMs)
+  const askVerdicts = createVerdictCall(key)
+  const probe = createProbe(askVerdicts)
+  const upstreams = openUpstreams({
+    ...{ url, lookup, log, monotonicNow, deadlineMs, watchEveryMs },
+    ...{ maxCalls, maxBackgroundCalls: maxLookCalls },
+    probe,
+    onFree: scheduleSend,
+  })
   const outage = createOutageLog(log)
   const batches = createBatches({ maxBatch, deadlineSlackMs: watchEveryMs })
   const inFlight = new Set<Call>()
   // Counted separately, on connections of their own, so that no request waits for them.
   const lookCalls = new Set<Call>()
-  const askVerdicts = createVerdictCall(pool, key)
-  const askReadyStatus = everySecond(() => readyStatusOf(pool, deadlineMs), monotonicNow)
+  const askReadyStatus = everySecond(() => readyStatusOf(upstreams, probe, deadlineMs), monotonicNow)
   let isSendScheduled = false
   const holds = openHolds({
     maxBatch,
@@ -122,7 +139,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
   // A call is sent at the end of the current turn of the event loop, with every request that this turn read from the sockets.
   // A request that arrives alone is therefore sent alone, without delay.
   function scheduleSend(): void {
-    if (isSendScheduled || inFlight.size >= maxCalls) return
+    if (isSendScheduled || !upstreams.hasFree()) return
     isSendScheduled = true
     setImmediate(() => {
       isSendScheduled = false
@@ -131,7 +148,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
   }
 
   function sendWaiting(): void {
-    while (inFlight.size < maxCalls) {
+    while (upstreams.hasFree()) {
       const taken = batches.takeCall()
       if (taken === null) return
       const tokens = taken.length === 1 ? (taken[0] as Batch).tokens : taken.flatMap(({ tokens }) => tokens)
@@ -144,7 +161,13 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
   async function send(call: Call, calls: Set<Call>): Promise<void> {
     calls.add(call)
     const startedAt = monotonicNow()
-    const outcome = await askVerdicts(call).catch((error: Error) => error)
+    const outcome = await upstreams
+      .call(attempt => askVerdicts(attempt, call), {
+        signal: call.abort.signal,
+        isRepeatable: call.tokens.length === 0 && call.looks?.touches.length === 0,
+        isBackground: calls === lookCalls,
+      })
+      .catch((error: Error) => error)
     calls.delete(call)
     // Send the next call before answering the requests of this one, so that Auth is not idle meanwhile.
     sendWaiting()
@@ -177,6 +200,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     }
     for (const call of lookCalls) if (call.deadlineAt <= now) call.abort.abort(late())
     for (const batch of batches.takeLate(now)) reject(batch, new Error(`no call was free within ${deadlineMs} ms`))
+    upstreams.watch(now)
   }, watchEveryMs).unref()
 
   async function validate(token: string, caller: Caller): Promise<Validation> {
@@ -194,12 +218,13 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     hold: holds.hold,
     holds: holds.count,
     callsInFlight: () => inFlight.size + lookCalls.size,
+    auths: upstreams.counts,
 
     async whyNotReady(caller) {
-      // The verdict shows that Auth accepts the key. The token is malformed on purpose: a well-formed one would reach the store
-      // and appear in the security log as a guess.
-      const validation = await validate('ready', caller).catch(() => null)
-      const status = validation && (await askReadyStatus())
+      const validation = await validate(malformedToken, caller).catch(() => null)
+      const { healthy, ejected } = upstreams.counts()
+      // If one of several Auths fails, another may give verdicts.
+      const status = validation || healthy + ejected > 1 ? await askReadyStatus() : null
       if (status === 200) return null
       return status === 503 ? 'Auth gives no verdicts: its token store does not answer.' : 'Auth gives no verdicts.'
     },
@@ -207,21 +232,9 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     async close() {
       holds.close()
       clearInterval(watch)
-      await pool.close()
+      await upstreams.close()
     },
   }
-}
-
-function openPool(url: string, connections: number, deadlineMs: number): Pool {
-  // No pipelining: a call must not wait for the response to another call. HTTP/1.1 only: Auth speaks nothing else.
-  return new Pool(url, {
-    connections,
-    pipelining: 1,
-    allowH2: false,
-    connect: { timeout: deadlineMs },
-    headersTimeout: deadlineMs,
-    bodyTimeout: deadlineMs,
-  })
 }
 
 /** Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk. */
@@ -249,12 +262,17 @@ function createOutageLog(log: AuthClientOptions['log']) {
   }
 }
 
-/** The returned function asks Auth for the verdicts of a call. */
-function createVerdictCall(pool: Pool, key: string) {
+type AskVerdicts = ReturnType<typeof createVerdictCall>
+
+/** The returned function asks one Auth for the verdicts of a call. */
+function createVerdictCall(key: string) {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' }
   let callCount = 0
 
-  return async function ask({ batches, tokens: ofRequests, looks, abort }: Call): Promise<Verdicts> {
+  return async function ask(
+    attempt: Attempt,
+    { batches, tokens: ofRequests, looks }: Pick<Call, 'batches' | 'tokens' | 'looks'>,
+  ): Promise<Verdicts> {
     const { requestId, traceparent } = batches[0] ?? forHolds
     const tokens = looks && looks.touches.length > 0 ? [...ofRequests, ...looks.touches] : ofRequests
     const held = looks?.held ?? []
@@ -266,7 +284,7 @@ function createVerdictCall(pool: Pool, key: string) {
     // Auth echoes only ids of these characters: otherwise one client's unusual id would fail every request of the call.
     const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(
-      pool,
+      attempt,
       {
         method: 'POST',
         path: validateTokenPath,
@@ -274,7 +292,6 @@ function createVerdictCall(pool: Pool, key: string) {
         body: JSON.stringify(body),
       },
       maxVerdictBytes * (tokens.length + held.length + 1),
-      abort.signal,
     )
     if (answer.status !== 200) throw new Error(`Auth answered ${answer.status}`)
     if (!/^application\/json\s*(;|$)/.test(String(answer.headers['content-type']))) {
@@ -302,14 +319,24 @@ function drawCallName(): string {
   return Math.floor(Math.random() * 2 ** 32).toString(36)
 }
 
-/** The HTTP status of Auth's `/ready`; null if Auth did not answer in time. */
-async function readyStatusOf(pool: Pool, timeoutMs: number): Promise<number | null> {
+/** The returned function rejects unless this Auth accepts the key and its token store answers. */
+function createProbe(askVerdicts: AskVerdicts) {
+  return async function probe(attempt: Attempt): Promise<void> {
+    await askVerdicts(attempt, { batches: [], tokens: [malformedToken], looks: null })
+    const { status } = await exchange(attempt, { method: 'GET', path: readyPath }, maxReadyBytes)
+    if (status !== 200) throw new Error('Auth is not ready', { cause: status })
+  }
+}
+
+/** 200 if any Auth is ready, otherwise the HTTP status of `/ready` of the last one; null if that did not answer in time. */
+async function readyStatusOf(upstreams: Upstreams, probe: ReturnType<typeof createProbe>, timeoutMs: number) {
   const abort = new AbortController()
   const late = setTimeout(() => abort.abort(new Error(`Auth did not answer within ${timeoutMs} ms`)), timeoutMs)
   try {
-    return (await exchange(pool, { method: 'GET', path: readyPath }, maxReadyBytes, abort.signal)).status
-  } catch {
-    return null
+    await upstreams.call(probe, { signal: abort.signal, isRepeatable: true, isBackground: true })
+    return 200
+  } catch (error) {
+    return error instanceof Error ? error.cause : null
   } finally {
     clearTimeout(late)
   }

@@ -1,6 +1,14 @@
 // Sends one HTTP request and collects its whole response, up to a maximum size. Can be aborted at any time.
 import type { Dispatcher, Pool } from 'undici'
 
+/** One attempt to get an answer from one Auth. */
+export interface Attempt {
+  pool: Pool
+  signal: AbortSignal
+  /** False as long as not a byte of the request has been written. If it is false after a failure, Auth never got the request. */
+  isSent: boolean
+}
+
 export interface HttpAnswer {
   status: number
   headers: Record<string, string | string[] | undefined>
@@ -9,11 +17,11 @@ export interface HttpAnswer {
 
 /** Uses `dispatch`, because undici's `request` creates a stream and costs 1.5 times as much. */
 export function exchange(
-  pool: Pool,
+  attempt: Attempt,
   request: Dispatcher.DispatchOptions,
   maxAnswerBytes: number,
-  signal: AbortSignal,
 ): Promise<HttpAnswer> {
+  const { pool, signal } = attempt
   const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer>()
   const answer: HttpAnswer = { status: 0, headers: {}, text: '' }
   const chunks: Buffer[] = []
@@ -28,6 +36,7 @@ export function exchange(
     onRequestStart(started) {
       controller = started
       if (signal.aborted) controller.abort(signal.reason)
+      else attempt.isSent = true // undici writes the request now
     },
     onResponseStart(_controller, status, headers) {
       answer.status = status

@@ -2,7 +2,7 @@
 import type { AuthClientOptions } from './authClient.ts'
 import { minSilenceMs } from './holds.ts'
 
-type ClientOptions = Omit<AuthClientOptions, 'monotonicNow'>
+type ClientOptions = Omit<AuthClientOptions, 'monotonicNow' | 'lookup'>
 
 /** Every option has a default, except the key if the environment has no SERVICE_KEY. */
 export type LatchkeyOptions = { [Name in keyof ClientOptions]?: ClientOptions[Name] | undefined }

@@ -82,13 +82,12 @@ export function drip(socket: Socket, bytes: Buffer, everyMs: number): void {
 
 export type FakeAuth = Awaited<ReturnType<typeof startFakeAuth>>
 
-export async function startFakeAuth() {
+export async function startFakeAuth(host = '127.0.0.1', port = 0) {
   const events = new EventEmitter()
   const sockets = new Set<Socket>()
   const unanswered = new Set<AuthCall>()
   const calls: AuthCall[] = []
   let behaviour = behaveWell
-  let port = 0
   let connectionCount = 0
   let maxInFlight = 0
 
@@ -150,15 +149,16 @@ export async function startFakeAuth() {
 
   async function listen(): Promise<void> {
     if (server.listening) return
-    server.listen(port, '127.0.0.1')
+    server.listen(port, host)
     await once(server, 'listening')
     port = (server.address() as AddressInfo).port
   }
 
   await listen()
   return {
-    url: `http://127.0.0.1:${port}`,
-    host: `127.0.0.1:${port}`,
+    port,
+    url: `http://${host}:${port}`,
+    host: `${host}:${port}`,
     /** Every call since `reset`, in order of arrival. */
     calls,
     /** Every token in the calls since `reset`, as often as it was sent. */
