@@ -173,7 +173,10 @@ async function measureSweep(count: number): Promise<Figures> {
   let removed = 0
   let sweepMs = 0
   const monotonicNow = () => performance.now()
-  const sweeper = createSweeper({ store, intervalMs: hour, now: () => now, monotonicNow, emit: () => {} })
+  const sweeper = createSweeper({
+    ...{ store, intervalMs: hour, now: () => now, isSteady: () => true, monotonicNow },
+    emit: () => {},
+  })
   const sweeping = await delay(async () => {
     const startedAt = performance.now()
     removed = await sweeper.sweep()

@@ -29,7 +29,8 @@ export interface FaultKind {
   whyNot?: (pair: Pair) => string | null
 }
 
-const hour = 3_600_000
+const minute = 60_000
+const hour = 60 * minute
 const unavailable =
   '503 within the deadline if there is no verdict; each verdict is correct; Latchkey recovers by itself'
 
@@ -259,6 +260,8 @@ export const faultKinds: FaultKind[] = [
   },
   clockFault("Auth's clock jumps an hour ahead", 'at worst sessions end early', hour),
   clockFault("Auth's clock goes back two hours", 'no expired token comes back, and no token lives longer', -2 * hour),
+  clockError("Auth's clock is an hour ahead for a while", hour),
+  clockError("Auth's clock is a minute behind for a while", -minute),
   {
     id: 'F14',
     what: 'Auth is stopped (SIGTERM) and started again under load',
@@ -307,17 +310,33 @@ function clockFault(what: string, promise: string, shiftMs: number): FaultKind {
     id: 'F11',
     what,
     promise,
-    stores: storeNames,
+    stores: ['memory', 'sqlite'],
     lastsMs: [0, 0],
     begin: ({ shiftClock }) => shiftClock?.(shiftMs),
     end() {},
     // Auth never lets its clock go back, so clients see no such shift.
     clockShiftMs: Math.max(0, shiftMs),
-    whyNot({ shiftClock }) {
-      if (faketime === undefined) return 'libfaketime is not installed'
-      return shiftClock === null ? 'the clock of this run is the real one' : null
-    },
+    whyNot: whyNoClock,
   }
+}
+
+/** On stores with a clock of their own, which Auth compares with its own. */
+function clockError(what: string, skewMs: number): FaultKind {
+  return {
+    id: 'F11',
+    what,
+    promise: '503 while the clocks of Auth and of the store differ; no live token ends, and no dead one comes back',
+    stores: ['postgres', 'redis'],
+    lastsMs: [200, 3000],
+    begin: ({ skewClock }) => void skewClock?.(skewMs),
+    end: ({ skewClock }) => void skewClock?.(0),
+    whyNot: whyNoClock,
+  }
+}
+
+function whyNoClock({ shiftClock }: Pair): string | null {
+  if (faketime === undefined) return 'libfaketime is not installed'
+  return shiftClock === null ? 'the clock of this run is the real one' : null
 }
 
 function requireZero(code: number | null): void {

@@ -51,6 +51,8 @@ export interface Pair {
   disk: { folder: string; isOwn: boolean }
   /** Moves Auth's clock relative to the latest time it has shown; null if Auth uses the real clock. */
   shiftClock: ((byMs: number) => void) | null
+  /** Makes Auth's clock wrong by this much until it is called with 0. Null if the clock is the real one. */
+  skewClock: ((byMs: number) => void) | null
   /** Lines of both logs that report an uncaught error. */
   complaints(): string[]
   close(): Promise<void>
@@ -128,9 +130,14 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
   }))
 
   function setClock(byMs: number): void {
+    furthestMs = Math.max(furthestMs, writeClock(byMs))
+  }
+
+  /** Returns the difference to the true time. */
+  function writeClock(byMs: number): number {
     const shiftMs = furthestMs + byMs
-    furthestMs = Math.max(furthestMs, shiftMs)
     writeFileSync(clockFile as string, `${shiftMs < 0 ? '-' : '+'}${Math.abs(shiftMs) / 1000}`)
+    return shiftMs
   }
 
   function service(name: 'auth' | 'business', settings: () => Record<string, string>): Process {
@@ -181,6 +188,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
     postgres,
     disk,
     shiftClock: clockFile === null ? null : setClock,
+    skewClock: clockFile === null ? null : writeClock,
     complaints() {
       const lines = ['auth', 'business'].flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
       searchLog(lines, `the log of the pair on ${storeName}:`)

@@ -1,6 +1,7 @@
 // Assembles Auth in four steps: telemetry, stores, use cases, listeners. Each uses only what came before it.
 import type { Log } from '../../shared/log/log.ts'
 import type { Service } from '../../shared/service.ts'
+import type { Clock } from './clock.ts'
 import type { AuthConfig } from './config.ts'
 import { openListeners } from './listeners.ts'
 import { openStores } from './stores.ts'
@@ -12,8 +13,7 @@ import { openPasswords, type Passwords } from './users/passwords.ts'
 
 export interface AuthDeps {
   log: Log
-  /** Epoch milliseconds. */
-  now: () => number
+  clock: Clock
   /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
   hashThreads: HashThreads
@@ -22,11 +22,13 @@ export interface AuthDeps {
 const queuedHashesPerThread = 32 // a wait of about two seconds at bcrypt cost 10
 
 /** Rejects with a message for the operator. */
-export async function openAuth(config: AuthConfig, deps: AuthDeps): Promise<Service> {
+export async function openAuth(config: AuthConfig, { clock, ...others }: AuthDeps): Promise<Service> {
+  const deps = { ...others, clock, now: clock.now }
   const { log } = deps
   const telemetry = createTelemetry(deps)
   const passwords = await openPasswordsOf(config, deps.hashThreads)
   const stores = await openStores(config, { ...deps, telemetry, passwords })
+  await clock.follow({ read: stores.tokens.readClock, maxSkewMs: config.maxClockSkewMs, emit: telemetry.emit })
   const useCases = await createUseCases(config, { ...deps, telemetry, passwords, stores })
   const closing = new AbortController()
   const listeners = await openListeners(config, { ...deps, telemetry, useCases, closing: closing.signal })
@@ -52,6 +54,7 @@ export async function openAuth(config: AuthConfig, deps: AuthDeps): Promise<Serv
       await sweeper.stop()
       await useCases.close()
       passwords.close()
+      clock.stop()
       await stores.close()
     },
   }

@@ -111,6 +111,10 @@ export const authSettings = {
   REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
   MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for mail, per address and hour; per user the limit is 5'),
   GUEST_TOKEN_LIMIT_PER_ADDRESS: count(120, 'tokens that dialects issue without a log-in, per address and minute'),
+  MAX_CLOCK_SKEW_MS: count(
+    2000,
+    'maximum difference between the clocks of Auth and of the token store (Redis, PostgreSQL), in milliseconds; beyond it Auth is not ready, gives no verdicts and deletes no tokens',
+  ),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of dead tokens', 86_400),
   TOKEN_STORE_URL: storeUrl(
     'TOKEN_STORE_URL',
@@ -291,6 +295,7 @@ export function readAuthConfig(environment: Environment) {
     tokenLimits: { perUser: settings.TOKEN_LIMIT_PER_USER, total: settings.TOKEN_LIMIT },
     ttlMs: secondsToMs(settings.TOKEN_TTL_SECONDS),
     absoluteTtlMs: secondsToMs(settings.TOKEN_ABSOLUTE_TTL_SECONDS),
+    maxClockSkewMs: settings.MAX_CLOCK_SKEW_MS,
     sweepIntervalMs: secondsToMs(settings.SWEEP_INTERVAL_SECONDS),
     jwt:
       settings.TOKEN_FORMAT === 'jwt' && settings.TOKEN_KEYS

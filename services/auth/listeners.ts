@@ -2,6 +2,7 @@
 import { createListener, type Listener } from '../../shared/http/listener.ts'
 import { mountRoutes } from '../../shared/http/route.ts'
 import type { Log } from '../../shared/log/log.ts'
+import type { Clock } from './clock.ts'
 import type { AuthConfig } from './config.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { requireAdminKey, requireKey, rotatedKeys } from './guards/requireKey.ts'
@@ -15,8 +16,7 @@ import type { UseCases } from './useCases.ts'
 
 export interface ListenersOptions {
   log: Log
-  /** Epoch milliseconds. */
-  now: () => number
+  clock: Clock
   /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
   telemetry: Telemetry
@@ -32,7 +32,7 @@ export interface Listeners {
 }
 
 export async function openListeners(config: AuthConfig, options: ListenersOptions): Promise<Listeners> {
-  const { log, now, monotonicNow, telemetry, useCases, closing } = options
+  const { log, clock, monotonicNow, telemetry, useCases, closing } = options
   const { metrics, stream, emit } = telemetry
   const { tokens, users, invalidTokens } = useCases
   const { businessUrl, hasApiDocs, accessLog, maxConnections, accessPolicy, tls, internalTls } = config
@@ -51,7 +51,8 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
 
   const tokenStoreAnswers = probe(tokens.ping, monotonicNow)
   const userStoreAnswers = probe(() => users.find('nobody'), monotonicNow)
-  const whyNoVerdicts = async () => ((await tokenStoreAnswers()) ? null : 'The token store does not answer.')
+  const whyNoVerdicts = async () =>
+    clock.whyUncertain() ?? ((await tokenStoreAnswers()) ? null : 'The token store does not answer.')
   const whyNoUsers = async () => ((await userStoreAnswers()) ? null : 'The user store does not answer.')
   async function whyNotReady(): Promise<string | null> {
     if (closing.aborted) return 'Auth is closing.'
@@ -59,6 +60,7 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
     return reasons.filter(reason => reason !== null).join(' ') || null
   }
 
+  const { now } = clock
   const deps = { ...useCases, config, metrics, stream, now }
   const publicDeps = {
     ...deps,

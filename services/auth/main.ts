@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { createServiceLog } from '../../shared/log/serviceLog.ts'
 import { runService } from '../../shared/service.ts'
 import { openAuth } from './app.ts'
-import { steadyClock } from './clock.ts'
+import { createClock } from './clock.ts'
 import { readAuthConfig } from './config.ts'
 import { startHashThreads } from './users/hashThreads.ts'
 
@@ -15,7 +15,7 @@ await runService(
   async config =>
     openAuth(config, {
       log: await serviceLog.open(config),
-      now: steadyClock(Date.now, monotonicNow),
+      clock: createClock(Date.now, monotonicNow),
       monotonicNow,
       // Leave one core to the main thread, which validates tokens.
       hashThreads: startHashThreads(Math.max(1, availableParallelism() - 1)),

@@ -3,6 +3,7 @@
 import { hash } from 'node:crypto'
 import type { SharedCounters } from '../../shared/counters.ts'
 import type { Log } from '../../shared/log/log.ts'
+import { type Clock, refuseWhileUncertain } from './clock.ts'
 import type { AuthConfig } from './config.ts'
 import { instrument } from './observability/instrument.ts'
 import { openSharedCounters, openTokenStore, openUserStore } from './stores/index.ts'
@@ -21,21 +22,21 @@ export interface Stores {
 
 export interface StoresOptions {
   log: Log
-  /** Epoch milliseconds. */
-  now: () => number
+  clock: Clock
   passwords: Passwords
   telemetry: Telemetry
 }
 
 /** Rejects with a message for the operator. */
 export async function openStores(config: AuthConfig, options: StoresOptions): Promise<Stores> {
-  const { log, now, passwords, telemetry } = options
+  const { log, clock, passwords, telemetry } = options
+  const { now } = clock
   const warn = (warning: string) => log.warn('store_warning', { warning })
   const users = instrument(await openUserStore(config.userStoreUrl, warn), 'users', telemetry)
   const directory = createDirectory({ store: users, now, emit: telemetry.emit })
   // Add the user before the snapshot is restored: restoring it keeps only the sessions of users who exist.
   if (config.demoUser) await addDemoUser(config.demoUser)
-  const tokens = instrument(await openTokens(), 'tokens', telemetry)
+  const tokens = instrument(refuseWhileUncertain(await openTokens(), clock), 'tokens', telemetry)
   const counters = await openSharedCounters(config.tokenStoreUrl)
 
   async function addDemoUser({ username, password }: { username: string; password: string }): Promise<void> {

@@ -2,6 +2,7 @@
 import { memoryCounters } from '../../shared/counters.ts'
 import { type InvalidTokens, limitInvalidTokens } from '../../shared/invalidTokens.ts'
 import type { Log } from '../../shared/log/log.ts'
+import type { Clock } from './clock.ts'
 import type { AuthConfig } from './config.ts'
 import { createCounters } from './defence/counters.ts'
 import { createThrottles, type Throttles } from './defence/throttles.ts'
@@ -43,8 +44,7 @@ export interface UseCases {
 
 export interface UseCasesOptions {
   log: Log
-  /** Epoch milliseconds. */
-  now: () => number
+  clock: Clock
   /** Monotonic milliseconds, for durations. */
   monotonicNow: () => number
   telemetry: Telemetry
@@ -54,7 +54,8 @@ export interface UseCasesOptions {
 
 /** Rejects with a message for the operator. */
 export async function createUseCases(config: AuthConfig, options: UseCasesOptions): Promise<UseCases> {
-  const { log, now, monotonicNow, telemetry, passwords, stores } = options
+  const { log, clock, monotonicNow, telemetry, passwords, stores } = options
+  const { now } = clock
   const { metrics, emit } = telemetry
   const { limitsPerAccount, limitsPerAddress, publicUrl } = config
 
@@ -63,7 +64,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   const openTokens = (format: TokenFormat) => createTokensFrom(config, { store: stores.tokens, format, now, emit })
   const tokens = openTokens(format)
   const intervalMs = config.sweepIntervalMs
-  const sweeper = createSweeper({ store: stores.tokens, intervalMs, now, monotonicNow, emit })
+  const sweeper = createSweeper({ store: stores.tokens, intervalMs, ...clock, monotonicNow, emit })
 
   const users = createUsersFrom(config, {
     store: stores.users,

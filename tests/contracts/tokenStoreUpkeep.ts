@@ -269,6 +269,15 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
     })
   })
 
+  describe('readClock', () => {
+    it('returns the time of the server of the store, or null if it has no clock of its own', async () => {
+      const before = Date.now()
+      const at = await getStore().readClock()
+      // All stores of the tests run on this machine.
+      if (at !== null) expect(at).to.be.within(before - 1, Date.now() + 1)
+    })
+  })
+
   describe('counts', () => {
     it('counts the tokens of each kind, including dead ones until they are swept', async () => {
       await sweepAll(start + 20 * minute)

@@ -1,4 +1,5 @@
 // The clock of the tests.
+import type { Clock } from '../../services/auth/clock.ts'
 
 /** Stands still until a test advances it. */
 export function createClock() {
@@ -9,4 +10,9 @@ export function createClock() {
       at += ms
     },
   }
+}
+
+/** A clock that follows no store, because the store's clock stands still for no test. */
+export function unfollowed(now: () => number): Clock {
+  return { now, whyUncertain: () => null, isSteady: () => true, follow: async () => {}, stop: () => {} }
 }

@@ -9,6 +9,7 @@ import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/routes.ts'
 import type { FuzzActor, FuzzOperation, FuzzTarget, Schema } from '../../tools/fuzz.ts'
 import { post } from './client.ts'
+import { unfollowed } from './clock.ts'
 import { adminKey, demo, serviceKey } from './credentials.ts'
 import { hashThreads } from './hashThreads.ts'
 import { collectLog, type LogLine } from './log.ts'
@@ -150,7 +151,7 @@ export async function openTargets({ tokenFormat = 'opaque' } = {}): Promise<Targ
   const [authLog, businessLog] = [collectLog('auth'), collectLog('business')]
   const time = { monotonicNow: () => performance.now() }
   const config = { ...readAuthConfig(env), limitsPerAccount: wideAccountLimits }
-  const auth = await openAuth(config, { log: authLog.log, now: Date.now, hashThreads, ...time })
+  const auth = await openAuth(config, { log: authLog.log, clock: unfollowed(Date.now), hashThreads, ...time })
   const { auth: authUrl = '', authInternal = '' } = await auth.listen()
   const businessConfig = readBusinessConfig({ ...env, AUTH_INTERNAL_URL: authInternal })
   const business = await openBusiness(businessConfig, { log: businessLog.log, ...time })

@@ -1,6 +1,7 @@
 // Auth and Business in this process, on ports that the system chooses, with any store and a clock that the test sets.
 import type { Writable } from 'node:stream'
 import { openAuth } from '../../services/auth/app.ts'
+import type { Clock } from '../../services/auth/clock.ts'
 import { type AuthConfig, readAuthConfig } from '../../services/auth/config.ts'
 import { describeAuth, describeAuthInternal } from '../../services/auth/routes/index.ts'
 import { openBusiness } from '../../services/business/app.ts'
@@ -8,6 +9,7 @@ import { readBusinessConfig } from '../../services/business/config.ts'
 import { describeBusiness, describeBusinessInternal } from '../../services/business/routes.ts'
 import type { Environment } from '../../shared/config/readSettings.ts'
 import type { Service } from '../../shared/service.ts'
+import { unfollowed } from './clock.ts'
 import { checkAnswers, stopChecking } from './conformance.ts'
 import { adminKey, serviceKey } from './credentials.ts'
 import { hashThreads } from './hashThreads.ts'
@@ -49,6 +51,8 @@ export async function closeServers(): Promise<void> {
 export interface AuthOptions {
   env?: Environment
   now?: () => number
+  /** Instead of `now`. */
+  clock?: Clock
   monotonicNow?: () => number
   /** The default limits, for suites that test them; other suites make many wrong guesses. */
   limitsPerAccount?: AuthConfig['limitsPerAccount']
@@ -62,13 +66,14 @@ export interface AuthOptions {
 export async function openTestAuth({
   env = {},
   now = Date.now,
+  clock = unfollowed(now),
   monotonicNow = steady,
   limitsPerAccount = wideAccountLimits,
   hashCost = 4,
   securityStream,
 }: AuthOptions = {}) {
   const { log, lines } = collectLog('auth', securityStream)
-  const deps = { log, now, monotonicNow, hashThreads }
+  const deps = { log, clock, monotonicNow, hashThreads }
   const config = { ...readAuthConfig({ ...base, ...env }), limitsPerAccount }
   // bcrypt's minimum cost, also in production mode, where the settings refuse it; tests about time set another.
   const passwordHashCost = env['PASSWORD_HASH_COST'] === undefined ? hashCost : config.passwordHashCost

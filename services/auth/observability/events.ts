@@ -1,6 +1,7 @@
 // The union of all events that Auth emits, and how they are logged: at which level, under which name, and whether they
 // belong to the security log.
 import { type Log, type LogFields, type LogLevel, rateLimited } from '../../../shared/log/log.ts'
+import type { ClockEvent } from '../clock.ts'
 import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
 import type { SweepEvent } from '../tokens/sweeper.ts'
@@ -20,6 +21,7 @@ export type AuthEvent =
   | LimitEvent
   | KeyEvent
   | DependencyEvent
+  | ClockEvent
 
 interface Line {
   level: LogLevel
@@ -45,6 +47,12 @@ function lineFor(event: AuthEvent): Line | null {
     case 'key_used':
     case 'held':
       return null // one per call to the internal listener, so only counted
+    case 'clock_compared':
+      return null // only a metric
+    case 'clock_uncertain':
+      return { level: 'error', isSecurity: false }
+    case 'clock_certain':
+      return { level: 'info', isSecurity: false }
     case 'sweep_failed':
       return { level: 'error', isSecurity: false }
     case 'mail_sent':

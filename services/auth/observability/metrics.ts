@@ -37,6 +37,11 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
     buckets: [0.001, 0.01, 0.1, 1, 10, 60],
     registers,
   })
+  const skew = new Gauge({
+    name: 'latchkey_clock_skew_seconds',
+    help: "How far this machine's clock is ahead of the token store's; 0 if the store has no clock of its own",
+    registers,
+  })
   const admitted = validations.labels({ verdict: 'admitted', reason: '' })
 
   return event => {
@@ -64,6 +69,8 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
         return limited.inc({ limit: event.what })
       case 'key_used':
         return keyUses.inc({ key: event.key })
+      case 'clock_compared':
+        return skew.set(event.skewMs / 1000)
       case 'mail_sent':
         return mails.inc({ outcome: 'sent' })
       case 'mail_lost':

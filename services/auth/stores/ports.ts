@@ -176,6 +176,9 @@ export interface TokenStore {
    */
   counts(): Promise<Record<TokenKind, number>>
 
+  /** Epoch milliseconds by the clock of the store's server; null if the store runs on this machine and has no other clock. */
+  readClock(): Promise<number | null>
+
   /** Idempotent. Every other call rejects afterwards. */
   close(): Promise<void>
 }

@@ -12,6 +12,8 @@ export interface SweeperOptions {
   intervalMs: number
   /** Epoch milliseconds. */
   now: () => number
+  /** While it returns false no sweep starts by itself, because a token might be deleted in error. */
+  isSteady: () => boolean
   /** Monotonic clock in milliseconds, for durations. */
   monotonicNow: () => number
   emit: (event: SweepEvent) => void
@@ -22,7 +24,7 @@ const sliceLength = 500 // tokens that one call of the store examines
 
 export type Sweeper = ReturnType<typeof createSweeper>
 
-export function createSweeper({ store, intervalMs, now, monotonicNow, emit }: SweeperOptions) {
+export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, emit }: SweeperOptions) {
   let timer: NodeJS.Timeout | null = null
   let running: Promise<number> | null = null
   let stopped = false
@@ -55,7 +57,7 @@ export function createSweeper({ store, intervalMs, now, monotonicNow, emit }: Sw
     if (stopped) return
     timer = setTimeout(async () => {
       // A failed sweep is reported and tried again, so the loop survives outages of the store.
-      await sweep().catch(cause => emit({ type: 'sweep_failed', cause }))
+      if (isSteady()) await sweep().catch(cause => emit({ type: 'sweep_failed', cause }))
       schedule()
     }, intervalMs).unref()
   }

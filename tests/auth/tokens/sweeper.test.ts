@@ -14,7 +14,14 @@ describe('the sweeper', () => {
   const nextEvent = async (type: SweepEvent['type']) => (await once(told, type))[0] as SweepEvent
 
   const sweeperOver = (store: SweeperOptions['store']) =>
-    createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => performance.now(), emit })
+    createSweeper({
+      store,
+      intervalMs: 1,
+      now: Date.now,
+      isSteady: () => true,
+      monotonicNow: () => performance.now(),
+      emit,
+    })
 
   it('removes dead tokens automatically, reports how many, and keeps live ones', async () => {
     const store = await openTokenStore()
@@ -29,6 +36,7 @@ describe('the sweeper', () => {
       store,
       intervalMs: 1,
       now: clock.now,
+      isSteady: () => true,
       monotonicNow: () => performance.now(),
       emit,
     })
@@ -53,7 +61,14 @@ describe('the sweeper', () => {
         return { removed: 1, done: ++slices === 9 }
       },
     }
-    const sweeper = createSweeper({ store, intervalMs: 1, now: Date.now, monotonicNow: () => clockMs, emit })
+    const sweeper = createSweeper({
+      store,
+      intervalMs: 1,
+      now: Date.now,
+      isSteady: () => true,
+      monotonicNow: () => clockMs,
+      emit,
+    })
     expect(await sweeper.sweep()).to.equal(9)
     const waits = turnsBefore.map((turn, i) => i > 0 && turn > (turnsBefore[i - 1] as number))
     expect(waits).to.deep.equal([false, false, false, true, false, false, true, false, false])

@@ -129,6 +129,8 @@ export function createTokenStore(memory: Memory): TokenStore {
       return { ...terms.counts }
     },
 
+    readClock: async () => null,
+
     close: gate.close,
   }
 }

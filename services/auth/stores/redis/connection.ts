@@ -21,6 +21,8 @@ export interface Redis {
   page(pattern: string, cursor: string | null, count: number): Promise<{ keys: string[]; next: string | null }>
   /** Yields, in chunks, all keys that match the pattern, some perhaps twice. Cannot be resumed after it rejects. */
   scan(pattern: string): AsyncGenerator<{ keys: string[]; isAtEnd: boolean }, void>
+  /** Epoch milliseconds; in a cluster the median of the masters. */
+  time(): Promise<number>
   close(): Promise<void>
 }
 
@@ -156,6 +158,12 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
           yield { keys: answer.keys, isAtEnd: cursor === '0' && i === nodes.length - 1 }
         } while (cursor !== '0')
       }
+    },
+
+    async time() {
+      const answers = await Promise.all((await masters(server)).map(node => node.time()))
+      const times = answers.map(([seconds, microseconds]) => Number(seconds) * 1000 + Number(microseconds) / 1000)
+      return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] as number
     },
 
     async close() {

@@ -130,6 +130,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         return { sliding, fixed, 'single-use': singleUse }
       }),
 
+    readClock: () => run(redis.time),
+
     close: redis.close,
   }
 }

@@ -114,6 +114,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         return byKind
       }),
 
+    readClock: () =>
+      run(async () => {
+        if (database.dialect === 'sqlite') return null
+        const [row] = await db.query<{ at: number }>(
+          raw('select extract(epoch from clock_timestamp())::float8 * 1000 as at'),
+        )
+        return (row as { at: number }).at
+      }),
+
     close: database.close,
   }
 }
