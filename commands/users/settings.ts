@@ -30,6 +30,7 @@ export function readSettings(): Settings {
     )
   }
   const defaultUrl = `http://127.0.0.1:${config.internalPort}`
-  const { authUrl } = readBusinessConfig({ AUTH_INTERNAL_URL: defaultUrl, ...env, ...placeholders })
-  return { config, authUrl, adminKey: missing.includes('ADMIN_KEY') ? null : config.adminKey }
+  const { authUrls } = readBusinessConfig({ AUTH_INTERNAL_URL: defaultUrl, ...env, ...placeholders })
+  // Any of several Auths will do, because they share their stores.
+  return { config, authUrl: authUrls[0] as string, adminKey: missing.includes('ADMIN_KEY') ? null : config.adminKey }
 }

@@ -44,7 +44,7 @@ export function createHealth({ address, log, monotonicNow, probe, onReadmitted }
     ejection = { at: now, probeAt: now + pauseMs, isProbing: false, isLogged }
     if (!isLogged) return
     loggedAt = now
-    log.warn('auth_ejected', { address: address(), cause })
+    log.warn('auth_ejected', { channel: 'security', auth: address(), cause })
   }
 
   function succeeded(): void {
@@ -52,7 +52,8 @@ export function createHealth({ address, log, monotonicNow, probe, onReadmitted }
     const { at, isLogged } = ejection
     ejection = null
     readmittedAt = monotonicNow()
-    if (isLogged) log.info('auth_readmitted', { address: address(), ejectedMs: Math.round(readmittedAt - at) })
+    if (isLogged)
+      log.info('auth_readmitted', { channel: 'security', auth: address(), ejectedMs: Math.round(readmittedAt - at) })
     onReadmitted()
   }
 

@@ -8,7 +8,7 @@ import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
 import type { BusinessConfig } from './config.ts'
 import { openForward } from './forward.ts'
-import { countCalls, countLimited, showCallsInFlight, showHolds } from './metrics.ts'
+import { countCalls, countLimited, showAuths, showCallsInFlight, showHolds } from './metrics.ts'
 import { requireToken } from './requireToken.ts'
 import { describeBusiness, describeBusinessInternal, internalRoutes, publicRoutes } from './routes.ts'
 
@@ -21,8 +21,9 @@ export interface BusinessDeps {
 export async function openBusiness(config: BusinessConfig, { log, monotonicNow }: BusinessDeps): Promise<Service> {
   const metrics = createMetrics()
   const onCall = countCalls(metrics.registry)
-  const auth = openAuthClient({ url: config.authUrl, key: config.serviceKey, log, monotonicNow, onCall })
+  const auth = openAuthClient({ url: config.authUrls, key: config.serviceKey, log, monotonicNow, onCall })
   showCallsInFlight(metrics.registry, auth.callsInFlight)
+  showAuths(metrics.registry, auth.auths)
   showHolds(metrics.registry, auth.holds)
   const count = countLimited(metrics.registry)
   const logLimited = rateLimited(fields => log.warn('rate_limited', { channel: 'security', ...fields }), monotonicNow)

@@ -8,7 +8,7 @@ import {
   listenerSettings,
   securityLogSettings,
 } from '../../shared/config/serviceSettings.ts'
-import { count, port, settingMeta } from '../../shared/config/settings.ts'
+import { count, port, settingMeta, splitList } from '../../shared/config/settings.ts'
 import { addressTest, peerAddress } from '../../shared/http/address.ts'
 
 export const businessSettings = {
@@ -16,10 +16,15 @@ export const businessSettings = {
   BUSINESS_PORT: port(3000, 'port of the public listener of Business'),
   BUSINESS_INTERNAL_PORT: port(3100, 'port of the internal listener of Business, for metrics'),
   WEB_CONCURRENCY: count(1, 'processes of Business that `./startServer` runs; they share the port'),
-  AUTH_INTERNAL_URL: z.string().refine(isHttpOrigin).default('http://127.0.0.1:3101').register(settingMeta, {
-    description: 'address of the internal listener of Auth',
-    expected: 'an http or https address without a path',
-  }),
+  AUTH_INTERNAL_URL: z
+    .string()
+    .refine(text => isListOfOrigins(splitList(text)))
+    .default('http://127.0.0.1:3101')
+    .register(settingMeta, {
+      description:
+        'address of the internal listener of Auth; of several Auths on one token store, all addresses, separated by commas, or a name that has them all',
+      expected: 'an http or https address without a path, or different ones separated by commas',
+    }),
   AUTH_PUBLIC_URL: z.string().refine(isHttpOrigin).optional().register(settingMeta, {
     description:
       'address of the public listener of Auth; if it is set, Business forwards the routes of Auth, so both share one address',
@@ -38,8 +43,8 @@ export function readBusinessConfig(env: Environment) {
       ['AUTH_INTERNAL_URL', 'the service key and every token'],
       ['AUTH_PUBLIC_URL', 'every password'],
     ] as const) {
-      const url = found[name]
-      if (found.NODE_ENV !== 'production' || !url || isPrivateOrTls(url)) continue
+      const urls = found[name] === undefined ? [] : splitList(found[name])
+      if (found.NODE_ENV !== 'production' || urls.every(isPrivateOrTls)) continue
       problems.push(
         `${name}: expected https in production, or a host that is loopback, private, *.internal or a name without dots; others on the network could read ${what}`,
       )
@@ -51,7 +56,7 @@ export function readBusinessConfig(env: Environment) {
     internalHost: settings.INTERNAL_HOST,
     internalPort: settings.BUSINESS_INTERNAL_PORT,
     workers: settings.WEB_CONCURRENCY,
-    authUrl: settings.AUTH_INTERNAL_URL,
+    authUrls: splitList(settings.AUTH_INTERNAL_URL),
     /** Null if each service has its own address. */
     forwardUrl: settings.AUTH_PUBLIC_URL ?? null,
     serviceKey: settings.SERVICE_KEY,
@@ -66,6 +71,10 @@ export function readBusinessConfig(env: Environment) {
 function isHttpOrigin(text: string): boolean {
   const url = URL.parse(text)
   return url !== null && /^https?:$/.test(url.protocol) && `${url.origin}/` === url.href
+}
+
+function isListOfOrigins(urls: string[]): boolean {
+  return urls.every(isHttpOrigin) && new Set(urls.map(url => new URL(url).origin)).size === urls.length
 }
 
 // Loopback, RFC 1918, RFC 4193 and link-local. Not 100.64.0.0/10 (carrier-grade NAT): strangers share those addresses.

@@ -1,6 +1,6 @@
 // The metrics of Business: its calls to Auth, and how many requests share a call.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
-import type { AuthCall } from '../../packages/client/authClient.ts'
+import type { AuthCall, AuthClient } from '../../packages/client/authClient.ts'
 
 export function countCalls(registry: Registry): (call: AuthCall) => void {
   const registers = [registry]
@@ -41,6 +41,18 @@ export function showHolds(registry: Registry, holds: () => number): void {
     registers: [registry],
     collect() {
       this.set(holds())
+    },
+  })
+}
+
+export function showAuths(registry: Registry, auths: AuthClient['auths']): void {
+  new Gauge({
+    name: 'latchkey_auths',
+    help: 'Auths that this process knows, by whether it sends them calls; an ejected one has failed and is probed',
+    labelNames: ['state'],
+    registers: [registry],
+    collect() {
+      for (const [state, count] of Object.entries(auths())) this.set({ state }, count)
     },
   })
 }

@@ -50,7 +50,7 @@ export function openTestClient(url: AuthClientOptions['url'], options: Partial<A
     events: () =>
       lines
         .filter(({ event }) => event === 'auth_ejected' || event === 'auth_readmitted')
-        .map(({ event, address }) => `${event} ${address}`),
+        .map(({ event, auth }) => `${event} ${auth}`),
   }
 }
 

@@ -146,7 +146,10 @@ describe('the metrics', () => {
     expect(by('latchkey_auth_call_duration_seconds_count{outcome="answered"}')).to.equal(
       by('latchkey_batch_size_count'),
     )
-    expect((await read(business.internalUrl)).get('latchkey_auth_calls_in_flight')).to.equal(0)
+    const after = await read(business.internalUrl)
+    expect(after.get('latchkey_auth_calls_in_flight')).to.equal(0)
+    expect(after.get('latchkey_auths{state="healthy"}')).to.equal(1)
+    expect(after.get('latchkey_auths{state="ejected"}')).to.equal(0)
   })
 
   it('include the memory and the event-loop delay of the process', async () => {

@@ -83,7 +83,7 @@ describe('the configuration', () => {
       internalHost: '127.0.0.1',
       internalPort: 3100,
       workers: 1,
-      authUrl: 'http://127.0.0.1:3101',
+      authUrls: ['http://127.0.0.1:3101'],
       forwardUrl: null,
       serviceKey: SERVICE_KEY,
       invalidTokenLimit: 100,
@@ -242,18 +242,36 @@ describe('the configuration', () => {
     })
   }
 
-  for (const url of ['127.0.0.1:3101', 'ftp://auth', 'http://auth:3101/path', '/path']) {
+  for (const url of [
+    '127.0.0.1:3101',
+    'ftp://auth',
+    'http://auth:3101/path',
+    '/path',
+    'http://auth-1:3101,auth-2:3101',
+    'http://auth-1:3101,',
+    'http://auth:3101,http://auth:3101',
+    'http://auth-1:3101 http://auth-2:3101',
+  ]) {
     it(`refuses AUTH_INTERNAL_URL=${url}`, () => {
       const [problem] = problemsOf({ SERVICE_KEY, AUTH_INTERNAL_URL: url }, readBusinessConfig)
-      expect(problem).to.equal(`AUTH_INTERNAL_URL: expected an http or https address without a path; got "${url}"`)
+      expect(problem).to.equal(
+        `AUTH_INTERNAL_URL: expected an http or https address without a path, or different ones separated by commas; got "${url}"`,
+      )
     })
   }
+
+  it('reads several addresses in AUTH_INTERNAL_URL', () => {
+    const AUTH_INTERNAL_URL = 'http://auth-1:3101, https://auth-2.example.com'
+    const { authUrls } = readBusinessConfig({ SERVICE_KEY, AUTH_INTERNAL_URL })
+    expect(authUrls).to.deep.equal(['http://auth-1:3101', 'https://auth-2.example.com'])
+  })
 
   for (const url of [
     'http://auth.example.com',
     'http://203.0.113.7:3101',
     'http://[2001:db8::1]',
     'http://100.64.0.1',
+    'http://10.0.0.1,http://auth.example.com',
   ]) {
     it(`refuses AUTH_INTERNAL_URL=${url} in production, because others could read the service key and every token`, () => {
       const production = { SERVICE_KEY, NODE_ENV: 'production', AUTH_INTERNAL_URL: url }
@@ -278,6 +296,7 @@ describe('the configuration', () => {
     'http://[fd00::1]:3101',
     'http://auth.railway.internal:3101',
     'http://auth.default.svc.cluster.local:3101',
+    'http://10.0.0.1:3101,https://auth.example.com',
   ]) {
     it(`accepts AUTH_INTERNAL_URL=${url} in production`, () => {
       const production = { SERVICE_KEY, NODE_ENV: 'production', AUTH_INTERNAL_URL: url }
