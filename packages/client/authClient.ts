@@ -125,6 +125,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
   const lookCalls = new Set<Call>()
   const askReadyStatus = everySecond(() => readyStatusOf(upstreams, probe, deadlineMs), monotonicNow)
   let isSendScheduled = false
+  let closed: Promise<void> | null = null
   const holds = openHolds({
     maxBatch,
     maxSilenceMs,
@@ -232,7 +233,8 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     async close() {
       holds.close()
       clearInterval(watch)
-      await upstreams.close()
+      closed ??= upstreams.close()
+      await closed
     },
   }
 }

@@ -45,6 +45,8 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
     mountRoutes(
       publicRoutes,
       {
+        auth,
+        closing: closing.signal,
         describe: config.hasApiDocs ? describeBusiness : null,
         whyNotReady: async caller => (closing.signal.aborted ? 'Business is closing.' : auth.whyNotReady(caller)),
       },

@@ -1,5 +1,6 @@
 // What /data serves. This is the file to replace with your own.
 import { z } from 'zod'
+import type { Admission } from '../../packages/client/contract.ts'
 import type { Route } from '../../shared/http/route.ts'
 import { verdictOf } from './requireToken.ts'
 
@@ -15,7 +16,10 @@ export const getData: Route<unknown, 'bearer'> = {
     429: 'The token is invalid, and the address has sent too many invalid tokens.',
   },
   handler: () => ctx => {
-    const { username } = verdictOf(ctx)
-    ctx.body = { data: `Hello, ${username ?? 'guest'}!` }
+    ctx.body = { data: greetingFor(verdictOf(ctx)) }
   },
+}
+
+export function greetingFor({ username }: Admission): string {
+  return `Hello, ${username ?? 'guest'}!`
 }

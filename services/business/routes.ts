@@ -13,12 +13,14 @@ import {
 } from '../../shared/http/standardRoutes.ts'
 import type { Handler } from '../../shared/http/types.ts'
 import { getData } from './data.ts'
+import { getLiveData, type LiveDeps } from './live.ts'
 
 /** `bearer` is the guard `requireToken`. */
 type BusinessRoute<Deps> = Route<Deps, 'none' | 'bearer'>
 
-export const publicRoutes: readonly BusinessRoute<ReadyDeps & DocumentDeps>[] = [
+export const publicRoutes: readonly BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps>[] = [
   getData,
+  getLiveData,
   healthRoute,
   readyRoute,
   switchable(openApiDocumentRoute),
