@@ -12,7 +12,9 @@ import { adminKey, demo } from '../../support/credentials.ts'
 import { logIn } from '../../support/factories.ts'
 import { freePorts } from '../../support/freePort.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
+import { slackMs } from '../../support/slack.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../../support/startServer.ts'
+import { until } from '../../support/until.ts'
 
 describe('the console in a browser', () => {
   const axe = readFileSync('node_modules/axe-core/axe.min.js', 'utf8')
@@ -224,6 +226,32 @@ describe('the console in a browser', () => {
         expect(await cards('ended').count()).to.equal(3)
         await button('Get data', cards('ended').first()).click()
         await cards('refused').nth(1).waitFor()
+      })
+
+      it('holds a connection open, and shows that it dies within two seconds of its session', async () => {
+        await logInHere()
+        await button('Hold').click()
+        await page.getByText(/^Connection open for \d+ s, [2-9] events$/).waitFor()
+        await page.getByText('still open').waitFor()
+        await button('End').click()
+        const line = page
+          .locator('.connection')
+          .getByText('Business closed the connection, because its token had ended.')
+        await line.waitFor()
+        const [, ms] = /It took ([\d.]+) ms after the end of the session\.$/.exec(await line.innerText()) ?? []
+        expect(Number(ms)).to.be.below(2000 + slackMs)
+        await button('Hold').click()
+        await cards('refused').waitFor()
+      })
+
+      it('closes a connection that it holds when the user releases it', async () => {
+        await logInHere()
+        await button('Hold').click()
+        await button('Release').click()
+        await page.getByText(/^You closed the connection\. It was open for /).waitFor()
+        const holds = async () =>
+          /^latchkey_holds 0$/m.test(await (await fetch(`${addresses.businessInternal}/metrics`)).text())
+        await until(holds)
       })
 
       it('sends a burst of 200 and shows the numbers that Business counted', async () => {

@@ -4,7 +4,8 @@ import { setClock } from './clock.ts'
 import { useExchanges } from './exchanges.ts'
 import { exchangeList } from './exchangeView.ts'
 import { flowPanel } from './flowView.ts'
-import { useSessions } from './sessions.ts'
+import { useHeldConnections } from './heldConnections.ts'
+import { dataUrlOf, useSessions } from './sessions.ts'
 import { LogInPanel, SessionCards } from './sessionView.ts'
 import type { ConsoleSettings } from './settings.ts'
 import { html, openPage } from './ui.ts'
@@ -33,6 +34,7 @@ function explainNoAnswer(url: string): string {
 function ConsolePage() {
   const exchanges = useExchanges(explainNoAnswer)
   const sessions = useSessions(settings, exchanges)
+  const connections = useHeldConnections(`${dataUrlOf(businessUrl)}/live`, exchanges, sessions)
   const inPicture = exchanges.list.find(({ request }) => request.flow !== undefined) ?? null
   return html`
     <a class="skip" href="#main">Skip to the sessions</a>
@@ -56,7 +58,7 @@ function ConsolePage() {
       <div class="columns">
         <div class="aside">${h(LogInPanel, { sessions, settings })}</div>
         <div class="wide">
-          ${h(SessionCards, { sessions, settings })}
+          ${h(SessionCards, { sessions, connections, settings })}
           ${flowPanel(inPicture, sessions.burst)}
           ${exchangeList(exchanges.list)}
         </div>

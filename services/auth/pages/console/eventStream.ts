@@ -1,6 +1,7 @@
 // Reads /events with fetch, since EventSource cannot send Authorization, and reconnects whenever the stream ends. Hides the
-// parser of server-sent events, the pauses between attempts, and the detection of a stream that has gone silent.
+// pauses between attempts, and the detection of a stream that has gone silent.
 import type { StreamEvent } from '../../observability/streamEvents.ts'
+import { createEventParser } from './eventParser.ts'
 
 const maxSilenceMs = 40_000 // Auth sends something every 15 s
 const maxPauseMs = 15_000
@@ -39,7 +40,7 @@ export function openEventStream({ adminKey, onEvent, onState }: EventStreamOptio
     onState({ name: 'live' })
     failures = 0
     let silence = setTimeout(() => abort.abort(), maxSilenceMs)
-    const parse = createEventParser(onEvent)
+    const parse = createEventParser(event => onEvent(event as StreamEvent))
     const decoder = new TextDecoder()
     const reader = answer.body.getReader()
     try {
@@ -72,23 +73,5 @@ export function openEventStream({ adminKey, onEvent, onState }: EventStreamOptio
   return () => {
     isOver = true
     abort.abort()
-  }
-}
-
-/** Parses the part of server-sent events (HTML Living Standard, section 9.2.6) that Auth uses. */
-function createEventParser(onEvent: (event: StreamEvent) => void): (text: string) => void {
-  let rest = ''
-  return text => {
-    const blocks = (rest + text).split('\n\n')
-    rest = blocks.pop() ?? ''
-    for (const block of blocks) {
-      let name = 'message'
-      let data = ''
-      for (const line of block.split('\n')) {
-        if (line.startsWith('event: ')) name = line.slice(7)
-        if (line.startsWith('data: ')) data += line.slice(6)
-      }
-      if (data !== '') onEvent({ name, data: JSON.parse(data) } as StreamEvent)
-    }
   }
 }

@@ -22,13 +22,13 @@ export function exchangeList(list: Exchange[]): ComponentChildren {
 }
 
 function entry({ id, request, durationMs, status, body, problem, timing, curl }: Exchange): ComponentChildren {
-  const outcome = durationMs === null ? 'pending' : status === 0 ? 'no answer' : String(status)
+  const outcome = status !== 0 ? String(status) : durationMs === null ? 'pending' : 'no answer'
   return html`
     <li key=${id}>
-      <span class=${`status ${problem ? 'bad' : durationMs === null ? '' : 'good'}`}>${outcome}</span>
+      <span class=${`status ${problem ? 'bad' : outcome === 'pending' ? '' : 'good'}`}>${outcome}</span>
       <span class="asked"><b>${request.title}</b> <code>${request.method} ${new URL(request.url, document.baseURI).pathname}</code></span>
       <span class="took">
-        ${durationMs !== null && formatMs(durationMs)}
+        ${durationMs !== null ? formatMs(durationMs) : status !== 0 && 'still open'}
         ${timing && html`<span class="quiet"> · Auth ${formatMs(timing.authMs)}, ${timing.shared === 1 ? 'alone' : `shared by ${timing.shared}`}</span>`}
       </span>
       ${h(CopyButton, { text: curl, label: 'Copy as curl', subject: request.title })}

@@ -61,6 +61,8 @@ export interface Exchanges {
   send(request: ExchangeRequest): Promise<Outcome>
   /** Like `send`, but the request does not appear in the list. */
   sendUnlisted(request: ExchangeRequest): Promise<Outcome>
+  /** Like `send`, but passes the text of a good answer to `onText` as it arrives, until it ends or `signal` is aborted. */
+  stream(request: ExchangeRequest, signal: AbortSignal, onText: (text: string) => void): Promise<Outcome>
   /** Adds an exchange to the list, which the caller must `finish`. Returns its id. */
   begin(request: ExchangeRequest, curl?: string): number
   finish(id: number, outcome: Partial<Outcome>): void
@@ -93,23 +95,57 @@ export function useExchanges(explainNoAnswer: (url: string) => string): Exchange
   async function sendUnlisted(request: ExchangeRequest): Promise<Outcome> {
     const startedAt = performance.now()
     try {
-      const answer = await fetch(request.url, fetchOptionsOf(request))
-      const body = parse(await answer.text())
-      return {
-        durationMs: performance.now() - startedAt,
-        status: answer.status,
-        body,
-        problem: answer.ok ? null : problemOf(answer, body),
-        timing: readTiming(answer.headers.get('Server-Timing')),
-      }
+      return await outcomeOf(await fetch(request.url, fetchOptionsOf(request)), startedAt)
     } catch {
-      const detail = explainNoAnswer(request.url)
-      const problem = { title: 'No answer', status: 0, detail, error: 'no_answer', requestId: '–' }
-      return { ...pending, durationMs: performance.now() - startedAt, problem }
+      return noAnswer(request, startedAt)
     }
   }
 
-  return { list, send, sendUnlisted, begin, finish }
+  function noAnswer({ url }: ExchangeRequest, startedAt: number): Outcome {
+    const detail = explainNoAnswer(url)
+    const problem = { title: 'No answer', status: 0, detail, error: 'no_answer', requestId: '–' }
+    return { ...pending, durationMs: performance.now() - startedAt, problem }
+  }
+
+  async function stream(request: ExchangeRequest, signal: AbortSignal, onText: (text: string) => void) {
+    const id = begin(request)
+    const startedAt = performance.now()
+    let outcome: Outcome
+    try {
+      const answer = await fetch(request.url, { ...fetchOptionsOf(request), signal })
+      if (answer.ok && answer.body !== null) {
+        outcome = { ...pending, status: answer.status, timing: readTiming(answer.headers.get('Server-Timing')) }
+        finish(id, outcome)
+        await readText(answer.body, onText).catch(() => {}) // the connection broke, or was aborted
+        outcome.durationMs = performance.now() - startedAt
+      } else outcome = await outcomeOf(answer, startedAt)
+    } catch {
+      outcome = noAnswer(request, startedAt)
+    }
+    finish(id, outcome)
+    return outcome
+  }
+
+  return { list, send, sendUnlisted, stream, begin, finish }
+}
+
+async function outcomeOf(answer: Response, startedAt: number): Promise<Outcome> {
+  const body = parse(await answer.text())
+  return {
+    durationMs: performance.now() - startedAt,
+    status: answer.status,
+    body,
+    problem: answer.ok ? null : problemOf(answer, body),
+    timing: readTiming(answer.headers.get('Server-Timing')),
+  }
+}
+
+async function readText(body: ReadableStream<Uint8Array>, onText: (text: string) => void): Promise<void> {
+  const decoder = new TextDecoder()
+  const reader = body.getReader()
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+    onText(decoder.decode(chunk.value, { stream: true }))
+  }
 }
 
 function readTiming(header: string | null): Timing | null {

@@ -2,10 +2,11 @@
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
 import { now } from './clock.ts'
+import type { HeldConnection, HeldConnections } from './heldConnections.ts'
 import { ring } from './ring.ts'
 import type { Session, Sessions } from './sessions.ts'
 import type { ConsoleSettings } from './settings.ts'
-import { fieldOf, html, times, useTick } from './ui.ts'
+import { counted, fieldOf, formatMs, html, times, useTick } from './ui.ts'
 
 interface Props {
   sessions: Sessions
@@ -62,7 +63,7 @@ export function LogInPanel({ sessions, settings }: Props) {
   `
 }
 
-export function SessionCards({ sessions, settings }: Props) {
+export function SessionCards({ sessions, connections, settings }: Props & { connections: HeldConnections }) {
   useTick(sessions.expire)
   return html`
     <section aria-labelledby="sessions-title">
@@ -71,16 +72,26 @@ export function SessionCards({ sessions, settings }: Props) {
         sessions.list.length === 0
           ? html`<p class="empty">Log in, and your token appears here as a ring that drains.</p>`
           : html`<ul class="cards">
-              ${sessions.list.map(session => card(session, sessions, settings))}
+              ${sessions.list.map(session => card(session, sessions, connections, settings))}
             </ul>`
       }
     </section>
   `
 }
 
-function card(session: Session, sessions: Sessions, { ttlMs, businessUrl }: ConsoleSettings): ComponentChildren {
+function card(
+  session: Session,
+  sessions: Sessions,
+  connections: HeldConnections,
+  { ttlMs, businessUrl }: ConsoleSettings,
+): ComponentChildren {
   const { id, username, tokenId, state, message, isBusy, expiresAt } = session
+  const connection = connections.of(session)
   const isLive = state === 'live'
+  const remove = () => {
+    connections.release(session)
+    sessions.remove(session)
+  }
   const cannotSend = isBusy || businessUrl === null
   return html`
     <li key=${id} class=${`card ${state}`} data-state=${state}>
@@ -90,19 +101,45 @@ function card(session: Session, sessions: Sessions, { ttlMs, businessUrl }: Cons
         <p class="quiet"><code>${tokenId}</code></p>
         <p class="state"><span class="badge">${state}</span> ${explain(session, ttlMs)}</p>
         <p class=${state === 'refused' ? 'said bad' : 'said'}>${message ?? ''}</p>
+        ${connection && connectionLine(connection, session)}
       </div>
       <div class="row">
         <button class="main" disabled=${cannotSend} onClick=${() => sessions.getData(session)}>Get data</button>
         <button disabled=${cannotSend} title="200 requests at once" onClick=${() => sessions.sendBurst(session)}>Burst</button>
         ${
+          connection?.overAt === null
+            ? html`<button onClick=${() => connections.release(session)}>Release</button>`
+            : html`<button disabled=${businessUrl === null} title="Open a connection that ends with the session" onClick=${() => connections.hold(session)}>
+                Hold
+              </button>`
+        }
+        ${
           isLive
             ? html`<button onClick=${() => sessions.end(session)}>End</button>
                 <button onClick=${() => sessions.endAll(session)} title=${`Every session of ${username}`}>End all</button>`
-            : html`<button onClick=${() => sessions.remove(session)}>Remove</button>`
+            : html`<button onClick=${remove}>Remove</button>`
         }
       </div>
     </li>
   `
+}
+
+function connectionLine({ events, outcome, openedAt, overAt }: HeldConnection, session: Session): ComponentChildren {
+  if (overAt === null) {
+    const seconds = Math.floor((performance.now() - openedAt) / 1000)
+    return html`<p class="connection open">Connection open for ${seconds} s, ${counted(events, 'event')}</p>`
+  }
+  const endedAt = endOf(session)
+  const after =
+    endedAt === null || endedAt > overAt
+      ? `It was open for ${formatMs(overAt - openedAt)}`
+      : `It took ${formatMs(overAt - endedAt)} after the end of the session`
+  return html`<p class="connection over">${outcome}. ${after}.</p>`
+}
+
+/** By `performance.now()`; null if this page does not know it. */
+function endOf({ state, endedAt, expiresAt }: Session): number | null {
+  return state === 'expired' ? expiresAt - now() + performance.now() : endedAt
 }
 
 function explain({ state, cause, slides }: Session, ttlMs: number): string {

@@ -18,6 +18,8 @@ export interface Session {
   /** Why the session was refused; null if this page does not know. */
   cause: 'expired' | 'ended' | null
   isBusy: boolean
+  /** When this page ended it, by `performance.now()`. */
+  endedAt: number | null
   /** The last answer, in words. */
   message: string | null
 }
@@ -48,6 +50,8 @@ export interface Sessions {
   logInAsNewUser(): Promise<string | null>
   getData(session: Session): Promise<void>
   sendBurst(session: Session): Promise<void>
+  /** Shows the answer to a request of the session that was sent at `sentAt`, and what it means for the session. */
+  noteAnswer(session: Session, status: number, sentAt: number, message?: string | null): void
   end(session: Session): Promise<void>
   /** Ends all sessions of the user. */
   endAll(session: Session): Promise<void>
@@ -64,17 +68,12 @@ let lastId = 0
 export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettings, exchanges: Exchanges): Sessions {
   const [list, setList] = useState<Session[]>([])
   const [burst, setBurst] = useState<Burst | null>(null)
-  const dataUrl = businessUrl === '' ? 'data' : `${businessUrl}/data`
+  const dataUrl = dataUrlOf(businessUrl)
   const ttlSeconds = Math.round(ttlMs / 1000)
 
   function update(isMeant: (session: Session) => boolean, change: (session: Session) => Partial<Session>): void {
     setList(list => list.map(session => (isMeant(session) ? { ...session, ...change(session) } : session)))
   }
-  const only =
-    ({ id }: Session) =>
-    (session: Session) =>
-      session.id === id
-
   async function logIn({ username, password }: Credentials): Promise<string | null> {
     const isPublic = shownDemoUser?.password === password
     const { status, body, problem } = await exchanges.send({
@@ -112,9 +111,14 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
       flow: 3,
     })
     const message = status === 200 ? String((body as { data: unknown }).data) : (problem?.detail ?? null)
-    update(only(session), current => ({ ...afterAnswer(current, status, sentAt, ttlMs), isBusy: false, message }))
+    update(only(session), () => ({ isBusy: false }))
+    noteAnswer(session, status, sentAt, message)
     if (status === 200) announce(`${message} The session lives ${ttlSeconds} seconds more.`)
     else announce(status === 401 ? `Refused: ${message}` : `Failed: ${message}`)
+  }
+
+  function noteAnswer(session: Session, status: number, sentAt: number, message: string | null = null): void {
+    update(only(session), current => ({ ...afterAnswer(current, status, sentAt, ttlMs), message }))
   }
 
   /** Sends all requests at once; the browser chooses the number of connections. */
@@ -166,22 +170,24 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
 
   async function end(session: Session): Promise<void> {
     const request = { title: 'End this session', method: 'POST', url: 'logout', token: session.token }
+    const sentAt = performance.now()
     const { status } = await exchanges.send(request)
-    if (status === 204) markEnded(only(session))
+    if (status === 204) markEnded(only(session), sentAt)
   }
 
   async function endAll(session: Session): Promise<void> {
     const { username, token } = session
     const request = { title: `End all of ${username}`, method: 'DELETE', url: 'sessions', token }
+    const sentAt = performance.now()
     const { status } = await exchanges.send(request)
-    if (status === 204) markEnded(other => other.username === username)
+    if (status === 204) markEnded(other => other.username === username, sentAt)
     else update(only(session), current => afterAnswer(current, status, 0, ttlMs))
   }
 
-  function markEnded(isMeant: (session: Session) => boolean): void {
+  function markEnded(isMeant: (session: Session) => boolean, endedAt: number): void {
     const isEnded = (session: Session) => session.state === 'live' && isMeant(session)
     announce(`${counted(list.filter(isEnded).length, 'session has', 'sessions have')} ended.`)
-    update(isEnded, () => ({ state: 'ended', message: null }))
+    update(isEnded, () => ({ state: 'ended', message: null, endedAt }))
   }
 
   function remove({ id }: Session): void {
@@ -195,8 +201,13 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
     if (expired.length > 0) update(isExpired, () => ({ state: 'expired', message: null }))
   }
 
-  return { list, burst, logIn, logInAsNewUser, getData, sendBurst, end, endAll, remove, expire }
+  return { list, burst, logIn, logInAsNewUser, getData, sendBurst, noteAnswer, end, endAll, remove, expire }
 }
+
+const only =
+  ({ id }: Session) =>
+  (session: Session) =>
+    session.id === id
 
 interface NewSession {
   token: string
@@ -216,6 +227,7 @@ function sessionOf(username: string, { token, expiresAt, absoluteExpiresAt }: Ne
     state: 'live',
     cause: null,
     isBusy: false,
+    endedAt: null,
     message: null,
   }
 }
@@ -248,6 +260,11 @@ export function summaryOf({ requests, calls, refused, failed }: Burst): string {
   const shared = [...calls.values()].reduce((sum, count) => sum + count, 0)
   const rest = refused + failed > 0 ? ` ${refused} refused, ${failed} without an answer.` : ''
   return `${shared} requests took ${counted(calls.size, 'call')} to Auth: ${(shared / calls.size).toFixed(1)} requests a call.${rest}`
+}
+
+/** Where /data is. Business serves this page if `businessUrl` is empty. */
+export function dataUrlOf(businessUrl: string | null): string {
+  return businessUrl === '' ? 'data' : `${businessUrl}/data`
 }
 
 /** The public name of a token: the part after `lk_`, or the `jti` of a JWT. */
