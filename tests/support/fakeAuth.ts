@@ -65,8 +65,9 @@ export const hold: Behaviour = () => {}
 /** Writes `chunk` repeatedly, as fast as the client reads, up to `limit` bytes or until the client disconnects. */
 export function pour(socket: Socket, chunk: Buffer, limit: number): void {
   let poured = 0
-  function more(): void {
-    if (socket.destroyed || poured >= limit) return
+  // After an error the socket is not destroyed yet, and would report every further write to `more` at once, for ever.
+  function more(error?: Error | null): void {
+    if (error || socket.destroyed || poured >= limit) return
     poured += chunk.length
     socket.write(chunk, more)
   }
