@@ -42,6 +42,8 @@ const slowest = [
   'tests/tools/',
   'tests/auth/users/mail',
   'tests/docs/protect',
+  'tests/client/python',
+  'tests/client/conformance',
   'tests/auth/users/unfinishedChanges',
   'tests/auth/dialects/dialectPairs',
   'tests/auth/routes/',

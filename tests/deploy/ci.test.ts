@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 
-const everything = ['script', 'ps', 'pgrep', 'openssl', 'redis-server', 'nginx', 'caddy', 'chromium']
+const everything = ['script', 'ps', 'pgrep', 'openssl', 'redis-server', 'nginx', 'caddy', 'chromium', 'python3']
 
 describe('.ci/run', () => {
   let folder: string

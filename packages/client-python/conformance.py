@@ -1,0 +1,105 @@
+"""The adapter of latchkey_client for `npm run conformance`: reads and writes lines of JSON.
+
+With --wsgi it asks the WSGI middleware instead of the ASGI middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from typing import Any
+
+from latchkey_client import AuthClient, RequireToken, RequireTokenWsgi, SyncAuthClient
+
+Answer = dict[str, Any]
+
+
+def compose(status: int, headers: dict[str, str], body: bytes) -> Answer:
+    return {"status": status, "headers": headers, "admission" if status == 200 else "problem": json.loads(body)}
+
+
+class AsgiClient:
+    def __init__(self, url: str, key: str) -> None:
+        self._client = AuthClient(url, key)
+        self._app = RequireToken(self._show, self._client)
+
+    async def answer_to(self, lines: list[list[str]]) -> Answer:
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in lines]
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self._app({"type": "http", "method": "GET", "path": "/", "headers": headers}, asyncio.Event().wait, send)
+        start, body = sent
+        return compose(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, body["body"])
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    @staticmethod
+    async def _show(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(dict(scope["auth"].members)).encode()})
+
+
+class WsgiClient:
+    def __init__(self, url: str, key: str) -> None:
+        self._client = SyncAuthClient(url, key)
+        self._app = RequireTokenWsgi(self._show, self._client)
+
+    async def answer_to(self, lines: list[list[str]]) -> Answer:
+        environ: dict[str, Any] = {}
+        for name, value in lines:
+            variable = f"HTTP_{name.upper().replace('-', '_')}"
+            environ[variable] = f"{environ[variable]},{value}" if variable in environ else value
+        return await asyncio.to_thread(self._ask, environ)
+
+    def _ask(self, environ: dict[str, Any]) -> Answer:
+        started: list[Any] = []
+        body = b"".join(self._app(environ, lambda *start: started.append(start)))
+        [(status, headers)] = started
+        return compose(int(status[:3]), {name.lower(): value for name, value in headers}, body)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._client.close)
+
+    @staticmethod
+    def _show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [json.dumps(dict(environ["latchkey.auth"].members)).encode()]
+
+
+def write(line: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(line)}\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    make = WsgiClient if "--wsgi" in sys.argv else AsgiClient
+    client: AsgiClient | WsgiClient | None = None
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def answer(client: AsgiClient | WsgiClient, request: Any) -> None:
+        write({"id": request["id"], **await client.answer_to(request["headers"])})
+
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        message = json.loads(line)
+        if "open" in message:
+            if client is not None:
+                await client.close()
+            client = make(**message["open"])
+            write({"opened": True})
+            continue
+        assert client is not None
+        for request in message["send"]:
+            task = asyncio.create_task(answer(client, request))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    if client is not None:
+        await client.close()
+
+
+logging.basicConfig(level=logging.INFO)
+asyncio.run(main())

@@ -1,0 +1,34 @@
+"""The error that the client raises, and the body of the response that reports it."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Literal, Mapping
+
+Code = Literal["invalid_request", "invalid_token", "unavailable"]
+
+_STATUS: dict[Code, int] = {"invalid_request": 400, "invalid_token": 401, "unavailable": 503}
+
+
+class TokenError(Exception):
+    """Why a request is not admitted. The message may be shown to the caller."""
+
+    def __init__(self, code: Code, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.status = _STATUS[code]
+        #: The headers of the response: ``WWW-Authenticate`` or ``Retry-After``.
+        self.headers = dict(headers or {})
+
+    def problem(self, request_id: str) -> bytes:
+        """The body of an ``application/problem+json`` response: RFC 9457, plus ``error`` (the code) and ``requestId``."""
+        members = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": str(self),
+            "error": self.code,
+            "requestId": request_id,
+        }
+        return json.dumps(members, separators=(",", ":")).encode()
