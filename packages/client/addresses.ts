@@ -26,12 +26,15 @@ export interface Addresses {
 export interface AddressesOptions {
   /** `dns.lookup` by default, which reads /etc/hosts too. */
   lookup?: Lookup | undefined
+  monotonicNow: () => number
   /** How long a new connection waits for the name to be resolved again before it uses the last known address. */
   resolveTimeoutMs: number
   /** Called when `targets` has changed. */
   onChange: () => void
 }
 
+/** Some name servers return another part of a long list each time. Without this time, calls would chase the last answer. */
+const keepMs = 1000
 const expected = 'expected an http or https address without a path, or a list of them'
 
 /** The origins in `url`, which may be a list, separated by commas or not. Throws a `TypeError` that says what is wrong. */
@@ -55,13 +58,16 @@ export function createAddresses(origins: readonly string[], options: AddressesOp
   return { targets: () => places.flatMap(place => place.targets()) }
 }
 
-/** `addresses` is null until the name has been resolved for the first time. */
 interface Resolvable extends Target {
+  /** Null until the name has been resolved for the first time. */
   addresses: LookupAddress[] | null
+  /** When an answer had these addresses. */
+  seenAt: number
 }
 
 /** What one URL leads to. `net.connect` calls no lookup for an IP address, so such a URL is one target for ever. */
-function createPlace(origin: string, { lookup = lookUpAll, resolveTimeoutMs, onChange }: AddressesOptions) {
+function createPlace(origin: string, options: AddressesOptions) {
+  const { lookup = lookUpAll, monotonicNow, resolveTimeoutMs, onChange } = options
   const host = new URL(origin).hostname.replace(/^\[|\]$/g, '')
   let resolving: Promise<void> | null = null
   let targets = [createTarget(null)]
@@ -70,6 +76,7 @@ function createPlace(origin: string, { lookup = lookUpAll, resolveTimeoutMs, onC
     const target: Resolvable = {
       origin,
       addresses,
+      seenAt: 0,
       get address() {
         if (target.addresses === null || isIP(host) !== 0) return origin
         return `${origin} (${target.addresses.map(({ address }) => address).join(', ')})`
@@ -111,8 +118,11 @@ function createPlace(origin: string, { lookup = lookUpAll, resolveTimeoutMs, onC
     }
     const groups = groupByAuth(found)
     first.addresses ??= groups[0] as LookupAddress[]
+    const now = monotonicNow()
     const before = targets
-    targets = groups.map(group => before.find(target => isSame(target.addresses, group)) ?? createTarget(group))
+    const current = groups.map(group => before.find(target => isSame(target.addresses, group)) ?? createTarget(group))
+    for (const target of current) target.seenAt = now
+    targets = [...current, ...before.filter(target => !current.includes(target) && now - target.seenAt < keepMs)]
     if (targets.length !== before.length || targets.some(target => !before.includes(target))) onChange()
   }
 

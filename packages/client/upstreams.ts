@@ -219,6 +219,7 @@ function openFleet(options: UpstreamsOptions, onMore: () => void): Fleet {
   const retired = new Set<Promise<void>>()
   const addresses: Addresses = createAddresses(parseUrls(options.url), {
     lookup: options.lookup,
+    monotonicNow,
     resolveTimeoutMs: deadlineMs / 4,
     onChange: follow,
   })

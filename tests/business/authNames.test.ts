@@ -32,6 +32,17 @@ interface Names {
   lookup: Lookup
 }
 
+/** The real clock, which a test can put ahead. */
+function createRealClock() {
+  let aheadMs = 0
+  return {
+    now: () => performance.now() + aheadMs,
+    advance(byMs: number) {
+      aheadMs += byMs
+    },
+  }
+}
+
 /** A name server whose answers a test sets. */
 function startNames(...addresses: LookupAddress[]): Names {
   const names: Names = {
@@ -109,9 +120,11 @@ describe('a name of Auth', () => {
   it('with other addresses after a redeploy is called there, and loses no request if Auth closes in order', async () => {
     const [one, other] = await startBoth()
     const names = startNames(ipv4(first))
-    const { ask, client } = openTestClient(`http://auth.test:${one.port}`, names)
+    const { now, advance } = createRealClock()
+    const { ask, client } = openTestClient(`http://auth.test:${one.port}`, { ...names, monotonicNow: now })
     await ask()
     names.addresses = [ipv4(second)]
+    advance(1000)
     await one.stop()
     const asked = [await ask(), await ask()]
     expect(unanswered(asked)).to.deep.equal([])
@@ -122,14 +135,30 @@ describe('a name of Auth', () => {
   it('gets the key only at addresses that it has when the connection is opened', async () => {
     const [one, other] = await startBoth()
     const names = startNames(ipv4(first), ipv4(second))
-    const { ask } = openTestClient(`http://auth.test:${one.port}`, names)
+    const { now, advance } = createRealClock()
+    const { ask } = openTestClient(`http://auth.test:${one.port}`, { ...names, monotonicNow: now })
     for (let i = 0; i < 4; i++) await ask()
     names.addresses = [ipv4(first)]
+    advance(1000)
     await other.stop()
     await other.listen() // another service that got the address
     const connections = other.connectionCount()
     for (let i = 0; i < 10; i++) expect((await ask()).outcome).to.equal('admitted')
     expect(other.connectionCount()).to.equal(connections)
+  })
+
+  it('with another one of its addresses in each answer is called at all of them, without a lookup per call', async () => {
+    const [one, other] = await startBoth()
+    const both = [ipv4(first), ipv4(second)]
+    let asked = 0
+    const lookup: Lookup = async () => [both[asked++ % 2] as LookupAddress]
+    const { call } = openTestUpstreams(`http://auth.test:${one.port}`, { lookup, maxConnectionAgeMs: 50 })
+    for (let i = 0; i < 100; i++) {
+      expect((await call('good', false)).status).to.equal(200)
+      await sleep(2)
+    }
+    expect(Math.min(one.calls.length, other.calls.length)).to.be.at.least(20)
+    expect(asked).to.be.below(50)
   })
 
   it('that cannot be resolved any more keeps its last addresses', async () => {

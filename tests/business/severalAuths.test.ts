@@ -183,6 +183,16 @@ describe('the client with two Auths', () => {
     expect(events()).to.deep.equal([`auth_ejected ${one.url}`, `auth_readmitted ${one.url}`])
   })
 
+  it('looks at a held token elsewhere if the look hangs', async () => {
+    const { client } = await openWarm()
+    one.behave(hold)
+    const watched = client.hold('good-looked-at', { onEnd: () => {} })
+    await one.called(1)
+    await other.called(1)
+    expect([one.calls[0]?.held, other.calls[0]?.held]).to.deep.equal([['good-looked-at'], ['good-looked-at']])
+    watched.release()
+  })
+
   it('tries both, again and again, if both have failed', async () => {
     const { ask, client } = await openWarm()
     for (const fake of fakes()) fake.behave(({ socket }) => void socket.resetAndDestroy())
