@@ -20,20 +20,10 @@ import {
 } from '../../shared/config/settings.ts'
 import { accountLimits } from './defence/throttles.ts'
 import { dialectsSetting, readDialects } from './dialects/settings.ts'
-import { isMemoryUrl, isStoreUrl, type StoreSetting, storeSchemes } from './stores/index.ts'
+import { isMemoryUrl } from './stores/index.ts'
+import { checkStoreSettings, storeSettings, tokenStoreUrlOf } from './stores/settings.ts'
 
 const defaultDemo = { username: 'demo@example.com', password: 'postman' }
-
-const storeUrl = (setting: StoreSetting, description: string) =>
-  z
-    .string()
-    .refine(url => isStoreUrl(setting, url))
-    .default('memory:')
-    .register(settingMeta, {
-      description,
-      expected: `a URL that begins with ${storeSchemes[setting].join(':, ')}:`,
-      secret: true,
-    })
 
 const minHashCost = 10
 const minTestHashCost = 4 // the minimum of bcrypt: tests hash often and keep no secrets
@@ -111,20 +101,8 @@ export const authSettings = {
   REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
   MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for mail, per address and hour; per user the limit is 5'),
   GUEST_TOKEN_LIMIT_PER_ADDRESS: count(120, 'tokens that dialects issue without a log-in, per address and minute'),
-  MAX_CLOCK_SKEW_MS: count(
-    2000,
-    'maximum difference between the clocks of Auth and of the token store (Redis, PostgreSQL), in milliseconds; beyond it Auth is not ready, gives no verdicts and deletes no tokens',
-  ),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of dead tokens', 86_400),
-  TOKEN_STORE_URL: storeUrl(
-    'TOKEN_STORE_URL',
-    'store of tokens: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…',
-  ),
-  TOKEN_SNAPSHOT_FILE: z.string().optional().register(settingMeta, {
-    description: 'file that keeps sessions across a planned restart; allowed only with TOKEN_STORE_URL=memory:',
-    expected: 'the path of a file',
-  }),
-  USER_STORE_URL: storeUrl('USER_STORE_URL', 'store of users: memory:, sqlite:path, postgres://…'),
+  ...storeSettings,
   REGISTRATION: z.enum(['open', 'closed']).optional().register(settingMeta, {
     description: 'whether anyone may register at `POST /users`',
     expected: 'open or closed',
@@ -229,10 +207,7 @@ export function readAuthConfig(environment: Environment) {
     if (found.NODE_ENV !== 'test' && hashCost < minHashCost) {
       problems.push(`PASSWORD_HASH_COST: expected ${hashCostRange}; got "${hashCost}"`)
     }
-    const { TOKEN_STORE_URL: tokenStoreUrl } = found
-    if (found.TOKEN_SNAPSHOT_FILE !== undefined && tokenStoreUrl !== undefined && !isMemoryUrl(tokenStoreUrl)) {
-      problems.push('TOKEN_SNAPSHOT_FILE: expected only with TOKEN_STORE_URL=memory:; other stores survive a restart')
-    }
+    checkStoreSettings(found, problems)
     const isProduction = found.NODE_ENV === 'production'
     // Checks only that a value is present; an invalid value has been reported already.
     const isSet = (name: string) => (env[name] ?? '').trim() !== ''
@@ -301,7 +276,7 @@ export function readAuthConfig(environment: Environment) {
       settings.TOKEN_FORMAT === 'jwt' && settings.TOKEN_KEYS
         ? { keys: settings.TOKEN_KEYS.keys, issuer: publicUrl, audience: settings.TOKEN_AUDIENCE }
         : null,
-    tokenStoreUrl: settings.TOKEN_STORE_URL,
+    tokenStoreUrl: tokenStoreUrlOf(settings),
     snapshotFile: settings.TOKEN_SNAPSHOT_FILE ?? null,
     userStoreUrl: settings.USER_STORE_URL,
     registration,

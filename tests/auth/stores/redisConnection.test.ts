@@ -263,7 +263,7 @@ describe('tokens in Redis:', () => {
       'redis://host#hunter2': shape,
       'redis-cluster://one,,two': shape,
       'redis-cluster://one/1': shape,
-      'redis://:hunter2@host?tsl=verify': 'tsl: expected prefix, tls or eviction',
+      'redis://:hunter2@host?tsl=verify': 'tsl: expected prefix, tls, eviction, wait-replicas or wait-timeout-ms',
       'redis://:hunter2@host?tls=hunter2': 'tls: expected verify or no-verify',
       'redis://:hunter2@host?eviction=yes': 'eviction: expected refused or allowed',
       'redis://:hunter2@host?prefix=a{b': 'prefix: expected none of { } * ? [ ] \\',

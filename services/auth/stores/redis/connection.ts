@@ -2,6 +2,8 @@
 // cluster, and how a silent server is detected within a second.
 import { createClient, createCluster, ErrorReply, type RedisClientType, type RedisClusterType } from '@redis/client'
 import { within } from '../../../../shared/deadline.ts'
+import { openDurable } from './durable.ts'
+import { type Place, parsePlace, SetUpError, sentence } from './place.ts'
 import type { Script } from './scripts.ts'
 
 export interface Redis {
@@ -12,6 +14,8 @@ export interface Redis {
   run<T>(work: () => Promise<T>): Promise<T>
   /** One round trip. All keys must be on the same node; see `together`. */
   call(script: Script, keys: string[], args: (string | number | Buffer)[]): Promise<unknown>
+  /** Like `call`, but resolves only when the replicas that the URL demands have the change. All keys are on one node. */
+  callDurably(script: Script, keys: string[], args: (string | number | Buffer)[]): Promise<unknown>
   get(key: string): Promise<string | null>
   /** Fire and forget: tried once, and failures are ignored. */
   setFor(key: string, value: string, ms: number): void
@@ -27,17 +31,6 @@ export interface Redis {
 }
 
 type Server = { isCluster: false; client: RedisClientType } | { isCluster: true; client: RedisClusterType }
-
-interface Place {
-  isCluster: boolean
-  nodes: { host: string; port: number }[]
-  tls: 'off' | 'verify' | 'no-verify'
-  username: string | undefined
-  password: string | undefined
-  database: number
-  prefix: string
-  eviction: 'refused' | 'allowed'
-}
 
 const deadlineMs = 900 // for a store's answer, so that the client gets its 503 within a second; also for a ping
 const openTimeoutMs = 2000
@@ -88,14 +81,29 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     }
   }, deadlineMs)
 
-  async function evaluate({ sha1, text }: Script, keys: string[], args: (string | Buffer)[]): Promise<unknown> {
-    const options = { keys, arguments: args }
+  const durable =
+    place.waitReplicas === 0
+      ? null
+      : openDurable({
+          replicas: place.waitReplicas,
+          timeoutMs: place.waitTimeoutMs,
+          masterOf: async key =>
+            server.isCluster
+              ? ((await server.client.getNodeClientForKey(key, false)) as unknown as RedisClientType)
+              : server.client,
+        })
+
+  async function evaluateDurably(script: Script, keys: string[], args: (string | Buffer)[]): Promise<unknown> {
+    if (durable === null) return evaluate(server.client, script, keys, args)
+    const [key = ''] = keys
+    // Not EVALSHA: if the server does not know the script, the second attempt would wait for the replicas once more.
+    const write = (client: RedisClientType) => client.eval(script.text, { keys, arguments: args })
     try {
-      return await server.client.evalSha(sha1, options)
+      return await durable.run(key, write)
     } catch (error) {
-      // The server was restarted, or its script cache was flushed.
-      if (!/^NOSCRIPT/.test((error as Error).message)) throw error
-      return server.client.eval(text, options)
+      if (!/^MOVED/.test((error as Error).message)) throw error
+      await server.client.get(key) // makes node-redis read the new topology
+      return durable.run(key, write)
     }
   }
 
@@ -109,15 +117,16 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     },
 
     async call(script, keys, args) {
-      const texts = args.map(arg => (typeof arg === 'number' ? String(arg) : arg))
       try {
-        return await evaluate(script, keys, texts)
+        return await evaluate(server.client, script, keys, textsOf(args))
       } catch (error) {
         // After a failover the address leads to the new master, but an open connection still leads to the old one.
         if (!server.isCluster && /READONLY/.test((error as Error).message)) suspects.add(server.client)
         throw error
       }
     },
+
+    callDurably: (script, keys, args) => evaluateDurably(script, keys, textsOf(args)),
 
     get: key => server.client.get(key),
 
@@ -169,8 +178,29 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     async close() {
       isOpen = false
       clearInterval(watch)
+      durable?.close()
       server.client.destroy()
     },
+  }
+}
+
+function textsOf(args: (string | number | Buffer)[]): (string | Buffer)[] {
+  return args.map(arg => (typeof arg === 'number' ? String(arg) : arg))
+}
+
+async function evaluate(
+  client: Server['client'],
+  { sha1, text }: Script,
+  keys: string[],
+  args: (string | Buffer)[],
+): Promise<unknown> {
+  const options = { keys, arguments: args }
+  try {
+    return await client.evalSha(sha1, options)
+  } catch (error) {
+    // The server was restarted, or its script cache was flushed.
+    if (!/^NOSCRIPT/.test((error as Error).message)) throw error
+    return client.eval(text, options)
   }
 }
 
@@ -262,6 +292,12 @@ async function checkSetUp(place: Place, server: Server, warn: (warning: string) 
         `has maxmemory-policy ${policy}: when its memory is full it forgets sessions and revocations. Set it to noeviction, or add eviction=allowed to the query of the URL`,
       )
     }
+    const replicas = Number(/^connected_slaves:(\d+)/m.exec(info)?.[1] ?? 0)
+    if (replicas < place.waitReplicas) {
+      throw new SetUpError(
+        `has ${replicas} connected replicas, and REDIS_WAIT_REPLICAS is ${place.waitReplicas}: no revocation could be acknowledged. Connect more replicas, or lower the setting`,
+      )
+    }
     if (/^aof_enabled:0/m.test(info)) {
       const { host, port } = addresses[i] as Place['nodes'][number]
       warn(
@@ -269,69 +305,4 @@ async function checkSetUp(place: Place, server: Server, warn: (warning: string) 
       )
     }
   }
-}
-
-class SetUpError extends Error {}
-
-const shape = /^(redis|rediss|redis-cluster):\/\/(?:([^@/]*)@)?([^/?#]+)(?:\/(\d*))?(?:\?([^#]*))?$/
-const expected =
-  'expected redis://user:password@host:port/database?prefix=…, rediss://…, or redis-cluster://host:port,host:port'
-
-function parsePlace(url: string): Place {
-  const match = shape.exec(url)
-  if (match === null) throw new Error(expected)
-  const [, scheme, login = '', hosts = '', database = '', query = ''] = match
-  const { prefix = 'latchkey:', tls, eviction = 'refused', ...others } = Object.fromEntries(new URLSearchParams(query))
-  const [unknown] = Object.keys(others)
-  if (unknown !== undefined) throw new Error(`${unknown}: expected prefix, tls or eviction`)
-  if (tls !== undefined && tls !== 'verify' && tls !== 'no-verify') throw new Error('tls: expected verify or no-verify')
-  if (eviction !== 'refused' && eviction !== 'allowed') throw new Error('eviction: expected refused or allowed')
-  // The prefix precedes the braces that determine the slot, and is part of SCAN patterns.
-  if (/[{}*?[\]\\]/.test(prefix)) throw new Error('prefix: expected none of { } * ? [ ] \\')
-  const [username, password] = login.split(/:(.*)/s).map(decode)
-  const isCluster = scheme === 'redis-cluster'
-  const nodes = hosts.split(',').map(parseHost)
-  if (isCluster ? database !== '' : nodes.length > 1) throw new Error(expected)
-  return {
-    isCluster,
-    nodes,
-    tls: tls ?? (scheme === 'rediss' ? 'verify' : 'off'),
-    username: username || undefined,
-    password: password || undefined,
-    database: Number(database),
-    prefix,
-    eviction,
-  }
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    throw new Error(expected) // more helpful than "URI malformed"
-  }
-}
-
-function parseHost(text: string): { host: string; port: number } {
-  const { hostname, port } = URL.parse(`redis://${text}`) ?? { hostname: '', port: '' }
-  if (hostname === '') throw new Error(expected)
-  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) }
-}
-
-function nameOf({ isCluster, nodes }: Place): string {
-  return `the Redis ${isCluster ? 'cluster' : 'server'} at ${nodes.map(({ host, port }) => `${host}:${port}`).join(', ')}`
-}
-
-/** The message for the operator. It omits the URL, which may contain a password. */
-function sentence(place: Place, error: Error): string {
-  const name = nameOf(place)
-  if (error instanceof SetUpError) return `${name} ${error.message}`
-  const { code = error.message } = error as NodeJS.ErrnoException
-  if (/^(WRONGPASS|NOAUTH|ERR AUTH)/.test(error.message)) return `${name} refuses this user or its password`
-  if (/cluster support disabled/.test(error.message))
-    return `${name} is not a cluster: begin the URL with redis:// or rediss://`
-  if (/^NOPERM/.test(error.message)) return `${name} does not allow this user what Latchkey needs (${error.message})`
-  if (/CERT|SIGNATURE/.test(code))
-    return `${name} has a certificate that is not trusted (${code}); to trust it all the same, add tls=no-verify to the query of the URL`
-  return `${name} cannot be reached (${/timeout/i.test(error.message) ? 'no answer' : code})`
 }

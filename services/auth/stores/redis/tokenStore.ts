@@ -56,7 +56,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
   function end(id: string, script: Script, args: (Buffer | string | number)[], now: number) {
     return run(async () => {
-      const answer = (await redis.call(script, [keyOfId(id)], [restOf(id), ...args])) as PackedToken | null
+      const answer = (await redis.callDurably(script, [keyOfId(id)], [restOf(id), ...args])) as PackedToken | null
       if (answer === null) return null
       const token = unpacked(tagOfId(id), answer)
       counts.change(-1, token.userId)
@@ -87,7 +87,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     renew: ({ id, hash }, newHash, lineage, now) =>
       run(async () => {
         const args = [now, graceMs, restOf(id), short(hash), short(newHash), short(lineage)]
-        const answer = (await redis.call(renewScript, [keyOfId(id)], args)) as PackedToken | null
+        const answer = (await redis.callDurably(renewScript, [keyOfId(id)], args)) as PackedToken | null
         return answer && unpacked(tagOfId(id), answer)
       }),
 
@@ -106,7 +106,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       run(async () => {
         const tag = tagOf(userId)
         const kept = keep !== null && tagOfId(keep) === tag ? restOf(keep) : ''
-        await redis.call(raiseFloorScript, [keyOf(prefix, tag)], [userId, version, kept, floorMs])
+        await redis.callDurably(raiseFloorScript, [keyOf(prefix, tag)], [userId, version, kept, floorMs])
       }),
 
     findByUser: (userId, now) =>

@@ -1,0 +1,188 @@
+// REDIS_WAIT_REPLICAS: revocations that a failover cannot undo, on a server and on a cluster with replicas.
+import { expect } from 'chai'
+import { openTokenStore } from '../../../services/auth/stores/index.ts'
+import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { keyOf, tagOfId } from '../../../services/auth/stores/redis/tokens.ts'
+import { ask } from '../../support/client.ts'
+import { isLive, logIn, validate } from '../../support/factories.ts'
+import {
+  type ClusterNode,
+  hasRedis,
+  type RedisCluster,
+  type RedisServer,
+  reportMissingRedis,
+  startCluster,
+  startRedis,
+} from '../../support/redis.ts'
+import { inserted, insertedMany, look, newToken, raiseFloor, start, touch } from '../../support/redisTokens.ts'
+import { closeServers, startAuth } from '../../support/servers.ts'
+import { lineage, type MadeToken, newHash } from '../../support/storeFixtures.ts'
+import { until } from '../../support/until.ts'
+
+async function startReplicaOf(master: RedisServer): Promise<RedisServer> {
+  const replica = await startRedis()
+  await replica.command('replicaof', '127.0.0.1', master.port)
+  await until(async () => (await replica.tell('info', 'replication')).includes('master_link_status:up'))
+  await until(async () => (await master.tell('info', 'replication')).includes('state=online'))
+  return replica
+}
+
+describe('tokens in Redis with REDIS_WAIT_REPLICAS', () => {
+  let master: RedisServer
+  let replica: RedisServer
+  const opened: TokenStore[] = []
+
+  before(function () {
+    if (hasRedis) return
+    reportMissingRedis('REDIS_WAIT_REPLICAS')
+    this.skip()
+  })
+
+  beforeEach(async () => {
+    master = await startRedis()
+    replica = await startReplicaOf(master)
+  })
+
+  afterEach(async () => {
+    await closeServers()
+    await Promise.all(opened.splice(0).map(store => store.close()))
+    replica.resume()
+    await Promise.all([master.remove(), replica.remove()])
+  })
+
+  async function open(url = `${master.url}?wait-replicas=1&wait-timeout-ms=200`): Promise<TokenStore> {
+    const store = await openTokenStore(url)
+    opened.push(store)
+    return store
+  }
+
+  const rejection = (work: Promise<unknown>) =>
+    work.then(
+      () => 'resolved',
+      (error: Error) => error.message,
+    )
+
+  it('has every revocation, renewal and floor on the replica once it is acknowledged', async () => {
+    const store = await open()
+    const durableCalls: Record<string, (made: MadeToken) => Promise<unknown>> = {
+      delete: ({ ref }) => store.delete(ref, start),
+      deleteById: ({ ref }) => store.deleteById(ref.id, start, null),
+      raiseFloor: ({ token }) => raiseFloor(store, token.userId as string, 2),
+      renew: ({ ref }) => store.renew(ref, newHash(), lineage, start),
+    }
+    for (const [name, call] of Object.entries(durableCalls)) {
+      const made = await inserted(store)
+      const key = keyOf('latchkey:', tagOfId(made.ref.id))
+      const read = async (node: RedisServer) => JSON.stringify(await node.command('hgetall', key))
+      const before = await read(master)
+      await until(async () => (await read(replica)) === before)
+      await call(made)
+      const after = await read(replica)
+      expect(after, name).to.not.equal(before)
+      expect(await read(master), name).to.equal(after)
+    }
+  })
+
+  it('rejects them in time if the replica does not have them, and keeps validating at full speed', async () => {
+    const store = await open()
+    const { ref } = await inserted(store)
+    const before = await Promise.all(Array.from({ length: 20 }, () => inserted(store)))
+    replica.hang()
+    const startedAt = performance.now()
+    const pending = rejection(store.delete(ref, start))
+    const touched = await Promise.all(before.map(({ ref }) => touch(store, ref)))
+    expect(performance.now() - startedAt).to.be.below(150) // well before the deletion has waited for the replica
+    expect(touched).to.not.include(null)
+    expect(await pending).to.equal('only 0 of 1 replicas had the change within 200 ms')
+    replica.resume()
+    await until(async () => (await rejection(store.deleteById('none', start, null))) === 'resolved')
+  })
+
+  it('loses no acknowledged revocation when the master dies', async () => {
+    const store = await open(`${master.url}?wait-replicas=1&wait-timeout-ms=800`)
+    const made = await insertedMany(store, 100)
+    const ended: typeof made = []
+    let killed: Promise<void> | null = null
+    async function endInTurn(tokens: typeof made): Promise<void> {
+      for (const one of tokens) {
+        if ((await rejection(store.delete(one.ref, start))) === 'resolved') ended.push(one)
+        if (ended.length === 30) killed ??= master.kill()
+      }
+    }
+    await Promise.all([0, 1, 2, 3].map(worker => endInTurn(made.slice(worker * 25, worker * 25 + 25))))
+    await killed
+    expect(ended.length).to.be.within(30, 99)
+    await replica.command('replicaof', 'no', 'one')
+    const after = await open(replica.url)
+    for (const { ref } of ended) expect(await look(after, ref)).to.equal(null)
+  })
+
+  it('is refused at the start if the server has too few replicas', async () => {
+    const message = await rejection(open(`${master.url}?wait-replicas=2`))
+    expect(message).to.match(
+      /has 1 connected replicas, and REDIS_WAIT_REPLICAS is 2: no revocation could be acknowledged/,
+    )
+  })
+
+  it('answers a log-out 503 until the replica has it', async () => {
+    const env = { TOKEN_STORE_URL: master.url, REDIS_WAIT_REPLICAS: '1', REDIS_WAIT_TIMEOUT_MS: '100' }
+    const { url, internalUrl } = await startAuth({ env })
+    const token = await logIn(url)
+    const other = await logIn(url)
+    replica.hang()
+    expect((await ask('POST', `${url}/logout`, token)).status).to.equal(503)
+    expect((await validate(internalUrl, { token: other })).status).to.equal(200)
+    replica.resume()
+    await until(async () => (await ask('POST', `${url}/logout`, other)).status === 204)
+    expect(await isLive(internalUrl, other)).to.equal(false)
+  })
+})
+
+describe('tokens in a Redis cluster with REDIS_WAIT_REPLICAS', () => {
+  let cluster: RedisCluster
+  let replicas: ClusterNode[]
+  let store: TokenStore
+
+  before(async function () {
+    if (!hasRedis) {
+      reportMissingRedis('REDIS_WAIT_REPLICAS on a cluster')
+      return this.skip()
+    }
+    cluster = await startCluster()
+    replicas = []
+    for (const master of cluster.nodes.slice(0, 3)) {
+      const replica = await cluster.addNode()
+      await replica.command('cluster', 'replicate', await master.id())
+      await until(async () => (await master.tell('info', 'replication')).includes('state=online'))
+      replicas.push(replica)
+    }
+    store = await openTokenStore(`${cluster.url}?wait-replicas=1&wait-timeout-ms=200`)
+  })
+
+  after(async () => {
+    for (const replica of replicas ?? []) replica.resume()
+    await store?.close()
+    for (const node of cluster?.nodes ?? []) {
+      await node.remove()
+      await node.line.close()
+    }
+  })
+
+  it('waits for the replicas of the shard, and for no other', async () => {
+    const owners = Array.from({ length: 60 }, (_, i) => `user-${i}`)
+    const made = await Promise.all(owners.map(userId => inserted(store, { userId, id: newToken({ userId }).token.id })))
+    expect(new Set(owners.map(tagOf)).size).to.be.above(50)
+    replicas[0]?.hang()
+    const outcomes = await Promise.allSettled(made.map(({ ref }) => store.delete(ref, start)))
+    const refused = outcomes.filter(({ status }) => status === 'rejected')
+    expect(refused.length).to.be.within(5, 40)
+    for (const { reason } of refused as PromiseRejectedResult[]) {
+      expect(reason.message).to.equal('only 0 of 1 replicas had the change within 200 ms')
+    }
+    replicas[0]?.resume()
+    await until(async () => {
+      const again = await Promise.allSettled(owners.map(userId => raiseFloor(store, userId, 2)))
+      return again.every(({ status }) => status === 'fulfilled')
+    })
+  })
+})
