@@ -6,7 +6,7 @@ import { authTables, verdictBars } from './authTables.ts'
 import { barChart } from './chart.ts'
 import { compareResults } from './compare.ts'
 import { type FanInLoad, openFanIn } from './fanIn.ts'
-import { loadTool, withTokens } from './load.ts'
+import { callsWith, loadTool, withTokens } from './load.ts'
 import {
   countVerdictCalls,
   logIn,
@@ -114,16 +114,12 @@ process.exit()
 
 async function measureCalls(): Promise<void> {
   const url = `${auth.addresses['authInternal']}/validateToken`
-  const headers = { Authorization: `Bearer ${serviceKey}`, 'Content-Type': 'application/json' }
-  const rows = batchSizes.map((size): Row => {
-    // 16 calls, sent in turn. Their tokens overlap from 16 tokens a call on.
-    const starts = Array.from({ length: 16 }, (_, i) => i * 15)
-    const requests = starts.map(start => {
-      const asked = Array.from({ length: size }, (_, i) => tokens[(start + i) % tokens.length])
-      return { method: 'POST' as const, headers, body: JSON.stringify({ tokens: asked }) }
-    })
-    return { ...overHttp(inTokens(size), url, requests), pids: () => [auth.pid] }
-  })
+  const rows = batchSizes.map(
+    (size): Row => ({
+      ...overHttp(inTokens(size), url, callsWith(tokens, size, serviceKey)),
+      pids: () => [auth.pid],
+    }),
+  )
   const measured = await measureRounds(rows, { rounds, seconds, loads: [connections], warmUpLoad: connections })
   results['calls'] = measured[connections] ?? {}
 }

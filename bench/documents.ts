@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { callsTable, fanInTables, workersTable } from './authTables.ts'
 import { costTable, dataTable, loneLatency, ratioTable, shortDataTable } from './dataTables.ts'
 import { type PeersResult, peersTable } from './peersTable.ts'
+import { type ProfileResult, profileTables } from './profileTable.ts'
 import type { Result } from './result.ts'
 import { storesTable } from './storesTable.ts'
 import { type WritesResult, writesTable } from './writesTable.ts'
@@ -32,6 +33,7 @@ const blocks: Record<string, () => string> = {
   'auth fan-in': () => `${source(read('auth'))}\n\n${fanInTables(read('auth'))}`,
   'auth workers': () => `${source(read('auth'))}\n\n${workersTable(read('auth'))}`,
   stores: () => `${source(read('stores'))}\n\n${storesTable(read('stores'))}`,
+  profile: () => `${source(read('profile'))}\n\n${profileTables(read<ProfileResult>('profile'))}`,
   writes: () => `${source(read('writes'))}\n\n${writesTable(read<WritesResult>('writes'))}`,
 }
 

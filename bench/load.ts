@@ -39,6 +39,15 @@ export function withTokens(tokens: string[]): LoadRequest[] {
   return tokens.map(token => ({ headers: { Authorization: `Bearer ${token}` } }))
 }
 
+/** Calls for the verdicts on `size` tokens each. There are 16 of them; their tokens overlap from 16 tokens a call on. */
+export function callsWith(tokens: string[], size: number, serviceKey: string): LoadRequest[] {
+  const headers = { Authorization: `Bearer ${serviceKey}`, 'Content-Type': 'application/json' }
+  return Array.from({ length: 16 }, (_, i) => {
+    const asked = Array.from({ length: size }, (_, j) => tokens[(i * 15 + j) % tokens.length])
+    return { method: 'POST', headers, body: JSON.stringify({ tokens: asked }) }
+  })
+}
+
 export function drive(load: Load): Promise<LoadResult> {
   return hasWrk ? driveWithWrk(load) : driveWithAutocannon(load)
 }
