@@ -1,5 +1,5 @@
 // The configurations in deploy/proxies, run in a real nginx and Caddy in front of a service, with a real Auth. The
-// configurations of Traefik and Envoy are only parsed.
+// configurations of Traefik and Envoy are checked against schemas.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import { parse } from 'yaml'
 import { ask, post } from '../support/client.ts'
@@ -184,13 +185,43 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
   })
 }
 
-describe('the configurations of proxies that are not tested', () => {
+describe('the configurations of proxies that are not run', () => {
   const text = (file: string) => readFileSync(`deploy/proxies/${file}`, 'utf8')
+  const read = (file: string) => parse(text(file), { uniqueKeys: true, strict: true })
 
-  it('are YAML, state that they are not tested, and name the version that they were written for', () => {
+  function problemsOf(schema: string, config: unknown): unknown[] {
+    const validate = new Ajv2020({ strict: false, allErrors: true }).compile(
+      JSON.parse(readFileSync(`tests/deploy/${schema}`, 'utf8')),
+    )
+    return validate(config) ? [] : (validate.errors ?? [])
+  }
+
+  it('state that they are not run, and name the version that they were written for', () => {
     for (const file of ['traefik.yml', 'envoy.yaml']) {
-      expect(() => parse(text(file), { uniqueKeys: true, strict: true })).to.not.throw()
-      expect(text(file)).to.match(/Not tested in \w+: written for \d+\.\d+/)
+      expect(text(file)).to.match(/Not run in \w+: written for \d+\.\d+/)
+    }
+  })
+
+  it('have only members that the proxy knows, with values of their type', () => {
+    expect(problemsOf('traefik.schema.json', read('traefik.yml'))).to.deep.equal([])
+    expect(problemsOf('envoy.schema.json', read('envoy.yaml'))).to.deep.equal([])
+  })
+
+  it('would fail this check with a member that the proxy does not know, or with a value of another type', () => {
+    const traefik = read('traefik.yml')
+    traefik.http.middlewares.latchkey.forwardAuth.authResponseHeader = ['X-Auth-User']
+    expect(problemsOf('traefik.schema.json', traefik)).to.not.deep.equal([])
+    for (const [wanted, planted] of [
+      ['failure_mode_allow: false', 'failure_mode_allow: "no"'],
+      ['failure_mode_allow: false', 'failure_mode_deny: true'],
+      ['allowed_upstream_headers:', 'allowed_upstream_header:'],
+      ['ServiceUnavailable', 'Unavailable'],
+      ['timeout: 1s', 'timeout: 1'],
+      ['http.router.v3.Router', 'http.router.v3.Rooter'],
+    ] as const) {
+      expect(text('envoy.yaml')).to.include(wanted)
+      const config = parse(text('envoy.yaml').replace(wanted, planted))
+      expect(problemsOf('envoy.schema.json', config), planted).to.not.deep.equal([])
     }
   })
 
