@@ -7,10 +7,11 @@ import { join } from 'node:path'
 import type { ServiceMessage } from '../shared/service.ts'
 
 export const serviceKey = 'bench-service-key-0123456789abcdefghijklmnop'
+export const adminKey = `${serviceKey}-admin`
 
 const quietSettings = {
   SERVICE_KEY: serviceKey,
-  ADMIN_KEY: `${serviceKey}-admin`,
+  ADMIN_KEY: adminKey,
   ACCESS_LOG: 'errors',
   LOG_LEVEL: 'warn',
   NODE_ENV: 'test',
