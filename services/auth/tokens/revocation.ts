@@ -39,8 +39,9 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
   async function remove(secret: string, ref: TokenRef): Promise<TokenRecord | null> {
     const at = now()
     // Try the two in this order, because a renewal in between turns a current secret into an earlier one, and never the
-    // reverse.
-    return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, format.lineageOf(secret), at, at))
+    // reverse. That renewal may be later than `at`.
+    const lineage = format.lineageOf(secret)
+    return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, lineage, Number.MAX_SAFE_INTEGER, at))
   }
 
   async function endLogin(token: TokenRecord, remove: () => Promise<TokenRecord | null>): Promise<void> {

@@ -147,6 +147,25 @@ describe('tokens', () => {
     }
   })
 
+  for (const which of ['current', 'earlier'] as const) {
+    it(`end with a log-out by the ${which} secret, even if a renewal that began later comes in between`, async () => {
+      const first = await logIn()
+      const current = (await tokens.renew(first.secret)) as IssuedToken
+      let renewed: IssuedToken | null = null
+      const own: TokenStore = {
+        ...store,
+        async delete(...args) {
+          clock.advance(1)
+          renewed = await tokens.renew(current.secret)
+          return store.delete(...args)
+        },
+      }
+      expect(await open(own).revokeSession(which === 'current' ? current.secret : first.secret)).to.equal(true)
+      expect(renewed).to.not.equal(null)
+      expect(await isLive((renewed as unknown as IssuedToken).secret)).to.equal(false)
+    })
+  }
+
   it('get a new secret when they are renewed; the session stays, and the old secret is dead', async () => {
     const { secret, token } = await logIn()
     clock.advance(1000)
