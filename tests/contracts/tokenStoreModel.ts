@@ -29,7 +29,9 @@ function createModel() {
   function touch(ref: TokenRef, now: number, purpose: string | null): TokenRecord | null {
     const token = look(ref, now, purpose)
     if (token === null) return null
-    if (token.kind === 'sliding') token.expiresAt = Math.min(now + token.ttlMs, token.absoluteExpiresAt)
+    if (token.kind === 'sliding') {
+      token.expiresAt = Math.max(token.expiresAt, Math.min(now + token.ttlMs, token.absoluteExpiresAt))
+    }
     token.lastUsedAt = now
     token.refreshCount++
     tokens.set(ref.id, { ...ref, token })

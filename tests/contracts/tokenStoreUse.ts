@@ -103,6 +103,14 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       expect(await touch(ref, start + minute + 5)).to.equal(null)
     })
 
+    it('never shortens a token when a touch arrives late, with an earlier now', async () => {
+      const { ref } = await inserted()
+      const now = start + 30_000
+      expect(await touch(ref, now)).to.include({ expiresAt: now + minute })
+      expect(await touch(ref, start)).to.include({ expiresAt: now + minute })
+      expect(await touch(ref, start + minute + 1)).to.not.equal(null)
+    })
+
     it('never extends a fixed token, but counts its uses', async () => {
       for (const absoluteExpiresAt of [start + minute, start + 2 * minute]) {
         const { ref, token } = await inserted({ kind: 'fixed', absoluteExpiresAt })

@@ -106,7 +106,7 @@ export interface TokenStore {
   /**
    * Accepts each token that is live, has this `purpose` and is not below its user's floor, and returns it in its new
    * state; returns null for every other token. An accepted sliding token is extended to `min(now + ttlMs,
-   * absoluteExpiresAt)`; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
+   * absoluteExpiresAt)`, but never shortened by a call that arrives late; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
    * twice is touched twice. The batch takes one round trip, and each token is touched in one atomic step: a dead token is
    * never revived, and a single-use token is never consumed twice.
    */

@@ -102,7 +102,10 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
 
   function use(slot: number, now: number): void {
     const { kind, ttlMs, lifetimeMs } = termsOf(slot)
-    if (kind === 'sliding') table.setExpiresAt(slot, Math.min(now + ttlMs, table.createdAt(slot) + lifetimeMs))
+    if (kind === 'sliding') {
+      const extendedTo = Math.min(now + ttlMs, table.createdAt(slot) + lifetimeMs)
+      table.setExpiresAt(slot, Math.max(extendedTo, table.expiresAt(slot)))
+    }
     table.setLastUsedAt(slot, now)
     table.set(slot, column.refreshCount, table.get(slot, column.refreshCount) + 1)
   }

@@ -103,7 +103,8 @@ local function drop(key, rest)
 end
 
 local function use(key, rest, t, now, grace)
-  if t.kind == sliding then t.expires = math.min(now + t.ttl, t.absolute) end
+  -- A call may arrive late, after one with a later time.
+  if t.kind == sliding then t.expires = math.max(t.expires, math.min(now + t.ttl, t.absolute)) end
   t.used = now
   t.count = math.min(t.count + 1, ownLogin - 1)
   if t.kind == singleUse then

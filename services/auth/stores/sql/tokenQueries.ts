@@ -14,7 +14,8 @@ export const recordColumns = raw(
 
 /** The end of a sliding token after a use at `now`. */
 export const extendedTo = (now: number): Sql =>
-  sql`case when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
+  sql`case when ttl_ms + ${now} < expires_at then expires_at
+    when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
 
 /** Turns a row into an ordinary object; SQLite's rows have no prototype. */
 export const copy = (row: TokenRecord): TokenRecord => ({ ...row })
