@@ -31,7 +31,10 @@ class AsgiClient:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self._app({"type": "http", "method": "GET", "path": "/", "headers": headers}, asyncio.Event().wait, send)
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        await self._app({"type": "http", "method": "GET", "path": "/", "headers": headers}, receive, send)
         start, body = sent
         return compose(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, body["body"])
 
@@ -77,7 +80,7 @@ def write(line: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    make = WsgiClient if "--wsgi" in sys.argv else AsgiClient
+    make: type[AsgiClient] | type[WsgiClient] = WsgiClient if "--wsgi" in sys.argv else AsgiClient
     client: AsgiClient | WsgiClient | None = None
     tasks: set[asyncio.Task[None]] = set()
 

@@ -56,6 +56,10 @@ describe('the Python client', () => {
     }
   })
 
+  it('has the licence of the project', () => {
+    expect(readFileSync(`${folder}/LICENSE`, 'utf8')).to.equal(readFileSync('LICENSE', 'utf8'))
+  })
+
   it('imports nothing but the standard library', () => {
     const imported = globSync(`${folder}/latchkey_client/*.py`).flatMap(file =>
       [...readFileSync(file, 'utf8').matchAll(/^\s*(?:from|import) (\w+)/gm)].map(([, name]) => name as string),

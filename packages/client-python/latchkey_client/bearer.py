@@ -35,9 +35,7 @@ def read_bearer_token(headers: Headers) -> str:
         elif name == b"token":
             tokens.append(value.decode("latin-1"))
     if len(tokens) > 1 or authorizations > 1:
-        raise TokenError(
-            "invalid_request", "Send the token once: in one Authorization header or in the header token."
-        )
+        raise TokenError("invalid_request", "Send the token once: in one Authorization header or in the header token.")
     if not tokens:
         # RFC 6750, section 3.1: no error code for a request that carried no credentials.
         raise TokenError(

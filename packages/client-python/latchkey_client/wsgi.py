@@ -23,7 +23,7 @@ class SyncAuthClient:
     """Takes the arguments of ``AuthClient``. Safe to use from any thread, and before and after a fork."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._make = lambda: AuthClient(*args, **options)
+        self._arguments = (args, options)
         self._make()  # raises at once if an argument is wrong
         self._lock = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, AuthClient, threading.Thread] | None = None
@@ -46,6 +46,10 @@ class SyncAuthClient:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+    def _make(self) -> AuthClient:
+        args, options = self._arguments
+        return AuthClient(*args, **options)
 
     def _start(self) -> tuple[asyncio.AbstractEventLoop, AuthClient, threading.Thread]:
         with self._lock:
