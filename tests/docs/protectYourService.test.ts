@@ -1,6 +1,6 @@
 // docs/protect-your-service.md followed step by step: the client is packed and installed in empty folders, the examples run
 // there as processes with a real Auth, and their answers are compared with those of Business.
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type Server, type ServerResponse } from 'node:http'
@@ -13,6 +13,7 @@ import { openAuthClient } from '../../packages/client/authClient.ts'
 import { ask } from '../support/client.ts'
 import { createClock } from '../support/clock.ts'
 import { adminKey, serviceKey } from '../support/credentials.ts'
+import { type Example, killExamples, startExample } from '../support/exampleProcess.ts'
 import { logIn } from '../support/factories.ts'
 import { type FakeAuth, hold, startFakeAuth } from '../support/fakeAuth.ts'
 import { collectLog } from '../support/log.ts'
@@ -27,41 +28,6 @@ const commands = blocks[0]?.code ?? ''
 
 const parent = mkdtempSync(join(tmpdir(), 'latchkey-protect-'))
 const folderOf = (name: string) => join(parent, `my ${name}`)
-
-interface Example {
-  process: ChildProcess
-  url: string
-  output(): string
-  ended: Promise<number | null>
-}
-
-const running = new Set<ChildProcess>()
-
-async function startExample(name: Framework, authUrl: string): Promise<Example> {
-  const child = spawn(process.execPath, ['server.ts'], {
-    cwd: folderOf(name),
-    env: { PORT: '0', SERVICE_KEY: serviceKey, AUTH_INTERNAL_URL: authUrl },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  running.add(child)
-  let output = ''
-  const ended = once(child, 'close').then(([code]) => {
-    running.delete(child)
-    return code as number | null
-  })
-  const url = await new Promise<string>((resolve, reject) => {
-    child.stderr.on('data', chunk => {
-      output += chunk
-    })
-    child.stdout.on('data', chunk => {
-      output += chunk
-      const port = /^listening .*?(?:port: |1:)(\d+)/m.exec(output)?.[1]
-      if (port) resolve(`http://127.0.0.1:${port}`)
-    })
-    ended.then(code => reject(new Error(`${name} ended with ${code}:\n${output}`)))
-  })
-  return { process: child, url, output: () => output, ended }
-}
 
 /**
  * Everything that a client can observe of GET /data with these header lines, except the request id, which is checked
@@ -113,7 +79,7 @@ describe('docs/protect-your-service.md', () => {
     auth = await startAuth({ now: clock.now })
     business = await startBusiness(auth.internalUrl)
     const start = async (name: Framework) => {
-      examples[name] = await startExample(name, auth.internalUrl)
+      examples[name] = await startExample(folderOf(name), auth.internalUrl)
     }
     await Promise.all(frameworks.map(start))
     dead = await logIn(auth.url)
@@ -124,7 +90,7 @@ describe('docs/protect-your-service.md', () => {
   })
 
   after(async () => {
-    for (const child of running) child.kill('SIGKILL')
+    killExamples()
     await Promise.all([closeServers(), fake.stop()])
     rmSync(parent, { recursive: true })
   })
@@ -254,7 +220,7 @@ describe('docs/protect-your-service.md', () => {
       it('answers requests in flight on SIGTERM, and exits with 0', async () => {
         fake.reset()
         fake.behave(hold)
-        const { process, url, ended, output } = await startExample(name, fake.url)
+        const { process, url, ended, output } = await startExample(folderOf(name), fake.url)
         const underWay = fetch(`${url}/data`, { headers: { token: 'good' } }) // its connection is kept alive
         await fake.called(1)
         process.kill('SIGTERM')
