@@ -1,7 +1,7 @@
 // Defects that can be planted in the services, each of which breaks one promise: the checker must find every one. A defect
 // overrides methods of a port, so it survives any change behind that port; the type checker reports a change of the port.
 import type { AuthClient, Validation } from '../packages/client/authClient.ts'
-import type { TokenRecord, TokenStore, UserStore } from '../services/auth/stores/ports.ts'
+import { onlyOne, type TokenRecord, type TokenStore, type UserStore } from '../services/auth/stores/ports.ts'
 import type { Rule } from './checker.ts'
 import type { StoreName } from './pair.ts'
 
@@ -28,7 +28,7 @@ export const defects: Defect[] = [
     name: 'a log-out is answered but not carried out',
     rule: 'ended token',
     storeName: 'redis',
-    tokenStore: real => ({ delete: async (ref, now) => (await real.look([ref], now, null))[0] ?? null }),
+    tokenStore: real => ({ delete: async (ref, now) => onlyOne(await real.look([ref], now, null)) }),
   },
   {
     name: 'DELETE /sessions/:id is answered but not carried out',

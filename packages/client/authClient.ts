@@ -6,6 +6,7 @@ import { type Batch, type Caller, createBatches } from './batches.ts'
 import {
   maxTokensPerCall,
   maxVerdictBytes,
+  type NoVerdict,
   parseVerdicts,
   readyPath,
   type ValidateTokenRequest,
@@ -13,10 +14,10 @@ import {
   type Verdicts,
   validateTokenPath,
 } from './contract.ts'
-import { TokenError } from './errors.ts'
 import { everySecond } from './everySecond.ts'
 import { type Attempt, exchange } from './exchange.ts'
 import { type Hold, type HoldOptions, type Looks, maxLookCalls, openHolds } from './holds.ts'
+import { type ClientLog, createOutageLog, noVerdictError } from './outageLog.ts'
 import { openUpstreams, type UpstreamCounts, type Upstreams } from './upstreams.ts'
 
 export interface AuthClientOptions {
@@ -28,7 +29,7 @@ export interface AuthClientOptions {
   /** The service key. */
   key: string
   /** Gets one line when verdicts stop and one when they resume, also for one of several Auths. `console` will do. */
-  log: Record<'info' | 'warn', (event: string, fields: Record<string, unknown>) => void>
+  log: ClientLog
   /** Monotonic clock in milliseconds. */
   monotonicNow: () => number
   /** Maximum time from a request's arrival to its verdict or its error, including the wait for a free call. */
@@ -210,8 +211,10 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     const batch = batches.join(token, caller, monotonicNow() + deadlineMs)
     const at = batch.tokens.length - 1
     if (at === 0) scheduleSend()
-    const verdicts = await batch.verdicts.promise
-    return { verdict: verdicts[at] as Verdict, serverTiming: batch.serverTiming }
+    const verdict = (await batch.verdicts.promise)[at] as Verdict | NoVerdict
+    // Not logged as an outage: Auth answers, and logs which part of its store does not.
+    if (verdict.authenticated === undefined) throw noVerdictError()
+    return { verdict, serverTiming: batch.serverTiming }
   }
 
   return {
@@ -235,31 +238,6 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
       clearInterval(watch)
       closed ??= upstreams.close()
       await closed
-    },
-  }
-}
-
-/** Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk. */
-function createOutageLog(log: AuthClientOptions['log']) {
-  let isOut = false
-  let failedRequests = 0
-
-  function begin(cause: Error): void {
-    if (!isOut) log.warn('auth_unavailable', { channel: 'security', cause })
-    isOut = true
-  }
-
-  return {
-    begin,
-    noVerdict(requests: number, cause: Error): TokenError {
-      begin(cause)
-      failedRequests += requests
-      return new TokenError('unavailable', 'Auth gave no verdict; try again.', { 'Retry-After': '1' })
-    },
-    end(): void {
-      if (isOut) log.info('auth_recovered', { channel: 'security', failedRequests })
-      isOut = false
-      failedRequests = 0
     },
   }
 }
@@ -305,7 +283,7 @@ function createVerdictCall(key: string) {
 }
 
 /** Gives each batch its verdicts. Batches whose deadline passed during the call have been removed from it. */
-function resolveAll({ batches, tokens: asked }: Call, all: Verdict[], durationMs: number): void {
+function resolveAll({ batches, tokens: asked }: Call, all: Verdicts['verdicts'], durationMs: number): void {
   const serverTiming = `auth;dur=${durationMs.toFixed(2)};desc="call ${drawCallName()} shared by ${asked.length}"`
   let from = asked.length - batches.reduce((sum, { tokens }) => sum + tokens.length, 0)
   for (const batch of batches) {

@@ -50,10 +50,16 @@ export interface Rejection {
 
 export type Verdict = Admission | Rejection
 
+/** Auth could not ask about this token, although it could about others of the call. */
+export interface NoVerdict {
+  authenticated?: undefined
+  unavailable: true
+}
+
 export interface Verdicts {
-  verdicts: Verdict[]
+  verdicts: (Verdict | NoVerdict)[]
   /** Null if Auth could not look at the held tokens. */
-  held: Verdict[] | null
+  held: (Verdict | NoVerdict)[] | null
 }
 
 /** Throws unless `text` holds exactly `count` well-formed verdicts, and `heldCount` for held tokens. */
@@ -65,7 +71,7 @@ export function parseVerdicts(text: string, count: number, heldCount: number): V
   }
 }
 
-function verdictsOf(verdicts: unknown, count: number): Verdict[] {
+function verdictsOf(verdicts: unknown, count: number): (Verdict | NoVerdict)[] {
   if (!Array.isArray(verdicts) || verdicts.length !== count) throw new Error(`expected ${count} verdicts`)
   for (const verdict of verdicts) {
     if (!isVerdict(verdict)) throw new Error('a verdict is not well-formed')
@@ -73,10 +79,11 @@ function verdictsOf(verdicts: unknown, count: number): Verdict[] {
   return verdicts
 }
 
-function isVerdict(value: unknown): value is Verdict {
+function isVerdict(value: unknown): value is Verdict | NoVerdict {
   if (typeof value !== 'object' || value === null) return false
-  const verdict = value as Record<keyof Admission, unknown>
+  const verdict = value as Record<keyof Admission | 'unavailable', unknown>
   if (verdict.authenticated === false) return true
+  if (verdict.authenticated === undefined) return verdict.unavailable === true
   return (
     verdict.authenticated === true &&
     typeof verdict.tokenId === 'string' &&

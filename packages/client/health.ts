@@ -1,5 +1,6 @@
 // Whether one Auth is used: it is ejected when it fails, and readmitted when a probe or a call succeeds. Hides the pauses
 // between probes and how often the log mentions an Auth that comes and goes.
+import type { ClientLog } from './outageLog.ts'
 
 export interface Health {
   isEjected(): boolean
@@ -16,7 +17,7 @@ export interface Health {
 export interface HealthOptions {
   /** For the log. */
   address: () => string
-  log: Record<'info' | 'warn', (event: string, fields: Record<string, unknown>) => void>
+  log: ClientLog
   monotonicNow: () => number
   /** Rejects if the Auth gives no verdicts. */
   probe: () => Promise<unknown>

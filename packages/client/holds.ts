@@ -1,7 +1,7 @@
 // The tokens of open connections: asks about each once a second, and ends its holds when Auth refuses it or gives no verdict.
 // Hides that several holds share the looks at one token, and which looks extend it.
 import { isBearerToken } from './bearer.ts'
-import type { TokenKind, Verdict } from './contract.ts'
+import type { NoVerdict, TokenKind, Verdict } from './contract.ts'
 import { createLookQueue } from './lookQueue.ts'
 
 /**
@@ -39,9 +39,9 @@ export interface Looks {
 }
 
 interface LookAnswer {
-  touched: Verdict[]
+  touched: (Verdict | NoVerdict)[]
   /** Null if Auth could not look. */
-  held: Verdict[] | null
+  held: (Verdict | NoVerdict)[] | null
 }
 
 export interface Holds {
@@ -137,8 +137,8 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
     }
   }
 
-  function settle(token: HeldToken, verdict: Verdict | undefined, askedAt: number): void {
-    if (verdict === undefined) return
+  function settle(token: HeldToken, verdict: Verdict | NoVerdict | undefined, askedAt: number): void {
+    if (verdict?.authenticated === undefined) return
     token.verdictAt = Math.max(token.verdictAt, askedAt)
     if (verdict.authenticated) token.kind = verdict.kind
     else endAll(token, 'ended')

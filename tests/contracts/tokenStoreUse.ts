@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import type { TokenRecord, TokenStore } from '../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
+import { answered } from '../support/storeFixtures.ts'
 import { minute, start, tokenStoreCalls } from './tokenStoreCalls.ts'
 
 export function tokenStoreUseContract(getStore: () => TokenStore): void {
@@ -149,13 +150,13 @@ export function tokenStoreUseContract(getStore: () => TokenStore): void {
       const refs = [unknownRef(), ...tokens.map(({ ref }) => ref), dead.ref].reverse()
       const answers = await getStore().touch(refs, start, null)
       const expected = [null, ...tokens.map(({ token }) => token.id), null].reverse()
-      expect(answers.map(answer => answer?.id ?? null)).to.deep.equal(expected)
+      expect(answered(answers).map(answer => answer?.id ?? null)).to.deep.equal(expected)
     })
 
     it('touches a token twice if it is twice in a batch', async () => {
       const { ref } = await inserted()
       const answers = await getStore().touch([ref, ref], start, null)
-      expect(answers.map(answer => answer?.refreshCount)).to.deep.equal([1, 2])
+      expect(answered(answers).map(answer => answer?.refreshCount)).to.deep.equal([1, 2])
     })
 
     it('returns nothing for an empty batch', async () => {

@@ -1,6 +1,7 @@
 // Records for the tests of stores.
 import { randomUUID } from 'node:crypto'
 import {
+  type Found,
   type TokenLimits,
   type TokenRecord,
   type TokenRef,
@@ -63,3 +64,11 @@ export function newUserAt(start: number, members: Partial<UserRecord> = {}): Use
 }
 
 export const newHash = (): string => refOf(drawSecret(drawTokenId(null, Date.now()))).hash
+
+/** The results of a store all of whose parts have answered. */
+export function answered(found: Found[]): (TokenRecord | null)[] {
+  return found.map(token => {
+    if (token === 'unavailable') throw new Error('a part of the store did not answer')
+    return token
+  })
+}

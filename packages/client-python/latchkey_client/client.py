@@ -13,7 +13,14 @@ import ssl
 from collections import deque
 from dataclasses import dataclass
 
-from .contract import MAX_TOKENS_PER_CALL, MAX_VERDICT_BYTES, VALIDATE_TOKEN_PATH, Admission, parse_verdicts
+from .contract import (
+    MAX_TOKENS_PER_CALL,
+    MAX_VERDICT_BYTES,
+    VALIDATE_TOKEN_PATH,
+    Admission,
+    Unavailable,
+    parse_verdicts,
+)
 from .errors import TokenError
 from .exchange import Connections
 
@@ -165,7 +172,7 @@ class AuthClient:
     async def _send(self, call: _Call) -> None:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        verdicts: list[Admission | None] = []
+        verdicts: list[Admission | Unavailable | None] = []
         failure: BaseException | None = None
         try:
             verdicts = await self._ask(call)
@@ -183,12 +190,17 @@ class AuthClient:
         for i, waiter in enumerate(call.waiters):
             if waiter.result.done():
                 continue
-            if failure is None:
-                waiter.result.set_result(Validation(verdicts[i], timing))
-            else:
+            if failure is not None:
                 waiter.result.set_exception(self._outage.no_verdict(failure))
+                continue
+            verdict = verdicts[i]
+            if isinstance(verdict, Unavailable):
+                # Not logged as an outage: Auth answers, and logs which part of its store does not.
+                waiter.result.set_exception(_no_verdict())
+            else:
+                waiter.result.set_result(Validation(verdict, timing))
 
-    async def _ask(self, call: _Call) -> list[Admission | None]:
+    async def _ask(self, call: _Call) -> list[Admission | Unavailable | None]:
         first, count = call.waiters[0], len(call.waiters)
         self._call_count += 1
         # The id begins with that of the first request and is unique, so its echo proves that the answer belongs to this
@@ -235,6 +247,10 @@ class AuthClient:
         self._watch = self._loop.call_at(self._watched[0].deadline_at, self._end_late) if self._watched else None
 
 
+def _no_verdict() -> TokenError:
+    return TokenError("unavailable", "Auth gave no verdict; try again.", {"Retry-After": "1"})
+
+
 class _OutageLog:
     """Logs once when verdicts stop and once when they resume, so that an outage does not fill the disk."""
 
@@ -246,7 +262,7 @@ class _OutageLog:
         if self._failed_requests == 0:
             self._log.warning("auth_unavailable: %s", cause or type(cause).__name__)
         self._failed_requests += 1
-        return TokenError("unavailable", "Auth gave no verdict; try again.", {"Retry-After": "1"})
+        return _no_verdict()
 
     def end(self) -> None:
         if self._failed_requests > 0:

@@ -33,7 +33,11 @@ class Admission:
     members: Mapping[str, Any]
 
 
-def parse_verdicts(body: bytes, count: int) -> list[Admission | None]:
+class Unavailable:
+    """Auth could not ask about this token, although it could about others of the call."""
+
+
+def parse_verdicts(body: bytes, count: int) -> list[Admission | Unavailable | None]:
     """None is a refusal. Raises ``ValueError`` unless ``body`` holds exactly ``count`` well-formed verdicts."""
     try:
         answer = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
@@ -45,8 +49,10 @@ def parse_verdicts(body: bytes, count: int) -> list[Admission | None]:
     return [_parse_verdict(verdict) for verdict in verdicts]
 
 
-def _parse_verdict(verdict: Any) -> Admission | None:
+def _parse_verdict(verdict: Any) -> Admission | Unavailable | None:
     if isinstance(verdict, dict):
+        if "authenticated" not in verdict and verdict.get("unavailable") is True:
+            return Unavailable()
         if verdict.get("authenticated") is False:
             return None
         if verdict.get("authenticated") is True and _is_admission(verdict):

@@ -1,4 +1,4 @@
-"""The middleware where no vector reaches it: WebSockets, lifespan, headers of the application, cancelled requests, forks."""
+"""The middleware where no vector reaches it: WebSockets, lifespan, headers of the application, cancellation, forks."""
 
 from __future__ import annotations
 

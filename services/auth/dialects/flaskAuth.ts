@@ -108,7 +108,7 @@ export function flaskAuth({
     lifeMs: ttlMs,
   })
   const requireRefresh = requireToken(guardParts, {
-    use: async secret => (await tokens.validate([secret], { purpose: refreshPurpose, touch: true }))[0] ?? null,
+    use: secret => tokens.validate(secret, { purpose: refreshPurpose, touch: true }),
     otherPurpose: null,
     wrongType: 'Only refresh tokens are allowed',
     lifeMs: refreshTtlMs,
@@ -122,7 +122,7 @@ export function flaskAuth({
     const { token, secret } = presented.of(ctx)
     const { userId: id, username, credentialVersion } = token as TokenRecord & TokenOwner
     const issued = await issueAccess({ id: id as string, username, credentialVersion }, token)
-    const [stillLive] = await tokens.validate([secret], { purpose: refreshPurpose, touch: false })
+    const stillLive = await tokens.validate(secret, { purpose: refreshPurpose, touch: false })
     if (issued && stillLive) {
       ctx.body = { access_token: issued.secret }
       return
@@ -197,7 +197,7 @@ function requireToken(
     await countInvalid(ctx, invalidTokens)
     const ref = format.parse(secret)
     if (!ref) return answer(ctx, 422, { msg: 'Not a token of this service' })
-    const [other] = await tokens.validate([secret], { purpose: otherPurpose, touch: false })
+    const other = await tokens.validate(secret, { purpose: otherPurpose, touch: false })
     if (other) return answer(ctx, 422, { msg: wrongType })
     // The id reveals when the token was issued, which is no secret from its holder. A dead token that has not expired has
     // been revoked.

@@ -23,7 +23,7 @@ export function tokenManager({
   const tokens = openTokens(numberedFormat)
 
   async function respondWithStatus(ctx: Context, secret: string): Promise<void> {
-    const [token] = await tokens.validate([secret], { purpose, touch: true })
+    const token = await tokens.validate(secret, { purpose, touch: true })
     if (!token) await countInvalid(ctx, invalidTokens)
     ctx.body = { status_code: 200, status: Boolean(token) }
   }

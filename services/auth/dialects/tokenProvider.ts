@@ -26,7 +26,7 @@ export function tokenProvider({
   const verify: Handler = async ctx => {
     const secret = bearerOf(ctx)
     if (secret === null || !uuid.test(secret)) return answer(ctx, 400, { error: badRequest })
-    const [token] = await tokens.validate([secret], { purpose, touch: true })
+    const token = await tokens.validate(secret, { purpose, touch: true })
     if (!token) await countInvalid(ctx, invalidTokens)
     ctx.body = { valid: Boolean(token) }
   }

@@ -27,7 +27,8 @@ export function instrument<Store extends { close(): Promise<void> }>(
       try {
         const result = await method(...args)
         stopTimer?.('answered')
-        health?.answered()
+        if (isPartial(result)) health?.failed(new Error('a part of the store does not answer'))
+        else health?.answered()
         return result
       } catch (cause) {
         stopTimer?.('failed')
@@ -39,4 +40,9 @@ export function instrument<Store extends { close(): Promise<void> }>(
   // `close` keeps its own errors: they are for the operator, not for a client.
   const methods = Object.entries(store).map(([call, method]) => [call, call === 'close' ? method : wrap(call, method)])
   return Object.fromEntries(methods) as Store
+}
+
+/** Whether a batch has results that a part of the store, such as a shard, did not give. */
+function isPartial(result: unknown): boolean {
+  return Array.isArray(result) && result.includes('unavailable')
 }

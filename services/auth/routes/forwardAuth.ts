@@ -36,7 +36,7 @@ export const forwardAuthForEnvoy: AuthRoute<'tokens'> = {
 /** `passStatus` is the status for a request that may pass: Envoy accepts 200 only, the other proxies any 2xx. */
 function admit(tokens: Tokens, passStatus: 200 | 204): Handler {
   return async ctx => {
-    const [token] = await tokens.validate([readForwardedToken(ctx)], { purpose: null, touch: true })
+    const token = await tokens.validate(readForwardedToken(ctx), { purpose: null, touch: true })
     if (!token) throw invalidToken()
     ctx.body = {}
     ctx.status = passStatus // with 204, Koa removes the body

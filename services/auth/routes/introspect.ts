@@ -37,7 +37,7 @@ export const introspect: AuthRoute<'tokens' | 'config'> = {
     ({ tokens, config }) =>
     async ctx => {
       const { token: secret } = await readRequest(ctx)
-      const [token] = await tokens.validate([secret], { purpose: null, touch: false })
+      const token = await tokens.validate(secret, { purpose: null, touch: false })
       // RFC 7662 section 2.2: reveal nothing else about a token that is not active.
       if (!token) {
         ctx.body = { active: false }

@@ -3,12 +3,13 @@
 import { z } from 'zod'
 import {
   maxTokensPerCall,
+  type NoVerdict,
   tokenKinds,
   type ValidateTokenRequest,
   type Verdict,
 } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
-import type { TokenRecord, Tokens, ValidateOptions } from '../tokens/tokens.ts'
+import type { Found, Tokens, ValidateOptions } from '../tokens/tokens.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
 
 const purposeExpected = 'expected a purpose: 1 to 64 letters, digits, dots, dashes or underscores'
@@ -51,6 +52,9 @@ const readRequest = bodyReader(requestSchema, { limit: 512 * 1024, isHot: true }
 const verdictSchema = z
   .union([
     z.strictObject({ authenticated: z.literal(false) }),
+    z.strictObject({ unavailable: z.literal(true) }).meta({
+      description: 'only in an answer to `tokens`: the part of the store that holds this token does not answer',
+    }),
     z.strictObject({
       authenticated: z.literal(true),
       tokenId,
@@ -63,7 +67,7 @@ const verdictSchema = z
       refreshCount: z.int(),
     }),
   ])
-  .meta({ id: 'Verdict' }) satisfies z.ZodType<Verdict>
+  .meta({ id: 'Verdict' }) satisfies z.ZodType<Verdict | NoVerdict>
 
 export const validateToken: AuthRoute<'tokens'> = {
   path: 'POST /validateToken',
@@ -97,8 +101,9 @@ export const validateToken: AuthRoute<'tokens'> = {
         ctx.body = await answerWithHeld(tokens, many ?? [], held, { purpose, touch })
         return
       }
-      const found = await tokens.validate(many ?? [token as string], { purpose, touch })
-      ctx.body = many ? { verdicts: found.map(verdictOf) } : verdictOf(found[0] ?? null)
+      ctx.body = many
+        ? { verdicts: (await tokens.validateAll(many, { purpose, touch })).map(verdictOf) }
+        : verdictOf(await tokens.validate(token as string, { purpose, touch }))
     },
 }
 
@@ -106,13 +111,14 @@ export const validateToken: AuthRoute<'tokens'> = {
 async function answerWithHeld(tokens: Tokens, asked: string[], held: string[], options: ValidateOptions) {
   const looking = tokens.lookAtHeld(held, options.purpose)
   if (asked.length === 0) return { verdicts: [], held: (await looking).map(verdictOf) }
-  const [found, looked] = await Promise.all([tokens.validate(asked, options), looking.catch(() => null)])
+  const [found, looked] = await Promise.all([tokens.validateAll(asked, options), looking.catch(() => null)])
   return { verdicts: found.map(verdictOf), held: looked?.map(verdictOf) ?? null }
 }
 
-function verdictOf(token: TokenRecord | null): Verdict {
-  if (token === null) return { authenticated: false }
-  const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount } = token
+function verdictOf(found: Found): Verdict | NoVerdict {
+  if (found === null) return { authenticated: false }
+  if (found === 'unavailable') return { unavailable: true }
+  const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount } = found
   return {
     authenticated: true,
     tokenId: id,

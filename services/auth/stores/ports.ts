@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto'
 import type { TokenKind } from '../../../packages/client/contract.ts'
 import { writeBase62 } from '../../../shared/base62.ts'
+import { AppError } from '../../../shared/http/errors.ts'
 
 /**
  * Identifies a token to a store. The first four characters of `id` are the routing tag, which all tokens of a user
@@ -95,6 +96,19 @@ export type Explanation =
   | { reason: 'unknown' | 'other_purpose' | 'live' | 'ended' }
   | { reason: 'expired' | EndReason; at: number }
 
+/**
+ * What a store has found for one ref of a batch: the token, null if it is not admitted, or `unavailable` if the part of the
+ * store that holds it did not answer, while other parts did.
+ */
+export type Found = TokenRecord | null | 'unavailable'
+
+/** The only result of a batch of one. Throws if it is `unavailable`. */
+export function onlyOne(found: Found[]): TokenRecord | null {
+  const [token = null] = found
+  if (token === 'unavailable') throw new AppError('unavailable', 'The token store is unavailable.')
+  return token
+}
+
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step. Returns `ended` if the user's floor is above the token's
@@ -108,15 +122,16 @@ export interface TokenStore {
    * state; returns null for every other token. An accepted sliding token is extended to `min(now + ttlMs,
    * absoluteExpiresAt)`, but never shortened by a call that arrives late; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
    * twice is touched twice. The batch takes one round trip, and each token is touched in one atomic step: a dead token is
-   * never revived, and a single-use token is never consumed twice.
+   * never revived, and a single-use token is never consumed twice. What cannot be asked about some tokens is `unavailable` for
+   * these alone; it rejects if it is so for all.
    */
-  touch(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
+  touch(refs: TokenRef[], now: number, purpose: string | null): Promise<Found[]>
 
   /** Like `touch` for one token, but accepts only a session: a sliding token of a user, without a purpose. */
   touchSession(ref: TokenRef, now: number): Promise<TokenRecord | null>
 
   /** Returns what `touch` would return, but changes nothing. */
-  look(refs: TokenRef[], now: number, purpose: string | null): Promise<(TokenRecord | null)[]>
+  look(refs: TokenRef[], now: number, purpose: string | null): Promise<Found[]>
 
   /**
    * Replaces the secret of a live sliding token in one atomic step, after which the old secret is refused, and extends the

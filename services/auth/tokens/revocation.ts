@@ -1,6 +1,6 @@
 // Revokes tokens, together with the other tokens that came from the same log-in. Hides the order of the steps, in which the
 // client's own token is deleted after its relatives, so that the client can try again if a step fails.
-import { isSession, type TokenRecord, type TokenRef, type TokenStore } from '../stores/ports.ts'
+import { isSession, onlyOne, type TokenRecord, type TokenRef, type TokenStore } from '../stores/ports.ts'
 import type { TokenFormat } from './format.ts'
 
 export interface RevocationOptions {
@@ -73,7 +73,7 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
     async revokeSession(secret) {
       const ref = format.parse(secret)
       if (ref === null) return true
-      const [seen] = await store.look([ref], now(), null)
+      const seen = onlyOne(await store.look([ref], now(), null))
       if (!seen) {
         const { reason } = await store.explain(ref, now(), null)
         if (reason === 'renewed') await revokeRelativesOf(await remove(secret, ref))

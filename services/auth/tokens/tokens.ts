@@ -2,7 +2,9 @@
 // computed.
 import { AppError } from '../../../shared/http/errors.ts'
 import {
+  type Found,
   isSession,
+  onlyOne,
   type TokenKind,
   type TokenLimits,
   type TokenRecord,
@@ -13,7 +15,7 @@ import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat
 import { createRefusals, type RefusalEvent } from './refusals.ts'
 import { createRevocation } from './revocation.ts'
 
-export type { TokenKind, TokenRecord }
+export type { Found, TokenKind, TokenRecord }
 
 /** A sliding token that a user got by logging in. */
 export type Session = TokenRecord & { userId: string; username: string }
@@ -108,11 +110,17 @@ export interface Tokens {
   /** Issues a session to a user who has just logged in. Returns null when `issue` does. */
   issueSession(owner: TokenOwner): Promise<IssuedToken | null>
 
-  /** Returns the admitted tokens, in the order of `secrets`, in the state after the touch; null for each refused token. */
-  validate(secrets: string[], options: ValidateOptions): Promise<(TokenRecord | null)[]>
+  /** The admitted token, in the state after the touch; null if it is refused. */
+  validate(secret: string, options: ValidateOptions): Promise<TokenRecord | null>
 
-  /** Like `validate`, for the tokens of a client's open connections: extends and consumes nothing. */
-  lookAtHeld(secrets: string[], purpose: string | null): Promise<(TokenRecord | null)[]>
+  /**
+   * Like `validate` for many, in the order of `secrets`. `unavailable` for each token that a part of the store holds which does
+   * not answer; rejects only if no part does.
+   */
+  validateAll(secrets: string[], options: ValidateOptions): Promise<Found[]>
+
+  /** Like `validateAll`, for the tokens of a client's open connections: extends and consumes nothing. */
+  lookAtHeld(secrets: string[], purpose: string | null): Promise<Found[]>
 
   /** The live session of this secret, unchanged; null for every other token. */
   lookAtSession(secret: string): Promise<Session | null>
@@ -200,15 +208,15 @@ export function createTokens(options: TokensOptions): Tokens {
   }
 
   async function lookForSession(ref: TokenRef, at: number): Promise<TokenRecord | null> {
-    const [token] = await store.look([ref], at, null)
+    const token = onlyOne(await store.look([ref], at, null))
     return token && isSession(token) ? token : null
   }
 
-  async function validate(secrets: string[], { purpose, touch }: ValidateOptions): Promise<(TokenRecord | null)[]> {
+  async function validateAll(secrets: string[], { purpose, touch }: ValidateOptions): Promise<Found[]> {
     const refs = secrets.map(secret => format.parse(secret))
     const wellFormed = refs.filter(ref => ref !== null)
     const at = now()
-    let found: (TokenRecord | null)[] = []
+    let found: Found[] = []
     if (wellFormed.length > 0) {
       found = touch ? await store.touch(wellFormed, at, purpose) : await store.look(wellFormed, at, purpose)
     }
@@ -218,11 +226,12 @@ export function createTokens(options: TokensOptions): Tokens {
         emit({ type: 'refused', tokenId: null, reason: 'malformed' })
         return null
       }
-      const token = found[next++] ?? null
+      const answer = found[next++] ?? null
+      if (answer === 'unavailable') return answer
       const secret = secrets[i] as string
-      if (token === null) void explainRefusal({ secret, ref, purpose, asSession: false, isUse: touch, at })
-      else if (touch) emitFor('slid', token)
-      return token
+      if (answer === null) void explainRefusal({ secret, ref, purpose, asSession: false, isUse: touch, at })
+      else if (touch) emitFor('slid', answer)
+      return answer
     })
   }
 
@@ -238,11 +247,12 @@ export function createTokens(options: TokensOptions): Tokens {
       return issued
     },
 
-    validate,
+    validate: async (secret, options) => onlyOne(await validateAll([secret], options)),
+    validateAll,
 
     async lookAtHeld(secrets, purpose) {
       emit({ type: 'held', count: secrets.length })
-      return validate(secrets, { purpose, touch: false })
+      return validateAll(secrets, { purpose, touch: false })
     },
 
     lookAtSession: secret => findSession(secret, lookForSession),

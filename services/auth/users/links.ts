@@ -124,7 +124,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
 
   /** The token of this secret and the user it was sent to; null if the token is not live. Consumes nothing. */
   async function holderOf(secret: string, purpose: Purpose): Promise<{ token: TokenRecord; user: UserRecord } | null> {
-    const [token] = await tokens.validate([secret], { purpose, touch: false })
+    const token = await tokens.validate(secret, { purpose, touch: false })
     const user = token?.userId ? await users.find(token.userId) : null
     return token && user && user.username === token.username ? { token, user } : null
   }
@@ -177,7 +177,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
       const holder = await holderOf(secret, 'confirm')
       if (holder === null || !(await users.confirm(holder.user.id, holder.token.credentialVersion))) return false
       // Consume the token last: if this fails, repeating the call completes the confirmation.
-      const [used] = await tokens.validate([secret], { purpose: 'confirm', touch: true })
+      const used = await tokens.validate(secret, { purpose: 'confirm', touch: true })
       return used !== null
     },
 

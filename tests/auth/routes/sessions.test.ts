@@ -481,7 +481,8 @@ describe('sessions of two users', () => {
 
   const logIn = async (owner: number) =>
     ((await tokens.issueSession(owners[owner] as TokenOwner)) as IssuedSession).secret
-  const isLive = async (token: string) => (await tokens.validate([token], { purpose: null, touch: false }))[0] !== null
+  const isLive = async (token: string) =>
+    (await tokens.validateAll([token], { purpose: null, touch: false }))[0] !== null
 
   it('are listed for their own user only, and cannot be ended by the other: 404', async () => {
     const [anna, bert] = [await logIn(0), await logIn(1)]

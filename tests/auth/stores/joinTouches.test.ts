@@ -1,8 +1,9 @@
 // Touches of one turn of the event loop share a statement.
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'chai'
-import type { TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { Found, TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
 import { joinTouches } from '../../../services/auth/stores/sql/joinTouches.ts'
+import { answered } from '../../support/storeFixtures.ts'
 
 const refsOf = (...ids: string[]): TokenRef[] => ids.map(id => ({ id, hash: `hash-of-${id}` }))
 
@@ -17,7 +18,7 @@ function open() {
   return { touch: joinTouches(touch), calls }
 }
 
-const idsOf = (tokens: (TokenRecord | null)[]) => tokens.map(token => token?.id ?? null)
+const idsOf = (found: Found[]) => answered(found).map(token => token?.id ?? null)
 
 describe('joined touches', () => {
   it('of one turn are one statement, at the latest time, and each caller gets its own tokens', async () => {

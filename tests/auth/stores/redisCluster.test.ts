@@ -3,8 +3,9 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { type TokenRecord, type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
+import { type IssuedToken, issueToken } from '../../support/factories.ts'
 import {
   type ClusterNode,
   hasRedis,
@@ -25,9 +26,10 @@ import {
   startWork,
   touch,
 } from '../../support/redisTokens.ts'
+import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { slackMs } from '../../support/slack.ts'
 import { expectAllToReject, expectRecovery } from '../../support/storeFaults.ts'
-import type { MadeToken } from '../../support/storeFixtures.ts'
+import { answered, type MadeToken } from '../../support/storeFixtures.ts'
 import { until } from '../../support/until.ts'
 
 describe('tokens in Redis:', () => {
@@ -63,11 +65,11 @@ describe('tokens in Redis:', () => {
     const firstSlotOf = (node: number): number => Math.ceil((16_384 * node) / 3)
 
     /** Inserts a token whose slot is on the master with this number. */
-    function insertedAt(node: number): Promise<MadeToken> {
+    function insertedAt(node: number, members: Partial<TokenRecord> = {}): Promise<MadeToken> {
       for (;;) {
         const id = drawTokenId(null, start)
         const slot = slotOf(id.slice(0, 4))
-        if (slot >= firstSlotOf(node) && slot < firstSlotOf(node + 1)) return inserted(store, { id })
+        if (slot >= firstSlotOf(node) && slot < firstSlotOf(node + 1)) return inserted(store, { id, ...members })
       }
     }
 
@@ -106,7 +108,7 @@ describe('tokens in Redis:', () => {
       await store.touch(refs, start, null) // the script is loaded
       for (const { line } of cluster.nodes) line.bursts = 0
       const answers = await store.touch(refs, start, null)
-      expect(answers.map(token => token?.id)).to.deep.equal(refs.map(({ id }) => id))
+      expect(answered(answers).map(token => token?.id)).to.deep.equal(refs.map(({ id }) => id))
       expect(cluster.nodes.map(({ line }) => line.bursts)).to.deep.equal([1, 1, 1])
     })
 
@@ -140,7 +142,7 @@ describe('tokens in Redis:', () => {
       },
     }
     for (const [name, { fail, mend }] of Object.entries(faults)) {
-      it(`with a master that ${name}: calls for its slots reject within a second, the others work, and it recovers`, async () => {
+      it(`with a master that ${name}: its tokens are unavailable within a second, also in a batch with others, which work, and it recovers`, async () => {
         const [node] = cluster.nodes as [ClusterNode]
         const own = await insertedAt(0)
         const [deleted, ...others] = await Promise.all([insertedAt(0), insertedAt(1), insertedAt(2)])
@@ -153,14 +155,13 @@ describe('tokens in Redis:', () => {
             )
             for (const { ref, token } of others) expect(await touch(store, ref)).to.include({ id: token.id })
             await rejected
-            await expectAllToReject({
-              batch: () =>
-                store.touch(
-                  [own, ...others].map(({ ref }) => ref),
-                  start,
-                  null,
-                ),
-            })
+            const oneTime = await insertedAt(1, { kind: 'single-use' })
+            const batch = [own, ...others, oneTime].map(({ ref }) => ref)
+            const found = await store.touch(batch, start, null)
+            expect(found.map(one => (one === null || one === 'unavailable' ? one : one.id))).to.deep.equal([
+              'unavailable',
+              ...[...others, oneTime].map(({ token }) => token.id),
+            ])
           }
         } finally {
           await mend(node)
@@ -172,12 +173,38 @@ describe('tokens in Redis:', () => {
           start,
           null,
         )
-        expect(answers.map(token => token?.id)).to.deep.equal([
+        expect(answered(answers).map(token => token?.id)).to.deep.equal([
           ...[own, ...others].map(({ token }) => token.id),
           undefined,
         ])
       })
     }
+
+    it('without one master is 503 at Business for the tokens of that master alone', async () => {
+      const prefix = `${randomUUID()}:`
+      const auth = await startAuth({ env: { TOKEN_STORE_URL: `${cluster.url}?prefix=${prefix}` } })
+      const business = await startBusiness(auth.internalUrl)
+      const issue = (): Promise<IssuedToken> => issueToken(auth.internalUrl)
+      const issued = await Promise.all(Array.from({ length: 30 }, issue))
+      const isLost = ({ tokenId }: IssuedToken) => slotOf(tokenId.slice(0, 4)) < firstSlotOf(1)
+      const statusOf = async ({ token }: IssuedToken) =>
+        (await fetch(`${business.url}/data`, { headers: { token } })).status
+      const statuses = () => Promise.all(issued.map(statusOf))
+      expect(await statuses()).to.deep.equal(issued.map(() => 200))
+      const [node] = cluster.nodes as [ClusterNode]
+      try {
+        await node.kill()
+        for (let i = 0; i < 3; i++) {
+          expect(await statuses()).to.deep.equal(issued.map(token => (isLost(token) ? 503 : 200)))
+        }
+        expect(auth.lines.some(({ event }) => event === 'dependency_failed')).to.equal(true)
+      } finally {
+        await node.start()
+        await cluster.settle()
+      }
+      await until(async () => (await statuses()).every(status => status === 200))
+      await closeServers()
+    })
 
     it('may move a slot in use to another master: no valid token is refused', async () => {
       const [, from, to] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]

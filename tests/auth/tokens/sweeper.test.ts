@@ -44,7 +44,7 @@ describe('the sweeper', () => {
     sweeper.start()
     expect(await swept).to.include({ removed: 2500 })
     expect(await sweeper.sweep()).to.equal(0)
-    expect(await tokens.validate([live?.secret ?? ''], { purpose: null, touch: true })).to.not.deep.equal([null])
+    expect(await tokens.validateAll([live?.secret ?? ''], { purpose: null, touch: true })).to.not.deep.equal([null])
     await sweeper.stop()
   })
 

@@ -13,6 +13,7 @@ import {
 } from '../../../services/auth/tokens/tokens.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { createClock } from '../../support/clock.ts'
+import { answered } from '../../support/storeFixtures.ts'
 
 const ttlMs = 30_000
 const absoluteTtlMs = 100_000
@@ -48,7 +49,7 @@ describe('tokens', () => {
       absoluteTtlMs,
       ...terms,
     })) as IssuedToken
-  const isLive = async (secret: string) => (await tokens.validate([secret], session))[0] !== null
+  const isLive = async (secret: string) => (await tokens.validateAll([secret], session))[0] !== null
   const lastReason = async () => {
     await new Promise(setImmediate)
     const {
@@ -83,7 +84,7 @@ describe('tokens', () => {
     const { secret } = await logIn()
     for (let count = 1; count <= 3; count++) {
       clock.advance(ttlMs - 1)
-      const [token] = await tokens.validate([secret], session)
+      const [token] = await tokens.validateAll([secret], session)
       expect(token).to.include({ refreshCount: count, username: owner.username, userId: owner.id })
     }
   })
@@ -142,7 +143,7 @@ describe('tokens', () => {
       expect(await tokens.useSession(secret)).to.equal(null)
       expect(await tokens.renew(secret)).to.equal(null)
       expect(await tokens.revokeSession(secret)).to.equal(false)
-      const [found] = await tokens.validate([secret], { purpose: token.purpose, touch: false })
+      const [found] = await tokens.validateAll([secret], { purpose: token.purpose, touch: false })
       expect(found).to.deep.equal(token)
     }
   })
@@ -213,14 +214,20 @@ describe('tokens', () => {
   it('are validated in batches that keep their order, junk included', async () => {
     const [first, second] = [await logIn(), await logIn()]
     const unknown = drawSecret(drawTokenId(null, clock.now()))
-    const answers = await tokens.validate(['junk', second.secret, unknown, first.secret, ''], session)
-    expect(answers.map(token => token?.id ?? null)).to.deep.equal([null, second.token.id, null, first.token.id, null])
+    const answers = await tokens.validateAll(['junk', second.secret, unknown, first.secret, ''], session)
+    expect(answered(answers).map(token => token?.id ?? null)).to.deep.equal([
+      null,
+      second.token.id,
+      null,
+      first.token.id,
+      null,
+    ])
   })
 
   it('that are malformed are refused without a call to the store', async () => {
     await store.close()
     const flipped = `${drawSecret(drawTokenId(null, clock.now())).slice(0, -1)}!`
-    expect(await tokens.validate(['junk', 'lk_', flipped], session)).to.deep.equal([null, null, null])
+    expect(await tokens.validateAll(['junk', 'lk_', flipped], session)).to.deep.equal([null, null, null])
     expect(await tokens.revokeSession('junk')).to.equal(true)
     expect(await tokens.renew('junk')).to.equal(null)
   })
@@ -230,7 +237,7 @@ describe('tokens', () => {
     tokens = open(instrument(store, 'tokens', null))
     await store.close()
     const calls = [
-      () => tokens.validate([secret], session),
+      () => tokens.validateAll([secret], session),
       () => tokens.useSession(secret),
       () => tokens.renew(secret),
       () => tokens.revokeSession(secret),
@@ -254,7 +261,7 @@ describe('tokens', () => {
   it('with a purpose end when the user gets a new one for that purpose; all other tokens stay', async () => {
     const reset = { kind: 'single-use', purpose: 'reset', owner, login: null, ttlMs, absoluteTtlMs } as const
     const isLiveReset = async ({ secret }: IssuedToken) =>
-      (await tokens.validate([secret], { purpose: 'reset', touch: false }))[0] !== null
+      (await tokens.validateAll([secret], { purpose: 'reset', touch: false }))[0] !== null
     const login = await logIn()
     const confirm = await issue({ kind: 'fixed', purpose: 'confirm' })
     const strangers = await issue({ ...reset, owner: { ...owner, id: 'user-2' } })
@@ -336,7 +343,7 @@ describe('tokens', () => {
 
   it('appear in events by their ids, never by their secrets', async () => {
     const { secret, token } = await logIn()
-    await tokens.validate([secret, 'junk'], session)
+    await tokens.validateAll([secret, 'junk'], session)
     await tokens.renew(secret)
     await tokens.revokeById(token.id, null)
     await tokens.revokeByUser(owner.id, 2, null)
@@ -418,7 +425,7 @@ describe('tokens', () => {
     })
 
     it('malformed, or not a session where one is required', async () => {
-      await tokens.validate(['junk'], session)
+      await tokens.validateAll(['junk'], session)
       expect(await lastReason()).to.deep.equal({ reason: 'malformed' })
       await tokens.useSession((await issue({ kind: 'fixed' })).secret)
       expect(await lastReason()).to.deep.equal({ reason: 'not_a_session' })
@@ -437,7 +444,7 @@ describe('tokens', () => {
 
     it('but look up no more than 100 at a time, so that a scan does not cost the store twice', async () => {
       const unknown = Array.from({ length: 150 }, () => drawSecret(drawTokenId(null, clock.now())))
-      await tokens.validate(unknown, session)
+      await tokens.validateAll(unknown, session)
       await new Promise(setImmediate)
       const reasons = events.map(event => (event.type === 'refused' ? event.reason : ''))
       expect(reasons.filter(reason => reason === 'not_looked_up')).to.have.length(50)

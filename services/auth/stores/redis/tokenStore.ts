@@ -1,10 +1,13 @@
 // The token store in Redis or Valkey, on one server or a cluster. Hides the content of a key (scripts.ts), routing in a
 // cluster, and how a server that is down, hung or demoted becomes an error within a second (connection.ts).
+import { within } from '../../../../shared/deadline.ts'
 import {
   type EndReason,
   type Explanation,
+  type Found,
   guestLimit,
   type InsertOutcome,
+  onlyOne,
   type TokenRecord,
   type TokenRef,
   type TokenStore,
@@ -30,6 +33,7 @@ import { keyOf, keyPattern, type PackedToken, packed, restOf, short, tagOfId, ta
 
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
 const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, far longer than a log-in takes
+const shardTimeoutMs = 700 // less than the deadline of a call, so that the tokens of other shards get their verdicts
 const rememberedMs = 10 * 60_000 // for `explain`
 
 /** Resolves when Redis answers and is configured not to lose data; rejects with a message for the operator. */
@@ -47,7 +51,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   async function touch(refs: TokenRef[], now: number, purpose: string | null, mode: 'touch' | 'touchSession') {
     const tokens = await admit(redis, refs, now, purpose, mode)
     for (const token of tokens) {
-      if (token?.kind !== 'single-use') continue
+      if (token === null || token === 'unavailable' || token.kind !== 'single-use') continue
       counts.change(-1, token.userId)
       remember(token.id, 'consumed', now)
     }
@@ -81,7 +85,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       }),
 
     touch: (refs, now, purpose) => run(() => touch(refs, now, purpose, 'touch')),
-    touchSession: (ref, now) => run(async () => (await touch([ref], now, null, 'touchSession'))[0] ?? null),
+    touchSession: (ref, now) => run(async () => onlyOne(await touch([ref], now, null, 'touchSession'))),
     look: (refs, now, purpose) => run(() => admit(redis, refs, now, purpose, 'look')),
 
     renew: ({ id, hash }, newHash, lineage, now) =>
@@ -136,15 +140,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   }
 }
 
-/** Makes one call to a single server, or in a cluster one call per key. */
+/** Makes one call to a single server, or in a cluster one call per key, of which some may fail. */
 async function admit(
   redis: Redis,
   refs: TokenRef[],
   now: number,
   purpose: string | null,
   mode: 'touch' | 'touchSession' | 'look',
-): Promise<(TokenRecord | null)[]> {
-  const answers: (TokenRecord | null)[] = refs.map(() => null)
+): Promise<Found[]> {
+  const answers: Found[] = refs.map(() => null)
   const keyOfRef = ({ id }: TokenRef) => keyOf(redis.prefix, tagOfId(id))
   const ask = async (places: number[]) => {
     const mentioned = places.map(place => refs[place] as TokenRef)
@@ -158,7 +162,18 @@ async function admit(
       answers[place] = answer && unpacked(tagOfId(id), answer)
     }
   }
-  await Promise.all(redis.together(refs.map(keyOfRef)).map(ask))
+  const groups = redis.together(refs.map(keyOfRef))
+  if (groups.length < 2) {
+    await Promise.all(groups.map(ask))
+    return answers
+  }
+  const late = () => new Error(`a shard did not answer within ${shardTimeoutMs} ms`)
+  const outcomes = await Promise.allSettled(groups.map(places => within(shardTimeoutMs, ask(places), late)))
+  const failed = outcomes.filter(outcome => outcome.status === 'rejected')
+  if (failed.length === groups.length) throw (failed[0] as PromiseRejectedResult).reason
+  for (const [i, { status }] of outcomes.entries()) {
+    if (status === 'rejected') for (const place of groups[i] as number[]) answers[place] = 'unavailable'
+  }
   return answers
 }
 

@@ -1,13 +1,13 @@
 // Runs the touches of one turn of the event loop in one statement. Calls with few tokens arrive together when many services
 // ask, and a commit costs SQLite as much as fifty touches and blocks the event loop meanwhile.
-import type { TokenRecord, TokenStore } from '../ports.ts'
+import type { Found, TokenStore } from '../ports.ts'
 
 type Touch = TokenStore['touch']
 
 interface WaitingTouch {
   refs: Parameters<Touch>[0]
   now: number
-  result: PromiseWithResolvers<(TokenRecord | null)[]>
+  result: PromiseWithResolvers<Found[]>
 }
 
 /** Touches of tokens with a purpose are rare and not joined. */
@@ -39,7 +39,7 @@ export function joinTouches(touch: Touch): Touch {
   return (refs, now, purpose) => {
     if (purpose !== null) return touch(refs, now, purpose)
     if (waiting.length === 0) setImmediate(touchWaiting)
-    const result = Promise.withResolvers<(TokenRecord | null)[]>()
+    const result = Promise.withResolvers<Found[]>()
     waiting.push({ refs, now, result })
     return result.promise
   }
