@@ -4,7 +4,7 @@ import type { ClientLog } from './outageLog.ts'
 
 export interface Health {
   isEjected(): boolean
-  /** Null if no call has failed yet. */
+  /** When a call or a probe failed; null if none has failed yet. */
   failedAt(): number | null
   /** Ejects the Auth. */
   failed(cause: Error): void
@@ -71,7 +71,8 @@ export function createHealth({ address, log, monotonicNow, probe, onReadmitted }
       return
     }
     pauseMs = Math.min(2 * pauseMs, maxPauseMs)
-    current.probeAt = monotonicNow() + pauseMs
+    failedAt = monotonicNow()
+    current.probeAt = failedAt + pauseMs
   }
 
   return {

@@ -70,6 +70,8 @@ interface Flight {
   /** Ends the attempt, but not the call. Null if there was no other Auth. */
   abort: AbortController | null
   isRepeatable: boolean
+  /** The Auths that have got the call, including this one. */
+  tried: ReadonlySet<Upstream>
   /** On the clock `awakeMs`. */
   beganAt: number
   /** Whether the Auth was ejected because of this call; it must not be ejected for it again. */
@@ -115,12 +117,14 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     return promise
   }
 
-  function begin({ pool, flights }: Upstream, { signal, isRepeatable }: CallOptions): Flight {
+  function begin(upstream: Upstream, triedBefore: ReadonlySet<Upstream>, options: CallOptions): Flight {
+    const { signal, isRepeatable } = options
     const abort = fleet.isSingle() ? null : new AbortController()
     if (abort) signal.addEventListener('abort', () => abort.abort(signal.reason))
-    const attempt = { pool, signal: abort?.signal ?? signal, isSent: false }
-    const flight = { attempt, abort, isRepeatable, beganAt: awakeMs + watchEveryMs, isBlamed: false }
-    flights.add(flight)
+    const attempt = { pool: upstream.pool, signal: abort?.signal ?? signal, isSent: false }
+    const tried = new Set(triedBefore).add(upstream)
+    const flight = { attempt, abort, isRepeatable, tried, beganAt: awakeMs + watchEveryMs, isBlamed: false }
+    upstream.flights.add(flight)
     return flight
   }
 
@@ -130,8 +134,8 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
   function eject({ health, flights }: Upstream, cause: Error): void {
     if (fleet.isSingle()) return
     health.failed(cause)
-    for (const { attempt, abort, isRepeatable } of flights) {
-      if (isRepeatable || !attempt.isSent) abort?.abort(cause)
+    for (const { attempt, abort, isRepeatable, tried } of flights) {
+      if ((isRepeatable || !attempt.isSent) && fleet.hasOther(tried)) abort?.abort(cause)
     }
   }
 
@@ -150,7 +154,8 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     let tried = nothingTried
     for (;;) {
       const upstream = fleet.take(tried, isBackground) ?? (await waitForFree(tried, signal))
-      const flight = begin(upstream, options)
+      const flight = begin(upstream, tried, options)
+      tried = flight.tried
       try {
         signal.throwIfAborted()
         const answer = await ask(flight.attempt)
@@ -158,7 +163,6 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
         return answer
       } catch (error) {
         noteFailure(upstream, flight, error as Error, signal.aborted)
-        tried = new Set([...tried, upstream])
         const mayRepeat = isRepeatable || !flight.attempt.isSent
         if (signal.aborted || !mayRepeat || !fleet.hasOther(tried)) throw error
       } finally {

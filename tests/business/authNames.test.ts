@@ -197,6 +197,18 @@ describe('a name of Auth', () => {
     expect(client.auths()).to.deep.equal({ healthy: 1, ejected: 1 })
   })
 
+  it('that is resolved slowly is waited for until the deadline, if the other Auth has failed', async () => {
+    const [one, other] = await startBoth()
+    await one.stop()
+    const lookup: Lookup = async () => {
+      await sleep(700)
+      return [ipv4(second)]
+    }
+    const { ask } = openTestClient([one.url, `http://auth.test:${one.port}`], { lookup })
+    expect((await ask('good-1')).outcome).to.equal('admitted')
+    expect(other.tokens()).to.deep.equal(['good-1'])
+  })
+
   it('is the name in its certificate, whatever the address', async () => {
     const certificate = makeCertificate()
     const [key, cert] = [readFileSync(certificate.keyFile), readFileSync(certificate.certFile)]
