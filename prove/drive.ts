@@ -42,6 +42,11 @@ export interface FaultResult {
   /** Counts the answers to /data from the beginning of the fault to the recovery. */
   dataByStatus: Record<string, number>
   slowestDataMs: number
+  /**
+   * The time from the beginning of the fault to the end of the last `/data` that was 503; 0 if none was. Not counted if the machine
+   * stood still: the first Auth, which is called directly, took half a deadline to read something at the same time.
+   */
+  unavailableMs: number
   /** Requests that were accepted but never answered. */
   unanswered: number
 }
@@ -60,6 +65,7 @@ export interface DriveResult {
 
 const recoveryWithinMs = 30_000
 const inARow = 20
+const stallMs = 500
 const settlingMs = 2000 // for work that a store or Auth has in progress; the longest deadline of either is one second
 
 export async function drive(options: DriveOptions): Promise<DriveResult> {
@@ -170,7 +176,17 @@ export async function drive(options: DriveOptions): Promise<DriveResult> {
     if (recoveredMs === null) problems.push(`${kind.what}: no recovery within ${recoveryWithinMs / 1000} s`)
     const recoveryMs = recoveredMs === null ? null : Math.max(0, recoveredMs - endMs)
     const took = { takingBackMs: endMs - endingMs, recoveryMs }
-    return { kind, storeName, beginMs, endMs, ...took, dataByStatus: {}, slowestDataMs: 0, unanswered: 0 }
+    return {
+      kind,
+      storeName,
+      beginMs,
+      endMs,
+      ...took,
+      dataByStatus: {},
+      slowestDataMs: 0,
+      unavailableMs: 0,
+      unanswered: 0,
+    }
   }
 }
 
@@ -207,11 +223,25 @@ function costOf({ beginMs, endMs, recoveryMs }: FaultResult, operations: Operati
   const overMs = endMs + (recoveryMs ?? recoveryWithinMs)
   const during = operations.filter(operation => operation.endMs >= beginMs && operation.beginMs <= overMs)
   const data = during.filter(({ op }) => op === 'data')
+  const stalls = during.filter(operation => isRead(operation) && operation.endMs - operation.beginMs >= stallMs)
   const dataByStatus: Record<string, number> = {}
   for (const { status } of data) dataByStatus[`${status}`] = (dataByStatus[`${status}`] ?? 0) + 1
   return {
     dataByStatus,
+    unavailableMs: Math.max(
+      0,
+      ...data
+        .filter(({ status, ...times }) => status === 503 && !stalls.some(stall => overlap(stall, times)))
+        .map(operation => operation.endMs - beginMs),
+    ),
     slowestDataMs: Math.max(0, ...data.map(operation => operation.endMs - operation.beginMs)),
     unanswered: during.filter(({ status }) => status === null).length,
   }
 }
+
+/** Whether it asks the first Auth for something that waits for no lock of another Auth. */
+const isRead = (operation: Operation) => operation.op === 'list' || (operation.op === 'validate' && !operation.touch)
+
+type Times = Pick<Operation, 'beginMs' | 'endMs'>
+
+const overlap = (one: Times, other: Times) => one.beginMs <= other.endMs && other.beginMs <= one.endMs

@@ -25,6 +25,8 @@ export interface FaultKind {
   /** Listeners that refuse connections during the fault. */
   refuses?: string[]
   clockShiftMs?: number
+  /** No `/data` is 503 later than this after the fault began. Infinite if absent. */
+  maxUnavailableMs?: number
   /** Returns why the fault cannot be injected on this machine, or null if it can be. */
   whyNot?: (pair: Pair) => string | null
 }

@@ -9,6 +9,7 @@ import type { ServiceMessage } from '../shared/service.ts'
 import { searchLog } from '../tests/support/canaries.ts'
 import { bareEnvironment } from '../tests/support/childEnvironment.ts'
 import { adminKey, serviceKey } from '../tests/support/credentials.ts'
+import { freePort } from '../tests/support/freePort.ts'
 import { type Line, startLine } from '../tests/support/line.ts'
 import { binaries, type Cluster, startCluster as startPostgres } from '../tests/support/postgres.ts'
 import { testMode } from '../tests/support/processes.ts'
@@ -40,6 +41,8 @@ export interface Process {
 export interface Pair {
   storeName: StoreName
   auth: Process
+  /** A second Auth on the same stores, which Business knows too; null if Auth is alone. */
+  otherAuth: Process | null
   business: Process
   /** The line from Business to Auth. */
   authLine: Line
@@ -65,6 +68,8 @@ export interface PairOptions {
   env?: Record<string, string>
   /** Gives Auth a clock that can be set. */
   fakeClock?: boolean
+  /** Starts a second Auth. The store must have a server. */
+  twoAuths?: boolean
 }
 
 export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib']
@@ -86,7 +91,13 @@ process.on('exit', () => {
 
 const smallDisk = '64m' // holds the tokens of a few minutes, and is quickly filled by a fault
 
-export async function startPair({ storeName, defect = null, env = {}, fakeClock = false }: PairOptions) {
+export async function startPair({
+  storeName,
+  defect = null,
+  env = {},
+  fakeClock = false,
+  twoAuths = false,
+}: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
   const disk = mountDisk(join(folder, 'disk'))
   const removeFolder = () => {
@@ -107,7 +118,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
 
   const planted = defect && plant(defect)
 
-  const auth = service('auth', () => ({
+  const settingsOfAuth = () => ({
     ...common,
     ADMIN_KEY: adminKey,
     AUTH_PORT: '0',
@@ -120,12 +131,19 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
     ...storesOf(storeName, { folder: disk.folder, port: storeLine?.port }),
     ...(clockFile && clockOf(clockFile)),
     ...env,
-  }))
-  const business = service('business', () => ({
+  })
+  const auth = service('auth', 'auth', settingsOfAuth)
+  const otherPort = twoAuths ? await freePort() : null
+  const otherAuth = otherPort
+    ? service('otherAuth', 'auth', () => ({ ...settingsOfAuth(), AUTH_INTERNAL_PORT: String(otherPort) }))
+    : null
+  const business = service('business', 'business', () => ({
     ...common,
     BUSINESS_PORT: '0',
     BUSINESS_INTERNAL_PORT: '0',
-    AUTH_INTERNAL_URL: `http://127.0.0.1:${authLine.port}`,
+    AUTH_INTERNAL_URL: [authLine.port, ...(otherPort ? [otherPort] : [])]
+      .map(port => `http://127.0.0.1:${port}`)
+      .join(),
     ...env,
   }))
 
@@ -140,13 +158,13 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
     return shiftMs
   }
 
-  function service(name: 'auth' | 'business', settings: () => Record<string, string>): Process {
+  function service(name: string, script: 'auth' | 'business', settings: () => Record<string, string>): Process {
     const handle: Process = {
       addresses: {},
       child: undefined as unknown as ChildProcess,
       async start() {
         const log = openSync(join(folder, `${name}.log`), 'a')
-        const child = spawn(process.execPath, [...(planted?.execArgv ?? []), `services/${name}/main.ts`], {
+        const child = spawn(process.execPath, [...(planted?.execArgv ?? []), `services/${script}/main.ts`], {
           env: { ...bareEnvironment(), ...settings(), ...planted?.env },
           stdio: ['ignore', log, log, 'ipc'],
         })
@@ -181,6 +199,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
   const pair: Pair = {
     storeName,
     auth,
+    otherAuth,
     business,
     authLine,
     storeLine,
@@ -190,13 +209,14 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
     shiftClock: clockFile === null ? null : setClock,
     skewClock: clockFile === null ? null : writeClock,
     complaints() {
-      const lines = ['auth', 'business'].flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
+      const names = ['auth', ...(otherAuth ? ['otherAuth'] : []), 'business']
+      const lines = names.flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
       searchLog(lines, `the log of the pair on ${storeName}:`)
       // Lines that are not JSON come from stderr.
       return lines.filter(line => line !== '' && (!line.startsWith('{') || /"(uncaught|unhandled)/.test(line)))
     },
     async close() {
-      await Promise.all([auth, business].map(({ child }) => child && end(child, 'SIGKILL')))
+      await Promise.all([auth, business, otherAuth].map(one => one?.child && end(one.child, 'SIGKILL')))
       await authLine.close()
       await storeLine?.close()
       await redis?.remove()
@@ -206,6 +226,7 @@ export async function startPair({ storeName, defect = null, env = {}, fakeClock 
   }
   try {
     await auth.start()
+    await otherAuth?.start()
     await business.start()
   } catch (error) {
     await pair.close()

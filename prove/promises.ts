@@ -15,8 +15,9 @@ export const mostRecoveryMs = 2000
 /** Business waits one second for a verdict; the other half second allows for a machine shared with twenty clients. */
 export const mostDataMs = 1500
 
-export function isKeptUnder({ recoveryMs, slowestDataMs }: FaultResult): boolean {
-  return recoveryMs !== null && recoveryMs <= mostRecoveryMs && slowestDataMs <= mostDataMs
+export function isKeptUnder({ kind, recoveryMs, slowestDataMs, unavailableMs }: FaultResult): boolean {
+  const isInTime = unavailableMs <= (kind.maxUnavailableMs ?? Infinity)
+  return recoveryMs !== null && recoveryMs <= mostRecoveryMs && slowestDataMs <= mostDataMs && isInTime
 }
 
 export function promisesOfStorm({ burst, aborted, ...storm }: StormResult): Promised[] {

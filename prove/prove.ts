@@ -4,7 +4,7 @@ import { availableParallelism, cpus } from 'node:os'
 import { readArguments } from '../commands/arguments.ts'
 import { createRandom } from '../tests/support/random.ts'
 import { drive, type FaultResult } from './drive.ts'
-import { faultKinds } from './faults.ts'
+import { type FaultKind, faultKinds } from './faults.ts'
 import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
 import { faketime, type StoreName, storeNames, whyMissing } from './pair.ts'
 import {
@@ -16,11 +16,12 @@ import {
   promisesOfSoak,
   promisesOfStorm,
 } from './promises.ts'
-import { chartOf, type Proof, reportOf } from './report.ts'
+import { chartOf, type Proof, reportOf, type Setting, settings } from './report.ts'
 import { measureRestarts } from './restarts.ts'
 import { soak } from './soak.ts'
 import { measureStorm } from './storm.ts'
 import { tryDefects } from './tryDefects.ts'
+import { twoAuthFaults, unavailableInWords } from './twoAuths.ts'
 
 const allParts = ['faults', 'restarts', 'storm', 'soak', 'defects']
 
@@ -31,7 +32,8 @@ restarts lose, measures login storms, soaks, and writes docs/reliability.md. Tak
 promise is broken; the history is then kept.
 
 --short             10 s on each store, and nothing else; no report
---seconds N         time under faults on each store (900), plus a quarter of that with a changed clock
+--seconds N         time under faults on each store (900), plus a quarter of that with a changed clock, and a quarter with two
+                    Auths
 --soak-minutes N    time without faults (30); 0 skips it
 --store a,b         only faults on these stores (${storeNames.join(', ')}); no report
 --faults F1,F6      only these faults; no report
@@ -75,14 +77,20 @@ if (options.report !== undefined) {
 }
 refuseUnknown('store', storeNames)
 refuseUnknown('parts', allParts)
-refuseUnknown('faults', [...new Set(faultKinds.map(({ id }) => id))])
+refuseUnknown('faults', [...new Set([...faultKinds, ...twoAuthFaults].map(({ id }) => id))])
 console.log(`seed ${seed}`)
 const chosenStores = options.store?.split(',') ?? [...storeNames]
 const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
 const isPart = options.short === true || options.defects === true || chosen.length > 0
 const parts = options.defects ? ['defects'] : (options.parts?.split(',') ?? (isPart ? ['faults'] : allParts))
 const seconds = Number(options.seconds ?? (options.short ? 10 : 900))
-const kinds = faultKinds.filter(({ id }) => options.faults?.split(',').includes(id) ?? true)
+const isChosen = ({ id }: FaultKind) => options.faults?.split(',').includes(id) ?? true
+/** The kinds of faults that are injected in each setting. */
+const kinds: Record<Setting, FaultKind[]> = {
+  plain: faultKinds.filter(kind => kind.id !== 'F11' && isChosen(kind)),
+  clock: faultKinds.filter(kind => kind.id === 'F11' && isChosen(kind)),
+  twoAuths: twoAuthFaults.filter(isChosen),
+}
 const proof: Proof = {
   date: new Date().toISOString().slice(0, 10),
   machine: `${availableParallelism()} cores (${cpus()[0]?.model ?? 'unknown'}), Node.js ${process.versions.node}, ${process.platform}`,
@@ -148,40 +156,51 @@ async function driveOnAll(): Promise<void> {
       notTested(`${storeName}:, because ${missing}`)
       continue
     }
-    await driveOn(storeName, seconds, false)
-    if (kinds.some(({ id }) => id === 'F11')) {
+    if (kinds.plain.length > 0) await driveOn(storeName, seconds, 'plain')
+    if (kinds.clock.length > 0) {
       if (faketime === undefined) notTested(`F11 on ${storeName}:, because libfaketime is not installed`)
-      else if (!options.short) await driveOn(storeName, seconds / 4, true)
+      else if (!options.short) await driveOn(storeName, seconds / 4, 'clock')
     }
+    const canShare = kinds.twoAuths.some(({ stores }) => stores.includes(storeName))
+    if (canShare && !options.short) await driveOn(storeName, seconds / 4, 'twoAuths')
     save()
   }
 }
 
-async function driveOn(storeName: StoreName, seconds: number, isClock: boolean): Promise<void> {
-  const name = isClock ? `${storeName}, the clock is set` : storeName
+async function driveOn(storeName: StoreName, seconds: number, setting: Setting): Promise<void> {
+  const name = `${storeName}${settings[setting]}`
   const result = await drive({
     storeName,
     seed,
     random: createRandom(seed).stream(name),
     seconds,
-    kinds: kinds.filter(({ id }) => (id === 'F11') === isClock),
-    fakeClock: isClock,
+    kinds: kinds[setting],
+    fakeClock: setting === 'clock',
+    twoAuths: setting === 'twoAuths',
     atLeastOnce: !options.short,
     tell: what => tell(`${name}: ${what}`),
   })
   done()
   const judgement = judge(result.lines, name.replaceAll(/\W+/g, '-'), options.keep ?? null)
   const admissions = falseAdmissions(result, judgement.violations)
-  proof.drives.push({ result: { ...result, lines: [] }, judgement, isClock, admissions })
+  proof.drives.push({ result: { ...result, lines: [] }, judgement, setting, admissions })
   const { operations, faults, problems, skipped } = result
   console.log(`${name}: ${operations} operations, ${faults.length} faults, ${judgement.violations.length} violations`)
   for (const reason of skipped) console.log(`  not injected: ${reason}`)
+  for (const { what } of kinds[setting].filter(({ maxUnavailableMs }) => maxUnavailableMs !== undefined)) {
+    const all = faults.filter(({ kind }) => kind.what === what)
+    console.log(`  ${what}, ${all.length} times: the last 503 after ${unavailableInWords(all)} (p50 · max)`)
+  }
   const slow = faults.filter(fault => !isKeptUnder(fault)).map(inFigures)
   tellFound(name, [...judgement.violations.map(inWords), ...problems, ...slow], judgement.file)
 }
 
-function inFigures({ kind, recoveryMs, slowestDataMs }: FaultResult): string {
-  return `${kind.what}: recovery after ${recoveryMs?.toFixed(0)} ms (at most ${mostRecoveryMs}), slowest /data ${slowestDataMs.toFixed(0)} ms (at most ${mostDataMs})`
+function inFigures({ kind, recoveryMs, slowestDataMs, unavailableMs }: FaultResult): string {
+  const unavailable =
+    kind.maxUnavailableMs === undefined
+      ? ''
+      : `, last 503 after ${unavailableMs.toFixed(0)} ms (at most ${kind.maxUnavailableMs})`
+  return `${kind.what}: recovery after ${recoveryMs?.toFixed(0)} ms (at most ${mostRecoveryMs}), slowest /data ${slowestDataMs.toFixed(0)} ms (at most ${mostDataMs})${unavailable}`
 }
 
 function notKept(promises: Promised[]): string[] {
@@ -201,7 +220,7 @@ function save(): void {
 /** Replaces results with the results of a later run. */
 function merged(proof: Proof, later: Proof): Proof {
   const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
-    a.result.storeName === b.result.storeName && a.isClock === b.isClock
+    a.result.storeName === b.result.storeName && a.setting === b.setting
   const drives = proof.drives.map(drive => later.drives.find(other => isSame(drive, other)) ?? drive)
   return {
     ...proof,

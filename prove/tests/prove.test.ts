@@ -3,7 +3,7 @@
 import { expect } from 'chai'
 import { createRandom } from '../../tests/support/random.ts'
 import { type Defect, defects } from '../defects.ts'
-import { drive } from '../drive.ts'
+import { drive, type FaultResult } from '../drive.ts'
 import { faultKinds } from '../faults.ts'
 import { growthOf } from '../footprint.ts'
 import { readHistory } from '../history.ts'
@@ -11,6 +11,7 @@ import { inWords, judge } from '../judgement.ts'
 import { type StoreName, whyMissing } from '../pair.ts'
 import { createRecorder } from '../recorder.ts'
 import { driveWith } from '../tryDefects.ts'
+import { twoAuthFaults } from '../twoAuths.ts'
 
 const seed = 20
 const chosen: Record<StoreName, string[]> = {
@@ -62,6 +63,31 @@ describe('twenty clients find no broken promise under faults', function () {
       expect(growthOf(result.footprints, ({ authMb, businessMb }) => authMb + businessMb)).to.be.below(100)
     })
   }
+})
+
+describe('twenty clients of two Auths on one Redis', function () {
+  this.timeout(120_000)
+
+  it('find no broken promise while one of them hangs, and no 503 soon after that', async function () {
+    const missing = whyMissing('redis')
+    if (missing !== null) {
+      console.log(`  not tested: one of two Auths hangs, because ${missing}`)
+      this.skip()
+    }
+    const kinds = twoAuthFaults.filter(({ what }) => what.includes('hangs'))
+    const clients = { userCount: 10, pauseMs: [40, 160] } as const
+    const result = await drive({
+      ...{ storeName: 'redis', random: createRandom(seed), seed, kinds, twoAuths: true, ...clients },
+      ...{ seconds: 60, rounds: 1, calmMs: [500, 1000] },
+    })
+    const { violations, file } = judge(result.lines, 'redis-two-Auths')
+    expect(violations.map(inWords), `${file}`).to.deep.equal([])
+    expect(result.problems).to.deep.equal([])
+    const [fault] = result.faults as [FaultResult]
+    expect(fault.dataByStatus['200']).to.be.above(20)
+    // One deadline is 1000 ms; the fault lasts 2500 ms or more, and the machine may be busy.
+    expect(fault.unavailableMs).to.be.below(2000)
+  })
 })
 
 describe('a recorded history', () => {
