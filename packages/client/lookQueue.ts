@@ -61,10 +61,11 @@ export function createLookQueue<Token>({ maxBatch }: { maxBatch: number }): Look
     takeForCall(now) {
       // As many calls a second as the tokens fill, evenly spaced: 40 for 10,000 tokens.
       const gapMs = everyMs / Math.max(1, Math.ceil((unseen.size + seen.size) / maxBatch))
-      if (now < lastCallAt + gapMs || !isOverdue(now)) return null
+      const dueAt = lastCallAt + gapMs
+      if (now < dueAt || !isOverdue(now)) return null
       // From the moment at which the call was due, so that late timers do not make the calls fewer. After a pause, the calls
       // that were missed are not made up.
-      lastCallAt = Math.max(lastCallAt + gapMs, now - timerSlackMs)
+      lastCallAt = now - dueAt >= everyMs ? now : Math.max(dueAt, now - timerSlackMs)
       // The tokens that would be overdue before the next call come along.
       return take(now, maxBatch, now - everyMs + Math.max(0, gapMs - timerSlackMs))
     },
