@@ -3,7 +3,9 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'chai'
 import { type AuthClient, type AuthClientOptions, openAuthClient } from '../../packages/client/authClient.ts'
 import type { HoldEnd, HoldOptions } from '../../packages/client/holds.ts'
+import { createClock } from '../support/clock.ts'
 import { serviceKey } from '../support/credentials.ts'
+import { issueToken, validate } from '../support/factories.ts'
 import {
   admissionOf,
   type Behaviour,
@@ -13,6 +15,7 @@ import {
   verdictFor,
 } from '../support/fakeAuth.ts'
 import { collectLog } from '../support/log.ts'
+import { closeServers, startAuth } from '../support/servers.ts'
 import { until } from '../support/until.ts'
 
 const refused = { authenticated: false }
@@ -340,5 +343,38 @@ describe('10,000 held tokens', () => {
     expect(callsPerSecond).to.be.within(10, 45) // fewer if the machine is busy
     expect(Math.max(...held.map(({ length }) => length))).to.be.at.most(255)
     expect(new Set(held.flat()).size).to.equal(10_000)
+  })
+})
+
+describe('a held sliding token at a real Auth', () => {
+  after(closeServers)
+
+  it('lives only as long as requests extend it, unless its hold extends it', async function () {
+    this.timeout(30_000)
+    const clock = createClock()
+    const auth = await startAuth({ now: clock.now })
+    const { log } = collectLog('client')
+    const monotonicNow = () => performance.now()
+    const client = openAuthClient({ url: auth.internalUrl, key: serviceKey, log, monotonicNow })
+    const issue = async () => (await issueToken(auth.internalUrl, { kind: 'sliding', ttlSeconds: 30 })).token
+    const tokens = { idle: await issue(), used: await issue(), extended: await issue() }
+    const ended: string[] = []
+    for (const [name, token] of Object.entries(tokens)) {
+      client.hold(token, { onEnd: () => void ended.push(name), extend: name === 'extended' })
+    }
+    const verdictOf = async (token: string) => (await validate(auth.internalUrl, { token, touch: false })).body
+    const extendedSoFar = async () => Number((await verdictOf(tokens.extended))['refreshCount'])
+    await until(async () => (await extendedSoFar()) > 0)
+    for (let i = 0; i < 3; i++) {
+      clock.advance(20_000)
+      const before = await extendedSoFar()
+      await client.validate(tokens.used, { requestId: 'r' })
+      await until(async () => (await extendedSoFar()) > before)
+    }
+    await until(() => ended.length > 0)
+    expect(ended).to.deep.equal(['idle'])
+    expect(await verdictOf(tokens.used)).to.include({ authenticated: true, refreshCount: 3 })
+    await client.close()
+    expect(ended).to.have.members(['idle', 'used', 'extended']) // by the close of the client
   })
 })
