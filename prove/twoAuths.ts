@@ -58,7 +58,14 @@ export function twoAuthsSection(faults: FaultResult[]): string {
     if (all.length === 0) return []
     const sum = (status: string) => all.reduce((sum, { dataByStatus }) => sum + (dataByStatus[status] ?? 0), 0)
     const stores = [...new Set(all.map(({ storeName }) => storeName))].join(', ')
-    const cells = [what, stores, all.length, sum('200') + sum('401'), sum('503'), unavailableInWords(all)]
+    const cells = [
+      what,
+      stores,
+      all.length,
+      number(sum('200') + sum('401')),
+      number(sum('503')),
+      unavailableInWords(all),
+    ]
     return [`| ${cells.join(' | ')} |`]
   })
   if (rows.length === 0) return ''
@@ -79,3 +86,5 @@ export function unavailableInWords(faults: FaultResult[]): string {
   const at = (index: number) => `${Math.round(sorted[index] as number).toLocaleString('en')} ms`
   return `${at(Math.floor((sorted.length - 1) / 2))} · ${at(sorted.length - 1)}`
 }
+
+const number = (value: number) => value.toLocaleString('en')
