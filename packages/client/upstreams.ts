@@ -128,6 +128,8 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     return flight
   }
 
+  const canBegin = ({ isBackground = false }: CallOptions) => isBackground || fleet.hasFree()
+
   const isLate = ({ beganAt }: Flight) => awakeMs - beganAt >= ejectAfterMs
 
   /** Ejects the Auth, and takes away its calls that may go to another one. */
@@ -149,7 +151,23 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     for (const other of upstream.flights) if (isLate(other)) other.abort?.abort(error)
   }
 
-  async function call<T>(ask: (attempt: Attempt) => Promise<T>, options: CallOptions): Promise<T> {
+  /** The common case costs as little as possible: with a single Auth there is nothing to note, and nowhere else to go. */
+  async function callSingle<T>(ask: (attempt: Attempt) => Promise<T>, options: CallOptions): Promise<T> {
+    const { signal, isBackground = false } = options
+    const upstream = fleet.take(nothingTried, isBackground) as Upstream
+    try {
+      return await ask({ pool: upstream.pool, signal, isSent: false })
+    } finally {
+      release(upstream, isBackground)
+    }
+  }
+
+  function release(upstream: Upstream, isBackground: boolean): void {
+    if (!isBackground) upstream.taken--
+    if (waiting.size > 0) serveWaiting()
+  }
+
+  async function callOneOf<T>(ask: (attempt: Attempt) => Promise<T>, options: CallOptions): Promise<T> {
     const { signal, isRepeatable, isBackground = false } = options
     let tried = nothingTried
     for (;;) {
@@ -167,8 +185,7 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
         if (signal.aborted || !mayRepeat || !fleet.hasOther(tried)) throw error
       } finally {
         upstream.flights.delete(flight)
-        if (!isBackground) upstream.taken--
-        if (waiting.size > 0) serveWaiting()
+        release(upstream, isBackground)
       }
       onFree()
     }
@@ -176,7 +193,7 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
 
   return {
     hasFree: fleet.hasFree,
-    call,
+    call: (ask, options) => (fleet.isSingle() && canBegin(options) ? callSingle : callOneOf)(ask, options),
 
     watch(now) {
       awakeMs += Math.min(now - watchedAt, 2 * watchEveryMs)
