@@ -1,10 +1,12 @@
-// REDIS_WAIT_REPLICAS: revocations that a failover cannot undo, on a server and on a cluster with replicas.
+// Revocations that a failover does not undo: with REDIS_WAIT_REPLICAS, on a server and on a cluster, and by repeating them.
+import { setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
 import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
 import { keyOf, tagOfId } from '../../../services/auth/stores/redis/tokens.ts'
 import { ask } from '../../support/client.ts'
 import { isLive, logIn, validate } from '../../support/factories.ts'
+import { type Line, startLine } from '../../support/line.ts'
 import {
   type ClusterNode,
   hasRedis,
@@ -26,6 +28,13 @@ async function startReplicaOf(master: RedisServer): Promise<RedisServer> {
   await until(async () => (await master.tell('info', 'replication')).includes('state=online'))
   return replica
 }
+
+/** `resolved`, or why the work was rejected. */
+const rejection = (work: Promise<unknown>) =>
+  work.then(
+    () => 'resolved',
+    (error: Error) => error.message,
+  )
 
 describe('tokens in Redis with REDIS_WAIT_REPLICAS', () => {
   let master: RedisServer
@@ -55,12 +64,6 @@ describe('tokens in Redis with REDIS_WAIT_REPLICAS', () => {
     opened.push(store)
     return store
   }
-
-  const rejection = (work: Promise<unknown>) =>
-    work.then(
-      () => 'resolved',
-      (error: Error) => error.message,
-    )
 
   it('has every revocation, renewal and floor on the replica once it is acknowledged', async () => {
     const store = await open()
@@ -135,6 +138,116 @@ describe('tokens in Redis with REDIS_WAIT_REPLICAS', () => {
     replica.resume()
     await until(async () => (await ask('POST', `${url}/logout`, other)).status === 204)
     expect(await isLive(internalUrl, other)).to.equal(false)
+  })
+})
+
+describe('tokens in Redis after a failover to a replica that is behind', () => {
+  let master: RedisServer
+  let replica: RedisServer
+  let replication: Line
+  let address: Line
+  let store: TokenStore
+  const warnings: string[] = []
+
+  before(function () {
+    if (hasRedis) return
+    reportMissingRedis('a failover to a replica that is behind')
+    this.skip()
+  })
+
+  beforeEach(async () => {
+    master = await startRedis()
+    replica = await startRedis()
+    replication = await startLine(master.port)
+    await replica.command('replicaof', '127.0.0.1', replication.port)
+    await until(async () => (await master.tell('info', 'replication')).includes('state=online'))
+    address = await startLine(master.port)
+    warnings.length = 0
+    store = await openTokenStore(`redis://127.0.0.1:${address.port}`, warning => warnings.push(warning))
+  })
+
+  afterEach(async () => {
+    await closeServers()
+    await store.close()
+    await Promise.all([master.remove(), replica.remove()])
+    await Promise.all([replication.close(), address.close()])
+  })
+
+  const isBehindNot = async () => {
+    const [ofMaster, ofReplica] = await Promise.all([master, replica].map(node => node.tell('info', 'replication')))
+    const offset = /^master_repl_offset:(\d+)/m
+    return offset.exec(ofMaster as string)?.[1] === offset.exec(ofReplica as string)?.[1]
+  }
+
+  async function failOver(): Promise<void> {
+    await master.kill()
+    await replica.command('replicaof', 'no', 'one')
+    address.target = replica.port
+    address.cut()
+  }
+
+  it('stay ended, renewed and consumed, and no others are lost', async () => {
+    const [live, deleted, byFloor, renewed] = await insertedMany(store, 4)
+    if (!live || !deleted || !byFloor || !renewed) throw new Error('four tokens were inserted')
+    const oneTime = await inserted(store, { kind: 'single-use' })
+    await until(isBehindNot)
+    replication.state = 'silent'
+    await store.delete(deleted.ref, start)
+    await raiseFloor(store, byFloor.token.userId as string, 2)
+    const secret = newHash()
+    await store.renew(renewed.ref, secret, lineage, start)
+    expect(await touch(store, oneTime.ref)).to.not.equal(null)
+    await failOver()
+    await until(async () => (await rejection(store.look([live.ref], start, null))) === 'resolved')
+    for (const { ref } of [deleted, byFloor, renewed, oneTime]) expect(await look(store, ref)).to.equal(null)
+    expect(await look(store, live.ref)).to.include({ id: live.token.id })
+    expect(await look(store, { id: renewed.ref.id, hash: secret })).to.include({ id: renewed.token.id })
+    expect(warnings.at(-1)).to.match(/was restarted or replaced; 4 revocations, renewals and password changes/)
+  })
+
+  it('are never admitted in between, however many requests there are', async () => {
+    const made = await insertedMany(store, 200)
+    await until(isBehindNot)
+    replication.state = 'silent'
+    for (const { ref } of made) await store.delete(ref, start)
+    let admitted = 0
+    let answers = 0
+    let isOver = false
+    async function keepAsking(): Promise<void> {
+      while (!isOver) {
+        const found = await store
+          .look(
+            made.map(({ ref }) => ref),
+            start,
+            null,
+          )
+          .catch(() => null)
+        await turn()
+        if (found === null) continue
+        answers++
+        admitted += found.filter(token => token !== null).length
+      }
+    }
+    const asking = [keepAsking(), keepAsking(), keepAsking()]
+    await failOver()
+    const before = answers
+    await until(async () => answers > before + 10)
+    isOver = true
+    await Promise.all(asking)
+    expect(admitted).to.equal(0)
+  })
+
+  it('are repeated once, and not because the connection was lost', async () => {
+    const { ref } = await inserted(store)
+    await store.delete(ref, start)
+    address.cut()
+    await until(async () => (await rejection(store.look([ref], start, null))) === 'resolved')
+    expect(warnings.filter(warning => /replaced/.test(warning))).to.deep.equal([])
+    await until(isBehindNot)
+    await failOver()
+    await until(async () => (await rejection(store.look([ref], start, null))) === 'resolved')
+    await look(store, ref)
+    expect(warnings.filter(warning => /replaced/.test(warning))).to.have.length(1)
   })
 })
 

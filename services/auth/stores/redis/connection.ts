@@ -3,6 +3,7 @@
 import { createClient, createCluster, ErrorReply, type RedisClientType, type RedisClusterType } from '@redis/client'
 import { within } from '../../../../shared/deadline.ts'
 import { openDurable } from './durable.ts'
+import { addressOf, createLineages } from './lineages.ts'
 import { type Place, parsePlace, SetUpError, sentence } from './place.ts'
 import type { Script } from './scripts.ts'
 
@@ -40,13 +41,24 @@ const refreshMs = 1000 // while a master is down, how often the other nodes are 
 const maxPending = 10_000 // commands; further commands are rejected at once
 const keysPerScan = 1000
 
+export interface RedisOptions {
+  warn: (warning: string) => void
+  /**
+   * Called after a failover, before any other call reaches the new server. `send` reaches it. Calls reject until this has
+   * resolved.
+   */
+  onReplaced: (send: Redis['call']) => Promise<void>
+}
+
 /** Resolves when the server answers and is configured not to lose data; rejects with a message for the operator. */
-export async function openRedis(url: string, warn: (warning: string) => void): Promise<Redis> {
+export async function openRedis(url: string, { warn, onReplaced }: RedisOptions): Promise<Redis> {
   const place = parsePlace(url)
   let isOpen = false
   let trouble: Error | null = null // the first error, or the latest error reply, which tells more
+  const lineages = createLineages(() => onReplaced(send))
   const server = createServer(place, {
     keepsTrying: () => isOpen,
+    onReady: address => lineages.suspect(address),
     onError(error) {
       if (trouble === null || error instanceof ErrorReply) trouble = error
     },
@@ -55,6 +67,7 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     const open = async () => {
       await server.client.connect()
       await checkSetUp(place, server, warn)
+      await lineages.learn(await masters(server))
     }
     await within(openTimeoutMs, open(), () => trouble ?? new Error('no answer'))
     isOpen = true
@@ -64,22 +77,9 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     throw new Error(sentence(place, isClear ? error : (trouble ?? (error as Error))), { cause: error })
   }
 
-  const suspects = new Set<RedisClientType>() // clients that had no answer since the last check, or lead to a former master
-  const watch = setInterval(() => {
-    for (const { client, connectPromise } of nodesOf(server)) {
-      if (!client || !(client.isReady || connectPromise)) continue // disconnected; node-redis is already reconnecting
-      if (suspects.delete(client) || !client.isOpen) {
-        // If a new master of a cluster is unreachable, node-redis keeps waiting for it and does not look for another.
-        if (connectPromise) client.destroy()
-        else renew(client)
-      } else {
-        suspects.add(client)
-        const forget = () => suspects.delete(client)
-        const sign: Promise<unknown> = connectPromise ?? client.ping()
-        sign.then(forget, forget)
-      }
-    }
-  }, deadlineMs)
+  /** Clients that had no answer since the last check, or lead to a former master. */
+  const suspects = new Set<RedisClientType>()
+  const watch = setInterval(() => renewSilent(server, suspects), deadlineMs)
 
   const durable =
     place.waitReplicas === 0
@@ -87,11 +87,28 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
       : openDurable({
           replicas: place.waitReplicas,
           timeoutMs: place.waitTimeoutMs,
-          masterOf: async key =>
-            server.isCluster
-              ? ((await server.client.getNodeClientForKey(key, false)) as unknown as RedisClientType)
-              : server.client,
+          masterOf: key => masterOf(key),
         })
+
+  async function send(script: Script, keys: string[], args: (string | number | Buffer)[]): Promise<unknown> {
+    try {
+      return await evaluate(server.client, script, keys, textsOf(args))
+    } catch (error) {
+      // After a failover the address leads to the new master, but an open connection still leads to the old one.
+      if (!server.isCluster && /READONLY/.test((error as Error).message)) suspects.add(server.client)
+      throw error
+    }
+  }
+
+  const masterOf = async (key: string) =>
+    server.isCluster
+      ? ((await server.client.getNodeClientForKey(key, false)) as unknown as RedisClientType)
+      : server.client
+
+  /** All keys are on one node. */
+  async function checkLineage([key = '']: string[]): Promise<void> {
+    if (lineages.hasSuspects()) await lineages.check(await masterOf(key))
+  }
 
   async function evaluateDurably(script: Script, keys: string[], args: (string | Buffer)[]): Promise<unknown> {
     if (durable === null) return evaluate(server.client, script, keys, args)
@@ -117,16 +134,14 @@ export async function openRedis(url: string, warn: (warning: string) => void): P
     },
 
     async call(script, keys, args) {
-      try {
-        return await evaluate(server.client, script, keys, textsOf(args))
-      } catch (error) {
-        // After a failover the address leads to the new master, but an open connection still leads to the old one.
-        if (!server.isCluster && /READONLY/.test((error as Error).message)) suspects.add(server.client)
-        throw error
-      }
+      await checkLineage(keys)
+      return send(script, keys, args)
     },
 
-    callDurably: (script, keys, args) => evaluateDurably(script, keys, textsOf(args)),
+    async callDurably(script, keys, args) {
+      await checkLineage(keys)
+      return evaluateDurably(script, keys, textsOf(args))
+    },
 
     get: key => server.client.get(key),
 
@@ -204,13 +219,32 @@ async function evaluate(
   }
 }
 
+/** Opens the connections anew that were suspects before, and makes all others suspects until they answer a ping. */
+function renewSilent(server: Server, suspects: Set<RedisClientType>): void {
+  for (const { client, connectPromise } of nodesOf(server)) {
+    if (!client || !(client.isReady || connectPromise)) continue // disconnected; node-redis is already reconnecting
+    if (suspects.delete(client) || !client.isOpen) {
+      // If a new master of a cluster is unreachable, node-redis keeps waiting for it and does not look for another.
+      if (connectPromise) client.destroy()
+      else renew(client)
+    } else {
+      suspects.add(client)
+      const forget = () => suspects.delete(client)
+      const sign: Promise<unknown> = connectPromise ?? client.ping()
+      sign.then(forget, forget)
+    }
+  }
+}
+
 interface ServerOptions {
   keepsTrying: () => boolean
   onError: (error: Error) => void
+  /** Called when a connection has been opened, before it is used. */
+  onReady: (address: string) => void
 }
 
 /** Creates the client without connecting it. */
-function createServer(place: Place, { keepsTrying, onError }: ServerOptions): Server {
+function createServer(place: Place, { keepsTrying, onError, onReady }: ServerOptions): Server {
   const { isCluster, nodes, tls, username, password, database } = place
   const options = {
     ...(username !== undefined && { username }),
@@ -241,6 +275,7 @@ function createServer(place: Place, { keepsTrying, onError }: ServerOptions): Se
     const socket = { ...options.socket, ...nodes[0] }
     const client = createClient({ ...options, commandOptions, database, socket }) as unknown as RedisClientType
     client.on('error', (error: Error) => onClientError(error, client))
+    client.on('ready', () => onReady(addressOf(client)))
     return { isCluster, client }
   }
   const client = createCluster({
@@ -250,6 +285,7 @@ function createServer(place: Place, { keepsTrying, onError }: ServerOptions): Se
     topologyRefreshOnReconnectionAttemptStrategy: refreshMs,
   }) as unknown as RedisClusterType
   client.on('error', onError)
+  client.on('node-ready', ({ host, port }: { host: string; port: number }) => onReady(`${host}:${port}`))
   client.on('node-error', (error: Error, { host, port }: { host: string; port: number }) =>
     onClientError(error, client.nodeByAddress.get(`${host}:${port}`)?.client as RedisClientType | undefined),
   )

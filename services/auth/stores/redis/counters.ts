@@ -26,7 +26,7 @@ if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 
 /** Requires the URL of a token store that is already open: opening it has reported any warnings about the server. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
-  const { client, prefix, call, close } = await openRedis(url, () => {})
+  const { client, prefix, call, close } = await openRedis(url, { warn: () => {}, onReplaced: async () => {} })
   return {
     open(name, durationMs) {
       const keyOf = (key: string) => `${prefix}limit:${name}:${key}`

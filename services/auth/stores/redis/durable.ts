@@ -2,6 +2,7 @@
 // of their own that they need, because a connection that waits for replicas executes nothing else, and that writes which
 // arrive meanwhile share the next wait.
 import type { RedisClientType } from '@redis/client'
+import { addressOf } from './lineages.ts'
 
 export interface Durable {
   /**
@@ -39,8 +40,7 @@ export function openDurable({ replicas, timeoutMs, masterOf }: DurableOptions): 
   const lines = new Map<string, Promise<Line>>()
 
   function lineTo(master: RedisClientType): Promise<Line> {
-    const { host, port } = master.options.socket as { host: string; port: number }
-    const address = `${host}:${port}`
+    const address = addressOf(master)
     const known = lines.get(address)
     if (known) return known
     const client = master.duplicate({ pingInterval: pingMs }) as RedisClientType

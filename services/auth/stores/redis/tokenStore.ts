@@ -14,6 +14,7 @@ import {
   tagOf,
 } from '../ports.ts'
 import { openRedis, type Redis } from './connection.ts'
+import { createJournal } from './journal.ts'
 import {
   deleteOwnScript,
   deleteRenewedScript,
@@ -38,7 +39,16 @@ const rememberedMs = 10 * 60_000 // for `explain`
 
 /** Resolves when Redis answers and is configured not to lose data; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
-  const redis = await openRedis(url, warn)
+  const journal = createJournal()
+  const redis = await openRedis(url, {
+    warn,
+    async onReplaced(send) {
+      const repeated = await journal.replay(send)
+      warn(
+        `the Redis server was restarted or replaced; ${repeated} revocations, renewals and password changes of the last ten minutes were repeated.`,
+      )
+    },
+  })
   const { prefix, run } = redis
   const counts = createTokenCounts()
   const keyOfId = (id: string) => keyOf(prefix, tagOfId(id))
@@ -54,6 +64,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       if (token === null || token === 'unavailable' || token.kind !== 'single-use') continue
       counts.change(-1, token.userId)
       remember(token.id, 'consumed', now)
+      journal.add(deleteScript, keyOfId(token.id), [restOf(token.id), ''])
     }
     return tokens
   }
@@ -65,6 +76,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       const token = unpacked(tagOfId(id), answer)
       counts.change(-1, token.userId)
       remember(id, 'revoked', now)
+      journal.add(deleteScript, keyOfId(id), [restOf(id), ''])
       return token
     })
   }
@@ -92,7 +104,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       run(async () => {
         const args = [now, graceMs, restOf(id), short(hash), short(newHash), short(lineage)]
         const answer = (await redis.callDurably(renewScript, [keyOfId(id)], args)) as PackedToken | null
-        return answer && unpacked(tagOfId(id), answer)
+        if (answer === null) return null
+        journal.add(renewScript, keyOfId(id), args)
+        return unpacked(tagOfId(id), answer)
       }),
 
     delete: ({ id, hash }, now) => end(id, deleteScript, [short(hash)], now),
@@ -110,7 +124,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       run(async () => {
         const tag = tagOf(userId)
         const kept = keep !== null && tagOfId(keep) === tag ? restOf(keep) : ''
-        await redis.callDurably(raiseFloorScript, [keyOf(prefix, tag)], [userId, version, kept, floorMs])
+        const [key, args] = [keyOf(prefix, tag), [userId, version, kept, floorMs]]
+        await redis.callDurably(raiseFloorScript, [key], args)
+        journal.add(raiseFloorScript, key, args)
       }),
 
     findByUser: (userId, now) =>
@@ -136,7 +152,10 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     readClock: () => run(redis.time),
 
-    close: redis.close,
+    async close() {
+      journal.close()
+      await redis.close()
+    },
   }
 }
 
