@@ -111,11 +111,11 @@ describe('the conformance vectors', () => {
 })
 
 describe('the TypeScript client', () => {
-  const client = inProcess(honest)
-  after(client.close)
-
   for (const [file, vectors] of files) {
     describe(file, () => {
+      // Where time is not the subject, a busy machine must not make a request 503.
+      const client = inProcess(honest, ['answers', 'deadlines'].includes(file) ? {} : { deadlineMs: 3000 })
+      after(client.close)
       for (const vector of vectors) {
         it(vector.title, async () => {
           expect(await runner.run(vector, client)).to.deep.equal([])

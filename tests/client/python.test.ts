@@ -30,6 +30,9 @@ const notInWsgi = [
   'fewer verdicts than tokens are 503',
 ]
 
+/** The other files are played to a client with a longer deadline, so that a busy machine does not make it 503. */
+const aboutTime = ['answers', 'deadlines']
+
 function skipWithout(found: string | undefined, context: Mocha.Context, what: string): asserts found is string {
   if (found !== undefined) return
   console.log(`  not tested: ${what}`)
@@ -91,27 +94,31 @@ describe('the Python client', () => {
     describe(`behind ${what}`, () => {
       let runner: VectorRunner
       let client: ClientProcess
+      let patient: ClientProcess
 
       before(async () => {
         runner = await openVectorRunner({ key: serviceKey, slackMs })
-        client = openClientProcess(python as string, [`${folder}/conformance.py`, ...args], pythonEnv)
+        const open = (...more: string[]) =>
+          openClientProcess(python as string, [`${folder}/conformance.py`, ...args, ...more], pythonEnv)
+        client = open()
+        patient = open('--patient')
       })
 
       for (const [file, vectors] of loadVectors()) {
         for (const vector of vectors.filter(vector => chosen(file, vector))) {
           it(`obeys ${file}.json: ${vector.title}`, async () => {
-            expect(await runner.run(vector, client)).to.deep.equal([])
+            const isAboutTime = aboutTime.includes(file)
+            expect(await runner.run(vector, isAboutTime ? client : patient)).to.deep.equal([])
           })
         }
       }
 
       after(async () => {
-        const code = await client?.close()
-        await runner?.close()
         if (client === undefined) return
-        const log = client.errors()
-        expect(code, log).to.equal(0)
-        expect(log).to.include('auth_unavailable')
+        const codes = [await client.close(), await patient.close()]
+        await runner.close()
+        const log = client.errors() + patient.errors()
+        expect(codes, log).to.deep.equal([0, 0])
         expect(log).not.to.match(/Traceback|good-|never retrieved/)
         expect(log).not.to.include(serviceKey)
       })

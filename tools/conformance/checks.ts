@@ -75,7 +75,7 @@ export interface CallsSeen {
 
 /** The problems of the calls that reached the fake Auth. */
 export function callProblems(auth: FakeAuth, { key, results, expected, connections }: CallsSeen): string[] {
-  const { calls: wanted, maxInFlight, maxConnections } = expected
+  const { calls: wanted, maxInFlight, maxConnections, maxAnswerBytes = Infinity } = expected
   const problems = auth.calls.flatMap(call => requestProblems(call, key, auth.host))
   const ids = auth.calls.map(({ requestId }) => requestId)
   if (new Set(ids).size < ids.length) problems.push('Two calls have the same X-Request-Id.')
@@ -95,6 +95,10 @@ export function callProblems(auth: FakeAuth, { key, results, expected, connectio
   }
   if (maxInFlight !== undefined && auth.maxInFlight() !== maxInFlight) {
     problems.push(`${auth.maxInFlight()} calls were in flight at one time; expected ${maxInFlight}.`)
+  }
+  const written = Math.max(0, ...auth.calls.map(({ socket }) => socket.bytesWritten))
+  if (written > maxAnswerBytes) {
+    problems.push(`Auth wrote ${written} bytes on one connection; expected at most ${maxAnswerBytes}.`)
   }
   if (maxConnections !== undefined && connections > maxConnections) {
     problems.push(`The client opened ${connections} connections; expected at most ${maxConnections}.`)

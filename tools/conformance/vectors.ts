@@ -81,6 +81,8 @@ export interface Then {
   calls: string[][] | { sizes: number[] } | { atMost: number }
   maxInFlight?: number
   maxConnections?: number
+  /** Auth has written at most this many bytes on one connection when the client disconnects. */
+  maxAnswerBytes?: number
 }
 
 interface VectorFile {

@@ -1,7 +1,8 @@
 """Asks Latchkey's Auth about the bearer token of every request.
 
-``RequireToken`` is ASGI middleware, ``RequireTokenWsgi`` the same for WSGI, and ``AuthClient`` is below both. Requests that
-arrive together share one call; nothing is cached, repeated or redirected, and a fault of Auth is 503, never 401.
+``RequireToken`` is ASGI middleware, ``RequireTokenWsgi`` the same for WSGI, and ``AuthClient`` is below both.
+Requests that arrive together share one call; nothing is cached, repeated or redirected, and a fault of Auth is 503,
+never 401.
 """
 
 from .asgi import RequireToken

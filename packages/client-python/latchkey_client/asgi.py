@@ -24,8 +24,8 @@ class RequireToken:
 
     Sets ``scope["auth"]`` to the ``Admission`` of the token. Answers other requests with 400, 401 or 503 in
     ``application/problem+json``. Refuses other WebSockets in the same way if the server can answer them (the extension
-    ``websocket.http.response``); otherwise it closes them before they open, which the server reports as 403. The client is
-    closed when the application shuts down.
+    ``websocket.http.response``); otherwise it closes them before they open, which the server reports as 403. The client
+    is closed when the application shuts down.
     """
 
     def __init__(self, app: Application, client: AuthClient | None = None) -> None:
@@ -40,7 +40,8 @@ class RequireToken:
             raise RuntimeError(f"RequireToken knows no requests of type {scope['type']!r}, so it does not admit them.")
         headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         request_id = read_request_id(headers)
-        # The header `token` does not keep shared caches from storing a response, as Authorization does (RFC 9111, section 3.5).
+        # The header `token` does not keep shared caches from storing a response, as Authorization does (RFC 9111,
+        # section 3.5).
         added = [(b"cache-control", b"no-store"), (b"x-request-id", request_id.encode())]
         try:
             token = read_bearer_token(headers)

@@ -1,4 +1,4 @@
-"""Reads the bearer token and the id of a request, and makes the 401 for an invalid token (RFC 6750, sections 2.1 and 3)."""
+"""Reads the bearer token and the id of a request, and makes the 401 for an invalid token (RFC 6750)."""
 
 from __future__ import annotations
 

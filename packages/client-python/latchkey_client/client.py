@@ -61,9 +61,9 @@ class _Call:
 class AuthClient:
     """Create one per process and event loop. ``url`` and ``key`` default to AUTH_INTERNAL_URL and SERVICE_KEY.
 
-    ``deadline`` is the maximum time in seconds from a request's arrival to its verdict or its error, including the wait for
-    a free call. At most ``max_calls`` calls are in flight, with at most ``max_batch`` tokens each; more than ``max_waiting``
-    waiting requests fail at once. ``log`` gets one line when verdicts stop and one when they resume.
+    ``deadline`` is the maximum time in seconds from a request's arrival to its verdict or its error, including the wait
+    for a free call. At most ``max_calls`` calls are in flight, with at most ``max_batch`` tokens each; more than
+    ``max_waiting`` waiting requests fail at once. ``log`` gets one line when verdicts stop and one when they resume.
     """
 
     def __init__(
@@ -81,7 +81,8 @@ class AuthClient:
         key = key if key is not None else os.environ.get("SERVICE_KEY", "")
         if not _KEY.fullmatch(key):
             raise ValueError(
-                "The service key is missing or malformed. Pass key, or set SERVICE_KEY to the key that Auth was started with."
+                "The service key is missing or malformed. Pass key, or set SERVICE_KEY to the key that Auth was started"
+                " with."
             )
         if not 1 <= max_batch <= MAX_TOKENS_PER_CALL - 1:
             raise ValueError(f"max_batch must be from 1 to {MAX_TOKENS_PER_CALL - 1}; got {max_batch}.")
@@ -108,8 +109,8 @@ class AuthClient:
     async def validate(self, token: str, request_id: str = "", traceparent: str | None = None) -> Validation:
         """Returns a verdict that Auth computed after ``validate`` was called.
 
-        Raises a ``TokenError`` with the code ``unavailable`` if Auth gives none within the deadline. In Auth's log, the id of
-        the call begins with ``request_id``.
+        Raises a ``TokenError`` with the code ``unavailable`` if Auth gives none within the deadline. In Auth's log, the
+        id of the call begins with ``request_id``.
         """
         loop = self._bind_loop()
         if len(self._waiting) >= self._max_waiting:

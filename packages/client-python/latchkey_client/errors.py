@@ -22,7 +22,7 @@ class TokenError(Exception):
         self.headers = dict(headers or {})
 
     def problem(self, request_id: str) -> bytes:
-        """The body of an ``application/problem+json`` response: RFC 9457, plus ``error`` (the code) and ``requestId``."""
+        """The body of an ``application/problem+json`` response: RFC 9457, plus ``error`` and ``requestId``."""
         members = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,

@@ -1,7 +1,7 @@
 """HTTP/1.1 with Auth: kept connections, one request at a time on each. Hides framing, limits and stale connections.
 
-Nothing is repeated: if a connection breaks, its call fails. Only what the call needs is understood; everything else in an
-answer is an error.
+Nothing is repeated: if a connection breaks, its call fails. Only what the call needs is understood; everything else in
+an answer is an error.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The client for code without an event loop: a blocking ``validate``, and WSGI middleware. Hides the thread on which the
-event loop runs; requests of all threads of the process share its calls."""
+"""The client for code without an event loop: a blocking ``validate``, and WSGI middleware.
+
+Hides the thread on which the event loop runs; requests of all threads of the process share its calls."""
 
 from __future__ import annotations
 

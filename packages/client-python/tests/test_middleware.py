@@ -1,4 +1,4 @@
-"""The middleware where no vector reaches it: WebSockets, lifespan, headers of the application, cancellation, forks."""
+"""The middleware where no vector reaches it: WebSockets, lifespan, added headers, cancelled requests, forks."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ class RequireTokenTest(unittest.IsolatedAsyncioTestCase):
     async def test_an_outage_closes_a_websocket_with_another_code(self) -> None:
         async with FakeAuth() as gone:
             client = AuthClient(gone.url, KEY)
-        [closed] = await ask(RequireToken(greet, client), GOOD, type="websocket")
+        with self.assertLogs("latchkey_client", "WARNING") as log:
+            [closed] = await ask(RequireToken(greet, client), GOOD, type="websocket")
+        self.assertRegex(log.output[0], "auth_unavailable: .*Connect call failed")
         self.assertEqual((closed["code"], closed["reason"]), (1013, "unavailable"))
         await client.close()
 
