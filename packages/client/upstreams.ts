@@ -130,14 +130,17 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
 
   const canBegin = ({ isBackground = false }: CallOptions) => isBackground || fleet.hasFree()
 
+  const mayGoOn = (attempt: Attempt, isRepeatable: boolean, tried: ReadonlySet<Upstream>) =>
+    (isRepeatable || !attempt.isSent) && fleet.hasOther(tried)
+
   const isLate = ({ beganAt }: Flight) => awakeMs - beganAt >= ejectAfterMs
 
   /** Ejects the Auth, and takes away its calls that may go to another one. */
   function eject({ health, flights }: Upstream, cause: Error): void {
     if (fleet.isSingle()) return
     health.failed(cause)
-    for (const { attempt, abort, isRepeatable, tried } of flights) {
-      if ((isRepeatable || !attempt.isSent) && fleet.hasOther(tried)) abort?.abort(cause)
+    for (const flight of flights) {
+      if (mayGoOn(flight.attempt, flight.isRepeatable, flight.tried)) flight.abort?.abort(cause)
     }
   }
 
@@ -151,12 +154,18 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     for (const other of upstream.flights) if (isLate(other)) other.abort?.abort(error)
   }
 
-  /** The common case costs as little as possible: with a single Auth there is nothing to note, and nowhere else to go. */
+  /** The common case costs as little as possible: with a single Auth there is nothing to note. */
   async function callSingle<T>(ask: (attempt: Attempt) => Promise<T>, options: CallOptions): Promise<T> {
     const { signal, isBackground = false } = options
     const upstream = fleet.take(nothingTried, isBackground) as Upstream
+    const attempt = { pool: upstream.pool, signal, isSent: false }
     try {
-      return await ask({ pool: upstream.pool, signal, isSent: false })
+      return await ask(attempt)
+    } catch (error) {
+      // The name may have got another address when the connection was opened.
+      const tried = new Set([upstream])
+      if (signal.aborted || !mayGoOn(attempt, options.isRepeatable, tried)) throw error
+      return callOneOf(ask, options, tried)
     } finally {
       release(upstream, isBackground)
     }
@@ -167,9 +176,13 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     if (waiting.size > 0) serveWaiting()
   }
 
-  async function callOneOf<T>(ask: (attempt: Attempt) => Promise<T>, options: CallOptions): Promise<T> {
-    const { signal, isRepeatable, isBackground = false } = options
-    let tried = nothingTried
+  async function callOneOf<T>(
+    ask: (attempt: Attempt) => Promise<T>,
+    options: CallOptions,
+    triedBefore: ReadonlySet<Upstream>,
+  ): Promise<T> {
+    const { signal, isBackground = false } = options
+    let tried = triedBefore
     for (;;) {
       const upstream = fleet.take(tried, isBackground) ?? (await waitForFree(tried, signal))
       const flight = begin(upstream, tried, options)
@@ -181,8 +194,7 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
         return answer
       } catch (error) {
         noteFailure(upstream, flight, error as Error, signal.aborted)
-        const mayRepeat = isRepeatable || !flight.attempt.isSent
-        if (signal.aborted || !mayRepeat || !fleet.hasOther(tried)) throw error
+        if (signal.aborted || !mayGoOn(flight.attempt, options.isRepeatable, tried)) throw error
       } finally {
         upstream.flights.delete(flight)
         release(upstream, isBackground)
@@ -193,7 +205,8 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
 
   return {
     hasFree: fleet.hasFree,
-    call: (ask, options) => (fleet.isSingle() && canBegin(options) ? callSingle : callOneOf)(ask, options),
+    call: (ask, options) =>
+      fleet.isSingle() && canBegin(options) ? callSingle(ask, options) : callOneOf(ask, options, nothingTried),
 
     watch(now) {
       awakeMs += Math.min(now - watchedAt, 2 * watchEveryMs)
