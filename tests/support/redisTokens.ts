@@ -216,9 +216,9 @@ export async function commandsOf(server: RedisServer): Promise<Record<string, nu
   return Object.fromEntries([...lines].map(([, name, calls]) => [name, Number(calls)]))
 }
 
-/** All keys, whatever their prefix. */
+/** All keys, whatever their prefix, but the mark of the format. */
 export async function keysOf(server: RedisServer): Promise<string[]> {
-  return ((await server.command('keys', '*')) as string[]).sort()
+  return ((await server.command('keys', '*')) as string[]).filter(key => !key.endsWith(':format')).sort()
 }
 
 /** The slot of a key with this tag in braces. */

@@ -217,6 +217,17 @@ describe('tokens in Redis:', () => {
       }
     })
 
+    it('not if a newer Latchkey has written the tokens', async () => {
+      await (await open(server.url)).close()
+      expect(await server.command('get', 'latchkey:format')).to.equal('1')
+      await server.command('set', 'latchkey:format', '2')
+      const message = await open(server.url).then(() => 'opened', toMessage)
+      await server.command('del', 'latchkey:format')
+      expect(message).to.equal(
+        'TOKEN_STORE_URL: the tokens in Redis were written by a newer Latchkey (format 2); use that version or a later one',
+      )
+    })
+
     it('if CONFIG is forbidden', async () => {
       const managed = await startRedis({ 'rename-command': 'CONFIG ', 'maxmemory-policy': 'allkeys-lru' })
       try {
@@ -241,7 +252,7 @@ describe('tokens in Redis:', () => {
           ),
         )
         expect((await keysOf(server)).filter(key => key.startsWith('three:'))).to.deep.equal([])
-        expect(await server.tell('info', 'keyspace')).to.match(/db3:keys=2/)
+        expect(await server.tell('info', 'keyspace')).to.match(/db3:keys=3/)
       } finally {
         await line.close()
       }

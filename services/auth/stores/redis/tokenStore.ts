@@ -32,6 +32,7 @@ import { createSweep } from './sweep.ts'
 import { createTokenCounts } from './tokenCounts.ts'
 import { keyOf, keyPattern, type PackedToken, packed, restOf, short, tagOfId, tagOfKey, unpacked } from './tokens.ts'
 
+const formatVersion = 1 // raise it when an older Latchkey would misread what this one writes
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
 const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, far longer than a log-in takes
 const shardTimeoutMs = 700 // less than the deadline of a call, so that the tokens of other shards get their verdicts
@@ -48,6 +49,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         `the Redis server was restarted or replaced; ${repeated} revocations, renewals and password changes of the last ten minutes were repeated.`,
       )
     },
+  })
+  await checkFormat(redis).catch(async error => {
+    journal.close()
+    await redis.close()
+    throw error
   })
   const { prefix, run } = redis
   const counts = createTokenCounts()
@@ -156,6 +162,19 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       journal.close()
       await redis.close()
     },
+  }
+}
+
+/** Marks the data with the version of their format. Rejects if a newer Latchkey has written them. */
+async function checkFormat({ client, prefix }: Redis): Promise<void> {
+  const key = `${prefix}format`
+  // A replica refuses to write; every call that matters is refused there too.
+  await client.set(key, formatVersion, { condition: 'NX' }).catch(() => {})
+  const found = await client.get(key)
+  if (Number(found) > formatVersion) {
+    throw new Error(
+      `the tokens in Redis were written by a newer Latchkey (format ${found}); use that version or a later one`,
+    )
   }
 }
 
