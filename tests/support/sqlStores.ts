@@ -1,12 +1,14 @@
 // What the tests of the SQL stores share: both stores, every call of them, and a workload whose results can be checked.
 
 import { randomUUID } from 'node:crypto'
+import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
 import type { TokenRecord, TokenRef, TokenStore, UserRecord, UserStore } from '../../services/auth/stores/ports.ts'
 import { slackMs } from './slack.ts'
 import { lineage, minute, newHash, newTokenAt, newUserAt, unlimited } from './storeFixtures.ts'
+import { query } from './stores.ts'
 
 export const start = 1_800_000_000_000
 
@@ -178,5 +180,16 @@ export function startWork(stores: Stores) {
       for (const [id, user] of knownUsers) expect(await users.findById(id)).to.deep.equal(user)
       for (const pair of doubtfulUsers) expect(pair).to.deep.include(await users.findById(pair[0].id))
     },
+  }
+}
+
+/** Queries the database without the store. */
+export async function askDatabase(url: string, text: string): Promise<Record<string, unknown>[]> {
+  if (!url.startsWith('sqlite:')) return query(text, url)
+  const file = new DatabaseSync(url.slice('sqlite:'.length))
+  try {
+    return file.prepare(text).all()
+  } finally {
+    file.close()
   }
 }

@@ -4,17 +4,24 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
 import { listMigrations, openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
 import type { TokenRef } from '../../../services/auth/stores/ports.ts'
 import { migrationsFor } from '../../../services/auth/stores/sql/migrations.ts'
 import { drawSecret, refOf } from '../../../services/auth/tokens/format.ts'
 import { sharedTokenStoreContract } from '../../contracts/sharedTokenStore.ts'
-import { insertedToken, insertedUser, newToken, newUser, openStores, start } from '../../support/sqlStores.ts'
+import {
+  askDatabase,
+  insertedToken,
+  insertedUser,
+  newToken,
+  newUser,
+  openStores,
+  start,
+} from '../../support/sqlStores.ts'
 import { lineage, minute, toMessage, unlimited } from '../../support/storeFixtures.ts'
 import { type Peer, startPeer } from '../../support/storePeer.ts'
-import { freshPlace, type Place, query } from '../../support/stores.ts'
+import { freshPlace, type Place } from '../../support/stores.ts'
 
 for (const scheme of ['sqlite', 'postgres'] as const) {
   describe(`a database at ${scheme}`, () => {
@@ -27,14 +34,14 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
     const steps = Object.keys(migrationsFor(scheme))
     const tables = () => {
       const own = scheme === 'sqlite' ? 'sqlite_master' : 'pg_tables where schemaname = current_schema()'
-      return ask(place.url, `select * from ${own}`)
+      return askDatabase(place.url, `select * from ${own}`)
     }
 
     it('is migrated once by ten processes that start at the same moment', async () => {
       const peers = await Promise.all(Array.from({ length: 10 }, () => startPeer()))
       try {
         await Promise.all(peers.map(peer => peer.open(place.url)))
-        const made = await ask(place.url, 'select name from latchkey_migrations order by name')
+        const made = await askDatabase(place.url, 'select name from latchkey_migrations order by name')
         expect(made.map(({ name }) => name)).to.deep.equal(steps)
         await Promise.all(peers.map(peer => insertedUser(peer)))
         expect(await peers[0]?.users.list(null, 100)).to.have.lengthOf(10)
@@ -61,7 +68,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
     it('of a newer version is refused with a sentence', async () => {
       const { close } = await openStores(place.url)
       await close()
-      await ask(
+      await askDatabase(
         place.url,
         `insert into latchkey_migrations values ('9999_from_the_future', '2050-01-01T00:00:00.000Z')`,
       )
@@ -113,7 +120,7 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       const rows = []
       for (const { name, tablename = name } of await tables()) {
         if (/^latchkey_[a-z]+$/.test(String(tablename)))
-          rows.push(...(await ask(place.url, `select * from ${tablename}`)))
+          rows.push(...(await askDatabase(place.url, `select * from ${tablename}`)))
       }
       const dump = JSON.stringify(rows, (_, value) => (typeof value === 'bigint' ? Number(value) : value))
       expect(dump).to.include(refs[0]?.hash)
@@ -195,15 +202,4 @@ for (const scheme of ['sqlite', 'postgres']) {
       }
     })
   })
-}
-
-/** Queries the database without the store. */
-async function ask(url: string, text: string): Promise<Record<string, unknown>[]> {
-  if (!url.startsWith('sqlite:')) return query(text, url)
-  const file = new DatabaseSync(url.slice('sqlite:'.length))
-  try {
-    return file.prepare(text).all()
-  } finally {
-    file.close()
-  }
 }
