@@ -186,6 +186,32 @@ describe('PostgreSQL on a server of its own:', () => {
       await calls
     })
 
+    it('whose connections are all stuck: calls are refused within half a second, and then at once', async () => {
+      const { ref } = await insertedToken(stores)
+      const isLocked = `select 1 from pg_locks where relation = 'latchkey_users'::regclass and mode = 'AccessExclusiveLock'`
+      const lock = cluster.query('begin; lock table latchkey_tokens, latchkey_users; select pg_sleep(0.8); commit')
+      await until(async () => (await cluster.query(isLocked)).length > 0)
+      const look = () => stores.tokens.look([ref], start, null).then(() => 'answered', toMessage)
+      const refused = 'all 5 connections to the database are in use'
+      const refusedAfter: number[] = []
+      let laterMs: number | null = null
+      const startedAt = performance.now()
+      const calls = Array.from({ length: 15 }, async () => {
+        if ((await look()) !== refused) return
+        refusedAfter.push(performance.now() - startedAt)
+        if (laterMs !== null) return
+        laterMs = 0
+        const laterAt = performance.now()
+        expect(await look()).to.equal(refused)
+        laterMs = performance.now() - laterAt
+      })
+      await Promise.all([...calls, lock])
+      expect(laterMs).to.be.below(100)
+      expect(refusedAfter).to.have.lengthOf(10)
+      expect(Math.max(...refusedAfter)).to.be.below(500 + slackMs)
+      await expectRecovery(everyCall(stores), 2000)
+    })
+
     it('gets at most ten connections from repeated calls while a table is locked', async () => {
       const isLocked = `select 1 from pg_locks where relation = 'latchkey_users'::regclass and mode = 'AccessExclusiveLock'`
       const lock = cluster.query('begin; lock table latchkey_tokens, latchkey_users; select pg_sleep(2); commit')

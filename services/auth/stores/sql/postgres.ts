@@ -1,11 +1,14 @@
 // The driver for PostgreSQL, over pg. Hides the pool, session settings, and when a connection can no longer be used.
-import type { Pool, PoolClient, PoolConfig } from 'pg'
+import type { Pool, PoolConfig } from 'pg'
+import { type ConnectionQueue, createConnectionQueue } from './connectionQueue.ts'
 import type { Connection, Driver } from './driver.ts'
 import type { DriverError } from './errors.ts'
 import { raw, type Sql, textOf } from './statement.ts'
 
 const graceMs = 100 // lets PostgreSQL report its own timeout first, which keeps the connection usable
 const poolSize = 5 // connections per store and process; the smallest managed databases allow 20
+const maxWaitMs = 500 // for a connection, so that the statement still has time
+const maxWaiting = 256 // about as many calls as five connections serve in that time
 const int8 = 20 // the object id of this type, which we read as a number: counts and milliseconds are far below 2^53
 
 export interface PostgresTimeouts {
@@ -16,9 +19,10 @@ export interface PostgresTimeouts {
 
 export async function openPostgres(url: string, timeouts: PostgresTimeouts): Promise<Driver> {
   const pool = await openPool(url, timeouts)
+  const queue = createConnectionQueue({ connections: poolSize, maxWaiting, maxWaitMs })
 
   async function withClient<T>(work: (client: Connection) => Promise<T>): Promise<T> {
-    const { connection, release } = await borrow(pool)
+    const { connection, release } = await borrow(pool, queue)
     try {
       return await work(connection)
     } finally {
@@ -78,8 +82,12 @@ function sessionSettings(timeoutMs: number): string {
 }
 
 /** A connection that the pool discards on release if the server reported that it is shutting down, or did not answer. */
-async function borrow(pool: Pool): Promise<{ connection: Connection; release(): void }> {
-  const client: PoolClient = await pool.connect()
+async function borrow(pool: Pool, queue: ConnectionQueue): Promise<{ connection: Connection; release(): void }> {
+  await queue.enter()
+  const client = await pool.connect().catch(error => {
+    queue.leave()
+    throw error
+  })
   let broken: Error | undefined
 
   async function execute(statement: Sql) {
@@ -97,7 +105,10 @@ async function borrow(pool: Pool): Promise<{ connection: Connection; release(): 
       query: async statement => (await execute(statement)).rows,
       change: async statement => (await execute(statement)).rowCount ?? 0,
     },
-    release: () => client.release(broken),
+    release() {
+      client.release(broken)
+      queue.leave()
+    },
   }
 }
 
