@@ -1,6 +1,7 @@
 // Generates docs/reliability.md and its chart from the results of a run. Hides how one row combines the figures of several stores.
 import type { DriveResult, FaultResult } from './drive.ts'
 import type { Footprint } from './footprint.ts'
+import { guaranteeSection } from './guarantees.ts'
 import { type Judgement, inWords as violationInWords } from './judgement.ts'
 import {
   inWords,
@@ -136,6 +137,7 @@ after 3 s without use and end after 20 s, some tokens after 4 s, so expiry is al
 |---|--:|--:|--:|--:|
 ${drives.map(({ result, judgement, setting }) => `| ${result.storeName}:${settings[setting]} | ${Math.round(result.seconds)} | ${number(result.operations)} | ${result.faults.length} | ${judgement.violations.length} |`).join('\n')}
 ${violationsOf(proof)}
+${guaranteeSection()}
 ## Faults
 
 | column | meaning |
@@ -188,7 +190,7 @@ All processes ran on one machine. Not covered:
 
 * networks that lose packets rather than connections
 * disks that report data as written although it is not, and machines that lose power
-* failover to replicas of Redis and PostgreSQL (F9 only turns Redis into a replica)
+* failover of Redis and PostgreSQL under the load of these clients; its tests are in \`tests/auth/stores/redisReplicas.test.ts\`
 * Redis clusters, whose faults are in \`tests/auth/stores/redisCluster.test.ts\`
 * a clock that is set back while Auth is not running
 
