@@ -16,7 +16,7 @@ const common = {
   maxUnavailableMs: mostDataMs,
 } satisfies Partial<FaultKind>
 
-/** For a pair with two Auths. */
+/** The faults of a pair with two Auths. */
 export const twoAuthFaults: FaultKind[] = [
   {
     ...common,

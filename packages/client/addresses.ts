@@ -12,9 +12,9 @@ export type Lookup = (hostname: string) => Promise<LookupAddress[]>
 export interface Target {
   /** The URL as configured. Host header and certificate check use its name, whatever address is called. */
   readonly origin: string
-  /** For the log. */
+  /** How the log names it. */
   readonly address: string
-  /** For `net.connect`: the addresses of this Auth. Resolves the name again, because it may have got others meanwhile. */
+  /** Given to `net.connect`: returns the addresses of this Auth, and resolves the name again, because they may have changed. */
   readonly lookup: LookupFunction
 }
 

@@ -92,10 +92,10 @@ export interface AuthClient {
 interface Call {
   /** Oldest first. None if the call is made for held tokens alone. */
   batches: Batch[]
-  /** Those of the batches. */
+  /** The tokens of the batches. */
   tokens: string[]
   looks: Looks | null
-  /** That of the last batch. */
+  /** The deadline of the last batch. */
   deadlineAt: number
   abort: AbortController
 }

@@ -15,7 +15,7 @@ export interface Health {
 }
 
 export interface HealthOptions {
-  /** For the log. */
+  /** How the log names it. */
   address: () => string
   log: ClientLog
   monotonicNow: () => number

@@ -59,7 +59,7 @@ export function createLookQueue<Token>({ maxBatch }: { maxBatch: number }): Look
     takeDue: (now, places) => take(now, places, now - everyMs + earlyMs),
 
     takeForCall(now) {
-      // As many calls a second as the tokens fill, evenly spaced: 40 for 10,000 tokens.
+      // Makes as many calls a second as the tokens fill, evenly spaced: 40 for 10,000 tokens.
       const gapMs = everyMs / Math.max(1, Math.ceil((unseen.size + seen.size) / maxBatch))
       const dueAt = lastCallAt + gapMs
       if (now < dueAt || !isOverdue(now)) return null

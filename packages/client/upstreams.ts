@@ -150,7 +150,7 @@ export function openUpstreams(options: UpstreamsOptions): Upstreams {
     if (wasTakenAway || (hasExpired && !isLate(flight))) return
     eject(upstream, error)
     if (!hasExpired || fleet.isSingle()) return
-    // This Auth has hung for nearly a deadline: its other late calls fail now, so that nobody waits for them in vain.
+    // This Auth has hung for nearly a deadline: its other late calls fail now instead of at their own deadlines.
     for (const other of upstream.flights) if (isLate(other)) other.abort?.abort(error)
   }
 

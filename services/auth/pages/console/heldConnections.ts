@@ -11,7 +11,7 @@ export interface HeldConnection {
   events: number
   /** How it ended, in words; null while it is open. */
   outcome: string | null
-  /** By `performance.now()`. */
+  /** On the clock `performance.now()`. */
   openedAt: number
   /** Null while it is open. */
   overAt: number | null

@@ -36,7 +36,7 @@ interface Line {
 const pingMs = 500 // keeps an idle connection from being closed for its silence
 
 export function openDurable({ replicas, timeoutMs, masterOf }: DurableOptions): Durable {
-  /** By address. */
+  /** Address -> line. */
   const lines = new Map<string, Promise<Line>>()
 
   function lineTo(master: RedisClientType): Promise<Line> {

@@ -14,7 +14,7 @@ export interface Lineages {
 
 /** `onReplaced` is called for a server that is new at its address; calls there wait until it resolves. */
 export function createLineages(onReplaced: () => Promise<void>): Lineages {
-  /** By address. */
+  /** Address -> lineage. */
   const known = new Map<string, string>()
   const suspects = new Set<string>()
   const checks = new Map<string, Promise<void>>()
