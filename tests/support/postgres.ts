@@ -1,6 +1,6 @@
 // A PostgreSQL server that one test starts for itself. The test can stop, hang and kill it without affecting other tests.
 import { execFile, execFileSync } from 'node:child_process'
-import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -20,6 +20,10 @@ export interface Cluster {
   /** SIGSTOP for all its processes: connections can be opened, but get no answer. */
   hang(): void
   resume(): void
+  /** Starts a standby that follows this server. Remove it first. */
+  addStandby(): Promise<Cluster>
+  /** Turns a standby into a server that accepts changes. */
+  promote(): Promise<void>
   /** Offers TLS from now on, with a self-signed certificate. */
   offerTls(): Promise<void>
   /** Uses its own connection. */
@@ -34,12 +38,43 @@ export const binaries = globSync('/usr/lib/postgresql/*/bin/initdb').map(dirname
 /** The role `guarded` needs its password; all other roles are trusted. */
 const accessRules = `host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
+host replication all 127.0.0.1/32 trust
 `
 
 export async function startCluster(): Promise<Cluster> {
+  const port = await freePort()
+  const { data, folder, asOwner, cluster } = createServer(port)
+  await asOwner('initdb', '-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync')
+  writeFileSync(join(data, 'pg_hba.conf'), accessRules)
+  writeFileSync(
+    join(data, 'postgresql.auto.conf'),
+    `${placeSettings(port, folder)}fsync = off # a crash of the server is tested, not one of the machine\n`,
+  )
+  await cluster.start()
+  return cluster
+}
+
+/** The last of several settings with the same name counts. */
+function placeSettings(port: number, folder: string): string {
+  return `port = ${port}
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '${folder}'
+`
+}
+
+async function startStandby(primaryPort: number): Promise<Cluster> {
+  const port = await freePort()
+  const { data, folder, asOwner, cluster } = createServer(port)
+  const from = ['-h', '127.0.0.1', '-p', `${primaryPort}`, '-U', 'postgres']
+  await asOwner('pg_basebackup', ...from, '-D', data, '-R', '--checkpoint=fast', '--no-sync')
+  appendFileSync(join(data, 'postgresql.auto.conf'), placeSettings(port, folder))
+  await cluster.start()
+  return cluster
+}
+
+function createServer(port: number) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-postgres-'))
   const data = join(folder, 'data')
-  const port = await freePort()
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
   const owner = process.getuid?.() === 0 ? 'postgres' : null // PostgreSQL refuses to run as root
   let stopped: number[] = []
@@ -81,6 +116,8 @@ export async function startCluster(): Promise<Cluster> {
       await cluster.query('alter system set ssl = on')
       await cluster.query('select pg_reload_conf()')
     },
+    addStandby: () => startStandby(port),
+    promote: () => asOwner('pg_ctl', 'promote', '-w', '-D', data),
     query: text => query(text, url),
     async remove() {
       cluster.resume()
@@ -91,14 +128,5 @@ export async function startCluster(): Promise<Cluster> {
 
   writeFileSync(join(folder, 'log'), '')
   if (owner) execFileSync('chown', ['-R', owner, folder])
-  await asOwner('initdb', '-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync')
-  writeFileSync(join(data, 'pg_hba.conf'), accessRules)
-  const settings = `port = ${port}
-listen_addresses = '127.0.0.1'
-unix_socket_directories = '${folder}'
-fsync = off # a crash of the server is tested, not one of the machine
-`
-  writeFileSync(join(data, 'postgresql.auto.conf'), settings)
-  await cluster.start()
-  return cluster
+  return { data, folder, asOwner, cluster }
 }

@@ -9,7 +9,7 @@ describe('the queue for connections', () => {
   const outcomeOf = (entered: Promise<void>) => entered.then(() => 'entered', toMessage)
 
   it('gives each connection that comes back to the call that has waited longest', async () => {
-    const queue = createConnectionQueue({ connections: 2, maxWaiting: 10, maxWaitMs: 60_000 })
+    const queue = createConnectionQueue({ connections: 2, maxWaiting: 10, maxWaitMs: 60_000, stuckAfterMs: 60_000 })
     await queue.enter()
     await queue.enter()
     const order: number[] = []
@@ -29,7 +29,7 @@ describe('the queue for connections', () => {
   })
 
   it('refuses a call at once if too many wait', async () => {
-    const queue = createConnectionQueue({ connections: 2, maxWaiting: 1, maxWaitMs: 60_000 })
+    const queue = createConnectionQueue({ connections: 2, maxWaiting: 1, maxWaitMs: 60_000, stuckAfterMs: 60_000 })
     await queue.enter()
     await queue.enter()
     const waiting = queue.enter()
@@ -38,8 +38,8 @@ describe('the queue for connections', () => {
     await waiting
   })
 
-  it('refuses calls at once after one has waited in vain, until a connection comes back', async () => {
-    const queue = createConnectionQueue({ connections: 2, maxWaiting: 10, maxWaitMs: 20 })
+  it('refuses all calls at once while no connection comes back', async () => {
+    const queue = createConnectionQueue({ connections: 2, maxWaiting: 10, maxWaitMs: 60_000, stuckAfterMs: 20 })
     await queue.enter()
     await queue.enter()
     expect(await outcomeOf(queue.enter())).to.equal(refused)
@@ -51,5 +51,14 @@ describe('the queue for connections', () => {
     const waiting = queue.enter()
     queue.leave()
     await waiting
+  })
+  it('lets a call wait while connections come back, but not for longer than its limit', async () => {
+    const queue = createConnectionQueue({ connections: 2, maxWaiting: 10, maxWaitMs: 100, stuckAfterMs: 60_000 })
+    await queue.enter()
+    await queue.enter()
+    expect(await outcomeOf(queue.enter())).to.equal(refused)
+    const waiting = outcomeOf(queue.enter())
+    queue.leave()
+    expect(await waiting).to.equal('entered')
   })
 })

@@ -3,8 +3,15 @@
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { within } from '../../../../shared/deadline.ts'
-import type { Driver } from './driver.ts'
-import { type DriverError, databaseProblem, fileProblem, isWorthRetrying } from './errors.ts'
+import type { Driver, Session } from './driver.ts'
+import {
+  type CommitSettings,
+  commitProblem,
+  type DriverError,
+  databaseProblem,
+  fileProblem,
+  isWorthRetrying,
+} from './errors.ts'
 import { appliedTo, migrate, migrationsFor, pendingAfter, type SqlDialect } from './migrations.ts'
 import { openPostgres } from './postgres.ts'
 import { closeToOthers, type FileUse, openSqlite } from './sqlite.ts'
@@ -20,6 +27,11 @@ export interface SqlDatabase {
    * Retries `work` if the database reports that nothing was done: a busy SQLite file, or a deadlock in PostgreSQL.
    */
   run<T>(work: () => Promise<T>): Promise<T>
+  /**
+   * Like `run`, for a change that no failover may undo once it is acknowledged: resolves when the synchronous standbys have it,
+   * if there are any. If it rejects, the change may hold nevertheless.
+   */
+  runConfirmed<T>(work: (session: Session) => Promise<T>): Promise<T>
   close(): Promise<void>
 }
 
@@ -44,6 +56,7 @@ export async function openDatabase(
     try {
       // A write that changes nothing, so that a read-only file or server is reported at start.
       await database.run(() => database.db.change(sql`update latchkey_floors set version = 0 where 1 = 0`))
+      if (dialect === 'postgres') await checkCommits(url, database, warn)
       return database
     } catch (error) {
       await database.close().catch(() => {})
@@ -52,6 +65,17 @@ export async function openDatabase(
   } catch (error) {
     throw new Error(problemOf(url, error as DriverError), { cause: error })
   }
+}
+
+/** Warns if the server acknowledges commits that it may lose. */
+async function checkCommits(url: string, { db, run }: SqlDatabase, warn: (warning: string) => void): Promise<void> {
+  const [row] = await run(() =>
+    // Not the current setting, which the driver has changed for its connections.
+    db.query<CommitSettings>(sql`select reset_val as level, current_setting('synchronous_standby_names') as standbys
+      from pg_settings where name = 'synchronous_commit'`),
+  )
+  const problem = row && commitProblem(url, row)
+  if (problem) warn(problem)
 }
 
 /** The names of the migrations already applied, and of the migrations that `openDatabase` would apply. Changes nothing. */
@@ -87,15 +111,24 @@ async function migrateAndPrepare(url: string, prepare: (db: Driver) => Promise<v
 
 function createDatabase(dialect: SqlDialect, db: Driver): SqlDatabase {
   let closed: Promise<void> | null = null
-  const run = createRunner(deadlineMs)
+  const runner = createRunner(deadlineMs)
+
+  async function run<T>(work: () => Promise<T>): Promise<T> {
+    if (closed) throw new Error('the store is closed')
+    return runner(work)
+  }
+
   return {
     dialect,
     db,
     lock: clause => raw(dialect === 'postgres' ? clause : ''),
-    async run(work) {
-      if (closed) throw new Error('the store is closed')
-      return run(work)
-    },
+    run,
+    runConfirmed: work =>
+      run(async () => {
+        const { value, confirm } = await db.confirmable(work)
+        await confirm()
+        return value
+      }),
     close: () => (closed ??= db.close()),
   }
 }

@@ -44,6 +44,22 @@ export function databaseProblem(url: string, error: DriverError): string {
   return problem(`the database ${placeOf(url)}`, 'reached', error, postgresMessages[error.code ?? ''])
 }
 
+export interface CommitSettings {
+  /** `synchronous_commit` */
+  level: string
+  /** `synchronous_standby_names` */
+  standbys: string
+}
+
+/** What the operator should know about how the database commits; null if nothing. */
+export function commitProblem(url: string, { level, standbys }: CommitSettings): string | null {
+  const what = `the database ${placeOf(url)} has synchronous_commit = ${level}`
+  const lost = 'log-outs, revocations and password changes that were already acknowledged'
+  if (level === 'off') return `${what}: if it crashes, it may undo ${lost}; set it to on`
+  if (level === 'local' && standbys !== '') return `${what}: a promoted standby may lack ${lost}; set it to on`
+  return null
+}
+
 function problem(subject: string, verb: string, error: DriverError, known: string | undefined): string {
   if (error instanceof UnknownMigrationError)
     return `${subject} was created by a newer Latchkey; use that version or a later one`

@@ -2,7 +2,7 @@
 // connection runs one transaction at a time.
 import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import type { Connection, Driver } from './driver.ts'
+import type { Connection, Driver, Session } from './driver.ts'
 import { type Sql, textOf } from './statement.ts'
 
 /** How to open a file: `first` checks its integrity, `checked` skips the check, `read` checks and only reads. */
@@ -54,10 +54,15 @@ export function openSqlite(path: string, use: FileUse): Driver {
     }
   }
 
-  return {
+  const session: Session = {
     query: statement => inTurn(() => connection.query(statement)),
     change: statement => inTurn(() => connection.change(statement)),
     transaction: work => inTurn(() => commit(work)),
+  }
+
+  return {
+    ...session,
+    confirmable: async work => ({ value: await work(session), confirm: async () => {} }),
     async close() {
       await last
       file.close()

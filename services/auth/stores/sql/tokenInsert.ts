@@ -14,15 +14,15 @@ interface Insertion {
 }
 
 export function insertToken(
-  { db, dialect, run }: SqlDatabase,
+  { dialect, runConfirmed }: SqlDatabase,
   counts: TokenCounts,
   insertion: Insertion,
 ): Promise<InsertOutcome> {
   const { token, limits } = insertion
   const { userId } = token
-  return run(async () => {
+  return runConfirmed(async session => {
     let evicted: TokenRecord | null = null
-    const outcome = await db.transaction(async (tx): Promise<InsertOutcome> => {
+    const outcome = await session.transaction(async (tx): Promise<InsertOutcome> => {
       let room: Room = { evict: null }
       if (userId !== null) {
         // Without the lock, two concurrent log-ins could both take the last free place.

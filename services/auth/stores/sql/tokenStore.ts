@@ -1,6 +1,14 @@
 // The token store in SQLite or PostgreSQL. Every method is one statement or one transaction. Dead tokens stay as
 // tombstones for a while, so that every process can explain why they were refused. Hides the queries.
-import type { EndReason, Explanation, TokenKind, TokenRecord, TokenStore } from '../ports.ts'
+import {
+  type EndReason,
+  type Explanation,
+  type Found,
+  onlyOne,
+  type TokenKind,
+  type TokenRecord,
+  type TokenStore,
+} from '../ports.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
 import { joinTouches } from './joinTouches.ts'
 import { raw, type Sql, sql } from './statement.ts'
@@ -27,15 +35,17 @@ import { sweepSlice } from './tokenSweep.ts'
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
   const counts = createTokenCounts()
   const database = await openDatabase(url, warn, counts.recount)
-  const { db, run } = database
+  const { db, run, runConfirmed } = database
 
   const touchAll: TokenStore['touch'] = (refs, now, purpose) =>
     touch(database, counts, { refs, now, purpose, only: raw('true') })
 
-  async function end(which: Sql, now: number): Promise<TokenRecord | null> {
-    const ended = await run(() => endToken(which, 'revoked', now, db))
-    if (ended) counts.remove([ended])
-    return ended
+  function end(which: Sql, now: number): Promise<TokenRecord | null> {
+    return runConfirmed(async session => {
+      const ended = await endToken(which, 'revoked', now, session)
+      if (ended) counts.remove([ended])
+      return ended
+    })
   }
 
   return {
@@ -44,13 +54,13 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     look: (refs, now, purpose) => look(database, { refs, now, purpose }),
 
     async touchSession(ref, now) {
-      const [token] = await touch(database, counts, { refs: [ref], now, purpose: null, only: isSessionOfT })
-      return token ?? null
+      return onlyOne(await touch(database, counts, { refs: [ref], now, purpose: null, only: isSessionOfT }))
     },
 
     renew: (ref, newHash, lineage, now) =>
-      run(async () => {
-        const [row] = await db.query<TokenRecord>(sql`with asked as (${askedFor(mentionsOf([ref]), database.dialect)}),
+      runConfirmed(async session => {
+        const [row] =
+          await session.query<TokenRecord>(sql`with asked as (${askedFor(mentionsOf([ref]), database.dialect)}),
           admitted as (
             select t.id as admitted_id from ${admissible(now, null)} and t.kind = 'sliding' ${database.lock('for update of t')}
           )
@@ -138,12 +148,13 @@ function touch(
   { db, dialect, lock, run }: SqlDatabase,
   counts: TokenCounts,
   { refs, now, purpose, only }: Batch & { only: Sql },
-): Promise<(TokenRecord | null)[]> {
+): Promise<Found[]> {
   if (refs.length === 0) return run(async () => [])
   const mentions = mentionsOf(refs)
   return run(async () => {
     // Rows are locked in the order of their ids, so that batches with tokens in common wait instead of deadlocking.
-    const rows = await db.query<TokenRecord & { hash: string }>(sql`with asked as (${askedFor(mentions, dialect)}),
+    const { value: rows, confirm } = await db.confirmable(session =>
+      session.query<TokenRecord & { hash: string }>(sql`with asked as (${askedFor(mentions, dialect)}),
       admitted as (
         select t.id as admitted_id, asked.times from ${admissible(now, purpose)} and ${only}
         order by t.id ${lock('for update of t')}
@@ -155,9 +166,20 @@ function touch(
         end_reason = case when kind = 'single-use' then 'consumed' end,
         ended_at = case when kind = 'single-use' then cast(${now} as bigint) end,
         sweep_at = case when kind = 'single-use' then ${now + rememberedMs} else sweep_at end
-      from admitted where id = admitted_id and end_reason is null returning ${recordColumns}, hash`)
-    counts.remove(rows.filter(({ kind }) => kind === 'single-use'))
-    return inOrder(refs, mentions, rows)
+      from admitted where id = admitted_id and end_reason is null returning ${recordColumns}, hash`),
+    )
+    const found = inOrder(refs, mentions, rows)
+    const consumed = rows.filter(({ kind }) => kind === 'single-use')
+    if (consumed.length === 0) return found
+    counts.remove(consumed)
+    // Only extending a token can be lost without harm: a failover would make a consumed one valid again.
+    try {
+      await confirm()
+      return found
+    } catch (error) {
+      if (consumed.length === rows.length) throw error
+      return found.map(token => (token?.kind === 'single-use' ? 'unavailable' : token))
+    }
   })
 }
 
@@ -178,13 +200,13 @@ function look({ db, dialect, run }: SqlDatabase, { refs, now, purpose }: Batch):
 }
 
 function raiseFloor(
-  { db, dialect, lock, run }: SqlDatabase,
+  { dialect, lock, runConfirmed }: SqlDatabase,
   userId: string,
   version: number,
   keep: string | null,
 ): Promise<void> {
-  return run(() =>
-    db.transaction(async tx => {
+  return runConfirmed(session =>
+    session.transaction(async tx => {
       // Without the lock, a token issued in the meantime would have its row locked out of order.
       await lockUser(userId, tx, dialect)
       // Like `touch`, lock all rows in the order of their ids before changing the first.

@@ -24,7 +24,7 @@ const lastCodePoint = '\u{10ffff}' // not a character, so it occurs in no userna
 
 /** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openUserStore(url: string, warn: (warning: string) => void): Promise<UserStore> {
-  const { db, dialect, run, close } = await openDatabase(url, warn)
+  const { db, dialect, run, runConfirmed, close } = await openDatabase(url, warn)
   // Compare bytes, as SQLite always does: in a database's own collation a prefix is not a contiguous range.
   const username = raw(dialect === 'postgres' ? 'username collate "C"' : 'username')
 
@@ -39,12 +39,12 @@ export async function openUserStore(url: string, warn: (warning: string) => void
 
   return {
     insert: user =>
-      run(async () => {
+      runConfirmed(async session => {
         const values = join(
           fields.map(field => sql`${user[field]}`),
           comma,
         )
-        const inserted = await db.change(
+        const inserted = await session.change(
           sql`insert into latchkey_users (${columnList}) values (${values}) on conflict do nothing`,
         )
         return inserted === 1
@@ -55,15 +55,18 @@ export async function openUserStore(url: string, warn: (warning: string) => void
     findById: id => run(async () => (isStorable(id) ? findOne(sql`id = ${id}`) : null)),
 
     update: (id, ifVersion, changes) =>
-      run(async () => {
+      runConfirmed(async session => {
         if (!isStorable(id)) return null
-        const [row] = await db.query<UserRecord>(sql`update latchkey_users set ${assignments(changes)}
+        const [row] = await session.query<UserRecord>(sql`update latchkey_users set ${assignments(changes)}
           where id = ${id} and credential_version = ${ifVersion} returning ${selection}`)
         return row === undefined ? null : { ...row }
       }),
 
     delete: id =>
-      run(async () => isStorable(id) && (await db.change(sql`delete from latchkey_users where id = ${id}`)) === 1),
+      runConfirmed(
+        async session =>
+          isStorable(id) && (await session.change(sql`delete from latchkey_users where id = ${id}`)) === 1,
+      ),
 
     list: (afterId, limit) =>
       run(async () => {
