@@ -174,7 +174,7 @@ export interface TokenStore {
   /**
    * One bounded step of a sweep: examines at most `limit` tokens and deletes those that are dead at `now`. The next call
    * continues where this one stopped. `done` is true at the end of a round: every token that was dead when the round
-   * began is gone.
+   * began is gone, or another process is sweeping this store.
    */
   deleteExpired(now: number, limit: number): Promise<{ removed: number; done: boolean }>
 

@@ -29,7 +29,7 @@ import {
   recordColumns,
   rememberedMs,
 } from './tokenQueries.ts'
-import { sweepSlice } from './tokenSweep.ts'
+import { createSweep } from './tokenSweep.ts'
 
 /** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
@@ -104,7 +104,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         return row === undefined ? { reason: 'unknown' } : explanationOf(row, hash, now, purpose)
       }),
 
-    deleteExpired: (now, limit) => sweepSlice(database, counts, now, limit),
+    deleteExpired: createSweep(database, counts),
 
     list: (cursor, limit, now) =>
       run(async () => {

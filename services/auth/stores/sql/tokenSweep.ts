@@ -1,46 +1,98 @@
-// One slice of a sweep: turns dead tokens into tombstones, and deletes tombstones that are old enough.
+// The sweep: turns dead tokens into tombstones, and deletes tombstones that are old enough, in bounded slices. Hides that
+// the processes which share a database sweep one at a time.
+import type { TokenStore } from '../ports.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
-import { sql } from './statement.ts'
+import { raw, sql } from './statement.ts'
 import type { TokenCounts } from './tokenCounts.ts'
 import { rememberedMs } from './tokenQueries.ts'
 
-export async function sweepSlice(
-  database: SqlDatabase,
-  counts: TokenCounts,
-  now: number,
-  limit: number,
-): Promise<{ removed: number; done: boolean }> {
+/** Where a round has arrived in each index, so that a slice does not pass again what the slices before it have removed. */
+interface Position {
+  due: number
+  ended: number
+}
+
+interface Examined {
+  ended: number
+  userId: string | null
+  /** When the token was due. */
+  dueAt: number
+}
+
+interface Slice {
+  examined: Examined[]
+  /** The `sweep_at` of each tombstone deleted. */
+  forgotten: number[]
+}
+
+const begin: Position = { due: 0, ended: 0 }
+
+export function createSweep(database: SqlDatabase, counts: TokenCounts): TokenStore['deleteExpired'] {
   const { db, run } = database
-  // One transaction, because a retry after half of the work would leave that half uncounted.
-  const { examined, forgotten } = await run(() =>
-    db.transaction(async tx => ({
-      examined: await buryDue(database, tx, now, limit),
-      forgotten: await deleteTombstones(database, tx, now, limit),
-    })),
-  )
-  const removed = examined.filter(({ ended }) => ended)
-  counts.remove(removed)
-  const done = examined.length < limit && forgotten < limit
-  // The sweep has succeeded even if this recount takes too long; the running count is kept then.
-  if (done && counts.isDue(now)) await run(() => counts.recount(db)).catch(() => {})
-  return { removed: removed.length, done }
+  let position = begin
+
+  return async (now, limit) => {
+    const from = position
+    // One transaction, because a retry after half of the work would leave that half uncounted.
+    const slice = await run(() =>
+      db.transaction(async (tx): Promise<Slice | null> => {
+        if (!(await isOurTurn(database, tx))) return null
+        return {
+          examined: await buryDue(database, tx, { now, limit, from: from.due }),
+          forgotten: await deleteTombstones(database, tx, { now, limit, from: from.ended }),
+        }
+      }),
+    )
+    // Another process sweeps: it removes what is dead, and this round is over.
+    const { examined, forgotten } = slice ?? { examined: [], forgotten: [] }
+    const removed = examined.filter(({ ended }) => ended)
+    counts.remove(removed)
+    const done = examined.length < limit && forgotten.length < limit
+    position = done
+      ? begin
+      : {
+          due: examined.reduce((latest, { dueAt }) => Math.max(latest, dueAt), from.due),
+          ended: forgotten.reduce((latest, at) => Math.max(latest, at), from.ended),
+        }
+    // The sweep has succeeded even if this recount takes too long; the running count is kept then.
+    if (done && counts.isDue(now)) await run(() => counts.recount(db)).catch(() => {})
+    return { removed: removed.length, done }
+  }
+}
+
+/**
+ * Takes the lock of the sweep until the end of the transaction, unless another process has it. A slice that a crash undoes is
+ * repeated by the next sweep, so its commit does not wait for the disk. The settings last as long as the transaction: without
+ * them the planner reads a table of moderate size, or one that has grown since it was analysed, as a whole in each slice.
+ */
+async function isOurTurn({ dialect }: SqlDatabase, tx: Connection): Promise<boolean> {
+  if (dialect === 'sqlite') return true // one writer at a time anyway
+  const [row] = await tx.query<{ isOurs: boolean }>(sql`select set_config('synchronous_commit', 'off', true),
+    set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true),
+    pg_try_advisory_xact_lock(hashtextextended('latchkey sweep of ' || current_schema(), 0)) as "isOurs"`)
+  return row?.isOurs === true
+}
+
+interface Part {
+  now: number
+  limit: number
+  from: number
 }
 
 /**
  * Examines the tokens that are due. Extending a token does not write `sweep_at`, so a due token may still be live; it
  * becomes due again at its new expiry.
  */
-function buryDue(
-  { lock }: SqlDatabase,
-  tx: Connection,
-  now: number,
-  limit: number,
-): Promise<{ ended: number; userId: string | null }[]> {
+function buryDue({ dialect, lock }: SqlDatabase, tx: Connection, { now, limit, from }: Part): Promise<Examined[]> {
+  // SQLite can return only columns of the table that changes. It begins at 0 again, because it removes index entries at once.
+  const dueAt = raw(dialect === 'postgres' ? 'due_at' : '0')
   return tx.query(sql`with due as (
-      select t.id as due_id, case when t.credential_version < coalesce(f.version, 0) then 1 else 0 end as is_below
+      select t.id as due_id, t.sweep_at as due_at,
+        case when t.credential_version < coalesce(f.version, 0) then 1 else 0 end as is_below
       from latchkey_tokens as t left join latchkey_floors as f on f.user_id = t.user_id
-      where t.end_reason is null and t.sweep_at <= ${now} order by t.sweep_at limit ${limit}
+      where t.end_reason is null and t.sweep_at >= ${from} and t.sweep_at <= ${now} order by t.sweep_at limit ${limit}
       ${lock('for update of t skip locked')}
     )
     update latchkey_tokens set
@@ -48,12 +100,14 @@ function buryDue(
       ended_at = case when expires_at <= ${now} then expires_at when is_below = 1 then expires_at end,
       sweep_at = case when expires_at <= ${now} or is_below = 1 then ${now + rememberedMs} else expires_at end
     from due where id = due_id and end_reason is null
-    returning case when end_reason is null then 0 else 1 end as ended, user_id as "userId"`)
+    returning case when end_reason is null then 0 else 1 end as ended, user_id as "userId", ${dueAt} as "dueAt"`)
 }
 
-function deleteTombstones({ lock }: SqlDatabase, tx: Connection, now: number, limit: number): Promise<number> {
-  return tx.change(sql`delete from latchkey_tokens where id in (
-      select t.id from latchkey_tokens as t where t.end_reason is not null and t.sweep_at <= ${now}
-      limit ${limit} ${lock('for update of t skip locked')}
-    )`)
+async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, limit, from }: Part): Promise<number[]> {
+  const rows = await tx.query<{ at: number }>(sql`delete from latchkey_tokens where id in (
+      select t.id from latchkey_tokens as t
+      where t.end_reason is not null and t.sweep_at >= ${from} and t.sweep_at <= ${now}
+      order by t.sweep_at limit ${limit} ${lock('for update of t skip locked')}
+    ) returning sweep_at as at`)
+  return rows.map(({ at }) => at)
 }
