@@ -23,7 +23,7 @@ forwards the public routes of Auth. Auth stays on 127.0.0.1 and does not read \`
 | \`memory:\` | yes | yes | lost when the process ends |
 | \`sqlite:path/to/file.db\` | yes | yes | Node's own SQLite, for one machine |
 | \`postgres://user:password@host/database\` | yes | yes | append \`?sslmode=verify-full\`, or \`?sslmode=no-verify\` if a managed database signs its certificate itself |
-| \`redis://\`, \`rediss://\` (TLS), \`redis-cluster://\` | no | yes | |
+| \`redis://\`, \`rediss://\` (TLS), \`redis-cluster://\`, \`redis-sentinel://\` | no | yes | |
 
 Auth creates the schema and migrates it at start-up, one process at a time. \`./startServer --check-config\` lists the pending
 migrations.

@@ -2,7 +2,7 @@
 // No server outlives this process, however the process ends.
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -52,36 +52,61 @@ process.on('exit', () => {
   if (home !== null) rmSync(home, { recursive: true, force: true })
 })
 
-/** `config` may be a function of the chosen port. */
-export async function startRedis(config: Config | ((port: number) => Promise<Config>) = {}): Promise<RedisServer> {
+/** A port and a folder of a server, and the settings that every kind of server gets. */
+async function newPlace(): Promise<{ port: number; folder: string; settings: Config }> {
   home ??= mkdtempSync(join(tmpdir(), 'latchkey-redis-'))
   const port = await freePort()
   const folder = join(home, String(port))
   mkdirSync(folder)
-  const url = `redis://127.0.0.1:${port}`
   const settings: Config = {
     port: String(port),
     bind: '127.0.0.1',
     dir: folder,
     logfile: join(folder, 'log'),
+    user: 'tests on nopass ~* &* +@all',
+  }
+  return { port, folder, settings }
+}
+
+/** `config` may be a function of the chosen port. */
+export async function startRedis(config: Config | ((port: number) => Promise<Config>) = {}): Promise<RedisServer> {
+  const { port, folder, settings } = await newPlace()
+  Object.assign(settings, {
     save: '',
     appendonly: 'yes',
     appendfsync: 'always',
     'enable-debug-command': 'yes',
     'repl-diskless-sync-delay': '0',
-    user: 'tests on nopass ~* &* +@all',
-  }
-  let child: ChildProcess | null = null
+  })
+  const server = createServer(port, folder, more => {
+    Object.assign(settings, more)
+    return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')])
+  })
+  await server.start(typeof config === 'function' ? await config(port) : config)
+  return server
+}
 
+/** Each of the lines of its configuration has a name and values. A Sentinel rewrites its file. */
+export async function startSentinel(lines: string[]): Promise<RedisServer> {
+  const { port, folder, settings } = await newPlace()
+  const file = join(folder, 'sentinel.conf')
+  const common = Object.entries(settings).map(([name, value]) => `${name} ${value}`)
+  writeFileSync(file, [...common, ...lines, ''].join('\n'))
+  const server = createServer(port, folder, () => [file, '--sentinel'])
+  await server.start()
+  return server
+}
+
+/** The returned server is not started. `argsOf` gets the settings that were passed to `start`. */
+function createServer(port: number, folder: string, argsOf: (more: Config) => string[]): RedisServer {
+  let child: ChildProcess | null = null
   const server: RedisServer = {
-    url,
+    url: `redis://127.0.0.1:${port}`,
     port,
     folder,
 
     async start(more = {}) {
-      Object.assign(settings, more)
-      const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')])
-      const command = [...launcher, 'redis-server', ...args]
+      const command = [...launcher, 'redis-server', ...argsOf(more)]
       child = spawn(command[0] as string, command.slice(1), { stdio: 'ignore' })
       child.unref()
       children.add(child)
@@ -117,11 +142,9 @@ export async function startRedis(config: Config | ((port: number) => Promise<Con
 
     async remove() {
       await server.kill()
-      rmSync(folder, { recursive: true, force: true })
+      rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }) // a child may still write
     },
   }
-
-  await server.start(typeof config === 'function' ? await config(port) : config)
   return server
 }
 

@@ -8,6 +8,7 @@ import { createClient } from '@redis/client'
 import pg from 'pg'
 import { searchFolder, searchForSecrets } from './canaries.ts'
 import { sharedCluster, sharedRedisWithTls } from './redis.ts'
+import { sharedSentinel } from './sentinels.ts'
 
 export interface Place {
   url: string
@@ -28,6 +29,7 @@ export async function freshPlace(scheme: string, { isDurable = false } = {}): Pr
   if (scheme === 'redis') return freshPrefix(redisUrl, [redisUrl])
   if (scheme === 'rediss') return freshPrefixWithTls()
   if (scheme === 'redis-cluster') return freshPrefixOfCluster()
+  if (scheme === 'redis-sentinel') return freshPrefixOfSentinel()
   throw new Error(`no test place for ${scheme}:`)
 }
 
@@ -97,6 +99,11 @@ async function freshPrefixOfCluster(): Promise<Place> {
     url,
     nodes.map(node => node.url),
   )
+}
+
+async function freshPrefixOfSentinel(): Promise<Place> {
+  const { url, master } = await sharedSentinel()
+  return freshPrefix(url, [master.url])
 }
 
 const clients = new Map<string, ReturnType<typeof newClient>>()

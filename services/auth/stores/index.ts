@@ -27,6 +27,7 @@ const tokenStores: Adapters<{ openTokenStore: Open<TokenStore> }> = {
   redis: () => import('./redis/tokenStore.ts'),
   rediss: () => import('./redis/tokenStore.ts'),
   'redis-cluster': () => import('./redis/tokenStore.ts'),
+  'redis-sentinel': () => import('./redis/tokenStore.ts'),
 }
 
 /** Stores with a schema can list the migrations already applied, and the migrations that opening the store would apply. */
@@ -39,6 +40,7 @@ const counters: Adapters<{ openSharedCounters(url: string): Promise<SharedCounte
   redis: () => import('./redis/counters.ts'),
   rediss: () => import('./redis/counters.ts'),
   'redis-cluster': () => import('./redis/counters.ts'),
+  'redis-sentinel': () => import('./redis/counters.ts'),
 }
 
 export type StoreSetting = 'TOKEN_STORE_URL' | 'USER_STORE_URL'

@@ -17,7 +17,7 @@ const storeUrl = (setting: StoreSetting, description: string) =>
 export const storeSettings = {
   TOKEN_STORE_URL: storeUrl(
     'TOKEN_STORE_URL',
-    'store of tokens: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…',
+    'store of tokens: memory:, sqlite:path, postgres://…, redis://…, rediss://…, redis-cluster://…, redis-sentinel://…',
   ),
   REDIS_WAIT_REPLICAS: z.coerce.number().int().min(0).max(9).default(0).register(settingMeta, {
     description:

@@ -9,14 +9,14 @@ import { hasRedis, reportMissingRedis } from '../../support/redis.ts'
 import { freshPlace, type Place, schemesHere } from '../../support/stores.ts'
 
 const userSchemes = ['memory', 'sqlite', 'postgres']
-const tokenSchemes = [...userSchemes, 'redis', 'rediss', 'redis-cluster']
+const tokenSchemes = [...userSchemes, 'redis', 'rediss', 'redis-cluster', 'redis-sentinel']
 
 for (const scheme of await schemesHere(tokenSchemes)) {
   describe(`a token store at ${scheme}:`, () => {
     let place: Place
     let store: TokenStore
     before(async function () {
-      if (hasRedis || !['rediss', 'redis-cluster'].includes(scheme)) return
+      if (hasRedis || !['rediss', 'redis-cluster', 'redis-sentinel'].includes(scheme)) return
       reportMissingRedis(`a token store at ${scheme}:`)
       this.skip()
     })
@@ -29,7 +29,7 @@ for (const scheme of await schemesHere(tokenSchemes)) {
       await place.remove()
     })
     tokenStoreContract(() => store)
-    if (scheme !== 'rediss') tokenStoreModel(() => store) // rediss uses the same store as redis
+    if (!['rediss', 'redis-sentinel'].includes(scheme)) tokenStoreModel(() => store) // the same store as redis
     if (scheme === 'memory') tokenStoreModel(() => store, 30) // users come and go
   })
 }

@@ -1,6 +1,5 @@
 // How a token store in Redis is opened and closed: URLs, TLS, users, and settings that would lose tokens.
 
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { expect } from 'chai'
@@ -16,9 +15,10 @@ import {
   sharedRedisWithTls,
   startRedis,
 } from '../../support/redis.ts'
-import { crowdOf, everyCall, inserted, keysOf, start, touch } from '../../support/redisTokens.ts'
+import { crowdOf, everyCall, inserted, keysOf, touch } from '../../support/redisTokens.ts'
 import { expectAllToReject } from '../../support/storeFaults.ts'
-import { newHash, toMessage } from '../../support/storeFixtures.ts'
+import { toMessage } from '../../support/storeFixtures.ts'
+import { startStoreProcess } from '../../support/storeProcess.ts'
 import { until } from '../../support/until.ts'
 
 describe('tokens in Redis:', () => {
@@ -131,7 +131,7 @@ describe('tokens in Redis:', () => {
         refusalWithin(`rediss://127.0.0.1:${port}?tls=no-verify`),
       ])
       expect(untrusted).to.equal(
-        `TOKEN_STORE_URL: the Redis server at 127.0.0.1:${tlsPort} has a certificate that is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT); to trust it all the same, add tls=no-verify to the query of the URL`,
+        `TOKEN_STORE_URL: the Redis server at 127.0.0.1:${tlsPort} has a certificate that is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT); give its authority as tls-ca-file=…, or, to trust it all the same, add tls=no-verify to the query of the URL`,
       )
       for (const message of misunderstood) expect(message).to.match(/ cannot be reached \(.+\)$/)
       const store = await open(`rediss://127.0.0.1:${tlsPort}?tls=no-verify`)
@@ -259,7 +259,8 @@ describe('tokens in Redis:', () => {
     })
 
     const shape =
-      'expected redis://user:password@host:port/database?prefix=…, rediss://…, or redis-cluster://host:port,host:port'
+      'expected redis://user:password@host:port/database?prefix=…, rediss://…, redis-cluster://host:port,host:port, or redis-sentinel://host:port,host:port/name'
+    const options = ['prefix', 'tls', 'tls-ca-file', 'tls-cert-file', 'tls-key-file', 'eviction', 'wait-replicas']
     const badUrls: Record<string, string> = {
       'redis:': shape,
       'redis://': shape,
@@ -274,7 +275,19 @@ describe('tokens in Redis:', () => {
       'redis://host#hunter2': shape,
       'redis-cluster://one,,two': shape,
       'redis-cluster://one/1': shape,
-      'redis://:hunter2@host?tsl=verify': 'tsl: expected prefix, tls, eviction, wait-replicas or wait-timeout-ms',
+      'redis://:hunter2@host?tsl=verify': `tsl: expected ${options.join(', ')} or wait-timeout-ms`,
+      'redis-sentinel://one,two': shape,
+      'redis-sentinel://one,two/': shape,
+      'redis-sentinel://one,,two/main': shape,
+      'redis-sentinel://one/main?database=hunter2': 'database: expected a number',
+      'redis-sentinel://one/main?sentinel-user=me': 'sentinel-user: expected only with sentinel-password',
+      'redis-sentinel://one/main?tsl=verify':
+        'tsl: expected prefix, tls, tls-ca-file, tls-cert-file, tls-key-file, eviction, wait-replicas, wait-timeout-ms, database, sentinel-user or sentinel-password',
+      'redis://one?sentinel-password=hunter2': 'sentinel-password: expected only with redis-sentinel://',
+      'redis://one?tls-ca-file=ca.crt': 'tls-ca-file: expected only with TLS (rediss:// or tls=verify)',
+      'rediss://one?tls-cert-file=a.crt': 'tls-cert-file, tls-key-file: expected both or neither',
+      'rediss://one?tls-ca-file=/none.crt': 'tls-ca-file: /none.crt cannot be read (ENOENT)',
+      'rediss://one?tls-ca-file=package.json': 'tls-ca-file: expected a PEM file; package.json is not one',
       'redis://:hunter2@host?tls=hunter2': 'tls: expected verify or no-verify',
       'redis://:hunter2@host?eviction=yes': 'eviction: expected refused or allowed',
       'redis://:hunter2@host?prefix=a{b': 'prefix: expected none of { } * ? [ ] \\',
@@ -305,38 +318,9 @@ describe('tokens in Redis:', () => {
       await expectAllToReject(everyCall(store))
     })
 
-    /** A process that opens a store, uses it, and waits for a message to close it. */
-    function startProcess(url: string) {
-      const text = `
-        import { openTokenStore } from '${import.meta.resolve('../../../services/auth/stores/index.ts')}'
-        const store = await openTokenStore('${url}')
-        await store.touch([{ id: 'abcd0123456789', hash: '${newHash()}' }], ${start}, null)
-        await store.deleteExpired(${start}, 1)
-        process.once('message', () => {
-          process.disconnect()
-          void store.close()
-        })
-        process.send('ready')
-      `
-      const child = spawn(process.execPath, ['--input-type=module', '--eval', text], {
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      })
-      return {
-        ready: once(child, 'message'),
-        /** Makes the process close its store and end; resolves to the exit code. */
-        async close(): Promise<string> {
-          const watch = setTimeout(() => child.kill('SIGKILL'), 2000)
-          child.send('close')
-          const [code, signal] = await once(child, 'exit')
-          clearTimeout(watch)
-          return `${code ?? signal}`
-        },
-      }
-    }
-
     it('and keeps no process alive', async () => {
       const { url } = await sharedCluster()
-      const processes = [startProcess(server.url), startProcess(url)]
+      const processes = [startStoreProcess(server.url), startStoreProcess(url)]
       await Promise.all(processes.map(({ ready }) => ready))
       expect(await Promise.all(processes.map(one => one.close()))).to.deep.equal(['0', '0'])
     })
@@ -345,7 +329,7 @@ describe('tokens in Redis:', () => {
       it(`and keeps no process alive that is reconnecting over a line that is ${state}`, async () => {
         const line = await startLine(server.port)
         try {
-          const one = startProcess(`redis://127.0.0.1:${line.port}`)
+          const one = startStoreProcess(`redis://127.0.0.1:${line.port}`)
           await one.ready
           if (state === 'cut') line.target = 1
           else line.state = state

@@ -327,7 +327,7 @@ describe('the configuration', () => {
 
   it('names the URL schemes for tokens and for users', () => {
     expect(problemsOf({ ...keys, TOKEN_STORE_URL: 'oracle://db', USER_STORE_URL: 'redis://db' })).to.deep.equal([
-      'TOKEN_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:, redis:, rediss:, redis-cluster:; got something else',
+      'TOKEN_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:, redis:, rediss:, redis-cluster:, redis-sentinel:; got something else',
       'USER_STORE_URL: expected a URL that begins with memory:, sqlite:, postgres:; got something else',
     ])
   })

@@ -26,7 +26,8 @@ if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 
 /** Requires the URL of a token store that is already open: opening it has reported any warnings about the server. */
 export async function openSharedCounters(url: string): Promise<SharedCounters> {
-  const { client, prefix, call, close } = await openRedis(url, { warn: () => {}, onReplaced: async () => {} })
+  const redis = await openRedis(url, { warn: () => {}, onReplaced: async () => {} })
+  const { prefix, call, close } = redis
   return {
     open(name, durationMs) {
       const keyOf = (key: string) => `${prefix}limit:${name}:${key}`
@@ -46,11 +47,11 @@ export async function openSharedCounters(url: string): Promise<SharedCounters> {
         },
 
         async set(key, count, forMs = durationMs) {
-          await client.set(keyOf(key), String(count), { expiration: { type: 'PX', value: forMs } })
+          await redis.client.set(keyOf(key), String(count), { expiration: { type: 'PX', value: forMs } })
         },
 
         async forget(key) {
-          await client.del(keyOf(key))
+          await redis.client.del(keyOf(key))
         },
       }
     },

@@ -10,7 +10,8 @@ export interface Durable {
    * then survive a failover or not. `write` must send one command at once, with the client that it gets.
    */
   run(key: string, write: Write): Promise<unknown>
-  close(): void
+  /** Rejects what is pending. A later call connects again. */
+  disconnect(): void
 }
 
 export interface DurableOptions {
@@ -29,6 +30,7 @@ interface Job extends Omit<PromiseWithResolvers<unknown>, 'promise'> {
 /** One connection to a master. */
 interface Line {
   client: RedisClientType
+  opened: Promise<unknown>
   waiting: Job[]
   isBusy: boolean
 }
@@ -37,24 +39,26 @@ const pingMs = 500 // keeps an idle connection from being closed for its silence
 
 export function openDurable({ replicas, timeoutMs, masterOf }: DurableOptions): Durable {
   /** Address -> line. */
-  const lines = new Map<string, Promise<Line>>()
+  const lines = new Map<string, Line>()
 
-  function lineTo(master: RedisClientType): Promise<Line> {
+  async function lineTo(master: RedisClientType): Promise<Line> {
     const address = addressOf(master)
     const known = lines.get(address)
-    if (known) return known
+    if (known) {
+      await known.opened
+      return known
+    }
     const client = master.duplicate({ pingInterval: pingMs }) as RedisClientType
     client.on('error', () => {}) // the commands in flight reject, and the next one connects again
-    const opening = client.connect().then(
-      () => ({ client, waiting: [], isBusy: false }),
-      error => {
-        lines.delete(address)
-        client.destroy()
-        throw error
-      },
-    )
-    lines.set(address, opening)
-    return opening
+    const line: Line = { client, opened: client.connect(), waiting: [], isBusy: false }
+    lines.set(address, line)
+    try {
+      await line.opened
+      return line
+    } catch (error) {
+      if (lines.get(address) === line) lines.delete(address)
+      throw error
+    }
   }
 
   async function sendWaiting(line: Line): Promise<void> {
@@ -93,8 +97,8 @@ export function openDurable({ replicas, timeoutMs, masterOf }: DurableOptions): 
       return promise
     },
 
-    close() {
-      for (const opening of lines.values()) opening.then(({ client }) => client.destroy()).catch(() => {})
+    disconnect() {
+      for (const { client } of lines.values()) client.destroy()
       lines.clear()
     },
   }

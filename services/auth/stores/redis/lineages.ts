@@ -7,13 +7,15 @@ export interface Lineages {
   learn(clients: RedisClientType[]): Promise<void>
   /** A connection to this address has been opened. Before the next call there, it must be checked who answers. */
   suspect(address: string): void
+  /** Another server is the master now. Whatever server is reached from now on, even one used before, lacks what that one gets. */
+  forget(): void
   hasSuspects(): boolean
   /** Resolves at once unless the server is suspect. Rejects if it cannot be checked, and remains suspect then. */
   check(client: RedisClientType): Promise<void>
 }
 
-/** `onReplaced` is called for a server that is new at its address; calls there wait until it resolves. */
-export function createLineages(onReplaced: () => Promise<void>): Lineages {
+/** `onReplaced` is called with a client of a server that is new at its address; calls there wait until it resolves. */
+export function createLineages(onReplaced: (client: RedisClientType) => Promise<void>): Lineages {
   /** Address -> lineage. */
   const known = new Map<string, string>()
   const suspects = new Set<string>()
@@ -21,7 +23,7 @@ export function createLineages(onReplaced: () => Promise<void>): Lineages {
 
   async function checkSuspect(address: string, client: RedisClientType): Promise<void> {
     const lineage = await readLineage(client)
-    if (known.get(address) !== lineage) await onReplaced()
+    if (known.get(address) !== lineage) await onReplaced(client)
     known.set(address, lineage)
     suspects.delete(address)
   }
@@ -36,6 +38,7 @@ export function createLineages(onReplaced: () => Promise<void>): Lineages {
     },
 
     suspect: address => void suspects.add(address),
+    forget: () => known.clear(),
     hasSuspects: () => suspects.size > 0,
 
     async check(client) {
