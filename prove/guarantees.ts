@@ -53,6 +53,15 @@ const topologies: Topology[] = [
     diskFull: 'not tested',
   },
   {
+    name: 'PostgreSQL with a synchronous standby',
+    authDies: `${holds} (F1)`,
+    storeDies: `${holds} when the standby is promoted (\`postgresStandby.test.ts\`). With an asynchronous standby, what it lacks is undone`,
+    cutOff:
+      'without the standby, log-ins, revocations and password changes are 503; validations work (`postgresStandby.test.ts`)',
+    clock: compared,
+    diskFull: 'not tested',
+  },
+  {
     name: 'Redis, `appendfsync always`',
     authDies: `${holds} (F1)`,
     storeDies: `${holds} (F6). With \`everysec\` the last second can be lost when the machine loses power: not tested`,

@@ -190,7 +190,8 @@ All processes ran on one machine. Not covered:
 
 * networks that lose packets rather than connections
 * disks that report data as written although it is not, and machines that lose power
-* failover of Redis and PostgreSQL under the load of these clients; its tests are in \`tests/auth/stores/redisReplicas.test.ts\`
+* failover of Redis and PostgreSQL under the load of these clients; its tests are in \`tests/auth/stores/redisReplicas.test.ts\` and
+  \`postgresStandby.test.ts\`
 * Redis clusters, whose faults are in \`tests/auth/stores/redisCluster.test.ts\`
 * a clock that is set back while Auth is not running
 
