@@ -65,6 +65,7 @@ export interface DriveResult {
 
 const recoveryWithinMs = 30_000
 const inARow = 20
+const dataInARow = 5 // while Business waits for Auth in vain, twenty others may be answered
 const stallMs = 500
 const settlingMs = 2000 // for work that a store or Auth has in progress; the longest deadline of either is one second
 
@@ -161,7 +162,8 @@ export async function drive(options: DriveOptions): Promise<DriveResult> {
     await kind.end(pair)
     const endMs = recorder.nowMs()
     const recoveredMs = await recovered
-    if (recoveredMs !== null) recorder.settle(recoveredMs, Math.max(endMs, recoveredMs) + settlingMs)
+    if (recoveredMs !== null)
+      recorder.settle(recoveredMs, Math.max(endMs, recoveredMs) + (kind.settlesInMs ?? settlingMs))
     recorder.recordFault({
       fault: kind.id,
       what: kind.what,
@@ -196,19 +198,20 @@ function addressOf({ auth, business }: Pair, listener: string): string {
 
 /**
  * Waits for `inARow` consecutive operations, of any kind and client, that began after `sinceMs` and were answered without a
- * 5xx. Resolves to the end of the first of them, or to null if there are none in time.
+ * 5xx; `dataInARow` of them or more must be `/data`. Resolves to the end of the first `/data` of them, or to null if there are none
+ * in time.
  */
 function recovery(recorder: Recorder, sinceMs: number): Promise<number | null> {
   return new Promise(resolve => {
-    let firstMs = 0
-    let row = 0
+    let row: Operation[] = []
     const stop = recorder.listen(operation => {
-      if ('refusedBy' in operation) row = 0
+      if ('refusedBy' in operation) row = []
       else if (operation.beginMs >= sinceMs) {
-        if (operation.status === null || operation.status >= 500) row = 0
-        else if (row++ === 0) firstMs = operation.endMs
+        if (operation.status === null || operation.status >= 500) row = []
+        else row.push(operation)
       }
-      if (row === inARow) done(firstMs)
+      const data = row.filter(({ op }) => op === 'data')
+      if (row.length >= inARow && data.length >= dataInARow) done(data[0]?.endMs ?? null)
     })
     const timer = setTimeout(() => done(null), recoveryWithinMs)
     function done(at: number | null): void {

@@ -27,6 +27,8 @@ export interface FaultKind {
   clockShiftMs?: number
   /** No `/data` is 503 later than this after the fault began. Infinite if absent. */
   maxUnavailableMs?: number
+  /** How long after the recovery work that the fault delayed may still take effect; by default `settlingMs` of the driver. */
+  settlesInMs?: number
   /** Returns why the fault cannot be injected on this machine, or null if it can be. */
   whyNot?: (pair: Pair) => string | null
 }

@@ -10,12 +10,14 @@ import { searchLog } from '../tests/support/canaries.ts'
 import { bareEnvironment } from '../tests/support/childEnvironment.ts'
 import { adminKey, serviceKey } from '../tests/support/credentials.ts'
 import { freePort } from '../tests/support/freePort.ts'
+import type { Host } from '../tests/support/host.ts'
 import { type Line, startLine } from '../tests/support/line.ts'
 import { binaries, type Cluster, startCluster as startPostgres } from '../tests/support/postgres.ts'
 import { testMode } from '../tests/support/processes.ts'
 import { hasRedis, type RedisServer, startRedis } from '../tests/support/redis.ts'
 import { wideLimits } from '../tests/support/throttles.ts'
 import { type Defect, plant } from './defects.ts'
+import { type Hosts, openHosts } from './hosts.ts'
 
 export const storeNames = ['memory', 'sqlite', 'postgres', 'redis'] as const
 export type StoreName = (typeof storeNames)[number]
@@ -48,6 +50,8 @@ export interface Pair {
   authLine: Line
   /** The line from Auth to its database server; null if the store has no server. */
   storeLine: Line | null
+  /** The hosts of Business, Auth and the store; null if all run on this one. Without lines between them. */
+  hosts: Hosts | null
   redis: RedisServer | null
   postgres: Cluster | null
   /** The folder of the SQLite files, on a disk of its own if one could be mounted. */
@@ -70,6 +74,8 @@ export interface PairOptions {
   fakeClock?: boolean
   /** Starts a second Auth. The store must have a server. */
   twoAuths?: boolean
+  /** Runs Business, Auth and the store on hosts of their own. The store must have a server. */
+  onHosts?: boolean
 }
 
 export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib']
@@ -97,6 +103,7 @@ export async function startPair({
   env = {},
   fakeClock = false,
   twoAuths = false,
+  onHosts = false,
 }: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
   const disk = mountDisk(join(folder, 'disk'))
@@ -106,8 +113,9 @@ export async function startPair({
     folders.delete(removeFolder)
   }
   folders.add(removeFolder)
-  const redis = storeName === 'redis' ? await startRedis() : null
-  const postgres = storeName === 'postgres' ? await startPostgres() : null
+  const hosts = onHosts ? openHosts() : null
+  const redis = storeName === 'redis' ? await startRedis(hosts ? openToOthers : {}, hosts?.store) : null
+  const postgres = storeName === 'postgres' ? await startPostgres(hosts?.store) : null
   const server = redis ?? postgres
   const storeLine = server && (await startLine(server.port))
   const authLine = await startLine(0)
@@ -128,24 +136,27 @@ export async function startPair({
     TOKEN_LIMIT_PER_USER: '1000',
     SWEEP_INTERVAL_SECONDS: '2',
     REGISTRATION: 'open',
-    ...storesOf(storeName, { folder: disk.folder, port: storeLine?.port }),
+    ...storesOf(storeName, disk.folder, `${hosts?.store.address ?? '127.0.0.1'}:${(hosts ? server : storeLine)?.port}`),
+    ...(hosts && { ...boundTo(hosts.auth), AUTH_INTERNAL_PORT: String(portOnHost) }),
     ...(clockFile && clockOf(clockFile)),
     ...env,
   })
-  const auth = service('auth', 'auth', settingsOfAuth)
+  const auth = service('auth', 'auth', settingsOfAuth, hosts?.auth)
   const otherPort = twoAuths ? await freePort() : null
   const otherAuth = otherPort
     ? service('otherAuth', 'auth', () => ({ ...settingsOfAuth(), AUTH_INTERNAL_PORT: String(otherPort) }))
     : null
-  const business = service('business', 'business', () => ({
+  const settingsOfBusiness = () => ({
     ...common,
     BUSINESS_PORT: '0',
     BUSINESS_INTERNAL_PORT: '0',
     AUTH_INTERNAL_URL: [authLine.port, ...(otherPort ? [otherPort] : [])]
       .map(port => `http://127.0.0.1:${port}`)
       .join(),
+    ...(hosts && { ...boundTo(hosts.business), AUTH_INTERNAL_URL: `http://${hosts.auth.address}:${portOnHost}` }),
     ...env,
-  }))
+  })
+  const business = service('business', 'business', settingsOfBusiness, hosts?.business)
 
   function setClock(byMs: number): void {
     furthestMs = Math.max(furthestMs, writeClock(byMs))
@@ -158,13 +169,20 @@ export async function startPair({
     return shiftMs
   }
 
-  function service(name: string, script: 'auth' | 'business', settings: () => Record<string, string>): Process {
+  function service(
+    name: string,
+    script: 'auth' | 'business',
+    settings: () => Record<string, string>,
+    host?: Host,
+  ): Process {
     const handle: Process = {
       addresses: {},
       child: undefined as unknown as ChildProcess,
       async start() {
         const log = openSync(join(folder, `${name}.log`), 'a')
-        const child = spawn(process.execPath, [...(planted?.execArgv ?? []), `services/${script}/main.ts`], {
+        const node = [process.execPath, ...(planted?.execArgv ?? []), `services/${script}/main.ts`]
+        const [command = '', ...args] = [...(host?.launcher ?? []), ...node]
+        const child = spawn(command, args, {
           env: { ...bareEnvironment(), ...settings(), ...planted?.env },
           stdio: ['ignore', log, log, 'ipc'],
         })
@@ -203,6 +221,7 @@ export async function startPair({
     business,
     authLine,
     storeLine,
+    hosts,
     redis,
     postgres,
     disk,
@@ -221,6 +240,7 @@ export async function startPair({
       await storeLine?.close()
       await redis?.remove()
       await postgres?.remove()
+      hosts?.close()
       removeFolder()
     },
   }
@@ -242,9 +262,10 @@ function end(child: ChildProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<number
   return ended.then(([code]) => code as number | null)
 }
 
-function storesOf(storeName: StoreName, { folder, port }: { folder: string; port: number | undefined }) {
+/** `server` is its host and port, if the store has one. */
+function storesOf(storeName: StoreName, folder: string, server: string) {
   const file = `sqlite:${join(folder, 'latchkey.db')}`
-  const postgres = `postgres://postgres@127.0.0.1:${port}/postgres`
+  const postgres = `postgres://postgres@${server}/postgres`
   switch (storeName) {
     case 'memory':
       return { USER_STORE_URL: file, TOKEN_SNAPSHOT_FILE: join(folder, 'tokens') }
@@ -253,9 +274,13 @@ function storesOf(storeName: StoreName, { folder, port }: { folder: string; port
     case 'postgres':
       return { USER_STORE_URL: postgres, TOKEN_STORE_URL: postgres }
     case 'redis':
-      return { USER_STORE_URL: file, TOKEN_STORE_URL: `redis://127.0.0.1:${port}` }
+      return { USER_STORE_URL: file, TOKEN_STORE_URL: `redis://${server}` }
   }
 }
+
+const openToOthers = { 'protected-mode': 'no' }
+const portOnHost = 4001 // free: nothing else runs there
+const boundTo = ({ address }: Host) => ({ HOST: address, INTERNAL_HOST: address })
 
 // Without DONT_FAKE_MONOTONIC, Node fails an assertion.
 const clockOf = (file: string) => ({

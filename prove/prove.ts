@@ -5,7 +5,9 @@ import { readArguments } from '../commands/arguments.ts'
 import { createRandom } from '../tests/support/random.ts'
 import { drive, type FaultResult } from './drive.ts'
 import { type FaultKind, faultKinds } from './faults.ts'
+import { whyNoHosts } from './hosts.ts'
 import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
+import { networkFaults } from './network.ts'
 import { faketime, type StoreName, storeNames, whyMissing } from './pair.ts'
 import {
   isKeptOver,
@@ -23,7 +25,7 @@ import { measureStorm } from './storm.ts'
 import { tryDefects } from './tryDefects.ts'
 import { twoAuthFaults, unavailableInWords } from './twoAuths.ts'
 
-const allParts = ['faults', 'restarts', 'storm', 'soak', 'defects']
+const allParts = ['faults', 'network', 'restarts', 'storm', 'soak', 'defects']
 
 const usage = `Usage: npm run prove -- [options]
 
@@ -34,8 +36,8 @@ Exit codes: 1 if a promise is broken (the history is then kept), 3 if only a tim
 explain, 2 if the options are wrong.
 
 --short             10 s on each store, and nothing else; no report
---seconds N         time under faults on each store (900), plus a quarter of that with a changed clock, and a quarter with two
-                    Auths
+--seconds N         time under faults on each store (900), plus a quarter of that with a changed clock, a quarter with two Auths,
+                    and a quarter between hosts; with --parts network all of it between hosts
 --soak-minutes N    time without faults (30); 0 skips it
 --store a,b         only faults on these stores (${storeNames.join(', ')}); no report
 --faults F1,F6      only these faults; no report
@@ -79,12 +81,13 @@ if (options.report !== undefined) {
 }
 refuseUnknown('store', storeNames)
 refuseUnknown('parts', allParts)
-refuseUnknown('faults', [...new Set([...faultKinds, ...twoAuthFaults].map(({ id }) => id))])
+refuseUnknown('faults', [...new Set([...faultKinds, ...twoAuthFaults, ...networkFaults].map(({ id }) => id))])
 console.log(`seed ${seed}`)
 const chosenStores = options.store?.split(',') ?? [...storeNames]
 const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
 const isPart = options.short === true || options.defects === true || chosen.length > 0
-const parts = options.defects ? ['defects'] : (options.parts?.split(',') ?? (isPart ? ['faults'] : allParts))
+const usualParts = options.faults ? ['faults', 'network'] : isPart ? ['faults'] : allParts
+const parts = options.defects ? ['defects'] : (options.parts?.split(',') ?? usualParts)
 const seconds = Number(options.seconds ?? (options.short ? 10 : 900))
 const isChosen = ({ id }: FaultKind) => options.faults?.split(',').includes(id) ?? true
 /** The kinds of faults that are injected in each setting. */
@@ -92,6 +95,7 @@ const kinds: Record<Setting, FaultKind[]> = {
   plain: faultKinds.filter(kind => kind.id !== 'F11' && isChosen(kind)),
   clock: faultKinds.filter(kind => kind.id === 'F11' && isChosen(kind)),
   twoAuths: twoAuthFaults.filter(isChosen),
+  hosts: networkFaults.filter(isChosen),
 }
 const proof: Proof = {
   date: new Date().toISOString().slice(0, 10),
@@ -115,6 +119,7 @@ let broken = 0
 let late = 0
 
 if (parts.includes('faults')) await driveOnAll()
+if (parts.includes('network')) await driveOnHosts()
 if (parts.includes('restarts')) {
   if (whyMissing('redis') !== null) notTested(`rolling restarts, because ${whyMissing('redis')}`)
   proof.restarts = await measureRestarts(5, what => tell(`restarts: ${what}`))
@@ -172,6 +177,22 @@ async function driveOnAll(): Promise<void> {
   }
 }
 
+async function driveOnHosts(): Promise<void> {
+  const stores = storeNames.filter(
+    name => chosenStores.includes(name) && kinds.hosts.some(kind => kind.stores.includes(name)),
+  )
+  if (stores.length === 0) return
+  const noHosts = whyNoHosts()
+  if (noHosts !== null) return notTested(`networks that lose packets (F26), because ${noHosts}`)
+  const isAlone = !parts.includes('faults') || kinds.plain.length === 0
+  for (const storeName of stores) {
+    const missing = whyMissing(storeName)
+    if (missing === null) await driveOn(storeName, isAlone ? seconds : seconds / 4, 'hosts')
+    else notTested(`networks that lose packets (F26) on ${storeName}:, because ${missing}`)
+    save()
+  }
+}
+
 async function driveOn(storeName: StoreName, seconds: number, setting: Setting): Promise<void> {
   const name = `${storeName}${settings[setting]}`
   const result = await drive({
@@ -182,6 +203,7 @@ async function driveOn(storeName: StoreName, seconds: number, setting: Setting):
     kinds: kinds[setting],
     fakeClock: setting === 'clock',
     twoAuths: setting === 'twoAuths',
+    onHosts: setting === 'hosts',
     atLeastOnce: !options.short,
     tell: what => tell(`${name}: ${what}`),
   })
@@ -223,14 +245,15 @@ function save(): void {
   if (options.keep) writeFileSync(`${options.keep}/proof.json`, JSON.stringify(proof))
 }
 
-/** Replaces results with the results of a later run. */
+/** Replaces results with the results of a later run, and adds those that are new. */
 function merged(proof: Proof, later: Proof): Proof {
   const isSame = (a: Proof['drives'][0], b: Proof['drives'][0]) =>
     a.result.storeName === b.result.storeName && a.setting === b.setting
-  const drives = proof.drives.map(drive => later.drives.find(other => isSame(drive, other)) ?? drive)
+  const kept = proof.drives.map(drive => later.drives.find(other => isSame(drive, other)) ?? drive)
+  const added = later.drives.filter(drive => !proof.drives.some(other => isSame(drive, other)))
   return {
     ...proof,
-    drives,
+    drives: [...kept, ...added],
     restarts: later.restarts.length > 0 ? later.restarts : proof.restarts,
     storm: later.storm ?? proof.storm,
     soak: later.soak ?? proof.soak,

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { freePort } from './freePort.ts'
+import { thisHost } from './host.ts'
 import { query } from './stores.ts'
 
 const run = promisify(execFile)
@@ -35,29 +36,30 @@ export interface Cluster {
 /** The folder of `initdb` and `pg_ctl`; null if PostgreSQL is not installed. */
 export const binaries = globSync('/usr/lib/postgresql/*/bin/initdb').map(dirname).sort().at(-1) ?? null
 
-/** The role `guarded` needs its password; all other roles are trusted. */
+/** The role `guarded` needs its password; all other roles are trusted, also from the other hosts of a test. */
 const accessRules = `host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 trust
+host all all samenet trust
 `
 
-export async function startCluster(): Promise<Cluster> {
+export async function startCluster(host = thisHost): Promise<Cluster> {
   const port = await freePort()
-  const { data, folder, asOwner, cluster } = createServer(port)
+  const { data, folder, asOwner, cluster } = createServer(port, host)
   await asOwner('initdb', '-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-sync')
   writeFileSync(join(data, 'pg_hba.conf'), accessRules)
   writeFileSync(
     join(data, 'postgresql.auto.conf'),
-    `${placeSettings(port, folder)}fsync = off # a crash of the server is tested, not one of the machine\n`,
+    `${placeSettings(port, folder, host)}fsync = off # a crash of the server is tested, not one of the machine\n`,
   )
   await cluster.start()
   return cluster
 }
 
 /** The last of several settings with the same name counts. */
-function placeSettings(port: number, folder: string): string {
+function placeSettings(port: number, folder: string, { address } = thisHost): string {
   return `port = ${port}
-listen_addresses = '127.0.0.1'
+listen_addresses = '${address}'
 unix_socket_directories = '${folder}'
 `
 }
@@ -72,16 +74,17 @@ async function startStandby(primaryPort: number): Promise<Cluster> {
   return cluster
 }
 
-function createServer(port: number) {
+function createServer(port: number, { address, launcher } = thisHost) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-postgres-'))
   const data = join(folder, 'data')
-  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
+  const url = `postgres://postgres@${address}:${port}/postgres`
   const owner = process.getuid?.() === 0 ? 'postgres' : null // PostgreSQL refuses to run as root
   let stopped: number[] = []
 
   async function asOwner(binary: string, ...args: string[]): Promise<void> {
     const command = [join(binaries as string, binary), ...args]
     if (owner) command.unshift('runuser', '-u', owner, '--')
+    command.unshift(...launcher)
     // Do not read the output: the server may keep the pipe open, and then this would never resolve.
     await run('/bin/sh', ['-c', 'exec "$@" >/dev/null 2>>"$0"', join(folder, 'log'), ...command])
   }

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { createClient } from '@redis/client'
 import { freePort } from './freePort.ts'
+import { thisHost } from './host.ts'
 import { type Line, startLine } from './line.ts'
 import { until } from './until.ts'
 
@@ -53,14 +54,14 @@ process.on('exit', () => {
 })
 
 /** A port and a folder of a server, and the settings that every kind of server gets. */
-async function newPlace(): Promise<{ port: number; folder: string; settings: Config }> {
+async function newPlace({ address } = thisHost): Promise<{ port: number; folder: string; settings: Config }> {
   home ??= mkdtempSync(join(tmpdir(), 'latchkey-redis-'))
   const port = await freePort()
   const folder = join(home, String(port))
   mkdirSync(folder)
   const settings: Config = {
     port: String(port),
-    bind: '127.0.0.1',
+    bind: address,
     dir: folder,
     logfile: join(folder, 'log'),
     user: 'tests on nopass ~* &* +@all',
@@ -69,8 +70,11 @@ async function newPlace(): Promise<{ port: number; folder: string; settings: Con
 }
 
 /** `config` may be a function of the chosen port. */
-export async function startRedis(config: Config | ((port: number) => Promise<Config>) = {}): Promise<RedisServer> {
-  const { port, folder, settings } = await newPlace()
+export async function startRedis(
+  config: Config | ((port: number) => Promise<Config>) = {},
+  host = thisHost,
+): Promise<RedisServer> {
+  const { port, folder, settings } = await newPlace(host)
   Object.assign(settings, {
     save: '',
     appendonly: 'yes',
@@ -78,10 +82,11 @@ export async function startRedis(config: Config | ((port: number) => Promise<Con
     'enable-debug-command': 'yes',
     'repl-diskless-sync-delay': '0',
   })
-  const server = createServer(port, folder, more => {
+  const argsOf = (more: Config) => {
     Object.assign(settings, more)
     return Object.entries(settings).flatMap(([name, value]) => [`--${name}`, ...value.split(' ')])
-  })
+  }
+  const server = createServer(port, folder, argsOf, host)
   await server.start(typeof config === 'function' ? await config(port) : config)
   return server
 }
@@ -98,19 +103,24 @@ export async function startSentinel(lines: string[]): Promise<RedisServer> {
 }
 
 /** The returned server is not started. `argsOf` gets the settings that were passed to `start`. */
-function createServer(port: number, folder: string, argsOf: (more: Config) => string[]): RedisServer {
+function createServer(
+  port: number,
+  folder: string,
+  argsOf: (more: Config) => string[],
+  { address: host, launcher: hostLauncher } = thisHost,
+): RedisServer {
   let child: ChildProcess | null = null
   const server: RedisServer = {
-    url: `redis://127.0.0.1:${port}`,
+    url: `redis://${host}:${port}`,
     port,
     folder,
 
     async start(more = {}) {
-      const command = [...launcher, 'redis-server', ...argsOf(more)]
+      const command = [...hostLauncher, ...launcher, 'redis-server', ...argsOf(more)]
       child = spawn(command[0] as string, command.slice(1), { stdio: 'ignore' })
       child.unref()
       children.add(child)
-      await until(() => takesCommands(port))
+      await until(() => takesCommands(host, port))
     },
 
     async kill() {
@@ -127,7 +137,7 @@ function createServer(port: number, folder: string, argsOf: (more: Config) => st
     resume: () => void child?.kill('SIGCONT'),
 
     async command(...args) {
-      const socket = { host: '127.0.0.1', port, reconnectStrategy: false as const }
+      const socket = { host, port, reconnectStrategy: false as const }
       const client = createClient({ username: 'tests', password: 'any', RESP: 2, disableClientInfo: true, socket })
       client.on('error', () => {}) // the command rejects
       await client.connect()
@@ -258,8 +268,8 @@ export const sharedCluster = (): Promise<RedisCluster> => (cluster ??= startClus
 export const sharedRedisWithTls = () => (withTls ??= startRedisWithTls())
 
 /** Whether the server accepts commands, even if it refuses this client. */
-async function takesCommands(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1')
+async function takesCommands(host: string, port: number): Promise<boolean> {
+  const socket = connect(port, host)
   try {
     socket.write('PING\r\n')
     const [answer] = await once(socket, 'data')
