@@ -100,6 +100,8 @@ export function createClients(
         const asked = { op: 'validate', client, asked: 'auth', token: name, touch, purpose } as const
         const verdict = verdicts?.[i]
         if (answer.status !== 200 || verdict === undefined) record(asked, answer)
+        else if (verdict['unavailable'] === true)
+          record(asked, { ...answer, status: 503, body: { error: 'unavailable' } })
         else if (verdict['authenticated'] !== true)
           record(asked, { ...answer, body: { error: 'invalid_token' } }, 'refused')
         else {

@@ -1,10 +1,10 @@
-// Three hosts on this machine: network namespaces for Business, Auth and the store, joined by a bridge. Packets between two of
+// Hosts on this machine: network namespaces for Business, Auth and the store, joined by a bridge. Packets between two of
 // them can vanish. Hides ip and iptables; nothing of it outlives this process.
 import { execFile, execFileSync } from 'node:child_process'
 import { promisify } from 'node:util'
 import type { Host } from '../tests/support/host.ts'
 
-const names = ['business', 'auth', 'store'] as const
+const names = ['business', 'auth', 'store', 'otherStore'] as const
 export type HostName = (typeof names)[number]
 
 export interface Hosts extends Record<HostName, Host> {
@@ -61,14 +61,14 @@ export function openHosts(): Hosts {
     close()
     throw error
   }
-  const [business, auth, store] = names.map(hostOf) as [Host, Host, Host]
-  const hosts = { business, auth, store }
+  const [business, auth, store, otherStore] = names.map(hostOf) as [Host, Host, Host, Host]
+  const hosts = { business, auth, store, otherStore }
 
   return {
     ...hosts,
     drop: (from, to, share) => firewall(hosts[to], loss(hosts[from].address, share)),
     async heal() {
-      await Promise.all([business, auth, store].map(host => firewall(host, ['-w', '-F', 'INPUT'])))
+      await Promise.all(Object.values(hosts).map(host => firewall(host, ['-w', '-F', 'INPUT'])))
     },
     close,
   }

@@ -18,6 +18,7 @@ import { hasRedis, type RedisServer, startRedis } from '../tests/support/redis.t
 import { wideLimits } from '../tests/support/throttles.ts'
 import { type Defect, plant } from './defects.ts'
 import { type Hosts, openHosts } from './hosts.ts'
+import { type SplitCluster, startSplitCluster } from './splitCluster.ts'
 
 export const storeNames = ['memory', 'sqlite', 'postgres', 'redis'] as const
 export type StoreName = (typeof storeNames)[number]
@@ -53,6 +54,7 @@ export interface Pair {
   /** The hosts of Business, Auth and the store; null if all run on this one. Without lines between them. */
   hosts: Hosts | null
   redis: RedisServer | null
+  cluster: SplitCluster | null
   postgres: Cluster | null
   /** The folder of the SQLite files, on a disk of its own if one could be mounted. */
   disk: { folder: string; isOwn: boolean }
@@ -76,6 +78,8 @@ export interface PairOptions {
   twoAuths?: boolean
   /** Runs Business, Auth and the store on hosts of their own. The store must have a server. */
   onHosts?: boolean
+  /** The store is a Redis Cluster on two of the hosts. Needs `onHosts`. */
+  onCluster?: boolean
 }
 
 export const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib']
@@ -104,6 +108,7 @@ export async function startPair({
   fakeClock = false,
   twoAuths = false,
   onHosts = false,
+  onCluster = false,
 }: PairOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-prove-'))
   const disk = mountDisk(join(folder, 'disk'))
@@ -114,7 +119,8 @@ export async function startPair({
   }
   folders.add(removeFolder)
   const hosts = onHosts ? openHosts() : null
-  const redis = storeName === 'redis' ? await startRedis(hosts ? openToOthers : {}, hosts?.store) : null
+  const cluster = hosts && onCluster ? await startSplitCluster(hosts.store, hosts.otherStore) : null
+  const redis = storeName === 'redis' && !cluster ? await startRedis(hosts ? openToOthers : {}, hosts?.store) : null
   const postgres = storeName === 'postgres' ? await startPostgres(hosts?.store) : null
   const server = redis ?? postgres
   const storeLine = server && (await startLine(server.port))
@@ -137,6 +143,7 @@ export async function startPair({
     SWEEP_INTERVAL_SECONDS: '2',
     REGISTRATION: 'open',
     ...storesOf(storeName, disk.folder, `${hosts?.store.address ?? '127.0.0.1'}:${(hosts ? server : storeLine)?.port}`),
+    ...(cluster && { TOKEN_STORE_URL: cluster.url }),
     ...(hosts && { ...boundTo(hosts.auth), AUTH_INTERNAL_PORT: String(portOnHost) }),
     ...(clockFile && clockOf(clockFile)),
     ...env,
@@ -223,6 +230,7 @@ export async function startPair({
     storeLine,
     hosts,
     redis,
+    cluster,
     postgres,
     disk,
     shiftClock: clockFile === null ? null : setClock,
@@ -239,6 +247,7 @@ export async function startPair({
       await authLine.close()
       await storeLine?.close()
       await redis?.remove()
+      await cluster?.remove()
       await postgres?.remove()
       hosts?.close()
       removeFolder()

@@ -7,7 +7,7 @@ import { drive, type FaultResult } from './drive.ts'
 import { type FaultKind, faultKinds } from './faults.ts'
 import { whyNoHosts } from './hosts.ts'
 import { checkFile, falseAdmissions, inWords, judge } from './judgement.ts'
-import { networkFaults } from './network.ts'
+import { networkFaults, splitFaults } from './network.ts'
 import { faketime, type StoreName, storeNames, whyMissing } from './pair.ts'
 import {
   isKeptOver,
@@ -81,7 +81,9 @@ if (options.report !== undefined) {
 }
 refuseUnknown('store', storeNames)
 refuseUnknown('parts', allParts)
-refuseUnknown('faults', [...new Set([...faultKinds, ...twoAuthFaults, ...networkFaults].map(({ id }) => id))])
+refuseUnknown('faults', [
+  ...new Set([...faultKinds, ...twoAuthFaults, ...networkFaults, ...splitFaults].map(({ id }) => id)),
+])
 console.log(`seed ${seed}`)
 const chosenStores = options.store?.split(',') ?? [...storeNames]
 const chosen = (['store', 'faults', 'parts'] as const).filter(name => options[name] !== undefined)
@@ -96,6 +98,7 @@ const kinds: Record<Setting, FaultKind[]> = {
   clock: faultKinds.filter(kind => kind.id === 'F11' && isChosen(kind)),
   twoAuths: twoAuthFaults.filter(isChosen),
   hosts: networkFaults.filter(isChosen),
+  split: splitFaults.filter(isChosen),
 }
 const proof: Proof = {
   date: new Date().toISOString().slice(0, 10),
@@ -178,17 +181,21 @@ async function driveOnAll(): Promise<void> {
 }
 
 async function driveOnHosts(): Promise<void> {
-  const stores = storeNames.filter(
-    name => chosenStores.includes(name) && kinds.hosts.some(kind => kind.stores.includes(name)),
+  const isUsed = (storeName: StoreName, setting: Setting) =>
+    chosenStores.includes(storeName) && kinds[setting].some(({ stores }) => stores.includes(storeName))
+  const drives = storeNames.flatMap(storeName =>
+    (['hosts', 'split'] as const)
+      .filter(setting => isUsed(storeName, setting))
+      .map(setting => ({ storeName, setting })),
   )
-  if (stores.length === 0) return
+  if (drives.length === 0) return
   const noHosts = whyNoHosts()
-  if (noHosts !== null) return notTested(`networks that lose packets (F26), because ${noHosts}`)
+  if (noHosts !== null) return notTested(`networks that lose packets (F26, F27), because ${noHosts}`)
   const isAlone = !parts.includes('faults') || kinds.plain.length === 0
-  for (const storeName of stores) {
+  for (const { storeName, setting } of drives) {
     const missing = whyMissing(storeName)
-    if (missing === null) await driveOn(storeName, isAlone ? seconds : seconds / 4, 'hosts')
-    else notTested(`networks that lose packets (F26) on ${storeName}:, because ${missing}`)
+    if (missing === null) await driveOn(storeName, isAlone ? seconds : seconds / 4, setting)
+    else notTested(`networks that lose packets (F26, F27) on ${storeName}${settings[setting]}, because ${missing}`)
     save()
   }
 }
@@ -203,7 +210,8 @@ async function driveOn(storeName: StoreName, seconds: number, setting: Setting):
     kinds: kinds[setting],
     fakeClock: setting === 'clock',
     twoAuths: setting === 'twoAuths',
-    onHosts: setting === 'hosts',
+    onHosts: setting === 'hosts' || setting === 'split',
+    onCluster: setting === 'split',
     atLeastOnce: !options.short,
     tell: what => tell(`${name}: ${what}`),
   })

@@ -26,8 +26,11 @@ export const settings = {
   clock: ', the clock is set',
   twoAuths: ', two Auths',
   hosts: ', on hosts of their own',
+  split: ', a cluster on two hosts',
 } as const
 export type Setting = keyof typeof settings
+
+const isOnHosts = ({ setting }: { setting: Setting }) => setting === 'hosts' || setting === 'split'
 
 export interface Proof {
   date: string
@@ -156,9 +159,9 @@ ${guaranteeSection()}
 | false admissions | requests that were admitted but should have been refused |
 | kept | recovery within ${number(mostRecoveryMs)} ms, no \`/data\` slower than ${number(mostDataMs)} ms, no false admission. The checker verifies every other promise, answer by answer |
 
-${faultTable(drives.filter(({ setting }) => setting !== 'hosts'))}
+${faultTable(drives.filter(drive => !isOnHosts(drive)))}
 ${[...skipped, ...notTested].map(reason => `\n**Not tested:** ${reason}.`).join('')}
-${twoAuthsSection(drives.flatMap(({ result }) => result.faults))}${networkSection(drives.filter(({ setting }) => setting === 'hosts'))}
+${twoAuthsSection(drives.flatMap(({ result }) => result.faults))}${networkSection(drives.filter(isOnHosts))}
 ### The slowest 503
 
 Business waits one second for a verdict, and may notice up to 50 ms late that the second is over. A \`/data\` that took longer was slow for
@@ -192,11 +195,11 @@ ${elsewhere.map(row => `| ${row.join(' | ')} |`).join('\n')}
 
 All processes ran on one machine. Not covered:
 
-* packets that are late, out of order or doubled, and a partition between the nodes of a Redis Cluster
+* packets that are late, out of order or doubled
 * disks that report data as written although it is not, and machines that lose power
 * failover of Redis and PostgreSQL under the load of these clients; its tests are in \`tests/auth/stores/redisReplicas.test.ts\` and
   \`postgresStandby.test.ts\`
-* Redis clusters, whose faults are in \`tests/auth/stores/redisCluster.test.ts\`
+* other faults of a Redis Cluster, which are in \`tests/auth/stores/redisCluster.test.ts\`
 * a clock that is set back while Auth is not running
 
 ## Repeating it
