@@ -2,6 +2,7 @@
 // is sent to a server after a failover until what it may lack has been repeated. server.ts has the connections.
 import type { RedisClientType, RedisClusterType } from '@redis/client'
 import { within } from '../../../../shared/deadline.ts'
+import { createCutOff } from './cutOff.ts'
 import { type Durable, openDurable } from './durable.ts'
 import { createLineages } from './lineages.ts'
 import { parsePlace } from './place.ts'
@@ -63,6 +64,9 @@ export async function openRedis(url: string, { warn, onReplaced }: RedisOptions)
     },
   })
 
+  const cutOff = createCutOff(server.isCluster ? server.client : null)
+  const lookingPast = setInterval(cutOff.lookPast, deadlineMs)
+
   const durable =
     place.waitReplicas === 0
       ? null
@@ -75,11 +79,12 @@ export async function openRedis(url: string, { warn, onReplaced }: RedisOptions)
   type Args = (string | number | Buffer)[]
 
   async function send(client: Server['client'], script: Script, keys: string[], args: Args): Promise<unknown> {
-    return evaluate(client, script, keys, textsOf(args)).catch(noticeDemotion)
+    return evaluate(client, script, keys, textsOf(args)).catch(error => noticeDemotion(error, keys))
   }
 
-  function noticeDemotion(error: Error): never {
+  async function noticeDemotion(error: Error, [key = '']: string[]): Promise<never> {
     if (/READONLY/.test(error.message)) demoted()
+    await cutOff.note(error, () => masterOf(key))
     throw error
   }
 
@@ -118,7 +123,9 @@ export async function openRedis(url: string, { warn, onReplaced }: RedisOptions)
     async callDurably(script, keys, args) {
       const client = await checked(keys)
       if (durable === null) return send(client, script, keys, args)
-      return sendDurably(durable, server.client, script, keys, textsOf(args)).catch(noticeDemotion)
+      return sendDurably(durable, server.client, script, keys, textsOf(args)).catch(error =>
+        noticeDemotion(error, keys),
+      )
     },
 
     get: key => server.client.get(key),
@@ -170,6 +177,7 @@ export async function openRedis(url: string, { warn, onReplaced }: RedisOptions)
 
     async close() {
       isOpen = false
+      clearInterval(lookingPast)
       durable?.disconnect()
       close()
     },
