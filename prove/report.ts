@@ -113,6 +113,11 @@ const mended: [found: string, mended: string, test: string][] = [
     '`tests/contracts/tokenStoreUse.ts`: “never shortens a token when a touch arrives late, …”',
   ],
   [
+    'when a Redis Cluster was split and Auth reached both sides (F27), it kept asking the master that had lost the others: its tokens were 503 until the split ended, although a replica had been promoted',
+    'Auth asks the other nodes which masters there are',
+    '`tests/auth/stores/redisClusterSplit.test.ts`: “refuses all commands: its promoted replica is used, …”',
+  ],
+  [
     'on a slow machine a log-out ended nothing if a renewal that began a moment later was completed first',
     'the log-out ends the session whenever it was renewed',
     '`tests/auth/tokens/tokens.test.ts`: “end with a log-out by the …”',
@@ -209,6 +214,7 @@ ${command}
 npm run prove -- --store redis --faults F6,F9 --seed ${seed} --keep /tmp/histories
 npm run prove -- --check /tmp/histories/redis.jsonl
 npm run prove -- --defects
+npm run prove -- --parts network --seconds 100
 \`\`\`
 
 The same seed repeats what clients choose and when faults happen. The outcome also depends on the machine, so the history of a run with
