@@ -168,9 +168,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 /** Marks the data with the version of their format. Rejects if a newer Latchkey has written them. */
 async function checkFormat({ client, prefix }: Redis): Promise<void> {
   const key = `${prefix}format`
-  // A replica refuses to write; every call that matters is refused there too.
+  // A replica refuses to write, and a server that loads its data refuses both; Auth starts nevertheless, and is not ready.
   await client.set(key, formatVersion, { condition: 'NX' }).catch(() => {})
-  const found = await client.get(key)
+  const found = await client.get(key).catch(() => null)
   if (Number(found) > formatVersion) {
     throw new Error(
       `the tokens in Redis were written by a newer Latchkey (format ${found}); use that version or a later one`,
