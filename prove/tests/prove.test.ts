@@ -87,8 +87,9 @@ describe('twenty clients of two Auths on one Redis', function () {
     expect(result.problems).to.deep.equal([])
     const [fault] = result.faults as [FaultResult]
     expect(fault.dataByStatus['200']).to.be.above(20)
-    // One deadline is 1000 ms; the fault lasts 2500 ms or more, and the machine may be busy.
-    expect(fault.unavailableMs).to.be.below(2000)
+    // One deadline is 1000 ms, and the machine may be busy. If Business kept asking the other Auth, 503s would last as long as the
+    // fault: 2500 ms or more.
+    expect(fault.unavailableMs).to.be.below(2400)
   })
 })
 
