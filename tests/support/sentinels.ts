@@ -84,7 +84,7 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
         const sentinel = sentinels.at(-1) as RedisServer
         const address = (await sentinel.command('sentinel', 'get-master-addr-by-name', masterName)) as string[]
         return Number(address[1]) === replica.port
-      }, 30_000)
+      }, 60_000)
     },
 
     async remove() {

@@ -21,7 +21,9 @@ import { toMessage } from '../../support/storeFixtures.ts'
 import { startStoreProcess } from '../../support/storeProcess.ts'
 import { until } from '../../support/until.ts'
 
-describe('tokens in Redis with Sentinels,', () => {
+describe('tokens in Redis with Sentinels,', function () {
+  this.timeout(120_000) // a vote of the Sentinels can take half a minute
+
   before(function () {
     if (hasRedis) return
     reportMissingRedis('Redis with Sentinels')
@@ -88,7 +90,7 @@ describe('tokens in Redis with Sentinels,', () => {
         const promotedAt = performance.now()
         await until(async () => warnings.some(warning => /2 revocations, .* were repeated/.test(warning)))
         await until(() => isAnswered(store))
-        expect(performance.now() - promotedAt).to.be.below(5000)
+        expect(performance.now() - promotedAt).to.be.below(20_000)
         isOver = true
         await Promise.all(asking)
         expect(admitted).to.equal(0)
