@@ -100,7 +100,8 @@ describe('several processes of each service', () => {
     expect([...load.statuses.keys()]).to.deep.equal([200])
   })
 
-  it('are replaced once more after a second SIGHUP during a replacement, and keep their number', async () => {
+  it('are replaced once more after a second SIGHUP during a replacement, and keep their number', async function () {
+    this.timeout(4 * startedWithinMs)
     const before = workersOf(run).map(({ pid }) => pid)
     const [begun, ended] = ['"event":"workers_replacing"', '"event":"workers_replaced"']
     const [begunBefore, endedBefore] = [timesIn(run.stdout(), begun), timesIn(run.stdout(), ended)]

@@ -82,8 +82,11 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
     async promoted() {
       await until(async () => {
         const sentinel = sentinels.at(-1) as RedisServer
-        const address = (await sentinel.command('sentinel', 'get-master-addr-by-name', masterName)) as string[]
-        return Number(address[1]) === replica.port
+        const asking = sentinel.command('sentinel', 'get-master-addr-by-name', masterName) as Promise<string[]>
+        return asking.then(
+          ([, port]) => Number(port) === replica.port,
+          () => false, // the Sentinel may be too busy
+        )
       }, 60_000)
     },
 
