@@ -67,7 +67,13 @@ const rules: Rule[] = [
     sentence: 'shared knows no service',
     files: /^shared\//,
     allows: ({ target }) =>
-      isPackage(target) || isWithin('shared/', 'packages/client/bearer', 'packages/client/errors')(target),
+      isPackage(target) ||
+      isWithin(
+        'shared/',
+        'packages/client/bearer',
+        'packages/client/errors',
+        'packages/client/requestIdentity',
+      )(target),
   },
   {
     sentence: 'Business reaches Auth over HTTP only',

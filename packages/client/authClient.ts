@@ -102,6 +102,8 @@ interface Call {
 
 /** Asked to learn whether Auth accepts the key. A well-formed token would reach the store and look like a guess in the log. */
 const malformedToken = 'ready'
+/** So many tokens of maximum length fit in the 512 KB that Auth accepts. */
+export const largestBatch = maxTokensPerCall - 1
 const maxReadyBytes = 4096
 /** The caller of a call that no request makes: for held tokens alone, or a probe. */
 const forHolds: Caller = { requestId: 'holds' }
@@ -110,7 +112,7 @@ const watchEveryMs = 50 // how late a deadline may be noticed; one timer for all
 export function openAuthClient(options: AuthClientOptions): AuthClient {
   const { key, log, monotonicNow, deadlineMs = 1000, maxCalls = 2, maxWaiting = 10_000 } = options
   const { url, lookup, maxSilenceMs = 10_000 } = options
-  const maxBatch = options.maxBatch ?? maxTokensPerCall - 1 // 255 tokens of maximum length fit in the 512 KB that Auth accepts
+  const { maxBatch = largestBatch } = options
   const askVerdicts = createVerdictCall(key)
   const probe = createProbe(askVerdicts)
   const upstreams = openUpstreams({

@@ -8,6 +8,7 @@ import type { Admission } from './contract.ts'
 import { problemOf, TokenError } from './errors.ts'
 import type { Hold, HoldOptions } from './holds.ts'
 import { type LatchkeyOptions, readOptions } from './options.ts'
+import { isRequestId, isTraceparent } from './requestIdentity.ts'
 
 /** A request of node:http (Koa, Express and Fastify have it as `req` or `raw`) or of fetch. */
 export type AnyRequest = Pick<IncomingMessage, 'rawHeaders'> | Pick<Request, 'headers'>
@@ -55,7 +56,7 @@ export function openLatchkey(options: LatchkeyOptions = {}): { auth: Latchkey; c
   const client = openAuthClient({ ...readOptions(options, process.env), monotonicNow: () => performance.now() })
   return {
     auth: {
-      authenticate: async request => (await admit(client, pairsOf(request), undefined)).verdict,
+      authenticate: async request => (await admit(client, pairsOf(request))).verdict,
       hold: (of, options) =>
         client.hold(typeof of === 'string' ? of : readBearerToken({ rawHeaders: pairsOf(of) }), options),
       holds: client.holds,
@@ -87,9 +88,7 @@ async function admit(client: AuthClient, pairs: readonly string[], requestId = i
   const traceparent = headerOf(pairs, 'traceparent')
   const validation = await client.validate(readBearerToken({ rawHeaders: pairs }), {
     requestId,
-    // Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header; anything else would be an invalid header for Auth.
-    traceparent:
-      traceparent && /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(traceparent) ? traceparent : undefined,
+    traceparent: isTraceparent(traceparent) ? traceparent : undefined,
   })
   if (!validation.verdict.authenticated) throw invalidToken()
   return validation as Validation & { verdict: Admission }
@@ -109,7 +108,7 @@ function pairsOf(request: AnyRequest): readonly string[] {
 /** The id that the client or a proxy has given to the request, or a new one. */
 function idOf(pairs: readonly string[]): string {
   const given = headerOf(pairs, 'x-request-id')
-  return given !== undefined && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID()
+  return isRequestId(given) ? given : randomUUID()
 }
 
 function headerOf(pairs: readonly string[], name: string): string | undefined {

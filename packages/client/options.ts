@@ -1,5 +1,5 @@
 // The options of `latchkey()`: their defaults, and a clear error for each wrong value.
-import type { AuthClientOptions } from './authClient.ts'
+import { type AuthClientOptions, largestBatch } from './authClient.ts'
 import { minSilenceMs } from './holds.ts'
 
 type ClientOptions = Omit<AuthClientOptions, 'monotonicNow' | 'lookup'>
@@ -40,9 +40,9 @@ function checkKey(given: unknown): string {
 function checkNumber(name: (typeof numbers)[number], value: unknown): void {
   if (value === undefined) return
   const min = name === 'maxSilenceMs' ? minSilenceMs : 1
-  const max = name === 'maxBatch' ? 255 : Number.MAX_SAFE_INTEGER
+  const max = name === 'maxBatch' ? largestBatch : Number.MAX_SAFE_INTEGER
   if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return
-  fail(`${name} must be a whole number from ${min}${max === 255 ? ' to 255' : ''}, not ${String(value)}.`)
+  fail(`${name} must be a whole number from ${min}${name === 'maxBatch' ? ` to ${max}` : ''}, not ${String(value)}.`)
 }
 
 function fail(problem: string): never {

@@ -1,13 +1,9 @@
 // Identifies a request: its id, its trace, the address of the client, and whether the client used TLS.
 import { randomUUID } from 'node:crypto'
+import { isRequestId, isTraceparent } from '../../packages/client/requestIdentity.ts'
 import { clientAddress, proxyTest, type TrustedProxies } from './address.ts'
 import { peerOf } from './connections.ts'
 import type { PipelineContext } from './types.ts'
-
-// Version 00 of https://www.w3.org/TR/trace-context/#traceparent-header
-const traceparentFormat = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/
-
-const requestIdFormat = /^[A-Za-z0-9._-]{1,64}$/
 
 export interface IdentityOptions {
   trustedProxies: TrustedProxies
@@ -29,10 +25,10 @@ export function createIdentity({ trustedProxies, hasTls }: IdentityOptions) {
     const given = headers['x-request-id']
     const { traceparent } = headers
     const forwardedProto = isTrustedProxy(peer, 0) ? lastOf(headers['x-forwarded-proto']) : null
-    state.requestId = typeof given === 'string' && requestIdFormat.test(given) ? given : randomUUID()
+    state.requestId = isRequestId(given) ? given : randomUUID()
     state.address = clientAddress(peer, headers['x-forwarded-for'] as string | undefined, isTrustedProxy)
     state.isHttps = forwardedProto === null ? hasTls : forwardedProto === 'https'
-    if (typeof traceparent === 'string' && traceparentFormat.test(traceparent)) state.traceparent = traceparent
+    if (isTraceparent(traceparent)) state.traceparent = traceparent
   }
 
   return { identifyRequest, isProxied }
