@@ -45,7 +45,7 @@ function faultsBetween(client: Part, server: Part): FaultKind[] {
   ]
 }
 
-/** For a pair on hosts of its own. */
+/** The faults of a pair on hosts of its own. */
 export const networkFaults: FaultKind[] = [...faultsBetween('business', 'auth'), ...faultsBetween('auth', 'store')]
 
 const [smaller, larger] = ['store', 'otherStore'] as const
@@ -59,7 +59,7 @@ const split = {
   losesTokens: () => true,
 } satisfies Partial<FaultKind>
 
-/** For a pair on a Redis Cluster with two sides. */
+/** The faults of a pair on a Redis Cluster with two sides. */
 export const splitFaults: FaultKind[] = [
   { ...split, what: 'A Redis Cluster is split, and Auth reaches both sides', begin: pair => splitFrom(pair, null) },
   {

@@ -64,8 +64,8 @@ export async function openRedis(url: string, { warn, onReplaced }: RedisOptions)
     },
   })
 
-  const cutOff = createCutOff(server.isCluster ? server.client : null)
-  const lookingPast = setInterval(cutOff.lookPast, deadlineMs)
+  const cutOff = server.isCluster ? createCutOff(server.client) : null
+  const lookingPast = cutOff === null ? undefined : setInterval(cutOff.lookPast, deadlineMs)
 
   const durable =
     place.waitReplicas === 0
@@ -84,7 +84,7 @@ export async function openRedis(url: string, { warn, onReplaced }: RedisOptions)
 
   async function noticeDemotion(error: Error, [key = '']: string[]): Promise<never> {
     if (/READONLY/.test(error.message)) demoted()
-    await cutOff.note(error, () => masterOf(key))
+    await cutOff?.note(error, () => masterOf(key))
     throw error
   }
 

@@ -10,16 +10,15 @@ export interface CutOff {
   lookPast(): void
 }
 
-/** For a server that is no cluster, `cluster` is null. */
-export function createCutOff(cluster: RedisClusterType | null): CutOff {
+export function createCutOff(cluster: RedisClusterType): CutOff {
   const addresses = new Set<string>()
   return {
     async note({ message }, master) {
-      if (cluster !== null && /^CLUSTERDOWN/.test(message)) addresses.add(addressOf(await master()))
+      if (/^CLUSTERDOWN/.test(message)) addresses.add(addressOf(await master()))
     },
 
     lookPast() {
-      if (cluster === null || addresses.size === 0) return
+      if (addresses.size === 0) return
       cluster._slots.rediscover(undefined, new Set(addresses)).catch(() => {}) // the next refusal leads to the next attempt
       addresses.clear()
     },

@@ -73,7 +73,7 @@ function openSentinel(node: Address, masterName: string, options: RedisClientOpt
       await tried
       if (trouble !== null && !client.isReady) throw trouble
       try {
-        // In one write, so that no failover comes in between. During a failover, the first one names the new master earlier.
+        // Both are sent in one write, so that no failover comes in between. The first names a new master earlier than the second.
         const [address, master] = await Promise.all([
           client.sendCommand<string[]>(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', masterName]),
           client.sendCommand<string[]>(['SENTINEL', 'MASTER', masterName]),

@@ -64,13 +64,17 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     redis.setFor(keyOfId(id) + restOf(id), `${reason}:${at}`, rememberedMs)
   }
 
+  /** To be called when this process has ended a token. */
+  function noteEnd({ id, userId }: TokenRecord, reason: EndReason, now: number): void {
+    counts.change(-1, userId)
+    remember(id, reason, now)
+    journal.add(deleteScript, keyOfId(id), [restOf(id), ''])
+  }
+
   async function touch(refs: TokenRef[], now: number, purpose: string | null, mode: 'touch' | 'touchSession') {
     const tokens = await admit(redis, refs, now, purpose, mode)
     for (const token of tokens) {
-      if (token === null || token === 'unavailable' || token.kind !== 'single-use') continue
-      counts.change(-1, token.userId)
-      remember(token.id, 'consumed', now)
-      journal.add(deleteScript, keyOfId(token.id), [restOf(token.id), ''])
+      if (token !== null && token !== 'unavailable' && token.kind === 'single-use') noteEnd(token, 'consumed', now)
     }
     return tokens
   }
@@ -80,9 +84,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       const answer = (await redis.callDurably(script, [keyOfId(id)], [restOf(id), ...args])) as PackedToken | null
       if (answer === null) return null
       const token = unpacked(tagOfId(id), answer)
-      counts.change(-1, token.userId)
-      remember(id, 'revoked', now)
-      journal.add(deleteScript, keyOfId(id), [restOf(id), ''])
+      noteEnd(token, 'revoked', now)
       return token
     })
   }

@@ -70,7 +70,7 @@ export async function openDatabase(
 /** Warns if the server acknowledges commits that it may lose. */
 async function checkCommits(url: string, { db, run }: SqlDatabase, warn: (warning: string) => void): Promise<void> {
   const [row] = await run(() =>
-    // Not the current setting, which the driver has changed for its connections.
+    // The driver has changed the current setting of its connections, so this reads what they had before.
     db.query<CommitSettings>(sql`select reset_val as level, current_setting('synchronous_standby_names') as standbys
       from pg_settings where name = 'synchronous_commit'`),
   )
