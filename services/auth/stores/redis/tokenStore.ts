@@ -170,9 +170,13 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 /** Marks the data with the version of their format. Rejects if a newer Latchkey has written them. */
 async function checkFormat({ client, prefix }: Redis): Promise<void> {
   const key = `${prefix}format`
-  // A replica refuses to write, and a server that loads its data refuses both; Auth starts nevertheless, and is not ready.
+  // A replica refuses to write; every call that matters is refused there too.
   await client.set(key, formatVersion, { condition: 'NX' }).catch(() => {})
-  const found = await client.get(key).catch(() => null)
+  const found = await client.get(key).catch((error: Error) => {
+    // Auth starts nevertheless, and is not ready until this is over.
+    if (/^(LOADING|MASTERDOWN|CLUSTERDOWN)/.test(error.message)) return null
+    throw error
+  })
   if (Number(found) > formatVersion) {
     throw new Error(
       `the tokens in Redis were written by a newer Latchkey (format ${found}); use that version or a later one`,
