@@ -150,3 +150,20 @@ export async function query(text: string, url = postgresUrl): Promise<Record<str
     await client.end()
   }
 }
+
+/** Runs `statement` in a transaction on a connection of its own, and ends it when `work` is done: locks stay until then. */
+export async function insideTransaction(
+  statement: string,
+  url: string,
+  work: (sameConnection: (text: string) => Promise<Record<string, unknown>[]>) => Promise<void>,
+): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(`begin; ${statement}`)
+    await work(async text => (await client.query(text)).rows)
+    await client.query('commit')
+  } finally {
+    await client.end()
+  }
+}

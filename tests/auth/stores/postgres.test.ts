@@ -22,7 +22,7 @@ import {
 import { expectAllToReject, expectRecovery, untilAllSucceed } from '../../support/storeFaults.ts'
 import { answered, lineage, newHash, toMessage, unlimited } from '../../support/storeFixtures.ts'
 import { startPeer } from '../../support/storePeer.ts'
-import { query } from '../../support/stores.ts'
+import { insideTransaction, query } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 
 describe('PostgreSQL on a server of its own:', () => {
@@ -78,6 +78,7 @@ describe('PostgreSQL on a server of its own:', () => {
     }
 
     const backends = `select pid from pg_stat_activity where application_name = 'latchkey'`
+    const tableLock = 'lock table latchkey_tokens, latchkey_users'
     const terminate = () => cluster.query(`select pg_terminate_backend(pid) from (${backends}) as them`)
 
     it('may end idle connections: the next calls open new ones', async () => {
@@ -101,15 +102,13 @@ describe('PostgreSQL on a server of its own:', () => {
 
     it('names why it ended a connection, and that error is reported, not the failed rollback', async () => {
       const { ref, token } = newToken()
-      const key = `hashtextextended('${token.userId}', 0)`
-      const isLocked = `select pid from pg_locks where locktype = 'advisory' and not granted`
-      const lock = query(`select pg_advisory_lock(${key}), pg_sleep(0.5)`, cluster.url)
-      await until(async () => (await cluster.query(`${isLocked.replace('not ', '')}`)).length > 0)
-      const refused = stores.tokens.insert(ref, token, unlimited, start).then(() => 'inserted', toMessage)
-      await until(async () => (await cluster.query(isLocked)).length > 0)
-      await cluster.query(`select pg_terminate_backend(pid) from (${isLocked}) as them`)
-      expect(await refused).to.equal('terminating connection due to administrator command')
-      await lock
+      const lock = `select pg_advisory_xact_lock(hashtextextended('${token.userId}', 0))`
+      const end = `select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and not granted`
+      await insideTransaction(lock, cluster.url, async sameConnection => {
+        const refused = stores.tokens.insert(ref, token, unlimited, start).then(() => 'inserted', toMessage)
+        await until(async () => (await sameConnection(end)).length > 0)
+        expect(await refused).to.equal('terminating connection due to administrator command')
+      })
     })
 
     it('may lose one of its processes and restart', async () => {
@@ -188,37 +187,34 @@ describe('PostgreSQL on a server of its own:', () => {
 
     it('whose connections are all stuck: calls are refused within half a second, and then at once', async () => {
       const { ref } = await insertedToken(stores)
-      const isLocked = `select 1 from pg_locks where relation = 'latchkey_users'::regclass and mode = 'AccessExclusiveLock'`
-      const lock = cluster.query('begin; lock table latchkey_tokens, latchkey_users; select pg_sleep(0.8); commit')
-      await until(async () => (await cluster.query(isLocked)).length > 0)
       const look = () => stores.tokens.look([ref], start, null).then(() => 'answered', toMessage)
       const refused = 'all 5 connections to the database are in use'
       const refusedAfter: number[] = []
       let laterMs: number | null = null
-      const startedAt = performance.now()
-      const calls = Array.from({ length: 15 }, async () => {
-        if ((await look()) !== refused) return
-        refusedAfter.push(performance.now() - startedAt)
-        if (laterMs !== null) return
-        laterMs = 0
-        const laterAt = performance.now()
-        expect(await look()).to.equal(refused)
-        laterMs = performance.now() - laterAt
+      await insideTransaction(tableLock, cluster.url, async () => {
+        const startedAt = performance.now()
+        const calls = Array.from({ length: 15 }, async () => {
+          if ((await look()) !== refused) return
+          refusedAfter.push(performance.now() - startedAt)
+          if (laterMs !== null) return
+          laterMs = 0
+          const laterAt = performance.now()
+          expect(await look()).to.equal(refused)
+          laterMs = performance.now() - laterAt
+        })
+        await Promise.all(calls)
       })
-      await Promise.all([...calls, lock])
-      expect(laterMs).to.be.below(100)
+      expect(laterMs).to.be.below(400)
       expect(refusedAfter).to.have.lengthOf(10)
       expect(Math.max(...refusedAfter)).to.be.below(500 + slackMs)
       await expectRecovery(everyCall(stores), 2000)
     })
 
     it('gets at most ten connections from repeated calls while a table is locked', async () => {
-      const isLocked = `select 1 from pg_locks where relation = 'latchkey_users'::regclass and mode = 'AccessExclusiveLock'`
-      const lock = cluster.query('begin; lock table latchkey_tokens, latchkey_users; select pg_sleep(2); commit')
-      await until(async () => (await cluster.query(isLocked)).length > 0)
-      for (let i = 0; i < 2; i++) await expectAllToReject(writes(stores))
-      expect(await cluster.query(backends)).to.have.lengthOf.at.most(10)
-      await lock
+      await insideTransaction(tableLock, cluster.url, async () => {
+        for (let i = 0; i < 2; i++) await expectAllToReject(writes(stores))
+        expect(await cluster.query(backends)).to.have.lengthOf.at.most(10)
+      })
       await expectRecovery(everyCall(stores), 2000)
     })
   })
@@ -420,12 +416,14 @@ describe('PostgreSQL on a server of its own:', () => {
     it('has enough time to count its tokens when a store opens', async () => {
       const url = await freshDatabase()
       await (await openTokenStore(url)).close()
-      const isLocked = `select 1 from pg_locks where relation = 'latchkey_tokens'::regclass and granted`
-      const slow = query('begin; lock table latchkey_tokens; select pg_sleep(1.3); commit', url)
-      await until(async () => (await query(isLocked, url)).length > 0)
-      const store = await openTokenStore(url)
-      await slow
-      await store.close()
+      const isWaiting = `select 1 from pg_locks where relation = 'latchkey_tokens'::regclass and not granted`
+      let opening: Promise<TokenStore> | undefined
+      await insideTransaction('lock table latchkey_tokens', url, async sameConnection => {
+        opening = openTokenStore(url)
+        await until(async () => (await sameConnection(isWaiting)).length > 0)
+        await sleep(1300) // longer than the deadline of a call
+      })
+      await (await opening)?.close()
     })
 
     it('can be opened while other clients drop schemas in the same database', async () => {

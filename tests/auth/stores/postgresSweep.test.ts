@@ -5,7 +5,7 @@ import { openTokenStore } from '../../../services/auth/stores/index.ts'
 import type { TokenStore } from '../../../services/auth/stores/ports.ts'
 import { insertedToken, newToken, start } from '../../support/sqlStores.ts'
 import { minute } from '../../support/storeFixtures.ts'
-import { freshPlace, type Place, query, schemesHere } from '../../support/stores.ts'
+import { freshPlace, insideTransaction, type Place, query, schemesHere } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 
 describe('the sweep in PostgreSQL', () => {
@@ -25,13 +25,7 @@ describe('the sweep in PostgreSQL', () => {
   /** Runs `work` while another process sweeps. */
   async function whileOtherSweeps(work: () => Promise<void>): Promise<void> {
     const key = `hashtextextended('latchkey sweep of ' || current_schema(), 0)`
-    const isHeld = `select 1 from pg_locks where locktype = 'advisory' and granted
-      and (classid::bigint << 32) + objid::bigint = ${key}`
-    const other = query(`begin; select pg_advisory_xact_lock(${key}); select pg_sleep(1.5); commit`, place.url)
-    await until(async () => (await query(isHeld, place.url)).length > 0)
-    await work()
-    expect(await query(isHeld, place.url)).to.have.lengthOf(1)
-    await other
+    await insideTransaction(`select pg_advisory_xact_lock(${key})`, place.url, work)
   }
 
   it('is left to another process that sweeps the same tables', async () => {
