@@ -18,6 +18,8 @@ const admission: Admission = {
   expiresAt: 0,
   absoluteExpiresAt: 0,
   refreshCount: 0,
+  roles: [],
+  scope: null,
 }
 
 function admit(ctx: Context, username: string, next: () => Promise<unknown>) {

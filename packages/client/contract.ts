@@ -9,7 +9,7 @@ export const readyPath = '/ready'
 export const maxTokensPerCall = 256
 
 /** Maximum size of a verdict in bytes; a response with n verdicts may be n + 1 times that size. */
-export const maxVerdictBytes = 1024
+export const maxVerdictBytes = 1536
 
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
 export type TokenKind = (typeof tokenKinds)[number]
@@ -41,6 +41,13 @@ export interface Admission {
   absoluteExpiresAt: number
   /** How often the token has been validated, including this time. */
   refreshCount: number
+  /** The roles of the user. Empty for a guest, and if Auth is too old to send it. */
+  roles: string[]
+  /**
+   * The scope of the token, names separated by spaces (RFC 6749, section 3.3). Null if the token is restricted by nothing but the
+   * user's roles, as sessions are, and if Auth is too old to send it.
+   */
+  scope: string | null
 }
 
 /** Unknown, expired and revoked tokens look the same. */
@@ -49,6 +56,9 @@ export interface Rejection {
 }
 
 export type Verdict = Admission | Rejection
+
+/** A verdict as Auth sends it. An Auth of an earlier version sends neither `roles` nor `scope`. */
+export type SentVerdict = (Omit<Admission, 'roles' | 'scope'> & { roles?: string[]; scope?: string | null }) | Rejection
 
 /** Auth could not ask about this token, although it could about others of the call. */
 export interface NoVerdict {
@@ -75,11 +85,14 @@ function verdictsOf(verdicts: unknown, count: number): (Verdict | NoVerdict)[] {
   if (!Array.isArray(verdicts) || verdicts.length !== count) throw new Error(`expected ${count} verdicts`)
   for (const verdict of verdicts) {
     if (!isVerdict(verdict)) throw new Error('a verdict is not well-formed')
+    if (!verdict.authenticated) continue
+    verdict.roles ??= []
+    verdict.scope ??= null
   }
   return verdicts
 }
 
-function isVerdict(value: unknown): value is Verdict | NoVerdict {
+function isVerdict(value: unknown): value is SentVerdict | NoVerdict {
   if (typeof value !== 'object' || value === null) return false
   const verdict = value as Record<keyof Admission | 'unavailable', unknown>
   if (verdict.authenticated === false) return true
@@ -93,8 +106,14 @@ function isVerdict(value: unknown): value is Verdict | NoVerdict {
     Number.isSafeInteger(verdict.createdAt) &&
     Number.isSafeInteger(verdict.expiresAt) &&
     Number.isSafeInteger(verdict.absoluteExpiresAt) &&
-    Number.isSafeInteger(verdict.refreshCount)
+    Number.isSafeInteger(verdict.refreshCount) &&
+    (verdict.roles === undefined || isListOfStrings(verdict.roles)) &&
+    (verdict.scope === undefined || isNullOrString(verdict.scope))
   )
+}
+
+function isListOfStrings(value: unknown): boolean {
+  return Array.isArray(value) && value.every(one => typeof one === 'string')
 }
 
 function isNullOrString(value: unknown): boolean {

@@ -54,6 +54,8 @@ export function admissionOf(token: string): Admission {
     expiresAt: 1_800_000_030_000,
     absoluteExpiresAt: 1_800_043_200_000,
     refreshCount: 1,
+    roles: [],
+    scope: null,
   }
 }
 

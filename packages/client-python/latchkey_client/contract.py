@@ -9,7 +9,7 @@ from typing import Any, Mapping, NoReturn
 VALIDATE_TOKEN_PATH = "/validateToken"
 MAX_TOKENS_PER_CALL = 256
 #: Maximum size of a verdict in bytes; an answer with n verdicts may be n + 1 times that size.
-MAX_VERDICT_BYTES = 1024
+MAX_VERDICT_BYTES = 1536
 
 _KINDS = ("sliding", "fixed", "single-use")
 _MAX_SAFE_INTEGER = 2**53 - 1
@@ -29,7 +29,12 @@ class Admission:
     absolute_expires_at: int
     #: How often the token has been validated, including this time.
     refresh_count: int
-    #: The verdict as Auth sent it, with members that this version of the client does not know.
+    #: The roles of the user. Empty for a guest, and if Auth is too old to send it.
+    roles: tuple[str, ...]
+    #: The scope of the token, names separated by spaces (RFC 6749, section 3.3). None if the token is restricted by
+    #: nothing but the user's roles, as sessions are, and if Auth is too old to send it.
+    scope: str | None
+    #: The members of the verdict under the names of the wire, with those that this version of the client does not know.
     members: Mapping[str, Any]
 
 
@@ -56,6 +61,7 @@ def _parse_verdict(verdict: Any) -> Admission | Unavailable | None:
         if verdict.get("authenticated") is False:
             return None
         if verdict.get("authenticated") is True and _is_admission(verdict):
+            verdict = {"roles": [], "scope": None, **verdict}  # an Auth of an earlier version does not send these two
             return Admission(
                 token_id=verdict["tokenId"],
                 kind=verdict["kind"],
@@ -65,6 +71,8 @@ def _parse_verdict(verdict: Any) -> Admission | Unavailable | None:
                 expires_at=verdict["expiresAt"],
                 absolute_expires_at=verdict["absoluteExpiresAt"],
                 refresh_count=verdict["refreshCount"],
+                roles=tuple(verdict["roles"]),
+                scope=verdict["scope"],
                 members=verdict,
             )
     raise ValueError("a verdict is not well-formed")
@@ -75,6 +83,9 @@ def _is_admission(verdict: dict[str, Any]) -> bool:
         isinstance(verdict.get("tokenId"), str)
         and verdict.get("kind") in _KINDS
         and all(name in verdict and isinstance(verdict[name], str | None) for name in ("username", "userId"))
+        and isinstance(verdict.get("scope"), str | None)
+        and isinstance(roles := verdict.get("roles", []), list)
+        and all(isinstance(role, str) for role in roles)
         and all(
             _is_integer(verdict.get(name)) for name in ("createdAt", "expiresAt", "absoluteExpiresAt", "refreshCount")
         )

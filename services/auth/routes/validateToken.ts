@@ -6,7 +6,7 @@ import {
   type NoVerdict,
   tokenKinds,
   type ValidateTokenRequest,
-  type Verdict,
+  type SentVerdict as Verdict,
 } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { Found, Tokens, ValidateOptions } from '../tokens/tokens.ts'
