@@ -14,6 +14,9 @@ export function isWorthRetrying(error: DriverError): boolean {
   return [5, 6].includes(sqliteCode(error)) || ['40P01', '40001'].includes(error.code ?? '')
 }
 
+/** PostgreSQL: another transaction has held a lock for longer than `lock_timeout`. Nothing was done. */
+export const isLockTimeout = ({ code }: DriverError): boolean => code === '55P03'
+
 const sqliteMessages: Record<number, string> = {
   5: 'is locked by another process',
   8: 'is read-only for this user',

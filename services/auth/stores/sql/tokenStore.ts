@@ -7,6 +7,7 @@ import {
   onlyOne,
   type TokenKind,
   type TokenRecord,
+  type TokenRef,
   type TokenStore,
 } from '../ports.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
@@ -27,18 +28,19 @@ import {
   lockUser,
   mentionsOf,
   recordColumns,
-  rememberedMs,
 } from './tokenQueries.ts'
 import { createSweep } from './tokenSweep.ts'
+import { createTouchRows, type TouchRows } from './tokenTouch.ts'
 
 /** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
   const counts = createTokenCounts()
   const database = await openDatabase(url, warn, counts.recount)
   const { db, run, runConfirmed } = database
+  const touchRows = createTouchRows(database)
 
   const touchAll: TokenStore['touch'] = (refs, now, purpose) =>
-    touch(database, counts, { refs, now, purpose, only: raw('true') })
+    touch(database, touchRows, counts, { refs, now, purpose, only: raw('true') })
 
   function end(which: Sql, now: number): Promise<TokenRecord | null> {
     return runConfirmed(async session => {
@@ -54,7 +56,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     look: (refs, now, purpose) => look(database, { refs, now, purpose }),
 
     async touchSession(ref, now) {
-      return onlyOne(await touch(database, counts, { refs: [ref], now, purpose: null, only: isSessionOfT }))
+      return onlyOne(await touch(database, touchRows, counts, { refs: [ref], now, purpose: null, only: isSessionOfT }))
     },
 
     renew: (ref, newHash, lineage, now) =>
@@ -145,30 +147,21 @@ interface Batch {
 
 /** `only`: a further condition on the token, which it calls `t`. */
 function touch(
-  { db, dialect, lock, run }: SqlDatabase,
+  { db, run }: SqlDatabase,
+  touchRows: TouchRows,
   counts: TokenCounts,
   { refs, now, purpose, only }: Batch & { only: Sql },
 ): Promise<Found[]> {
   if (refs.length === 0) return run(async () => [])
   const mentions = mentionsOf(refs)
   return run(async () => {
-    // Rows are locked in the order of their ids, so that batches with tokens in common wait instead of deadlocking.
-    const { value: rows, confirm } = await db.confirmable(session =>
-      session.query<TokenRecord & { hash: string }>(sql`with asked as (${askedFor(mentions, dialect)}),
-      admitted as (
-        select t.id as admitted_id, asked.times from ${admissible(now, purpose)} and ${only}
-        order by t.id ${lock('for update of t')}
-      )
-      update latchkey_tokens set
-        refresh_count = refresh_count + case when kind = 'single-use' then 1 else times end,
-        last_used_at = ${now},
-        expires_at = case when kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
-        end_reason = case when kind = 'single-use' then 'consumed' end,
-        ended_at = case when kind = 'single-use' then cast(${now} as bigint) end,
-        sweep_at = case when kind = 'single-use' then ${now + rememberedMs} else sweep_at end
-      from admitted where id = admitted_id and end_reason is null returning ${recordColumns}, hash`),
-    )
-    const found = inOrder(refs, mentions, rows)
+    const { value, confirm } = await db.confirmable(session => touchRows(session, { mentions, now, purpose, only }))
+    const { rows, locked } = value
+    const found = inOrder(refs, mentions, rows).map((token, i): Found => {
+      const { id, hash } = refs[i] as TokenRef
+      return token === null && locked.has(id + hash) ? 'unavailable' : token
+    })
+    if (found.every(token => token === 'unavailable')) throw new Error('another transaction has locked the tokens')
     const consumed = rows.filter(({ kind }) => kind === 'single-use')
     if (consumed.length === 0) return found
     counts.remove(consumed)
@@ -178,10 +171,12 @@ function touch(
       return found
     } catch (error) {
       if (consumed.length === rows.length) throw error
-      return found.map(token => (token?.kind === 'single-use' ? 'unavailable' : token))
+      return found.map(token => (isConsumed(token) ? 'unavailable' : token))
     }
   })
 }
+
+const isConsumed = (token: Found): boolean => typeof token === 'object' && token?.kind === 'single-use'
 
 function look({ db, dialect, run }: SqlDatabase, { refs, now, purpose }: Batch): Promise<(TokenRecord | null)[]> {
   if (refs.length === 0) return run(async () => [])

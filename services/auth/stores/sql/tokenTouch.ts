@@ -1,0 +1,121 @@
+// The statement behind a touch. Hides that a row which another transaction has locked delays a batch for a moment only.
+import type { TokenRecord } from '../ports.ts'
+import type { SqlDatabase } from './database.ts'
+import type { Session } from './driver.ts'
+import { type DriverError, isLockTimeout } from './errors.ts'
+import { raw, type Sql, sql } from './statement.ts'
+import { admissible, askedFor, extendedTo, type Mention, recordColumns, rememberedMs } from './tokenQueries.ts'
+
+export interface Touch {
+  mentions: Mention[]
+  now: number
+  purpose: string | null
+  /** A further condition on the token, which it calls `t`. */
+  only: Sql
+}
+
+type Row = TokenRecord & { hash: string }
+type Locking = Parameters<SqlDatabase['lock']>[0]
+
+export interface TouchedRows {
+  rows: Row[]
+  /** Id and hash, in one text, of each acceptable token that could not be touched, because another transaction has locked it. */
+  locked: Set<string>
+}
+
+export type TouchRows = (session: Session, touch: Touch) => Promise<TouchedRows>
+
+// Long compared to the commits of other touches, even if many wait for the same token, and much shorter than a deadline.
+const maxWaitMs = 300
+const secondWaitMs = 150
+const stuckWaitMs = 30 // for tokens that were locked the last time
+const maxStuck = 1000
+
+export function createTouchRows(database: SqlDatabase): TouchRows {
+  /** Tokens that were locked the last time, and do not delay a batch as long again. */
+  const stuck = new Set<string>()
+
+  return async (session, touch) => {
+    const locked = new Set<string>()
+    const rows: Row[] = []
+    const touchWith = async (mentions: Mention[], locking: Locking, waitMs: number) =>
+      rows.push(...(await session.query<Row>(touchStatement(database, { ...touch, mentions }, locking, waitMs))))
+
+    async function touchTogether(mentions: Mention[]): Promise<void> {
+      if (mentions.length === 0) return
+      const isDone = await unlessLocked(touchWith(mentions, 'for update of t', maxWaitMs))
+      if (isDone) return
+      await touchWith(mentions, 'for update of t skip locked', maxWaitMs)
+      // Another batch may have locked a token only because it waits for one of the others. So each gets a second chance alone.
+      await touchOneByOne(await leftOver(database, session, { ...touch, mentions }, rows), secondWaitMs)
+    }
+
+    async function touchOneByOne(mentions: Mention[], waitMs: number): Promise<void> {
+      for (const mention of mentions) {
+        const key = mention.id + mention.hash
+        const isDone = await unlessLocked(touchWith([mention], 'for update of t', Math.ceil(waitMs / mentions.length)))
+        if (isDone) stuck.delete(key)
+        else {
+          locked.add(key)
+          if (stuck.size < maxStuck) stuck.add(key)
+        }
+      }
+    }
+
+    const isStuck = ({ id, hash }: Mention) => stuck.has(id + hash)
+    const [known, others] = [touch.mentions.filter(isStuck), touch.mentions.filter(mention => !isStuck(mention))]
+    await touchTogether(others)
+    await touchOneByOne(known, stuckWaitMs)
+    return { rows, locked }
+  }
+}
+
+/** False if another transaction has held a lock for too long; nothing was done then. */
+async function unlessLocked(statement: Promise<unknown>): Promise<boolean> {
+  try {
+    await statement
+    return true
+  } catch (error) {
+    if (isLockTimeout(error as DriverError)) return false
+    throw error
+  }
+}
+
+/** Rows are locked in the order of their ids, so that batches with tokens in common wait instead of deadlocking. */
+function touchStatement(
+  { dialect, lock }: SqlDatabase,
+  { mentions, now, purpose, only }: Touch,
+  locking: Locking,
+  waitMs: number,
+): Sql {
+  // Holds for this statement, which is a transaction of its own, and is evaluated before the first row is locked.
+  const limitsWait =
+    dialect === 'postgres' ? sql`(select set_config('lock_timeout', ${String(waitMs)}, true)) <> ''` : raw('true')
+  return sql`with asked as (${askedFor(mentions, dialect)}),
+    admitted as (
+      select t.id as admitted_id, asked.times from ${admissible(now, purpose)} and ${only} and ${limitsWait}
+      order by t.id ${lock(locking)}
+    )
+    update latchkey_tokens set
+      refresh_count = refresh_count + case when kind = 'single-use' then 1 else times end,
+      last_used_at = ${now},
+      expires_at = case when kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
+      end_reason = case when kind = 'single-use' then 'consumed' end,
+      ended_at = case when kind = 'single-use' then cast(${now} as bigint) end,
+      sweep_at = case when kind = 'single-use' then ${now + rememberedMs} else sweep_at end
+    from admitted where id = admitted_id and end_reason is null returning ${recordColumns}, hash`
+}
+
+/** The acceptable tokens that are not among the touched ones. */
+async function leftOver(
+  { dialect }: SqlDatabase,
+  session: Session,
+  { mentions, now, purpose, only }: Touch,
+  touched: Row[],
+): Promise<Mention[]> {
+  const rows = await session.query<Pick<Row, 'id' | 'hash'>>(sql`with asked as (${askedFor(mentions, dialect)})
+    select t.id, t.hash from ${admissible(now, purpose)} and ${only}`)
+  const left = new Set(rows.map(({ id, hash }) => id + hash))
+  for (const { id, hash } of touched) left.delete(id + hash)
+  return mentions.filter(({ id, hash }) => left.has(id + hash))
+}
