@@ -2,7 +2,7 @@
 import { STATUS_CODES } from 'node:http'
 
 /** code -> HTTP status */
-const statusOf = { invalid_request: 400, invalid_token: 401, unavailable: 503 } as const
+const statusOf = { invalid_request: 400, invalid_token: 401, insufficient_scope: 403, unavailable: 503 } as const
 
 /** Why a request is not admitted. The message may be shown to the caller. */
 export class TokenError extends Error {

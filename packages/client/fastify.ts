@@ -1,30 +1,28 @@
 // A hook for Fastify.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Admission } from './contract.ts'
+import type { Check, Guards, SeenBy } from './guards.ts'
 import { type Latchkey, openLatchkey } from './latchkey.ts'
 import type { LatchkeyOptions } from './options.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whom the token belongs to. Only behind `requireToken()`. */
+    /** Whom the token belongs to. Only behind a guard. */
     auth: Admission
   }
 }
 
-export interface FastifyLatchkey extends Latchkey {
-  /**
-   * An `onRequest` hook: admits a request with a live token and sets `request.auth`. Answers others with 400, 401 or 503, in
-   * `application/problem+json`.
-   */
-  requireToken(): (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
-}
+/** An `onRequest` hook, which sets `request.auth` for the handlers behind it. */
+export type FastifyGuard = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
+
+export interface FastifyLatchkey extends Latchkey, Guards<FastifyGuard> {}
 
 export function latchkey(options?: LatchkeyOptions): FastifyLatchkey {
-  const { auth, check } = openLatchkey(options)
-  return {
-    ...auth,
-    requireToken: () => async (request, reply) => {
-      const outcome = await check(request.raw, request.id)
+  const { auth, guards } = openLatchkey(options)
+  const guard =
+    (check: Check, seenBy: SeenBy): FastifyGuard =>
+    async (request, reply) => {
+      const outcome = await check(request.raw, request.id, seenBy(request))
       const headers = Object.entries(outcome.headers).filter(([name]) => !reply.hasHeader(name))
       reply.headers(Object.fromEntries(headers))
       if (outcome.admission === null) {
@@ -34,6 +32,6 @@ export function latchkey(options?: LatchkeyOptions): FastifyLatchkey {
       }
       request.auth = outcome.admission
       return undefined
-    },
-  }
+    }
+  return { ...auth, ...guards(guard) }
 }

@@ -1,6 +1,7 @@
 // Middleware for Koa.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Admission } from './contract.ts'
+import type { Check, Guards, SeenBy } from './guards.ts'
 import { type Latchkey, openLatchkey } from './latchkey.ts'
 import { knownId, setHeaders } from './nodeResponse.ts'
 import type { LatchkeyOptions } from './options.ts'
@@ -21,20 +22,17 @@ export interface KoaContext {
   set(headers: Record<string, string>): void
 }
 
-export interface KoaLatchkey extends Latchkey {
-  /**
-   * Admits a request with a live token and sets `ctx.state.auth`. Answers others with 400, 401 or 503, in
-   * `application/problem+json`.
-   */
-  requireToken(): (ctx: KoaContext, next: () => Promise<unknown>) => Promise<void>
-}
+/** Sets `ctx.state.auth` for the handlers behind it. */
+export type KoaGuard = (ctx: KoaContext, next: () => Promise<unknown>) => Promise<void>
+
+export interface KoaLatchkey extends Latchkey, Guards<KoaGuard> {}
 
 export function latchkey(options?: LatchkeyOptions): KoaLatchkey {
-  const { auth, check } = openLatchkey(options)
-  return {
-    ...auth,
-    requireToken: () => async (ctx, next) => {
-      const outcome = await check(ctx.req, knownId(ctx.res))
+  const { auth, guards } = openLatchkey(options)
+  const guard =
+    (check: Check, seenBy: SeenBy): KoaGuard =>
+    async (ctx, next) => {
+      const outcome = await check(ctx.req, knownId(ctx.res), seenBy(ctx))
       if (outcome.admission === null) {
         ctx.status = outcome.status
         ctx.body = outcome.body
@@ -44,6 +42,6 @@ export function latchkey(options?: LatchkeyOptions): KoaLatchkey {
       setHeaders(ctx.res, outcome.headers)
       ctx.state.auth = outcome.admission
       await next()
-    },
-  }
+    }
+  return { ...auth, ...guards(guard) }
 }

@@ -1,11 +1,16 @@
 // Applies the result of a check to a response of node:http, which Express uses too.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Admission } from './contract.ts'
-import type { Check } from './latchkey.ts'
+import type { Check, Seen } from './guards.ts'
 
 /** Null if the request is refused; the response has then been sent. */
-export async function checkNode(check: Check, req: IncomingMessage, res: ServerResponse): Promise<Admission | null> {
-  const outcome = await check(req, knownId(res))
+export async function checkNode(
+  check: Check,
+  req: IncomingMessage,
+  res: ServerResponse,
+  seen: Seen,
+): Promise<Admission | null> {
+  const outcome = await check(req, knownId(res), seen)
   if (outcome.admission === null) {
     res.writeHead(outcome.status, { ...outcome.headers, 'Content-Length': Buffer.byteLength(outcome.body) })
     res.end(outcome.body)

@@ -1,8 +1,12 @@
 // The options of `latchkey()`: their defaults, and a clear error for each wrong value.
 import { type AuthClientOptions, largestBatch } from './authClient.ts'
 import { minSilenceMs } from './holds.ts'
+import type { ShadowRefusal } from './shadowRules.ts'
 
-type ClientOptions = Omit<AuthClientOptions, 'monotonicNow' | 'lookup'>
+interface ClientOptions extends Omit<AuthClientOptions, 'monotonicNow' | 'lookup'> {
+  /** Called for each request that a rule with `shadow` would have refused. */
+  onShadow?: (refusal: ShadowRefusal) => void
+}
 
 /** Every option has a default, except the key if the environment has no SERVICE_KEY. */
 export type LatchkeyOptions = { [Name in keyof ClientOptions]?: ClientOptions[Name] | undefined }
@@ -10,7 +14,8 @@ export type LatchkeyOptions = { [Name in keyof ClientOptions]?: ClientOptions[Na
 type Environment = Record<string, string | undefined>
 
 const numbers = ['deadlineMs', 'maxCalls', 'maxBatch', 'maxWaiting', 'maxSilenceMs'] as const
-const known: readonly string[] = ['url', 'key', 'log', 'onCall', ...numbers]
+const hooks = ['onCall', 'onShadow'] as const
+const known: readonly string[] = ['url', 'key', 'log', ...hooks, ...numbers]
 
 /** Throws a `TypeError` that names the wrong option and what is expected. No message contains the key. */
 export function readOptions(options: LatchkeyOptions, env: Environment): ClientOptions {
@@ -21,7 +26,9 @@ export function readOptions(options: LatchkeyOptions, env: Environment): ClientO
   if (typeof log?.info !== 'function' || typeof log.warn !== 'function') {
     fail('log needs the methods info and warn, as console has.')
   }
-  if (options.onCall !== undefined && typeof options.onCall !== 'function') fail('onCall must be a function.')
+  for (const name of hooks) {
+    if (options[name] !== undefined && typeof options[name] !== 'function') fail(`${name} must be a function.`)
+  }
   for (const name of numbers) checkNumber(name, options[name])
   const given = Object.entries(options).filter(([, value]) => value !== undefined)
   return { ...Object.fromEntries(given), url, key, log }

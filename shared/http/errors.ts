@@ -7,6 +7,7 @@ export const statusOf = {
   invalid_token: 401,
   invalid_credentials: 401,
   forbidden: 403,
+  insufficient_scope: 403,
   not_found: 404,
   method_not_allowed: 405,
   conflict: 409,
