@@ -16,7 +16,7 @@ Replaces the pictures in docs/ that the README shows. Needs Chromium and the por
 readArguments(usage, {})
 
 if (!hasBrowser) {
-  console.error('Chromium is needed: apt-get install chromium')
+  console.error('Chromium is needed: apt-get install chromium-headless-shell')
   process.exit(1)
 }
 

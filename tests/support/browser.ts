@@ -3,13 +3,19 @@
 import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 
-const path = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
+/** The headless shell first: it makes no window for each page, and so takes half the CPU time. */
+const path = [
+  '/usr/bin/chromium-headless-shell',
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+].find(existsSync)
 
 export const hasBrowser = path !== undefined
 
 /** Prints why a suite is skipped; the caller calls `this.skip()`. */
 export function reportMissingBrowser(what: string): void {
-  console.log(`  not tested: ${what}, because chromium is not installed`)
+  console.log(`  not tested: ${what}, because neither chromium-headless-shell nor chromium is installed`)
 }
 
 export function openBrowser(): Promise<Browser> {
