@@ -230,6 +230,21 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       await sweepAll(start + 20 * minute)
       expect((await insert(newToken({ userId }))).outcome).to.equal('ended')
     })
+
+    it('admits no token of before, however long ago the floor was raised', async () => {
+      const [userId, hour] = [randomUUID(), 60 * minute]
+      const lasting = { userId, expiresAt: start + 1000 * hour, absoluteExpiresAt: start + 1000 * hour }
+      const { ref: old } = await inserted(lasting)
+      const { ref: kept } = await inserted(lasting)
+      await getStore().raiseFloor(userId, 2, kept.id)
+      for (const at of [0, 23, 25, 50, 75]) {
+        await sweepAll(start + at * hour)
+        const outcome = at < 24 ? (await insert(newToken({ userId }))).outcome : 'ended'
+        expect(outcome).to.equal('ended')
+        const found = await getStore().touch([old, kept], start + at * hour, null)
+        expect(found.map(Boolean)).to.deep.equal([false, true])
+      }
+    })
   })
 
   describe('findByUser', () => {

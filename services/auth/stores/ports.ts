@@ -85,6 +85,12 @@ export function guestLimit(total: number): number {
  */
 export type InsertOutcome = 'inserted' | 'ended' | 'taken' | 'full'
 
+/**
+ * How long a floor is kept at least after it was raised, far longer than a log-in takes: it refuses the token of a log-in that
+ * was verified before. After that, a floor is needed only as long as there is a token below it.
+ */
+export const floorKeptMs = 24 * 3_600_000
+
 /** Why a token was deleted, as reported by `explain`. */
 export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
 
@@ -159,7 +165,7 @@ export interface TokenStore {
 
   /**
    * Raises the user's floor to `version`; never lowers it. From then on, tokens of the user with a smaller
-   * `credentialVersion` are refused, and `insert` rejects new ones. `keep` is the id of a token of the user to keep
+   * `credentialVersion` are refused, and `insert` rejects new ones, for `floorKeptMs` at least. `keep` is the id of a token of the user to keep
    * alive: it is raised to `version` in the same atomic step, unless it was already below the old floor. Null keeps
    * none.
    */
@@ -172,7 +178,8 @@ export interface TokenStore {
   explain(ref: TokenRef, now: number, purpose: string | null): Promise<Explanation>
 
   /**
-   * One bounded step of a sweep: examines at most `limit` tokens and deletes those that are dead at `now`. The next call
+   * One bounded step of a sweep: examines at most `limit` tokens and deletes those that are dead at `now`, and forgets at most as
+   * many floors below which no token can be. The next call
    * continues where this one stopped. `done` is true at the end of a round: every token that was dead when the round
    * began is gone, or another process is sweeping this store.
    */

@@ -166,6 +166,27 @@ describe('the memory store with many users', () => {
     expect(await store.findByUser('anna', now)).to.deep.equal([])
   })
 
+  it('forgets floors that were set more than a day ago, in slices', async () => {
+    const day = 24 * 3_600_000
+    const sweep = async (at: number, limit: number) => {
+      for (let slices = 1; ; slices++) if ((await store.deleteExpired(at, limit)).done) return slices
+    }
+    const ids = Array.from({ length: 50 }, (_, i) => `user-${i}`)
+    await sweep(now, 10)
+    for (const id of ids) await store.raiseFloor(id, 3, null)
+    await sweep(now + day, 10)
+    await store.raiseFloor('user-0', 4, null)
+    expect(await sweep(now + 2 * day, 10)).to.equal(5) // 49 floors
+    const outcomes = []
+    for (const id of ids) {
+      const token = newToken(id, { credentialVersion: 2 })
+      outcomes.push(await store.insert({ id: token.id, hash }, token, unlimited, now))
+    }
+    expect(outcomes).to.deep.equal(['ended', ...Array(49).fill('inserted')])
+    const again = await Promise.all(ids.map(id => store.findByUser(id, now)))
+    expect(again.map(tokens => tokens.length)).to.deep.equal([0, ...Array(49).fill(1)])
+  })
+
   it('gives the place of a forgotten user to another, without their floor or tokens', async () => {
     for (let i = 0; i < 100; i++) {
       const token = await insert(`user-${i}`)

@@ -96,6 +96,43 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       await stores.close()
     })
 
+    it('loses a floor a day after it was raised, unless a token is still below it', async () => {
+      const { tokens, close } = await openStores(place.url)
+      const day = 24 * 60 * minute
+      const sweep = async (now: number) => {
+        for (let isDone = false; !isDone; ) isDone = (await tokens.deleteExpired(now, 2)).done
+      }
+      const users = ['again', 'below', 'gone', 'gone-1', 'gone-2', 'gone-3']
+      for (const userId of users) await tokens.raiseFloor(userId, 2, null)
+      const lasting = {
+        userId: 'below',
+        credentialVersion: 2,
+        expiresAt: start + 9 * day,
+        absoluteExpiresAt: start + 9 * day,
+      }
+      const below = await insertedToken({ tokens }, lasting)
+      await sweep(start)
+      await sweep(start + day - 1)
+      const early = newToken({ userId: 'gone' })
+      expect(await tokens.insert(early.ref, early.token, unlimited, start)).to.equal('ended')
+      await tokens.raiseFloor('again', 3, null)
+      await tokens.raiseFloor('below', 3, null)
+      const hidden = start + 2 * day // the sweep has not found this token yet
+      await askDatabase(place.url, `update latchkey_tokens set sweep_at = ${hidden}`)
+      await askDatabase(place.url, `update latchkey_floors set forget_at = ${start + day} where user_id = 'below'`)
+
+      await sweep(start + day)
+      const left = async () =>
+        (await askDatabase(place.url, 'select * from latchkey_floors order by user_id')).map(row => row['user_id'])
+      expect(await left()).to.deep.equal(['again', 'below'])
+      expect(await tokens.touch([below.ref], start, null)).to.deep.equal([null])
+
+      await sweep(hidden)
+      expect(await left()).to.deep.equal([])
+      expect(await tokens.touch([below.ref], start, null)).to.deep.equal([null])
+      await close()
+    })
+
     it('contains no secret of a token, whatever happened to the token', async () => {
       const stores = await openStores(place.url)
       const secrets: string[] = []

@@ -116,7 +116,8 @@ export function createTokenStore(memory: Memory): TokenStore {
       const from = sweepAt
       const stop = Math.min(from + limit, table.used())
       sweepAt = stop >= table.used() ? 0 : stop
-      return { removed: sweep(memory, from, stop, now), done: sweepAt === 0 }
+      const removed = sweep(memory, from, stop, now)
+      return { removed, done: users.forgetFloors(now, limit) && sweepAt === 0 }
     },
 
     async list(cursor, limit, now) {

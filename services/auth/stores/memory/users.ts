@@ -1,6 +1,7 @@
 // The users of the memory store that have a token or a floor, by number, and the list of each user's tokens. Hides how a
 // user is laid out in typed arrays.
 import type { TokenRecord } from '../ports.ts'
+import { createFloors } from './floors.ts'
 import { createNames, type UserNames } from './names.ts'
 import { createSlotIndex } from './slotIndex.ts'
 import { column, none, type TokenTable } from './table.ts'
@@ -37,6 +38,11 @@ export interface Users {
   /** Tokens with a smaller `credentialVersion` are dead. */
   floorOf(user: number): number
   setFloor(user: number, version: number): void
+  /**
+   * Forgets at most `limit` floors that were set longer than `floorKeptMs` ago, because every token below them is marked as
+   * ended. False if there may be more.
+   */
+  forgetFloors(now: number, limit: number): boolean
   /** The number of the user's tokens. */
   tokensOf(user: number): number
   /** The slot of the user's oldest token, or `none`. The column `newer` leads to the others. */
@@ -53,8 +59,8 @@ export interface Users {
 
 export function createUsers(table: TokenTable): Users {
   const rows: Int32Array[] = []
-  const floors: Float64Array[] = []
   const records = createNames()
+  const floors = createFloors()
   let used = 0
   let freed = none // the first free number; `newest` links to the next one
 
@@ -75,15 +81,12 @@ export function createUsers(table: TokenTable): Users {
   function take(record: number): number {
     const user = freed === none ? used++ : freed
     if (user === freed) freed = get(user, newest)
-    else if (user === rows.length * pageLength) {
-      rows.push(new Int32Array(rowLength * pageLength))
-      floors.push(new Float64Array(pageLength))
-    }
+    else if (user === rows.length * pageLength) rows.push(new Int32Array(rowLength * pageLength))
     set(user, tokens, 0)
     set(user, oldest, none)
     set(user, newest, none)
     set(user, names, record)
-    setFloor(user, 0)
+    floors.clear(user)
     return user
   }
 
@@ -115,17 +118,18 @@ export function createUsers(table: TokenTable): Users {
     freed = user
   }
 
-  const floorOf = (user: number): number =>
-    (floors[user >>> pageBits] as Float64Array)[user & (pageLength - 1)] as number
-  function setFloor(user: number, version: number): void {
-    ;(floors[user >>> pageBits] as Float64Array)[user & (pageLength - 1)] = version
-  }
-
   take(none) // guests
 
   return {
-    floorOf,
-    setFloor,
+    floorOf: floors.of,
+    setFloor: floors.set,
+
+    forgetFloors(now, limit) {
+      const old = floors.takeOld(now, limit)
+      for (const user of old) if (get(user, tokens) === 0) forget(user)
+      return old.length < limit
+    },
+
     reserve: index.reserve,
 
     find,
@@ -172,7 +176,7 @@ export function createUsers(table: TokenTable): Users {
       set(user, tokens, get(user, tokens) - 1)
       // A floor outlives the tokens, because a log-in that was verified before the floor was raised may still insert its
       // token.
-      if (user !== guests && get(user, tokens) === 0 && floorOf(user) === 0) forget(user)
+      if (user !== guests && get(user, tokens) === 0 && floors.of(user) === 0) forget(user)
     },
 
     used: () => used,

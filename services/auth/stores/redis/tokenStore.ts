@@ -5,6 +5,7 @@ import {
   type EndReason,
   type Explanation,
   type Found,
+  floorKeptMs,
   guestLimit,
   type InsertOutcome,
   onlyOne,
@@ -34,7 +35,6 @@ import { keyOf, keyPattern, type PackedToken, packed, restOf, short, tagOfId, ta
 
 const formatVersion = 1 // raise it when an older Latchkey would misread what this one writes
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
-const floorMs = 24 * 3_600_000 // minimum lifetime of a floor, far longer than a log-in takes
 const shardTimeoutMs = 700 // less than the deadline of a call, so that the tokens of other shards get their verdicts
 const rememberedMs = 10 * 60_000 // for `explain`
 
@@ -132,7 +132,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       run(async () => {
         const tag = tagOf(userId)
         const kept = keep !== null && tagOfId(keep) === tag ? restOf(keep) : ''
-        const [key, args] = [keyOf(prefix, tag), [userId, version, kept, floorMs]]
+        const [key, args] = [keyOf(prefix, tag), [userId, version, kept, floorKeptMs]]
         await redis.callDurably(raiseFloorScript, [key], args)
         journal.add(raiseFloorScript, key, args)
       }),

@@ -21,7 +21,7 @@ export interface SqlDatabase {
   dialect: SqlDialect
   db: Driver
   /** `for update …` in PostgreSQL, which locks rows; empty in SQLite, where a writer locks the whole file. */
-  lock(clause: 'for update' | 'for update of t' | 'for update of t skip locked'): Sql
+  lock(clause: 'for update' | 'for update of t' | 'for update of t skip locked' | 'for update of f skip locked'): Sql
   /**
    * Resolves to the result of `work`. Rejects once closed, or after `deadlineMs`; `work` may still complete after that.
    * Retries `work` if the database reports that nothing was done: a busy SQLite file, or a deadlock in PostgreSQL.

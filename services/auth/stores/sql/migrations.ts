@@ -60,6 +60,12 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
     '0003_token_logins': ['alter table latchkey_tokens add column login_id text'],
 
     '0004_token_lineages': ['alter table latchkey_tokens add column lineage text'],
+
+    // forget_at: when the sweeper next examines the floor; 0 if it was raised since the last sweep.
+    '0005_floors_end': [
+      'alter table latchkey_floors add column forget_at bigint not null default 0',
+      'create index latchkey_floors_due on latchkey_floors (forget_at)',
+    ],
   }
 }
 

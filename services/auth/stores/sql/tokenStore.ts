@@ -212,7 +212,7 @@ function raiseFloor(
         where id = ${keep} and user_id = ${userId} and end_reason is null
           and credential_version < ${version} and credential_version >= ${floor}`)
       await tx.change(sql`insert into latchkey_floors as f (user_id, version) values (${userId}, ${version})
-        on conflict (user_id) do update set version = excluded.version where excluded.version > f.version`)
+        on conflict (user_id) do update set version = excluded.version, forget_at = 0 where excluded.version > f.version`)
       // The floor already refuses these tokens. With this, the sweeper, which skips a row until `sweep_at`, deletes them soon.
       await tx.change(sql`update latchkey_tokens set sweep_at = 0
         where user_id = ${userId} and end_reason is null and credential_version < ${version}`)

@@ -1,6 +1,6 @@
-// The sweep: turns dead tokens into tombstones, and deletes tombstones that are old enough, in bounded slices. Hides that
-// the processes which share a database sweep one at a time.
-import type { TokenStore } from '../ports.ts'
+// The sweep: turns dead tokens into tombstones, and deletes tombstones that are old enough and floors that no token needs, in
+// bounded slices. Hides that the processes which share a database sweep one at a time.
+import { floorKeptMs, type TokenStore } from '../ports.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
 import { raw, sql } from './statement.ts'
@@ -11,6 +11,7 @@ import { rememberedMs } from './tokenQueries.ts'
 interface Position {
   due: number
   ended: number
+  floors: number
 }
 
 interface Examined {
@@ -24,9 +25,18 @@ interface Slice {
   examined: Examined[]
   /** The `sweep_at` of each tombstone deleted. */
   forgotten: number[]
+  floors: ExaminedFloors
 }
 
-const begin: Position = { due: 0, ended: 0 }
+interface ExaminedFloors {
+  /** The `forget_at` of each floor deleted. */
+  forgotten: number[]
+  /** How many are kept until they are examined again. */
+  kept: number
+}
+
+const begin: Position = { due: 0, ended: 0, floors: 0 }
+const noFloors: ExaminedFloors = { forgotten: [], kept: 0 }
 
 export function createSweep(database: SqlDatabase, counts: TokenCounts): TokenStore['deleteExpired'] {
   const { db, run } = database
@@ -38,22 +48,24 @@ export function createSweep(database: SqlDatabase, counts: TokenCounts): TokenSt
     const slice = await run(() =>
       db.transaction(async (tx): Promise<Slice | null> => {
         if (!(await isOurTurn(database, tx))) return null
-        return {
-          examined: await buryDue(database, tx, { now, limit, from: from.due }),
-          forgotten: await deleteTombstones(database, tx, { now, limit, from: from.ended }),
-        }
+        const examined = await buryDue(database, tx, { now, limit, from: from.due })
+        const forgotten = await deleteTombstones(database, tx, { now, limit, from: from.ended })
+        const isLast = examined.length < limit && forgotten.length < limit
+        const floors = isLast ? await forgetFloors(database, tx, { now, limit, from: from.floors }) : noFloors
+        return { examined, forgotten, floors }
       }),
     )
     // Another process sweeps: it removes what is dead, and this round is over.
-    const { examined, forgotten } = slice ?? { examined: [], forgotten: [] }
+    const { examined, forgotten, floors } = slice ?? { examined: [], forgotten: [], floors: noFloors }
     const removed = examined.filter(({ ended }) => ended)
     counts.remove(removed)
-    const done = examined.length < limit && forgotten.length < limit
+    const done = [examined.length, forgotten.length, floors.forgotten.length, floors.kept].every(n => n < limit)
     position = done
       ? begin
       : {
           due: examined.reduce((latest, { dueAt }) => Math.max(latest, dueAt), from.due),
           ended: forgotten.reduce((latest, at) => Math.max(latest, at), from.ended),
+          floors: floors.forgotten.reduce((latest, at) => Math.max(latest, at), from.floors),
         }
     // The sweep has succeeded even if this recount takes too long; the running count is kept then.
     if (done && counts.isDue(now)) await run(() => counts.recount(db)).catch(() => {})
@@ -110,4 +122,30 @@ async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, li
       order by t.sweep_at limit ${limit} ${lock('for update of t skip locked')}
     ) returning sweep_at as at`)
   return rows.map(({ at }) => at)
+}
+
+/**
+ * A token below a floor that is gone would be valid again, so a floor stays as long as the table has one. Those that cannot be
+ * forgotten yet become due again a day later, and so do those that were raised since the last sweep.
+ */
+async function forgetFloors(
+  { lock }: SqlDatabase,
+  tx: Connection,
+  { now, limit, from }: Part,
+): Promise<ExaminedFloors> {
+  const rows = await tx.query<{ at: number }>(sql`delete from latchkey_floors where user_id in (
+      select f.user_id from latchkey_floors as f
+      where f.forget_at > 0 and f.forget_at >= ${from} and f.forget_at <= ${now} and not exists (
+        select 1 from latchkey_tokens as t
+        where t.user_id = f.user_id and t.end_reason is null and t.credential_version < f.version
+      )
+      order by f.forget_at limit ${limit} ${lock('for update of f skip locked')}
+    ) returning forget_at as at`)
+  const forgotten = rows.map(({ at }) => at)
+  if (forgotten.length === limit) return { forgotten, kept: 0 }
+  const kept = await tx.change(sql`update latchkey_floors set forget_at = ${now + floorKeptMs} where user_id in (
+      select f.user_id from latchkey_floors as f where f.forget_at <= ${now}
+      order by f.forget_at limit ${limit} ${lock('for update of f skip locked')}
+    )`)
+  return { forgotten, kept }
 }
