@@ -1,5 +1,6 @@
 // Assembles Business: the client of Auth, then both listeners. routes.ts lists their routes.
 import { openAuthClient } from '../../packages/client/authClient.ts'
+import { createShadowRules } from '../../packages/client/shadowRules.ts'
 import { createListener } from '../../shared/http/listener.ts'
 import { mountRoutes } from '../../shared/http/route.ts'
 import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
@@ -8,7 +9,8 @@ import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
 import type { BusinessConfig } from './config.ts'
 import { openForward } from './forward.ts'
-import { countCalls, countLimited, showAuths, showCallsInFlight, showHolds } from './metrics.ts'
+import { countCalls, countLimited, countShadowRefusals, showAuths, showCallsInFlight, showHolds } from './metrics.ts'
+import { requireNeeds } from './requireNeeds.ts'
 import { requireToken } from './requireToken.ts'
 import { describeBusiness, describeBusinessInternal, internalRoutes, publicRoutes } from './routes.ts'
 
@@ -35,6 +37,11 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
       logLimited(fields)
     },
   })
+  const shadowRules = createShadowRules({
+    ...{ log, monotonicNow },
+    onShadow: countShadowRefusals(metrics.registry, config.shadowRules),
+  })
+  if (config.shadowRules.length > 0) log.warn('rules_in_shadow', { channel: 'security', rules: config.shadowRules })
   const forward = config.forwardUrl === null ? null : openForward({ url: config.forwardUrl })
   const closing = new AbortController()
   const { accessLog, maxConnections, accessPolicy, tls, internalTls } = config
@@ -51,6 +58,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
         whyNotReady: async caller => (closing.signal.aborted ? 'Business is closing.' : auth.whyNotReady(caller)),
       },
       guards,
+      requireNeeds({ inShadow: config.shadowRules, shadowRules }),
     ),
     {
       name: 'business',
@@ -66,7 +74,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
   )
 
   const internalListener = createListener(
-    mountRoutes(internalRoutes, { describe: describeBusinessInternal, metrics }, guards),
+    mountRoutes(internalRoutes, { describe: describeBusinessInternal, metrics, shadowRules }, guards),
     { name: 'businessInternal', portSetting: 'BUSINESS_INTERNAL_PORT', ...shared, tls: internalTls },
   )
 

@@ -10,6 +10,7 @@ import {
 } from '../../shared/config/serviceSettings.ts'
 import { count, port, settingMeta, splitList } from '../../shared/config/settings.ts'
 import { addressTest, peerAddress } from '../../shared/http/address.ts'
+import { ruleLabels } from './routes.ts'
 
 export const businessSettings = {
   ...commonSettings,
@@ -31,6 +32,17 @@ export const businessSettings = {
     expected: 'an http or https address without a path',
     fallback: 'none; set by ./startServer with PORT',
   }),
+  SHADOW_RULES: z
+    .string()
+    .transform(splitList)
+    .refine(labels => labels.every(label => ruleLabels.includes(label)))
+    .optional()
+    .register(settingMeta, {
+      description:
+        'rules of the routes of Business that refuse nothing, and only count whom they would refuse (`GET /shadowRules` on the internal listener)',
+      expected: `some of these, separated by commas: ${ruleLabels.join(', ')}`,
+      fallback: 'none',
+    }),
 }
 
 export type BusinessConfig = ReturnType<typeof readBusinessConfig>
@@ -60,6 +72,7 @@ export function readBusinessConfig(env: Environment) {
     /** Null if each service has its own address. */
     forwardUrl: settings.AUTH_PUBLIC_URL ?? null,
     serviceKey: settings.SERVICE_KEY,
+    shadowRules: settings.SHADOW_RULES ?? [],
     invalidTokenLimit: settings.INVALID_TOKEN_LIMIT_PER_ADDRESS,
     logLevel: settings.LOG_LEVEL,
     securityLog: securityLogSettings(settings),

@@ -1,6 +1,7 @@
 // The metrics of Business: its calls to Auth, and how many requests share a call.
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { AuthCall, AuthClient } from '../../packages/client/authClient.ts'
+import type { ShadowRefusal } from '../../packages/client/shadowRules.ts'
 
 export function countCalls(registry: Registry): (call: AuthCall) => void {
   const registers = [registry]
@@ -66,4 +67,16 @@ export function countLimited(registry: Registry): (event: { what: string }) => v
     registers: [registry],
   })
   return ({ what }) => limited.inc({ limit: what })
+}
+
+/** `rules` are the labels of all rules in the shadow: a rule that has counted nothing is shown as 0. */
+export function countShadowRefusals(registry: Registry, rules: readonly string[]): (refusal: ShadowRefusal) => void {
+  const unmet = new Counter({
+    name: 'latchkey_shadow_refusals_total',
+    help: 'Requests that a rule in the shadow would have refused',
+    labelNames: ['rule'],
+    registers: [registry],
+  })
+  for (const rule of rules) unmet.inc({ rule }, 0)
+  return ({ rule }) => unmet.inc({ rule })
 }

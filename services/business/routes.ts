@@ -1,5 +1,6 @@
 // The routes of both listeners of Business, and their OpenAPI documents.
 
+import type { ShadowRules } from '../../packages/client/shadowRules.ts'
 import { describeApi } from '../../shared/http/openapi.ts'
 import type { Route } from '../../shared/http/route.ts'
 import {
@@ -12,8 +13,12 @@ import {
   switchable,
 } from '../../shared/http/standardRoutes.ts'
 import type { Handler } from '../../shared/http/types.ts'
+import { getAdminData } from './adminData.ts'
 import { getData } from './data.ts'
 import { getLiveData, type LiveDeps } from './live.ts'
+import { createOrder } from './orders.ts'
+import { ruleFor } from './requireNeeds.ts'
+import { getShadowRules } from './shadowRules.ts'
 
 /** `bearer` is the guard `requireToken`. */
 type BusinessRoute<Deps> = Route<Deps, 'none' | 'bearer'>
@@ -21,13 +26,21 @@ type BusinessRoute<Deps> = Route<Deps, 'none' | 'bearer'>
 export const publicRoutes: readonly BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps>[] = [
   getData,
   getLiveData,
+  getAdminData,
+  createOrder,
   healthRoute,
   readyRoute,
   switchable(openApiDocumentRoute),
 ]
 
-export const internalRoutes: readonly Route<DocumentDeps & { metrics: { show: Handler } }, 'none'>[] = [
+/** The rules of the public routes, which SHADOW_RULES can name. */
+export const ruleLabels = publicRoutes.flatMap(({ needs }) => (needs ? [ruleFor(needs).label] : []))
+
+type InternalDeps = DocumentDeps & { metrics: { show: Handler }; shadowRules: Pick<ShadowRules, 'list'> }
+
+export const internalRoutes: readonly Route<InternalDeps, 'none'>[] = [
   metricsRoute,
+  getShadowRules,
   healthRoute,
   openApiDocumentRoute,
 ]
@@ -45,7 +58,7 @@ export function describeBusiness() {
 export function describeBusinessInternal() {
   return describeApi(internalRoutes, {
     title: 'Latchkey Business, internal listener',
-    description: 'Metrics and health, without a key.',
+    description: 'Metrics, health and what shadow rules have counted, without a key.',
     server: '.',
   })
 }

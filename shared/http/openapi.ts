@@ -11,11 +11,15 @@ import type { Handler } from './types.ts'
  */
 export type Guard = 'none' | 'bearer' | 'session' | 'serviceKey' | 'client' | 'adminKey'
 
+/** What a route needs besides a live token: a role of its user, or a scope of the token. */
+export type Needs = { role: string } | { scope: string }
+
 /** What the document says about a route. */
 export interface RouteDescription {
   /** `METHOD /path`, as in `Routes`. */
   path: string
   guard: Guard
+  needs?: Needs
   summary: string
   /** A name in `tagDescriptions`; the document groups the routes by it. */
   tag: Tag
@@ -163,7 +167,7 @@ export function openApiRoute(describe: () => Record<string, unknown>): Handler {
 
 /** Adds the schemas that have a name to `schemas`. */
 function describeRoute(route: RouteDescription, template: string, schemas: Record<string, object>) {
-  const { summary, tag, guard, body, query, answers, problems } = route
+  const { summary, tag, guard, needs, body, query, answers, problems } = route
   const inputOf = (schema: z.ZodType) => schemaOf(schema, 'input', schemas)
   const outputOf = (schema: z.ZodType) => schemaOf(schema, 'output', schemas)
   const parameters = [
@@ -188,13 +192,19 @@ function describeRoute(route: RouteDescription, template: string, schemas: Recor
     ...commonProblems,
     ...(query && { 400: 'The query is not as expected.' }),
     ...(body && bodyProblems),
+    ...(needs && { 403: 'The token is live, but lacks what this route needs; `detail` says what.' }),
     ...problems,
   }
   return {
     summary,
-    description: guardDescriptions[guard],
+    description: `${guardDescriptions[guard]}${needs ? ` ${needsText(needs)}` : ''}`,
     tags: [tag],
-    security: security[guard],
+    // OpenAPI 3.1 lists what is needed beside a scheme, whatever its type.
+    security: needs
+      ? security[guard].map(schemes =>
+          Object.fromEntries(Object.keys(schemes).map(name => [name, Object.values(needs)])),
+        )
+      : security[guard],
     ...(parameters.length > 0 && { parameters }),
     ...(body && { requestBody: { required: true, content: content(inputOf(body.schema)) } }),
     responses: {
@@ -220,6 +230,11 @@ function describeRoute(route: RouteDescription, template: string, schemas: Recor
       ),
     },
   }
+}
+
+function needsText(needs: Needs): string {
+  if ('role' in needs) return `The user needs the role \`${needs.role}\`.`
+  return `A token with a scope needs \`${needs.scope}\` in it; a session has no scope, and needs none.`
 }
 
 /** Schemas whose `meta` has an `id` go into `schemas` under that name and become references. */

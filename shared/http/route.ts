@@ -1,7 +1,7 @@
 // One definition per route: path, guard, description and handler. A listener's routes and its OpenAPI document both
 // follow from its list of definitions.
 
-import type { Guard, RouteDescription } from './openapi.ts'
+import type { Guard, Needs, RouteDescription } from './openapi.ts'
 import type { Handler, Routes } from './types.ts'
 
 export interface Route<Deps, OwnGuard extends Guard = Guard> extends RouteDescription {
@@ -10,17 +10,23 @@ export interface Route<Deps, OwnGuard extends Guard = Guard> extends RouteDescri
   handler: (deps: Deps) => Handler | null
 }
 
-/** `guards` has the middleware of each guard, or null if the guard needs none. */
+/**
+ * `guards` has the middleware of each guard, or null if the guard needs none. `requireNeeds` makes the middleware behind it that checks
+ * what a route needs besides.
+ */
 export function mountRoutes<Deps, OwnGuard extends Guard>(
   routes: readonly Route<Deps, OwnGuard>[],
   deps: Deps,
   guards: Record<OwnGuard, Handler | null>,
+  requireNeeds?: (needs: Needs) => Handler,
 ): Routes {
   const mounted: Routes = {}
-  for (const { path, guard, handler } of routes) {
+  for (const { path, guard, needs, handler } of routes) {
     const handle = handler(deps)
-    const check = guards[guard]
-    if (handle !== null) mounted[path] = check === null ? [handle] : [check, handle]
+    if (handle === null) continue
+    if (needs && !requireNeeds) throw new Error(`${path} has needs that this listener cannot check.`)
+    const checks = [guards[guard], needs && requireNeeds ? requireNeeds(needs) : null]
+    mounted[path] = [...checks.filter(check => check !== null), handle]
   }
   return mounted
 }

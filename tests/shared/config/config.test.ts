@@ -86,6 +86,7 @@ describe('the configuration', () => {
       authUrls: ['http://127.0.0.1:3101'],
       forwardUrl: null,
       serviceKey: SERVICE_KEY,
+      shadowRules: [],
       invalidTokenLimit: 100,
       logLevel: 'info',
       securityLog: null,
