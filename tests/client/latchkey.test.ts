@@ -1,9 +1,10 @@
 // What the package adds to the batching client: options, the headers of a request of fetch, and the headers of answers.
 import { expect } from 'chai'
 import { Hono } from 'hono'
+import type { Check } from '../../packages/client/guards.ts'
 import { latchkey as forHono } from '../../packages/client/hono.ts'
 import { latchkey } from '../../packages/client/index.ts'
-import { type Check, openLatchkey } from '../../packages/client/latchkey.ts'
+import { openLatchkey } from '../../packages/client/latchkey.ts'
 import type { LatchkeyOptions } from '../../packages/client/options.ts'
 import { serviceKey } from '../support/credentials.ts'
 import { type FakeAuth, startFakeAuth } from '../support/fakeAuth.ts'

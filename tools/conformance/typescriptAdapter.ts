@@ -1,6 +1,7 @@
 // The adapter of packages/client for npm run conformance: reads and writes lines of JSON.
 import { createInterface } from 'node:readline'
-import { type Check, type Latchkey, openLatchkey } from '../../packages/client/latchkey.ts'
+import type { Check } from '../../packages/client/guards.ts'
+import { type Latchkey, openLatchkey } from '../../packages/client/latchkey.ts'
 import type { ClientAnswer, HeaderLines } from './runVector.ts'
 
 type Message = { open: { url: string; key: string } } | { send: { id: number; headers: HeaderLines }[] }
