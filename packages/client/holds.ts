@@ -1,14 +1,16 @@
 // The tokens of open connections: asks about each once a second, and ends its holds when Auth refuses it or gives no verdict.
 // Hides that several holds share the looks at one token, and which looks extend it.
 import { isBearerToken } from './bearer.ts'
-import type { NoVerdict, TokenKind, Verdict } from './contract.ts'
+import type { Admission, NoVerdict, TokenKind, Verdict } from './contract.ts'
 import { createLookQueue } from './lookQueue.ts'
+import { isMet, type Names, type Rule, ruleOf } from './rules.ts'
 
 /**
- * `ended`: Auth refuses the token; it never says why. `unavailable`: Auth gave no verdict for `maxSilenceMs`. `closed`: the
- * client was closed, so nothing watches the token any more.
+ * `ended`: Auth refuses the token; it never says why. `insufficient_scope`: the token is live, but has lost a role or a scope that
+ * the hold needs. `unavailable`: Auth gave no verdict for `maxSilenceMs`. `closed`: the client was closed, so nothing watches the
+ * token any more.
  */
-export type HoldEnd = 'ended' | 'unavailable' | 'closed'
+export type HoldEnd = 'ended' | 'insufficient_scope' | 'unavailable' | 'closed'
 
 export interface HoldOptions {
   /**
@@ -16,6 +18,10 @@ export interface HoldOptions {
    * it throws is logged.
    */
   onEnd: (reason: HoldEnd) => void
+  /** The hold also ends when the user no longer has this role, or one of several. */
+  role?: Names | undefined
+  /** The hold also ends when the token no longer has this scope, or one of several. A session has no scope, and keeps its holds. */
+  scope?: Names | undefined
   /** Each look extends a sliding token, as a request does. By default nothing is extended, so a token without requests expires. */
   extend?: boolean | undefined
   /** The hold ends after this long without a verdict. At least 2000; by default that of the client. */
@@ -80,6 +86,7 @@ interface OpenHold {
   heldAt: number
   maxSilenceMs: number
   isExtending: boolean
+  rules: Rule[]
   onEnd: (reason: HoldEnd) => void
 }
 
@@ -140,8 +147,12 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
   function settle(token: HeldToken, verdict: Verdict | NoVerdict | undefined, askedAt: number): void {
     if (verdict?.authenticated === undefined) return
     token.verdictAt = Math.max(token.verdictAt, askedAt)
-    if (verdict.authenticated) token.kind = verdict.kind
-    else endAll(token, 'ended')
+    if (!verdict.authenticated) {
+      endAll(token, 'ended')
+      return
+    }
+    token.kind = verdict.kind
+    for (const hold of [...token.holds].filter(({ rules }) => !areMet(rules, verdict))) end(hold, 'insufficient_scope')
   }
 
   function endSilent(now: number): void {
@@ -196,18 +207,20 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
   }
 
   return {
-    hold(given, { onEnd, extend = false, maxSilenceMs: ownSilenceMs = maxSilenceMs }) {
+    hold(given, { onEnd, role, scope, extend = false, maxSilenceMs: ownSilenceMs = maxSilenceMs }) {
       if (typeof given !== 'string' || !isBearerToken(given)) {
         throw new TypeError('hold: expected a token that was just validated')
       }
       if (typeof onEnd !== 'function') throw new TypeError('hold: expected a function onEnd')
       requireSilence(ownSilenceMs)
+      const rules = rulesOf({ role, scope })
       const token = join(given)
       const hold: OpenHold = {
         token,
         heldAt: monotonicNow(),
         maxSilenceMs: ownSilenceMs,
         isExtending: extend,
+        rules,
         onEnd,
       }
       token.holds.add(hold)
@@ -232,6 +245,17 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
       for (const token of [...tokens.values()]) endAll(token, 'closed')
     },
   }
+}
+
+function rulesOf({ role, scope }: Pick<HoldOptions, 'role' | 'scope'>): Rule[] {
+  return [
+    ...(role === undefined ? [] : [ruleOf('role', role)]),
+    ...(scope === undefined ? [] : [ruleOf('scope', scope)]),
+  ]
+}
+
+function areMet(rules: Rule[], admission: Admission): boolean {
+  return rules.every(rule => isMet(rule, admission))
 }
 
 function requireSilence(maxSilenceMs: number): void {

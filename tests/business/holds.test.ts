@@ -105,6 +105,64 @@ describe('a held token', () => {
     expect([ends, other.ends]).to.deep.equal([['ended'], []])
   })
 
+  it('ends once with "insufficient_scope" when it loses the role or the scope that it needs, and others of the token stay', async () => {
+    const { hold, client } = open()
+    let granted = { roles: ['admin', 'editor'], scope: 'orders:read orders:write' as string | null }
+    auth.behave(answerHeld(token => ({ ...admissionOf(token), ...granted })))
+    const plain = hold('good')
+    const both = hold('good', { role: ['admin', 'editor'] })
+    const scoped = hold('good', { scope: 'orders:write' })
+    await answered(1)
+    granted = { roles: ['editor'], scope: 'orders:read orders:write' }
+    await pass(1000)
+    expect([plain.ends, both.ends, scoped.ends]).to.deep.equal([[], ['insufficient_scope'], []])
+    granted = { roles: [], scope: null }
+    await pass(1000)
+    expect(scoped.ends, 'a session has no scope').to.deep.equal([])
+    granted = { roles: [], scope: 'orders:read orders:writes' }
+    await pass(1000)
+    await pass(1000)
+    expect([plain.ends, both.ends, scoped.ends]).to.deep.equal([[], ['insufficient_scope'], ['insufficient_scope']])
+    expect(client.holds()).to.equal(1)
+  })
+
+  it('loses a role within two seconds also if each look extends it', async () => {
+    const { hold } = open()
+    const { ends } = hold('good', { role: 'admin', extend: true })
+    const admission = { ...admissionOf('good'), roles: ['admin'] }
+    const answer =
+      (roles: string[]): Behaviour =>
+      call =>
+        call.reply({
+          body: {
+            verdicts: call.tokens.map(() => ({ ...admission, roles })),
+            held: call.held.map(() => ({ ...admission, roles })),
+          },
+        })
+    auth.behave(answer(['admin']))
+    await answered(1)
+    await pass(1000)
+    expect(auth.calls.at(-1)?.tokens).to.deep.equal(['good'])
+    auth.behave(answer([]))
+    await pass(1000)
+    expect(ends).to.deep.equal(['insufficient_scope'])
+  })
+
+  it('ends with "ended", and not with a lost role, if Auth refuses the token', async () => {
+    const { hold } = open()
+    auth.behave(answerHeld(() => refused))
+    const { ends } = hold('good', { role: 'admin' })
+    await answered(1)
+    expect(ends).to.deep.equal(['ended'])
+  })
+
+  it('throws at once for a malformed role or scope', () => {
+    const { hold, client } = open()
+    for (const role of ['Admin', '', []]) expect(() => hold('good', { role })).to.throw(TypeError, 'expected a role')
+    for (const scope of ['a b', '', []]) expect(() => hold('good', { scope })).to.throw(TypeError, 'expected a scope')
+    expect(client.holds()).to.equal(0)
+  })
+
   it('joins calls of requests that leave when its look is due, at free places only', async () => {
     const { hold, validate } = open({ maxBatch: 3 })
     hold('good-a')
