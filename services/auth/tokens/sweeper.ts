@@ -1,5 +1,5 @@
 // Deletes dead tokens in the background, in bounded slices. Sweeping never changes which tokens are valid.
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { TokenStore } from '../stores/ports.ts'
 
 export type SweepEvent =
@@ -20,6 +20,9 @@ export interface SweeperOptions {
 }
 
 const sliceMs = 2 // then yield, so that no request waits longer than this
+// How long the sweeper rests after some slices, as a multiple of the time that they took, so that requests keep the store.
+const restWhileRemoving = 1
+const restWhileLooking = 4
 const sliceLength = 500 // tokens that one call of the store examines
 
 export type Sweeper = ReturnType<typeof createSweeper>
@@ -27,11 +30,26 @@ export type Sweeper = ReturnType<typeof createSweeper>
 export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, emit }: SweeperOptions) {
   let timer: NodeJS.Timeout | null = null
   let running: Promise<number> | null = null
+  let isUrgent = false
   let stopped = false
+  const stopping = new AbortController()
 
-  /** One whole sweep, or the one that is already running. Returns how many tokens it removed; rejects if the store does. */
+  async function rest(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: stopping.signal, ref: false }).catch(() => {})
+  }
+
+  /**
+   * One whole sweep, or the one that is already running. Returns how many tokens it removed; rejects if the store does. It does
+   * not rest while a caller waits for it.
+   */
   function sweep(): Promise<number> {
+    isUrgent = true
+    return begin()
+  }
+
+  function begin(): Promise<number> {
     running ??= sweepInSlices().finally(() => {
+      isUrgent = false
       running = null
     })
     return running
@@ -41,12 +59,16 @@ export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, 
     const startedAt = monotonicNow()
     let sliceStartedAt = startedAt
     let removed = 0
+    let removedBefore = 0
     for (let done = false; !done && !stopped; ) {
       const slice = await store.deleteExpired(now(), sliceLength)
       removed += slice.removed
       done = slice.done
-      if (done || monotonicNow() - sliceStartedAt < sliceMs) continue
-      await nextTurn()
+      const tookMs = monotonicNow() - sliceStartedAt
+      if (done || tookMs < sliceMs) continue
+      if (isUrgent) await nextTurn()
+      else await rest(tookMs * (removed > removedBefore ? restWhileRemoving : restWhileLooking))
+      removedBefore = removed
       sliceStartedAt = monotonicNow()
     }
     emit({ type: 'swept', removed, durationMs: Math.round(monotonicNow() - startedAt) })
@@ -57,7 +79,7 @@ export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, 
     if (stopped) return
     timer = setTimeout(async () => {
       // A failed sweep is reported and tried again, so the loop survives outages of the store.
-      if (isSteady()) await sweep().catch(cause => emit({ type: 'sweep_failed', cause }))
+      if (isSteady()) await begin().catch(cause => emit({ type: 'sweep_failed', cause }))
       schedule()
     }, intervalMs).unref()
   }
@@ -68,6 +90,7 @@ export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, 
     /** Waits for the running slice; no further slice begins. */
     async stop(): Promise<void> {
       stopped = true
+      stopping.abort()
       if (timer) clearTimeout(timer)
       await running?.catch(() => {})
     },

@@ -74,6 +74,34 @@ describe('the sweeper', () => {
     expect(waits).to.deep.equal([false, false, false, true, false, false, true, false, false])
   })
 
+  it('rests after a slice for as long as it took, four times as long if it removed nothing, and not while a caller waits', async () => {
+    let clockMs = 0
+    let sliceMs = 10
+    const startedAt: number[] = []
+    const removals = [1, 0, 0]
+    const store = {
+      async deleteExpired(): Promise<Slice> {
+        startedAt.push(performance.now())
+        clockMs += sliceMs
+        return { removed: removals[startedAt.length - 1] as number, done: startedAt.length === removals.length }
+      },
+    }
+    const options = { store, intervalMs: 1, now: Date.now, isSteady: () => true, monotonicNow: () => clockMs, emit }
+    const gaps = () => startedAt.slice(1).map((at, i) => at - (startedAt[i] as number))
+    const sweeper = createSweeper(options)
+    const swept = nextEvent('swept')
+    sweeper.start()
+    await swept
+    await sweeper.stop()
+    expect(gaps()[0]).to.be.at.least(9) // a timer may be early by a part of a millisecond
+    expect(gaps()[1]).to.be.at.least(39)
+
+    startedAt.length = 0
+    sliceMs = 1_000_000 // a rest would be longer than the test may take
+    await createSweeper(options).sweep()
+    expect(startedAt).to.have.lengthOf(removals.length)
+  })
+
   it('runs one sweep at a time: a request during a sweep joins it', async () => {
     let running = 0
     let most = 0
