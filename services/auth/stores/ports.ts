@@ -193,7 +193,7 @@ export interface TokenStore {
   list(cursor: string | null, limit: number, now: number): Promise<{ tokens: TokenRecord[]; next: string | null }>
 
   /**
-   * The number of tokens of each kind, never older than the end of the last sweep. Dead tokens count until they are
+   * The number of tokens of each kind, never older than the end of the last sweep of any process. Dead tokens count until they are
    * swept.
    */
   counts(): Promise<Record<TokenKind, number>>

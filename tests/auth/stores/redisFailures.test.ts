@@ -273,7 +273,7 @@ describe('tokens in Redis:', () => {
       line.cut()
       await until(() => isAnswered(store))
       expect(removed + (await sweepRound(store, start + 1))).to.equal(2500)
-      expect(await server.command('keys', '*{????}')).to.deep.equal([])
+      expect(await server.command('keys', 'latchkey:{????}')).to.deep.equal([])
     })
 
     it('fails in the middle of a slice: the next round leaves no dead token', async () => {
@@ -292,7 +292,7 @@ describe('tokens in Redis:', () => {
       }
       await until(() => isAnswered(store))
       await sweepRound(store, start + 1)
-      expect(await server.command('keys', '*{????}')).to.deep.equal([])
+      expect(await server.command('keys', 'latchkey:{????}')).to.deep.equal([])
     })
 
     it('is full: everything but inserts works, and an insert leaves nothing half done', async () => {

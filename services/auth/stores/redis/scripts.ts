@@ -135,7 +135,7 @@ local function isDead(t, floors, now)
 end
 `
 
-function script(body: string): Script {
+export function script(body: string): Script {
   const text = library + body
   return { text, sha1: hash('sha1', text, 'hex') }
 }
@@ -312,38 +312,4 @@ for i, key in ipairs(KEYS) do
   end
 end
 return found
-`)
-
-/**
- * args: now, and the maximum number of tokens to examine and to remove; a single key with more tokens is still read
- * whole. Returns the positions of the unfinished keys; how many tokens of each kind, and of guests, are left in the
- * finished keys; and the removed tokens.
- */
-export const sweepScript = script(`
-local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local unfinished, left, removed, looked = {}, {0, 0, 0, 0}, {}, 0
-for i, key in ipairs(KEYS) do
-  local isDone = looked < most
-  if isDone then
-    local tokens, floors = readAll(key)
-    local gone, kept = 0, {0, 0, 0, 0}
-    looked = looked + #tokens
-    for _, one in ipairs(tokens) do
-      if isDead(one.t, floors, now) then
-        if #removed == most then isDone = false break end
-        gone = gone + 1
-        redis.call('HDEL', key, one.rest, 'r' .. one.rest)
-        removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0, one.t.user == 0 and 1 or 0}
-      else
-        kept[one.t.kind] = kept[one.t.kind] + 1
-        if one.t.user == 0 then kept[4] = kept[4] + 1 end
-      end
-    end
-    for count = 1, isDone and 4 or 0 do left[count] = left[count] + kept[count] end
-    -- Forget users without a token and without a floor.
-    if #tokens == gone and next(floors) == nil then redis.call('DEL', key) end
-  end
-  if not isDone then unfinished[#unfinished + 1] = i end
-end
-return {unfinished, left, removed}
 `)

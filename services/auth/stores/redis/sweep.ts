@@ -1,8 +1,10 @@
-// The sweep of the Redis store, slice by slice, through all keys. Hides how many keys make a slice, and that the round starts
-// again after a slice that failed.
+// The sweep of the Redis store, slice by slice, through all keys, by one process at a time. Redis expires keys by itself; the sweep
+// removes dead tokens from keys that others keep alive, and counts. Hides how many keys make a slice, that the round starts again
+// after a slice that failed, and how the other processes learn the counts.
+import { randomUUID } from 'node:crypto'
 import type { EndReason } from '../ports.ts'
 import type { Redis } from './connection.ts'
-import { sweepScript } from './scripts.ts'
+import { sweepEndScript, sweepScript, sweepTurnScript } from './sweepScripts.ts'
 import type { CountsByKind, TokenCounts } from './tokenCounts.ts'
 import { keyPattern, tagOfKey } from './tokens.ts'
 
@@ -16,15 +18,25 @@ type SweepAnswer = [
   removed: [key: number, rest: string, expiredAt: number, isGuest: 0 | 1][],
 ]
 
+/** What the last complete round of any process has left. */
+type Published = [round: string, ...CountsByKind, guests: number]
+
+const turnMs = 10_000 // far longer than a slice and the pause after it
+const publishedMs = 24 * 3_600_000
+
 /** The returned function examines and removes at most about `limit` tokens; see `TokenStore.deleteExpired`. */
 export function createSweep(redis: Redis, counts: TokenCounts, remember: Remember) {
   const { prefix } = redis
-  let round = newRound()
+  const keys = [`${prefix}sweep{0000}`, `${prefix}counts{0000}`]
+  const owner = randomUUID()
+  let round: Round | null = null
+  let lastPublished = '' // the round whose counts this process has
   let stride = 1 // keys per slice, adjusted so that these keys hold about as many tokens as a slice may examine
 
   function newRound() {
     counts.beginRound()
     return {
+      id: randomUUID(),
       scan: redis.scan(keyPattern(prefix)),
       isAtEnd: false,
       /** Keys found but not yet examined. */
@@ -33,8 +45,9 @@ export function createSweep(redis: Redis, counts: TokenCounts, remember: Remembe
       leftGuests: 0,
     }
   }
+  type Round = ReturnType<typeof newRound>
 
-  async function nextKeys(current: typeof round, limit: number): Promise<string[]> {
+  async function nextKeys(current: Round, limit: number): Promise<string[]> {
     if (current.pending.length === 0) {
       const { value } = await current.scan.next()
       if (!value) throw new Error('another slice of this sweep has failed')
@@ -45,7 +58,7 @@ export function createSweep(redis: Redis, counts: TokenCounts, remember: Remembe
   }
 
   /** Calls the script with keys on one node. Returns how many tokens it removed, and how many keys it left unfinished. */
-  async function sweepKeys(keys: string[], now: number, limit: number, current: typeof round) {
+  async function sweepKeys(keys: string[], now: number, limit: number, current: Round) {
     const [more, left, gone] = (await redis.call(sweepScript, keys, [now, limit])) as SweepAnswer
     current.pending.push(...more.map(i => keys[i - 1] as string))
     for (const kind of [0, 1, 2] as const) current.left[kind] += left[kind]
@@ -57,8 +70,7 @@ export function createSweep(redis: Redis, counts: TokenCounts, remember: Remembe
     return { removed: gone.length, unfinished: more.length }
   }
 
-  async function slice(now: number, limit: number): Promise<{ removed: number; done: boolean }> {
-    const current = round
+  async function slice(current: Round, now: number, limit: number): Promise<{ removed: number; done: boolean }> {
     const keys = await nextKeys(current, limit)
     const groups = redis.together(keys)
     const results = await Promise.all(
@@ -70,17 +82,44 @@ export function createSweep(redis: Redis, counts: TokenCounts, remember: Remembe
     const removed = results.reduce((sum, result) => sum + result.removed, 0)
     const unfinished = results.reduce((sum, result) => sum + result.unfinished, 0)
     stride = unfinished > 0 ? Math.max(keys.length - unfinished, 1) : Math.min(stride * 2, limit)
-    const done = current.isAtEnd && current.pending.length === 0
-    if (done) counts.endRound(current.left, current.leftGuests)
+    return { removed, done: current.isAtEnd && current.pending.length === 0 }
+  }
+
+  /** Ends the round of this process, and the turn. */
+  async function finish({ id, left, leftGuests }: Round): Promise<void> {
+    counts.endRound(left, leftGuests)
+    round = null
+    lastPublished = id
+    await redis.call(sweepEndScript, keys, [owner, publishedMs, id, ...left, leftGuests])
+  }
+
+  /** Takes over the counts of a round that another process has completed. */
+  function learn([id, sliding, fixed, singleUse, guests]: Published): void {
+    if (id === lastPublished) return
+    lastPublished = id
+    counts.endRound([Number(sliding), Number(fixed), Number(singleUse)], Number(guests))
+    counts.beginRound()
+  }
+
+  async function sweepInTurn(now: number, limit: number): Promise<{ removed: number; done: boolean }> {
+    const others = (await redis.call(sweepTurnScript, keys, [owner, turnMs])) as Published | [] | null
+    if (others !== null) {
+      round = null
+      if (others.length > 0) learn(others as Published)
+      return { removed: 0, done: true }
+    }
+    round ??= newRound()
+    const current = round
+    const { removed, done } = await slice(current, now, limit)
+    if (done) await finish(current)
     return { removed, done }
   }
 
   return async function deleteExpired(now: number, limit: number): Promise<{ removed: number; done: boolean }> {
-    if (round.isAtEnd && round.pending.length === 0) round = newRound()
     try {
-      return await redis.run(() => slice(now, limit))
+      return await redis.run(() => sweepInTurn(now, limit))
     } catch (error) {
-      round = newRound() // part of this round may not have been examined
+      round = null // part of this round may not have been examined
       throw error
     }
   }
