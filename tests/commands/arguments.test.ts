@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { expect } from 'chai'
+import type { Ended } from '../support/manyCommands.ts'
 
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
@@ -23,16 +24,53 @@ const commands: Record<string, string> = {
 }
 
 /** Appends the arguments to the command, as npm does. */
-async function run(command: string, ...args: string[]) {
-  const child = spawn('bash', ['-c', `${command} "$@"`, 'bash', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+async function run(command: string, args: string[], input = ''): Promise<Ended> {
+  const child = spawn('bash', ['-c', `${command} "$@"`, 'bash', ...args])
+  child.stdin.end(input)
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')])
   return { code: code as number | null, stdout, stderr }
 }
 
+const benchmarks = Object.keys(scripts).filter(name => name.startsWith('bench'))
+const refused: [name: string, args: string[]][] = [
+  ...benchmarks.map((name): [string, string[]] => [name, ['--json', 'nowhere/result.json']]),
+  ['bench', ['--rounds', 'many']],
+  ['bench', ['--connections', '1,,2']],
+  ['bench', ['--compare', 'nowhere.json']],
+  ['bench:gate', ['--against', 'package.json']],
+  ['bench:auth', ['--parts', 'calls,posts']],
+  ['bench:peers', ['--only', 'Keycloak']],
+  ['bench:logins', ['--seconds', '0']],
+  ['bench:stores', ['--stores', 'memory,mongo']],
+  ['token-keys', ['--algorithm', 'RS256']],
+]
+
 describe('the arguments of every command', () => {
+  const runInNode = 'commands/node '
+  const keyOf = (command: string, args: string[]) => [command, ...args].join(' ')
+  const ended = new Map<string, Ended>()
+
+  before(async () => {
+    const lines = [
+      ...Object.values(commands).flatMap(command => [
+        [command, '--help'],
+        [command, '--bogus'],
+      ]),
+      ...refused.map(([name, args]) => [scripts[name] as string, ...args]),
+    ].filter(([command = '']) => command.startsWith(runInNode))
+    const input = lines.map(([command = '', ...args]) => [...command.slice(runInNode.length).split(' '), ...args])
+    const { stdout, stderr } = await run(`${runInNode}tests/support/manyCommands.ts`, [], JSON.stringify(input))
+    expect(stderr).to.equal('')
+    const results = JSON.parse(stdout) as Ended[]
+    for (const [i, [command = '', ...args]] of lines.entries()) ended.set(keyOf(command, args), results[i] as Ended)
+  })
+
+  const resultOf = async (command: string, args: string[]) =>
+    ended.get(keyOf(command, args)) ?? (await run(command, args))
+
   for (const [name, command] of Object.entries(commands)) {
     it(`${name} prints its usage with --help, and refuses --bogus`, async () => {
-      const [help, bogus] = await Promise.all([run(command, '--help'), run(command, '--bogus')])
+      const [help, bogus] = await Promise.all([resultOf(command, ['--help']), resultOf(command, ['--bogus'])])
       expect([help.code, help.stderr]).to.deep.equal([0, ''])
       expect(help.stdout).to.match(/^Usage: \S/)
       expect([bogus.code, bogus.stdout]).to.deep.equal([2, ''])
@@ -43,24 +81,20 @@ describe('the arguments of every command', () => {
     })
   }
 
-  for (const [name, args] of [
-    ['bench', ['--rounds', 'many']],
-    ['bench', ['--connections', '1,,2']],
-    ['bench', ['--compare', 'nowhere.json']],
-    ['bench', ['--json', 'nowhere/result.json']],
-    ['bench:gate', ['--against', 'package.json']],
-    ['bench:auth', ['--parts', 'calls,posts']],
-    ['bench:peers', ['--only', 'Keycloak']],
-    ['bench:logins', ['--seconds', '0']],
-    ['bench:stores', ['--stores', 'memory,mongo']],
-    ['token-keys', ['--algorithm', 'RS256']],
-  ] as const) {
-    it(`${name} ${args.join(' ')} is refused with the expected arguments`, async () => {
-      const { code, stderr } = await run(scripts[name] as string, ...args)
-      expect(code).to.equal(2)
+  for (const [name, args] of refused) {
+    it(`${name} ${args.join(' ')} is refused with the expected arguments, before anything is measured`, async () => {
+      const { code, stdout, stderr } = await resultOf(scripts[name] as string, args)
       expect(stderr.split('\n')[0]).to.match(new RegExp(`^${args[0]}: `))
+      expect([code, stdout]).to.deep.equal([2, ''])
     })
   }
+
+  it('are read in a process of its own as in one with others', async () => {
+    const command = `${runInNode}tools/fuzz.ts`
+    for (const args of [['--help'], ['--bogus']]) {
+      expect(await run(command, args)).to.deep.equal(ended.get(keyOf(command, args)))
+    }
+  })
 })
 
 describe('npm run bench', () => {
@@ -69,7 +103,7 @@ describe('npm run bench', () => {
     const state = () => files.map(file => [statSync(file).mtimeMs, readFileSync(file, 'utf8')])
     const before = state()
     const args = ['--rounds', '1', '--seconds', '1', '--connections', '1', '--only', 'Latchkey']
-    const { code, stdout, stderr } = await run(scripts['bench'] as string, ...args)
+    const { code, stdout, stderr } = await run(scripts['bench'] as string, args)
     expect(code, stderr).to.equal(0)
     expect(stderr.split('\n').slice(0, 3)).to.deep.equal([
       'Starting the servers …',
