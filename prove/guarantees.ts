@@ -16,7 +16,7 @@ interface Topology {
 }
 
 const own =
-  'its clock is Auth’s: a jump ahead ends sessions early, and is undone if it was an error (F11, `clock.test.ts`)'
+  'its clock is Auth’s: a jump ahead ends sessions early; if it was an error, those that nobody used meanwhile live on (F11, `clock.test.ts`)'
 const compared = '503 while the clocks differ by more than `MAX_CLOCK_SKEW_MS`; holds (F11, `clockOfStore.test.ts`)'
 
 const topologies: Topology[] = [

@@ -95,17 +95,18 @@ describe('the clock of Auth', () => {
     expect(clock.isSteady()).to.equal(true)
   })
 
-  it('sweeps no live token while the clock of the machine is ahead in error', async () => {
+  it('sweeps no live token while the clock of the machine is ahead in error, and ends only those that it refuses', async () => {
     const machine = createMachine()
     const clock = createClock(machine.wallNow, machine.monotonicNow)
     const { url, internalUrl, lines } = await startAuth({ clock, env: { SWEEP_INTERVAL_SECONDS: '1' } })
-    const token = await logIn(url)
+    const [unused, token] = [await logIn(url), await logIn(url)]
     machine.set(hour)
     expect((await validate(internalUrl, { token })).body).to.deep.equal({ authenticated: false })
     await new Promise(resolve => setTimeout(resolve, 1500)) // longer than the pause between sweeps
     expect(lines.filter(({ event }) => event === 'tokens_swept')).to.deep.equal([])
     machine.set(-hour)
-    expect((await validate(internalUrl, { token })).body).to.include({ authenticated: true })
+    expect((await validate(internalUrl, { token: unused })).body).to.include({ authenticated: true })
+    expect((await validate(internalUrl, { token })).body).to.deep.equal({ authenticated: false })
   })
 
   describe('if the token store has a clock', () => {

@@ -16,13 +16,16 @@ function createModel() {
   const tokens = new Map<string, { hash: string; token: TokenRecord }>()
   const floors = new Map<string | null, number>()
   const renewals = new Map<string, { lineage: string; at: number }>()
+  const found = new Set<string>() // the ids of tokens that a call has found expired
+  const uncertain = new Set<string>() // the ids of dead tokens that the store may have deleted
   const isEnded = (token: TokenRecord) => token.credentialVersion < (floors.get(token.userId) ?? 0)
-  const isLive = (token: TokenRecord, now: number) => now < token.expiresAt && !isEnded(token)
+  const isLive = (token: TokenRecord, now: number) => now < token.expiresAt && !found.has(token.id) && !isEnded(token)
   const live = (now: number) => [...tokens.values()].map(({ token }) => token).filter(token => isLive(token, now))
   const findByUser = (userId: string | null, now: number) => live(now).filter(token => token.userId === userId)
 
   function look({ id, hash }: TokenRef, now: number, purpose: string | null): TokenRecord | null {
     const { token, hash: own } = tokens.get(id) ?? {}
+    if (token && own === hash && now >= token.expiresAt) found.add(id)
     return token && own === hash && isLive(token, now) && token.purpose === purpose ? { ...token } : null
   }
 
@@ -68,7 +71,22 @@ function createModel() {
     return { may: isCrowded ? ['inserted', 'full'] : ['inserted'] }
   }
 
-  return { tokens, floors, renewals, isLive, live, findByUser, look, touch, renew, raiseFloor, roomFor }
+  function list(userId: string, now: number): TokenRecord[] {
+    for (const { token } of tokens.values()) if (token.userId === userId && now >= token.expiresAt) found.add(token.id)
+    return findByUser(userId, now)
+  }
+
+  /** The store has done what may delete any token that is dead now. */
+  function expectLosses(now: number): void {
+    for (const { token } of tokens.values()) if (!isLive(token, now)) uncertain.add(token.id)
+  }
+
+  /** The answer to a late call reveals whether a token is still in the store that a sweep may have deleted. */
+  function learn(id: string, answer: unknown): void {
+    if (uncertain.delete(id) && answer === null) found.add(id)
+  }
+
+  return { tokens, renewals, isLive, live, list, look, touch, renew, raiseFloor, roomFor, expectLosses, learn }
 }
 
 /** One run: the model, the clock, and every reference so far, including old hashes. */
@@ -83,6 +101,7 @@ const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'h
 const unknownRef = () => ({ id: drawTokenId(null, start), hash: newHash() })
 
 const purpose = fc.constantFrom(null, null, null, 'reset', 'confirm')
+const msLate = fc.constantFrom(0, 0, 0, 1, 20)
 const user = fc.nat({ max: 99 }) // taken modulo the number of users
 const ttlMs = fc.constantFrom(1, 5, 20, 100)
 const recent = fc.record({ back: fc.nat({ max: 11 }), isHashWrong: fc.nat({ max: 7 }).map(n => n === 0) })
@@ -148,34 +167,44 @@ const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs
   const ref = { id, hash: newHash() }
   const { may, evicted } = run.model.roomFor(token, now)
   const outcome = await store.insert(ref, token, limits, now)
+  run.model.expectLosses(now)
   expect(may, 'the outcomes that are right').to.include(outcome)
   run.refs.push(ref)
   if (evicted !== undefined) run.model.tokens.delete(evicted)
   if (outcome === 'inserted') run.model.tokens.set(id, { hash: ref.hash, token: { ...token } })
 })
 
-const batch = fc.record({ purpose, picks: fc.array(recent, { maxLength: 6, size: 'max' }) })
+const batch = fc.record({ purpose, msLate, picks: fc.array(recent, { maxLength: 6, size: 'max' }) })
 
-const touch = command('touch', batch, async ({ picks, purpose }, run, store) => {
-  const refs = picks.map(one => pick(run, one))
-  const answers = await store.touch(refs, run.now, purpose)
-  expect(answers).to.deep.equal(refs.map(ref => run.model.touch(ref, run.now, purpose)))
+const touch = command('touch', batch, async ({ picks, purpose, msLate }, run, store) => {
+  const [refs, now] = [picks.map(one => pick(run, one)), run.now - msLate]
+  const answers = await store.touch(refs, now, purpose)
+  const expected = refs.map((ref, i) => {
+    if (run.model.look(ref, now, purpose)) run.model.learn(ref.id, answers[i])
+    return run.model.touch(ref, now, purpose)
+  })
+  expect(answers).to.deep.equal(expected)
 })
 
-const look = command('look', batch, async ({ picks, purpose }, run, store) => {
-  const refs = picks.map(one => pick(run, one))
-  const answers = await store.look(refs, run.now, purpose)
-  expect(answers).to.deep.equal(refs.map(ref => run.model.look(ref, run.now, purpose)))
+const look = command('look', batch, async ({ picks, purpose, msLate }, run, store) => {
+  const [refs, now] = [picks.map(one => pick(run, one)), run.now - msLate]
+  const answers = await store.look(refs, now, purpose)
+  const expected = refs.map((ref, i) => {
+    if (run.model.look(ref, now, purpose)) run.model.learn(ref.id, answers[i])
+    return run.model.look(ref, now, purpose)
+  })
+  expect(answers).to.deep.equal(expected)
 })
 
 const lineages = [newHash(), newHash()] as [string, string]
-const ofLineage = fc.record({ one: recent, lineage: fc.constantFrom(lineages[0], lineages[0], lineages[1]) })
+const ofLineage = fc.record({ one: recent, msLate, lineage: fc.constantFrom(lineages[0], lineages[0], lineages[1]) })
 
-const renew = command('renew', ofLineage, async ({ one, lineage }, run, store) => {
-  const ref = pick(run, one)
+const renew = command('renew', ofLineage, async ({ one, lineage, msLate }, run, store) => {
+  const [ref, now] = [pick(run, one), run.now - msLate]
   const hash = newHash()
-  const answer = await store.renew(ref, hash, lineage, run.now)
-  expect(answer).to.deep.equal(run.model.renew(ref, hash, lineage, run.now))
+  const answer = await store.renew(ref, hash, lineage, now)
+  if (run.model.look(ref, now, null)?.kind === 'sliding') run.model.learn(ref.id, answer)
+  expect(answer).to.deep.equal(run.model.renew(ref, hash, lineage, now))
   if (answer) run.refs.push({ ...ref, hash })
 })
 
@@ -208,6 +237,20 @@ const removeById = command('deleteById', recent, async (one, run, store) => {
   expectDeleted(await store.deleteById(id, run.now, null), { id, hash }, run)
 })
 
+const removeOwn = command(
+  'deleteById with an owner',
+  fc.record({ one: recent, user }),
+  async ({ one, user }, run, store) => {
+    const { id } = pick(run, one)
+    const owner = run.userIds[user % run.userIds.length] as string
+    const { hash = '', token } = run.model.tokens.get(id) ?? {}
+    const isOwn = token?.userId === owner && token.kind === 'sliding' && token.purpose === null
+    const expected = isOwn ? run.model.look({ id, hash }, run.now, null) : null
+    expect(await store.deleteById(id, run.now, owner)).to.deep.equal(expected)
+    if (expected) run.model.tokens.delete(id)
+  },
+)
+
 const keep = fc.record({ isAsked: fc.boolean(), back: fc.nat({ max: 5 }) })
 const floor = fc.record({ user, version: fc.integer({ min: 1, max: 3 }), keep })
 const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { isAsked, back } }, run, store) => {
@@ -220,11 +263,12 @@ const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { 
 
 const findByUser = command('findByUser', user, async (user, { model, now, userIds }, store) => {
   const userId = userIds[user % userIds.length] as string
-  expect(await store.findByUser(userId, now)).to.deep.equal(model.findByUser(userId, now))
+  expect(await store.findByUser(userId, now)).to.deep.equal(model.list(userId, now))
 })
 
 const slice = command('deleteExpired', fc.integer({ min: 1, max: 4 }), async (limit, { model, now }, store) => {
   const { removed } = await store.deleteExpired(now, limit)
+  model.expectLosses(now)
   expect(removed).to.be.at.most(Math.min(limit, model.tokens.size - model.live(now).length))
 })
 
@@ -266,6 +310,7 @@ export function tokenStoreModel(getStore: () => TokenStore, users = 2): void {
         renew,
         remove,
         removeById,
+        removeOwn,
         removeRenewed,
         raiseFloor,
         findByUser,

@@ -115,6 +115,11 @@ export function onlyOne(found: Found[]): TokenRecord | null {
   return token
 }
 
+/**
+ * A call may arrive late, with an earlier `now` than a call before it. Nevertheless, what has expired stays so: a token that
+ * `touch`, `touchSession`, `look`, `renew`, `deleteById` with an owner or `findByUser` has found to be expired is refused from
+ * then on, whatever `now` is.
+ */
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step. Returns `ended` if the user's floor is above the token's
@@ -136,7 +141,7 @@ export interface TokenStore {
   /** Like `touch` for one token, but accepts only a session: a sliding token of a user, without a purpose. */
   touchSession(ref: TokenRef, now: number): Promise<TokenRecord | null>
 
-  /** Returns what `touch` would return, but changes nothing. */
+  /** Returns what `touch` would return, but changes no live token. */
   look(refs: TokenRef[], now: number, purpose: string | null): Promise<Found[]>
 
   /**

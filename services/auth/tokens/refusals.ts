@@ -75,7 +75,7 @@ function reasonOf(
   startedAt: number,
 ): { reason: RefusalReason; secondsAgo?: number } {
   if ('at' in explanation) {
-    return { reason: explanation.reason, secondsAgo: Math.round((at - explanation.at) / 1000) }
+    return { reason: explanation.reason, secondsAgo: Math.max(0, Math.round((at - explanation.at) / 1000)) }
   }
   if (explanation.reason === 'other_purpose') return { reason: 'other_purpose' }
   if (explanation.reason === 'ended') return { reason: 'all_sessions_revoked' }

@@ -52,8 +52,27 @@ describe('a locked row of PostgreSQL', () => {
     await lock(locked.ref)
     const stolen = { ...locked.ref, hash: newToken().ref.hash }
     expect(outlined(await store.touch([stolen, free.ref], start, null))).to.deep.equal([null, free.ref.id])
+  })
+
+  it('refuses no expired token that a late call may be extending, and looks at the others', async () => {
+    const [locked, free] = [await insertedToken({ tokens: store }), await insertedToken({ tokens: store })]
+    await lock(locked.ref)
     const late = start + 100 * 60_000
-    expect(await store.touch([locked.ref, free.ref], late, null)).to.deep.equal([null, null])
+    for (const call of [store.touch, store.look]) {
+      expect(await call([locked.ref, free.ref], late, null)).to.deep.equal(['unavailable', null])
+    }
+    const owner = locked.token.userId as string
+    const alone = [
+      () => store.look([locked.ref], late, null),
+      () => store.findByUser(owner, late),
+      () => store.deleteById(locked.ref.id, late, owner),
+    ]
+    for (const call of alone) {
+      expect(await call().catch((error: Error) => error.message)).to.equal('another transaction has locked the tokens')
+    }
+    await operator.query('rollback')
+    expect(await store.touch([locked.ref], start, null)).to.have.nested.property('[0].id', locked.ref.id)
+    expect(await store.touch([free.ref], start, null)).to.deep.equal([null])
   })
 
   it('is waited for if it is locked for a moment only', async () => {

@@ -394,6 +394,14 @@ describe('tokens', () => {
       expect(await refuse(secret)).to.deep.equal({ reason: 'expired', secondsAgo: 7 })
     })
 
+    it('expired just now, if an Auth whose clock is ahead has refused it before', async () => {
+      const { secret } = await logIn()
+      clock.advance(ttlMs + 7000)
+      await refuse(secret)
+      clock.advance(-8000)
+      expect(await refuse(secret)).to.deep.equal({ reason: 'expired', secondsAgo: 0 })
+    })
+
     it('revoked by a log-out', async () => {
       const { secret } = await logIn()
       await tokens.revokeSession(secret)

@@ -21,12 +21,10 @@ export interface TokenParts {
 }
 
 export interface TokenSlots {
-  /** The slot of the token if it is live and has this purpose, otherwise `none`. */
-  admit(ref: TokenRef, now: number, purpose: string | null): number
   /** The slot of the token with this id and hash, whether live or dead; `none` if there is no such token. */
   find(ref: TokenRef): number
   isDead(slot: number, now: number): boolean
-  /** Whether `markEnded` was called. */
+  /** Whether the token's version is below the floor of its user. */
   isEnded(slot: number): boolean
   userOf(slot: number): number
   termsOf(slot: number): Terms
@@ -38,8 +36,8 @@ export interface TokenSlots {
   use(slot: number, now: number): void
   /** Raises the `credentialVersion` of a token; never lowers it. */
   raiseVersion(slot: number, version: number): void
-  /** Makes a token dead because its version is below the floor of its user. */
-  markEnded(slot: number): void
+  /** Makes a token dead for every `now`. */
+  markDead(slot: number): void
   renew(slot: number, newHash: string, renewal: Renewal): void
   /** Removes a token and remembers why. */
   end(slot: number, reason: EndReason, now: number): TokenRecord
@@ -56,9 +54,10 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
 
   const userOf = (slot: number): number => table.get(slot, column.user)
   const termsOf = (slot: number): Terms => terms.at(table.get(slot, column.terms))
-  // The expiry of an ended token is negative, so that one number says whether a token is dead.
+  // The expiry of a token that is dead for good is negative, so that one number says whether a token is dead.
   const isDead = (slot: number, now: number): boolean => table.expiresAt(slot) <= now
-  const isEnded = (slot: number): boolean => table.expiresAt(slot) < 0
+  const markDead = (slot: number): void => table.setExpiresAt(slot, -Math.abs(table.expiresAt(slot)))
+  const isEnded = (slot: number): boolean => termsOf(slot).credentialVersion < users.floorOf(userOf(slot))
 
   function find({ id, hash }: TokenRef): number {
     const slot = table.find(id)
@@ -128,7 +127,7 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
 
   /** The cause of death of a token that has not been swept yet. */
   function causeOf(slot: number): Explanation {
-    return isEnded(slot) ? { reason: 'ended' } : { reason: 'expired', at: table.expiresAt(slot) }
+    return isEnded(slot) ? { reason: 'ended' } : { reason: 'expired', at: Math.abs(table.expiresAt(slot)) }
   }
 
   return {
@@ -140,14 +139,9 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
     read,
     use,
 
-    admit(ref, now, purpose) {
-      const slot = find(ref)
-      return slot !== none && !isDead(slot, now) && termsOf(slot).purpose === purpose ? slot : none
-    },
-
     addPacked,
     raiseVersion,
-    markEnded: slot => table.setExpiresAt(slot, -Math.abs(table.expiresAt(slot))),
+    markDead,
 
     add(ref, token) {
       const user = users.findOrAdd(token)

@@ -1,6 +1,13 @@
 // The token store in the memory of this process, lost when it exits. Every method is one synchronous step and therefore
 // atomic. The tokens themselves are in table.ts, their users in users.ts.
-import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenStore } from '../ports.ts'
+import {
+  guestLimit,
+  type InsertOutcome,
+  type TokenLimits,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+} from '../ports.ts'
 import { createGate } from './gate.ts'
 import { createRareParts } from './rareParts.ts'
 import { createTokenTable, hashLength, none } from './table.ts'
@@ -41,7 +48,7 @@ export function createTokenStore(memory: Memory): TokenStore {
     async touch(refs, now, purpose) {
       gate.check()
       return refs.map(ref => {
-        const slot = slots.admit(ref, now, purpose)
+        const slot = admit(memory, ref, now, purpose)
         if (slot === none) return null
         slots.use(slot, now)
         return slots.termsOf(slot).kind === 'single-use' ? slots.end(slot, 'consumed', now) : slots.read(slot)
@@ -50,7 +57,7 @@ export function createTokenStore(memory: Memory): TokenStore {
 
     async touchSession(ref, now) {
       gate.check()
-      const slot = slots.admit(ref, now, null)
+      const slot = admit(memory, ref, now, null)
       if (slot === none || !isSessionAt(memory, slot)) return null
       slots.use(slot, now)
       return slots.read(slot)
@@ -59,14 +66,14 @@ export function createTokenStore(memory: Memory): TokenStore {
     async look(refs, now, purpose) {
       gate.check()
       return refs.map(ref => {
-        const slot = slots.admit(ref, now, purpose)
+        const slot = admit(memory, ref, now, purpose)
         return slot === none ? null : slots.read(slot)
       })
     },
 
     async renew(ref, newHash, lineage, now) {
       gate.check()
-      const slot = slots.admit(ref, now, null)
+      const slot = admit(memory, ref, now, null)
       if (slot === none || slots.termsOf(slot).kind !== 'sliding') return null
       slots.use(slot, now)
       slots.renew(slot, newHash, { lineage, renewedAt: now })
@@ -103,7 +110,7 @@ export function createTokenStore(memory: Memory): TokenStore {
       gate.check()
       const user = users.find(userId)
       const own = user === none ? [] : users.slotsOf(user)
-      return own.filter(slot => !slots.isDead(slot, now)).map(slots.read)
+      return own.filter(slot => !isFoundDead(memory, slot, now)).map(slots.read)
     },
 
     async explain(ref, now, purpose) {
@@ -136,6 +143,20 @@ export function createTokenStore(memory: Memory): TokenStore {
   }
 }
 
+/** Whether the token is dead. If so, it is dead for every `now` from then on. */
+function isFoundDead({ slots }: Memory, slot: number, now: number): boolean {
+  const isDead = slots.isDead(slot, now)
+  if (isDead) slots.markDead(slot)
+  return isDead
+}
+
+/** The slot of the token if it is live and has this purpose, otherwise `none`. */
+function admit(memory: Memory, ref: TokenRef, now: number, purpose: string | null): number {
+  const { slots } = memory
+  const slot = slots.find(ref)
+  return slot !== none && !isFoundDead(memory, slot, now) && slots.termsOf(slot).purpose === purpose ? slot : none
+}
+
 /** Like `isSession`, but does not read the names of the user. */
 function isSessionAt({ slots }: Memory, slot: number): boolean {
   const { kind, purpose } = slots.termsOf(slot)
@@ -144,7 +165,7 @@ function isSessionAt({ slots }: Memory, slot: number): boolean {
 
 function isLiveSessionOf(memory: Memory, slot: number, owner: string, now: number): boolean {
   const { slots, users } = memory
-  return slots.userOf(slot) === users.find(owner) && isSessionAt(memory, slot) && !slots.isDead(slot, now)
+  return slots.userOf(slot) === users.find(owner) && isSessionAt(memory, slot) && !isFoundDead(memory, slot, now)
 }
 
 /** Makes room for the token, if necessary by evicting a session. Returns `inserted` if the token can now be inserted. */
@@ -174,12 +195,9 @@ function makeRoom(memory: Memory, user: number, perUser: number, now: number): b
 function raiseFloor({ users, slots }: Memory, userId: string, version: number, kept: number): void {
   const known = users.find(userId)
   const user = known === none ? users.findOrAdd({ userId, username: null }) : known
-  const floor = Math.max(version, users.floorOf(user))
-  users.setFloor(user, floor)
   if (kept !== none && slots.userOf(kept) === user && !slots.isEnded(kept)) slots.raiseVersion(kept, version)
-  for (const slot of users.slotsOf(user)) {
-    if (slots.termsOf(slot).credentialVersion < floor) slots.markEnded(slot)
-  }
+  users.setFloor(user, Math.max(version, users.floorOf(user)))
+  for (const slot of users.slotsOf(user)) if (slots.isEnded(slot)) slots.markDead(slot)
 }
 
 /** Removes the dead tokens among the slots from `from` up to but not including `to`. Returns how many there were. */

@@ -24,6 +24,7 @@ local sliding, singleUse, ownLogin = 1, 3, 2^31
 -- Kind (its position in tokenKinds, from 1), number of the user (0: guest), version, created, used, expires, absolute, ttl,
 -- uses, hash; then the purpose. If the highest bit of uses is set, ten characters precede the purpose: the login, as the rest
 -- of an id. Most tokens have the usual login and omit it. Older Latchkeys take it for part of the purpose and refuse the token.
+-- If a call has found the token expired, expires is counted from created, which makes it earlier than any now.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 
 local function load(value)
@@ -33,14 +34,17 @@ local function load(value)
     count = count - ownLogin
     login, at = struct.unpack('c10', value, at)
   end
+  local isOver = expires < created
+  if isOver then expires = created + expires end
   return {kind = kind, user = user, version = version, created = created, used = used, expires = expires,
-    absolute = absolute, ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at)}
+    absolute = absolute, ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at), isOver = isOver}
 end
 
 local function save(key, rest, t)
   local count = t.count
   if t.login then count = count + ownLogin end
-  local packed = struct.pack(format, t.kind, t.user, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, count, t.hash)
+  local expires = t.isOver and t.expires - t.created or t.expires
+  local packed = struct.pack(format, t.kind, t.user, t.version, t.created, t.used, expires, t.absolute, t.ttl, count, t.hash)
   redis.call('HSET', key, rest, packed .. (t.login or '') .. t.purpose)
 end
 
@@ -76,11 +80,20 @@ local function floorOf(key, number)
   return number > 0 and tonumber(redis.call('HGET', key, 'f' .. number) or 0) or 0
 end
 
+-- Whether the token has expired, now or for an earlier call. From then on no call admits it, however late it arrives.
+local function isFoundExpired(key, rest, t, now)
+  if not t.isOver and t.expires <= now then
+    t.isOver = true
+    save(key, rest, t)
+  end
+  return t.isOver
+end
+
 local function admit(key, rest, hash, now, purpose)
   local value = redis.call('HGET', key, rest)
   if not value then return nil end
   local t = load(value)
-  if t.hash ~= hash or t.expires <= now or t.purpose ~= purpose then return nil end
+  if t.hash ~= hash or isFoundExpired(key, rest, t, now) or t.purpose ~= purpose then return nil end
   if t.version < floorOf(key, t.user) then return nil end
   return t
 end
@@ -131,7 +144,7 @@ local function readAll(key)
 end
 
 local function isDead(t, floors, now)
-  return t.expires <= now or t.version < (floors[t.user] or 0)
+  return t.isOver or t.expires <= now or t.version < (floors[t.user] or 0)
 end
 `
 
@@ -217,7 +230,7 @@ claim()
 local value = redis.call('HGET', key, rest)
 if not value then return false end
 local t = load(value)
-if not isSession(t) or t.expires <= now or t.version < floorOf(key, t.user) then return false end
+if not isSession(t) or isFoundExpired(key, rest, t, now) or t.version < floorOf(key, t.user) then return false end
 local id, name = userAt(key, t.user)
 if id ~= ARGV[3] then return false end
 drop(key, rest)
@@ -279,14 +292,15 @@ local id, name = userAt(key, number)
 local tokens, floors = readAll(key)
 local live = {}
 for _, one in ipairs(tokens) do
-  if one.t.user == number and not isDead(one.t, floors, now) then live[#live + 1] = answer(one.rest, one.t, id, name) end
+  local isOwn = one.t.user == number and not isFoundExpired(key, one.rest, one.t, now)
+  if isOwn and not isDead(one.t, floors, now) then live[#live + 1] = answer(one.rest, one.t, id, name) end
 end
 return live
 `)
 
 /**
- * args: rest, hash. Returns whether the token is below the floor (1 or 0), its expiry, and its purpose. If the hash
- * differs, returns only the time of the last renewal, or false if it was never renewed. False if there is no token.
+ * args: rest, hash, now. Returns whether the token is below the floor (1 or 0), its expiry, whether it has expired (1 or 0), and
+ * its purpose. If the hash differs, returns only the time of the last renewal, or false if it was never renewed. False if there is no token.
  */
 export const explainScript = script(`
 local value = redis.call('HGET', KEYS[1], ARGV[1])
@@ -296,7 +310,8 @@ if t.hash ~= ARGV[2] then
   local lineage, renewedAt = renewalOf(KEYS[1], ARGV[1])
   return lineage and {renewedAt}
 end
-return {t.version < floorOf(KEYS[1], t.user) and 1 or 0, t.expires, t.purpose}
+local isOver = t.isOver or t.expires <= tonumber(ARGV[3])
+return {t.version < floorOf(KEYS[1], t.user) and 1 or 0, t.expires, isOver and 1 or 0, t.purpose}
 `)
 
 /** keys: any. args: now. Returns the live tokens of all keys, each with the position of its key, counted from 1. */

@@ -20,7 +20,7 @@ for i, key in ipairs(KEYS) do
         if #removed == most then isDone = false break end
         gone = gone + 1
         redis.call('HDEL', key, one.rest, 'r' .. one.rest)
-        removed[#removed + 1] = {i, one.rest, one.t.expires <= now and one.t.expires or 0, one.t.user == 0 and 1 or 0}
+        removed[#removed + 1] = {i, one.rest, (one.t.isOver or one.t.expires <= now) and one.t.expires or 0, one.t.user == 0 and 1 or 0}
       else
         kept[one.t.kind] = kept[one.t.kind] + 1
         if one.t.user == 0 then kept[4] = kept[4] + 1 end

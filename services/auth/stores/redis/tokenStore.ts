@@ -229,7 +229,7 @@ async function explain(
 ): Promise<Explanation> {
   const key = keyOf(redis.prefix, tagOfId(id))
   const [found, remembered] = await Promise.all([
-    redis.call(explainScript, [key], [restOf(id), short(hash)]),
+    redis.call(explainScript, [key], [restOf(id), short(hash), now]),
     redis.get(key + restOf(id)),
   ])
   if (found === null) {
@@ -237,10 +237,10 @@ async function explain(
     const [reason, at] = remembered.split(':') as ['ended' | 'expired' | EndReason, string]
     return reason === 'ended' ? { reason } : { reason, at: Number(at) }
   }
-  const [first, expiresAt, own] = found as [number, number?, string?]
+  const [first, expiresAt, isExpired, own] = found as [number, number?, (0 | 1)?, string?]
   if (expiresAt === undefined) return { reason: 'renewed', at: first }
   if (first === 1) return { reason: 'ended' }
-  if (expiresAt <= now) return { reason: 'expired', at: expiresAt }
+  if (isExpired === 1) return { reason: 'expired', at: expiresAt }
   return { reason: own === (purpose ?? '') ? 'live' : 'other_purpose' }
 }
 

@@ -8,9 +8,15 @@ export const rememberedMs = 10 * 60_000 // lifetime of the tombstone that an end
 
 export const recordColumns = raw(
   `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
-   created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", expires_at as "expiresAt",
+   created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", abs(expires_at) as "expiresAt",
    absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount"`,
 )
+
+// The `expires_at` of a token that a call has found to be expired is negative, so that no other call admits the token, however
+// late it arrives.
+
+/** Whether a selected token has expired, and is only selected so that this becomes final. */
+export const hasExpired = ({ expiresAt }: TokenRecord, now: number): boolean => expiresAt <= now
 
 /** The end of a sliding token after a use at `now`. */
 export const extendedTo = (now: number): Sql =>
@@ -55,14 +61,19 @@ export function askedFor(mentions: Mention[], dialect: SqlDialect): Sql {
     from unnest(${ids}::text[], ${hashes}::text[], ${times}::bigint[]) as asked(id, hash, times)`
 }
 
-/** The from and where clauses that select the acceptable tokens, from the tables `t` (tokens), `f` (floors) and `asked`. */
-export function admissible(now: number, purpose: string | null): Sql {
+/**
+ * The from and where clauses that select the acceptable tokens, from the tables `t` (tokens), `f` (floors) and `asked`, and
+ * those that have expired unnoticed. `only` is a further condition on the acceptable tokens.
+ */
+export function admissible(now: number, purpose: string | null, only: Sql): Sql {
   const isMeant = purpose === null ? sql`t.purpose is null` : sql`t.purpose = ${purpose}`
   return sql`latchkey_tokens as t join asked on asked.id = t.id and asked.hash = t.hash
     left join latchkey_floors as f on f.user_id = t.user_id
-    where t.end_reason is null and t.expires_at > ${now} and ${isMeant}
-      and t.credential_version >= coalesce(f.version, 0)`
+    where t.end_reason is null and t.expires_at > 0
+      and (t.expires_at <= ${now} or (${isMeant} and t.credential_version >= coalesce(f.version, 0) and ${only}))`
 }
+
+export const anyKind = raw('true')
 
 /** Narrows `admissible` to sessions, if the purpose is null. */
 export const isSessionOfT = raw(`t.kind = 'sliding' and t.user_id is not null`)

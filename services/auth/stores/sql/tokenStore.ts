@@ -11,17 +11,20 @@ import {
   type TokenStore,
 } from '../ports.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
+import type { Session } from './driver.ts'
 import { joinTouches } from './joinTouches.ts'
 import { raw, type Sql, sql } from './statement.ts'
 import { createTokenCounts, type TokenCounts } from './tokenCounts.ts'
 import { insertToken } from './tokenInsert.ts'
 import {
   admissible,
+  anyKind,
   askedFor,
   copy,
   endToken,
   extendedTo,
   floorOf,
+  hasExpired,
   inOrder,
   isSessionOfT,
   isStorable,
@@ -30,7 +33,7 @@ import {
   recordColumns,
 } from './tokenQueries.ts'
 import { createSweep } from './tokenSweep.ts'
-import { createTouchRows, type TouchRows } from './tokenTouch.ts'
+import { createTouchRows, noticing, type Row, type TouchedRows, type TouchRows } from './tokenTouch.ts'
 
 /** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
@@ -40,20 +43,20 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   const touchRows = createTouchRows(database)
 
   const touchAll: TokenStore['touch'] = (refs, now, purpose) =>
-    touch(database, touchRows, counts, { refs, now, purpose, only: raw('true') })
+    touch(database, touchRows, counts, { refs, now, purpose, only: anyKind })
 
-  function end(which: Sql, now: number): Promise<TokenRecord | null> {
-    return runConfirmed(async session => {
-      const ended = await endToken(which, 'revoked', now, session)
-      if (ended) counts.remove([ended])
-      return ended
-    })
+  async function endIn(session: Session, which: Sql, now: number): Promise<TokenRecord | null> {
+    const ended = await endToken(which, 'revoked', now, session)
+    if (ended) counts.remove([ended])
+    return ended
   }
+
+  const end = (which: Sql, now: number) => runConfirmed(session => endIn(session, which, now))
 
   return {
     insert: (ref, token, limits, now) => insertToken(database, counts, { ref, token, limits, now }),
     touch: database.dialect === 'sqlite' ? joinTouches(touchAll) : touchAll,
-    look: (refs, now, purpose) => look(database, { refs, now, purpose }),
+    look: (refs, now, purpose) => look(database, touchRows, { refs, now, purpose }),
 
     async touchSession(ref, now) {
       return onlyOne(await touch(database, touchRows, counts, { refs: [ref], now, purpose: null, only: isSessionOfT }))
@@ -61,10 +64,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     renew: (ref, newHash, lineage, now) =>
       runConfirmed(async session => {
+        rejectIfLocked(await touchRows(session, noticing([ref], now)))
         const [row] =
           await session.query<TokenRecord>(sql`with asked as (${askedFor(mentionsOf([ref]), database.dialect)}),
           admitted as (
-            select t.id as admitted_id from ${admissible(now, null)} and t.kind = 'sliding' ${database.lock('for update of t')}
+            select t.id as admitted_id from ${admissible(now, null, raw(`t.kind = 'sliding'`))} ${database.lock('for update of t')}
           )
           update latchkey_tokens set
             hash = ${newHash}, lineage = ${lineage}, renewed_at = ${now}, last_used_at = ${now},
@@ -81,9 +85,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     deleteById(id, now, owner) {
       if (owner === null) return end(sql`id = ${id}`, now)
-      const isOwnSession = sql`id = ${id} and user_id = ${owner} and kind = 'sliding' and purpose is null
-        and expires_at > ${now} and credential_version >= ${floorSubquery(owner)}`
-      return isStorable(owner) ? end(isOwnSession, now) : run(async () => null)
+      if (!isStorable(owner)) return run(async () => null)
+      const isOwn = sql`id = ${id} and user_id = ${owner}`
+      return runConfirmed(async session => {
+        const refs = await session.query<TokenRef>(sql`select id, hash from latchkey_tokens where ${isOwn}`)
+        rejectIfLocked(await touchRows(session, noticing(refs, now)))
+        const isLiveSession = sql`${isOwn} and kind = 'sliding' and purpose is null and expires_at > ${now}
+          and credential_version >= ${floorSubquery(owner)}`
+        return endIn(session, isLiveSession, now)
+      })
     },
 
     raiseFloor: (userId, version, keep) => raiseFloor(database, userId, version, keep),
@@ -91,19 +101,23 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     findByUser: (userId, now) =>
       run(async () => {
         if (!isStorable(userId)) return []
-        const rows = await db.query<TokenRecord>(sql`select ${recordColumns} from latchkey_tokens
-          where user_id = ${userId} and end_reason is null and expires_at > ${now}
-            and credential_version >= ${floorSubquery(userId)} order by created_at, id`)
-        return rows.map(copy)
+        const ask = () =>
+          db.query<Row>(sql`select ${recordColumns}, hash from latchkey_tokens
+            where user_id = ${userId} and end_reason is null and expires_at > 0
+              and credential_version >= ${floorSubquery(userId)} order by created_at, id`)
+        const found = await findLive(database, touchRows, ask, now)
+        rejectIfLocked(found)
+        return found.rows.map(({ hash: _, ...token }) => token)
       }),
 
     explain: ({ id, hash }, now, purpose) =>
       run(async () => {
         const [row] = await db.query<ExplainedRow>(sql`select ${recordColumns}, hash, end_reason as "endReason",
           ended_at as "endedAt", renewed_at as "renewedAt",
+          case when expires_at <= ${now} then 1 else 0 end as "isExpired",
           (select version from latchkey_floors where user_id = latchkey_tokens.user_id) as floor
           from latchkey_tokens where id = ${id}`)
-        return row === undefined ? { reason: 'unknown' } : explanationOf(row, hash, now, purpose)
+        return row === undefined ? { reason: 'unknown' } : explanationOf(row, hash, purpose)
       }),
 
     deleteExpired: createSweep(database, counts),
@@ -157,11 +171,7 @@ function touch(
   return run(async () => {
     const { value, confirm } = await db.confirmable(session => touchRows(session, { mentions, now, purpose, only }))
     const { rows, locked } = value
-    const found = inOrder(refs, mentions, rows).map((token, i): Found => {
-      const { id, hash } = refs[i] as TokenRef
-      return token === null && locked.has(id + hash) ? 'unavailable' : token
-    })
-    if (found.every(token => token === 'unavailable')) throw new Error('another transaction has locked the tokens')
+    const found = answersTo(inOrder(refs, mentions, rows), refs, locked)
     const consumed = rows.filter(({ kind }) => kind === 'single-use')
     if (consumed.length === 0) return found
     counts.remove(consumed)
@@ -178,19 +188,52 @@ function touch(
 
 const isConsumed = (token: Found): boolean => typeof token === 'object' && token?.kind === 'single-use'
 
-function look({ db, dialect, run }: SqlDatabase, { refs, now, purpose }: Batch): Promise<(TokenRecord | null)[]> {
+/** The answers to a batch. Rejects if it is `unavailable` as a whole. */
+function answersTo(tokens: (TokenRecord | null)[], refs: TokenRef[], locked: Set<string>): Found[] {
+  const found = tokens.map((token, i): Found => {
+    const { id, hash } = refs[i] as TokenRef
+    return token === null && locked.has(id + hash) ? 'unavailable' : token
+  })
+  if (found.every(token => token === 'unavailable')) throw new Error(lockedMessage)
+  return found
+}
+
+const lockedMessage = 'another transaction has locked the tokens'
+
+function rejectIfLocked({ locked }: TouchedRows): void {
+  if (locked.size > 0) throw new Error(lockedMessage)
+}
+
+/** The live tokens among those that `ask` selects. The end of the others becomes final, except for those that are `locked`. */
+async function findLive(
+  { db }: SqlDatabase,
+  touchRows: TouchRows,
+  ask: () => Promise<Row[]>,
+  now: number,
+): Promise<TouchedRows> {
+  const rows = await ask()
+  const expired = rows.filter(row => hasExpired(row, now))
+  if (expired.length === 0) return { rows, locked: new Set() }
+  const { locked } = await touchRows(db, noticing(expired, now))
+  // A late touch may have extended one of them before.
+  return { rows: (await ask()).filter(row => !hasExpired(row, now)), locked }
+}
+
+function look(database: SqlDatabase, touchRows: TouchRows, { refs, now, purpose }: Batch): Promise<Found[]> {
+  const { db, dialect, run } = database
   if (refs.length === 0) return run(async () => [])
-  return run(async () => {
-    const rows = await db.query<
-      TokenRecord & { hash: string }
-    >(sql`with asked as (${askedFor(mentionsOf(refs), dialect)})
+  const ask = () =>
+    db.query<Row>(sql`with asked as (${askedFor(mentionsOf(refs), dialect)})
       select ${recordColumns}, hash from latchkey_tokens
-      where id in (select t.id from ${admissible(now, purpose)})`)
+      where id in (select t.id from ${admissible(now, purpose, anyKind)})`)
+  return run(async () => {
+    const { rows, locked } = await findLive(database, touchRows, ask, now)
     const found = new Map(rows.map(({ hash, ...token }) => [token.id, { hash, token }]))
-    return refs.map(({ id, hash }) => {
+    const tokens = refs.map(({ id, hash }) => {
       const row = found.get(id)
       return row?.hash === hash ? copy(row.token) : null
     })
+    return answersTo(tokens, refs, locked)
   })
 }
 
@@ -229,15 +272,16 @@ type ExplainedRow = TokenRecord & {
   endReason: EndReason | 'expired' | 'ended' | null
   endedAt: number | null
   renewedAt: number | null
+  isExpired: 0 | 1
   floor: number | null
 }
 
-function explanationOf(row: ExplainedRow, hash: string, now: number, purpose: string | null): Explanation {
+function explanationOf(row: ExplainedRow, hash: string, purpose: string | null): Explanation {
   if (row.endReason === 'ended') return { reason: 'ended' }
   if (row.endReason !== null) return { reason: row.endReason, at: row.endedAt as number }
   if (row.hash !== hash)
     return row.renewedAt === null ? { reason: 'unknown' } : { reason: 'renewed', at: row.renewedAt }
   if (row.credentialVersion < (row.floor ?? 0)) return { reason: 'ended' }
-  if (row.expiresAt <= now) return { reason: 'expired', at: row.expiresAt }
+  if (row.isExpired === 1) return { reason: 'expired', at: row.expiresAt }
   return { reason: row.purpose === purpose ? 'live' : 'other_purpose' }
 }

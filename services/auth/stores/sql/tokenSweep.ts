@@ -109,7 +109,7 @@ function buryDue({ dialect, lock }: SqlDatabase, tx: Connection, { now, limit, f
     )
     update latchkey_tokens set
       end_reason = case when expires_at <= ${now} then 'expired' when is_below = 1 then 'ended' end,
-      ended_at = case when expires_at <= ${now} then expires_at when is_below = 1 then expires_at end,
+      ended_at = case when expires_at <= ${now} or is_below = 1 then abs(expires_at) end,
       sweep_at = case when expires_at <= ${now} or is_below = 1 then ${now + rememberedMs} else expires_at end
     from due where id = due_id and end_reason is null
     returning case when end_reason is null then 0 else 1 end as ended, user_id as "userId", ${dueAt} as "dueAt"`)

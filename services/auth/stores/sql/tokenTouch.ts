@@ -1,10 +1,19 @@
 // The statement behind a touch. Hides that a row which another transaction has locked delays a batch for a moment only.
-import type { TokenRecord } from '../ports.ts'
+import type { TokenRecord, TokenRef } from '../ports.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { type DriverError, isLockTimeout } from './errors.ts'
 import { raw, type Sql, sql } from './statement.ts'
-import { admissible, askedFor, extendedTo, type Mention, recordColumns, rememberedMs } from './tokenQueries.ts'
+import {
+  admissible,
+  askedFor,
+  extendedTo,
+  hasExpired,
+  type Mention,
+  mentionsOf,
+  recordColumns,
+  rememberedMs,
+} from './tokenQueries.ts'
 
 export interface Touch {
   mentions: Mention[]
@@ -14,13 +23,18 @@ export interface Touch {
   only: Sql
 }
 
-type Row = TokenRecord & { hash: string }
+export type Row = TokenRecord & { hash: string }
 type Locking = Parameters<SqlDatabase['lock']>[0]
 
 export interface TouchedRows {
   rows: Row[]
-  /** Id and hash, in one text, of each acceptable token that could not be touched, because another transaction has locked it. */
+  /** Id and hash, in one text, of each token that may be acceptable but could not be touched, because another transaction has locked it. */
   locked: Set<string>
+}
+
+/** A touch that accepts no token, and only makes the end of those final that have expired. */
+export function noticing(refs: TokenRef[], now: number): Touch {
+  return { mentions: mentionsOf(refs), now, purpose: null, only: raw('false') }
 }
 
 export type TouchRows = (session: Session, touch: Touch) => Promise<TouchedRows>
@@ -66,7 +80,7 @@ export function createTouchRows(database: SqlDatabase): TouchRows {
     const [known, others] = [touch.mentions.filter(isStuck), touch.mentions.filter(mention => !isStuck(mention))]
     await touchTogether(others)
     await touchOneByOne(known, stuckWaitMs)
-    return { rows, locked }
+    return { rows: rows.filter(row => !hasExpired(row, touch.now)), locked }
   }
 }
 
@@ -91,18 +105,20 @@ function touchStatement(
   // Holds for this statement, which is a transaction of its own, and is evaluated before the first row is locked.
   const limitsWait =
     dialect === 'postgres' ? sql`(select set_config('lock_timeout', ${String(waitMs)}, true)) <> ''` : raw('true')
+  const isExpired = sql`expires_at <= ${now}`
+  const isConsumed = sql`kind = 'single-use' and expires_at > ${now}`
   return sql`with asked as (${askedFor(mentions, dialect)}),
     admitted as (
-      select t.id as admitted_id, asked.times from ${admissible(now, purpose)} and ${only} and ${limitsWait}
+      select t.id as admitted_id, asked.times from ${admissible(now, purpose, only)} and ${limitsWait}
       order by t.id ${lock(locking)}
     )
     update latchkey_tokens set
-      refresh_count = refresh_count + case when kind = 'single-use' then 1 else times end,
-      last_used_at = ${now},
-      expires_at = case when kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
-      end_reason = case when kind = 'single-use' then 'consumed' end,
-      ended_at = case when kind = 'single-use' then cast(${now} as bigint) end,
-      sweep_at = case when kind = 'single-use' then ${now + rememberedMs} else sweep_at end
+      refresh_count = refresh_count + case when ${isExpired} then 0 when kind = 'single-use' then 1 else times end,
+      last_used_at = case when ${isExpired} then last_used_at else ${now} end,
+      expires_at = case when ${isExpired} then -expires_at when kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
+      end_reason = case when ${isConsumed} then 'consumed' end,
+      ended_at = case when ${isConsumed} then cast(${now} as bigint) end,
+      sweep_at = case when ${isConsumed} then ${now + rememberedMs} else sweep_at end
     from admitted where id = admitted_id and end_reason is null returning ${recordColumns}, hash`
 }
 
@@ -114,7 +130,7 @@ async function leftOver(
   touched: Row[],
 ): Promise<Mention[]> {
   const rows = await session.query<Pick<Row, 'id' | 'hash'>>(sql`with asked as (${askedFor(mentions, dialect)})
-    select t.id, t.hash from ${admissible(now, purpose)} and ${only}`)
+    select t.id, t.hash from ${admissible(now, purpose, only)}`)
   const left = new Set(rows.map(({ id, hash }) => id + hash))
   for (const { id, hash } of touched) left.delete(id + hash)
   return mentions.filter(({ id, hash }) => left.has(id + hash))
