@@ -763,7 +763,7 @@ function checkToken(token: Token, context: Context): void {
       for (let next = refusals[nextRefusal]; next && next.endMs < operation.beginMs; next = refusals[++nextRefusal]) {
         refusal ??= next
       }
-      if (refusal && clock.back(refusal.beginMs, operation.endMs) === 0) {
+      if (refusal) {
         const sentence = `${name} was admitted by ${told(operation)}, although ${told(refusal)} had refused it`
         refute('revived', sentence, [birth, refusal, operation])
       }

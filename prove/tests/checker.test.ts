@@ -265,6 +265,11 @@ describe('checkHistory', () => {
     expectBrokenByLast('revived', [t1, logout('t1', [20, 28], lost), data('t1', [30, 35], no), data('t1', [36, 40])])
   })
 
+  it('refutes a token that is admitted after a refusal, even if the clock was set back', () => {
+    const shift = fault([1040, 1050], { clockShiftMs: -500 })
+    expectBrokenByLast('revived', [t1, data('t1', [1020, 1030], no), shift, data('t1', [1060, 1070])])
+  })
+
   describe('a session may end when an earlier secret is reused', () => {
     const long = { tokenTtlMs: 60_000, tokenAbsoluteTtlMs: 120_000 }
     const renewed = [t1, renew('t1', 't2', [20, 30])]

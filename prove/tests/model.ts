@@ -127,7 +127,11 @@ export function record({
 
   function look(name: string, purpose: string | null): ModelToken | null {
     const token = tokens.get(name)
-    if (!token || !isLive(token)) return null
+    if (!token) return null
+    if (!isLive(token)) {
+      tokens.delete(name) // even if the clock is set back
+      return null
+    }
     if (flaw === 'loses a session now and then' && chance(0.01)) tokens.delete(name)
     return token.purpose === purpose || flaw === 'ignores the purpose' ? token : null
   }
