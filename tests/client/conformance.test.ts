@@ -12,9 +12,11 @@ import {
 import { invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
 import type { Verdict } from '../../packages/client/contract.ts'
 import { TokenError } from '../../packages/client/errors.ts'
+import { insufficientScope, isMet, ruleOf } from '../../packages/client/rules.ts'
 import { openClientProcess } from '../../tools/conformance/clientProcess.ts'
 import {
   type ClientAnswer,
+  type ClientRequest,
   type ClientUnderTest,
   type HeaderLines,
   openVectorRunner,
@@ -28,17 +30,27 @@ import { slackMs } from '../support/slack.ts'
 const files = loadVectors()
 
 type Auth = { url: string; key: string }
-type Handle = (headers: HeaderLines) => Promise<ClientAnswer>
+type Handle = (request: ClientRequest) => Promise<ClientAnswer>
 
 const { log, lines } = collectLog('client')
 const caller = { requestId: 'conformance' }
 
-/** The answer that a service which uses the client gives to a request with these headers. */
-async function answerTo(headers: HeaderLines, client: Pick<AuthClient, 'validate'>): Promise<ClientAnswer> {
+type IsMet = typeof isMet
+
+/** The answer that a service which uses the client gives to a request. */
+async function answerTo(
+  { headers, needs }: ClientRequest,
+  client: Pick<AuthClient, 'validate'>,
+  isRuleMet: IsMet = isMet,
+): Promise<ClientAnswer> {
   try {
     const token = readBearerToken({ rawHeaders: headers.flat() })
     const { verdict } = await client.validate(token, caller)
     if (!verdict.authenticated) throw invalidToken()
+    for (const need of needs) {
+      const rule = 'role' in need ? ruleOf('role', need.role) : ruleOf('scope', need.scope)
+      if (!need.shadow && !isRuleMet(rule, verdict)) throw insufficientScope(rule)
+    }
     return { status: 200, headers: {}, admission: { ...verdict } }
   } catch (error) {
     if (!(error instanceof TokenError)) throw error
@@ -58,7 +70,7 @@ function inProcess(make: (client: AuthClient, auth: Auth) => Handle, options: Pa
       client = openAuthClient({ ...auth, log, monotonicNow: () => performance.now(), ...options })
       handle = make(client, auth)
     },
-    send: (requests: HeaderLines[]) => requests.map(handle),
+    send: (requests: ClientRequest[]) => requests.map(handle),
     async close() {
       await client?.close()
       client = null
@@ -66,7 +78,7 @@ function inProcess(make: (client: AuthClient, auth: Auth) => Handle, options: Pa
   }
 }
 
-const honest: Parameters<typeof inProcess>[0] = client => headers => answerTo(headers, client)
+const honest: Parameters<typeof inProcess>[0] = client => request => answerTo(request, client)
 
 let runner: VectorRunner
 
@@ -87,6 +99,7 @@ describe('the conformance vectors', () => {
       'connections',
       'deadlines',
       'requests',
+      'rules',
       'verdicts',
     ])
     for (const file of files.keys()) {
@@ -126,7 +139,7 @@ describe('the TypeScript client', () => {
 
   it('passes as a process that reads and writes lines', async () => {
     const asProcess = openClientProcess(process.execPath, ['tools/conformance/typescriptAdapter.ts'])
-    for (const vector of files.get('requests') ?? []) {
+    for (const vector of [...(files.get('requests') ?? []), ...(files.get('rules') ?? [])]) {
       expect(await runner.run(vector, asProcess), vector.title).to.deep.equal([])
     }
     expect(await asProcess.close(), asProcess.errors()).to.equal(0)
@@ -148,7 +161,7 @@ const refusal: Validation = { verdict: { authenticated: false }, serverTiming: '
 const withValidate = (wrap: (client: AuthClient, auth: Auth) => (token: string) => Promise<Validation>) =>
   inProcess((client, auth) => {
     const validate = wrap(client, auth)
-    return headers => answerTo(headers, { validate: token => validate(token) })
+    return request => answerTo(request, { validate: token => validate(token) })
   })
 
 /** A client that checks nothing: not the status, the type, the echo of the request id or the verdict. */
@@ -184,10 +197,13 @@ const changing = (change: {
   headers?: (lines: HeaderLines) => HeaderLines
   answer?: (answer: ClientAnswer) => ClientAnswer
 }) =>
-  inProcess(client => async headers => {
-    const answer = await answerTo(change.headers?.(headers) ?? headers, client)
+  inProcess(client => async ({ headers, needs }) => {
+    const answer = await answerTo({ headers: change.headers?.(headers) ?? headers, needs }, client)
     return change.answer?.(answer) ?? answer
   })
+
+/** The real client with another idea of what a rule needs. */
+const judging = (isRuleMet: IsMet) => inProcess(client => request => answerTo(request, client, isRuleMet))
 
 const trusting = withValidate((_client, auth) => token => trust(token, auth))
 
@@ -290,6 +306,28 @@ const faults: Record<string, Fault> = {
   'sends another key': {
     client: inProcess(honest, { key: 'another' }),
     found: ['batching: a request that arrives alone'],
+  },
+  'needs only one of several names': {
+    client: judging((rule, admission) => rule.names.some(name => isMet({ ...rule, names: [name] }, admission))),
+    found: ['rules: several roles are 403', 'rules: several scopes are 403'],
+  },
+  'looks for a name in the text of a scope': {
+    client: judging((rule, admission) =>
+      rule.kind === 'scope' && admission.scope !== null
+        ? rule.names.every(name => admission.scope?.includes(name))
+        : isMet(rule, admission),
+    ),
+    found: ['rules: the scope "orders:writes" is not', 'rules: the scope "orders:read,orders:write" is not'],
+  },
+  'takes the scope of a session for an empty one': {
+    client: judging((rule, admission) => isMet(rule, { ...admission, scope: admission.scope ?? '' })),
+    found: ['rules: a scope that is null', 'rules: an Auth of an earlier version knows no scope'],
+  },
+  'takes names for roles and scopes alike': {
+    client: judging((rule, { roles, scope }) =>
+      rule.names.every(name => [...roles, ...(scope ?? '').split(' ')].includes(name)),
+    ),
+    found: ['rules: a role is no scope', 'rules: a scope is no role'],
   },
   'opens a connection for each call': {
     client: trusting,

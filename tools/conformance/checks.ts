@@ -17,6 +17,12 @@ const forms: Record<Exclude<Outcome, 'not admitted'>, { status: number; code?: s
     code: 'invalid_token',
     headers: { 'www-authenticate': `${challenge}, error="invalid_token"`, 'retry-after': null },
   },
+  // RFC 6750 section 3.1: the scope that is needed may follow.
+  'insufficient scope': {
+    status: 403,
+    code: 'insufficient_scope',
+    headers: { 'www-authenticate': `${challenge}, error="insufficient_scope"`, 'retry-after': null },
+  },
   // RFC 6750 section 3.1: no error code for a request that carried no credentials.
   'no token': { status: 401, code: 'invalid_token', headers: { 'www-authenticate': challenge, 'retry-after': null } },
   'bad request': { status: 400, code: 'invalid_request', headers: { 'www-authenticate': null } },
@@ -33,7 +39,7 @@ export function resultProblems(results: Result[], wanted: Then['results'][number
 
 function problemsOf(result: Result, expected: Expected, slackMs: number): string[] {
   const outcomes = [expected.is].flat()
-  const perOutcome = outcomes.map(outcome => formProblems(result, outcome, expected.admission))
+  const perOutcome = outcomes.map(outcome => formProblems(result, outcome, expected))
   const found = perOutcome.some(problems => problems.length === 0) ? [] : (perOutcome[0] ?? [])
   const { withinMs = deadlineMs + marginMs, notBeforeMs = 0 } = expected
   const took = `after ${Math.round(result.tookMs)} ms`
@@ -43,11 +49,16 @@ function problemsOf(result: Result, expected: Expected, slackMs: number): string
   return found
 }
 
-function formProblems({ answer, headers }: Result, outcome: Outcome, members = {}): string[] {
+function formProblems(
+  { answer, headers }: Result,
+  outcome: Outcome,
+  { admission: members = {}, scope }: Expected,
+): string[] {
   if (outcome === 'not admitted') return answer.status === 200 ? ['The request was admitted.'] : []
   const form = forms[outcome]
   if (answer.status !== form.status) return [`The status is ${answer.status}; expected ${form.status} (${outcome}).`]
-  const problems = Object.entries(form.headers).flatMap(([name, value]) => {
+  const problems = Object.entries(form.headers).flatMap(([name, plain]) => {
+    const value = scope !== undefined && name === 'www-authenticate' ? `${plain}, scope="${scope}"` : plain
     const given = answer.headers[name] ?? null
     return given === value ? [] : [`The header ${name} is ${given}; expected ${value} (${outcome}).`]
   })

@@ -79,7 +79,11 @@ export function openClientProcess(command: string, args: string[], env = process
     },
 
     send(requests) {
-      const numbered = requests.map(headers => ({ id: ++lastId, headers }))
+      const numbered = requests.map(({ headers, needs }) => ({
+        id: ++lastId,
+        headers,
+        ...(needs.length > 0 && { needs }),
+      }))
       const answers = numbered.map(({ id }) => expectLine(id))
       write({ send: numbered })
       return answers

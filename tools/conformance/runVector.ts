@@ -4,10 +4,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type AuthCall, type FakeAuth, startFakeAuth } from '../../tests/support/fakeAuth.ts'
 import { callProblems, resultProblems } from './checks.ts'
 import { type Places, playAnswer } from './playAnswer.ts'
-import type { Answer, Sent, Step, Vector } from './vectors.ts'
+import type { Answer, Need, Sent, Step, Vector } from './vectors.ts'
 
 /** Names and values, as received. */
 export type HeaderLines = [string, string][]
+
+export interface ClientRequest {
+  headers: HeaderLines
+  /** The guards that it must pass, one behind the other. Without any it needs a live token. */
+  needs: Need[]
+}
 
 /** What a service that uses the client would answer to a request. */
 export interface ClientAnswer {
@@ -25,7 +31,7 @@ export interface ClientUnderTest {
   /** Makes a client of the Auth at `url`; a client made before may be kept if the address is the same. */
   open(auth: { url: string; key: string }): Promise<void>
   /** Requests that arrive together. Each of the promises resolves to the answer to one of them. */
-  send(requests: HeaderLines[]): Promise<ClientAnswer>[]
+  send(requests: ClientRequest[]): Promise<ClientAnswer>[]
 }
 
 export interface Result {
@@ -88,12 +94,12 @@ interface Stage {
 
 async function perform(step: Step, { auth, places, client, sending }: Stage): Promise<void> {
   if ('send' in step) {
-    const entries = step.send.map(linesOf)
+    const entries = step.send.map(requestsOf)
     const startedAt = performance.now()
     const answers = client.send(entries.flat())
     for (const entry of entries) {
       sending.push(
-        entry.map(async headers => {
+        entry.map(async ({ headers }) => {
           const answer = await (answers.shift() as Promise<ClientAnswer>)
           return { headers, answer, tookMs: performance.now() - startedAt }
         }),
@@ -107,7 +113,7 @@ async function perform(step: Step, { auth, places, client, sending }: Stage): Pr
     else await someOf(sending.flat(), step.await.results)
   } else if ('answer' in step) {
     // A request without a token needs no call: its result shows that the client has started the requests before it.
-    await Promise.all(client.send([[]]))
+    await Promise.all(client.send([{ headers: [], needs: [] }]))
     await playAnswer(auth.calls[step.answer - 1] as AuthCall, step.with ?? {}, places)
   } else if ('sleepMs' in step) {
     await sleep(step.sleepMs)
@@ -147,12 +153,15 @@ async function inTime(event: Promise<unknown>, otherwise: string): Promise<void>
   abort.abort()
 }
 
-/** The header lines of each request that an entry stands for. */
-function linesOf(sent: Sent): HeaderLines[] {
-  if (typeof sent === 'string') return [bearer(sent)]
-  if ('headers' in sent) return [sent.headers]
-  const { token, times = 1, length = 0 } = sent
-  return Array.from({ length: times }, (_, i) => bearer(token.replaceAll('{i}', String(i)).padEnd(length, '-')))
+/** The requests that an entry stands for. */
+function requestsOf(sent: Sent): ClientRequest[] {
+  if (typeof sent === 'string') return [{ headers: bearer(sent), needs: [] }]
+  if ('headers' in sent) return [{ headers: sent.headers, needs: [] }]
+  const { token, times = 1, length = 0, needs = [] } = sent
+  return Array.from({ length: times }, (_, i) => ({
+    headers: bearer(token.replaceAll('{i}', String(i)).padEnd(length, '-')),
+    needs,
+  }))
 }
 
 const bearer = (token: string): HeaderLines => [['authorization', `Bearer ${token}`]]

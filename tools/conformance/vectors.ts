@@ -61,15 +61,28 @@ export type Step =
 export type Sent =
   | string
   /** `{i}` in the token counts from 0 to `times - 1`; the token is filled with dashes up to `length`. */
-  | { token: string; times?: number; length?: number }
+  | { token: string; times?: number; length?: number; needs?: Need[] }
   | { headers: [string, string][] }
 
-export type Outcome = 'admitted' | 'refused' | 'no token' | 'bad request' | 'limited' | 'unavailable' | 'not admitted'
+/** A guard that the request must pass. All of the names are needed; with `shadow` it refuses nothing. */
+export type Need = ({ role: string[] } | { scope: string[] }) & { shadow?: true }
+
+export type Outcome =
+  | 'admitted'
+  | 'refused'
+  | 'insufficient scope'
+  | 'no token'
+  | 'bad request'
+  | 'limited'
+  | 'unavailable'
+  | 'not admitted'
 
 export interface Expected {
   is: Outcome | Outcome[]
   /** Members that the admission must have, beside those of the fake Auth. */
   admission?: Record<string, unknown>
+  /** The scope that the challenge names. */
+  scope?: string
   withinMs?: number
   notBeforeMs?: number
 }
