@@ -11,7 +11,16 @@ import logging
 import sys
 from typing import Any
 
-from latchkey_client import AuthClient, RequireToken, RequireTokenWsgi, SyncAuthClient
+from latchkey_client import (
+    AuthClient,
+    RequireRole,
+    RequireRoleWsgi,
+    RequireScope,
+    RequireScopeWsgi,
+    RequireToken,
+    RequireTokenWsgi,
+    SyncAuthClient,
+)
 
 Answer = dict[str, Any]
 
@@ -22,12 +31,24 @@ def compose(status: int, headers: dict[str, str], body: bytes) -> Answer:
     return {"status": status, "headers": headers, "admission" if status == 200 else "problem": json.loads(body)}
 
 
+def guard(show: Any, client: Any, needs: list[Any], classes: tuple[Any, Any, Any]) -> Any:
+    """The application behind a guard for each need, the first in front, or behind one that needs a token."""
+    require_token, require_role, require_scope = classes
+    if not needs:
+        return require_token(show, client)
+    app = show
+    for need in reversed(needs):
+        make = require_role if "role" in need else require_scope
+        shadow = (lambda refusal: None) if "shadow" in need else None
+        app = make(app, *need.get("role", need.get("scope")), client=client, shadow=shadow)
+    return app
+
+
 class AsgiClient:
     def __init__(self, url: str, key: str) -> None:
         self._client = AuthClient(url, key, deadline=DEADLINE)
-        self._app = RequireToken(self._show, self._client)
 
-    async def answer_to(self, lines: list[list[str]]) -> Answer:
+    async def answer_to(self, lines: list[list[str]], needs: list[Any]) -> Answer:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in lines]
         sent: list[Any] = []
 
@@ -37,7 +58,8 @@ class AsgiClient:
         async def receive() -> Any:
             return {"type": "http.request"}
 
-        await self._app({"type": "http", "method": "GET", "path": "/", "headers": headers}, receive, send)
+        app = guard(self._show, self._client, needs, (RequireToken, RequireRole, RequireScope))
+        await app({"type": "http", "method": "GET", "path": "/", "headers": headers}, receive, send)
         start, body = sent
         return compose(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, body["body"])
 
@@ -53,18 +75,18 @@ class AsgiClient:
 class WsgiClient:
     def __init__(self, url: str, key: str) -> None:
         self._client = SyncAuthClient(url, key, deadline=DEADLINE)
-        self._app = RequireTokenWsgi(self._show, self._client)
 
-    async def answer_to(self, lines: list[list[str]]) -> Answer:
+    async def answer_to(self, lines: list[list[str]], needs: list[Any]) -> Answer:
         environ: dict[str, Any] = {}
         for name, value in lines:
             variable = f"HTTP_{name.upper().replace('-', '_')}"
             environ[variable] = f"{environ[variable]},{value}" if variable in environ else value
-        return await asyncio.to_thread(self._ask, environ)
+        return await asyncio.to_thread(self._ask, environ, needs)
 
-    def _ask(self, environ: dict[str, Any]) -> Answer:
+    def _ask(self, environ: dict[str, Any], needs: list[Any]) -> Answer:
+        app = guard(self._show, self._client, needs, (RequireTokenWsgi, RequireRoleWsgi, RequireScopeWsgi))
         started: list[Any] = []
-        body = b"".join(self._app(environ, lambda *start: started.append(start)))
+        body = b"".join(app(environ, lambda *start: started.append(start)))
         [(status, headers)] = started
         return compose(int(status[:3]), {name.lower(): value for name, value in headers}, body)
 
@@ -88,7 +110,7 @@ async def main() -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     async def answer(client: AsgiClient | WsgiClient, request: Any) -> None:
-        write({"id": request["id"], **await client.answer_to(request["headers"])})
+        write({"id": request["id"], **await client.answer_to(request["headers"], request.get("needs", []))})
 
     while line := await asyncio.to_thread(sys.stdin.readline):
         message = json.loads(line)

@@ -1,12 +1,15 @@
-"""ASGI middleware: a request or a WebSocket passes only with a token that Auth has just validated."""
+"""ASGI middleware: a request or a WebSocket passes only with a token that Auth has just validated, and with the roles
+and the scope that it needs."""
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Awaitable, Callable, Iterable, MutableMapping, NamedTuple
 
 from .bearer import invalid_token, read_bearer_token, read_request_id, read_traceparent
 from .client import AuthClient
+from .contract import Admission
 from .errors import TokenError
+from .rules import Kind, Rule, Shadow
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -17,6 +20,14 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 # RFC 6455, section 7.4.1, and the registry of IANA.
 _POLICY_VIOLATION = 1008
 _TRY_AGAIN_LATER = 1013
+# Where guards find what another has seen. Not `auth`, which other middleware may set.
+_SEEN = "latchkey.seen"
+
+
+class _Seen(NamedTuple):
+    client: AuthClient
+    admission: Admission
+    request_id: str
 
 
 class RequireToken:
@@ -52,7 +63,8 @@ class RequireToken:
             await _refuse(scope, receive, send, error, error.problem(request_id), added)
             return
         added.append((b"server-timing", validation.server_timing.encode()))
-        await self._app({**scope, "auth": validation.admission}, receive, _with_headers(send, added))
+        seen = _Seen(self._client, validation.admission, request_id)
+        await self._app({**scope, "auth": validation.admission, _SEEN: seen}, receive, _with_headers(send, added))
 
     def _close_at_shutdown(self, send: Send) -> Send:
         async def send_and_close(message: Message) -> None:
@@ -63,11 +75,68 @@ class RequireToken:
         return send_and_close
 
 
+class _RequireRule:
+    """Uses the verdict of a guard in front, or with a client of its own asks for one."""
+
+    def __init__(
+        self, app: Application, kind: Kind, names: tuple[str, ...], client: AuthClient | None, shadow: Shadow | None
+    ) -> None:
+        self._app = app
+        self._rule = Rule(kind, names)
+        self._client = client
+        self._shadow = shadow
+        self._alone = None if client is None else RequireToken(self._check, client)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        seen: _Seen | None = scope.get(_SEEN)
+        if self._alone is not None and (seen is None or seen.client is not self._client):
+            await self._alone(scope, receive, send)
+        else:
+            await self._check(scope, receive, send)
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if _SEEN not in scope:
+            raise RuntimeError("A rule needs RequireToken in front of it, or a client of its own.")
+        seen: _Seen = scope[_SEEN]
+        try:
+            self._rule.enforce(seen.admission, seen.request_id, self._shadow)
+        except TokenError as error:
+            # The guard that asked adds the other headers.
+            await _refuse(scope, receive, send, error, error.problem(seen.request_id), [])
+            return
+        await self._app(scope, receive, send)
+
+
+class RequireRole(_RequireRule):
+    """``RequireRole(app, "admin")`` behind ``RequireToken``, or alone with ``client=AuthClient(url, key)``.
+
+    A request passes only if its user has this role, or all of several; others are 403. Behind another guard it uses the
+    same verdict. With ``shadow=count`` it refuses nothing, and calls ``count`` with a ``ShadowRefusal`` instead.
+    """
+
+    def __init__(
+        self, app: Application, *names: str, client: AuthClient | None = None, shadow: Shadow | None = None
+    ) -> None:
+        super().__init__(app, "role", names, client, shadow)
+
+
+class RequireScope(_RequireRule):
+    """As ``RequireRole``, for the scope of the token. A session has no scope of its own, and is admitted."""
+
+    def __init__(
+        self, app: Application, *names: str, client: AuthClient | None = None, shadow: Shadow | None = None
+    ) -> None:
+        super().__init__(app, "scope", names, client, shadow)
+
+
 def _with_headers(send: Send, added: Iterable[tuple[bytes, bytes]]) -> Send:
     """Headers that the application sets itself stay as they are."""
 
     async def send_with_headers(message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
+        if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             own = list(message.get("headers", []))
             names = {name.lower() for name, _ in own}
             message = {**message, "headers": [*own, *(pair for pair in added if pair[0] not in names)]}

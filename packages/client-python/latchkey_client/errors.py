@@ -6,9 +6,9 @@ import json
 from http import HTTPStatus
 from typing import Literal, Mapping
 
-Code = Literal["invalid_request", "invalid_token", "unavailable"]
+Code = Literal["invalid_request", "invalid_token", "insufficient_scope", "unavailable"]
 
-_STATUS: dict[Code, int] = {"invalid_request": 400, "invalid_token": 401, "unavailable": 503}
+_STATUS: dict[Code, int] = {"invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403, "unavailable": 503}
 
 
 class TokenError(Exception):

@@ -9,15 +9,20 @@ import os
 import re
 import threading
 from http import HTTPStatus
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, NamedTuple
 
 from .bearer import invalid_token, read_bearer_token, read_request_id, read_traceparent
 from .client import AuthClient, Validation
+from .contract import Admission
 from .errors import TokenError
+from .rules import Kind, Rule, Shadow
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+# Where guards find what another has seen.
+_SEEN = "latchkey.seen"
 
 
 class SyncAuthClient:
@@ -66,6 +71,12 @@ class SyncAuthClient:
         self._running = None
 
 
+class _Seen(NamedTuple):
+    client: SyncAuthClient
+    admission: Admission
+    request_id: str
+
+
 class RequireTokenWsgi:
     """``RequireTokenWsgi(app)`` or, with options, ``RequireTokenWsgi(app, SyncAuthClient(url, key))``.
 
@@ -87,10 +98,7 @@ class RequireTokenWsgi:
             if validation.admission is None:
                 raise invalid_token()
         except TokenError as error:
-            body = error.problem(request_id)
-            own = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
-            start_response(f"{error.status} {HTTPStatus(error.status).phrase}", [*own, *error.headers.items(), *added])
-            return [body]
+            return _refuse(start_response, error, request_id, added)
         added.append(("Server-Timing", validation.server_timing))
 
         def start_with_headers(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
@@ -98,7 +106,68 @@ class RequireTokenWsgi:
             return start_response(status, [*headers, *(pair for pair in added if pair[0].lower() not in names)], *more)
 
         environ["latchkey.auth"] = validation.admission
+        environ[_SEEN] = _Seen(self._client, validation.admission, request_id)
         return self._app(environ, start_with_headers)
+
+
+class _RequireRuleWsgi:
+    """Uses the verdict of a guard in front, or with a client of its own asks for one."""
+
+    def __init__(
+        self, app: Application, kind: Kind, names: tuple[str, ...], client: SyncAuthClient | None, shadow: Shadow | None
+    ) -> None:
+        self._app = app
+        self._rule = Rule(kind, names)
+        self._client = client
+        self._shadow = shadow
+        self._alone = None if client is None else RequireTokenWsgi(self._check, client)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        seen: _Seen | None = environ.get(_SEEN)
+        if self._alone is not None and (seen is None or seen.client is not self._client):
+            return self._alone(environ, start_response)
+        return self._check(environ, start_response)
+
+    def _check(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if _SEEN not in environ:
+            raise RuntimeError("A rule needs RequireTokenWsgi in front of it, or a client of its own.")
+        seen: _Seen = environ[_SEEN]
+        try:
+            self._rule.enforce(seen.admission, seen.request_id, self._shadow)
+        except TokenError as error:
+            # The guard that asked adds the other headers.
+            return _refuse(start_response, error, seen.request_id, [])
+        return self._app(environ, start_response)
+
+
+class RequireRoleWsgi(_RequireRuleWsgi):
+    """``RequireRoleWsgi(app, "admin")`` behind ``RequireTokenWsgi``, or alone with ``client=SyncAuthClient(url, key)``.
+
+    The same as ``RequireRole``.
+    """
+
+    def __init__(
+        self, app: Application, *names: str, client: SyncAuthClient | None = None, shadow: Shadow | None = None
+    ) -> None:
+        super().__init__(app, "role", names, client, shadow)
+
+
+class RequireScopeWsgi(_RequireRuleWsgi):
+    """The same as ``RequireScope``."""
+
+    def __init__(
+        self, app: Application, *names: str, client: SyncAuthClient | None = None, shadow: Shadow | None = None
+    ) -> None:
+        super().__init__(app, "scope", names, client, shadow)
+
+
+def _refuse(
+    start_response: StartResponse, error: TokenError, request_id: str, added: list[tuple[str, str]]
+) -> Iterable[bytes]:
+    body = error.problem(request_id)
+    own = [("Content-Type", "application/problem+json"), ("Content-Length", str(len(body)))]
+    start_response(f"{error.status} {HTTPStatus(error.status).phrase}", [*own, *error.headers.items(), *added])
+    return [body]
 
 
 def _headers_of(environ: Environ) -> Iterable[tuple[bytes, bytes]]:

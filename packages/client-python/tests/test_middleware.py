@@ -12,7 +12,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from latchkey_client import AuthClient, RequireToken, RequireTokenWsgi, SyncAuthClient, TokenError  # noqa: E402
+from latchkey_client import (  # noqa: E402
+    Admission,
+    AuthClient,
+    RequireRole,
+    RequireRoleWsgi,
+    RequireScope,
+    RequireScopeWsgi,
+    RequireToken,
+    RequireTokenWsgi,
+    ShadowRefusal,
+    SyncAuthClient,
+    TokenError,
+    require_role,
+    require_scope,
+)
 
 KEY = "k" * 32
 ADMISSION = {
@@ -25,6 +39,8 @@ ADMISSION = {
     "expiresAt": 2,
     "absoluteExpiresAt": 3,
     "refreshCount": 1,
+    "roles": ["editor"],
+    "scope": "orders:read",
 }
 
 
@@ -195,6 +211,110 @@ class RequireTokenTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.sleep(0)
         await self.client.close()
         self.assertIsNotNone((await asked).admission)
+
+
+class RulesTest(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self) -> None:
+        self.auth = await self.enterAsyncContext(FakeAuth())
+        self.client = AuthClient(self.auth.url, KEY)
+        self.addAsyncCleanup(self.client.close)
+
+    async def test_a_rule_behind_a_guard_uses_its_verdict(self) -> None:
+        app = RequireToken(RequireRole(RequireScope(greet, "orders:read"), "editor", client=self.client), self.client)
+        _, body = await ask(app, GOOD)
+        self.assertEqual((body["body"], self.auth.calls), (b"ann", [["good"]]))
+
+    async def test_a_rule_asks_again_if_the_verdict_is_that_of_another_client(self) -> None:
+        other = AuthClient(self.auth.url, KEY)
+        self.addAsyncCleanup(other.close)
+        await ask(RequireToken(RequireRole(greet, "editor", client=other), self.client), GOOD)
+        self.assertEqual(self.auth.calls, [["good"], ["good"]])
+
+    async def test_a_refusal_has_the_headers_and_the_request_id_of_the_guard_in_front(self) -> None:
+        for app in (
+            RequireToken(RequireRole(greet, "admin"), self.client),
+            RequireRole(greet, "admin", client=self.client),
+        ):
+            start, body = await ask(app, GOOD)
+            headers = dict(start["headers"])
+            self.assertEqual((start["status"], headers[b"cache-control"]), (403, b"no-store"))
+            self.assertEqual(headers[b"www-authenticate"], b'Bearer realm="latchkey", error="insufficient_scope"')
+            problem = json.loads(body["body"])
+            self.assertEqual(problem["requestId"], headers[b"x-request-id"].decode())
+            self.assertEqual(
+                problem["detail"], "This needs the role admin, which the user of this token does not have."
+            )
+
+    async def test_a_websocket_without_the_scope_is_refused(self) -> None:
+        app = RequireScope(greet, "orders:write", client=self.client)
+        self.assertEqual(
+            await ask(app, GOOD, type="websocket"),
+            [{"type": "websocket.close", "code": 1008, "reason": "insufficient_scope"}],
+        )
+        start, _ = await ask(app, GOOD, type="websocket", extensions={"websocket.http.response": {}})
+        self.assertEqual(start["status"], 403)
+        self.assertIn((b"cache-control", b"no-store"), start["headers"])
+
+    async def test_a_rule_in_the_shadow_refuses_nothing_and_reports_whom_it_would_refuse(self) -> None:
+        seen: list[ShadowRefusal] = []
+        behind = RequireRole(greet, "editor", shadow=seen.append)
+        app = RequireScope(behind, "orders:write", client=self.client, shadow=seen.append)
+        _, body = await ask(app, GOOD, (b"x-request-id", b"mine"))
+        self.assertEqual((body["body"], seen), (b"ann", [ShadowRefusal("scope:orders:write", "mine", "id", "1")]))
+
+    async def test_a_rule_with_nothing_in_front_admits_nothing(self) -> None:
+        forged = {"auth": Admission("id", "sliding", "ann", "1", 1, 2, 3, 1, ("admin",), None, {})}
+        with self.assertRaisesRegex(RuntimeError, "RequireToken in front"):
+            await ask(RequireRole(greet, "admin"), GOOD, **forged)
+
+    async def test_the_application_is_told_of_the_lifespan(self) -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "lifespan.shutdown.complete"})
+
+        self.assertEqual(len(await ask(RequireRole(app, "admin"), type="lifespan")), 1)
+        await ask(RequireRole(app, "admin", client=self.client), type="lifespan")
+        with self.assertRaisesRegex(RuntimeError, "closed"):
+            await self.client.validate("good")
+
+    async def test_wsgi_does_the_same(self) -> None:
+        client = SyncAuthClient(self.auth.url, KEY)
+
+        def app(_environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [])
+            return [b"hello"]
+
+        def get(app: Any) -> tuple[str, dict[str, str]]:
+            started: list[Any] = []
+            b"".join(app({"HTTP_TOKEN": "good"}, lambda *start: started.append(start)))
+            return started[0][0], dict(started[0][1])
+
+        behind = RequireRoleWsgi(RequireScopeWsgi(app, "orders:read"), "editor", client=client)
+        guarded = RequireTokenWsgi(behind, client)
+        self.assertEqual((await asyncio.to_thread(get, guarded))[0], "200 OK")
+        self.assertEqual(self.auth.calls, [["good"]])
+        status, headers = await asyncio.to_thread(get, RequireScopeWsgi(app, "orders:write", client=client))
+        self.assertEqual((status, headers["Cache-Control"]), ("403 Forbidden", "no-store"))
+        with self.assertRaisesRegex(RuntimeError, "in front"):
+            RequireRoleWsgi(app, "admin")({"HTTP_TOKEN": "good"}, None)
+        await asyncio.to_thread(client.close)
+
+    async def test_functions_require_the_same_of_an_admission(self) -> None:
+        admission = (await self.client.validate("good")).admission
+        assert admission is not None
+        require_role(admission, "editor")
+        require_scope(admission, "orders:read")
+        with self.assertRaises(TokenError) as raised:
+            require_scope(admission, "orders:read", "orders:write")
+        self.assertEqual(raised.exception.status, 403)
+        self.assertIn('scope="orders:read orders:write"', raised.exception.headers["WWW-Authenticate"])
+
+    def test_malformed_names_raise_at_once(self) -> None:
+        for names in ((), ("Admin",), ("a b",), ("admin\n",), ("",), ("a" * 65,), (7,), ("a",) * 17):
+            with self.subTest(names), self.assertRaisesRegex(ValueError, "expected a role such as admin"):
+                RequireRole(greet, *names)  # type: ignore[arg-type]
+        for names in ((), ("a b",), ('a"',), ("a\\",), ("a\n",), ("ä",)):
+            with self.subTest(names), self.assertRaisesRegex(ValueError, "expected a scope such as orders:write"):
+                RequireScopeWsgi(greet, *names)  # type: ignore[arg-type]
 
 
 class WsgiTest(unittest.IsolatedAsyncioTestCase):
