@@ -133,6 +133,22 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       await close()
     })
 
+    it('keeps tombstones of fifty tokens in a slice, and deletes the others at once', async () => {
+      const { tokens, close } = await openStores(place.url)
+      const made = []
+      for (let i = 0; i < 120; i++) made.push(await insertedToken({ tokens }, { expiresAt: start + 1 + i }))
+      const { ref: live } = await insertedToken({ tokens })
+      await askDatabase(place.url, 'update latchkey_tokens set sweep_at = 1') // as if all had been extended
+      const later = start + 500
+      expect((await tokens.deleteExpired(later, 121)).removed).to.equal(120)
+      const reasons = await Promise.all(made.map(({ ref }) => tokens.explain(ref, later, null)))
+      expect(reasons.filter(({ reason }) => reason === 'expired')).to.have.lengthOf(50)
+      expect(reasons.filter(({ reason }) => reason === 'unknown')).to.have.lengthOf(70)
+      expect(await tokens.counts()).to.deep.equal({ sliding: 1, fixed: 0, 'single-use': 0 })
+      expect((await tokens.touch([live], start, null)).map(Boolean)).to.deep.equal([true])
+      await close()
+    })
+
     it('contains no secret of a token, whatever happened to the token', async () => {
       const stores = await openStores(place.url)
       const secrets: string[] = []

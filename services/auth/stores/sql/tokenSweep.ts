@@ -1,9 +1,10 @@
-// The sweep: turns dead tokens into tombstones, and deletes tombstones that are old enough and floors that no token needs, in
-// bounded slices. Hides that the processes which share a database sweep one at a time.
+// The sweep: deletes dead tokens, of which some first become tombstones, and floors that no token needs, in bounded slices. Hides
+// that the processes which share a database sweep one at a time.
 import { floorKeptMs, type TokenStore } from '../ports.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
-import { raw, sql } from './statement.ts'
+import type { SqlDialect } from './migrations.ts'
+import { type Sql, sql } from './statement.ts'
 import type { TokenCounts } from './tokenCounts.ts'
 import { rememberedMs } from './tokenQueries.ts'
 
@@ -15,11 +16,15 @@ interface Position {
 }
 
 interface Examined {
-  ended: number
+  id: string
+  isDead: number
   userId: string | null
   /** When the token was due. */
   dueAt: number
 }
+
+/** Tombstones per slice, for `explain`: operators ask about few of the tokens that expire together. */
+const rememberedPerSlice = 50
 
 interface Slice {
   examined: Examined[]
@@ -48,16 +53,17 @@ export function createSweep(database: SqlDatabase, counts: TokenCounts): TokenSt
     const slice = await run(() =>
       db.transaction(async (tx): Promise<Slice | null> => {
         if (!(await isOurTurn(database, tx))) return null
-        const examined = await buryDue(database, tx, { now, limit, from: from.due })
+        // A slice does one kind of work, except the last one of its kind, so that a large sweep needs fewer statements.
+        const examined = await removeDue(database, tx, { now, limit, from: from.due })
+        if (examined.length === limit) return { examined, forgotten: [], floors: noFloors }
         const forgotten = await deleteTombstones(database, tx, { now, limit, from: from.ended })
-        const isLast = examined.length < limit && forgotten.length < limit
-        const floors = isLast ? await forgetFloors(database, tx, { now, limit, from: from.floors }) : noFloors
-        return { examined, forgotten, floors }
+        if (forgotten.length === limit) return { examined, forgotten, floors: noFloors }
+        return { examined, forgotten, floors: await forgetFloors(database, tx, { now, limit, from: from.floors }) }
       }),
     )
     // Another process sweeps: it removes what is dead, and this round is over.
     const { examined, forgotten, floors } = slice ?? { examined: [], forgotten: [], floors: noFloors }
-    const removed = examined.filter(({ ended }) => ended)
+    const removed = examined.filter(({ isDead }) => isDead)
     counts.remove(removed)
     const done = [examined.length, forgotten.length, floors.forgotten.length, floors.kept].every(n => n < limit)
     position = done
@@ -97,22 +103,33 @@ interface Part {
  * Examines the tokens that are due. Extending a token does not write `sweep_at`, so a due token may still be live; it
  * becomes due again at its new expiry.
  */
-function buryDue({ dialect, lock }: SqlDatabase, tx: Connection, { now, limit, from }: Part): Promise<Examined[]> {
-  // SQLite can return only columns of the table that changes. It begins at 0 again, because it removes index entries at once.
-  const dueAt = raw(dialect === 'postgres' ? 'due_at' : '0')
-  return tx.query(sql`with due as (
-      select t.id as due_id, t.sweep_at as due_at,
-        case when t.credential_version < coalesce(f.version, 0) then 1 else 0 end as is_below
-      from latchkey_tokens as t left join latchkey_floors as f on f.user_id = t.user_id
-      where t.end_reason is null and t.sweep_at >= ${from} and t.sweep_at <= ${now} order by t.sweep_at limit ${limit}
-      ${lock('for update of t skip locked')}
-    )
-    update latchkey_tokens set
-      end_reason = case when expires_at <= ${now} then 'expired' when is_below = 1 then 'ended' end,
-      ended_at = case when expires_at <= ${now} or is_below = 1 then abs(expires_at) end,
-      sweep_at = case when expires_at <= ${now} or is_below = 1 then ${now + rememberedMs} else expires_at end
-    from due where id = due_id and end_reason is null
-    returning case when end_reason is null then 0 else 1 end as ended, user_id as "userId", ${dueAt} as "dueAt"`)
+async function removeDue(database: SqlDatabase, tx: Connection, { now, limit, from }: Part): Promise<Examined[]> {
+  const { dialect, lock } = database
+  const examined = await tx.query<Examined>(sql`select t.id, t.user_id as "userId", t.sweep_at as "dueAt",
+      case when t.expires_at <= ${now} or t.credential_version < coalesce(f.version, 0) then 1 else 0 end as "isDead"
+    from latchkey_tokens as t left join latchkey_floors as f on f.user_id = t.user_id
+    where t.end_reason is null and t.sweep_at >= ${from} and t.sweep_at <= ${now} order by t.sweep_at limit ${limit}
+    ${lock('for update of t skip locked')}`)
+  const dead = examined.filter(({ isDead }) => isDead)
+  const live = examined.filter(({ isDead }) => !isDead)
+  const buried = dead.slice(0, rememberedPerSlice)
+  const deleted = dead.slice(rememberedPerSlice)
+  if (live.length > 0)
+    await tx.change(sql`update latchkey_tokens set sweep_at = expires_at where ${isOneOf(live, dialect)}`)
+  if (buried.length > 0) {
+    await tx.change(sql`update latchkey_tokens set
+      end_reason = case when expires_at <= ${now} then 'expired' else 'ended' end,
+      ended_at = abs(expires_at), sweep_at = ${now + rememberedMs} where ${isOneOf(buried, dialect)}`)
+  }
+  if (deleted.length > 0) await tx.change(sql`delete from latchkey_tokens where ${isOneOf(deleted, dialect)}`)
+  return examined
+}
+
+function isOneOf(tokens: Examined[], dialect: SqlDialect): Sql {
+  const ids = tokens.map(({ id }) => id)
+  return dialect === 'sqlite'
+    ? sql`id in (select value from json_each(${JSON.stringify(ids)}))`
+    : sql`id = any(${ids}::text[])`
 }
 
 async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, limit, from }: Part): Promise<number[]> {
