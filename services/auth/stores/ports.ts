@@ -199,7 +199,7 @@ export interface TokenStore {
 
   /**
    * The number of tokens of each kind, never older than the end of the last sweep of any process. Dead tokens count until they are
-   * swept.
+   * swept. In a large database it is an estimate.
    */
   counts(): Promise<Record<TokenKind, number>>
 

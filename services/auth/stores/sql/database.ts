@@ -46,7 +46,7 @@ const migrateTimeoutMs = 10 * 60_000 // indexing a million rows takes a while
 export async function openDatabase(
   url: string,
   warn: (warning: string) => void,
-  prepare: (db: Driver) => Promise<void> = async () => {},
+  prepare: (db: Driver, dialect: SqlDialect) => Promise<void> = async () => {},
 ): Promise<SqlDatabase> {
   const dialect = dialectOf(url)
   if (dialect === 'sqlite') closeToOthers(pathOf(url), warn)
@@ -98,12 +98,15 @@ export async function listMigrations(url: string): Promise<{ applied: string[]; 
 }
 
 /** Uses a connection of its own, because the statements of the store have a much shorter timeout. */
-async function migrateAndPrepare(url: string, prepare: (db: Driver) => Promise<void>): Promise<void> {
+async function migrateAndPrepare(
+  url: string,
+  prepare: (db: Driver, dialect: SqlDialect) => Promise<void>,
+): Promise<void> {
   const run = createRunner(migrateTimeoutMs)
   const db = await run(() => connect(url, migrateTimeoutMs, 'first'))
   try {
     await run(() => migrate(db, dialectOf(url)))
-    await prepare(db)
+    await prepare(db, dialectOf(url))
   } finally {
     await db.close().catch(() => {})
   }

@@ -14,7 +14,7 @@ import { openDatabase, type SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { joinTouches } from './joinTouches.ts'
 import { raw, type Sql, sql } from './statement.ts'
-import { createTokenCounts, type TokenCounts } from './tokenCounts.ts'
+import { countKinds, createTokenCounts, type TokenCounts } from './tokenCounts.ts'
 import { insertToken } from './tokenInsert.ts'
 import {
   admissible,
@@ -133,10 +133,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     counts: () =>
       run(async () => {
-        const rows = await db.query<{ kind: TokenKind; n: number }>(sql`select kind, count(*) as n from latchkey_tokens
-          where end_reason is null group by kind`)
         const byKind: Record<TokenKind, number> = { sliding: 0, fixed: 0, 'single-use': 0 }
-        for (const { kind, n } of rows) byKind[kind] = Number(n)
+        for (const { kind, n } of await countKinds(db, database.dialect)) byKind[kind] = n
         return byKind
       }),
 

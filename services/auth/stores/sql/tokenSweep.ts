@@ -74,7 +74,7 @@ export function createSweep(database: SqlDatabase, counts: TokenCounts): TokenSt
           floors: floors.forgotten.reduce((latest, at) => Math.max(latest, at), from.floors),
         }
     // The sweep has succeeded even if this recount takes too long; the running count is kept then.
-    if (done && counts.isDue(now)) await run(() => counts.recount(db)).catch(() => {})
+    if (done && counts.isDue(now)) await run(() => counts.recount(db, database.dialect)).catch(() => {})
     return { removed: removed.length, done }
   }
 }
