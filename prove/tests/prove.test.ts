@@ -40,7 +40,7 @@ describe('twenty clients find no broken promise under faults', function () {
         rounds: 1,
         calmMs: [500, 1000],
         userCount: 10,
-        pauseMs: [40, 160],
+        pauseMs: [100, 300],
         footprintEveryMs: 200,
       } as const
       // Two calm periods, long enough to detect growth.
@@ -77,7 +77,7 @@ describe('twenty clients of two Auths on one Redis', function () {
       this.skip()
     }
     const kinds = twoAuthFaults.filter(({ what }) => what.includes('hangs'))
-    const clients = { userCount: 10, pauseMs: [40, 160] } as const
+    const clients = { userCount: 10, pauseMs: [100, 300] } as const
     const result = await drive({
       ...{ storeName: 'redis', random: createRandom(seed), seed, kinds, twoAuths: true, ...clients },
       ...{ seconds: 60, rounds: 1, calmMs: [500, 1000] },
