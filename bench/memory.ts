@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { readArguments, readCount, readCounts } from '../commands/arguments.ts'
 import { openSnapshotStore } from '../services/auth/stores/memory/snapshot.ts'
 import { openTokenStore } from '../services/auth/stores/memory/tokenStore.ts'
-import type { TokenRecord, TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord, type TokenRef, type TokenStore } from '../services/auth/stores/ports.ts'
 import { drawTokenId } from '../services/auth/tokens/format.ts'
 import { createSweeper } from '../services/auth/tokens/sweeper.ts'
 import { createProgress, saveResults } from './progress.ts'
@@ -63,6 +63,9 @@ function newToken(i: number, users: number, expiresAt: number): { ref: TokenRef;
     absoluteExpiresAt: createdAt + 2 * year,
     ttlMs: hour,
     refreshCount: 0,
+    scope: null,
+    paused: false,
+    authority: noAuthority,
   }
   return { ref: refOf(id), token }
 }
@@ -196,7 +199,13 @@ async function measureSweep(count: number): Promise<Figures> {
 
 async function measureSnapshot(count: number): Promise<Figures> {
   const file = join(tmpdir(), `latchkey-bench-${process.pid}`)
-  const open = () => openSnapshotStore({ file, key: 'bench', versionOf: async () => 1, now: () => now })
+  const open = () =>
+    openSnapshotStore({
+      file,
+      key: 'bench',
+      ownerOf: async () => ({ credentialVersion: 1, authority: noAuthority }),
+      now: () => now,
+    })
   const { store } = await open()
   await fill(store, { count })
   const written = await timed(() => store.close())

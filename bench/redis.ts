@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@redis/client'
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import type { TokenRecord, TokenRef } from '../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord, type TokenRef } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
 import { startRedis } from './ownServers.ts'
 import { describeMachine, stopAll } from './processes.ts'
@@ -58,6 +58,9 @@ function tokenOf(userId: string, username: string): { ref: TokenRef; token: Toke
     purpose: null,
     credentialVersion: 1,
     refreshCount: 0,
+    scope: null,
+    paused: false,
+    authority: noAuthority,
   } as const
   const times = {
     createdAt: now,

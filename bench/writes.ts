@@ -6,7 +6,7 @@ import { createClient } from '@redis/client'
 import pg from 'pg'
 import { readArguments, readCount, readCounts } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import type { TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRef, type TokenStore } from '../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
 import { freshPlace, postgresUrl } from '../tests/support/stores.ts'
 import { median } from './load.ts'
@@ -62,8 +62,9 @@ async function fill(store: TokenStore): Promise<TokenRef[]> {
       const id = drawTokenId(userId, now)
       const ref = refOf(drawSecret(id))
       const terms = { kind: 'sliding', purpose: null, credentialVersion: 1, ttlMs: hour, refreshCount: 0 } as const
+      const rights = { scope: null, paused: false, authority: noAuthority }
       const times = { createdAt: now, lastUsedAt: now, expiresAt: now + hour, absoluteExpiresAt: now + 12 * hour }
-      const token = { id, userId, username: `user-${i}@example.com`, loginId: id, ...terms, ...times }
+      const token = { id, userId, username: `user-${i}@example.com`, loginId: id, ...terms, ...times, ...rights }
       await store.insert(ref, token, { perUser: Infinity, total: Infinity }, now)
       refs.push(ref)
     }

@@ -87,8 +87,7 @@ interface SnapshotOptions {
 /** The memory store, with the sessions that the previous process saved. */
 async function openSnapshot({ file, key, log, now, directory }: SnapshotOptions): Promise<TokenStore> {
   const { openSnapshotStore } = await import('./stores/memory/snapshot.ts')
-  const versionOf = async (id: string) => (await directory.find(id))?.credentialVersion ?? null
-  const { store, restored } = await openSnapshotStore({ file, key, versionOf, now })
+  const { store, restored } = await openSnapshotStore({ file, key, ownerOf: directory.find, now })
   if (restored) log.info('tokens_restored', restored)
   return store
 }

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import {
+  noAuthority,
   type TokenLimits,
   type TokenRecord,
   type TokenRef,
@@ -36,6 +37,9 @@ export function tokenStoreCalls(getStore: () => TokenStore) {
       ttlMs: minute,
       refreshCount: 0,
       loginId: null,
+      scope: null,
+      paused: false,
+      authority: noAuthority,
       ...members,
     }
     if (members.loginId === undefined) token.loginId = usualLogin(token)

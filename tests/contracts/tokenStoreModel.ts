@@ -3,7 +3,16 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import fc from 'fast-check'
-import type { InsertOutcome, TokenLimits, TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import {
+  type Authority,
+  type InsertOutcome,
+  noAuthority,
+  type TokenChanges,
+  type TokenLimits,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+} from '../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 // An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.
@@ -16,17 +25,27 @@ function createModel() {
   const tokens = new Map<string, { hash: string; token: TokenRecord }>()
   const floors = new Map<string | null, number>()
   const renewals = new Map<string, { lineage: string; at: number }>()
+  const authorities = new Map<string, Authority>()
+  const authorityOf = (userId: string | null) => authorities.get(userId ?? '') ?? noAuthority
   const found = new Set<string>() // the ids of tokens that a call has found expired
   const uncertain = new Set<string>() // the ids of dead tokens that the store may have deleted
   const isEnded = (token: TokenRecord) => token.credentialVersion < (floors.get(token.userId) ?? 0)
   const isLive = (token: TokenRecord, now: number) => now < token.expiresAt && !found.has(token.id) && !isEnded(token)
-  const live = (now: number) => [...tokens.values()].map(({ token }) => token).filter(token => isLive(token, now))
+  const all = () => [...tokens.values()].map(({ token }) => ({ ...token, authority: authorityOf(token.userId) }))
+  const live = (now: number) => all().filter(token => isLive(token, now))
   const findByUser = (userId: string | null, now: number) => live(now).filter(token => token.userId === userId)
 
-  function look({ id, hash }: TokenRef, now: number, purpose: string | null): TokenRecord | null {
+  /** A live token, even if it is paused. */
+  function findLive({ id, hash }: TokenRef, now: number): TokenRecord | null {
     const { token, hash: own } = tokens.get(id) ?? {}
-    if (token && own === hash && now >= token.expiresAt) found.add(id)
-    return token && own === hash && isLive(token, now) && token.purpose === purpose ? { ...token } : null
+    if (!token || own !== hash) return null
+    if (now >= token.expiresAt) found.add(id)
+    return isLive(token, now) ? { ...token, authority: authorityOf(token.userId) } : null
+  }
+
+  function look(ref: TokenRef, now: number, purpose: string | null): TokenRecord | null {
+    const token = findLive(ref, now)
+    return token?.purpose === purpose && !token.paused && !token.authority.paused ? token : null
   }
 
   function touch(ref: TokenRef, now: number, purpose: string | null): TokenRecord | null {
@@ -54,6 +73,16 @@ function createModel() {
     const kept = tokens.get(keep ?? '')?.token
     if (kept?.userId === userId && !isEnded(kept)) kept.credentialVersion = Math.max(kept.credentialVersion, version)
     floors.set(userId, Math.max(floors.get(userId) ?? 0, version))
+  }
+
+  function setAuthority(userId: string, authority: Authority): void {
+    if (authority.version > authorityOf(userId).version) authorities.set(userId, authority)
+  }
+
+  function change(id: string, changes: TokenChanges, now: number): TokenRecord | null {
+    const { token } = tokens.get(id) ?? {}
+    if (!token || !isLive(token, now)) return null
+    return { ...Object.assign(token, changes), authority: authorityOf(token.userId) }
   }
 
   /** The permitted outcomes of inserting the token, and the session that the insertion evicts. */
@@ -86,7 +115,8 @@ function createModel() {
     if (uncertain.delete(id) && answer === null) found.add(id)
   }
 
-  return { tokens, renewals, isLive, live, list, look, touch, renew, raiseFloor, roomFor, expectLosses, learn }
+  const acts = { findLive, look, touch, renew, raiseFloor, setAuthority, change, list }
+  return { tokens, renewals, authorityOf, isLive, live, roomFor, expectLosses, learn, ...acts }
 }
 
 /** One run: the model, the clock, and every reference so far, including old hashes. */
@@ -122,6 +152,13 @@ function command<T>(name: string, values: fc.Arbitrary<T>, run: (values: T, run:
   )
 }
 
+const scope = fc.constantFrom(null, 'orders:read', 'orders:read orders:write')
+const authority = fc.record({
+  version: fc.integer({ min: 1, max: 5 }),
+  roles: fc.constantFrom<string[][]>([], ['admin'], ['admin', 'editor']),
+  paused: fc.constantFrom(false, false, true),
+})
+
 const newToken = fc.record({
   user,
   purpose,
@@ -130,6 +167,9 @@ const newToken = fc.record({
   version: fc.integer({ min: 1, max: 3 }),
   absoluteTtlMs: fc.constantFrom(0, 30, 200),
   login: fc.constantFrom('own', 'own', 'other', 'none'),
+  scope,
+  paused: fc.constantFrom(false, false, false, true),
+  authority: fc.oneof({ weight: 2, arbitrary: fc.constant(noAuthority) }, { weight: 1, arbitrary: authority }),
 })
 
 const insertTaken = command(
@@ -147,32 +187,39 @@ const insertTaken = command(
   },
 )
 
-const insert = command('insert', newToken, async ({ user, version, absoluteTtlMs, login, ...terms }, run, store) => {
-  const now = ++run.now // so that no two tokens have the same age
-  const userId = run.owners[user % run.owners.length] as string | null
-  const id = drawTokenId(userId, now)
-  const token: TokenRecord = {
-    ...terms,
-    id,
-    userId,
-    username: userId && `${userId}@example.com`,
-    credentialVersion: userId === null ? 0 : version,
-    createdAt: now,
-    loginId: userId === null || login === 'none' ? null : login === 'own' ? id : drawTokenId(userId, now),
-    lastUsedAt: now,
-    expiresAt: now + terms.ttlMs,
-    absoluteExpiresAt: now + terms.ttlMs + absoluteTtlMs,
-    refreshCount: 0,
-  }
-  const ref = { id, hash: newHash() }
-  const { may, evicted } = run.model.roomFor(token, now)
-  const outcome = await store.insert(ref, token, limits, now)
-  run.model.expectLosses(now)
-  expect(may, 'the outcomes that are right').to.include(outcome)
-  run.refs.push(ref)
-  if (evicted !== undefined) run.model.tokens.delete(evicted)
-  if (outcome === 'inserted') run.model.tokens.set(id, { hash: ref.hash, token: { ...token } })
-})
+const insert = command(
+  'insert',
+  newToken,
+  async ({ user, version, absoluteTtlMs, login, authority, ...terms }, run, store) => {
+    const now = ++run.now // so that no two tokens have the same age
+    const userId = run.owners[user % run.owners.length] as string | null
+    const id = drawTokenId(userId, now)
+    const token: TokenRecord = {
+      ...terms,
+      id,
+      userId,
+      username: userId && `${userId}@example.com`,
+      credentialVersion: userId === null ? 0 : version,
+      createdAt: now,
+      loginId: userId === null || login === 'none' ? null : login === 'own' ? id : drawTokenId(userId, now),
+      lastUsedAt: now,
+      expiresAt: now + terms.ttlMs,
+      absoluteExpiresAt: now + terms.ttlMs + absoluteTtlMs,
+      refreshCount: 0,
+      authority: userId === null ? noAuthority : authority,
+    }
+    const ref = { id, hash: newHash() }
+    const { may, evicted } = run.model.roomFor(token, now)
+    const outcome = await store.insert(ref, token, limits, now)
+    run.model.expectLosses(now)
+    expect(may, 'the outcomes that are right').to.include(outcome)
+    run.refs.push(ref)
+    if (evicted !== undefined) run.model.tokens.delete(evicted)
+    if (outcome !== 'inserted') return
+    run.model.tokens.set(id, { hash: ref.hash, token: { ...token } })
+    if (userId !== null) run.model.setAuthority(userId, authority)
+  },
+)
 
 const batch = fc.record({ purpose, msLate, picks: fc.array(recent, { maxLength: 6, size: 'max' }) })
 
@@ -211,7 +258,7 @@ const renew = command('renew', ofLineage, async ({ one, lineage, msLate }, run, 
 /** A dead token may still be in the store; a live token must be. */
 function expectDeleted(answer: TokenRecord | null, ref: TokenRef, { model, now }: Run): void {
   const found = model.tokens.get(ref.id)
-  const token = found?.hash === ref.hash ? found.token : null
+  const token = found?.hash === ref.hash ? { ...found.token, authority: model.authorityOf(found.token.userId) } : null
   if (token === null || answer !== null || model.isLive(token, now)) expect(answer).to.deep.equal(token)
   if (token !== null) model.tokens.delete(ref.id)
 }
@@ -245,7 +292,7 @@ const removeOwn = command(
     const owner = run.userIds[user % run.userIds.length] as string
     const { hash = '', token } = run.model.tokens.get(id) ?? {}
     const isOwn = token?.userId === owner && token.kind === 'sliding' && token.purpose === null
-    const expected = isOwn ? run.model.look({ id, hash }, run.now, null) : null
+    const expected = isOwn ? run.model.findLive({ id, hash }, run.now) : null
     expect(await store.deleteById(id, run.now, owner)).to.deep.equal(expected)
     if (expected) run.model.tokens.delete(id)
   },
@@ -259,6 +306,22 @@ const raiseFloor = command('raiseFloor', floor, async ({ user, version, keep: { 
   const keep = isAsked ? pick(run, { back, isHashWrong: false }).id : null
   await store.raiseFloor(userId, version, keep)
   run.model.raiseFloor(userId, version, keep)
+})
+
+const setAuthority = command(
+  'setAuthority',
+  fc.record({ user, authority }),
+  async ({ user, authority }, run, store) => {
+    const userId = run.userIds[user % run.userIds.length] as string
+    await store.setAuthority(userId, authority)
+    run.model.setAuthority(userId, authority)
+  },
+)
+
+const changes = fc.record({ scope, paused: fc.boolean() }, { requiredKeys: [] })
+const change = command('change', fc.record({ one: recent, changes }), async ({ one, changes }, run, store) => {
+  const { id } = pick(run, one)
+  expect(await store.change(id, changes, run.now)).to.deep.equal(run.model.change(id, changes, run.now))
 })
 
 const findByUser = command('findByUser', user, async (user, { model, now, userIds }, store) => {
@@ -313,6 +376,8 @@ export function tokenStoreModel(getStore: () => TokenStore, users = 2): void {
         removeOwn,
         removeRenewed,
         raiseFloor,
+        setAuthority,
+        change,
         findByUser,
         slice,
         sweep,

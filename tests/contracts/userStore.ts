@@ -1,7 +1,7 @@
 // What every UserStore must do. Names no store; a bug found in one store gets a test here for all.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { UserRecord, UserStore } from '../../services/auth/stores/ports.ts'
+import { noAuthority, type UserRecord, type UserStore } from '../../services/auth/stores/ports.ts'
 
 export function userStoreContract(getStore: () => UserStore): void {
   function newUser(members: Partial<UserRecord> = {}): UserRecord {
@@ -15,6 +15,8 @@ export function userStoreContract(getStore: () => UserStore): void {
       confirmedAt: null,
       disabledAt: null,
       deletedAt: null,
+      authority: noAuthority,
+      mirroredAuthority: 0,
       ...members,
     }
   }
@@ -23,6 +25,45 @@ export function userStoreContract(getStore: () => UserStore): void {
     const user = newUser()
     expect(await getStore().insert(user)).to.equal(true)
     expect(await getStore().findByUsername(user.username)).to.deep.equal(user)
+  })
+
+  it('stores what a user may do, and changes it only if it is still the version that was read', async () => {
+    const store = getStore()
+    const user = newUser()
+    await store.insert(user)
+    expect((await store.findUnmirrored(1000)).map(({ id }) => id)).to.not.include(user.id)
+    const authority = { version: 1, roles: ['admin', 'billing:read'], paused: false }
+    expect(await store.updateAuthority(user.id, 0, { authority })).to.deep.equal({ ...user, authority })
+    expect(await store.updateAuthority(user.id, 0, { authority: { ...authority, roles: [] } })).to.equal(null)
+    expect(await store.findById(user.id)).to.deep.equal({ ...user, authority })
+    expect((await store.findUnmirrored(1000)).map(({ id }) => id)).to.include(user.id)
+    expect(await store.updateAuthority(user.id, 1, { mirroredAuthority: 1 })).to.include({ mirroredAuthority: 1 })
+    expect((await store.findUnmirrored(1000)).map(({ id }) => id)).to.not.include(user.id)
+    const paused = { version: 2, roles: [], paused: true }
+    await store.updateAuthority(user.id, 1, { authority: paused, mirroredAuthority: 2 })
+    expect(await store.findByUsername(user.username)).to.deep.equal({
+      ...user,
+      authority: paused,
+      mirroredAuthority: 2,
+    })
+    expect(await store.updateAuthority(randomUUID(), 0, { authority })).to.equal(null)
+  })
+
+  it('inserts a user with an authority', async () => {
+    const user = newUser({ authority: { version: 4, roles: ['admin'], paused: true }, mirroredAuthority: 3 })
+    await getStore().insert(user)
+    expect(await getStore().findById(user.id)).to.deep.equal(user)
+  })
+
+  it('lets one of many concurrent changes of the authority win', async () => {
+    const user = newUser()
+    await getStore().insert(user)
+    const changes = Array.from({ length: 20 }, (_, i) =>
+      getStore().updateAuthority(user.id, 0, { authority: { version: 1, roles: [`role-${i}`], paused: false } }),
+    )
+    const won = (await Promise.all(changes)).filter(changed => changed !== null)
+    expect(won).to.have.lengthOf(1)
+    expect(await getStore().findById(user.id)).to.deep.equal(won[0])
   })
 
   it('finds a user by the id too', async () => {

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import {
   type Found,
+  noAuthority,
   type TokenLimits,
   type TokenRecord,
   type TokenRef,
@@ -42,6 +43,9 @@ export function newTokenAt(start: number, { id: ownId, ...members }: Partial<Tok
     absoluteExpiresAt: start + 60 * minute,
     ttlMs: 10 * minute,
     refreshCount: 0,
+    scope: null,
+    paused: false,
+    authority: noAuthority,
     ...members,
   }
   if (members.loginId === undefined) token.loginId = usualLogin(token)
@@ -59,6 +63,8 @@ export function newUserAt(start: number, members: Partial<UserRecord> = {}): Use
     confirmedAt: null,
     disabledAt: null,
     deletedAt: null,
+    authority: noAuthority,
+    mirroredAuthority: 0,
     ...members,
   }
 }
@@ -71,4 +77,12 @@ export function answered(found: Found[]): (TokenRecord | null)[] {
     if (token === 'unavailable') throw new Error('a part of the store did not answer')
     return token
   })
+}
+
+/** For `openSnapshotStore`: the users with these credential versions, without any authority. */
+export function ownersWith(versions: Record<string, number>) {
+  return async (userId: string) => {
+    const credentialVersion = versions[userId]
+    return credentialVersion === undefined ? null : { credentialVersion, authority: noAuthority }
+  }
 }

@@ -9,7 +9,7 @@ import bcrypt from 'bcryptjs'
 import { expect } from 'chai'
 import type { Verdict } from '../../packages/client/contract.ts'
 import { openUserStore } from '../../services/auth/stores/index.ts'
-import type { UserRecord } from '../../services/auth/stores/ports.ts'
+import { noAuthority, type UserRecord } from '../../services/auth/stores/ports.ts'
 import { searchForSecrets } from '../support/canaries.ts'
 import { commandCoverage } from '../support/childEnvironment.ts'
 import { validate } from '../support/factories.ts'
@@ -95,7 +95,7 @@ export async function plant(url: string, users: Partial<UserRecord>[]): Promise<
   const rest = { credentialVersion: 1, endedVersion: 1, createdAt: 1_800_000_000_000, confirmedAt: 1 }
   for (const user of users) {
     const whole = { id: randomUUID(), username: randomUUID(), passwordHash: bcryptHash, ...rest, ...user }
-    await store.insert({ disabledAt: null, deletedAt: null, ...whole })
+    await store.insert({ disabledAt: null, deletedAt: null, authority: noAuthority, mirroredAuthority: 0, ...whole })
   }
   await store.close()
 }

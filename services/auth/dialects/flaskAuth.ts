@@ -120,8 +120,8 @@ export function flaskAuth({
 
   const refresh: Handler = async ctx => {
     const { token, secret } = presented.of(ctx)
-    const { userId: id, username, credentialVersion } = token as TokenRecord & TokenOwner
-    const issued = await issueAccess({ id: id as string, username, credentialVersion }, token)
+    const { userId: id, username, credentialVersion, authority } = token as TokenRecord & TokenOwner
+    const issued = await issueAccess({ id: id as string, username, credentialVersion, authority }, token)
     const stillLive = await tokens.validate(secret, { purpose: refreshPurpose, touch: false })
     if (issued && stillLive) {
       ctx.body = { access_token: issued.secret }

@@ -27,6 +27,17 @@ export function tagOf(userId: string): string {
 
 export type { TokenKind }
 
+/** What a user may do at present. A token store keeps it beside the user's floor and returns it with each of their tokens. */
+export interface Authority {
+  /** Rises with each change. 0 if there was none, and then everything else is as in `noAuthority`. */
+  version: number
+  roles: readonly string[]
+  /** While true, the user's tokens are refused. None of them ends. */
+  paused: boolean
+}
+
+export const noAuthority: Authority = Object.freeze({ version: 0, roles: Object.freeze([]), paused: false })
+
 export interface TokenRecord {
   /** Public name of the token; unique, not secret. Stays the same when the token is renewed. */
   id: string
@@ -54,7 +65,16 @@ export interface TokenRecord {
   ttlMs: number
   /** The number of touches. */
   refreshCount: number
+  /** What the token may be used for (RFC 6749, section 3.3). Null: whatever the user may do. */
+  scope: string | null
+  /** While true, the token is refused. */
+  paused: boolean
+  /** The user's; `noAuthority` for a guest. */
+  authority: Authority
 }
+
+/** What can be changed about a token. */
+export type TokenChanges = Partial<Pick<TokenRecord, 'scope' | 'paused'>>
 
 /** A sliding token that a user got by logging in. */
 export function isSession({ kind, purpose, userId }: Pick<TokenRecord, 'kind' | 'purpose' | 'userId'>): boolean {
@@ -99,7 +119,7 @@ export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
  * while; from then on they are `unknown`. `live`: a touch would accept the token now.
  */
 export type Explanation =
-  | { reason: 'unknown' | 'other_purpose' | 'live' | 'ended' }
+  | { reason: 'unknown' | 'other_purpose' | 'paused' | 'live' | 'ended' }
   | { reason: 'expired' | EndReason; at: number }
 
 /**
@@ -122,15 +142,16 @@ export function onlyOne(found: Found[]): TokenRecord | null {
  */
 export interface TokenStore {
   /**
-   * Checks and inserts a token in one atomic step. Returns `ended` if the user's floor is above the token's
+   * Checks and inserts a token in one atomic step, and with it the user's authority, unless a later version of that is known.
+   * Returns `ended` if the user's floor is above the token's
    * `credentialVersion`, so that a log-in racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
    * would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 
   /**
-   * Accepts each token that is live, has this `purpose` and is not below its user's floor, and returns it in its new
-   * state; returns null for every other token. An accepted sliding token is extended to `min(now + ttlMs,
+   * Accepts each token that is live, has this `purpose`, is not below its user's floor and is not paused, nor its user, and
+   * returns it in its new state, with the user's authority of that moment; returns null for every other token. An accepted sliding token is extended to `min(now + ttlMs,
    * absoluteExpiresAt)`, but never shortened by a call that arrives late; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
    * twice is touched twice. The batch takes one round trip, and each token is touched in one atomic step: a dead token is
    * never revived, and a single-use token is never consumed twice. What cannot be asked about some tokens is `unavailable` for
@@ -175,6 +196,15 @@ export interface TokenStore {
    * none.
    */
   raiseFloor(userId: string, version: number, keep: string | null): Promise<void>
+
+  /**
+   * Replaces the user's authority if this one has a higher version. Once resolved, no call returns a token of the user with an
+   * earlier one.
+   */
+  setAuthority(userId: string, authority: Authority): Promise<void>
+
+  /** Changes a live token, whatever its purpose, and returns it; null if there is none. Once resolved, no call finds it unchanged. */
+  change(id: string, changes: TokenChanges, now: number): Promise<TokenRecord | null>
 
   /** The user's live tokens, oldest first. */
   findByUser(userId: string, now: number): Promise<TokenRecord[]>
@@ -231,10 +261,16 @@ export interface UserRecord {
   disabledAt: number | null
   /** When deletion of the user began: their tokens are deleted first, then this record. Null otherwise. */
   deletedAt: number | null
+  authority: Authority
+  /** The version of `authority` that the token store is known to have. */
+  mirroredAuthority: number
 }
 
-/** The fields of a user that can change. */
-export type UserChanges = Partial<Omit<UserRecord, 'id' | 'username' | 'createdAt'>>
+/** The fields of a user that `updateAuthority` changes. */
+export type AuthorityChanges = Partial<Pick<UserRecord, 'authority' | 'mirroredAuthority'>>
+
+/** The other fields of a user that can change. */
+export type UserChanges = Partial<Omit<UserRecord, 'id' | 'username' | 'createdAt' | keyof AuthorityChanges>>
 
 export interface UserStore {
   /** Checks and inserts in one atomic step. False if the username or the id is taken. */
@@ -251,6 +287,9 @@ export interface UserStore {
    */
   update(id: string, ifVersion: number, changes: UserChanges): Promise<UserRecord | null>
 
+  /** Like `update`, but `ifVersion` is the version of the user's authority. */
+  updateAuthority(id: string, ifVersion: number, changes: AuthorityChanges): Promise<UserRecord | null>
+
   /** False if there is no such user. Once resolved, the username is free again. */
   delete(id: string): Promise<boolean>
 
@@ -262,6 +301,9 @@ export interface UserStore {
 
   /** At most `limit` users whose `endedVersion` is below their `credentialVersion`. */
   findUnfinished(limit: number): Promise<UserRecord[]>
+
+  /** At most `limit` users whose `mirroredAuthority` is below the version of their authority. */
+  findUnmirrored(limit: number): Promise<UserRecord[]>
 
   /** Idempotent. Every other call rejects afterwards. */
   close(): Promise<void>

@@ -2,8 +2,10 @@
 // computed.
 import { AppError } from '../../../shared/http/errors.ts'
 import {
+  type Authority,
   type Found,
   isSession,
+  noAuthority,
   onlyOne,
   type TokenKind,
   type TokenLimits,
@@ -51,6 +53,7 @@ export interface TokenOwner {
   id: string
   username: string
   credentialVersion: number
+  authority: Authority
 }
 
 export interface TokenTerms {
@@ -64,6 +67,8 @@ export interface TokenTerms {
   ttlMs: number
   /** Absolute lifetime of a sliding token, however often it is used. */
   absoluteTtlMs: number
+  /** Null by default: whatever the owner may do. */
+  scope?: string | null
 }
 
 export interface IssuedToken {
@@ -294,7 +299,10 @@ export function createTokens(options: TokensOptions): Tokens {
   }
 }
 
-function newToken({ kind, purpose, owner, login, ttlMs, absoluteTtlMs }: TokenTerms, createdAt: number): TokenRecord {
+function newToken(
+  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, scope = null }: TokenTerms,
+  createdAt: number,
+): TokenRecord {
   const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
   const id = drawTokenId(owner?.id ?? null, createdAt)
   return {
@@ -311,6 +319,9 @@ function newToken({ kind, purpose, owner, login, ttlMs, absoluteTtlMs }: TokenTe
     absoluteExpiresAt,
     ttlMs,
     refreshCount: 0,
+    scope,
+    paused: false,
+    authority: owner?.authority ?? noAuthority,
   }
 }
 

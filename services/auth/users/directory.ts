@@ -1,6 +1,6 @@
 // Finds, lists and inserts users. Hides how usernames are compared, and that a user who is being deleted cannot be found.
 import { randomUUID } from 'node:crypto'
-import type { UserRecord, UserStore } from '../stores/ports.ts'
+import { noAuthority, type UserRecord, type UserStore } from '../stores/ports.ts'
 import { namesToLookUp, normalise } from './usernames.ts'
 
 export type { UserRecord }
@@ -80,6 +80,8 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
         confirmedAt: confirmed ? createdAt : null,
         disabledAt: null,
         deletedAt: null,
+        authority: noAuthority,
+        mirroredAuthority: 0,
       }
       // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.
       const isTaken = namesToLookUp(username).length > 1 && (await findStored(username)) !== null

@@ -1,7 +1,7 @@
 import bcrypt from 'bcryptjs'
 import { expect } from 'chai'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
-import type { UserRecord, UserStore } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type UserRecord, type UserStore } from '../../../services/auth/stores/ports.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { type AuthApi, authApi, phrases, rawLogin } from '../../support/authApi.ts'
 import { newUsername } from '../../support/factories.ts'
@@ -74,6 +74,8 @@ describe('a stored hash', () => {
       confirmedAt: 5,
       disabledAt: null,
       deletedAt: null,
+      authority: noAuthority,
+      mirroredAuthority: 0,
     }
     expect(await store.insert(user)).to.equal(true)
     return user

@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { createNames, type UserNames } from '../../../services/auth/stores/memory/names.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import type { TokenRecord, TokenStore } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord, type TokenStore } from '../../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { createRandom } from '../../support/random.ts'
 
@@ -115,6 +115,9 @@ describe('the memory store with many users', () => {
       absoluteExpiresAt: now + 10_000,
       ttlMs: 1000,
       refreshCount: 0,
+      scope: null,
+      paused: false,
+      authority: noAuthority,
       ...members,
     }
   }

@@ -3,7 +3,7 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { createSlotIndex } from '../../../services/auth/stores/memory/slotIndex.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import type { TokenRecord } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord } from '../../../services/auth/stores/ports.ts'
 
 const notFound = -1
 
@@ -81,6 +81,9 @@ describe('the memory store', () => {
     ttlMs: 1000,
     refreshCount: 0,
     loginId: null,
+    scope: null,
+    paused: false,
+    authority: noAuthority,
   }
 
   it('distinguishes ids that differ only in the user, the second or the random part', async () => {

@@ -17,12 +17,12 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import type { TokenKind } from '../../../packages/client/contract.ts'
 import { openSnapshotStore } from '../../../services/auth/stores/memory/snapshot.ts'
-import type { TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord, type TokenRef, type TokenStore } from '../../../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId, refOf } from '../../../services/auth/tokens/format.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, serviceKey } from '../../support/credentials.ts'
 import { newFolder, removeFolders, withoutPrivileges } from '../../support/scratchFolders.ts'
-import { answered } from '../../support/storeFixtures.ts'
+import { answered, ownersWith } from '../../support/storeFixtures.ts'
 
 const unlimited = { perUser: Infinity, total: Infinity }
 const lineage = Buffer.alloc(32, 7).toString('base64url') // the same lineage for all renewals in this file
@@ -45,7 +45,7 @@ describe('a snapshot of the memory store', () => {
   })
 
   const open = (versions: Record<string, number> = { anna: 1, bert: 1 }) =>
-    openSnapshotStore({ file, key, versionOf: async userId => versions[userId] ?? null, now: clock.now })
+    openSnapshotStore({ file, key, ownerOf: ownersWith(versions), now: clock.now })
 
   /** If `userId` is null, the token is a guest's. */
   function newToken(userId: string | null, members: Partial<TokenRecord> = {}): { ref: TokenRef; token: TokenRecord } {
@@ -65,6 +65,9 @@ describe('a snapshot of the memory store', () => {
       absoluteExpiresAt: createdAt + 10 * minute,
       ttlMs: minute,
       refreshCount: 0,
+      scope: null,
+      paused: false,
+      authority: noAuthority,
       ...members,
     }
     return { ref: refOf(drawSecret(id)), token }

@@ -4,9 +4,10 @@ import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { openSnapshotStore } from '../../../services/auth/stores/memory/snapshot.ts'
-import type { TokenRecord } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord } from '../../../services/auth/stores/ports.ts'
 import { adminKey } from '../../support/credentials.ts'
 import { newFolder, removeFolders } from '../../support/scratchFolders.ts'
+import { ownersWith } from '../../support/storeFixtures.ts'
 
 const now = 1_798_761_600_000
 const minute = 60_000
@@ -40,7 +41,7 @@ describe('a snapshot of an earlier version', () => {
   after(removeFolders)
 
   const open = (versions: Record<string, number> = { anna: 1, bert: 1 }) =>
-    openSnapshotStore({ file, key: adminKey, versionOf: async userId => versions[userId] ?? null, now: () => now })
+    openSnapshotStore({ file, key: adminKey, ownerOf: ownersWith(versions), now: () => now })
 
   function write(text: string): void {
     writeFileSync(file, text, { mode: 0o600 })
@@ -68,6 +69,9 @@ describe('a snapshot of an earlier version', () => {
     absoluteExpiresAt: now + 10 * minute,
     loginId: first.id,
     refreshCount: 1,
+    scope: null,
+    paused: false,
+    authority: noAuthority,
   }
 
   it('restores every token as it was', async () => {
@@ -122,8 +126,11 @@ describe('a snapshot of an earlier version', () => {
   it('asks once for the version of a user whose tokens follow each other', async () => {
     write(signed(lines))
     const asked: string[] = []
-    const versionOf = async (userId: string) => asked.push(userId) && 1
-    await openSnapshotStore({ file, key: adminKey, versionOf, now: () => now })
+    const ownerOf = async (userId: string) => {
+      asked.push(userId)
+      return { credentialVersion: 1, authority: noAuthority }
+    }
+    await openSnapshotStore({ file, key: adminKey, ownerOf, now: () => now })
     expect(asked).to.deep.equal(['anna', 'bert'])
   })
 

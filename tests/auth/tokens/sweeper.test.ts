@@ -2,6 +2,7 @@
 import { EventEmitter, once } from 'node:events'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
+import { noAuthority } from '../../../services/auth/stores/ports.ts'
 import { createSweeper, type SweepEvent, type SweeperOptions } from '../../../services/auth/tokens/sweeper.ts'
 import { createTokens } from '../../../services/auth/tokens/tokens.ts'
 import { createClock } from '../../support/clock.ts'
@@ -28,7 +29,7 @@ describe('the sweeper', () => {
     const clock = createClock()
     const limits = { perUser: 10_000, total: 10_000 }
     const tokens = createTokens({ store, now: clock.now, ttlMs: 1000, absoluteTtlMs: 9000, limits, emit: () => {} })
-    const owner = { id: 'user-1', username: 'somebody', credentialVersion: 1 }
+    const owner = { id: 'user-1', username: 'somebody', credentialVersion: 1, authority: noAuthority }
     for (let i = 0; i < 2500; i++) await tokens.issueSession(owner)
     clock.advance(1000)
     const live = await tokens.issueSession(owner)

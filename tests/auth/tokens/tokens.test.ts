@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import { type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
 import {
   createTokens,
@@ -17,7 +17,7 @@ import { answered } from '../../support/storeFixtures.ts'
 
 const ttlMs = 30_000
 const absoluteTtlMs = 100_000
-const owner = { id: 'user-1', username: 'somebody@example.com', credentialVersion: 1 }
+const owner = { id: 'user-1', username: 'somebody@example.com', credentialVersion: 1, authority: noAuthority }
 
 const limits = { perUser: 5, total: 100 }
 const session = { purpose: null, touch: true }

@@ -1,5 +1,6 @@
 // Which mailbox a mail goes to.
 import { expect } from 'chai'
+import { noAuthority } from '../../../services/auth/stores/ports.ts'
 import { type MailEvent, openSmtpMailer } from '../../../services/auth/users/mail.ts'
 import { demo } from '../../support/credentials.ts'
 import { startMailServer } from '../../support/mailServer.ts'
@@ -78,12 +79,14 @@ describe('a mail goes to exactly one mailbox:', function () {
         passwordHash: 'CANARY-PW-none',
         credentialVersion: 1,
         endedVersion: 1,
+        authority: noAuthority,
+        mirroredAuthority: 0,
         createdAt: 0,
         confirmedAt: i % 2 === 0 ? 0 : null,
         disabledAt: null,
         deletedAt: null,
       })
-      const owner = { id: `hostile-${i}`, username, credentialVersion: 1 }
+      const owner = { id: `hostile-${i}`, username, credentialVersion: 1, authority: noAuthority }
       const ttl = { ttlMs: 60_000, absoluteTtlMs: 60_000 }
       const issued = await tokens.issue({ kind: 'single-use', purpose: 'reset', owner, login: null, ...ttl })
       given.push(issued?.secret as string)

@@ -2,6 +2,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
+import { noAuthority } from '../../../services/auth/stores/ports.ts'
 import { openPasswords } from '../../../services/auth/users/passwords.ts'
 import { normalise } from '../../../services/auth/users/usernames.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
@@ -110,12 +111,14 @@ describe('usernames', () => {
         const store = await openUserStore(place.url)
         const hasher = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1, maxPerAccount: 1 })
         const passwordHash = await hasher.hash(password, { address: 'local', account: stored })
-        const versions = { credentialVersion: 1, endedVersion: 1, createdAt: 1, confirmedAt: 1 }
+        const versions = { credentialVersion: 1, endedVersion: 1, authority: noAuthority, mirroredAuthority: 0 }
+        const times = { createdAt: 1, confirmedAt: 1 }
         await store.insert({
           id: 'old',
           username: stored,
           passwordHash,
           ...versions,
+          ...times,
           disabledAt: null,
           deletedAt: null,
         })
@@ -147,7 +150,8 @@ describe('usernames', () => {
         now: () => 1,
         emit: () => {},
       })
-      const user = { passwordHash: '', credentialVersion: 1, endedVersion: 1, createdAt: 1, confirmedAt: 1 }
+      const versions = { credentialVersion: 1, endedVersion: 1, authority: noAuthority, mirroredAuthority: 0 }
+      const user = { ...versions, passwordHash: '', createdAt: 1, confirmedAt: 1 }
       await store.insert({ ...user, id: 'old', username: 'j\u030coe', disabledAt: null, deletedAt: null })
       await store.insert({ ...user, id: 'new', username: withCaron, disabledAt: null, deletedAt: null })
       expect(await users.findByUsername(capitalCaron)).to.include({ id: 'old' })

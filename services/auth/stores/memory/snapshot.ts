@@ -5,7 +5,7 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { TokenStore } from '../ports.ts'
-import { loadBlock, packTokens, readBlocks } from './snapshotBlocks.ts'
+import { loadBlock, packTokens, readBlocks, type TokenOwner } from './snapshotBlocks.ts'
 import { hasLines, readLines } from './snapshotLines.ts'
 import { createMemory, createTokenStore } from './tokenStore.ts'
 
@@ -13,8 +13,8 @@ export interface SnapshotOptions {
   file: string
   /** A secret of the operator. A snapshot written with a different key is rejected. */
   key: string
-  /** The user's `credentialVersion`; null for an unknown user, whose tokens are dropped. */
-  versionOf: (userId: string) => Promise<number | null>
+  /** The user as they are now; null for an unknown user, whose tokens are dropped. */
+  ownerOf: (userId: string) => Promise<TokenOwner | null>
   now: () => number
 }
 
@@ -28,7 +28,7 @@ export interface RestoredStore {
  * Resolves after the file has been removed, so that an old snapshot can never revive a revoked token. If the file is
  * not a complete snapshot, renames it, loads nothing, and rejects with a message for the operator.
  */
-export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotOptions): Promise<RestoredStore> {
+export async function openSnapshotStore({ file, key, ownerOf, now }: SnapshotOptions): Promise<RestoredStore> {
   const memory = createMemory()
   const store = createTokenStore(memory)
   const restored = await restore()
@@ -81,7 +81,7 @@ export async function openSnapshotStore({ file, key, versionOf, now }: SnapshotO
     const restored = { tokens: 0, dropped: 0 }
     const at = now()
     for await (const block of readAll(snapshot, createChecksum(key))) {
-      const { tokens, dropped } = await loadBlock(block, { memory, versionOf, now: at })
+      const { tokens, dropped } = await loadBlock(block, { memory, ownerOf, now: at })
       restored.tokens += tokens
       restored.dropped += dropped
     }

@@ -1,6 +1,6 @@
 // The content of a snapshot of the memory store. Hides its format:
 //
-//   first line   `latchkey tokens 3 LE`, the version and the byte order of all numbers
+//   first line   `latchkey tokens 4 LE`, the version and the byte order of all numbers; 3 lacks `scope` and `paused`
 //   block        bytes of the head 4 | bytes of the rows 4 | head | rows
 //   …
 //   end          0 | 0 | HMAC-SHA256 of everything before these 32 bytes
@@ -14,12 +14,13 @@ import type { FileHandle } from 'node:fs/promises'
 import { endianness } from 'node:os'
 import { z } from 'zod'
 import { tokenKinds } from '../../../../packages/client/contract.ts'
-import type { TokenRecord } from '../ports.ts'
+import { noAuthority, type TokenRecord, type UserRecord } from '../ports.ts'
 import { column, isPackedRef, none, packedLength } from './table.ts'
 import type { Terms } from './terms.ts'
 import type { Memory } from './tokenStore.ts'
 
-const firstLine = `latchkey tokens 3 ${endianness()}`
+const firstLine = `latchkey tokens 4 ${endianness()}`
+const earlierFirstLine = `latchkey tokens 3 ${endianness()}`
 
 const natural = z.number().int().nonnegative()
 
@@ -31,6 +32,8 @@ const headSchema = z.object({
       credentialVersion: natural,
       ttlMs: z.number().int(),
       lifetimeMs: z.number().int(),
+      scope: z.string().nullable().default(null),
+      paused: z.boolean().default(false),
     }),
   ),
   /** Id, username and number of rows. The rows are in the order of the users, and those of a user in the order of issue. */
@@ -180,7 +183,8 @@ export async function* readBlocks(file: FileHandle, checksum: Hmac): AsyncGenera
   }
 
   const line = await readSigned(Math.min(Math.max(size, 1), firstLine.length + 1))
-  if (line.toString() !== `${firstLine}\n`) throw new Error(`its first line is not "${firstLine}"`)
+  if (![firstLine, earlierFirstLine].includes(line.toString().trimEnd()))
+    throw new Error(`its first line is not "${firstLine}"`)
   for (let number = 1; ; number++) {
     const lengths = await readSigned(8)
     const [ofHead = 0, ofRows = 0] = new Uint32Array(lengths.buffer)
@@ -216,24 +220,35 @@ function parseJson(text: string): unknown {
   }
 }
 
+/** What a snapshot does not contain, because it may change before the next start. */
+export type TokenOwner = Pick<UserRecord, 'credentialVersion' | 'authority'>
+
+const guest: TokenOwner = { credentialVersion: 0, authority: noAuthority }
+
 export interface Restoring {
   memory: Memory
-  /** The user's `credentialVersion`; null for an unknown user, whose tokens are dropped. */
-  versionOf: (userId: string) => Promise<number | null>
+  /** The user as they are now; null for an unknown user, whose tokens are dropped. */
+  ownerOf: (userId: string) => Promise<TokenOwner | null>
   now: number
 }
 
 /** Adds the tokens of the block that are still wanted to the store. */
-export async function loadBlock({ head, rows }: Block, { memory, versionOf, now }: Restoring) {
-  const { users, rare, slots } = memory
+export async function loadBlock({ head, rows }: Block, { memory, ownerOf, now }: Restoring) {
+  const { users, authorities, rare, slots } = memory
   const numberOfTerms = createNumbersOfTerms(head, memory)
   const logins = new Map(head.logins)
   const renewals = new Map(head.renewals.map(([row, lineage, renewedAt]) => [row, { lineage, renewedAt }]))
   const counts = { tokens: 0, dropped: 0 }
+  const restoreUser = (names: Parameters<typeof users.findOrAdd>[0], { authority }: TokenOwner): number => {
+    const user = users.findOrAdd(names)
+    if (authority.version > 0) authorities.set(user, authority)
+    return user
+  }
   let row = 0
   for (const [userId, username, rowsOfUser] of head.users) {
     // Use the user's current version: users in memory start again at 1, so their next floor is 2 and must end these tokens.
-    const version = userId === null ? 0 : ((await versionOf(userId)) ?? Infinity)
+    const owner = userId === null ? guest : await ownerOf(userId)
+    const version = owner?.credentialVersion ?? Infinity
     let user = none
     for (const end = row + rowsOfUser; row < end; row++) {
       const start = row * rowLength
@@ -243,7 +258,7 @@ export async function loadBlock({ head, rows }: Block, { memory, versionOf, now 
         counts.dropped++
         continue
       }
-      if (user === none) user = users.findOrAdd({ userId, username })
+      if (user === none) user = restoreUser({ userId, username }, owner as TokenOwner)
       const slot = slots.addPacked(rows, start, {
         createdAt: instant(rows, start + created, start + upperHalves, 0),
         lastUsedAt: instant(rows, start + lastUsed, start + upperHalves, 16),

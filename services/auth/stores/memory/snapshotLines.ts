@@ -3,7 +3,7 @@ import type { Hmac } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { tokenKinds } from '../../../../packages/client/contract.ts'
-import { type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
+import { noAuthority, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
 import type { Renewal } from './rareParts.ts'
 import { type Block, rowLength, writeRow } from './snapshotBlocks.ts'
 import { packRef } from './table.ts'
@@ -45,7 +45,8 @@ function blockOf(lines: Line[]): Block {
   const rows = new Int32Array(lines.length * rowLength)
   for (const [row, { ref, token, renewal }] of lines.entries()) {
     const { kind, purpose, userId, username, credentialVersion, ttlMs, createdAt, absoluteExpiresAt } = token
-    const terms = { kind, purpose, credentialVersion, ttlMs, lifetimeMs: absoluteExpiresAt - createdAt }
+    const lifetimeMs = absoluteExpiresAt - createdAt
+    const terms = { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope: null, paused: false }
     packRef(ref, rows, row * rowLength)
     writeRow(rows, row * rowLength, token, head.terms.push(terms) - 1)
     const last = head.users.at(-1)
@@ -114,6 +115,7 @@ function parseToken(line: string, terms: SharedTerms[], lineNumber: number): Lin
     number,
   ]
   const loginId = login === '-' ? null : login === '=' ? id : login
-  const token = { ...own, id, createdAt, loginId, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }
+  const rights = { scope: null, paused: false, authority: noAuthority }
+  const token = { ...own, ...rights, id, createdAt, loginId, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }
   return { ref: { id, hash }, token, renewal }
 }

@@ -1,7 +1,8 @@
 // The terms of the tokens in the memory store: what many tokens share. A token holds the number of its terms instead.
 import type { TokenKind, TokenRecord } from '../ports.ts'
 
-export interface Terms extends Pick<TokenRecord, 'credentialVersion' | 'kind' | 'purpose' | 'ttlMs'> {
+export interface Terms
+  extends Pick<TokenRecord, 'credentialVersion' | 'kind' | 'purpose' | 'ttlMs' | 'scope' | 'paused'> {
   /** `absoluteExpiresAt - createdAt`, which is the same for all tokens that were issued with the same settings. */
   lifetimeMs: number
 }
@@ -55,9 +56,10 @@ export function createTermsTable(): TermsTable {
 
     at: number => entryAt(number).terms,
 
-    add({ kind, purpose, credentialVersion, ttlMs, lifetimeMs }) {
-      const key = `${kind} ${credentialVersion} ${ttlMs} ${lifetimeMs}${purpose === null ? '' : ` ${purpose}`}`
-      return addTo(numberOf(key, { kind, purpose, credentialVersion, ttlMs, lifetimeMs }))
+    add({ kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused }) {
+      // No part but the last contains a space.
+      const key = `${kind} ${credentialVersion} ${ttlMs} ${lifetimeMs} ${paused} ${purpose ?? ''} ${scope ?? ''}`
+      return addTo(numberOf(key, { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused }))
     },
 
     remove(number) {

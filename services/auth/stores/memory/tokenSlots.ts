@@ -1,6 +1,7 @@
 // The tokens of the memory store by slot: reads, uses, ends and explains them. Hides which parts of a token are in the
 // table, which belong to its user or its terms, and which are in maps because few tokens have them.
 import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
+import type { Authorities } from './authorities.ts'
 import type { RareParts, Renewal } from './rareParts.ts'
 import { column, hashLength, none, packedLength, packRef, type TokenTable } from './table.ts'
 import type { Terms, TermsTable } from './terms.ts'
@@ -16,6 +17,7 @@ export interface TokenState extends Pick<TokenRecord, 'createdAt' | 'lastUsedAt'
 export interface TokenParts {
   table: TokenTable
   users: Users
+  authorities: Authorities
   terms: TermsTable
   rare: RareParts
 }
@@ -26,6 +28,8 @@ export interface TokenSlots {
   isDead(slot: number, now: number): boolean
   /** Whether the token's version is below the floor of its user. */
   isEnded(slot: number): boolean
+  /** Whether the token or its user is paused. */
+  isPaused(slot: number): boolean
   userOf(slot: number): number
   termsOf(slot: number): Terms
   read(slot: number): TokenRecord
@@ -34,8 +38,7 @@ export interface TokenSlots {
   addPacked(packed: Int32Array, start: number, state: TokenState): number
   /** Counts a use, and extends a sliding token. */
   use(slot: number, now: number): void
-  /** Raises the `credentialVersion` of a token; never lowers it. */
-  raiseVersion(slot: number, version: number): void
+  change(slot: number, changes: Partial<Terms>): void
   /** Makes a token dead for every `now`. */
   markDead(slot: number): void
   renew(slot: number, newHash: string, renewal: Renewal): void
@@ -49,7 +52,10 @@ export interface TokenSlots {
 const packed = new Int32Array(packedLength) // for the token that is being added
 const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are dropped first
 
-export function createTokenSlots({ table, users, terms, rare: { logins, renewals } }: TokenParts): TokenSlots {
+export function createTokenSlots(parts: TokenParts): TokenSlots {
+  const { table, users, authorities, terms, rare } = parts
+  const { logins, renewals } = rare
+  const read = createReader(parts)
   const ends = createEnds()
 
   const userOf = (slot: number): number => table.get(slot, column.user)
@@ -62,29 +68,6 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
   function find({ id, hash }: TokenRef): number {
     const slot = table.find(id)
     return slot !== none && table.hasHash(slot, hash) ? slot : none
-  }
-
-  function read(slot: number): TokenRecord {
-    const { kind, purpose, credentialVersion, ttlMs, lifetimeMs } = termsOf(slot)
-    const { userId, username } = users.namesOf(userOf(slot))
-    const id = table.idOf(slot)
-    const ownLogin = logins.get(slot)
-    const createdAt = table.createdAt(slot)
-    return {
-      id,
-      kind,
-      purpose,
-      userId,
-      username,
-      credentialVersion,
-      createdAt,
-      loginId: ownLogin === undefined ? usualLogin({ id, kind, purpose, userId }) : ownLogin,
-      lastUsedAt: table.lastUsedAt(slot),
-      expiresAt: Math.abs(table.expiresAt(slot)),
-      absoluteExpiresAt: createdAt + lifetimeMs,
-      ttlMs,
-      refreshCount: table.get(slot, column.refreshCount) >>> 0,
-    }
   }
 
   function addPacked(packed: Int32Array, start: number, state: TokenState): number {
@@ -109,13 +92,13 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
     table.set(slot, column.refreshCount, table.get(slot, column.refreshCount) + 1)
   }
 
-  function raiseVersion(slot: number, version: number): void {
-    const known = termsOf(slot)
-    if (known.credentialVersion >= version) return
-    const number = terms.add({ ...known, credentialVersion: version })
+  function change(slot: number, changes: Partial<Terms>): void {
+    const number = terms.add({ ...termsOf(slot), ...changes })
     terms.remove(table.get(slot, column.terms))
     table.set(slot, column.terms, number)
   }
+
+  const isPaused = (slot: number): boolean => termsOf(slot).paused || authorities.of(userOf(slot)).paused
 
   function remove(slot: number): void {
     users.unlink(slot)
@@ -140,11 +123,13 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
     use,
 
     addPacked,
-    raiseVersion,
+    change,
+    isPaused,
     markDead,
 
     add(ref, token) {
       const user = users.findOrAdd(token)
+      authorities.set(user, token.authority)
       const lifetimeMs = token.absoluteExpiresAt - token.createdAt
       const login = token.loginId === usualLogin(token) ? undefined : token.loginId
       packRef(ref, packed, 0)
@@ -175,8 +160,41 @@ export function createTokenSlots({ table, users, terms, rare: { logins, renewals
         return renewal ? { reason: 'renewed', at: renewal.renewedAt } : ends.explain(ref.id)
       }
       if (isDead(slot, now)) return causeOf(slot)
-      return { reason: termsOf(slot).purpose === purpose ? 'live' : 'other_purpose' }
+      if (termsOf(slot).purpose !== purpose) return { reason: 'other_purpose' }
+      return { reason: isPaused(slot) ? 'paused' : 'live' }
     },
+  }
+}
+
+/** Reads the token in a slot. */
+function createReader({ table, users, authorities, terms, rare: { logins } }: TokenParts) {
+  return (slot: number): TokenRecord => {
+    const { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused } = terms.at(
+      table.get(slot, column.terms),
+    )
+    const user = table.get(slot, column.user)
+    const { userId, username } = users.namesOf(user)
+    const id = table.idOf(slot)
+    const ownLogin = logins.get(slot)
+    const createdAt = table.createdAt(slot)
+    return {
+      id,
+      kind,
+      purpose,
+      userId,
+      username,
+      credentialVersion,
+      createdAt,
+      loginId: ownLogin === undefined ? usualLogin({ id, kind, purpose, userId }) : ownLogin,
+      lastUsedAt: table.lastUsedAt(slot),
+      expiresAt: Math.abs(table.expiresAt(slot)),
+      absoluteExpiresAt: createdAt + lifetimeMs,
+      ttlMs,
+      refreshCount: table.get(slot, column.refreshCount) >>> 0,
+      scope,
+      paused,
+      authority: authorities.of(user),
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import {
   type TokenRef,
   type TokenStore,
 } from '../ports.ts'
+import { createAuthorities } from './authorities.ts'
 import { createGate } from './gate.ts'
 import { createRareParts } from './rareParts.ts'
 import { createTokenTable, hashLength, none } from './table.ts'
@@ -28,12 +29,14 @@ export async function openTokenStore(): Promise<TokenStore> {
 
 export function createMemory(): Memory {
   const table = createTokenTable()
-  const parts = { table, users: createUsers(table), terms: createTermsTable(), rare: createRareParts() }
+  const authorities = createAuthorities()
+  const users = createUsers(table, authorities)
+  const parts = { table, users, authorities, terms: createTermsTable(), rare: createRareParts() }
   return { ...parts, slots: createTokenSlots(parts) }
 }
 
 export function createTokenStore(memory: Memory): TokenStore {
-  const { table, users, terms, rare, slots } = memory
+  const { table, users, authorities, terms, rare, slots } = memory
   const gate = createGate()
   let sweepAt = 0
 
@@ -106,6 +109,21 @@ export function createTokenStore(memory: Memory): TokenStore {
       raiseFloor(memory, userId, version, keep === null ? none : table.find(keep))
     },
 
+    async setAuthority(userId, authority) {
+      gate.check()
+      const user = knownUser(memory, userId)
+      users.setFloor(user, Math.max(users.floorOf(user), 1)) // refuses nothing, and keeps the user as long as any floor
+      authorities.set(user, authority)
+    },
+
+    async change(id, changes, now) {
+      gate.check()
+      const slot = table.find(id)
+      if (slot === none || slots.isDead(slot, now)) return null
+      slots.change(slot, changes)
+      return slots.read(slot)
+    },
+
     async findByUser(userId, now) {
       gate.check()
       const user = users.find(userId)
@@ -154,7 +172,8 @@ function isFoundDead({ slots }: Memory, slot: number, now: number): boolean {
 function admit(memory: Memory, ref: TokenRef, now: number, purpose: string | null): number {
   const { slots } = memory
   const slot = slots.find(ref)
-  return slot !== none && !isFoundDead(memory, slot, now) && slots.termsOf(slot).purpose === purpose ? slot : none
+  if (slot === none || isFoundDead(memory, slot, now) || slots.termsOf(slot).purpose !== purpose) return none
+  return slots.isPaused(slot) ? none : slot
 }
 
 /** Like `isSession`, but does not read the names of the user. */
@@ -191,11 +210,18 @@ function makeRoom(memory: Memory, user: number, perUser: number, now: number): b
   return true
 }
 
-/** `kept` is the slot of a token whose version is raised too, or `none`. */
-function raiseFloor({ users, slots }: Memory, userId: string, version: number, kept: number): void {
+/** The number of the user, who is added without a name if necessary. */
+function knownUser({ users }: Memory, userId: string): number {
   const known = users.find(userId)
-  const user = known === none ? users.findOrAdd({ userId, username: null }) : known
-  if (kept !== none && slots.userOf(kept) === user && !slots.isEnded(kept)) slots.raiseVersion(kept, version)
+  return known === none ? users.findOrAdd({ userId, username: null }) : known
+}
+
+/** `kept` is the slot of a token whose version is raised too, or `none`. */
+function raiseFloor(memory: Memory, userId: string, version: number, kept: number): void {
+  const { users, slots } = memory
+  const user = knownUser(memory, userId)
+  const isKept = kept !== none && slots.userOf(kept) === user && !slots.isEnded(kept)
+  if (isKept && slots.termsOf(kept).credentialVersion < version) slots.change(kept, { credentialVersion: version })
   users.setFloor(user, Math.max(version, users.floorOf(user)))
   for (const slot of users.slotsOf(user)) if (slots.isEnded(slot)) slots.markDead(slot)
 }

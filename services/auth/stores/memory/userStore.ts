@@ -36,6 +36,12 @@ export async function openUserStore(): Promise<UserStore> {
       return user?.credentialVersion === ifVersion ? { ...Object.assign(user, changes) } : null
     },
 
+    async updateAuthority(id, ifVersion, changes) {
+      gate.check()
+      const user = byId.get(id)
+      return user?.authority.version === ifVersion ? { ...Object.assign(user, changes) } : null
+    },
+
     async delete(id) {
       gate.check()
       const user = byId.get(id)
@@ -62,6 +68,12 @@ export async function openUserStore(): Promise<UserStore> {
       gate.check()
       const unfinished = [...byId.values()].filter(user => user.endedVersion < user.credentialVersion)
       return unfinished.slice(0, limit).map(user => ({ ...user }))
+    },
+
+    async findUnmirrored(limit) {
+      gate.check()
+      const unmirrored = [...byId.values()].filter(user => user.mirroredAuthority < user.authority.version)
+      return unmirrored.slice(0, limit).map(user => ({ ...user }))
     },
 
     close: gate.close,

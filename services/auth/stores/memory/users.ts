@@ -1,6 +1,7 @@
 // The users of the memory store that have a token or a floor, by number, and the list of each user's tokens. Hides how a
 // user is laid out in typed arrays.
 import type { TokenRecord } from '../ports.ts'
+import type { Authorities } from './authorities.ts'
 import { createFloors } from './floors.ts'
 import { createNames, type UserNames } from './names.ts'
 import { createSlotIndex } from './slotIndex.ts'
@@ -57,7 +58,7 @@ export interface Users {
   used(): number
 }
 
-export function createUsers(table: TokenTable): Users {
+export function createUsers(table: TokenTable, authorities: Authorities): Users {
   const rows: Int32Array[] = []
   const records = createNames()
   const floors = createFloors()
@@ -114,6 +115,7 @@ export function createUsers(table: TokenTable): Users {
   function forget(user: number): void {
     index.remove(get(user, hash) >>> 0, user)
     records.free(get(user, names))
+    authorities.delete(user)
     set(user, newest, freed)
     freed = user
   }

@@ -17,6 +17,7 @@ import {
 import { openRedis, type Redis } from './connection.ts'
 import { createJournal } from './journal.ts'
 import {
+  changeScript,
   deleteOwnScript,
   deleteRenewedScript,
   deleteScript,
@@ -27,11 +28,24 @@ import {
   raiseFloorScript,
   renewScript,
   type Script,
+  setAuthorityScript,
   touchScript,
 } from './scripts.ts'
 import { createSweep } from './sweep.ts'
 import { createTokenCounts } from './tokenCounts.ts'
-import { keyOf, keyPattern, type PackedToken, packed, restOf, short, tagOfId, tagOfKey, unpacked } from './tokens.ts'
+import {
+  keyOf,
+  keyPattern,
+  type PackedToken,
+  packed,
+  packedAuthority,
+  packedChanges,
+  restOf,
+  short,
+  tagOfId,
+  tagOfKey,
+  unpacked,
+} from './tokens.ts'
 
 const formatVersion = 1 // raise it when an older Latchkey would misread what this one writes
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
@@ -79,6 +93,13 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     return tokens
   }
 
+  /** Makes a change that a failover must not undo. The script answers with null if it changes nothing. */
+  async function record(script: Script, key: string, args: (Buffer | string | number)[]): Promise<unknown> {
+    const answer = await redis.callDurably(script, [key], args)
+    if (answer !== null) journal.add(script, key, args)
+    return answer
+  }
+
   function end(id: string, script: Script, args: (Buffer | string | number)[], now: number) {
     return run(async () => {
       const answer = (await redis.callDurably(script, [keyOfId(id)], [restOf(id), ...args])) as PackedToken | null
@@ -111,10 +132,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     renew: ({ id, hash }, newHash, lineage, now) =>
       run(async () => {
         const args = [now, graceMs, restOf(id), short(hash), short(newHash), short(lineage)]
-        const answer = (await redis.callDurably(renewScript, [keyOfId(id)], args)) as PackedToken | null
-        if (answer === null) return null
-        journal.add(renewScript, keyOfId(id), args)
-        return unpacked(tagOfId(id), answer)
+        const answer = (await record(renewScript, keyOfId(id), args)) as PackedToken | null
+        return answer && unpacked(tagOfId(id), answer)
       }),
 
     delete: ({ id, hash }, now) => end(id, deleteScript, [short(hash)], now),
@@ -132,9 +151,19 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       run(async () => {
         const tag = tagOf(userId)
         const kept = keep !== null && tagOfId(keep) === tag ? restOf(keep) : ''
-        const [key, args] = [keyOf(prefix, tag), [userId, version, kept, floorKeptMs]]
-        await redis.callDurably(raiseFloorScript, [key], args)
-        journal.add(raiseFloorScript, key, args)
+        await record(raiseFloorScript, keyOf(prefix, tag), [userId, version, kept, floorKeptMs])
+      }),
+
+    setAuthority: (userId, authority) =>
+      run(async () => {
+        const args = [userId, packedAuthority(authority), floorKeptMs]
+        await record(setAuthorityScript, keyOf(prefix, tagOf(userId)), args)
+      }),
+
+    change: (id, changes, now) =>
+      run(async () => {
+        const answer = await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)])
+        return answer === null ? null : unpacked(tagOfId(id), answer as PackedToken)
       }),
 
     findByUser: (userId, now) =>
@@ -237,11 +266,12 @@ async function explain(
     const [reason, at] = remembered.split(':') as ['ended' | 'expired' | EndReason, string]
     return reason === 'ended' ? { reason } : { reason, at: Number(at) }
   }
-  const [first, expiresAt, isExpired, own] = found as [number, number?, (0 | 1)?, string?]
+  const [first, expiresAt, isExpired, own, isPaused] = found as [number, number?, (0 | 1)?, string?, (0 | 1)?]
   if (expiresAt === undefined) return { reason: 'renewed', at: first }
   if (first === 1) return { reason: 'ended' }
   if (isExpired === 1) return { reason: 'expired', at: expiresAt }
-  return { reason: own === (purpose ?? '') ? 'live' : 'other_purpose' }
+  if (own !== (purpose ?? '')) return { reason: 'other_purpose' }
+  return { reason: isPaused === 1 ? 'paused' : 'live' }
 }
 
 async function listPage(redis: Redis, cursor: string | null, limit: number, now: number) {

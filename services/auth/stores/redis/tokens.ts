@@ -1,7 +1,7 @@
 // How tokens are addressed and packed in Redis: keys, shortened hashes, and the answers of the scripts.
 import { tokenKinds } from '../../../../packages/client/contract.ts'
-import { type TokenRecord, usualLogin } from '../ports.ts'
-import { hashBytes, noLogin } from './scripts.ts'
+import { type Authority, noAuthority, type TokenChanges, type TokenRecord, usualLogin } from '../ports.ts'
+import { hashBytes, noLogin } from './library.ts'
 
 /** A token as the scripts return it. */
 export type PackedToken = [
@@ -18,6 +18,9 @@ export type PackedToken = [
   userId: string | null,
   username: string | null,
   login: string | null,
+  scope: string,
+  paused: '0' | '1',
+  authority: string | null,
 ]
 
 /** The routing tag of a token id. */
@@ -44,13 +47,30 @@ export function packed(token: TokenRecord, hash: string): (string | number | Buf
   const identity = [restOf(id), short(hash), tokenKinds.indexOf(kind) + 1, purpose ?? '', userId ?? '', username ?? '']
   const times = [createdAt, lastUsedAt, expiresAt, token.absoluteExpiresAt, token.ttlMs]
   const login = loginId === usualLogin(token) ? '' : loginId === null ? noLogin : restOf(loginId)
-  return [...identity, credentialVersion, ...times, token.refreshCount, login]
+  const rare = [token.scope ?? '', token.paused ? '1' : '0', packedAuthority(token.authority)]
+  return [...identity, credentialVersion, ...times, token.refreshCount, login, ...rare]
+}
+
+/** Empty if nothing was ever changed. */
+export function packedAuthority({ version, roles, paused }: Authority): string {
+  return version === 0 ? '' : `${version} ${paused ? 1 : 0} ${roles.join(' ')}`
+}
+
+/** The arguments of `changeScript` that describe the changes. */
+export function packedChanges({ paused, scope }: TokenChanges): string[] {
+  return [paused === undefined ? '' : paused ? '1' : '0', scope === undefined ? '' : `=${scope ?? ''}`]
+}
+
+function unpackedAuthority(text: string | null): Authority {
+  if (text === null) return noAuthority
+  const [version, paused, ...roles] = text.trimEnd().split(' ')
+  return { version: Number(version), roles, paused: paused === '1' }
 }
 
 export function unpacked(tag: string, answer: PackedToken): TokenRecord {
   const [rest, kindNumber, credentialVersion, ...others] = answer
   const [createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, ttlMs, refreshCount, ownPurpose, ...user] = others
-  const [userId, username, login] = user
+  const [userId, username, login, scope, paused, authority] = user
   const id = tag + rest
   const kind = tokenKinds[kindNumber - 1] as TokenRecord['kind']
   const purpose = ownPurpose === '' ? null : ownPurpose
@@ -69,5 +89,8 @@ export function unpacked(tag: string, answer: PackedToken): TokenRecord {
     absoluteExpiresAt,
     ttlMs,
     refreshCount,
+    scope: scope === '' ? null : scope,
+    paused: paused === '1',
+    authority: unpackedAuthority(authority),
   }
 }

@@ -66,6 +66,19 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
       'alter table latchkey_floors add column forget_at bigint not null default 0',
       'create index latchkey_floors_due on latchkey_floors (forget_at)',
     ],
+
+    // The row of a user in the table of floors mirrors what the user may do, so that a touch reads both at once.
+    '0006_authorities': [
+      ...['latchkey_users', 'latchkey_floors'].flatMap(table => [
+        `alter table ${table} add column authority_version bigint not null default 0`,
+        `alter table ${table} add column roles text not null default ''`,
+        `alter table ${table} add column paused bigint not null default 0`,
+      ]),
+      'alter table latchkey_users add column mirrored_authority bigint not null default 0',
+      `create index latchkey_users_unmirrored on latchkey_users (id) where mirrored_authority < authority_version`,
+      'alter table latchkey_tokens add column scope text',
+      'alter table latchkey_tokens add column paused bigint not null default 0',
+    ],
   }
 }
 

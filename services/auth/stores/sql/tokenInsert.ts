@@ -1,5 +1,6 @@
 // Inserts a token within the limits, in one transaction that also evicts the user's oldest session if necessary.
 import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenRef } from '../ports.ts'
+import { writeAuthority } from './authorities.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
 import { sql } from './statement.ts'
@@ -34,6 +35,7 @@ export function insertToken(
       if (counts.all() - (room.evict === null ? 0 : 1) >= limits.total) return 'full'
       if (userId === null && counts.guests() >= guestLimit(limits.total)) return 'full'
       if (!(await insertRow(insertion, tx))) return 'taken'
+      if (userId !== null) await writeAuthority(userId, token.authority, tx)
       // Evict last, so that no session is lost to a token that is then refused.
       evicted = room.evict === null ? null : await endToken(sql`id = ${room.evict}`, 'evicted', insertion.now, tx)
       return 'inserted'
@@ -68,10 +70,11 @@ async function roomFor(
 async function insertRow({ ref, token }: Insertion, tx: Connection): Promise<boolean> {
   const inserted = await tx.change(sql`insert into latchkey_tokens
     (id, hash, kind, purpose, user_id, username, credential_version, created_at, login_id, last_used_at,
-      expires_at, absolute_expires_at, ttl_ms, refresh_count, sweep_at)
+      expires_at, absolute_expires_at, ttl_ms, refresh_count, scope, paused, sweep_at)
     values (${ref.id}, ${ref.hash}, ${token.kind}, ${token.purpose}, ${token.userId}, ${token.username},
       ${token.credentialVersion}, ${token.createdAt}, ${token.loginId}, ${token.lastUsedAt},
-      ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.expiresAt})
+      ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.scope},
+      ${token.paused ? 1 : 0}, ${token.expiresAt})
     on conflict (id) do nothing`)
   return inserted === 1
 }

@@ -1,30 +1,36 @@
 // The parts that the token statements have in common: columns, batches of refs, and which tokens are acceptable.
 import type { EndReason, TokenRecord, TokenRef } from '../ports.ts'
+import { ownersAuthority, parseAuthority } from './authorities.ts'
 import type { Connection } from './driver.ts'
 import type { SqlDialect } from './migrations.ts'
 import { raw, type Sql, sql } from './statement.ts'
 
 export const rememberedMs = 10 * 60_000 // lifetime of the tombstone that an ended token leaves, so that it can be explained
 
-export const recordColumns = raw(
-  `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
+const columns = `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
    created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", abs(expires_at) as "expiresAt",
-   absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount"`,
-)
+   absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount",
+   scope, paused`
+
+/** What makes a `TokenRow`. The table must not have an alias. */
+export const recordColumns = sql`${raw(columns)}, ${ownersAuthority} as authority`
+
+export type TokenRow = Omit<TokenRecord, 'paused' | 'authority'> & { paused: number; authority: string | null }
 
 // The `expires_at` of a token that a call has found to be expired is negative, so that no other call admits the token, however
 // late it arrives.
 
 /** Whether a selected token has expired, and is only selected so that this becomes final. */
-export const hasExpired = ({ expiresAt }: TokenRecord, now: number): boolean => expiresAt <= now
+export const hasExpired = ({ expiresAt }: Pick<TokenRecord, 'expiresAt'>, now: number): boolean => expiresAt <= now
 
 /** The end of a sliding token after a use at `now`. */
 export const extendedTo = (now: number): Sql =>
   sql`case when ttl_ms + ${now} < expires_at then expires_at
     when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
 
-/** Turns a row into an ordinary object; SQLite's rows have no prototype. */
-export const copy = (row: TokenRecord): TokenRecord => ({ ...row })
+export function recordOf(row: TokenRow): TokenRecord {
+  return { ...row, paused: row.paused === 1, authority: parseAuthority(row.authority) }
+}
 
 /**
  * Whether a user id or username can be in the database: PostgreSQL rejects U+0000, and drivers send a lone surrogate as
@@ -70,7 +76,8 @@ export function admissible(now: number, purpose: string | null, only: Sql): Sql 
   return sql`latchkey_tokens as t join asked on asked.id = t.id and asked.hash = t.hash
     left join latchkey_floors as f on f.user_id = t.user_id
     where t.end_reason is null and t.expires_at > 0
-      and (t.expires_at <= ${now} or (${isMeant} and t.credential_version >= coalesce(f.version, 0) and ${only}))`
+      and (t.expires_at <= ${now} or (${isMeant} and t.credential_version >= coalesce(f.version, 0)
+        and t.paused = 0 and coalesce(f.paused, 0) = 0 and ${only}))`
 }
 
 export const anyKind = raw('true')
@@ -94,9 +101,9 @@ export async function lockUser(userId: string, tx: Connection, dialect: SqlDiale
 export function inOrder(
   refs: TokenRef[],
   mentions: Mention[],
-  rows: (TokenRecord & { hash: string })[],
+  rows: (TokenRow & { hash: string })[],
 ): (TokenRecord | null)[] {
-  const found = new Map(rows.map(({ hash, ...token }) => [token.id + hash, token]))
+  const found = new Map(rows.map(({ hash, ...row }) => [row.id + hash, recordOf(row)]))
   const left = new Map(mentions.map(({ id, hash, times }) => [id + hash, times]))
   return refs.map(({ id, hash }) => {
     const token = found.get(id + hash)
@@ -116,8 +123,8 @@ export async function endToken(
   now: number,
   db: Connection,
 ): Promise<TokenRecord | null> {
-  const [row] = await db.query<TokenRecord>(sql`update latchkey_tokens
+  const [row] = await db.query<TokenRow>(sql`update latchkey_tokens
     set end_reason = ${reason}, ended_at = ${now}, sweep_at = ${now + rememberedMs}
     where end_reason is null and ${which} returning ${recordColumns}`)
-  return row === undefined ? null : copy(row)
+  return row === undefined ? null : recordOf(row)
 }

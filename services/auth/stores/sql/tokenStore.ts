@@ -10,6 +10,7 @@ import {
   type TokenRef,
   type TokenStore,
 } from '../ports.ts'
+import { parseAuthority, writeAuthority } from './authorities.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { joinTouches } from './joinTouches.ts'
@@ -20,7 +21,6 @@ import {
   admissible,
   anyKind,
   askedFor,
-  copy,
   endToken,
   extendedTo,
   floorOf,
@@ -31,6 +31,8 @@ import {
   lockUser,
   mentionsOf,
   recordColumns,
+  recordOf,
+  type TokenRow,
 } from './tokenQueries.ts'
 import { createSweep } from './tokenSweep.ts'
 import { createTouchRows, noticing, type Row, type TouchedRows, type TouchRows } from './tokenTouch.ts'
@@ -66,7 +68,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       runConfirmed(async session => {
         rejectIfLocked(await touchRows(session, noticing([ref], now)))
         const [row] =
-          await session.query<TokenRecord>(sql`with asked as (${askedFor(mentionsOf([ref]), database.dialect)}),
+          await session.query<TokenRow>(sql`with asked as (${askedFor(mentionsOf([ref]), database.dialect)}),
           admitted as (
             select t.id as admitted_id from ${admissible(now, null, raw(`t.kind = 'sliding'`))} ${database.lock('for update of t')}
           )
@@ -75,7 +77,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
             refresh_count = refresh_count + 1, expires_at = ${extendedTo(now)}
           from admitted where id = admitted_id and end_reason is null and hash = ${ref.hash}
           returning ${recordColumns}`)
-        return row === undefined ? null : copy(row)
+        return row === undefined ? null : recordOf(row)
       }),
 
     delete: ({ id, hash }, now) => end(sql`id = ${id} and hash = ${hash}`, now),
@@ -98,6 +100,19 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     raiseFloor: (userId, version, keep) => raiseFloor(database, userId, version, keep),
 
+    setAuthority: (userId, authority) => runConfirmed(session => writeAuthority(userId, authority, session)),
+
+    change: (id, { scope, paused }, now) =>
+      runConfirmed(async session => {
+        const [row] = await session.query<TokenRow>(sql`update latchkey_tokens set
+          scope = ${scope === undefined ? raw('scope') : sql`${scope}`},
+          paused = ${paused === undefined ? raw('paused') : sql`${paused ? 1 : 0}`}
+          where id = ${id} and end_reason is null and expires_at > ${now}
+            and credential_version >= ${ownFloor}
+          returning ${recordColumns}`)
+        return row === undefined ? null : recordOf(row)
+      }),
+
     findByUser: (userId, now) =>
       run(async () => {
         if (!isStorable(userId)) return []
@@ -107,7 +122,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
               and credential_version >= ${floorSubquery(userId)} order by created_at, id`)
         const found = await findLive(database, touchRows, ask, now)
         rejectIfLocked(found)
-        return found.rows.map(({ hash: _, ...token }) => token)
+        return found.rows.map(({ hash: _, ...row }) => recordOf(row))
       }),
 
     explain: ({ id, hash }, now, purpose) =>
@@ -124,11 +139,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     list: (cursor, limit, now) =>
       run(async () => {
-        const rows = await db.query<TokenRecord>(sql`select ${recordColumns} from latchkey_tokens as t
+        const rows = await db.query<TokenRow>(sql`select ${recordColumns} from latchkey_tokens
           where end_reason is null and id > ${cursor ?? ''} and expires_at > ${now}
-            and credential_version >= coalesce((select version from latchkey_floors as f where f.user_id = t.user_id), 0)
+            and credential_version >= ${ownFloor}
           order by id limit ${limit}`)
-        return { tokens: rows.map(copy), next: rows.length === limit ? (rows.at(-1)?.id ?? null) : null }
+        return { tokens: rows.map(recordOf), next: rows.length === limit ? (rows.at(-1)?.id ?? null) : null }
       }),
 
     counts: () =>
@@ -229,7 +244,7 @@ function look(database: SqlDatabase, touchRows: TouchRows, { refs, now, purpose 
     const found = new Map(rows.map(({ hash, ...token }) => [token.id, { hash, token }]))
     const tokens = refs.map(({ id, hash }) => {
       const row = found.get(id)
-      return row?.hash === hash ? copy(row.token) : null
+      return row?.hash === hash ? recordOf(row.token) : null
     })
     return answersTo(tokens, refs, locked)
   })
@@ -261,11 +276,15 @@ function raiseFloor(
   )
 }
 
+const ownFloor = raw(
+  'coalesce((select version from latchkey_floors as f where f.user_id = latchkey_tokens.user_id), 0)',
+)
+
 const floorSubquery = (userId: string): Sql =>
   sql`coalesce((select version from latchkey_floors where user_id = ${userId}), 0)`
 
 /** A token, and how it was renewed or ended. */
-type ExplainedRow = TokenRecord & {
+type ExplainedRow = TokenRow & {
   hash: string
   endReason: EndReason | 'expired' | 'ended' | null
   endedAt: number | null
@@ -281,5 +300,6 @@ function explanationOf(row: ExplainedRow, hash: string, purpose: string | null):
     return row.renewedAt === null ? { reason: 'unknown' } : { reason: 'renewed', at: row.renewedAt }
   if (row.credentialVersion < (row.floor ?? 0)) return { reason: 'ended' }
   if (row.isExpired === 1) return { reason: 'expired', at: row.expiresAt }
-  return { reason: row.purpose === purpose ? 'live' : 'other_purpose' }
+  if (row.purpose !== purpose) return { reason: 'other_purpose' }
+  return { reason: row.paused === 1 || parseAuthority(row.authority).paused ? 'paused' : 'live' }
 }

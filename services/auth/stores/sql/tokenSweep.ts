@@ -142,7 +142,8 @@ async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, li
 }
 
 /**
- * A token below a floor that is gone would be valid again, so a floor stays as long as the table has one. Those that cannot be
+ * A token below a floor that is gone would be valid again, so a floor stays as long as the table has one, and an authority as long
+ * as the user has a token. Those that cannot be
  * forgotten yet become due again a day later, and so do those that were raised since the last sweep.
  */
 async function forgetFloors(
@@ -154,7 +155,8 @@ async function forgetFloors(
       select f.user_id from latchkey_floors as f
       where f.forget_at > 0 and f.forget_at >= ${from} and f.forget_at <= ${now} and not exists (
         select 1 from latchkey_tokens as t
-        where t.user_id = f.user_id and t.end_reason is null and t.credential_version < f.version
+        where t.user_id = f.user_id and t.end_reason is null
+          and (t.credential_version < f.version or f.authority_version > 0)
       )
       order by f.forget_at limit ${limit} ${lock('for update of f skip locked')}
     ) returning forget_at as at`)

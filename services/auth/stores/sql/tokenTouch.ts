@@ -1,5 +1,5 @@
 // The statement behind a touch. Hides that a row which another transaction has locked delays a batch for a moment only.
-import type { TokenRecord, TokenRef } from '../ports.ts'
+import type { TokenRef } from '../ports.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { type DriverError, isLockTimeout } from './errors.ts'
@@ -13,6 +13,7 @@ import {
   mentionsOf,
   recordColumns,
   rememberedMs,
+  type TokenRow,
 } from './tokenQueries.ts'
 
 export interface Touch {
@@ -23,7 +24,7 @@ export interface Touch {
   only: Sql
 }
 
-export type Row = TokenRecord & { hash: string }
+export type Row = TokenRow & { hash: string }
 type Locking = Parameters<SqlDatabase['lock']>[0]
 
 export interface TouchedRows {

@@ -1,10 +1,14 @@
 // The user store in SQLite or PostgreSQL. Every method is one statement. Hides the queries.
-import type { UserChanges, UserRecord, UserStore } from '../ports.ts'
+import type { AuthorityChanges, UserRecord, UserStore } from '../ports.ts'
+import { type AuthorityColumns, authorityOf, columnsOf } from './authorities.ts'
 import { openDatabase } from './database.ts'
 import { join, raw, type Sql, sql } from './statement.ts'
 import { isStorable } from './tokenQueries.ts'
 
-const columns: Record<keyof UserRecord, string> = {
+/** A user as the table holds them. */
+type UserRow = Omit<UserRecord, 'authority'> & AuthorityColumns
+
+const columns: Record<keyof UserRow, string> = {
   id: 'id',
   username: 'username',
   passwordHash: 'password_hash',
@@ -14,9 +18,13 @@ const columns: Record<keyof UserRecord, string> = {
   confirmedAt: 'confirmed_at',
   disabledAt: 'disabled_at',
   deletedAt: 'deleted_at',
+  authorityVersion: 'authority_version',
+  roles: 'roles',
+  paused: 'paused',
+  mirroredAuthority: 'mirrored_authority',
 }
 
-const fields = Object.keys(columns) as (keyof UserRecord)[]
+const fields = Object.keys(columns) as (keyof UserRow)[]
 const columnList = raw(fields.map(field => columns[field]).join(', '))
 const selection = raw(fields.map(field => `${columns[field]} as "${field}"`).join(', '))
 const comma = raw(', ')
@@ -29,19 +37,29 @@ export async function openUserStore(url: string, warn: (warning: string) => void
   const username = raw(dialect === 'postgres' ? 'username collate "C"' : 'username')
 
   async function find(condition: Sql): Promise<UserRecord[]> {
-    const rows = await db.query<UserRecord>(sql`select ${selection} from latchkey_users where ${condition}`)
-    return rows.map(row => ({ ...row })) // SQLite's rows have no prototype
+    const rows = await db.query<UserRow>(sql`select ${selection} from latchkey_users where ${condition}`)
+    return rows.map(userOf)
   }
 
   async function findOne(condition: Sql): Promise<UserRecord | null> {
     return (await find(condition))[0] ?? null
   }
 
+  function updateIf(id: string, isAsRead: Sql, changes: Partial<UserRow>): Promise<UserRecord | null> {
+    return runConfirmed(async session => {
+      if (!isStorable(id)) return null
+      const [row] = await session.query<UserRow>(sql`update latchkey_users set ${assignments(changes)}
+        where id = ${id} and ${isAsRead} returning ${selection}`)
+      return row === undefined ? null : userOf(row)
+    })
+  }
+
   return {
     insert: user =>
       runConfirmed(async session => {
+        const row: UserRow = { ...user, ...columnsOf(user.authority) }
         const values = join(
-          fields.map(field => sql`${user[field]}`),
+          fields.map(field => sql`${row[field]}`),
           comma,
         )
         const inserted = await session.change(
@@ -54,13 +72,9 @@ export async function openUserStore(url: string, warn: (warning: string) => void
 
     findById: id => run(async () => (isStorable(id) ? findOne(sql`id = ${id}`) : null)),
 
-    update: (id, ifVersion, changes) =>
-      runConfirmed(async session => {
-        if (!isStorable(id)) return null
-        const [row] = await session.query<UserRecord>(sql`update latchkey_users set ${assignments(changes)}
-          where id = ${id} and credential_version = ${ifVersion} returning ${selection}`)
-        return row === undefined ? null : { ...row }
-      }),
+    update: (id, ifVersion, changes) => updateIf(id, sql`credential_version = ${ifVersion}`, changes),
+
+    updateAuthority: (id, ifVersion, changes) => updateIf(id, sql`authority_version = ${ifVersion}`, rowOf(changes)),
 
     delete: id =>
       runConfirmed(
@@ -83,16 +97,28 @@ export async function openUserStore(url: string, warn: (warning: string) => void
 
     findUnfinished: limit => run(() => find(sql`ended_version < credential_version limit ${limit}`)),
 
+    findUnmirrored: limit => run(() => find(sql`mirrored_authority < authority_version limit ${limit}`)),
+
     close,
   }
 }
 
-function assignments(changes: UserChanges): Sql {
-  const changed = fields.filter(field => changes[field as keyof UserChanges] !== undefined)
+function userOf({ authorityVersion, roles, paused, ...others }: UserRow): UserRecord {
+  return { ...others, authority: authorityOf({ authorityVersion, roles, paused }) }
+}
+
+/** Only the columns that change. */
+function rowOf({ authority, mirroredAuthority }: AuthorityChanges): Partial<UserRow> {
+  return {
+    ...(authority && columnsOf(authority)),
+    ...(mirroredAuthority !== undefined && { mirroredAuthority }),
+  }
+}
+
+function assignments(changes: Partial<UserRow>): Sql {
+  const changed = fields.filter(field => changes[field] !== undefined)
   return join(
-    changed.map(
-      field => sql`${raw(columns[field])} = ${changes[field as keyof UserChanges] as string | number | null}`,
-    ),
+    changed.map(field => sql`${raw(columns[field])} = ${changes[field] as string | number | null}`),
     comma,
   )
 }

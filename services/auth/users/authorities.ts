@@ -1,0 +1,59 @@
+// What users may do: their roles, and whether they are paused. Hides the two steps of a change: first the user is written, then
+// the token store, which every validation reads. A change that was interrupted between the steps is completed later.
+import type { Authority, UserRecord, UserStore } from '../stores/ports.ts'
+
+export type AuthorityEvent =
+  | { type: 'roles_changed'; userId: string; roles: readonly string[] }
+  | { type: 'user_paused' | 'user_resumed'; userId: string }
+
+export type AuthorityChanges = Partial<Pick<Authority, 'roles' | 'paused'>>
+
+export interface AuthoritiesOptions {
+  store: UserStore
+  setAuthority: (userId: string, authority: Authority) => Promise<void>
+  emit: (event: AuthorityEvent) => void
+}
+
+export interface Authorities {
+  /**
+   * Once resolved, no validation anywhere sees an earlier authority. If it rejects, the change may have been made and is then
+   * completed later; repeating it completes it at once. Null if there is no such user.
+   */
+  changeAuthority(id: string, changes: AuthorityChanges): Promise<UserRecord | null>
+
+  /** Completes every change that was interrupted between its steps. */
+  mirrorAll(): Promise<void>
+}
+
+const maxPerRound = 1000
+
+export function createAuthorities({ store, setAuthority, emit }: AuthoritiesOptions): Authorities {
+  async function mirror({ id, authority }: UserRecord): Promise<void> {
+    await setAuthority(id, authority)
+    await store.updateAuthority(id, authority.version, { mirroredAuthority: authority.version })
+  }
+
+  return {
+    async changeAuthority(id, changes) {
+      for (;;) {
+        const user = await store.findById(id)
+        if (user === null || user.deletedAt !== null) return null
+        const authority = { ...user.authority, ...changes, version: user.authority.version + 1 }
+        const changed = await store.updateAuthority(id, user.authority.version, { authority })
+        if (changed === null) continue // another request was first
+        await mirror(changed)
+        if (changes.roles) emit({ type: 'roles_changed', userId: id, roles: changes.roles })
+        if (changes.paused !== undefined) emit({ type: changes.paused ? 'user_paused' : 'user_resumed', userId: id })
+        return changed
+      }
+    },
+
+    async mirrorAll() {
+      for (let found = maxPerRound; found === maxPerRound; ) {
+        const unmirrored = await store.findUnmirrored(maxPerRound)
+        for (const user of unmirrored) await mirror(user)
+        found = unmirrored.length
+      }
+    },
+  }
+}
