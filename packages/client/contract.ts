@@ -14,6 +14,12 @@ export const maxVerdictBytes = 1536
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
 export type TokenKind = (typeof tokenKinds)[number]
 
+/** Maximum number of a user's roles, and of the names in a scope. */
+export const maxNames = 16
+export const roleFormat = /^[a-z0-9][a-z0-9:._-]{0,63}$/
+/** One name of a scope (RFC 6749, section 3.3). */
+export const scopeNameFormat = /^[\x21\x23-\x5b\x5d-\x7e]+$/
+
 /**
  * Either `token`, answered with a verdict, or `tokens`, answered with `{verdicts}` in the same order. With `held`, beside `tokens`
  * or alone, the answer is `{verdicts, held}`.

@@ -33,7 +33,7 @@ export async function openAuth(config: AuthConfig, { clock, ...others }: AuthDep
   const closing = new AbortController()
   const listeners = await openListeners(config, { ...deps, telemetry, useCases, closing: closing.signal })
   for (const warning of config.warnings) log.warn('config_warning', { warning })
-  const { sweeper, users } = useCases
+  const { sweeper, finishAll } = useCases
   let finishing: NodeJS.Timeout | undefined
 
   return {
@@ -42,7 +42,7 @@ export async function openAuth(config: AuthConfig, { clock, ...others }: AuthDep
     async listen() {
       const addresses = await listeners.listen()
       sweeper.start()
-      finishing = setInterval(() => users.finishAll().catch(() => {}), config.sweepIntervalMs).unref()
+      finishing = setInterval(() => finishAll().catch(() => {}), config.sweepIntervalMs).unref()
       return addresses
     },
 

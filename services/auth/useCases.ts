@@ -14,6 +14,7 @@ import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import type { JwtFormat } from './tokens/jwt.ts'
 import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens, type TokensOptions } from './tokens/tokens.ts'
+import { type Authorities, createAuthorities } from './users/authorities.ts'
 import { createLinks, type Links } from './users/links.ts'
 import { createLogIn, type LogIn } from './users/logIn.ts'
 import type { Mailer } from './users/mail.ts'
@@ -32,6 +33,9 @@ export interface UseCases {
   openTokens(format: TokenFormat): Tokens
   sweeper: Sweeper
   users: Users
+  authorities: Authorities
+  /** Completes the changes of users that were interrupted. */
+  finishAll(): Promise<void>
   links: Links
   logIn: LogIn
   registration: Registration
@@ -73,6 +77,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     now,
     emit,
   })
+  const authorities = createAuthorities({ users: stores.users, tokens: stores.tokens, emit })
   const openCounter = createCounters({
     shared: stores.counters?.open ?? null,
     own: memoryCounters(monotonicNow),
@@ -95,7 +100,12 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     needsConfirmation: config.emailConfirmation === 'required',
   })
   showFigures(metrics.registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, counts: tokens.counts })
-  await users.finishAll()
+
+  async function finishAll(): Promise<void> {
+    await users.finishAll()
+    await authorities.mirrorAll()
+  }
+  await finishAll()
 
   return {
     tokens,
@@ -104,6 +114,8 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     openTokens,
     sweeper,
     users,
+    authorities,
+    finishAll,
     links,
     logIn: createLogIn({ users, throttles }),
     registration,

@@ -6,6 +6,7 @@ import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
 import type { SweepEvent } from '../tokens/sweeper.ts'
 import type { TokenEvent } from '../tokens/tokens.ts'
+import type { AuthorityEvent } from '../users/authorities.ts'
 import type { LinkEvent } from '../users/links.ts'
 import type { MailEvent } from '../users/mail.ts'
 import type { UserEvent } from '../users/users.ts'
@@ -15,6 +16,7 @@ import type { DependencyEvent } from './storeHealth.ts'
 export type AuthEvent =
   | TokenEvent
   | UserEvent
+  | AuthorityEvent
   | LinkEvent
   | MailEvent
   | SweepEvent
@@ -37,6 +39,7 @@ function lineFor(event: AuthEvent): Line | null {
     case 'issued':
     case 'renewed':
     case 'revoked':
+    case 'changed':
       return { level: 'info', name: `token_${event.type}` }
     case 'refused':
       return event.reason === 'malformed'

@@ -1,9 +1,10 @@
-// /admin/users: the operator finds, creates, disables, unlocks, resets and deletes users.
+// /admin/users: the operator finds, creates, changes, unlocks, resets and deletes users.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'
 import type { UserRecord, Users } from '../users/users.ts'
+import { rolesSchema } from './authority.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
@@ -20,11 +21,28 @@ const querySchema = z
   .refine(({ username, search }) => username === undefined || search === undefined)
 const queryExpected = `${pageSizeExpected}, after (an id), and username or search (how usernames begin), each at most once`
 
-const readNewUser = bodyReader(z.strictObject({ username: text('username'), password: text('password').optional() }))
-const readChange = bodyReader(z.strictObject({ disabled: z.boolean('expected disabled, true or false') }))
+const readNewUser = bodyReader(
+  z.strictObject({ username: text('username'), password: text('password').optional(), roles: rolesSchema.optional() }),
+)
+const changeExpected = 'expected disabled, paused (each true or false) or roles'
+const readChange = bodyReader(
+  z
+    .strictObject({
+      disabled: z.boolean('expected true or false').optional(),
+      paused: z.boolean('expected true or false').optional(),
+      roles: rolesSchema.optional(),
+    })
+    .refine(change => Object.keys(change).length > 0, changeExpected),
+)
 
 const adminUserSchema = userFields
-  .extend({ confirmedAt: at.nullable(), disabledAt: at.nullable(), deletedAt: at.nullable() })
+  .extend({
+    confirmedAt: at.nullable(),
+    disabledAt: at.nullable(),
+    deletedAt: at.nullable(),
+    roles: z.array(z.string()),
+    paused: z.boolean().meta({ description: 'every token is refused, and so is a log-in; nothing ends' }),
+  })
   .meta({ id: 'UserRecord' })
 
 export const noKeyOrUser = { 400: 'Two keys were sent.', 401: noKey, 404: 'There is no such user.' } as const
@@ -57,7 +75,7 @@ export const listUsers: AuthRoute<'users'> = {
     },
 }
 
-export const createUser: AuthRoute<'registration'> = {
+export const createUser: AuthRoute<'registration' | 'authorities'> = {
   path: 'POST /admin/users',
   guard: 'adminKey',
   summary: 'Creates a user, with a password, or with a link by mail to choose one',
@@ -66,17 +84,18 @@ export const createUser: AuthRoute<'registration'> = {
   answers: { 201: { description: 'The user', body: adminUserSchema } },
   problems: { 401: noKey, 409: 'The username is taken.' },
   handler:
-    ({ registration }) =>
+    ({ registration, authorities }) =>
     async ctx => {
-      const { username, password = null } = await readNewUser(ctx)
+      const { username, password = null, roles = [] } = await readNewUser(ctx)
       const result = await registration.add({ username, password }, clientOf(ctx))
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
       if (result.outcome === 'no_password') {
         throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
       }
+      const user = roles.length === 0 ? result.user : await authorities.change(result.user.id, { roles })
       ctx.status = 201
-      ctx.body = adminUser(result.user)
+      ctx.body = adminUser(user ?? result.user)
     },
 }
 
@@ -94,20 +113,21 @@ export const showUser: AuthRoute<'users'> = {
     },
 }
 
-export const changeUser: AuthRoute<'users'> = {
+export const changeUser: AuthRoute<'users' | 'authorities'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
-  summary: 'Disables a user and revokes every token, or enables the user again',
+  summary: 'Changes roles, pauses or resumes a user, disables one and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
   problems: { 401: noKey, 404: 'There is no such user.' },
   handler:
-    ({ users }) =>
+    ({ users, authorities }) =>
     async ctx => {
-      const { disabled } = await readChange(ctx)
+      const { disabled, ...changes } = await readChange(ctx)
       const { id } = await userOf(ctx, users)
-      if (!(await (disabled ? users.disable(id) : users.enable(id)))) throw noSuchUser()
+      if (Object.keys(changes).length > 0 && !(await authorities.change(id, changes))) throw noSuchUser()
+      if (disabled !== undefined && !(await (disabled ? users.disable(id) : users.enable(id)))) throw noSuchUser()
       ctx.body = adminUser(await userOf(ctx, users))
     },
 }
@@ -174,8 +194,9 @@ async function userOf(ctx: Context, users: Users): Promise<UserRecord> {
 }
 
 /** Everything but the hash. */
-function adminUser({ id, username, createdAt, confirmedAt, disabledAt, deletedAt }: UserRecord) {
-  return { id, username, createdAt, confirmedAt, disabledAt, deletedAt }
+function adminUser({ id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority }: UserRecord) {
+  const { roles, paused } = authority
+  return { id, username, createdAt, confirmedAt, disabledAt, deletedAt, roles, paused }
 }
 
 function noSuchUser(): AppError {

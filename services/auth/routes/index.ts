@@ -22,7 +22,7 @@ import { renew } from './renew.ts'
 import { revoke } from './revoke.ts'
 import type { AuthRoute } from './route.ts'
 import { listSessions, revokeOwnSessions, revokeSession, revokeSessionsOfUser } from './sessions.ts'
-import { issueToken, listTokens, revokeToken, sweepTokens } from './tokens.ts'
+import { changeToken, issueToken, listTokens, revokeToken, sweepTokens } from './tokens.ts'
 import { changePassword, deleteAccount, register, showAccount } from './users.ts'
 import { validateToken } from './validateToken.ts'
 
@@ -63,6 +63,7 @@ export const internalRoutes: readonly AuthRoute[] = [
   issueToken,
   sweepTokens, // before revokeToken, whose pattern matches this path too
   revokeToken,
+  changeToken,
   listUsers,
   createUser,
   showUser,

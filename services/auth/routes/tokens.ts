@@ -1,9 +1,11 @@
-// The operator's routes: GET and POST /tokens, DELETE /tokens/:id, DELETE /tokens/expired.
+// The operator's routes: GET and POST /tokens, PATCH and DELETE /tokens/:id, DELETE /tokens/expired.
 import { z } from 'zod'
 import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { isTokenId } from '../tokens/format.ts'
+import type { TokenRecord } from '../tokens/tokens.ts'
+import { scopeSchema } from './authority.ts'
 import { newSessionSchema } from './login.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
@@ -20,6 +22,7 @@ const termsSchema = z
     absoluteTtlSeconds: seconds.optional(),
     userId: z.string('expected the id of a user').optional(),
     purpose: purposeSchema.optional(),
+    scope: scopeSchema.optional(),
   })
   .refine(({ kind, absoluteTtlSeconds }) => kind === 'sliding' || absoluteTtlSeconds === undefined, {
     path: ['absoluteTtlSeconds'],
@@ -50,27 +53,30 @@ const issuedToken = newSessionSchema
     userId: z.string().nullable(),
     username: z.string().nullable(),
     createdAt: at,
+    scope: z.string().nullable(),
   })
   .meta({ id: 'IssuedToken' })
 
+const shownToken = z
+  .strictObject({
+    id: tokenId,
+    kind: z.enum(tokenKinds),
+    purpose: z.string().nullable(),
+    userId: z.string().nullable(),
+    username: z.string().nullable(),
+    createdAt: at,
+    lastUsedAt: at,
+    expiresAt: at,
+    absoluteExpiresAt: at,
+    refreshCount: z.int(),
+    scope: z.string().nullable(),
+    paused: z.boolean().meta({ description: 'the token is refused, but does not end' }),
+  })
+  .meta({ id: 'Token' })
+
 const tokenPage = z.strictObject({
   counts: z.strictObject({ sliding: z.int(), fixed: z.int(), 'single-use': z.int() }),
-  tokens: z.array(
-    z
-      .strictObject({
-        id: tokenId,
-        kind: z.enum(tokenKinds),
-        purpose: z.string().nullable(),
-        userId: z.string().nullable(),
-        username: z.string().nullable(),
-        createdAt: at,
-        lastUsedAt: at,
-        expiresAt: at,
-        absoluteExpiresAt: at,
-        refreshCount: z.int(),
-      })
-      .meta({ id: 'Token' }),
-  ),
+  tokens: z.array(shownToken),
   next: z.string().nullable(),
 })
 
@@ -90,7 +96,7 @@ export const listTokens: AuthRoute<'tokens'> = {
         userId === undefined ? await tokens.list(after, limit) : { tokens: await tokens.listByUser(userId), next: null }
       ctx.body = {
         counts: await tokens.counts(),
-        tokens: page.tokens.map(({ credentialVersion, loginId, ttlMs, ...shown }) => shown),
+        tokens: page.tokens.map(shown),
         next: page.next,
       }
     },
@@ -107,14 +113,14 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
   handler:
     ({ users, tokens, config }) =>
     async ctx => {
-      const { kind, ttlSeconds, absoluteTtlSeconds, userId, purpose = null } = await readTerms(ctx)
+      const { kind, ttlSeconds, absoluteTtlSeconds, userId, purpose = null, scope = null } = await readTerms(ctx)
       const owner = userId === undefined ? null : await users.find(userId)
       if (userId !== undefined && owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
       const ttlMs = ttlSeconds * 1000
       // Without `absoluteTtlSeconds`, a sliding token has the absolute lifetime of a session.
       const absoluteTtlMs =
         absoluteTtlSeconds === undefined ? Math.max(ttlMs, config.absoluteTtlMs) : absoluteTtlSeconds * 1000
-      const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs })
+      const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs, scope })
       if (issued === null) {
         throw new AppError('conflict', 'The sessions of this user have just been revoked; try again.')
       }
@@ -131,7 +137,35 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
         createdAt,
         expiresAt,
         absoluteExpiresAt,
+        scope,
       }
+    },
+}
+
+const readChange = bodyReader(
+  z
+    .strictObject({ scope: scopeSchema.optional(), paused: z.boolean('expected true or false').optional() })
+    .refine(change => Object.keys(change).length > 0, 'expected scope, or paused (true or false), or both'),
+)
+
+const noSuchToken = 'There is no token with this id.'
+
+export const changeToken: AuthRoute<'tokens'> = {
+  path: 'PATCH /tokens/:id',
+  guard: 'adminKey',
+  summary: 'Changes the scope of a live token, pauses or resumes it; every later validation obeys',
+  tag: 'For the operator',
+  body: readChange,
+  answers: { 200: { description: 'The token', body: shownToken } },
+  problems: { 401: noKey, 404: noSuchToken },
+  handler:
+    ({ tokens }) =>
+    async ctx => {
+      const changes = await readChange(ctx)
+      const { id = '' } = ctx.params
+      const token = isTokenId(id) ? await tokens.change(id, changes) : null
+      if (token === null) throw new AppError('not_found', noSuchToken)
+      ctx.body = shown(token)
     },
 }
 
@@ -155,14 +189,19 @@ export const revokeToken: AuthRoute<'tokens'> = {
   summary: 'Revokes a token by its id',
   tag: 'For the operator',
   answers: { 204: { description: 'The token is revoked' } },
-  problems: { 400: 'Two keys were sent.', 401: noKey, 404: 'There is no token with this id.' },
+  problems: { 400: 'Two keys were sent.', 401: noKey, 404: noSuchToken },
   handler:
     ({ tokens }) =>
     async ctx => {
       const { id = '' } = ctx.params
       if (!isTokenId(id) || !(await tokens.revokeById(id, null))) {
-        throw new AppError('not_found', 'There is no token with this id.')
+        throw new AppError('not_found', noSuchToken)
       }
       ctx.status = 204
     },
+}
+
+/** What the operator sees. */
+function shown({ credentialVersion, loginId, ttlMs, authority, ...others }: TokenRecord) {
+  return others
 }

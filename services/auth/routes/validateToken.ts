@@ -6,7 +6,7 @@ import {
   type NoVerdict,
   tokenKinds,
   type ValidateTokenRequest,
-  type SentVerdict as Verdict,
+  type Verdict,
 } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { Found, Tokens, ValidateOptions } from '../tokens/tokens.ts'
@@ -65,6 +65,8 @@ const verdictSchema = z
       expiresAt: at,
       absoluteExpiresAt: at,
       refreshCount: z.int(),
+      roles: z.array(z.string()).meta({ description: 'the roles that the user has at this moment' }),
+      scope: z.string().nullable().meta({ description: 'null: whatever the user may do' }),
     }),
   ])
   .meta({ id: 'Verdict' }) satisfies z.ZodType<Verdict | NoVerdict>
@@ -118,7 +120,7 @@ async function answerWithHeld(tokens: Tokens, asked: string[], held: string[], o
 function verdictOf(found: Found): Verdict | NoVerdict {
   if (found === null) return { authenticated: false }
   if (found === 'unavailable') return { unavailable: true }
-  const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount } = found
+  const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount, scope } = found
   return {
     authenticated: true,
     tokenId: id,
@@ -129,5 +131,7 @@ function verdictOf(found: Found): Verdict | NoVerdict {
     expiresAt,
     absoluteExpiresAt,
     refreshCount,
+    roles: found.authority.roles,
+    scope,
   }
 }

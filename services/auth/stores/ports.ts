@@ -31,12 +31,12 @@ export type { TokenKind }
 export interface Authority {
   /** Rises with each change. 0 if there was none, and then everything else is as in `noAuthority`. */
   version: number
-  roles: readonly string[]
+  roles: string[]
   /** While true, the user's tokens are refused. None of them ends. */
   paused: boolean
 }
 
-export const noAuthority: Authority = Object.freeze({ version: 0, roles: Object.freeze([]), paused: false })
+export const noAuthority: Authority = Object.freeze({ version: 0, roles: [], paused: false })
 
 export interface TokenRecord {
   /** Public name of the token; unique, not secret. Stays the same when the token is renewed. */
@@ -74,7 +74,10 @@ export interface TokenRecord {
 }
 
 /** What can be changed about a token. */
-export type TokenChanges = Partial<Pick<TokenRecord, 'scope' | 'paused'>>
+export interface TokenChanges {
+  scope?: string | null | undefined
+  paused?: boolean | undefined
+}
 
 /** A sliding token that a user got by logging in. */
 export function isSession({ kind, purpose, userId }: Pick<TokenRecord, 'kind' | 'purpose' | 'userId'>): boolean {

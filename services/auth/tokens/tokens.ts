@@ -7,6 +7,7 @@ import {
   isSession,
   noAuthority,
   onlyOne,
+  type TokenChanges,
   type TokenKind,
   type TokenLimits,
   type TokenRecord,
@@ -43,6 +44,8 @@ export type TokenEvent =
       kind: TokenKind
       expiresAt: number
     }
+  /** The operator has changed what the token may do. */
+  | { type: 'changed'; tokenId: string; userId: string | null; scope: string | null; paused: boolean }
   /** Every token of the user was revoked, except the one with the id `keep`; null keeps none. */
   | { type: 'sessions_revoked'; userId: string; keep: string | null }
   /** A client asked about so many tokens of open connections. */
@@ -154,6 +157,9 @@ export interface Tokens {
    * token. False if there is no such token.
    */
   revokeById(id: string, owner: string | null): Promise<boolean>
+
+  /** Changes a live token, of any kind and purpose. Null if there is none. Once resolved, every validation obeys. */
+  change(id: string, changes: TokenChanges): Promise<TokenRecord | null>
 
   /** Revokes every token of the user that was issued under a smaller version, except the one with the id `keep`. */
   revokeByUser(userId: string, credentialVersion: number, keep: string | null): Promise<void>
@@ -282,6 +288,12 @@ export function createTokens(options: TokensOptions): Tokens {
 
     ...revocation,
     revokeById: async (id, owner) => revokeRelativesOf(await store.deleteById(id, now(), owner)),
+
+    async change(id, changes) {
+      const token = await store.change(id, changes, now())
+      if (token) emit({ type: 'changed', tokenId: id, userId: token.userId, scope: token.scope, paused: token.paused })
+      return token
+    },
 
     async revokeByUser(userId, credentialVersion, keep) {
       await store.raiseFloor(userId, credentialVersion, keep)

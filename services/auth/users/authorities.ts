@@ -1,16 +1,19 @@
 // What users may do: their roles, and whether they are paused. Hides the two steps of a change: first the user is written, then
 // the token store, which every validation reads. A change that was interrupted between the steps is completed later.
-import type { Authority, UserRecord, UserStore } from '../stores/ports.ts'
+import type { TokenStore, UserRecord, UserStore } from '../stores/ports.ts'
 
 export type AuthorityEvent =
   | { type: 'roles_changed'; userId: string; roles: readonly string[] }
   | { type: 'user_paused' | 'user_resumed'; userId: string }
 
-export type AuthorityChanges = Partial<Pick<Authority, 'roles' | 'paused'>>
+export interface AuthorityChanges {
+  roles?: string[] | undefined
+  paused?: boolean | undefined
+}
 
 export interface AuthoritiesOptions {
-  store: UserStore
-  setAuthority: (userId: string, authority: Authority) => Promise<void>
+  users: UserStore
+  tokens: Pick<TokenStore, 'setAuthority'>
   emit: (event: AuthorityEvent) => void
 }
 
@@ -19,7 +22,7 @@ export interface Authorities {
    * Once resolved, no validation anywhere sees an earlier authority. If it rejects, the change may have been made and is then
    * completed later; repeating it completes it at once. Null if there is no such user.
    */
-  changeAuthority(id: string, changes: AuthorityChanges): Promise<UserRecord | null>
+  change(id: string, changes: AuthorityChanges): Promise<UserRecord | null>
 
   /** Completes every change that was interrupted between its steps. */
   mirrorAll(): Promise<void>
@@ -27,19 +30,20 @@ export interface Authorities {
 
 const maxPerRound = 1000
 
-export function createAuthorities({ store, setAuthority, emit }: AuthoritiesOptions): Authorities {
+export function createAuthorities({ users, tokens, emit }: AuthoritiesOptions): Authorities {
   async function mirror({ id, authority }: UserRecord): Promise<void> {
-    await setAuthority(id, authority)
-    await store.updateAuthority(id, authority.version, { mirroredAuthority: authority.version })
+    await tokens.setAuthority(id, authority)
+    await users.updateAuthority(id, authority.version, { mirroredAuthority: authority.version })
   }
 
   return {
-    async changeAuthority(id, changes) {
+    async change(id, changes) {
       for (;;) {
-        const user = await store.findById(id)
+        const user = await users.findById(id)
         if (user === null || user.deletedAt !== null) return null
-        const authority = { ...user.authority, ...changes, version: user.authority.version + 1 }
-        const changed = await store.updateAuthority(id, user.authority.version, { authority })
+        const { version, roles, paused } = user.authority
+        const authority = { version: version + 1, roles: changes.roles ?? roles, paused: changes.paused ?? paused }
+        const changed = await users.updateAuthority(id, version, { authority })
         if (changed === null) continue // another request was first
         await mirror(changed)
         if (changes.roles) emit({ type: 'roles_changed', userId: id, roles: changes.roles })
@@ -50,7 +54,7 @@ export function createAuthorities({ store, setAuthority, emit }: AuthoritiesOpti
 
     async mirrorAll() {
       for (let found = maxPerRound; found === maxPerRound; ) {
-        const unmirrored = await store.findUnmirrored(maxPerRound)
+        const unmirrored = await users.findUnmirrored(maxPerRound)
         for (const user of unmirrored) await mirror(user)
         found = unmirrored.length
       }

@@ -16,7 +16,7 @@ export type CredentialEvent =
   | { type: 'password_changed'; userId: string; proof: 'password' | 'reset_token' }
   | { type: 'password_refused'; userId: string }
 
-type LoginFailure = 'unknown_user' | 'wrong_password' | 'unconfirmed' | 'disabled'
+type LoginFailure = 'unknown_user' | 'wrong_password' | 'unconfirmed' | 'disabled' | 'paused'
 
 export interface Credentials {
   username: string
@@ -196,6 +196,7 @@ function loginFailure(user: UserRecord | null, matches: boolean): LoginFailure |
   if (user === null) return 'unknown_user'
   if (!matches) return 'wrong_password'
   if (user.disabledAt !== null) return 'disabled'
+  if (user.authority.paused) return 'paused'
   return user.confirmedAt === null ? 'unconfirmed' : null
 }
 

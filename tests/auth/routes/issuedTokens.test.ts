@@ -66,11 +66,12 @@ describe('tokens', () => {
           createdAt: clock.now(),
           expiresAt: clock.now() + terms.ttlSeconds * 1000,
           absoluteExpiresAt: clock.now() + absoluteSeconds * 1000,
+          scope: null,
         }
         const purpose = terms.purpose ?? null
         expect(body).to.deep.equal({ token: body['token'], tokenType: 'Bearer', purpose, ...facts })
         const look = { token: body['token'], touch: false, ...(terms.purpose && { purpose: terms.purpose }) }
-        expect(await client.validate(look)).to.deep.equal({ authenticated: true, refreshCount: 0, ...facts })
+        expect(await client.validate(look)).to.deep.equal({ authenticated: true, refreshCount: 0, roles: [], ...facts })
       })
     }
 

@@ -3,7 +3,6 @@ import { type Authority, noAuthority } from '../ports.ts'
 
 export interface Authorities {
   of(user: number): Authority
-  /** Does nothing unless the version is higher. */
   set(user: number, authority: Authority): void
   delete(user: number): void
 }
@@ -16,8 +15,6 @@ export function createAuthorities(): Authorities {
   return {
     of,
     delete: user => void authorities.delete(user),
-    set(user, authority) {
-      if (authority.version > of(user).version) authorities.set(user, authority)
-    },
+    set: (user, authority) => void authorities.set(user, authority),
   }
 }

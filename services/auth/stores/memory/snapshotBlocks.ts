@@ -18,6 +18,7 @@ import { noAuthority, type TokenRecord, type UserRecord } from '../ports.ts'
 import { column, isPackedRef, none, packedLength } from './table.ts'
 import type { Terms } from './terms.ts'
 import type { Memory } from './tokenStore.ts'
+import { raiseAuthority } from './users.ts'
 
 const firstLine = `latchkey tokens 4 ${endianness()}`
 const earlierFirstLine = `latchkey tokens 3 ${endianness()}`
@@ -234,14 +235,14 @@ export interface Restoring {
 
 /** Adds the tokens of the block that are still wanted to the store. */
 export async function loadBlock({ head, rows }: Block, { memory, ownerOf, now }: Restoring) {
-  const { users, authorities, rare, slots } = memory
+  const { users, rare, slots } = memory
   const numberOfTerms = createNumbersOfTerms(head, memory)
   const logins = new Map(head.logins)
   const renewals = new Map(head.renewals.map(([row, lineage, renewedAt]) => [row, { lineage, renewedAt }]))
   const counts = { tokens: 0, dropped: 0 }
   const restoreUser = (names: Parameters<typeof users.findOrAdd>[0], { authority }: TokenOwner): number => {
     const user = users.findOrAdd(names)
-    if (authority.version > 0) authorities.set(user, authority)
+    raiseAuthority(memory, user, authority)
     return user
   }
   let row = 0

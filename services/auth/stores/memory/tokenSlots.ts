@@ -5,7 +5,7 @@ import type { Authorities } from './authorities.ts'
 import type { RareParts, Renewal } from './rareParts.ts'
 import { column, hashLength, none, packedLength, packRef, type TokenTable } from './table.ts'
 import type { Terms, TermsTable } from './terms.ts'
-import type { Users } from './users.ts'
+import { raiseAuthority, type Users } from './users.ts'
 
 export interface TokenState extends Pick<TokenRecord, 'createdAt' | 'lastUsedAt' | 'expiresAt' | 'refreshCount'> {
   user: number
@@ -129,7 +129,7 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
 
     add(ref, token) {
       const user = users.findOrAdd(token)
-      authorities.set(user, token.authority)
+      raiseAuthority(parts, user, token.authority)
       const lifetimeMs = token.absoluteExpiresAt - token.createdAt
       const login = token.loginId === usualLogin(token) ? undefined : token.loginId
       packRef(ref, packed, 0)

@@ -14,7 +14,7 @@ import { createRareParts } from './rareParts.ts'
 import { createTokenTable, hashLength, none } from './table.ts'
 import { createTermsTable } from './terms.ts'
 import { createTokenSlots, type TokenParts, type TokenSlots } from './tokenSlots.ts'
-import { createUsers, guests } from './users.ts'
+import { createUsers, guests, raiseAuthority } from './users.ts'
 
 /** Everything in the store. */
 export interface Memory extends TokenParts {
@@ -36,7 +36,7 @@ export function createMemory(): Memory {
 }
 
 export function createTokenStore(memory: Memory): TokenStore {
-  const { table, users, authorities, terms, rare, slots } = memory
+  const { table, users, terms, rare, slots } = memory
   const gate = createGate()
   let sweepAt = 0
 
@@ -111,16 +111,15 @@ export function createTokenStore(memory: Memory): TokenStore {
 
     async setAuthority(userId, authority) {
       gate.check()
-      const user = knownUser(memory, userId)
-      users.setFloor(user, Math.max(users.floorOf(user), 1)) // refuses nothing, and keeps the user as long as any floor
-      authorities.set(user, authority)
+      raiseAuthority(memory, knownUser(memory, userId), authority)
     },
 
-    async change(id, changes, now) {
+    async change(id, { scope, paused }, now) {
       gate.check()
       const slot = table.find(id)
       if (slot === none || slots.isDead(slot, now)) return null
-      slots.change(slot, changes)
+      if (scope !== undefined) slots.change(slot, { scope })
+      if (paused !== undefined) slots.change(slot, { paused })
       return slots.read(slot)
     },
 

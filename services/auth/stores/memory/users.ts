@@ -1,6 +1,6 @@
 // The users of the memory store that have a token or a floor, by number, and the list of each user's tokens. Hides how a
 // user is laid out in typed arrays.
-import type { TokenRecord } from '../ports.ts'
+import type { Authority, TokenRecord } from '../ports.ts'
 import type { Authorities } from './authorities.ts'
 import { createFloors } from './floors.ts'
 import { createNames, type UserNames } from './names.ts'
@@ -194,4 +194,15 @@ function hashOfId(userId: string): number {
   for (let i = 0; i < userId.length; i++) value = Math.imul(value ^ userId.charCodeAt(i), 0x01000193)
   value = Math.imul(value ^ (value >>> 16), 0x7feb352d)
   return Math.imul(value ^ (value >>> 15), 0x846ca68b)
+}
+
+/** Does nothing unless the version is higher. */
+export function raiseAuthority(
+  { users, authorities }: { users: Users; authorities: Authorities },
+  user: number,
+  authority: Authority,
+): void {
+  if (authority.version <= authorities.of(user).version) return
+  authorities.set(user, authority)
+  users.setFloor(user, Math.max(users.floorOf(user), 1)) // refuses nothing, and keeps the user as long as any floor
 }

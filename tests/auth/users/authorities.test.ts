@@ -1,0 +1,87 @@
+// Changes to what a user may do, which are written in two steps.
+import { expect } from 'chai'
+import { openUserStore } from '../../../services/auth/stores/index.ts'
+import { type Authority, noAuthority, type UserRecord, type UserStore } from '../../../services/auth/stores/ports.ts'
+import { type AuthorityEvent, createAuthorities } from '../../../services/auth/users/authorities.ts'
+import { newUserAt } from '../../support/storeFixtures.ts'
+
+describe('authorities', () => {
+  let users: UserStore
+  let user: UserRecord
+  let mirrored: Map<string, Authority>
+  let failures = 0
+  const events: AuthorityEvent[] = []
+  const tokens = {
+    async setAuthority(userId: string, authority: Authority) {
+      if (failures-- > 0) throw new Error('the token store is down')
+      if (authority.version > (mirrored.get(userId) ?? noAuthority).version) mirrored.set(userId, authority)
+    },
+  }
+  const open = () => createAuthorities({ users, tokens, emit: event => events.push(event) })
+
+  beforeEach(async () => {
+    users = await openUserStore('memory:')
+    user = newUserAt(1)
+    await users.insert(user)
+    mirrored = new Map()
+    failures = 0
+    events.length = 0
+  })
+
+  it('reach the token store before the call resolves', async () => {
+    const changed = await open().change(user.id, { roles: ['admin'] })
+    const authority = { version: 1, roles: ['admin'], paused: false }
+    expect(changed?.authority).to.deep.equal(authority)
+    expect(mirrored.get(user.id)).to.deep.equal(authority)
+    expect(await users.findUnmirrored(10)).to.deep.equal([])
+    expect(events).to.deep.equal([{ type: 'roles_changed', userId: user.id, roles: ['admin'] }])
+  })
+
+  it('leave what they do not name', async () => {
+    const authorities = open()
+    await authorities.change(user.id, { roles: ['admin'] })
+    await authorities.change(user.id, { paused: true })
+    expect(mirrored.get(user.id)).to.deep.equal({ version: 2, roles: ['admin'], paused: true })
+    await authorities.change(user.id, { roles: [] })
+    expect(mirrored.get(user.id)).to.deep.equal({ version: 3, roles: [], paused: true })
+    expect(events.map(({ type }) => type)).to.deep.equal(['roles_changed', 'user_paused', 'roles_changed'])
+  })
+
+  it('reject if the token store does not answer, and are completed by the next round', async () => {
+    failures = 1
+    const outcome = await open()
+      .change(user.id, { roles: ['admin'] })
+      .catch(error => error.message)
+    expect(outcome).to.equal('the token store is down')
+    expect(mirrored.size).to.equal(0)
+    expect(events, 'it is not over').to.deep.equal([])
+    await open().mirrorAll()
+    expect(mirrored.get(user.id)).to.deep.include({ version: 1, roles: ['admin'] })
+    expect(await users.findUnmirrored(10)).to.deep.equal([])
+  })
+
+  it('are completed by a repeated call too', async () => {
+    failures = 1
+    await open()
+      .change(user.id, { roles: [] })
+      .catch(() => {})
+    await open().change(user.id, { roles: [] })
+    expect(mirrored.get(user.id)).to.deep.include({ version: 2, roles: [] })
+    expect(await users.findUnmirrored(10)).to.deep.equal([])
+  })
+
+  it('change no user who does not exist or is being deleted', async () => {
+    expect(await open().change('nobody', { paused: true })).to.equal(null)
+    await users.update(user.id, 1, { credentialVersion: 2, deletedAt: 5 })
+    expect(await open().change(user.id, { paused: true })).to.equal(null)
+    expect(mirrored.size).to.equal(0)
+  })
+
+  it('complete those of thousands of users', async () => {
+    for (let i = 0; i < 2500; i++)
+      await users.insert(newUserAt(1, { authority: { version: 1, roles: [`r${i}`], paused: false } }))
+    await open().mirrorAll()
+    expect(mirrored.size).to.equal(2500)
+    expect(await users.findUnmirrored(10)).to.deep.equal([])
+  })
+})
