@@ -20,9 +20,7 @@ export interface SweeperOptions {
 }
 
 const sliceMs = 2 // then yield, so that no request waits longer than this
-// How long the sweeper rests after some slices, as a multiple of the time that they took, so that requests keep the store.
-const restWhileRemoving = 1
-const restWhileLooking = 4
+const restRatio = 4 // the sweeper rests this many times as long as its slices took, so that requests keep the store
 const sliceLength = 500 // tokens that one call of the store examines
 
 export type Sweeper = ReturnType<typeof createSweeper>
@@ -59,7 +57,6 @@ export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, 
     const startedAt = monotonicNow()
     let sliceStartedAt = startedAt
     let removed = 0
-    let removedBefore = 0
     for (let done = false; !done && !stopped; ) {
       const slice = await store.deleteExpired(now(), sliceLength)
       removed += slice.removed
@@ -67,8 +64,7 @@ export function createSweeper({ store, intervalMs, now, isSteady, monotonicNow, 
       const tookMs = monotonicNow() - sliceStartedAt
       if (done || tookMs < sliceMs) continue
       if (isUrgent) await nextTurn()
-      else await rest(tookMs * (removed > removedBefore ? restWhileRemoving : restWhileLooking))
-      removedBefore = removed
+      else await rest(tookMs * restRatio)
       sliceStartedAt = monotonicNow()
     }
     emit({ type: 'swept', removed, durationMs: Math.round(monotonicNow() - startedAt) })
