@@ -39,6 +39,10 @@ export const areas: Record<string, Area> = {
       'tests/client/conformance.test.ts',
     ],
   },
+  guards: {
+    sources: ['packages/client/{guards,rules,shadowRules}.ts', 'services/business/requireNeeds.ts'],
+    tests: ['tests/client/guards.test.ts', 'tests/business/rules.test.ts'],
+  },
   events: {
     sources: ['services/auth/observability/eventStream.ts', 'services/auth/clock.ts'],
     tests: ['tests/auth/observability/events.test.ts', 'tests/auth/clock.test.ts'],

@@ -162,15 +162,31 @@ describe('the guards of the client', () => {
     const client = latchkey({ url: auth.url, key: serviceKey, log })
     const role = /expected a role such as admin: 1 to 64 of the characters/
     const scope = /expected a scope such as orders:write: visible ASCII characters/
-    for (const name of ['', 'Admin', 'a b', 'a,b', '-a', 'ä', 'a'.repeat(65), 7, null, undefined, [], ['a', 'B'], {}]) {
+    for (const name of [
+      '',
+      'Admin',
+      'a b',
+      'a,b',
+      '-a',
+      'ä',
+      'a'.repeat(65),
+      7,
+      null,
+      undefined,
+      [],
+      [7],
+      ['a', 'B'],
+      {},
+    ]) {
       expect(() => client.requireRole(name as never), JSON.stringify(name)).to.throw(TypeError, role)
     }
-    for (const name of ['', 'a b', 'a"', 'a\\', 'ä', '\x7f', 7, [], ['a', ''], Array(17).fill('a')]) {
+    for (const name of ['', 'a b', 'a"', 'a\\', 'ä', '\x7f', 7, [], [7], ['a', ''], Array(17).fill('a')]) {
       expect(() => client.requireScope(name as never), JSON.stringify(name)).to.throw(TypeError, scope)
     }
     for (const option of [{ shadwo: true }, { shadow: 'false' }, { shadow: 1 }]) {
       expect(() => client.requireRole('admin', option as never), JSON.stringify(option)).to.throw(TypeError, /shadow/)
     }
+    client.requireScope(Array(16).fill('a'))
     for (const name of ['a', '0', 'latchkey:operator', 'a'.repeat(64)]) client.requireRole(name)
     for (const name of ['!', '*', 'https://example.com/orders', 'a'.repeat(256)]) client.requireScope(name)
     expect(client.shadowRules()).to.deep.equal([])
@@ -184,6 +200,29 @@ describe('the guards of the client', () => {
     for (const guard of guards) await guard({ rawHeaders: ['token', 'editor'] })
     expect(client.shadowRules()).to.have.length(1)
     expect(client.shadowRules()[0]).to.include({ met: 0, unmet: 2 })
+    await client.close()
+  })
+
+  it('name all roles that are needed', async () => {
+    const client = latchkey({ url: auth.url, key: serviceKey, log })
+    const refused = await client
+      .requireRole(['admin', 'auditor'])({ rawHeaders: ['token', 'admin'] })
+      .catch(error => error)
+    expect(refused.message).to.equal('This needs the roles admin, auditor, which the user of this token does not have.')
+    await client.close()
+  })
+
+  it('count in the shadow without onShadow, under the request id of the client', async () => {
+    const warnings: string[] = []
+    const client = latchkey({
+      ...{ url: auth.url, key: serviceKey },
+      log: { info: () => {}, warn: event => warnings.push(event) },
+    })
+    const request = { rawHeaders: ['token', 'editor', 'X-Request-Id', 'mine'] }
+    await client.requireRole('admin', { shadow: true })(request, await client.authenticate(request))
+    expect(client.shadowRules()[0]?.last).to.include({ requestId: 'mine' })
+    expect(warnings).to.deep.equal([])
+    expect(auth.tokens()).to.deep.equal(['editor'])
     await client.close()
   })
 
