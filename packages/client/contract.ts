@@ -64,7 +64,7 @@ export interface Rejection {
 export type Verdict = Admission | Rejection
 
 /** A verdict as Auth sends it. An Auth of an earlier version sends neither `roles` nor `scope`. */
-export type SentVerdict = (Omit<Admission, 'roles' | 'scope'> & { roles?: string[]; scope?: string | null }) | Rejection
+type SentVerdict = (Omit<Admission, 'roles' | 'scope'> & { roles?: string[]; scope?: string | null }) | Rejection
 
 /** Auth could not ask about this token, although it could about others of the call. */
 export interface NoVerdict {

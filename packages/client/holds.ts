@@ -1,9 +1,9 @@
 // The tokens of open connections: asks about each once a second, and ends its holds when Auth refuses it or gives no verdict.
 // Hides that several holds share the looks at one token, and which looks extend it.
 import { isBearerToken } from './bearer.ts'
-import type { Admission, NoVerdict, TokenKind, Verdict } from './contract.ts'
+import type { NoVerdict, TokenKind, Verdict } from './contract.ts'
 import { createLookQueue } from './lookQueue.ts'
-import { isMet, type Names, type Rule, ruleOf } from './rules.ts'
+import { type Granted, isMet, type Names, type Rule, ruleOf } from './rules.ts'
 
 /**
  * `ended`: Auth refuses the token; it never says why. `insufficient_scope`: the token is live, but has lost a role or a scope that
@@ -254,8 +254,8 @@ function rulesOf({ role, scope }: Pick<HoldOptions, 'role' | 'scope'>): Rule[] {
   ]
 }
 
-function areMet(rules: Rule[], admission: Admission): boolean {
-  return rules.every(rule => isMet(rule, admission))
+function areMet(rules: Rule[], granted: Granted): boolean {
+  return rules.every(rule => isMet(rule, granted))
 }
 
 function requireSilence(maxSilenceMs: number): void {

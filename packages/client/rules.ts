@@ -1,6 +1,6 @@
 // What a request needs besides a live token: roles of its user, or a scope of the token. Names match exactly, and there is no
 // other policy.
-import type { Admission } from './contract.ts'
+import { maxNames, roleFormat, scopeNameFormat } from './contract.ts'
 import { TokenError } from './errors.ts'
 
 export type RuleKind = 'role' | 'scope'
@@ -15,15 +15,19 @@ export interface Rule {
   label: string
 }
 
-/** Auth gives no user more roles, and no token more names. */
-const maxNames = 16
+/** What a verdict grants. */
+export interface Granted {
+  roles: readonly string[]
+  scope: string | null
+}
+
 const formatOf: Record<RuleKind, { format: RegExp; expected: string }> = {
   role: {
-    format: /^[a-z0-9][a-z0-9:._-]{0,63}$/,
+    format: roleFormat,
     expected: 'a role such as admin: 1 to 64 of the characters a-z 0-9 : . _ -, the first a letter or a digit',
   },
   scope: {
-    format: /^[\x21\x23-\x5b\x5d-\x7e]+$/, // RFC 6749, section 3.3
+    format: scopeNameFormat,
     expected: 'a scope such as orders:write: visible ASCII characters except " and \\',
   },
 }
@@ -33,19 +37,17 @@ export function ruleOf(kind: RuleKind, given: Names): Rule {
   const names = typeof given === 'string' ? [given] : given
   const { format, expected } = formatOf[kind]
   if (!Array.isArray(names) || names.length < 1 || names.length > maxNames) {
-    throw new TypeError(`latchkey: expected ${expected}; or a list of 1 to ${maxNames}, which are all needed.`)
+    throw new TypeError(`expected ${expected}; or a list of 1 to ${maxNames}, which are all needed.`)
   }
   for (const name of names) {
     if (typeof name === 'string' && format.test(name)) continue
-    throw new TypeError(
-      `latchkey: expected ${expected}; not ${JSON.stringify(name)}. Several are a list: ['one', 'other'].`,
-    )
+    throw new TypeError(`expected ${expected}; not ${JSON.stringify(name)}. Several are a list: ['one', 'other'].`)
   }
   return { kind, names: [...names], label: `${kind}:${names.join(' ')}` }
 }
 
 /** A scope that is null restricts nothing: sessions may do whatever the roles of their user allow. */
-export function isMet({ kind, names }: Rule, { roles, scope }: Admission): boolean {
+export function isMet({ kind, names }: Rule, { roles, scope }: Granted): boolean {
   if (kind === 'scope' && scope === null) return true
   const granted = kind === 'role' ? roles : (scope as string).split(' ')
   return names.every(name => granted.includes(name))
