@@ -81,6 +81,14 @@ subscribe('http.server.request.start', message => {
     headersOfHead = headers
     return writeHead(status, headers)
   }) as ServerResponse['writeHead']
+  // Large bodies are sent in pieces. An answer without a length is a stream, which no schema describes.
+  const write = response.write.bind(response) as (...args: unknown[]) => boolean
+  response.write = ((...args: unknown[]) => {
+    const [chunk] = args
+    if (chunk instanceof Uint8Array && headersOf(response, headersOfHead).has('Content-Length'))
+      chunks.push(Buffer.from(chunk))
+    return write(...args)
+  }) as ServerResponse['write']
   const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse
   response.end = ((...args: unknown[]) => {
     const [chunk] = args
