@@ -91,6 +91,7 @@ const rules: Rule[] = [
         'packages/client/bearer',
         'packages/client/contract',
         'packages/client/everySecond',
+        'packages/client/rules',
       )(target),
   },
   {

@@ -69,7 +69,14 @@ function valuesLike(name: string, { headers }: Seen): string[] {
 }
 
 const identityOf = (seen: Seen | undefined) =>
-  seen && { id: valuesLike('x-auth-user-id', seen), user: valuesLike('x-auth-user', seen) }
+  seen && {
+    id: valuesLike('x-auth-user-id', seen),
+    user: valuesLike('x-auth-user', seen),
+    roles: valuesLike('x-auth-roles', seen),
+    scope: valuesLike('x-auth-scope', seen),
+  }
+
+const noRights = { roles: ['-'], scope: ['-'] }
 
 for (const [name, { file, binary, start }] of Object.entries(proxies)) {
   describe(`${name}, configured by ${file}`, () => {
@@ -126,6 +133,8 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
 
     const forgeries: Record<string, string[]> = {
       'no header of its own': [],
+      'forged roles and scope': ['X-Auth-Roles: admin', 'x_auth_roles: admin', 'X-Auth-Scope: x', 'X-Auth_Scope: x'],
+      'roles and scope named by Connection': ['Connection: X-Auth-Roles, X-Auth-Scope'],
       'forged headers': ['X-Auth-User: admin', 'X-Auth-User-Id: 1'],
       'forged headers, twice': ['X-Auth-User: admin', 'x-auth-user: root', 'X-Auth-User-Id: 1', 'X-AUTH-USER-ID: 2'],
       'forged headers that are empty': ['X-Auth-User:', 'X-Auth-User-Id:'],
@@ -143,9 +152,9 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
         const user = await logIn(auth.url)
         const { body } = await ask('GET', `${auth.url}/users/me`, user)
         for (const [header, identity] of [
-          [`Authorization: Bearer ${user}`, { id: [body['id']], user: [demo.username] }],
-          [`Token: ${user}`, { id: [body['id']], user: [demo.username] }],
-          [`Authorization: Bearer ${guest}`, { id: ['-'], user: ['-'] }],
+          [`Authorization: Bearer ${user}`, { id: [body['id']], user: [demo.username], ...noRights }],
+          [`Token: ${user}`, { id: [body['id']], user: [demo.username], ...noRights }],
+          [`Authorization: Bearer ${guest}`, { id: ['-'], user: ['-'], ...noRights }],
         ] as const) {
           expect((await send([header, ...lines])).status).to.equal(200)
           expect(identityOf(seen.pop())).to.deep.equal(identity)
@@ -153,6 +162,14 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
         expect(seen).to.deep.equal([])
       })
     }
+
+    it('asks Auth for no role or scope because a client has one in its query', async () => {
+      const token = await logIn(auth.url)
+      for (const query of ['role=admin', 'scope=x', 'role=%20', 'a=1&role=admin']) {
+        const answer = await fetch(`${url}/orders?${query}`, { headers: { token, connection: 'close' } })
+        expect(answer.status, query).to.equal(200)
+      }
+    })
 
     it('passes the body of a request on to the service, and not to Auth', async () => {
       const token = await logIn(auth.url)

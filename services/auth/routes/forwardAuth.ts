@@ -1,47 +1,84 @@
 // /forwardAuth, with any method: for proxies that ask before they pass a request on (nginx auth_request, Traefik ForwardAuth,
 // Caddy forward_auth, Envoy ext_authz). Validates the bearer token of that request, as /data would, and looks at neither its
-// method nor its path nor its body.
+// method nor its path nor its body. The proxy's configuration may require roles and a scope.
 import { z } from 'zod'
 import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
-import { isKnownError } from '../../../shared/http/errors.ts'
+import { insufficientScope, isMet, type Rule, type RuleKind, ruleOf } from '../../../packages/client/rules.ts'
+import { AppError, isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/types.ts'
-import type { Tokens } from '../tokens/tokens.ts'
+import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
 import { type AuthRoute, noToken } from './route.ts'
 
 /**
- * The value of both headers for a guest. It is not empty, because Caddy 2.10.0 to 2.11.1 lets a client's own header pass if the response has none or an
+ * The value of each header for which there is nothing to say. It is not empty, because Caddy 2.10.0 to 2.11.1 lets a client's own header pass if the response has none or an
  * empty one (GHSA-7r4p-vjf4-gxv4). `headerText` makes sure that no user's header has this value.
  */
-const guest = '-'
+const nothing = '-'
 
-const mayPass = 'The request may pass; X-Auth-User-Id and X-Auth-User name the user, or are "-" for a guest'
+const mayPass =
+  'The request may pass; X-Auth-User-Id and X-Auth-User name the user, X-Auth-Roles the roles, separated by commas, and X-Auth-Scope the scope; each is "-" if there is none'
 const description = { guard: 'bearer', tag: 'For services', problems: { 401: noToken } } as const
+
+const needsSchema = z.object({
+  role: z.string().meta({ description: 'a role that the user needs; repeat it for several' }),
+  scope: z.string().meta({ description: 'the scope that the token needs, names separated by spaces' }),
+})
 
 export const forwardAuth: AuthRoute<'tokens'> = {
   ...description,
   path: 'ANY /forwardAuth',
   summary: 'For proxies: validates the bearer token of the request that they forward',
+  query: needsSchema,
   answers: { 204: { description: mayPass } },
-  handler: ({ tokens }) => admit(tokens, 204),
+  problems: { ...description.problems, 403: 'The token is live, but lacks a role or a scope that the query names.' },
+  handler: ({ tokens }) => admit(tokens, 204, rulesOf),
 }
 
 export const forwardAuthForEnvoy: AuthRoute<'tokens'> = {
   ...description,
   path: 'ANY /forwardAuth/{*path}',
-  summary: 'The same for Envoy, which appends the path of the original request',
+  summary:
+    'The same for Envoy, which appends the path and the query of the original request; requires no roles and no scope',
   answers: { 200: { description: mayPass, body: z.strictObject({}) } },
-  handler: ({ tokens }) => admit(tokens, 200),
+  handler: ({ tokens }) => admit(tokens, 200, () => []),
 }
 
 /** `passStatus` is the status for a request that may pass: Envoy accepts 200 only, the other proxies any 2xx. */
-function admit(tokens: Tokens, passStatus: 200 | 204): Handler {
+function admit(tokens: Tokens, passStatus: 200 | 204, rulesOf: (ctx: Context) => Rule[]): Handler {
   return async ctx => {
+    const rules = rulesOf(ctx)
     const token = await tokens.validate(readForwardedToken(ctx), { purpose: null, touch: true })
     if (!token) throw invalidToken()
+    const granted = { roles: token.authority.roles, scope: token.scope }
+    const missing = rules.find(rule => !isMet(rule, granted))
+    if (missing) throw insufficientScope(missing)
     ctx.body = {}
     ctx.status = passStatus // with 204, Koa removes the body
-    ctx.set('X-Auth-User-Id', token.userId ?? guest)
-    ctx.set('X-Auth-User', token.username === null ? guest : headerText(token.username))
+    for (const [name, value] of Object.entries(headersOf(token))) ctx.set(name, value)
+  }
+}
+
+/** The rules in the query, which the proxy's configuration sets. Other parameters may be those of the original request. */
+function rulesOf(ctx: Context): Rule[] {
+  if (ctx.search === '') return []
+  const query = new URLSearchParams(ctx.search)
+  const rules: [RuleKind, string[]][] = [
+    ['role', query.getAll('role')],
+    ['scope', query.getAll('scope').flatMap(scope => scope.split(' '))],
+  ]
+  try {
+    return rules.filter(([, names]) => names.length > 0).map(([kind, names]) => ruleOf(kind, names))
+  } catch (error) {
+    throw new AppError('invalid_request', `The query is wrong: ${(error as TypeError).message}`)
+  }
+}
+
+function headersOf({ userId, username, authority, scope }: TokenRecord): Record<string, string> {
+  return {
+    'X-Auth-User-Id': userId ?? nothing,
+    'X-Auth-User': headerText(username),
+    'X-Auth-Roles': authority.roles.join(',') || nothing, // no role can have this name
+    'X-Auth-Scope': headerText(scope),
   }
 }
 
@@ -56,9 +93,10 @@ function readForwardedToken(ctx: Context): string {
 
 /**
  * Printable ASCII stays as it is. The percent sign and everything else become percent-encoded UTF-8, because headers are
- * ASCII. A username that equals `guest` is encoded too.
+ * ASCII. A text that equals `nothing` is encoded too.
  */
-function headerText(text: string): string {
-  if (text === guest) return '%2D'
+function headerText(text: string | null): string {
+  if (text === null) return nothing
+  if (text === nothing) return '%2D'
   return text.replace(/[^\x20-\x24\x26-\x7e]+|%/gu, encodeURIComponent)
 }

@@ -20,6 +20,10 @@ const introspectionSchema = z.union([
     sub: z.string().optional(),
     username: z.string().optional(),
     kind: z.enum(tokenKinds),
+    /** RFC 9068, section 2.2.3.1. */
+    roles: z.array(z.string()),
+    /** Missing if the token is restricted by nothing but the roles of its user, as a session is. */
+    scope: z.string().optional(),
   }),
 ])
 
@@ -43,7 +47,7 @@ export const introspect: AuthRoute<'tokens' | 'config'> = {
         ctx.body = { active: false }
         return
       }
-      const { id, kind, userId, username, createdAt, expiresAt } = token
+      const { id, kind, userId, username, createdAt, expiresAt, authority, scope } = token
       ctx.body = {
         active: true,
         token_type: 'Bearer',
@@ -54,6 +58,8 @@ export const introspect: AuthRoute<'tokens' | 'config'> = {
         ...(userId !== null && { sub: userId }),
         ...(username !== null && { username }),
         kind,
+        roles: [...authority.roles],
+        ...(scope !== null && { scope }),
       }
     },
 }

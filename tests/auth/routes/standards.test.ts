@@ -54,6 +54,7 @@ describe('the standards', () => {
           jti: token.slice(3, 17),
           username: demo.username,
           kind: 'sliding',
+          roles: [],
         })
       }
     })
