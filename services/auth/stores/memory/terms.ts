@@ -57,9 +57,11 @@ export function createTermsTable(): TermsTable {
     at: number => entryAt(number).terms,
 
     add({ kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused }) {
-      // No part but the last contains a space.
-      const key = `${kind} ${credentialVersion} ${ttlMs} ${lifetimeMs} ${paused} ${purpose ?? ''} ${scope ?? ''}`
-      return addTo(numberOf(key, { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused }))
+      const terms = { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused }
+      // Each insert makes a key; JSON takes longer, and few tokens need it.
+      const isUsual = scope === null && !paused
+      const usualKey = `${kind} ${credentialVersion} ${ttlMs} ${lifetimeMs}${purpose === null ? '' : ` ${purpose}`}`
+      return addTo(numberOf(isUsual ? usualKey : JSON.stringify(terms), terms))
     },
 
     remove(number) {

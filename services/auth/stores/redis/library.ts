@@ -16,12 +16,12 @@ export const hashBytes = 15
 export const noLogin = '----------'
 
 export const library = `
-local sliding, singleUse, ownLogin = 1, 3, 2^31
+local sliding, singleUse, ownLogin, ownRights = 1, 3, 2^31, 128
 -- Kind (its position in tokenKinds, from 1), number of the user (0: guest), version, created, used, expires, absolute, ttl,
--- uses, hash; then the purpose. If the highest bit of uses is set, ten characters precede the purpose: the login, as the rest
--- of an id. Most tokens have the usual login and omit it. What few tokens have follows the purpose and a zero: 1 if the token is
--- paused, 0 if not, and the scope, which is empty if there is none. Older Latchkeys take both for part of the purpose and refuse
--- the token. If a call has found the token expired, expires is counted from created, which makes it earlier than any now.
+-- uses, hash; then the purpose. Few tokens have something before the purpose. With the highest bit of uses, ten characters: the
+-- login, as the rest of an id, unless it is the usual one. With the highest bit of kind, '1' if the token is paused or '0' if not,
+-- and its scope, which is empty if there is none. Older Latchkeys take both for part of the purpose and refuse the token. If a
+-- call has found the token expired, expires is counted from created, which makes it earlier than any now.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 
 local function load(value)
@@ -31,26 +31,29 @@ local function load(value)
     count = count - ownLogin
     login, at = struct.unpack('c10', value, at)
   end
-  local purpose, paused, scope = string.sub(value, at), '0', ''
-  local zero = string.find(purpose, '\\0', 1, true)
-  if zero then
-    paused, scope = string.sub(purpose, zero + 1, zero + 1), string.sub(purpose, zero + 2)
-    purpose = string.sub(purpose, 1, zero - 1)
+  local paused, scope = '0', ''
+  if kind >= ownRights then
+    kind = kind - ownRights
+    paused, scope, at = struct.unpack('>c1I2c0', value, at)
   end
   local isOver = expires < created
   if isOver then expires = created + expires end
   return {kind = kind, user = user, version = version, created = created, used = used, expires = expires, absolute = absolute,
-    ttl = ttl, count = count, hash = hash, login = login, purpose = purpose, paused = paused, scope = scope,
+    ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at), paused = paused, scope = scope,
     isOver = isOver}
 end
 
 local function save(key, rest, t)
   local count = t.count
   if t.login then count = count + ownLogin end
+  local kind, rights = t.kind, ''
+  if t.paused ~= '0' or t.scope ~= '' then
+    kind = kind + ownRights
+    rights = struct.pack('>c1I2c0', t.paused, #t.scope, t.scope)
+  end
   local expires = t.isOver and t.expires - t.created or t.expires
-  local packed = struct.pack(format, t.kind, t.user, t.version, t.created, t.used, expires, t.absolute, t.ttl, count, t.hash)
-  local rare = (t.paused ~= '0' or t.scope ~= '') and '\\0' .. t.paused .. t.scope or ''
-  redis.call('HSET', key, rest, packed .. (t.login or '') .. t.purpose .. rare)
+  local packed = struct.pack(format, kind, t.user, t.version, t.created, t.used, expires, t.absolute, t.ttl, count, t.hash)
+  redis.call('HSET', key, rest, packed .. (t.login or '') .. rights .. t.purpose)
 end
 
 -- Redis, by its own clock, keeps the key for at least this long: until everything in it is dead.
