@@ -24,13 +24,14 @@ const queryExpected = `${pageSizeExpected}, after (an id), and username or searc
 const readNewUser = bodyReader(
   z.strictObject({ username: text('username'), password: text('password').optional(), roles: rolesSchema.optional() }),
 )
-const changeExpected = 'expected disabled, paused (each true or false) or roles'
+const changeExpected = 'expected disabled, paused (each true or false), roles or password'
 const readChange = bodyReader(
   z
     .strictObject({
       disabled: z.boolean('expected true or false').optional(),
       paused: z.boolean('expected true or false').optional(),
       roles: rolesSchema.optional(),
+      password: text('password').optional(),
     })
     .refine(change => Object.keys(change).length > 0, changeExpected),
 )
@@ -116,16 +117,22 @@ export const showUser: AuthRoute<'users'> = {
 export const changeUser: AuthRoute<'users' | 'authorities'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
-  summary: 'Changes roles, pauses or resumes a user, disables one and revokes every token, or enables the user again',
+  summary:
+    'Changes roles, pauses or resumes a user, sets a password or disables a user and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
-  problems: { 401: noKey, 404: 'There is no such user.' },
+  problems: { 401: noKey, 404: 'There is no such user.', 409: 'Another request has just changed the password.' },
   handler:
     ({ users, authorities }) =>
     async ctx => {
-      const { disabled, ...changes } = await readChange(ctx)
+      const { disabled, password, ...changes } = await readChange(ctx)
       const { id } = await userOf(ctx, users)
+      if (password !== undefined) {
+        const result = await users.setPassword(id, password, clientOf(ctx))
+        if (result === null) throw noSuchUser()
+        if (result.outcome === 'rejected') throw choiceError(result.problem)
+      }
       if (Object.keys(changes).length > 0 && !(await authorities.change(id, changes))) throw noSuchUser()
       if (disabled !== undefined && !(await (disabled ? users.disable(id) : users.enable(id)))) throw noSuchUser()
       ctx.body = adminUser(await userOf(ctx, users))

@@ -13,8 +13,11 @@ import { normalise } from './usernames.ts'
 export type CredentialEvent =
   | { type: 'login_succeeded'; userId: string }
   | { type: 'login_failed'; userId: string | null; reason: LoginFailure }
-  | { type: 'password_changed'; userId: string; proof: 'password' | 'reset_token' }
+  | { type: 'password_changed'; userId: string; proof: PasswordProof }
   | { type: 'password_refused'; userId: string }
+
+/** What allowed the change: `operator` if an operator chose the password. */
+type PasswordProof = 'password' | 'reset_token' | 'operator'
 
 type LoginFailure = 'unknown_user' | 'wrong_password' | 'unconfirmed' | 'disabled' | 'paused'
 
@@ -26,11 +29,11 @@ export interface Credentials {
 export type VerifyOutcome = { outcome: 'verified'; user: UserRecord } | WrongPassword
 export type ChangeOutcome = { outcome: 'changed'; user: UserRecord } | WrongPassword
 export type RemoveOutcome = { outcome: 'removed' } | WrongPassword
+export type SetOutcome = { outcome: 'changed'; user: UserRecord } | { outcome: 'rejected'; problem: ChoiceProblem }
 export type ResetOutcome =
-  | { outcome: 'changed'; user: UserRecord }
+  | SetOutcome
   /** The credentials have changed since the token was issued. */
   | { outcome: 'stale' }
-  | { outcome: 'rejected'; problem: ChoiceProblem }
 
 export interface PasswordOperationsOptions {
   store: UserStore
@@ -73,6 +76,12 @@ export interface PasswordOperations {
   ): Promise<ResetOutcome>
 
   /**
+   * Sets a password that an operator chose, and revokes every token of the user. Null if there is no such user. Rejects like
+   * `changePassword`.
+   */
+  setPassword(id: string, password: string, client: Client): Promise<SetOutcome | null>
+
+  /**
    * Revokes every token of the user, then deletes the user. If this rejects with `unavailable`, repeating the call completes
    * the deletion.
    */
@@ -92,11 +101,12 @@ export function createPasswordOperations({
   async function replacePassword(
     user: UserRecord,
     password: string,
-    { proof, keep }: { proof: 'password' | 'reset_token'; keep: string | null },
+    { proof, keep }: { proof: PasswordProof; keep: string | null },
     client: Client,
   ): Promise<UserRecord | null> {
     const passwordHash = await passwords.hash(password, ownerOf(user, client))
-    // The user has proved that the account is theirs, with the old password or with a link that was sent to the address.
+    // The user has proved that the account is theirs, with the old password or with a link that was sent to the address, or
+    // the operator vouches for them.
     const confirmedAt = user.confirmedAt ?? now()
     const changed = await versions.raise(user, { passwordHash, confirmedAt })
     if (changed === null) return null
@@ -172,6 +182,16 @@ export function createPasswordOperations({
       if (!(await isSameChange(user, password, client))) return { outcome: 'stale' }
       await versions.finish(user, null)
       return { outcome: 'changed', user }
+    },
+
+    async setPassword(id, password, client) {
+      const user = await directory.find(id)
+      if (user === null) return null
+      const problem = rules.problemWithPassword({ username: user.username, password })
+      if (problem !== null) return { outcome: 'rejected', problem }
+      const changed = await replacePassword(user, password, { proof: 'operator', keep: null }, client)
+      if (changed === null) throw changedMeanwhile()
+      return { outcome: 'changed', user: changed }
     },
 
     async removeOwn(id, currentPassword, client) {

@@ -139,6 +139,22 @@ describe('the operator’s routes for users', () => {
       expect(await auth.logIn(username)).to.include({ status: 200 })
     })
 
+    it('sets a password, which ends every session, under the rules of POST /users', async () => {
+      const { id, username } = await auth.create()
+      const { token } = (await auth.logIn(username)).body
+      const weak = await auth.operate<{ detail: string }>('PATCH', `/${id}`, {
+        password: 'passwordpassword',
+        paused: true,
+      })
+      expect(weak.status).to.equal(400)
+      expect(weak.body.detail).to.match(/^password: /)
+      expect(await auth.isLive(token), 'after a refused change').to.equal(true)
+      expect(await auth.operate('PATCH', `/${id}`, { password: another })).to.include({ status: 200 })
+      expect(await auth.isLive(token)).to.equal(false)
+      expect(await auth.logIn(username)).to.include({ status: 401 })
+      expect(await auth.logIn(username, another)).to.include({ status: 200 })
+    })
+
     it('is 400 for any other change', async () => {
       const { id } = await auth.create()
       for (const body of [{}, { disabled: 'yes' }, { disabled: true, username: 'x' }, { deletedAt: 1 }]) {

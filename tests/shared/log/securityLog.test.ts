@@ -218,6 +218,9 @@ for (const [format, settings] of Object.entries(formats)) {
       await act(admin('DELETE', '/tokens/CANARY-not-an-id-but-maybe-a-secret'), 404, [], 'DELETE /tokens/:id')
       await act(admin('DELETE', '/tokens/expired'), 200, [], 'DELETE /tokens/expired')
       await act(admin('GET', '/admin/users'), 200, [], 'GET /admin/users')
+      const set = admin('PATCH', `/admin/users/${userId}`, { password: second })
+      const changed = await act(set, 200, ['password_changed', 'sessions_revoked'], 'PATCH /admin/users/:id')
+      expect(changed.told[0]).to.include({ userId, proof: 'operator' })
       const sessions = `/admin/users/${userId}/sessions`
       const all = await act(admin('DELETE', sessions), 204, ['sessions_revoked'], 'DELETE /admin/users/:id/sessions')
       expect(all.told[0]).to.include({ userId })
