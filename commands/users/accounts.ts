@@ -2,26 +2,38 @@
 import type { AuthConfig } from '../../services/auth/config.ts'
 import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
+import type { TokenStore, UserRecord, UserStore } from '../../services/auth/stores/ports.ts'
 import { openTokenStoreOfCommand, openUserStoreOfCommand } from '../../services/auth/stores.ts'
 import type { Tokens } from '../../services/auth/tokens/tokens.ts'
 import { createTokensFrom, createUsersFrom } from '../../services/auth/useCases.ts'
+import { type Authorities, type AuthorityChanges, createAuthorities } from '../../services/auth/users/authorities.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
 import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
-import type { Credentials, Users } from '../../services/auth/users/users.ts'
+import type { Users } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
-import { AuthNotListening, createOperatorClient, type OperatorClient, type ShownUser } from './operatorClient.ts'
+import {
+  AuthNotListening,
+  createOperatorClient,
+  type NewUser,
+  type OperatorClient,
+  type ShownUser,
+} from './operatorClient.ts'
 import type { Settings } from './settings.ts'
 import { describeError } from './text.ts'
 
 /** What the commands do with users. False means that the user no longer exists. */
 export interface Accounts {
-  add(credentials: Credentials): Promise<ShownUser>
+  add(user: NewUser): Promise<ShownUser>
   find(username: string): Promise<ShownUser | null>
   /** At most `limit` users with an id after `afterId`, ordered by id. */
   list(afterId: string | null, limit: number): Promise<ShownUser[]>
   disable(id: string): Promise<boolean>
   enable(id: string): Promise<boolean>
+  /** Changes roles, and pauses or resumes. */
+  change(id: string, changes: AuthorityChanges): Promise<boolean>
+  /** Ends every session. */
+  setPassword(id: string, password: string): Promise<boolean>
   remove(id: string): Promise<boolean>
   revokeSessions(id: string): Promise<boolean>
 }
@@ -41,7 +53,7 @@ export interface Backend {
   close(): Promise<void>
 }
 
-/** The change is written, but the sessions are in the memory of an Auth that cannot be reached; Auth will end them. */
+/** The change is written, but the tokens are in the memory of an Auth that cannot be reached; Auth will complete the change. */
 class LeftToAuth extends Error {}
 
 const bothSettings = 'set USER_STORE_URL to sqlite:path or postgres://… for both Auth and this command'
@@ -59,57 +71,94 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
     return createOperatorClient({ url: authUrl, key: adminKey })
   }
 
-  async function tokens(): Promise<Tokens> {
-    const store = closeLater(await openTokenStoreOfCommand(config.tokenStoreUrl))
-    return createTokensFrom(config, { store, now: Date.now, emit: () => {} })
+  async function tokenStore(): Promise<TokenStore> {
+    return closeLater(await openTokenStoreOfCommand(config.tokenStoreUrl))
   }
 
-  async function users({ canCreate }: StoreOptions): Promise<Users> {
-    const { userStoreUrl, passwordHashCost: cost } = config
-    const url = canCreate ? userStoreUrl : await existingStore(userStoreUrl)
-    const store = closeLater(await openUserStoreOfCommand(url))
-    const passwords = passwordsOnDemand(cost)
-    return createUsersFrom(config, { store, passwords, revokeTokens, now: Date.now, emit: () => {} })
+  async function tokens(): Promise<Tokens> {
+    return createTokensFrom(config, { store: await tokenStore(), now: Date.now, emit: () => {} })
+  }
 
-    async function revokeTokens(...args: Parameters<Tokens['revokeByUser']>): Promise<void> {
-      const [userId] = args
-      try {
-        if (!isMemoryUrl(config.tokenStoreUrl)) return await (await tokens()).revokeByUser(...args)
-        if (adminKey === null) throw new LeftToAuth('ADMIN_KEY is not set')
-        if (await operator().revokeSessions(userId)) return
-      } catch (error) {
-        if (error instanceof AuthNotListening) throw new LeftToAuth(`nothing listens at ${authUrl}`)
-        if (error instanceof LeftToAuth) throw error
-        throw new Error(
-          `${describeError(error)}\nThe user has been changed, but their sessions are still live; Auth will end them.`,
-        )
-      }
-      // Auth does not know the user. Auth may have completed the deletion in the meantime.
-      if ((await store.findById(userId)) === null) return
+  async function userStore({ canCreate }: StoreOptions): Promise<UserStore> {
+    const { userStoreUrl } = config
+    return closeLater(await openUserStoreOfCommand(canCreate ? userStoreUrl : await existingStore(userStoreUrl)))
+  }
+
+  function usersIn(store: UserStore): Users {
+    const passwords = passwordsOnDemand(config.passwordHashCost)
+    const revokeTokens: Tokens['revokeByUser'] = (userId, ...rest) =>
+      changeTokens(store, userId, {
+        inStore: async () => (await tokens()).revokeByUser(userId, ...rest),
+        throughAuth: () => operator().revokeSessions(userId),
+      })
+    return createUsersFrom(config, { store, passwords, revokeTokens, now: Date.now, emit: () => {} })
+  }
+
+  /** `changes` are the changes that will be made. */
+  function authoritiesIn(store: UserStore, changes: AuthorityChanges): Authorities {
+    const setAuthority: TokenStore['setAuthority'] = (userId, authority) =>
+      changeTokens(store, userId, {
+        inStore: async () => (await tokenStore()).setAuthority(userId, authority),
+        throughAuth: () => operator().change(userId, changes),
+      })
+    return createAuthorities({ users: store, tokens: { setAuthority }, emit: () => {} })
+  }
+
+  /** The second step of a change to a user. `throughAuth` resolves to false if Auth does not know the user. */
+  async function changeTokens(
+    store: UserStore,
+    userId: string,
+    { inStore, throughAuth }: { inStore: () => Promise<void>; throughAuth: () => Promise<boolean> },
+  ): Promise<void> {
+    try {
+      if (!isMemoryUrl(config.tokenStoreUrl)) return await inStore()
+      if (adminKey === null) throw new LeftToAuth('ADMIN_KEY is not set')
+      if (await throughAuth()) return
+    } catch (error) {
+      if (error instanceof AuthNotListening) throw new LeftToAuth(`nothing listens at ${authUrl}`)
+      if (error instanceof LeftToAuth) throw error
       throw new Error(
-        `The user has been changed in USER_STORE_URL, but the Auth at ${authUrl} uses another store, so no session has ended. Make USER_STORE_URL or AUTH_INTERNAL_URL that of the Auth to which the user belongs; that Auth will end the sessions.`,
+        `${describeError(error)}\nThe user has been changed, but their tokens do not obey yet; Auth will complete the change.`,
       )
     }
+    // Auth does not know the user. Auth may have completed a deletion in the meantime.
+    if ((await store.findById(userId)) === null) return
+    throw new Error(
+      `The user has been changed in USER_STORE_URL, but the Auth at ${authUrl} uses another store, so no token obeys yet. Make USER_STORE_URL or AUTH_INTERNAL_URL that of the Auth to which the user belongs; that Auth will complete the change.`,
+    )
   }
 
   return {
-    users,
+    users: async options => usersIn(await userStore(options)),
     tokens,
     operator,
 
     async accounts(options) {
       if (isMemoryUrl(config.userStoreUrl)) return explainIfNotListening(operator(), authUrl)
-      const stored = await users(options)
+      const store = await userStore(options)
+      const stored = usersIn(store)
+      const change: Accounts['change'] = async (id, changes) =>
+        (await authoritiesIn(store, changes).change(id, changes)) !== null
       return {
         ...stored,
-        find: stored.findByUsername,
-        async add(credentials) {
+        find: async username => shownIfAny(await stored.findByUsername(username)),
+        list: async (...page) => (await stored.list(...page)).map(shown),
+        change,
+
+        async add({ roles, ...credentials }) {
           const { username } = credentials
           const problem = stored.problemWithUsername(username) ?? stored.problemWithPassword(credentials)
           if (problem !== null) throw choiceError(problem)
           const user = await stored.insert({ username, passwordHash: await stored.hash(credentials, localClient) })
           if (user === null) throw new AppError('conflict', 'This username is taken.')
-          return user
+          if (roles.length > 0) await change(user.id, { roles }).catch(ignoreIfLeftToAuth) // a new user has no tokens
+          return shown(user)
+        },
+
+        async setPassword(id, password) {
+          const result = await stored.setPassword(id, password, localClient)
+          if (result?.outcome === 'rejected') throw choiceError(result.problem)
+          return result !== null
         },
       }
     },
@@ -118,6 +167,18 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
       for (const resource of opened) await resource.close()
     },
   }
+}
+
+function shown({ authority: { roles, paused }, passwordHash, ...others }: UserRecord): ShownUser {
+  return { ...others, roles, paused }
+}
+
+function shownIfAny(user: UserRecord | null): ShownUser | null {
+  return user && shown(user)
+}
+
+function ignoreIfLeftToAuth(error: unknown): void {
+  if (!(error instanceof LeftToAuth)) throw error
 }
 
 /** Starts the hash thread only when it is needed: most commands hash nothing, and the thread doubles their time. */
@@ -152,6 +213,8 @@ function explainIfNotListening(operator: OperatorClient, authUrl: string): Accou
     list: explained(operator.list),
     disable: explained(operator.disable),
     enable: explained(operator.enable),
+    change: explained(operator.change),
+    setPassword: explained(operator.setPassword),
     remove: explained(operator.remove),
     revokeSessions: explained(operator.revokeSessions),
   }
@@ -174,7 +237,7 @@ export function requireDurableUsers({ userStoreUrl }: AuthConfig): void {
   throw new Error(`USER_STORE_URL: users in memory are lost when Auth stops. To import users, ${bothSettings}.`)
 }
 
-/** Awaits a change. If ending the sessions is left to Auth, only warns; `consequence` says what else has to wait for Auth. */
+/** Awaits a change. If the rest of it is left to Auth, only warns; `consequence` says what else has to wait for Auth. */
 export async function finishChange(
   change: Promise<boolean>,
   { sweepIntervalMs }: AuthConfig,
@@ -186,7 +249,7 @@ export async function finishChange(
     if (!(error instanceof LeftToAuth)) throw error
     const seconds = (sweepIntervalMs + underWayMs) / 1000
     console.error(
-      `The sessions are in the memory of Auth, and ${error.message}. If Auth runs, it ends them within ${seconds} seconds; otherwise they were lost when it stopped.${consequence}`,
+      `The tokens are in the memory of Auth, and ${error.message}. If Auth runs, they obey within ${seconds} seconds; otherwise they were lost when it stopped.${consequence}`,
     )
   }
 }

@@ -1,4 +1,5 @@
 // A client for the admin routes of a running Auth.
+import type { AuthorityChanges } from '../../services/auth/users/authorities.ts'
 import type { Credentials } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
 
@@ -10,6 +11,12 @@ export interface ShownUser {
   confirmedAt: number | null
   disabledAt: number | null
   deletedAt: number | null
+  roles: string[]
+  paused: boolean
+}
+
+export interface NewUser extends Credentials {
+  roles: string[]
 }
 
 export type ResetOffer = { sent: true } | { sent: false; link: string; expiresAt: number }
@@ -52,7 +59,7 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
   const pathOf = (id: string) => `/${encodeURIComponent(id)}`
 
   return {
-    add: async (credentials: Credentials) => (await send('POST', '', credentials)).body as ShownUser,
+    add: async (user: NewUser) => (await send('POST', '', user)).body as ShownUser,
 
     async find(username: string): Promise<ShownUser | null> {
       const { body } = await send('GET', `?username=${encodeURIComponent(username)}`)
@@ -66,6 +73,8 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
 
     disable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: true }),
     enable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: false }),
+    change: (id: string, changes: AuthorityChanges) => succeeds('PATCH', pathOf(id), changes),
+    setPassword: (id: string, password: string) => succeeds('PATCH', pathOf(id), { password }),
     remove: (id: string) => succeeds('DELETE', pathOf(id)),
     revokeSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
     unlock: (id: string) => succeeds('POST', `${pathOf(id)}/unlock`),

@@ -3,23 +3,34 @@ import { ConfigError } from '../../shared/config/readSettings.ts'
 import { AppError } from '../../shared/http/errors.ts'
 import type { ShownUser } from './operatorClient.ts'
 
-type State = 'being deleted' | 'disabled' | 'unconfirmed' | 'active'
+type State = 'being deleted' | 'disabled' | 'paused' | 'unconfirmed' | 'active'
 
-export function stateOf({ deletedAt, disabledAt, confirmedAt }: ShownUser): State {
+function stateOf({ deletedAt, disabledAt, paused, confirmedAt }: ShownUser): State {
   if (deletedAt !== null) return 'being deleted'
   if (disabledAt !== null) return 'disabled'
+  if (paused) return 'paused'
   return confirmedAt === null ? 'unconfirmed' : 'active'
 }
 
 /** One line of `list --json`. */
 export function jsonLine(user: ShownUser): string {
-  const { id, username, createdAt } = user
-  return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user) }))}\n`
+  const { id, username, createdAt, roles, paused } = user
+  return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user), roles, paused }))}\n`
 }
 
-/** One line of `list`. The username comes last because its width varies. */
+export const tableHead = columns(['ID', 36], ['CREATED', 24], ['STATE', 13], ['ROLES', 16], ['USERNAME', 0])
+
+/** One line of `list`. The username comes last because it may contain blanks. */
 export function tableLine(user: ShownUser): string {
-  return `${columns([user.id, 36], [instant(user.createdAt), 24], [stateOf(user), 13], [user.username, 0])}\n`
+  const { id, createdAt, roles, username } = user
+  const cells = [
+    [id, 36],
+    [instant(createdAt), 24],
+    [stateOf(user), 13],
+    [roles.join(','), 16],
+    [username, 0],
+  ] as const
+  return `${columns(...cells)}\n`
 }
 
 export function columns(...cells: (readonly [text: string, width: number])[]): string {

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { parseArgs } from 'node:util'
+import { rolesSchema } from '../../services/auth/routes/authority.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { refuseUsage } from '../arguments.ts'
 import { type Accounts, deletedMeanwhile, finishChange, openBackend, requireDurableUsers } from './accounts.ts'
@@ -10,12 +11,19 @@ import { type ImportCounts, importUsers } from './importUsers.ts'
 import type { OperatorClient, ShownUser } from './operatorClient.ts'
 import { readSettings } from './settings.ts'
 import { createProgress, interruptedCode, prompt, promptForPassword, readPassword } from './terminal.ts'
-import { columns, describeError, escaped, instant, jsonLine, printable, tableLine } from './text.ts'
+import { columns, describeError, escaped, instant, jsonLine, printable, tableHead, tableLine } from './text.ts'
 
 const usage = `Usage: npm run users -- <command>
 
-  add <username> [--password-stdin]   prompts for the password, or reads it from the first line of stdin; prints the id
+  add <username> [--role <roles>] [--password-stdin]
+                                      prompts for the password, or reads it from the first line of stdin; prints the id
   list [--json]                       lists all users; with --json, one object per line
+  roles <username> [--set <roles>] [--add <roles>] [--remove <roles>]
+                                      shows or changes the roles; <roles> is a list such as admin,editor, and --set "" takes all
+  pause <username>                    refuses every token and log-in of the user; nothing ends
+  resume <username>                   the same tokens work again
+  passwd <username> [--password-stdin]
+                                      sets a password, and ends every session
   disable <username>                  ends every session; the user can no longer log in
   enable <username>                   the user can log in again
   delete <username> [--yes]           ends every session and deletes the user; --yes skips the confirmation
@@ -28,9 +36,20 @@ Users and tokens are in the stores of USER_STORE_URL and TOKEN_STORE_URL; the co
 With USER_STORE_URL=memory:, the default, it calls the running Auth at AUTH_INTERNAL_URL, with ADMIN_KEY.
 Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
-const commands: Record<string, { takes: string | null; options: string[]; run(argument: string): Promise<void> }> = {
-  add: { takes: '<username>', options: ['password-stdin'], run: add },
+interface Command {
+  takes: string | null
+  /** The names of options, each with a value if its name ends in `=`. */
+  options: string[]
+  run(argument: string): Promise<void>
+}
+
+const commands: Record<string, Command> = {
+  add: { takes: '<username>', options: ['role=', 'password-stdin'], run: add },
   list: { takes: null, options: ['json'], run: list },
+  roles: { takes: '<username>', options: ['set=', 'add=', 'remove='], run: roles },
+  pause: { takes: '<username>', options: [], run: pause },
+  resume: { takes: '<username>', options: [], run: resume },
+  passwd: { takes: '<username>', options: ['password-stdin'], run: passwd },
   disable: { takes: '<username>', options: [], run: disable },
   enable: { takes: '<username>', options: [], run: enable },
   delete: { takes: '<username>', options: ['yes'], run: remove },
@@ -48,7 +67,7 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
 })
 process.stderr.on('error', () => {})
 
-const { command, argument, options } = parseArguments(process.argv.slice(2))
+const { command, argument, isSet, textOf } = parseArguments(process.argv.slice(2))
 const settings = readSettingsOrExit()
 const { config } = settings
 const backend = openBackend(settings)
@@ -70,8 +89,13 @@ function parseArguments([name = '', ...args]: string[]) {
   if (command === undefined) {
     return refuseUsage(usage, name === '' ? 'A command is missing.' : `There is no command ${escaped(name)}.`)
   }
-  const known = Object.fromEntries(command.options.map(option => [option, { type: 'boolean' as const }]))
-  let parsed: { values: Record<string, unknown>; positionals: string[] }
+  const known = Object.fromEntries(
+    command.options.map(option => [
+      option.replace('=', ''),
+      { type: option.endsWith('=') ? 'string' : 'boolean' } as const,
+    ]),
+  )
+  let parsed: { values: Record<string, string | boolean | undefined>; positionals: string[] }
   try {
     parsed = parseArgs({ args, options: known, allowPositionals: true })
   } catch (error) {
@@ -82,7 +106,9 @@ function parseArguments([name = '', ...args]: string[]) {
   if (positionals.length !== (command.takes ? 1 : 0)) {
     refuseUsage(usage, `${name} takes ${command.takes ?? 'no argument'}.`)
   }
-  return { command, argument: positionals[0] ?? '', options: values as Record<string, boolean | undefined> }
+  const isSet = (name: string) => values[name] === true
+  const textOf = (name: string) => (typeof values[name] === 'string' ? values[name] : null)
+  return { command, argument: positionals[0] ?? '', isSet, textOf }
 }
 
 function readSettingsOrExit() {
@@ -95,19 +121,71 @@ function readSettingsOrExit() {
 }
 
 async function add(username: string): Promise<void> {
-  const { isTTY } = process.stdin
-  if (!isTTY && !options['password-stdin']) refuseUsage(usage, 'Without a terminal, add needs --password-stdin.')
+  requirePasswordSource('add')
+  const roles = rolesOf(textOf('role') ?? '')
   const accounts = await backend.accounts({ canCreate: true })
-  const password = isTTY ? await promptForPassword() : await readPassword()
-  console.log((await accounts.add({ username, password })).id)
+  console.log((await accounts.add({ username, password: await askForPassword(), roles })).id)
+}
+
+async function passwd(username: string): Promise<void> {
+  requirePasswordSource('passwd')
+  const { accounts, user } = await find(username)
+  await finishChange(accounts.setPassword(user.id, await askForPassword()), config)
+  console.log(`${escaped(user.username)} has a new password.`)
+}
+
+function requirePasswordSource(command: string): void {
+  if (process.stdin.isTTY || isSet('password-stdin')) return
+  refuseUsage(usage, `Without a terminal, ${command} needs --password-stdin.`)
+}
+
+function askForPassword(): Promise<string> {
+  return process.stdin.isTTY ? promptForPassword() : readPassword()
+}
+
+async function roles(username: string): Promise<void> {
+  const { set, add, remove } = { set: textOf('set'), add: textOf('add'), remove: textOf('remove') }
+  if (set !== null && (add ?? remove) !== null) refuseUsage(usage, 'roles takes --set, or --add and --remove.')
+  const { accounts, user } = await find(username)
+  let now = user.roles
+  if ((set ?? add ?? remove) !== null) {
+    const taken = namesIn(remove ?? '')
+    const kept = now.filter(role => !taken.includes(role))
+    now = rolesOf(set ?? [...new Set([...kept, ...namesIn(add ?? '')])].join())
+    await finishChange(accounts.change(user.id, { roles: now }), config)
+  }
+  console.log(`${escaped(user.username)}: ${now.join(', ') || 'no roles'}`)
+}
+
+function namesIn(list: string): string[] {
+  return list.split(',').flatMap(name => name.trim() || [])
+}
+
+/** Throws if these cannot be roles. */
+function rolesOf(list: string): string[] {
+  const { data, error } = rolesSchema.safeParse(namesIn(list))
+  if (error) throw new Error(`roles: ${error.issues[0]?.message}`)
+  return data
+}
+
+async function pause(username: string): Promise<void> {
+  const { accounts, user } = await find(username)
+  await finishChange(accounts.change(user.id, { paused: true }), config)
+  console.log(`${escaped(user.username)} is paused.`)
+}
+
+async function resume(username: string): Promise<void> {
+  const { accounts, user } = await find(username)
+  await finishChange(accounts.change(user.id, { paused: false }), config)
+  console.log(`${escaped(user.username)} is no longer paused.`)
 }
 
 async function list(): Promise<void> {
   const accounts = await backend.accounts({ canCreate: false })
-  if (!options['json']) console.log(columns(['ID', 36], ['CREATED', 24], ['STATE', 13], ['USERNAME', 0]))
+  if (!isSet('json')) console.log(tableHead)
   for (let after: string | null = null; ; ) {
     const page: ShownUser[] = await accounts.list(after, usersPerPage)
-    const text = page.map(options['json'] ? jsonLine : tableLine).join('')
+    const text = page.map(isSet('json') ? jsonLine : tableLine).join('')
     if (!process.stdout.write(text)) await once(process.stdout, 'drain')
     if (page.length < usersPerPage) return
     after = (page.at(-1) as ShownUser).id
@@ -127,17 +205,17 @@ async function enable(username: string): Promise<void> {
 }
 
 async function remove(username: string): Promise<void> {
-  if (!process.stdin.isTTY && !options['yes']) refuseUsage(usage, 'Without a terminal, delete needs --yes.')
+  if (!process.stdin.isTTY && !isSet('yes')) refuseUsage(usage, 'Without a terminal, delete needs --yes.')
   const { accounts, user } = await find(username)
   const question = `Delete ${escaped(user.username)} permanently? [y/N] `
-  if (!options['yes'] && (await prompt(question)).toLowerCase() !== 'y') throw new Error('Nothing was deleted.')
+  if (!isSet('yes') && (await prompt(question)).toLowerCase() !== 'y') throw new Error('Nothing was deleted.')
   await finishChange(accounts.remove(user.id), config, ' The username stays taken until then, or until Auth starts.')
   console.log(`${escaped(user.username)} is deleted.`)
 }
 
 async function sessions(username: string): Promise<void> {
   const { accounts, user } = await find(username)
-  if (options['end']) {
+  if (isSet('end')) {
     await finishChange(accounts.revokeSessions(user.id), config)
     console.log(`Every session of ${escaped(user.username)} has ended.`)
     return
@@ -174,7 +252,7 @@ async function reset(username: string): Promise<void> {
 
 async function importFile(file: string): Promise<void> {
   requireDurableUsers(config)
-  const dryRun = options['dry-run'] === true
+  const dryRun = isSet('dry-run')
   const interrupt = new AbortController()
   // The first Ctrl-C stops the import cleanly; a second one ends the process immediately.
   for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort())

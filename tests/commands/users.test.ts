@@ -22,6 +22,7 @@ import {
   password,
   plant,
   removeLeftovers,
+  rolesOf,
   run,
   type Settings,
   script,
@@ -51,7 +52,7 @@ describe('npm run users', () => {
         expect(await run(settings, ['disable', 'alice'])).to.include({ code: 0, stderr: '' })
         expect(await isLive(internalUrl, token)).to.equal(false)
         expect((await post(`${auth}/login`, alice)).status).to.equal(401)
-        expect((await run(settings, ['list'])).stdout).to.match(/^[\w-]{36} {2}\S{24} {2}disabled {7}alice$/m)
+        expect((await run(settings, ['list'])).stdout).to.match(/^[\w-]{36} {2}\S{24} {2}disabled {25}alice$/m)
         expect((await run(settings, ['enable', 'alice'])).code).to.equal(0)
         expect(await isLive(internalUrl, token)).to.equal(false)
 
@@ -60,6 +61,45 @@ describe('npm run users', () => {
         expect(await isLive(internalUrl, second)).to.equal(false)
         expect((await post(`${auth}/login`, alice)).status).to.equal(401)
         expect((await usersOf(url)).map(({ username }) => username)).to.not.include('alice')
+      }),
+    )
+
+    it(
+      'gives and takes roles, pauses, resumes and sets a password, and the next verdict obeys',
+      onBoth(async scheme => {
+        const url = await fresh(scheme)
+        const settings = { USER_STORE_URL: url, TOKEN_STORE_URL: url, TOKEN_TTL_SECONDS: '600' }
+        const users = async (args: string[], input = '') => {
+          const { code, stdout, stderr } = await run(settings, args, { input })
+          expect({ code, stderr }, args.join(' ')).to.deep.equal({ code: 0, stderr: '' })
+          return stdout
+        }
+        await users(['add', 'alice', '--role', 'admin, editor', '--password-stdin'], password)
+        const { url: auth, internalUrl } = await startAuth({ env: settings })
+        const alice = { username: 'alice', password }
+        const token = await logIn(auth, alice)
+        const obeyed = () => rolesOf(internalUrl, token)
+        expect(await obeyed()).to.deep.equal(['admin', 'editor'])
+        expect(await users(['roles', 'ALICE', '--add', 'auditor,admin', '--remove', 'editor,unknown'])).to.equal(
+          'alice: admin, auditor\n',
+        )
+        expect(await obeyed()).to.deep.equal(['admin', 'auditor'])
+        expect(await users(['roles', 'alice', '--set', ''])).to.equal('alice: no roles\n')
+        expect(await obeyed()).to.deep.equal([])
+
+        await users(['pause', 'alice'])
+        expect(await obeyed()).to.equal(null)
+        expect((await post(`${auth}/login`, alice)).status).to.equal(401)
+        const [shown = ''] = linesOf(await users(['list', '--json'])).filter(line => line.includes('alice'))
+        expect(JSON.parse(shown)).to.deep.include({ state: 'paused', paused: true, roles: [] })
+        await users(['resume', 'alice'])
+        expect(await obeyed()).to.deep.equal([])
+
+        const chosen = 'CANARY lantern in a canoe'
+        await users(['passwd', 'alice', '--password-stdin'], `${chosen}\n`)
+        expect(await obeyed()).to.equal(null)
+        expect((await post(`${auth}/login`, alice)).status).to.equal(401)
+        await logIn(auth, { username: 'alice', password: chosen })
       }),
     )
 
@@ -119,6 +159,27 @@ describe('npm run users', () => {
     })
   })
 
+  it('changes nothing if roles or a password are not allowed, and says what is expected', async () => {
+    const url = await fresh('sqlite')
+    await plant(url, [{ username: 'alice' }])
+    const cases: [string[], RegExp][] = [
+      [['roles', 'alice', '--set', 'Admin'], /^roles: expected up to 16 different roles, .*\n$/],
+      [['roles', 'alice', '--add', 'latchkey:root'], /^roles: expected no role that begins with latchkey:\n$/],
+      [['add', 'bob', '--role', 'ad min', '--password-stdin'], /^roles: expected /],
+      [['passwd', 'alice', '--password-stdin'], /^password: expected at least /],
+      [['passwd', 'bob', '--password-stdin'], /^There is no user bob\.\n$/],
+      [['roles', 'bob'], /^There is no user bob\.\n$/],
+    ]
+    const runs = cases.map(async ([args, expected]) => {
+      const { code, stdout, stderr } = await run({ USER_STORE_URL: url }, args, { input: 'short' })
+      expect({ code, stdout }, args.join(' ')).to.deep.equal({ code: 1, stdout: '' })
+      expect(stderr).to.match(expected)
+    })
+    await Promise.all(runs)
+    expect(await usersOf(url)).to.have.length(1)
+    expect((await usersOf(url))[0]).to.deep.include({ credentialVersion: 1, mirroredAuthority: 0 })
+  })
+
   describe('list', () => {
     const hostile = [
       'red\x1b[31m\x07',
@@ -134,7 +195,13 @@ describe('npm run users', () => {
 
     it('shows the state of every user, and prints no escape sequence of a username', async () => {
       const url = await fresh('sqlite')
-      const states = [{}, { confirmedAt: null }, { disabledAt: 1, confirmedAt: null }, { deletedAt: 1, disabledAt: 1 }]
+      const authority = { version: 1, roles: ['admin', 'editor'], paused: true }
+      const states = [
+        { authority },
+        { confirmedAt: null },
+        { disabledAt: 1, confirmedAt: null },
+        { deletedAt: 1, disabledAt: 1 },
+      ]
       await plant(
         url,
         hostile.map((username, index) => ({ username, ...states[index] })),
@@ -150,12 +217,12 @@ describe('npm run users', () => {
       }
       const rows = linesOf(table.stdout).map(line => line.slice(64))
       expect(rows).to.include.members([
-        'active         red\\u001b[31m\\u0007',
-        'unconfirmed    title\\u009d0;owned\\u009c',
-        'disabled       right\\u202eto left',
-        'being deleted  two\\nlines',
-        'active         back\\\\slash \\"quoted\\"',
-        'active         tag\\udb40\\udc41',
+        'paused         admin,editor      red\\u001b[31m\\u0007',
+        'unconfirmed                      title\\u009d0;owned\\u009c',
+        'disabled                         right\\u202eto left',
+        'being deleted                    two\\nlines',
+        'active                           back\\\\slash \\"quoted\\"',
+        'active                           tag\\udb40\\udc41',
       ])
       const usernames = linesOf(json.stdout).map(line => (JSON.parse(line) as UserRecord).username)
       expect(usernames).to.have.members(hostile)
@@ -239,6 +306,9 @@ describe('npm run users', () => {
       [['add', 'bob', 'hunter2'], /^add takes <username>\.\n\nUsage:/],
       [['delete', 'bob'], /^Without a terminal, delete needs --yes\./],
       [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
+      [['passwd', 'bob'], /^Without a terminal, passwd needs --password-stdin\./],
+      [['roles', 'bob', '--set', 'a', '--add', 'b'], /^roles takes --set, or --add and --remove\./],
+      [['roles', 'bob', '--set'], /^Option '--set <value>' argument missing/],
     ]
     const settings = { USER_STORE_URL: await fresh('sqlite') }
     const runs = cases.map(async ([args, expected]) => {

@@ -20,6 +20,7 @@ import {
   password,
   plant,
   removeLeftovers,
+  rolesOf,
   run,
   type Settings,
   usersOf,
@@ -54,6 +55,36 @@ describe('npm run users, beside a running Auth', () => {
       expect((await usersOf(url)).map(({ username }) => username)).to.deep.equal(['demo@example.com'])
     })
 
+    it('changes roles and pauses through Auth, which obeys at once, and emits one event for each', async () => {
+      const url = await fresh('sqlite')
+      const {
+        url: auth,
+        internalUrl,
+        lines,
+      } = await startAuth({ env: { USER_STORE_URL: url, TOKEN_TTL_SECONDS: '600' } })
+      const settings = { USER_STORE_URL: url, AUTH_INTERNAL_URL: internalUrl, ADMIN_KEY: adminKey }
+      await plant(url, [{ username: 'alice' }])
+      const token = await logIn(auth, { username: 'alice', password })
+      for (const [args, expected] of [
+        [['roles', 'alice', '--add', 'admin'], ['admin']],
+        [['pause', 'alice'], null],
+        [['resume', 'alice'], ['admin']],
+        [['roles', 'alice', '--remove', 'admin'], []],
+        [['passwd', 'alice', '--password-stdin'], null],
+      ] as const) {
+        const done = await run(settings, [...args], { input: `${password} anew` })
+        expect(done, args.join(' ')).to.include({ code: 0, stderr: '' })
+        expect(await rolesOf(internalUrl, token), args.join(' ')).to.deep.equal(expected)
+      }
+      const events = lines.map(({ event }) => event).filter(event => /^(roles|user)_/.test(String(event)))
+      expect(events.slice(events.indexOf('roles_changed'))).to.deep.equal([
+        'roles_changed',
+        'user_paused',
+        'user_resumed',
+        'roles_changed',
+      ])
+    })
+
     it('leaves the rest to Auth if nothing listens, and reports it in one line', async () => {
       const url = await fresh('sqlite')
       const env = { USER_STORE_URL: url, SWEEP_INTERVAL_SECONDS: '1' }
@@ -71,6 +102,12 @@ describe('npm run users, beside a running Auth', () => {
       const deleted = await run({ ...settings, ADMIN_KEY: undefined }, ['delete', 'bob', '--yes'])
       expect(deleted.code, deleted.stderr).to.equal(0)
       expect(deleted.stderr).to.match(/^.*ADMIN_KEY is not set.*\n$/)
+      await plant(url, [{ username: 'carol' }])
+      const carol = await logIn(auth, { username: 'carol', password })
+      const given = await run(settings, ['roles', 'carol', '--add', 'admin'])
+      expect(given).to.include({ code: 0, stdout: 'carol: admin\n' })
+      expect(given.stderr).to.match(/^The tokens are in the memory of Auth, .* within 3 seconds.*\n$/)
+      await until(async () => (await rolesOf(internalUrl, carol))?.join() === 'admin')
       for (const token of [alice, bob]) await until(async () => !(await isLive(internalUrl, token)))
       expect((await usersOf(url)).map(({ username }) => username)).to.not.include('bob')
     })
@@ -90,7 +127,7 @@ describe('npm run users, beside a running Auth', () => {
       const dumbUrl = `http://127.0.0.1:${(dumb.address() as { port: number }).port}`
       const cases: [Settings, RegExp][] = [
         [{ AUTH_INTERNAL_URL: other.internalUrl, ADMIN_KEY: serviceKey }, /refuses this ADMIN_KEY/],
-        [{ AUTH_INTERNAL_URL: other.internalUrl, ADMIN_KEY: adminKey }, /uses another store, so no session has ended/],
+        [{ AUTH_INTERNAL_URL: other.internalUrl, ADMIN_KEY: adminKey }, /uses another store, so no token obeys yet/],
         [{ AUTH_INTERNAL_URL: dumbUrl, ADMIN_KEY: adminKey }, /answered 500/],
         [{ AUTH_INTERNAL_URL: 'http://nowhere.invalid', ADMIN_KEY: adminKey }, /cannot be reached/],
       ]
@@ -99,8 +136,8 @@ describe('npm run users, beside a running Auth', () => {
         const { code, stdout, stderr } = await run({ USER_STORE_URL: url, ...settings }, ['disable', username])
         expect({ code, stdout }).to.deep.equal({ code: 1, stdout: '' })
         expect(stderr).to.match(expected).and.to.include('The user has been changed').and.to.not.include(adminKey)
-        // These two messages would contradict each other: an Auth with another store cannot end the sessions.
-        if (/another store/.test(stderr)) expect(stderr).to.not.include('Auth will end them')
+        // These two messages would contradict each other: an Auth with another store cannot complete the change.
+        if (/another store/.test(stderr)) expect(stderr).to.not.include('obey yet; Auth will')
       })
       await Promise.all(runs)
       dumb.close()
@@ -118,7 +155,7 @@ describe('npm run users, beside a running Auth', () => {
     const development = { NODE_ENV: '', SERVICE_KEY: undefined, ADMIN_KEY: undefined, USER_STORE_URL: undefined }
 
     it('adds, lists, disables at once, enables, ends sessions and deletes through the running Auth', async () => {
-      const { url: auth, internalUrl } = await startAuth()
+      const { url: auth, internalUrl } = await startAuth({ env: { TOKEN_TTL_SECONDS: '600' } })
       const cwd = folderOf(internalUrl)
       const users = (args: string[], input = '') => run(development, args, { cwd, input })
       const added = await users(['add', 'Alice', '--password-stdin'], `${password}\n`)
@@ -139,8 +176,22 @@ describe('npm run users, beside a running Auth', () => {
       expect(states.find(({ username }) => username === 'alice')).to.include({ state: 'disabled' })
       expect((await users(['enable', 'alice'])).code).to.equal(0)
       const second = await logIn(auth, alice)
-      expect((await users(['sessions', 'alice', '--end'])).code).to.equal(0)
+      expect((await users(['roles', 'alice', '--add', 'editor'])).stdout).to.equal('alice: editor\n')
+      expect(await rolesOf(internalUrl, second)).to.deep.equal(['editor'])
+      expect((await users(['roles', 'alice'])).stdout).to.equal('alice: editor\n')
+      expect(await users(['pause', 'alice'])).to.include({ code: 0, stderr: '' })
+      expect(await rolesOf(internalUrl, second)).to.equal(null)
+      expect((await users(['resume', 'alice'])).code).to.equal(0)
+      expect(await rolesOf(internalUrl, second)).to.deep.equal(['editor'])
+      const guessable = await users(['passwd', 'alice', '--password-stdin'], 'passwordpassword')
+      expect(guessable).to.include({ code: 1, stdout: '' })
+      expect(guessable.stderr).to.match(/^password: /)
+      alice.password = 'CANARY lantern in a canoe'
+      expect(await users(['passwd', 'alice', '--password-stdin'], alice.password)).to.include({ code: 0, stderr: '' })
       expect(await isLive(internalUrl, second)).to.equal(false)
+      const third = await logIn(auth, alice)
+      expect((await users(['sessions', 'alice', '--end'])).code).to.equal(0)
+      expect(await isLive(internalUrl, third)).to.equal(false)
       expect((await users(['delete', 'alice', '--yes'])).code).to.equal(0)
       expect((await post(`${auth}/login`, alice)).status).to.equal(401)
       expect(await users(['disable', 'alice'])).to.include({ code: 1, stderr: 'There is no user alice.\n' })

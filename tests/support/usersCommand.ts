@@ -108,7 +108,17 @@ export async function usersOf(url: string): Promise<UserRecord[]> {
 }
 
 export async function isLive(internalUrl: string, token: string): Promise<boolean> {
-  return (await validate<Verdict>(internalUrl, { token, touch: false })).body.authenticated
+  return (await verdictOn(internalUrl, token)).authenticated
+}
+
+/** The roles that a service sees; null if the token is refused. */
+export async function rolesOf(internalUrl: string, token: string): Promise<string[] | null> {
+  const verdict = await verdictOn(internalUrl, token)
+  return verdict.authenticated ? verdict.roles : null
+}
+
+async function verdictOn(internalUrl: string, token: string): Promise<Verdict> {
+  return (await validate<Verdict>(internalUrl, { token, touch: false })).body
 }
 
 export const linesOf = (text: string) => text.split('\n').filter(line => line !== '')
