@@ -7,7 +7,16 @@ import { ask } from '../../support/client.ts'
 import { isLive, logIn, validate } from '../../support/factories.ts'
 import { freePort } from '../../support/freePort.ts'
 import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
-import { inserted, insertedMany, isAnswered, look, raiseFloor, start, touch } from '../../support/redisTokens.ts'
+import {
+  commandsOf,
+  inserted,
+  insertedMany,
+  isAnswered,
+  look,
+  raiseFloor,
+  start,
+  touch,
+} from '../../support/redisTokens.ts'
 import {
   masterName,
   sharedSentinel,
@@ -78,7 +87,7 @@ describe('tokens in Redis with Sentinels,', function () {
         let admitted = 0
         let isOver = false
         async function keepAsking(): Promise<void> {
-          while (!isOver) {
+          while (!isOver && opened.length > 0) {
             const found = await store.look(ended, start, null).catch(() => [])
             admitted += found.filter(token => token !== null).length
             await sleep(1)
@@ -187,24 +196,29 @@ describe('tokens in Redis with Sentinels,', function () {
 
   it('are ended at the former master too, if Sentinels return to it', async () => {
     const [former, other] = [await startRedis(), await startRedis()]
-    const [sentinel] = (await startSentinels(former, 1)) as [RedisServer]
+    // On a busy machine the Sentinel would take a server for down by itself.
+    const lines = [`sentinel down-after-milliseconds ${masterName} 60000`]
+    const [sentinel] = (await startSentinels(former, 1, lines)) as [RedisServer]
     const warnings: string[] = []
     const store = await openTokenStore(urlOf([sentinel]), warning => warnings.push(warning))
-    async function moveTo({ port }: RedisServer): Promise<void> {
-      const known = warnings.length
+    const callsOf = async (server: RedisServer) => (await commandsOf(server))['evalsha'] ?? 0
+    async function moveTo(server: RedisServer): Promise<void> {
+      const calls = await callsOf(server)
       await sentinel.command('sentinel', 'remove', masterName)
-      await sentinel.command('sentinel', 'monitor', masterName, '127.0.0.1', port, 1)
-      await until(async () => (await isAnswered(store)) && warnings.length > known)
+      await sentinel.command('sentinel', 'monitor', masterName, '127.0.0.1', server.port, 1)
+      await until(async () => (await isAnswered(store)) && (await callsOf(server)) > calls)
     }
     try {
       await other.command('replicaof', '127.0.0.1', former.port)
       const { ref } = await inserted(store)
-      await until(async () => ((await other.command('dbsize')) as number) > 0)
+      // The mark of the format may arrive long before the token.
+      await until(async () => (await other.command('dbsize')) === (await former.command('dbsize')))
       await other.command('replicaof', 'no', 'one')
       await moveTo(other)
-      await store.delete(ref, start)
+      expect(await store.delete(ref, start)).to.include({ id: ref.id })
       await moveTo(former)
       expect(await look(store, ref)).to.equal(null)
+      expect(warnings.at(-1)).to.match(/1 revocations, .* were repeated/)
     } finally {
       await store.close()
       await Promise.all([former, other, sentinel].map(server => server.remove()))
