@@ -223,7 +223,7 @@ export async function startCluster(): Promise<RedisCluster> {
       const infos = await Promise.all(nodes.map(node => node.tell('cluster', 'info')))
       const isKnown = `cluster_known_nodes:${nodes.length}\r`
       return infos.every(info => info.includes('cluster_state:ok') && info.includes(isKnown))
-    }, 15_000)
+    }, 45_000)
   }
 
   nodes.push(...(await Promise.all([startNode(), startNode(), startNode()])))

@@ -175,7 +175,9 @@ export function startWork(
     for (let turn = from; !isOver; turn++) {
       try {
         await use(turn)
-      } catch {
+      } catch (error) {
+        // After a failed test nothing calls `stop`, and this loop would keep the process alive for ever.
+        if (/the store is closed/.test((error as Error).message)) return
         rejected++
         await sleep(5)
       }

@@ -2,6 +2,8 @@
 import { writeFileSync } from 'node:fs'
 import Mocha from 'mocha'
 
+const endTimeoutMs = 60_000
+
 export default class CountingReporter extends Mocha.reporters.Spec {
   constructor(runner: Mocha.Runner, options: Mocha.MochaOptions) {
     super(runner, options)
@@ -9,6 +11,10 @@ export default class CountingReporter extends Mocha.reporters.Spec {
     runner.once('end', () => {
       const { passes, failures, pending } = this.stats
       if (file) writeFileSync(file, JSON.stringify({ passed: passes, failed: failures, skipped: pending }))
+      setTimeout(() => {
+        console.log(`✘ the process has not ended, because of ${process.getActiveResourcesInfo().join(', ')}`)
+        process.exit(1)
+      }, endTimeoutMs).unref()
     })
   }
 }
