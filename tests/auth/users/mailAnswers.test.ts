@@ -23,6 +23,7 @@ import {
   sender,
   server,
   useMail,
+  writeMs,
 } from './mailSetup.ts'
 
 const productionBase = { NODE_ENV: 'production', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey }
@@ -88,12 +89,11 @@ describe('an answer does not reveal whether there is an account:', function () {
             times.get(name)?.push(performance.now() - startedAt)
           }
         }
-        const medians = [...times].map(
-          ([name, all]) => [name, all.toSorted((a, b) => a - b)[samples / 2] as number] as const,
-        )
-        const [least, most] = [Math.min(...medians.map(([, ms]) => ms)), Math.max(...medians.map(([, ms]) => ms))]
-        report = medians.map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`).join(', ')
-        if (most - least <= 2 || most <= least * 1.3) return
+        // Not the medians, because a busy machine makes most of the answers late.
+        const fastest = [...times].map(([name, all]) => [name, Math.min(...all)] as const)
+        const [least, most] = [Math.min(...fastest.map(([, ms]) => ms)), Math.max(...fastest.map(([, ms]) => ms))]
+        report = fastest.map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`).join(', ')
+        if (most - least <= writeMs / 2) return
       }
       throw new Error(`the times differ: ${report}`)
     })

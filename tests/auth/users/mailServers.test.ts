@@ -28,7 +28,7 @@ describe('a mail server that', function () {
     ['drips for ever', () => startBadMailServer(sendSlowly)],
     ['greets with 421', async () => (await openMailServer({ refusal: onConnect('421 4.3.2 closing') })).url],
     ['greets with 554', async () => (await openMailServer({ refusal: onConnect('554 5.3.2 no service') })).url],
-    ['takes half a second', async () => (await openMailServer({ delayMs: 500 })).url],
+    ['takes eight seconds', async () => (await openMailServer({ delayMs: 8000 })).url],
     ['has an untrusted certificate', async () => (await openMailServer({ tls: 'demanded' })).url],
   ]
   const onConnect = (answer: string) => (step: string) => (step === 'connect' ? answer : null)
@@ -56,7 +56,7 @@ describe('a mail server that', function () {
       for (const [path, body] of calls) {
         const startedAt = performance.now()
         seen.add(await bytesOf(url, path, body))
-        expect(performance.now() - startedAt, path).to.be.below(1500)
+        expect(performance.now() - startedAt, path).to.be.below(5000) // on a busy machine; the mail takes longer
       }
       expect([...seen].join()).to.match(/^HTTP\/1\.1 202 Accepted\r\n.*\{"status":"accepted"\}$/s)
       expect(seen.size).to.equal(1)

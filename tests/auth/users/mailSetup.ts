@@ -100,6 +100,9 @@ export const hostileUsernames = [
   '=?utf-8?q?a=40b.example?=',
 ]
 
+/** How long a call to a slow store takes. */
+export const writeMs = 10
+
 let names = 0
 export const freshAddress = (what = 'somebody') => `${what}-${++names}@users.example`
 export const freshPassword = () => `CANARY-PW-${randomUUID()}`
@@ -263,7 +266,7 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
       name,
       async (...args: unknown[]) => {
         if (broken.has(name)) throw new Error('the store is away')
-        if (slow.has(name)) await sleep(10)
+        if (slow.has(name)) await sleep(writeMs)
         return method.apply(store, args)
       },
     ])
