@@ -73,11 +73,13 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
     async revokeSession(secret) {
       const ref = format.parse(secret)
       if (ref === null) return true
-      const seen = onlyOne(await store.look([ref], now(), null))
+      let seen = onlyOne(await store.look([ref], now(), null))
       if (!seen) {
         const { reason } = await store.explain(ref, now(), null)
+        // A pause must not undo the log-out when it ends. `live` is a token that was resumed since the look; `change` returns both.
+        if (reason === 'paused' || reason === 'live') seen = await store.change(ref.id, {}, now())
         if (reason === 'renewed') await revokeRelativesOf(await remove(secret, ref))
-        return reason !== 'other_purpose'
+        if (!seen) return reason !== 'other_purpose'
       }
       if (!isSession(seen)) return false
       await endLogin(seen, () => remove(secret, ref))

@@ -115,6 +115,27 @@ describe('roles, scope and pauses', () => {
     expect(await validate(one)).to.include({ authenticated: true })
   })
 
+  it('a session that is paused, or whose user is, ends with its log-out', async () => {
+    for (const what of ['token', 'user']) {
+      const { user, logIn } = await createUser()
+      const token = await logIn()
+      const pause = (paused: boolean) =>
+        what === 'user' ? patchUser(user.id, { paused }) : patchToken(token.slice(3, 17), { paused })
+      await pause(true)
+      expect((await auth.post('/logout', token)).status).to.equal(204)
+      await pause(false)
+      expect(await validate(token), what).to.deep.equal({ authenticated: false })
+    }
+  })
+
+  it('a paused token that is no session is not ended by a log-out, and is refused', async () => {
+    const { token, tokenId } = await issue({})
+    await patchToken(tokenId, { paused: true })
+    expectProblem(await auth.post('/logout', token), 401, 'invalid_token')
+    await patchToken(tokenId, { paused: false })
+    expect(await validate(token)).to.include({ authenticated: true })
+  })
+
   it('a token can have a scope, which can be changed while it is in use', async () => {
     const { user } = await createUser()
     const { token, tokenId, scope } = await issue({ userId: user.id, scope: 'orders:read orders:write' })
