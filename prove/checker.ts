@@ -1,6 +1,8 @@
 // Checks whether a recorded history keeps Latchkey's promises. Owns the rules. Hides how intervals are compared so that every
 // history of a correct pair passes, in O(n log n). docs/histories.md explains the rules.
 import type { Fault, History, HistoryHeader, Operation, OperationName, OperationOf } from './history.ts'
+import { at, byBegin, byEnd, firstAbove, firstAtLeast, lastEffect, told } from './operations.ts'
+import { createRegister, type Register } from './register.ts'
 
 /** The name of each rule and what it forbids. */
 export const rules = {
@@ -17,6 +19,9 @@ export const rules = {
   'password never set': 'a password is accepted that was never set, or whose change had definitely not happened',
   'right password': 'the right password is refused: neither the old nor the new one works',
   'two changes': 'two changes of the same password both succeed',
+  'stale authority':
+    'roles are seen that were replaced before the request began, or a token is admitted that was paused before',
+  'stale pause': 'a token is refused that was paused once, but resumed before the request began',
   status: 'an answer is not in the contract, or is missing without a fault',
 } as const
 
@@ -41,13 +46,17 @@ export function checkHistory({ header, operations, faults }: History): Violation
   checkStatuses(operations, faults, refute)
   const clock = clockOf(header, faults)
   const world = index(operations, header, refute)
+  confirmAuthorities(operations, world)
   for (const user of world.users.values()) {
     judgePasswords(user, faults, refute)
     prepareEnds(user, world.tokens, header)
   }
   for (const token of world.tokens.values()) addReuses(token, clock)
   for (const token of world.tokens.values()) checkToken(token, { world, header, faults, clock, refute })
-  for (const operation of operations) checkOwner(operation, world, refute)
+  for (const operation of operations) {
+    checkOwner(operation, world, refute)
+    checkAuthority(operation, world, refute)
+  }
   return violations
 }
 
@@ -73,6 +82,7 @@ interface Session {
   ends: (OperationOf<'endSession'> | OperationOf<'logout'>)[]
   /** Uses of secrets that were renewed long before; each use may have ended the session at any time since. */
   reuses: Operation[]
+  isPaused: Register<boolean>
 }
 
 /** One secret. A renewed session has several, one after another. */
@@ -103,6 +113,8 @@ interface User {
   endAllEffects: number[]
   births: Session['birth'][]
   passwords: Map<number, Password>
+  roles: Register<string[]>
+  isPaused: Register<boolean>
   /** Filled by `prepareEnds`. */
   ends: EndIndex
 }
@@ -161,11 +173,6 @@ const reuseGraceMs = 10_000 // after a renewal; within this time, the old secret
 
 const mostReplacements = 4 // a session kept by more changes than this is not examined further
 
-/** The latest time at which an operation can have taken effect. */
-function lastEffect({ outcome, settledMs, endMs }: Operation): number {
-  return outcome === 'unknown' ? (settledMs ?? Number.POSITIVE_INFINITY) : endMs
-}
-
 function index(operations: Operation[], header: HistoryHeader, refute: Refute): World {
   const users = new Map<string, User>()
   const tokens = new Map<string, Token>()
@@ -218,6 +225,8 @@ function createUser(name: string): User {
     endAllEffects: [],
     births: [],
     passwords: new Map(),
+    roles: createRegister<string[]>([]),
+    isPaused: createRegister(false),
     ends: {
       possible: [],
       latestEffects: [],
@@ -251,12 +260,14 @@ function createSession(
       absoluteTtlMs,
       ends: [],
       reuses: [],
+      isPaused: createRegister(false),
     }
   }
   const { kind, purpose, ttlMs } = birth
   const isForAccount = kind === 'sliding' && purpose === null && user !== null
   const absoluteTtlMs = kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : ttlMs
-  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [], reuses: [] }
+  const isPaused = createRegister(false)
+  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [], reuses: [], isPaused }
 }
 
 function addToUser(operation: Operation, userOf: (name: string) => User, tokens: Map<string, Token>): void {
@@ -264,6 +275,9 @@ function addToUser(operation: Operation, userOf: (name: string) => User, tokens:
   if (op === 'register') userOf(operation.user).registrations.push(operation)
   if (op === 'login') userOf(operation.user).logins.push(operation)
   if (op === 'changePassword') userOf(operation.user).changes.push(operation)
+  if (op === 'setRoles') userOf(operation.user).roles.write(operation, operation.roles)
+  if (op === 'pauseUser') userOf(operation.user).isPaused.write(operation, operation.paused)
+  if (op === 'pauseToken') tokens.get(operation.target)?.session.isPaused.write(operation, operation.paused)
   if (outcome === 'refused') return
   if (op === 'endSessions') userOf(operation.user).endAlls.push(operation)
   if ((op === 'login' || op === 'issue') && operation.user !== null) userOf(operation.user).births.push(operation)
@@ -318,13 +332,17 @@ const statuses: Record<OperationName, readonly number[]> = {
   endSessions: [204, 401, 404, 429, 503],
   renew: [200, 401, 429, 503],
   changePassword: [200, 401, 409, 429, 503],
+  setRoles: [200, 503],
+  pauseUser: [200, 503],
+  pauseToken: [200, 404, 503],
 }
 
 function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute): void {
   for (const operation of operations) {
     const { op, asked, status, error, beginMs, endMs } = operation
     if (status !== null) {
-      if (!statuses[op].includes(status)) refute('status', `${told(operation)} was answered ${status}`, [operation])
+      if (!statuses[op].includes(status) && !isForbidden(operation))
+        refute('status', `${told(operation)} was answered ${status}`, [operation])
       else if (status === 401 && error !== null && !codesOf401(op).includes(error)) {
         refute('status', `${told(operation)} was answered 401 ${error}`, [operation])
       }
@@ -342,6 +360,86 @@ function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute)
 function codesOf401(op: OperationName): string[] {
   if (op === 'login') return ['invalid_credentials']
   return op === 'changePassword' ? ['invalid_token', 'invalid_credentials'] : ['invalid_token']
+}
+
+// Roles and pauses: registers, which are read with every admission
+
+/** The token was admitted, but its user lacked the role. */
+function isForbidden(operation: Operation): boolean {
+  return operation.op === 'data' && operation.role !== undefined && operation.status === 403
+}
+
+/** Which roles the answer fits; null if it shows none. */
+function rolesFitting(operation: Operation): ((roles: string[]) => boolean) | null {
+  if (operation.outcome !== 'ok') return null
+  if (operation.op === 'data' && operation.role !== undefined) {
+    const { role, status } = operation
+    return roles => roles.includes(role) === (status === 200)
+  }
+  if (operation.op !== 'validate' || operation.seenRoles === undefined) return null
+  const seen = operation.seenRoles.join(' ')
+  return roles => roles.join(' ') === seen
+}
+
+const isTrue = (value: boolean) => value
+const isFalse = (value: boolean) => !value
+
+/** A change whose outcome is unknown certainly took effect if an answer shows what only this change wrote. */
+function confirmAuthorities(operations: Operation[], { tokens }: World): void {
+  for (const token of tokens.values()) {
+    const { user, isPaused } = token.session
+    for (const { operation, isAdmitted } of token.uses) {
+      if (!isAdmitted) continue
+      isPaused.confirm(operation, isFalse)
+      user?.isPaused.confirm(operation, isFalse)
+    }
+  }
+  for (const operation of operations) {
+    const fits = rolesFitting(operation)
+    if (fits) sessionOf(operation, tokens)?.user?.roles.confirm(operation, fits)
+  }
+}
+
+function sessionOf(operation: Operation, tokens: Map<string, Token>): Session | undefined {
+  const bearer = bearerOf(operation)
+  return bearer === null ? undefined : tokens.get(bearer)?.session
+}
+
+function checkAuthority(operation: Operation, { users, tokens }: World, refute: Refute): void {
+  const proof = (register: Register<unknown>) => [register.lastBefore(operation), operation]
+  if (operation.op === 'login' && operation.outcome === 'ok') {
+    const user = users.get(operation.user)
+    if (user && !user.isPaused.canBe(operation, isFalse)) {
+      refute('stale authority', `${told(operation)} succeeded, although ${user.name} was paused`, proof(user.isPaused))
+    }
+  }
+  const fits = rolesFitting(operation)
+  const session = fits && sessionOf(operation, tokens)
+  if (!fits || !session) return
+  const roles = session.user?.roles ?? createRegister<string[]>([])
+  if (roles.canBe(operation, fits)) return
+  const shows =
+    operation.op === 'validate' ? `the roles “${operation.seenRoles?.join(' ')}”` : `${operation.status} for a role`
+  const sentence = `${told(operation)} of ${nameOf(session)} was answered with ${shows}, which no state that was current can explain`
+  refute('stale authority', sentence, [...proof(roles), session.birth])
+}
+
+/** Checks that the token and its user can have been running, not paused, when the token was admitted. */
+function checkPauses({ name, session, birth }: Token, admission: Operation, refute: Refute): void {
+  for (const register of [session.isPaused, session.user?.isPaused]) {
+    if (!register || register.canBe(admission, isFalse)) continue
+    const pause = register.lastBefore(admission)
+    const sentence = `${name} was admitted by ${told(admission)}, although it or its user was paused${pause ? ` by ${told(pause)}` : ''}`
+    refute('stale authority', sentence, [birth, pause, admission])
+  }
+}
+
+function canBePaused({ isPaused, user }: Session, refusal: Operation): boolean {
+  return isPaused.canBe(refusal, isTrue) || (user?.isPaused.canBe(refusal, isTrue) ?? false)
+}
+
+function wasEverPaused({ isPaused, user }: Session, refusal: Operation): boolean {
+  return isPaused.wasEver(refusal, isTrue) || (user?.isPaused.wasEver(refusal, isTrue) ?? false)
 }
 
 // Owners
@@ -542,8 +640,10 @@ function canHaveHappened({ outcome, beginMs }: Operation, untilMs: number): bool
   return outcome !== 'refused' && beginMs <= untilMs
 }
 
-/** A login fails if the user's sessions are ended between the check of the password and the issue of the token. */
-function isRaced({ op, beginMs, endMs }: Operation, { endAlls, endAllEffects }: User): boolean {
+/** A login fails if the user is paused, or if their sessions are ended between the check of the password and the issue of the token. */
+function isRaced(login: Operation, { endAlls, endAllEffects, isPaused }: User): boolean {
+  const { op, beginMs, endMs } = login
+  if (op === 'login' && isPaused.canBe(login, isTrue)) return true
   const before = firstAbove(endAlls, endMs, end => end.beginMs) - 1
   return op === 'login' && before >= 0 && (endAllEffects[before] as number) >= beginMs
 }
@@ -745,7 +845,9 @@ function checkToken(token: Token, context: Context): void {
   const end = acknowledgedEnd(token)
   const life = lifeOf(token, clock)
   let refusal: Operation | null = null
-  const refusals = token.uses.filter(({ saysDead }) => saysDead).map(({ operation }) => operation)
+  const refusals = token.uses
+    .filter(({ saysDead, operation }) => saysDead && !canBePaused(session, operation))
+    .map(({ operation }) => operation)
   refusals.sort(byEnd)
   let nextRefusal = 0
 
@@ -753,9 +855,11 @@ function checkToken(token: Token, context: Context): void {
     const { operation } = use
     if (use.saysDead) {
       const sentence = life.whyLive(operation, context)
-      if (sentence !== null) refute('lost session', sentence, [session.birth, birth, life.lastTouch(), operation])
+      const rule = wasEverPaused(session, operation) ? 'stale pause' : 'lost session'
+      if (sentence !== null) refute(rule, sentence, [session.birth, birth, life.lastTouch(), operation])
     }
     if (use.isAdmitted) {
+      checkPauses(token, operation, refute)
       if (end && operation.beginMs > end.endMs) {
         const sentence = `${name} was admitted by ${told(operation)}, although it had ended with ${told(end)}, acknowledged at ${at(end.endMs)}`
         refute('ended token', sentence, [birth, end, operation])
@@ -847,6 +951,7 @@ function lifeOf(token: Token, clock: Clock) {
       if ([...token.ends, ...session.ends, ...session.reuses].some(isEnd)) return null
       if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return null
       if (canHaveEndedWithOthers(session, endMs, world.tokens)) return null
+      if (canBePaused(session, refusal)) return null
       if (canBeEvicted(session, endMs, header.tokenLimitPerUser, clock)) return null
       return `${name} was refused by ${told(refusal)}, although it was live until ${at(leastMs)} or later and nothing can have ended it`
     },
@@ -868,23 +973,7 @@ function lifeOf(token: Token, clock: Clock) {
   }
 }
 
-// Messages and order
-
-function told({ op, beginMs, id }: Operation): string {
-  return `${op} #${id} (begun at ${at(beginMs)})`
-}
-
-function at(ms: number): string {
-  return `${ms.toFixed(1)} ms`
-}
-
-function byBegin(a: Operation, b: Operation): number {
-  return a.beginMs - b.beginMs
-}
-
-function byEnd(a: Operation, b: Operation): number {
-  return a.endMs - b.endMs
-}
+// Order
 
 function ascending(a: number, b: number): number {
   return a - b
@@ -899,25 +988,6 @@ function suffixes<T, R>(items: T[], fold: (item: T, later: R | undefined) => R):
   const folded: R[] = new Array(items.length)
   for (let i = items.length - 1; i >= 0; i--) folded[i] = fold(items[i] as T, folded[i + 1])
   return folded
-}
-
-/** The index of the first item above `limit`; the items are in ascending order. */
-function firstAbove<T>(items: T[], limit: number, read: (item: T) => number): number {
-  return firstWhere(items, item => read(item) > limit)
-}
-
-function firstAtLeast(items: number[], limit: number): number {
-  return firstWhere(items, item => item >= limit)
-}
-
-function firstWhere<T>(items: T[], isBeyond: (item: T) => boolean): number {
-  let [low, high] = [0, items.length]
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (isBeyond(items[middle] as T)) high = middle
-    else low = middle + 1
-  }
-  return low
 }
 
 function getOrAdd<K, V>(map: Map<K, V>, key: K, create: () => V): V {

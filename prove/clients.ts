@@ -43,6 +43,9 @@ export function createClients(
   /** Tokens of any user that were valid once, to be tried again. */
   const graveyard: Token[] = []
   let hashes = 0
+  let changes = 0
+  /** Users who got `admin` with the last change of their roles, if that change was made. */
+  const admins = new Set<User>()
   let running: Promise<unknown> = Promise.resolve()
   const background = new Set<Promise<unknown>>()
   const failures: unknown[] = []
@@ -88,6 +91,15 @@ export function createClients(
       return answer
     }
 
+    /** Uses a route that only users with this role may use. */
+    async function adminData(token: Token): Promise<void> {
+      const answer = await send({ listener: 'business', method: 'GET', path: '/admin/data', bearer: token.secret })
+      if (answer === null) return
+      const asked = { op: 'data', client, asked: 'business', token: token.name, role: 'admin' } as const
+      record(asked, answer, answer.status === 403 ? 'ok' : undefined)
+      if (answer.status === 401) bury(token)
+    }
+
     /** Validates several tokens of any users at once, as Business does. */
     async function validate(tokens: Token[], touch: boolean, purpose: string | null = null): Promise<void> {
       const secrets = tokens.map(({ secret }) => secret)
@@ -106,7 +118,8 @@ export function createClients(
           record(asked, { ...answer, body: { error: 'invalid_token' } }, 'refused')
         else {
           const seenUser = recorder.seenUser(verdict['username'])
-          record({ ...asked, seenUser, seenToken: recorder.seenToken(verdict['tokenId']) }, answer)
+          const seenRoles = verdict['roles'] as string[]
+          record({ ...asked, seenUser, seenToken: recorder.seenToken(verdict['tokenId']), seenRoles }, answer)
         }
       }
     }
@@ -244,6 +257,54 @@ export function createClients(
       await validate(before.slice(0, 8), true)
     }
 
+    const operatorChanges = (path: string, body: unknown) =>
+      send({ listener: 'authInternal', method: 'PATCH', path, bearer: adminKey, body })
+
+    /** Grants or takes `admin`. The other role is new each time, so that each answer shows which change it saw. */
+    async function setRoles(user: User, token: Token): Promise<void> {
+      const roles = [...(admins.has(user) ? [] : ['admin']), `change-${changes++}`]
+      if (!admins.delete(user)) admins.add(user)
+      if (random.chance(0.5)) await adminData(token)
+      const answer = await operatorChanges(`/admin/users/${user.id}`, { roles })
+      if (answer === null) return
+      record({ op: 'setRoles', client, asked: 'auth', user: user.name, roles }, answer)
+      await Promise.all([adminData(token), validate(sample(4, [...user.tokens]), random.chance(0.5))])
+    }
+
+    /** Resolves to the status of the answer; null if there was none. */
+    async function pauseUser(user: User, paused: boolean): Promise<number | null> {
+      const answer = await operatorChanges(`/admin/users/${user.id}`, { paused })
+      if (answer) record({ op: 'pauseUser', client, asked: 'auth', user: user.name, paused }, answer)
+      return answer?.status ?? null
+    }
+
+    async function pauseToken({ id, name }: Token, paused: boolean): Promise<number | null> {
+      const answer = await operatorChanges(`/tokens/${id}`, { paused })
+      if (answer) record({ op: 'pauseToken', client, asked: 'auth', target: name, paused }, answer)
+      return answer?.status ?? null
+    }
+
+    /** Pauses, tries the tokens, resumes, and tries them again; clients that were refused meanwhile get them back. */
+    async function pauseFor(pause: (paused: boolean) => Promise<number | null>, tokens: Token[]): Promise<void> {
+      const tryAll = () => Promise.all([...tokens.slice(0, 2).map(data), validate(tokens.slice(0, 8), true)])
+      await pause(true)
+      await tryAll()
+      await sleep(random.between(0, 300))
+      for (let status = await pause(false); status === null || status >= 500; status = await pause(false)) {
+        if (stopping.signal.aborted) return
+        await sleep(100)
+      }
+      await tryAll()
+      for (const token of tokens) {
+        if (token.user && !token.user.tokens.includes(token)) token.user.tokens.push(token)
+      }
+    }
+
+    async function pauseAll(user: User): Promise<void> {
+      if (random.chance(0.3)) beside(sleep(random.between(0, 200)).then(() => hashed(() => logIn(user))))
+      await pauseFor(paused => pauseUser(user, paused), [...user.tokens])
+    }
+
     async function changePassword(token: Token, user: User): Promise<void> {
       const oldPassword = user.unfinished?.oldPassword ?? (user.passwords[0] as number)
       const newPassword = user.unfinished?.newPassword ?? user.nextPassword++
@@ -328,6 +389,10 @@ export function createClients(
       [3, (user, token) => hashed(() => changePassword(token, user))],
       [2, user => hashed(() => tryOldPassword(user))],
       [1, user => hashed(() => logIn(user, null))],
+      [6, (_user, token) => adminData(token)],
+      [4, (user, token) => setRoles(user, token)],
+      [3, async (_user, token) => beside(pauseFor(paused => pauseToken(token, paused), [token]))],
+      [2, async user => beside(pauseAll(user))],
       [3, async (_user, token) => beside(rest(token))],
       [1, async () => beside(outlive())],
     ]

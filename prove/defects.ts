@@ -245,6 +245,52 @@ export const defects: Defect[] = [
     tokenStore: () => ({ close: async () => {} }),
   },
   {
+    name: 'Business remembers the roles of a verdict for two seconds',
+    rule: 'stale authority',
+    storeName: 'memory',
+    authClient(real) {
+      const cache = new Map<string, { roles: readonly string[]; until: number }>()
+      return {
+        async validate(token, caller) {
+          const { verdict, serverTiming } = await real.validate(token, caller)
+          if (!verdict.authenticated) return { verdict, serverTiming }
+          const cached = cache.get(token)
+          if (cached !== undefined && cached.until > performance.now()) {
+            return { verdict: { ...verdict, roles: [...cached.roles] }, serverTiming }
+          }
+          cache.set(token, { roles: verdict.roles, until: performance.now() + 2000 })
+          return { verdict, serverTiming }
+        },
+      }
+    },
+  },
+  {
+    name: 'a change of roles is answered before the token store has it',
+    rule: 'stale authority',
+    storeName: 'sqlite',
+    tokenStore: () => ({ setAuthority: async () => {} }),
+  },
+  {
+    name: 'the pause of a token is answered but not carried out',
+    rule: 'stale authority',
+    storeName: 'redis',
+    tokenStore: real => ({ change: (id, { scope }, now) => real.change(id, { scope }, now) }),
+  },
+  {
+    name: 'a resumed user stays paused',
+    rule: 'stale pause',
+    storeName: 'memory',
+    tokenStore(real) {
+      const paused = new Set<string>()
+      return {
+        setAuthority(userId, authority) {
+          if (authority.paused) paused.add(userId)
+          return real.setAuthority(userId, { ...authority, paused: paused.has(userId) })
+        },
+      }
+    },
+  },
+  {
     name: 'Auth follows a clock that is set back',
     rule: 'dead token',
     storeName: 'memory',

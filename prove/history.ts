@@ -80,8 +80,11 @@ const operationSchemas = {
     token: name.optional(),
   }),
 
-  /** GET /data. Extends a sliding token and consumes a single-use one. */
-  data: z.object({ ...base, op: z.literal('data'), token: name, seenUser }),
+  /**
+   * GET /data. Extends a sliding token and consumes a single-use one. With `role`: a route that needs this role. Its 403 is ok too:
+   * the token was admitted, and its user lacked the role.
+   */
+  data: z.object({ ...base, op: z.literal('data'), token: name, seenUser, role: z.string().optional() }),
 
   /** POST /validateToken, GET /forwardAuth, POST /introspect. `touch`: whether the token is extended or consumed. */
   validate: z.object({
@@ -94,6 +97,8 @@ const operationSchemas = {
     seenUser,
     /** The name of the token with the verdict's `tokenId`; for a renewed session any of its names. */
     seenToken: name.optional(),
+    /** The verdict's `roles`, in its order. */
+    seenRoles: z.array(z.string()).optional(),
   }),
 
   /** GET /sessions. `seenTokens`: a name for each id that the driver knows; for a renewed session any of its names. */
@@ -123,6 +128,15 @@ const operationSchemas = {
     oldPassword: triedPassword,
     newPassword: password,
   }),
+
+  /** PATCH /admin/users/:id with `roles`, which replace all earlier ones. At first a user has none. */
+  setRoles: z.object({ ...base, op: z.literal('setRoles'), user: name, roles: z.array(z.string()) }),
+
+  /** PATCH /admin/users/:id with `paused`. */
+  pauseUser: z.object({ ...base, op: z.literal('pauseUser'), user: name, paused: z.boolean() }),
+
+  /** PATCH /tokens/:id with `paused`. Concerns all secrets of a renewed session. */
+  pauseToken: z.object({ ...base, op: z.literal('pauseToken'), target: name, paused: z.boolean() }),
 }
 
 const faultSchema = z.object({
@@ -162,6 +176,9 @@ const lineSchema = z.discriminatedUnion('op', [
   operationSchemas.endSessions,
   operationSchemas.renew,
   operationSchemas.changePassword,
+  operationSchemas.setRoles,
+  operationSchemas.pauseUser,
+  operationSchemas.pauseToken,
   faultSchema,
 ])
 
@@ -178,7 +195,10 @@ export interface History {
   faults: Fault[]
 }
 
-/** The outcome that a status stands for. For `validate` it is not enough: `{authenticated: false}` is 200, but refused. */
+/**
+ * The outcome that a status stands for. For `validate` it is not enough: `{authenticated: false}` is 200, but refused. Nor is it for
+ * `data` with a role: 403 is ok.
+ */
 export function outcomeOf(status: number | null): Outcome {
   if (status === null || status >= 500) return 'unknown'
   return status < 300 ? 'ok' : 'refused'
@@ -247,7 +267,8 @@ function whyNotTimes({ beginMs, endMs }: { beginMs: number; endMs: number }): st
 function whyNotOperation(operation: Operation): string | null {
   const { op, outcome, status, settledMs, endMs } = operation
   const isVerdict = op === 'validate' && outcome === 'refused' && status === 200
-  if (!isVerdict && outcome !== outcomeOf(status))
+  const isForbidden = op === 'data' && operation.role !== undefined && outcome === 'ok' && status === 403
+  if (!isVerdict && !isForbidden && outcome !== outcomeOf(status))
     return `a status of ${status} is ${outcomeOf(status)}, not ${outcome}`
   if (settledMs !== undefined && settledMs < endMs) return 'settledMs is before endMs'
   if (op === 'changePassword') {

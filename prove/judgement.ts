@@ -23,6 +23,7 @@ const admitting: Rule[] = [
   'never issued',
   'old password',
   'password never set',
+  'stale authority',
 ]
 
 /** Always keeps the file of a refuted history. */

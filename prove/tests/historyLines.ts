@@ -54,6 +54,19 @@ export const change = (
 ) => line('changePassword', when, { user, token, oldPassword: from, newPassword: to, ...members })
 export const endAll = (user: string, when: [number, number], members: Line = {}) =>
   line('endSessions', when, { user, token: null, ...members })
+export const setRoles = (user: string, roles: string[], when: [number, number], members: Line = {}) =>
+  line('setRoles', when, { user, roles, ...members })
+/** Pauses the user, or resumes them. */
+export const pauseUser = (user: string, paused: boolean, when: [number, number], members: Line = {}) =>
+  line('pauseUser', when, { user, paused, ...members })
+export const pauseToken = (target: string, paused: boolean, when: [number, number], members: Line = {}) =>
+  line('pauseToken', when, { target, paused, ...members })
+/** A verdict with these roles. */
+export const verdict = (token: string, seenRoles: string[], when: [number, number], members: Line = {}) =>
+  line('validate', when, { token, touch: true, seenRoles, ...members })
+/** The answer of a route that needs the role `admin`. */
+export const adminData = (token: string, status: 200 | 403, when: [number, number]) =>
+  line('data', when, { token, role: 'admin', asked: 'business', status, outcome: 'ok' })
 export const issue = (token: string, when: [number, number], members: Line = {}) =>
   line('issue', when, { token, kind: 'single-use', purpose: null, user: null, ttlMs: 3000, ...members })
 export const fault = (when: [number, number], members: Partial<Fault> = {}): Line => ({

@@ -22,6 +22,10 @@ export const flaws = {
   'ignores the purpose': 'wrong purpose',
   'revives a refused token': 'revived',
   'answers 500 now and then': 'status',
+  'remembers roles for a second': 'stale authority',
+  'answers a change of roles before tokens show it': 'stale authority',
+  'admits paused tokens': 'stale authority',
+  'shows a resumed user as paused': 'stale pause',
 } as const satisfies Record<string, Rule>
 export type Flaw = keyof typeof flaws
 export type FaultKind = 'empties' | 'clock'
@@ -47,6 +51,7 @@ interface ModelToken {
   ttlMs: number
   expiresAt: number
   absoluteExpiresAt: number
+  isPaused: boolean
 }
 
 interface ModelUser {
@@ -58,6 +63,15 @@ interface ModelUser {
   passwordVersion: number
   floor: number
   isChanging: number
+  /** As written in the first step of a change, and as tokens show it after the second. */
+  authority: Authority
+  shown: Authority
+}
+
+interface Authority {
+  version: number
+  roles: string[]
+  isPaused: boolean
 }
 
 interface Answer {
@@ -108,10 +122,14 @@ export function record({
   const serverNow = () => nowMs + clockOffsetMs
 
   const names = Array.from({ length: userCount }, (_, number) => `u${number + 1}`)
+  const noAuthority = { version: 0, roles: [], isPaused: false }
   const users = new Map<string, ModelUser>(
     names.map(name => [
       name,
-      { password: 0, previous: 0, version: 1, endedVersion: 1, passwordVersion: 1, floor: 0, isChanging: 0 },
+      {
+        ...{ password: 0, previous: 0, version: 1, endedVersion: 1, passwordVersion: 1, floor: 0, isChanging: 0 },
+        ...{ authority: noAuthority, shown: noAuthority },
+      },
     ]),
   )
   const userOf = (name: string) => users.get(name) as ModelUser
@@ -119,11 +137,25 @@ export function record({
   /** Secret -> session, including dead secrets. */
   const sessions = new Map<string, string>()
   const cache = new Map<string, { untilMs: number; user: string | null }>()
+  const rolesCache = new Map<string, { untilMs: number; roles: string[] }>()
   let drawn = 0
+  let drawnRoles = 0
 
   const isLive = (token: ModelToken) =>
     (flaw === 'admits dead tokens' || serverNow() < token.expiresAt) &&
     (token.user === null || token.version >= userOf(token.user).floor)
+
+  const isPaused = ({ isPaused, user }: ModelToken) =>
+    flaw !== 'admits paused tokens' && (isPaused || (user !== null && userOf(user).shown.isPaused))
+
+  function rolesOf(user: string | null): string[] {
+    if (user === null) return []
+    const cached = rolesCache.get(user)
+    if (flaw === 'remembers roles for a second' && cached && cached.untilMs > nowMs) return cached.roles
+    const { roles } = userOf(user).shown
+    rolesCache.set(user, { untilMs: nowMs + 1000, roles })
+    return roles
+  }
 
   function look(name: string, purpose: string | null): ModelToken | null {
     const token = tokens.get(name)
@@ -132,6 +164,7 @@ export function record({
       tokens.delete(name) // even if the clock is set back
       return null
     }
+    if (isPaused(token)) return null
     if (flaw === 'loses a session now and then' && chance(0.01)) tokens.delete(name)
     return token.purpose === purpose || flaw === 'ignores the purpose' ? token : null
   }
@@ -153,7 +186,7 @@ export function record({
   const wrong: Answer = { status: 401, members: { error: 'invalid_credentials' } }
 
   function insert(
-    token: Omit<ModelToken, 'session' | 'createdAt' | 'expiresAt' | 'absoluteExpiresAt'>,
+    token: Omit<ModelToken, 'session' | 'createdAt' | 'expiresAt' | 'absoluteExpiresAt' | 'isPaused'>,
     absoluteTtlMs: number,
   ) {
     const { user, version, ttlMs } = token
@@ -169,7 +202,7 @@ export function record({
     const absoluteExpiresAt = serverNow() + absoluteTtlMs
     const expiresAt = Math.min(serverNow() + ttlMs, absoluteExpiresAt)
     sessions.set(name, name)
-    tokens.set(name, { ...token, session: name, createdAt: serverNow(), expiresAt, absoluteExpiresAt })
+    tokens.set(name, { ...token, session: name, createdAt: serverNow(), expiresAt, absoluteExpiresAt, isPaused: false })
     return name
   }
 
@@ -191,10 +224,10 @@ export function record({
 
   function* login(name: string, password: number | null): Steps {
     yield
-    const { password: right, previous, version } = userOf(name)
+    const { password: right, previous, version, authority } = userOf(name)
     const isPrevious = flaw === 'also accepts the previous password' && password === previous
     yield
-    if (password !== right && !isPrevious) return wrong
+    if ((password !== right && !isPrevious) || authority.isPaused) return wrong
     const { tokenTtlMs: ttlMs, tokenAbsoluteTtlMs } = modelHeader
     const token = insert({ user: name, kind: 'sliding', purpose: null, version, ttlMs }, tokenAbsoluteTtlMs)
     yield
@@ -202,15 +235,20 @@ export function record({
     return token === null ? wrong : { status: 200, members: { token } }
   }
 
-  function* data(name: string): Steps {
+  function* data(name: string, role: string | null): Steps {
     yield
     const cached = cache.get(name)
     const isRemembered = flaw === 'remembers a verdict for a second' && cached && cached.untilMs > nowMs
     const verdict = isRemembered ? cached : touch(name, null)
     if (verdict && !isRemembered) cache.set(name, { untilMs: nowMs + 1000, user: verdict.user })
+    const roles = verdict ? rolesOf(verdict.user) : []
     yield
     if (flaw === 'answers 500 now and then' && chance(0.01)) return { status: 500 }
     if (!verdict) return dead
+    if (role !== null) {
+      const status = roles.includes(role) ? 200 : 403
+      return { status, members: { outcome: 'ok' } }
+    }
     const isSwapped = flaw === "answers with another request's user" && chance(0.05)
     return { status: 200, members: { seenUser: isSwapped ? pick(names) : verdict.user } }
   }
@@ -218,9 +256,10 @@ export function record({
   function* validate(name: string, purpose: string | null, touches: boolean): Steps {
     yield
     const verdict = touches ? touch(name, purpose) : look(name, purpose)
+    const seenRoles = verdict ? rolesOf(verdict.user) : []
     yield
     if (!verdict) return { status: 200, members: { outcome: 'refused', error: 'invalid_token' } }
-    return { status: 200, members: { seenUser: verdict.user, seenToken: verdict.session } }
+    return { status: 200, members: { seenUser: verdict.user, seenToken: verdict.session, seenRoles } }
   }
 
   function* logout(name: string): Steps {
@@ -322,6 +361,33 @@ export function record({
     return token === null ? { status: 409 } : { status: 201, members: { token } }
   }
 
+  function show(name: string): void {
+    const user = userOf(name)
+    const { authority, shown } = user
+    if (shown.version >= authority.version) return
+    const isStuck = flaw === 'shows a resumed user as paused' && shown.isPaused
+    user.shown = { ...authority, isPaused: authority.isPaused || isStuck }
+  }
+
+  function* changeAuthority(name: string, changes: Partial<Authority>): Steps {
+    yield
+    const user = userOf(name)
+    user.authority = { ...user.authority, ...changes, version: user.authority.version + 1 }
+    yield
+    if (flaw !== 'answers a change of roles before tokens show it') show(name)
+    yield
+    return { status: 200 }
+  }
+
+  function* pauseToken(name: string, paused: boolean): Steps {
+    yield
+    const session = sessions.get(name)
+    const own = [...tokens.values()].filter(token => token.session === session && isLive(token))
+    for (const token of own) token.isPaused = paused
+    yield
+    return { status: own.length > 0 ? 200 : 404 }
+  }
+
   /** The state of the driver: the tokens that it received, and the passwords that it tried. */
   const known: { token: string; user: string | null }[] = []
   const passwords = new Map(names.map(name => [name, { latest: 0, follows: new Map<number, number>() }]))
@@ -346,7 +412,23 @@ export function record({
     const holder = pick(held)
     const { token } = holder
     const members = { token }
-    if (dice < 0.6) return { op: 'data', members: { ...members, asked: 'business' }, steps: data(token) }
+    if (dice < 0.23) {
+      const roles = [...(chance(0.5) ? ['admin'] : []), `change-${drawnRoles++}`]
+      return { op: 'setRoles', members: { user, roles }, steps: changeAuthority(user, { roles }) }
+    }
+    if (dice < 0.25) {
+      const paused = userOf(user).authority.isPaused ? false : chance(0.5)
+      return { op: 'pauseUser', members: { user, paused }, steps: changeAuthority(user, { isPaused: paused }) }
+    }
+    if (dice < 0.28) {
+      const paused = chance(0.4)
+      return { op: 'pauseToken', members: { target: token, paused }, steps: pauseToken(token, paused) }
+    }
+    if (dice < 0.6) {
+      const role = chance(0.3) ? 'admin' : null
+      const asks = { ...members, asked: 'business', ...(role && { role }) }
+      return { op: 'data', members: asks, steps: data(token, role) }
+    }
     if (dice < 0.7) {
       const purpose = chance(0.3) ? 'reset' : null
       const touches = chance(0.5)
@@ -455,6 +537,7 @@ export function record({
     later(atMs, () => {
       for (const [name, token] of tokens) if (flaw !== 'admits dead tokens' && !isLive(token)) tokens.delete(name)
       for (const [name, user] of users) {
+        if (chance(0.5)) show(name)
         if (user.endedVersion < user.version && user.isChanging === 0 && chance(0.5)) finish(name, user.version, null)
       }
     })
