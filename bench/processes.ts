@@ -1,5 +1,6 @@
 // Starts the processes that a benchmark measures, and reads their processor time.
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
@@ -139,13 +140,27 @@ function statOf(pid: number): string[] {
   return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? []
 }
 
-export async function logIn(authUrl: string): Promise<string> {
+const demoUser = { username: 'demo@example.com', password: 'postman' }
+
+export async function logIn(authUrl: string, credentials = demoUser): Promise<string> {
   const answer = await fetch(`${authUrl}/login`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ username: 'demo@example.com', password: 'postman' }),
+    body: JSON.stringify(credentials),
   })
   return ((await answer.json()) as { token: string }).token
+}
+
+/** Creates a user with the role `admin`, and returns how to log in. */
+export async function addAdmin(auth: Running): Promise<typeof demoUser> {
+  const credentials = { username: 'admin@example.com', password: randomBytes(16).toString('hex') }
+  const answer = await fetch(`${auth.addresses['authInternal']}/admin/users`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${adminKey}` },
+    body: JSON.stringify({ ...credentials, roles: ['admin'] }),
+  })
+  if (answer.status !== 201) throw new Error(`The user with a role was not created: ${answer.status}`)
+  return credentials
 }
 
 /** The calls for verdicts that Auth has handled, from its metrics. */

@@ -3,6 +3,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { signTokens } from './jwt.ts'
 import { withTokens } from './load.ts'
 import {
+  addAdmin,
   countVerdictCalls,
   logIn,
   type Running,
@@ -23,8 +24,11 @@ const checks = [
   'jose HS256',
   'jose EdDSA',
 ]
+/** /admin/data, for which the user needs a role. */
+const roleRow = 'Latchkey, requireRole'
 export const rowNames = [
   'Latchkey',
+  roleRow,
   // Business with batched calls is Latchkey.
   ...checks.filter(check => check !== 'batched'),
   'node:http, no check',
@@ -45,17 +49,26 @@ export async function openRows(names: string[], givenAuth?: Running): Promise<Ro
     JWT_PUBLIC_KEY: edKeys.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
   }
 
+  const adminTokens: string[] = []
+  if (names.includes(roleRow)) {
+    const admin = await addAdmin(auth)
+    for (let i = 0; i < tokenCount; i++) adminTokens.push(await logIn(`${auth.addresses['auth']}`, admin))
+  }
+
   const tokensFor = (check: string) => (check.includes('EdDSA') ? edDsa : check.includes('HS256') ? hs256 : tokens)
 
   async function open(name: string): Promise<Row> {
     const [, FRAMEWORK, VARIANT = ''] = /^(?:(bare Koa|node:http), )?(.*)$/.exec(name) ?? []
-    const asksAuth = ['Latchkey', 'batched', 'one call per request'].includes(VARIANT)
+    const asksAuth = ['Latchkey', roleRow, 'batched', 'one call per request'].includes(VARIANT)
     const env = { VARIANT, ...keys, ...(asksAuth && { AUTH_INTERNAL_URL: `${auth.addresses['authInternal']}` }) }
     let server: Running
     if (FRAMEWORK) server = await start('bench/bareServer.ts', { ...env, FRAMEWORK })
-    else server = name === 'Latchkey' ? await startBusiness(auth) : await startBusinessWithCheck(env)
+    else
+      server = name === 'Latchkey' || name === roleRow ? await startBusiness(auth) : await startBusinessWithCheck(env)
+    const asked =
+      name === roleRow ? { path: '/admin/data', tokens: adminTokens } : { path: '/data', tokens: tokensFor(VARIANT) }
     return {
-      ...overHttp(name, `${server.addresses['business']}/data`, withTokens(tokensFor(VARIANT))),
+      ...overHttp(name, `${server.addresses['business']}${asked.path}`, withTokens(asked.tokens)),
       pids: () => (asksAuth ? [server.pid, auth.pid] : [server.pid]),
       ...(asksAuth && { authPid: auth.pid, counts: async () => ({ callsPerRequest: await countVerdictCalls(auth) }) }),
     }

@@ -19,8 +19,10 @@ export const areas: Record<string, Area> = {
     tests: ['tests/auth/stores/{contracts,memoryUsers,slotIndex,snapshot,snapshotLines}.test.ts'],
   },
   users: {
-    sources: ['services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules}.ts'],
-    tests: ['tests/auth/users/{passwordRules,passwords}.test.ts', 'tests/auth/routes/users.test.ts'],
+    sources: [
+      'services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules,authorities}.ts',
+    ],
+    tests: ['tests/auth/users/{passwordRules,passwords,authorities}.test.ts', 'tests/auth/routes/users.test.ts'],
   },
   defence: {
     sources: [
