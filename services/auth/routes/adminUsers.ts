@@ -41,7 +41,6 @@ const adminUserSchema = userFields
     confirmedAt: at.nullable(),
     disabledAt: at.nullable(),
     deletedAt: at.nullable(),
-    roles: z.array(z.string()),
     paused: z.boolean().meta({ description: 'every token is refused, and so is a log-in; nothing ends' }),
   })
   .meta({ id: 'UserRecord' })

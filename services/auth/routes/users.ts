@@ -12,7 +12,12 @@ const readCredentials = bodyReader(credentialsSchema)
 const readChange = bodyReader(z.strictObject({ currentPassword: text('password'), password: text('password') }))
 const readProof = bodyReader(z.strictObject({ currentPassword: text('password') }))
 
-export const userFields = z.strictObject({ id: z.string(), username: z.string(), createdAt: at })
+export const userFields = z.strictObject({
+  id: z.string(),
+  username: z.string(),
+  createdAt: at,
+  roles: z.array(z.string()).meta({ description: 'the roles that services see in a verdict' }),
+})
 const userSchema = userFields.meta({ id: 'User' })
 
 /** Problems of a route that requires a session and the password. */
@@ -112,8 +117,8 @@ export const deleteAccount: AuthRoute<'ownAccount'> = {
 }
 
 /** What users see of themselves. */
-function publicUser({ id, username, createdAt }: UserRecord) {
-  return { id, username, createdAt }
+function publicUser({ id, username, createdAt, authority }: UserRecord) {
+  return { id, username, createdAt, roles: authority.roles }
 }
 
 function wrongPassword(): AppError {

@@ -78,6 +78,22 @@ describe('roles, scope and pauses', () => {
     expect(await validate(await logIn())).to.deep.include({ roles: ['admin'] })
   })
 
+  it('users see their own roles, and cannot change them', async () => {
+    const { user, logIn } = await createUser({ roles: ['admin'] })
+    const token = await logIn()
+    const roles = async () => (await auth.get('/users/me', token)).body['roles']
+    expect(await roles()).to.deep.equal(['admin'])
+    await patchUser(user.id, { roles: ['editor'] })
+    expect(await roles()).to.deep.equal(['editor'])
+    const tried = await auth.send('PATCH', '/users/me', token, {
+      currentPassword: password,
+      password,
+      roles: ['admin'],
+    })
+    expectProblem(tried, 400, 'invalid_request')
+    expect(await roles()).to.deep.equal(['editor'])
+  })
+
   it('of many changes at once, all requests agree on one', async () => {
     const { user, logIn } = await createUser()
     const token = await logIn()

@@ -30,13 +30,14 @@ describe('POST /users', () => {
     return (answer.body as unknown as { detail: string }).detail
   }
 
-  it('is 201 with exactly id, username and createdAt, after which the user can log in', async () => {
+  it('is 201 with exactly id, username, createdAt and no roles, after which the user can log in', async () => {
     const credentials = { username: newUsername(), password: phrases.first }
     expect((await client.logIn(credentials)).status).to.equal(401)
     const { status, body } = await client.register(credentials)
     expect(status).to.equal(201)
     expect(body.id).to.match(/^[\w-]{20,}$/)
-    expect(body).to.deep.equal({ id: body.id, username: credentials.username, createdAt: clock.now() })
+    const { username } = credentials
+    expect(body).to.deep.equal({ id: body.id, username, createdAt: clock.now(), roles: [] })
     const token = await client.session(credentials)
     expect((await client.get('/users/me', token)).body).to.deep.equal(body)
   })
@@ -246,7 +247,11 @@ describe('an unexpected member is 400 and changes nothing:', () => {
     confirmedAt: 0,
     disabledAt: 0,
     deletedAt: 0,
+    authority: { version: 9, roles: ['admin'], paused: false },
+    mirroredAuthority: 9,
     role: 'admin',
+    roles: ['admin'],
+    paused: false,
     isAdmin: true,
     emailConfirmed: true,
     ttl: 1e9,
