@@ -1,4 +1,4 @@
-// Token events as a text stream (server-sent events). Every reader receives the same frame every 100 ms, with repeated
+// Events of tokens, and of what users may do, as a text stream (server-sent events). Every reader receives the same frame every 100 ms, with repeated
 // events merged and counted. Hides the limits on readers, frame size, unread bytes per reader and tokens watched for
 // expiry.
 import { Readable } from 'node:stream'
@@ -21,9 +21,14 @@ export interface EventStream {
   close(): void
 }
 
-interface Told {
+/** An event of the stream, before repeated ones are merged. */
+type Told = {
+  [Name in MergedEventName]: { name: Name; subject: string; data: StreamEventData[Name] }
+}[MergedEventName]
+
+interface Merged {
   name: MergedEventName
-  data: StreamEventData[MergedEventName] & { at: number; count: number }
+  data: Told['data'] & { at: number; count: number }
 }
 
 interface Reader {
@@ -40,7 +45,7 @@ const maxWatched = 10_000
 
 export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOptions): EventStream {
   const readers = new Set<Reader>()
-  let frame = new Map<string, Told>()
+  let frame = new Map<string, Merged>()
   let left = 0
   /** Tokens seen while there are readers, oldest first. Their expiry is found here, as no event is emitted for it. */
   const watched = new Map<string, { userId: string | null; expiresAt: number }>()
@@ -50,52 +55,32 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
 
   function publish(event: AuthEvent) {
     if (readers.size === 0) return
+    follow(event)
+    const told = toldOf(event)
+    if (told !== null) add(told)
+  }
+
+  /** Keeps `watched` up to date. */
+  function follow(event: AuthEvent): void {
     switch (event.type) {
-      case 'issued': {
-        const { tokenId, userId, kind, purpose, expiresAt } = event
-        watch(tokenId, userId, expiresAt)
-        return add(tokenId, 'issued', { tokenId, userId, kind, purpose, expiresAt })
-      }
-      case 'slid': {
-        const { tokenId, userId, kind, expiresAt } = event
-        if (kind === 'single-use') {
-          watched.delete(tokenId)
-          return add(tokenId, 'consumed', { tokenId, userId, kind })
-        }
-        watch(tokenId, userId, expiresAt)
-        return add(tokenId, 'slid', { tokenId, userId, kind, expiresAt })
-      }
-      case 'renewed': {
-        const { tokenId, userId, expiresAt } = event
-        watch(tokenId, userId, expiresAt)
-        return add(tokenId, 'renewed', { tokenId, userId, expiresAt })
-      }
+      case 'issued':
+      case 'renewed':
+        watch(event.tokenId, event.userId, event.expiresAt)
+        break
+      case 'slid':
+        if (event.kind === 'single-use') watched.delete(event.tokenId)
+        else watch(event.tokenId, event.userId, event.expiresAt)
+        break
       case 'revoked':
         watched.delete(event.tokenId)
-        return add(event.tokenId, 'revoked', { tokenId: event.tokenId, userId: event.userId })
-      case 'sessions_revoked': {
-        const { userId, keep } = event
-        for (const [id, token] of watched) if (token.userId === userId && id !== keep) watched.delete(id)
-        return add(userId, 'sessions_revoked', { userId, keep })
-      }
-      case 'refused': {
-        const { tokenId, reason } = event
-        return add(`${tokenId} ${reason}`, 'refused', { tokenId, reason })
-      }
-      case 'login_succeeded':
-      case 'login_failed':
-        // The attempted username is omitted, since people sometimes type their password there.
-        return add(`${event.userId}`, event.type, {
-          userId: event.userId,
-          ...(event.type === 'login_failed' && { reason: event.reason }),
-        })
-      case 'swept':
-        return add('', 'swept', { removed: event.removed, durationMs: event.durationMs })
+        break
+      case 'sessions_revoked':
+        for (const [id, { userId }] of watched) if (userId === event.userId && id !== event.keep) watched.delete(id)
     }
   }
 
   /** Merges the events of one name and subject within a frame: keeps the last event and the count of all. */
-  function add<Name extends MergedEventName>(subject: string, name: Name, data: StreamEventData[Name]): void {
+  function add({ name, subject, data }: Told): void {
     const key = `${name} ${subject}`
     const count = (frame.get(key)?.data.count ?? 0) + 1
     if (count === 1 && frame.size >= maxPerFrame) {
@@ -117,7 +102,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
     for (const [tokenId, { userId, expiresAt }] of watched) {
       if (at < expiresAt) continue
       watched.delete(tokenId)
-      add(tokenId, 'expired', { tokenId, userId, expiresAt })
+      add({ name: 'expired', subject: tokenId, data: { tokenId, userId, expiresAt } })
     }
   }
 
@@ -173,6 +158,61 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
       sendFrame()
       for (const { stream } of readers) stream.push(null)
     },
+  }
+}
+
+/** Names every member that the stream has, so that none gets there unnoticed. Null for events that are not in the stream. */
+function toldOf(event: AuthEvent): Told | null {
+  switch (event.type) {
+    case 'issued': {
+      const { type: name, tokenId, userId, kind, purpose, expiresAt, scope } = event
+      return { name, subject: tokenId, data: { tokenId, userId, kind, purpose, expiresAt, scope } }
+    }
+    case 'slid': {
+      const { type: name, tokenId, userId, kind, expiresAt } = event
+      if (kind === 'single-use') return { name: 'consumed', subject: tokenId, data: { tokenId, userId, kind } }
+      return { name, subject: tokenId, data: { tokenId, userId, kind, expiresAt } }
+    }
+    case 'renewed': {
+      const { type: name, tokenId, userId, expiresAt } = event
+      return { name, subject: tokenId, data: { tokenId, userId, expiresAt } }
+    }
+    case 'revoked': {
+      const { type: name, tokenId, userId } = event
+      return { name, subject: tokenId, data: { tokenId, userId } }
+    }
+    case 'changed': {
+      const { type: name, tokenId, userId, scope, paused } = event
+      return { name, subject: tokenId, data: { tokenId, userId, scope, paused } }
+    }
+    case 'sessions_revoked': {
+      const { type: name, userId, keep } = event
+      return { name, subject: userId, data: { userId, keep } }
+    }
+    case 'roles_changed': {
+      const { type: name, userId, roles } = event
+      return { name, subject: userId, data: { userId, roles } }
+    }
+    case 'user_paused':
+    case 'user_resumed':
+      return { name: event.type, subject: event.userId, data: { userId: event.userId } }
+    case 'refused': {
+      const { type: name, tokenId, reason } = event
+      return { name, subject: `${tokenId} ${reason}`, data: { tokenId, reason } }
+    }
+    // The attempted username is omitted, since people sometimes type their password there.
+    case 'login_succeeded':
+      return { name: event.type, subject: event.userId, data: { userId: event.userId } }
+    case 'login_failed': {
+      const { type: name, userId, reason } = event
+      return { name, subject: `${userId}`, data: { userId, reason } }
+    }
+    case 'swept': {
+      const { type: name, removed, durationMs } = event
+      return { name, subject: '', data: { removed, durationMs } }
+    }
+    default:
+      return null
   }
 }
 

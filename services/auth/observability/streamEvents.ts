@@ -5,15 +5,27 @@ import type { TokenKind } from '../../../packages/client/contract.ts'
 export interface StreamEventData {
   /** The first event of every stream. */
   hello: { at: number; frameMs: number }
-  issued: { tokenId: string; userId: string | null; kind: TokenKind; purpose: string | null; expiresAt: number }
+  issued: {
+    tokenId: string
+    userId: string | null
+    kind: TokenKind
+    purpose: string | null
+    expiresAt: number
+    scope: string | null
+  }
   slid: { tokenId: string; userId: string | null; kind: TokenKind; expiresAt: number }
   /** A single-use token was admitted. */
   consumed: { tokenId: string; userId: string | null; kind: TokenKind }
   renewed: { tokenId: string; userId: string | null; expiresAt: number }
   expired: { tokenId: string; userId: string | null; expiresAt: number }
+  /** The operator changed the scope of the token, paused or resumed it. */
+  changed: { tokenId: string; userId: string | null; scope: string | null; paused: boolean }
   revoked: { tokenId: string; userId: string | null }
   /** All tokens of the user ended, except the one with the id `keep`. */
   sessions_revoked: { userId: string; keep: string | null }
+  roles_changed: { userId: string; roles: readonly string[] }
+  user_paused: { userId: string }
+  user_resumed: { userId: string }
   /** `tokenId` is null if the secret was malformed. */
   refused: { tokenId: string | null; reason: string }
   login_succeeded: { userId: string | null }

@@ -32,6 +32,7 @@ export type TokenEvent =
       kind: TokenKind
       purpose: string | null
       expiresAt: number
+      scope: string | null
     }
   /**
    * `slid` is emitted for admitted tokens of every kind, even though fixed ones are not extended and single-use ones are
@@ -195,8 +196,8 @@ export function createTokens(options: TokensOptions): Tokens {
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
     if (outcome === 'taken') return issue(terms) // draw again: in one second, two ids are equal once in 10^9
-    const { id, userId, kind, purpose, expiresAt } = token
-    emit({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt })
+    const { id, userId, kind, purpose, expiresAt, scope } = token
+    emit({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt, scope })
     return { secret, token }
   }
 

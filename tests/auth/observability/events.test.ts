@@ -3,6 +3,7 @@ import { type IncomingMessage, request } from 'node:http'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
+import type { Admission } from '../../../packages/client/contract.ts'
 import { createEventStream } from '../../../services/auth/observability/eventStream.ts'
 import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
@@ -102,6 +103,29 @@ describe('the event stream', () => {
     for (const secret of [token, other, body.token, 'my secret word', demo.username, demo.password]) {
       expect(text()).to.not.include(secret)
     }
+    close()
+  })
+
+  it('emits what the operator changes about a user and a token, once it holds', async () => {
+    const { receives, events, close } = await listen(auth.internalUrl)
+    const token = await logIn(auth.url)
+    const { tokenId, userId } = (await validate<Admission>(auth.internalUrl, { token })).body
+    const patch = (path: string, change: object) => ask('PATCH', `${auth.internalUrl}${path}`, adminKey, change)
+    await patch(`/admin/users/${userId}`, { roles: ['admin'] })
+    const { data } = await receives('roles_changed', { userId })
+    expect(data['roles']).to.deep.equal(['admin'])
+    await patch(`/tokens/${tokenId}`, { scope: 'orders:read', paused: true })
+    await receives('changed', { tokenId, userId, scope: 'orders:read', paused: true })
+    await validate(auth.internalUrl, { token })
+    await receives('refused', { tokenId, reason: 'paused' })
+    await patch(`/admin/users/${userId}`, { paused: true })
+    await receives('user_paused', { userId })
+    await patch(`/admin/users/${userId}`, { paused: false, roles: [] })
+    await receives('user_resumed', { userId })
+    expect(events().filter(({ name }) => name === 'roles_changed')).to.have.length(2)
+    const terms = { kind: 'fixed', ttlSeconds: 60, scope: 'kiosk' }
+    const issued = await ask<{ tokenId: string }>('POST', `${auth.internalUrl}/tokens`, adminKey, terms)
+    await receives('issued', { tokenId: issued.body.tokenId, scope: 'kiosk' })
     close()
   })
 
@@ -264,7 +288,7 @@ describe('the event stream, alone', () => {
     const [revoked, expired] = [slid(1), slid(3)]
     const consumed = { ...slid(2), kind: 'single-use' } as const
     for (const { tokenId, userId, expiresAt, kind } of [revoked, consumed, expired]) {
-      stream.publish({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt })
+      stream.publish({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt, scope: null })
     }
     stream.publish({ ...revoked, type: 'revoked' })
     stream.publish(consumed)
