@@ -1,11 +1,12 @@
 // The page of /console: the sessions of this browser, the steps that their requests take, and what was sent.
 import { h } from 'preact'
+import { useAdminData } from './adminData.ts'
 import { setClock } from './clock.ts'
 import { useExchanges } from './exchanges.ts'
 import { exchangeList } from './exchangeView.ts'
 import { flowPanel } from './flowView.ts'
 import { useHeldConnections } from './heldConnections.ts'
-import { dataUrlOf, useSessions } from './sessions.ts'
+import { urlAt, useSessions } from './sessions.ts'
 import { LogInPanel, SessionCards } from './sessionView.ts'
 import type { ConsoleSettings } from './settings.ts'
 import { html, openPage } from './ui.ts'
@@ -34,7 +35,8 @@ function explainNoAnswer(url: string): string {
 function ConsolePage() {
   const exchanges = useExchanges(explainNoAnswer)
   const sessions = useSessions(settings, exchanges)
-  const connections = useHeldConnections(`${dataUrlOf(businessUrl)}/live`, exchanges, sessions)
+  const connections = useHeldConnections(urlAt(businessUrl, 'data/live'), exchanges, sessions)
+  const adminData = useAdminData(urlAt(businessUrl, 'admin/data'), exchanges, sessions)
   const inPicture = exchanges.list.find(({ request }) => request.flow !== undefined) ?? null
   return html`
     <a class="skip" href="#main">Skip to the sessions</a>
@@ -58,7 +60,7 @@ function ConsolePage() {
       <div class="columns">
         <div class="aside">${h(LogInPanel, { sessions, settings })}</div>
         <div class="wide">
-          ${h(SessionCards, { sessions, connections, settings })}
+          ${h(SessionCards, { sessions, connections, adminData, settings })}
           ${flowPanel(inPicture, sessions.burst)}
           ${exchangeList(exchanges.list)}
         </div>

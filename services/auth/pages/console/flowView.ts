@@ -76,13 +76,13 @@ function box(name: string, x: number, y: number, width: number, height: number):
 }
 
 /** The steps that this request has certainly taken, in order. Without an answer, that is only the first. */
-function stepsTaken({ request, durationMs, status }: Exchange): number[] {
+function stepsTaken({ request, durationMs, status, timing }: Exchange): number[] {
   if (!request.flow) return []
   if (durationMs === null || status === 0) return [request.flow]
   if (request.flow === 1) return status === 200 ? [1, 2] : [1]
   // Business had a verdict before it answered with data, with 401, or with 429 for too many invalid tokens. Before any other
   // answer it may not have asked Auth, or may have got no answer from Auth.
-  return [200, 401, 429].includes(status) ? [3, 4, 5, 6] : [3, 6]
+  return timing !== null || [200, 401, 429].includes(status) ? [3, 4, 5, 6] : [3, 6]
 }
 
 function timeline({ request, durationMs, status, timing }: Exchange): ComponentChildren {

@@ -1,6 +1,7 @@
 // Connects the operator's tokens to Auth: applies the event stream, reads the list when the stream (re)connects, and looks
 // up the names of users. Each request appears in Auth's log; hides which requests are sent and how their number is limited.
 import { useEffect, useState } from 'preact/hooks'
+import type { StreamEvent } from '../../observability/streamEvents.ts'
 import { setClock } from './clock.ts'
 import { openEventStream, type StreamState } from './eventStream.ts'
 import type { ExchangeRequest, Outcome } from './exchanges.ts'
@@ -13,6 +14,8 @@ const maxUnknown = 100
 export interface LiveTokensOptions {
   adminKey: string
   send: (request: ExchangeRequest) => Promise<Outcome>
+  /** Called with each event, after it has been applied to the tokens. */
+  onEvent: (event: StreamEvent) => void
   /** Called if Auth does not accept the key. */
   onRefused: () => void
 }
@@ -29,7 +32,7 @@ export interface LiveTokens {
   addTokensOf(nameOrId: string): Promise<string | null | undefined>
 }
 
-export function useLiveTokens({ adminKey, send, onRefused }: LiveTokensOptions): LiveTokens {
+export function useLiveTokens({ adminKey, send, onEvent, onRefused }: LiveTokensOptions): LiveTokens {
   const redraw = useRedraw()
   const [stream, setStream] = useState<StreamState>({ name: 'connecting' })
   const [connections, setConnections] = useState(0)
@@ -40,6 +43,7 @@ export function useLiveTokens({ adminKey, send, onRefused }: LiveTokensOptions):
       adminKey,
       onEvent(event) {
         reader.tokens.apply(event)
+        onEvent(event)
         redraw()
       },
       onState(state) {

@@ -1,14 +1,16 @@
 // The page of /console on the internal listener. It asks for the admin key, and keeps it in memory only.
 import { h } from 'preact'
 import { useState } from 'preact/hooks'
-import { type Outcome, useExchanges } from './exchanges.ts'
+import { useExchanges } from './exchanges.ts'
 import { exchangeList } from './exchangeView.ts'
 import { useFigures } from './figures.ts'
 import { useLiveTokens } from './liveTokens.ts'
 import { charts, eventLog, keyPanel, streamLine } from './operatorView.ts'
 import { type Actions, type IssuedToken, IssuePanel, tokenList } from './tokenView.ts'
 import { announce, counted, html, openPage, useTick } from './ui.ts'
+import { type Send, useUser } from './user.ts'
 import { useUserFilter } from './userFilter.ts'
+import { userPanel } from './userView.ts'
 
 function OperatorPage() {
   const [key, setKey] = useState<string | null>(null)
@@ -36,8 +38,12 @@ function OperatorPage() {
 /** Everything that needs the key. When this view is no longer drawn, its state and the key in its closures are gone. */
 function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string | null) => void }) {
   const exchanges = useExchanges(() => 'No answer from Auth.')
+  const send: Send = (method, url, title, body) =>
+    exchanges.send({ title, method, url, key: adminKey, ...(body !== undefined && { body }) })
+  const user = useUser(send)
   const live = useLiveTokens({
     adminKey,
+    onEvent: user.apply,
     send: exchanges.sendUnlisted,
     onRefused: () => leave('This is not the admin key.'),
   })
@@ -45,14 +51,12 @@ function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string |
   const filter = useUserFilter(live)
   const { tokens, stream } = live
   useTick(() => tokens.tick(filter))
-  const actions = actionsWith((method, url, title, body) =>
-    exchanges.send({ title, method, url, key: adminKey, ...(body !== undefined && { body }) }),
-  )
+  const actions = actionsWith(send)
   return html`
     ${streamLine(stream, tokens.dropped, () => leave(null))}
     ${charts(samples)}
     <div class="columns operator">
-      <div class="aside">${h(IssuePanel, { actions })}</div>
+      <div class="aside">${userPanel(user)} ${h(IssuePanel, { actions })}</div>
       <div class="wide">
         ${tokenList(tokens, filter, actions)}
         ${eventLog(tokens)}
@@ -61,8 +65,6 @@ function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string |
     </div>
   `
 }
-
-type Send = (method: string, url: string, title: string, body?: unknown) => Promise<Outcome>
 
 function actionsWith(send: Send): Actions {
   /** Undefined if there is no user with this name. */
@@ -83,15 +85,21 @@ function actionsWith(send: Send): Actions {
       announce(status === 204 ? 'The token has ended.' : 'The token could not be ended.')
     },
 
+    async pauseToken(id, paused) {
+      const { status } = await send('PATCH', `tokens/${id}`, paused ? 'Pause a token' : 'Resume a token', { paused })
+      const outcome = paused ? 'is paused' : 'works again'
+      announce(status === 200 ? `The token ${outcome}.` : 'The token could not be changed.')
+    },
+
     async endAllOf(id, name) {
       const { status } = await send('DELETE', `admin/users/${encodeURIComponent(id)}/sessions`, `End all of ${name}`)
       announce(status === 204 ? `Every token of ${name} has ended.` : `The tokens of ${name} could not be ended.`)
     },
 
-    async issue({ kind, ttlSeconds, username }) {
+    async issue({ kind, ttlSeconds, username, scope }) {
       const userId = username === '' ? null : await findUser(username)
       if (userId === undefined) return 'There is no such user.'
-      const terms = { kind, ttlSeconds, ...(userId !== null && { userId }) }
+      const terms = { kind, ttlSeconds, ...(userId !== null && { userId }), ...(scope !== '' && { scope }) }
       const { status, body, problem } = await send('POST', 'tokens', `Issue a ${kind} token`, terms)
       if (status !== 201) return problem?.detail ?? 'The token could not be issued.'
       announce('Issued.')

@@ -108,6 +108,9 @@ function logEntry({ id, name, data }: LoggedEvent, nameOf: Tokens['nameOf']): Co
   const userId = 'userId' in data ? data.userId : null
   const kind = 'kind' in data && data.kind !== 'sliding' ? ` ${data.kind}` : ''
   const reason = 'reason' in data ? ` ${data.reason}` : ''
+  const roles = 'roles' in data ? ` ${data.roles.join(', ') || 'none'}` : ''
+  const terms = 'scope' in data && data.scope !== null ? ` scope ${data.scope}` : ''
+  const pause = 'paused' in data ? (data.paused ? ' paused' : ' not paused') : ''
   const removed = 'removed' in data ? ` ${formatNumber(data.removed)} removed in ${data.durationMs} ms` : ''
   const count = 'count' in data ? data.count : 1
   const isBad = name === 'refused' || name === 'dropped' || name === 'login_failed'
@@ -117,7 +120,7 @@ function logEntry({ id, name, data }: LoggedEvent, nameOf: Tokens['nameOf']): Co
       <b class=${isBad ? 'bad' : ''}>${name}</b>
       <span>
         ${tokenId && html`<code>${tokenId}</code> `}${nameOf(userId) ?? ''}
-        ${kind}${reason}${removed}
+        ${kind}${reason}${roles}${terms}${pause}${removed}
         ${count > 1 && html` <b>× ${formatNumber(count)}</b>`}
       </span>
     </li>

@@ -1,6 +1,7 @@
 // The log-in panel, and a card for each session: its ring, its actions, and the last answer.
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
+import type { AdminData } from './adminData.ts'
 import { now } from './clock.ts'
 import type { HeldConnection, HeldConnections } from './heldConnections.ts'
 import { ring } from './ring.ts'
@@ -11,6 +12,11 @@ import { counted, fieldOf, formatMs, html, times, useTick } from './ui.ts'
 interface Props {
   sessions: Sessions
   settings: ConsoleSettings
+}
+
+interface CardProps extends Props {
+  connections: HeldConnections
+  adminData: AdminData
 }
 
 export function LogInPanel({ sessions, settings }: Props) {
@@ -63,7 +69,8 @@ export function LogInPanel({ sessions, settings }: Props) {
   `
 }
 
-export function SessionCards({ sessions, connections, settings }: Props & { connections: HeldConnections }) {
+export function SessionCards(props: CardProps) {
+  const { sessions } = props
   useTick(sessions.expire)
   return html`
     <section aria-labelledby="sessions-title">
@@ -72,21 +79,19 @@ export function SessionCards({ sessions, connections, settings }: Props & { conn
         sessions.list.length === 0
           ? html`<p class="empty">Log in, and your token appears here as a ring that drains.</p>`
           : html`<ul class="cards">
-              ${sessions.list.map(session => card(session, sessions, connections, settings))}
+              ${sessions.list.map(session => card(session, props))}
             </ul>`
       }
     </section>
   `
 }
 
-function card(
-  session: Session,
-  sessions: Sessions,
-  connections: HeldConnections,
-  { ttlMs, businessUrl }: ConsoleSettings,
-): ComponentChildren {
+function card(session: Session, { sessions, connections, adminData, settings }: CardProps): ComponentChildren {
+  const { ttlMs, businessUrl } = settings
   const { id, username, tokenId, state, message, isBusy, expiresAt } = session
   const connection = connections.of(session)
+  const asAdmin = adminData.of(session)
+  const isRefusal = state === 'refused' || (message !== null && message === asAdmin?.refusal)
   const isLive = state === 'live'
   const remove = () => {
     connections.release(session)
@@ -100,11 +105,13 @@ function card(
         <h3>${username}</h3>
         <p class="quiet"><code>${tokenId}</code></p>
         <p class="state"><span class="badge">${state}</span> ${explain(session, ttlMs)}</p>
-        <p class=${state === 'refused' ? 'said bad' : 'said'}>${message ?? ''}</p>
+        <p class=${isRefusal ? 'said bad' : 'said'}>${message ?? ''}</p>
+        ${asAdmin && html`<p class="quiet">Roles: ${asAdmin.roles.join(', ') || 'none'}</p>`}
         ${connection && connectionLine(connection, session)}
       </div>
       <div class="row">
         <button class="main" disabled=${cannotSend} onClick=${() => sessions.getData(session)}>Get data</button>
+        <button disabled=${cannotSend} title="Needs the role admin" onClick=${() => adminData.get(session)}>Admin data</button>
         <button disabled=${cannotSend} title="200 requests at once" onClick=${() => sessions.sendBurst(session)}>Burst</button>
         ${
           connection?.overAt === null
@@ -149,5 +156,5 @@ function explain({ state, cause, slides }: Session, ttlMs: number): string {
   }
   if (state === 'ended') return 'The very next request is refused. Try it.'
   if (cause === 'expired') return 'It had expired. The sweeper frees its memory.'
-  return cause === 'ended' ? 'It was ended.' : 'It was ended or had expired.'
+  return cause === 'ended' ? 'It was ended.' : 'It was ended, is paused, or had expired.'
 }

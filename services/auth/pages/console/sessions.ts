@@ -68,7 +68,7 @@ let lastId = 0
 export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettings, exchanges: Exchanges): Sessions {
   const [list, setList] = useState<Session[]>([])
   const [burst, setBurst] = useState<Burst | null>(null)
-  const dataUrl = dataUrlOf(businessUrl)
+  const dataUrl = urlAt(businessUrl, 'data')
   const ttlSeconds = Math.round(ttlMs / 1000)
 
   function update(isMeant: (session: Session) => boolean, change: (session: Session) => Partial<Session>): void {
@@ -262,9 +262,9 @@ export function summaryOf({ requests, calls, refused, failed }: Burst): string {
   return `${shared} requests took ${counted(calls.size, 'call')} to Auth: ${(shared / calls.size).toFixed(1)} requests a call.${rest}`
 }
 
-/** Where /data is. Business serves this page if `businessUrl` is empty. */
-export function dataUrlOf(businessUrl: string | null): string {
-  return businessUrl === '' ? 'data' : `${businessUrl}/data`
+/** Where Business serves `path`. It serves this page too if `businessUrl` is empty. */
+export function urlAt(businessUrl: string | null, path: string): string {
+  return businessUrl === '' ? path : `${businessUrl}/${path}`
 }
 
 /** The public name of a token: the part after `lk_`, or the `jti` of a JWT. */

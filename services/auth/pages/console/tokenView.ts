@@ -14,6 +14,8 @@ export interface IssueTerms {
   ttlSeconds: number
   /** Empty for a guest. */
   username: string
+  /** Empty for no restriction. */
+  scope: string
 }
 
 export interface IssuedToken {
@@ -25,6 +27,7 @@ export interface IssuedToken {
 export interface Actions {
   sweep(): Promise<void>
   endToken(id: string): Promise<void>
+  pauseToken(id: string, paused: boolean): Promise<void>
   endAllOf(id: string, name: string): Promise<void>
   /** Resolves to the token, or to the reason why it was not issued. */
   issue(terms: IssueTerms): Promise<IssuedToken | string>
@@ -70,20 +73,21 @@ function explainNone({ text, state }: UserFilter): string {
 }
 
 function row(token: WatchedToken, owner: string, actions: Actions): ComponentChildren {
-  const { id, kind, purpose, userId, state, uses, refusals, reason, expiresAt, wholeMs } = token
+  const { id, kind, purpose, userId, state, uses, refusals, reason, expiresAt, wholeMs, scope, paused } = token
   const isLive = state === 'live'
   return html`
     <li key=${id} class=${state} data-state=${state} data-id=${id}>
       ${ring({ leftMs: expiresAt - now(), wholeMs: wholeMs ?? 1, isLive, label: `Token ${id} of ${owner}`, isSmall: true })}
       <div>
         <b>${owner}</b> <code>${id}</code>
-        <p class="quiet">${kind}${purpose && ` for ${purpose}`} · used ${times(uses)}${
+        <p class="quiet">${kind}${purpose && ` for ${purpose}`}${scope !== null && ` · scope ${scope}`} · used ${times(uses)}${
           refusals > 0 ? html` · <span class="bad">refused ${times(refusals)}: ${reason}</span>` : ''
         }</p>
       </div>
-      <span class=${`badge ${isLive ? 'live' : ''}`}>${state}</span>
+      <span class=${`badge ${isLive ? (paused ? 'refused' : 'live') : ''}`}>${isLive && paused ? 'paused' : state}</span>
       <span class="row">
         ${isLive && html`<button class="plain" aria-label=${`End token ${id}`} onClick=${() => actions.endToken(id)}>End</button>`}
+        ${isLive && html`<button class="plain" aria-label=${`${paused ? 'Resume' : 'Pause'} token ${id}`} onClick=${() => actions.pauseToken(id, !paused)}>${paused ? 'Resume' : 'Pause'}</button>`}
         ${isLive && userId && html`<button class="plain" aria-label=${`End all of this user: ${owner}`} onClick=${() => actions.endAllOf(userId, owner)}>End all of this user</button>`}
       </span>
     </li>
@@ -102,6 +106,7 @@ export function IssuePanel({ actions }: { actions: Actions }) {
       kind: fieldOf(fields, 'kind') as TokenKind,
       ttlSeconds: Number(fieldOf(fields, 'ttlSeconds')),
       username: fieldOf(fields, 'username'),
+      scope: fieldOf(fields, 'scope'),
     })
     setIssued(typeof result === 'string' ? null : result)
     setProblem(typeof result === 'string' ? result : null)
@@ -120,6 +125,7 @@ export function IssuePanel({ actions }: { actions: Actions }) {
         </label>
         <label>Lives for, in seconds <input name="ttlSeconds" type="number" min="1" defaultValue="30" required /></label>
         <label>Username, or nothing for a guest <input name="username" autocomplete="off" autocapitalize="none" /></label>
+        <label>Scope, or nothing for no restriction <input name="scope" maxlength="256" autocomplete="off" autocapitalize="none" /></label>
         <div class="row"><button class="main">Issue</button></div>
       </form>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}

@@ -22,6 +22,10 @@ export interface WatchedToken {
   refusals: number
   /** Why the token was last refused. */
   reason: string | null
+  scope: string | null
+  paused: boolean
+  /** When an event last had the scope and the pause, by `performance.now()`; 0 if none did. */
+  termsAt: number
 }
 
 /** A token in the answer of GET /tokens. */
@@ -35,6 +39,8 @@ export interface ListedToken {
   lastUsedAt: number
   expiresAt: number
   refreshCount: number
+  scope: string | null
+  paused: boolean
 }
 
 export interface TokenFilter {
@@ -81,11 +87,13 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
   let eventCount = 0
 
   function addListed(listed: ListedToken[], askedAt: number): void {
-    for (const { id, kind, purpose, userId, username, createdAt, lastUsedAt, expiresAt, refreshCount } of listed) {
+    for (const { id, username, lastUsedAt, refreshCount, ...of } of listed) {
+      const { kind, purpose, userId, createdAt, expiresAt, scope, paused } = of
       if (userId !== null && username !== null) usernames.set(userId, username)
       const token = all.get(id) ?? newToken(id, 0)
       all.set(id, token)
       Object.assign(token, { kind, purpose, userId, createdAt })
+      if (token.termsAt < askedAt) Object.assign(token, { scope, paused })
       if (token.changedAt >= askedAt) continue
       token.expiresAt = expiresAt
       token.wholeMs = expiresAt - (kind === 'sliding' ? lastUsedAt : createdAt)
@@ -132,8 +140,13 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
     }
     switch (event.name) {
       case 'issued': {
-        const { kind, purpose, expiresAt, at } = event.data
-        Object.assign(token, { kind, purpose, expiresAt, wholeMs: expiresAt - at })
+        const { kind, purpose, expiresAt, at, scope } = event.data
+        Object.assign(token, { kind, purpose, expiresAt, wholeMs: expiresAt - at, scope, termsAt: token.changedAt })
+        break
+      }
+      case 'changed': {
+        const { scope, paused } = event.data
+        Object.assign(token, { scope, paused, termsAt: token.changedAt })
         break
       }
       case 'slid': {
@@ -224,5 +237,8 @@ function newToken(id: string, changedAt: number): WatchedToken {
     diedAt: 0,
     refusals: 0,
     reason: null,
+    scope: null,
+    paused: false,
+    termsAt: 0,
   }
 }
