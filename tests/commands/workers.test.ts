@@ -1,13 +1,15 @@
 // Several processes of each service under ./startServer, with shared stores.
 import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { post } from '../support/client.ts'
+import { serviceKey } from '../support/credentials.ts'
 import { logIn } from '../support/factories.ts'
-import { freePort } from '../support/freePort.ts'
-import { type Line, startLine } from '../support/line.ts'
 import { cleanUp, type Run, runStartServer } from '../support/startServer.ts'
-import { freshPlace, type Place, redisUrl } from '../support/stores.ts'
+import { freshPlace, type Place } from '../support/stores.ts'
 import { until } from '../support/until.ts'
 
 function workersOf({ process: { pid } }: Run): { pid: number; service: string }[] {
@@ -23,8 +25,8 @@ const timesIn = (text: string, part: string) => text.split(part).length - 1
 
 const startedWithinMs = 40_000 // several processes start one by one, on a busy machine
 
-/** Clients that request /data continuously, each with its own session. */
-function drive(business: string, tokens: string[]) {
+/** Clients that request /data continuously, each with its own session. Each pauses, to leave the processor to starting workers. */
+function drive(business: string, tokens: string[], pauseMs = 50) {
   const statuses = new Map<number | string, number>()
   let stopped = false
   const client = async (token: string) => {
@@ -38,7 +40,7 @@ function drive(business: string, tokens: string[]) {
       )
       if (status === 'ECONNREFUSED') return
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
-      await sleep(50) // otherwise the clients take the processor from the starting workers
+      await sleep(pauseMs)
     }
   }
   const clients = tokens.map(client)
@@ -87,12 +89,12 @@ describe('several processes of each service', () => {
 
   it('are replaced one by one on SIGHUP without losing a request', async () => {
     const before = workersOf(run).map(({ pid }) => pid)
-    const load = drive(business, await Promise.all(Array.from({ length: 8 }, () => logIn(auth))))
-    await until(() => load.answered() > 200, startedWithinMs)
+    const load = drive(business, await Promise.all(Array.from({ length: 8 }, () => logIn(auth))), 200)
+    await until(() => load.answered() > 50, startedWithinMs)
     run.process.kill('SIGHUP')
     await until(() => run.stdout().includes('"event":"workers_replaced"'), startedWithinMs)
     const answered = load.answered()
-    await until(() => load.answered() > answered + 200, startedWithinMs)
+    await until(() => load.answered() > answered + 50, startedWithinMs)
     await load.stop()
     const now = workersOf(run).map(({ pid }) => pid)
     expect(now).to.have.length(4)
@@ -153,28 +155,29 @@ describe('several processes of each service', () => {
   })
 })
 
-describe('several processes of Auth, with a store that accepts no new connections', () => {
+describe('several processes of Auth, of which no other can start,', () => {
   let users: Place
   let tokens: Place
-  let line: Line
   let run: Run
   let auth: string
-  let openPort: number
+  let folder: string
+  let keyFile: string
 
   before(async () => {
     users = await freshPlace('sqlite')
     tokens = await freshPlace('redis')
-    openPort = Number(new URL(redisUrl).port || 6379)
-    line = await startLine(openPort)
-    const url = new URL(tokens.url)
-    url.host = `127.0.0.1:${line.port}`
-    run = runStartServer({ env: { USER_STORE_URL: users.url, TOKEN_STORE_URL: url.href, AUTH_WORKERS: '2' } })
+    folder = mkdtempSync(join(tmpdir(), 'latchkey-workers-'))
+    keyFile = join(folder, 'service-key')
+    writeFileSync(keyFile, serviceKey)
+    const keys = { SERVICE_KEY: undefined, SERVICE_KEY_FILE: keyFile }
+    const stores = { USER_STORE_URL: users.url, TOKEN_STORE_URL: tokens.url }
+    run = runStartServer({ env: { ...stores, ...keys, AUTH_WORKERS: '2' } })
     ;({ auth } = await run.ready)
-    line.target = await freePort()
+    rmSync(keyFile)
   })
   after(async () => {
     await cleanUp()
-    await line.close()
+    rmSync(folder, { recursive: true })
     await users.remove()
     await tokens.remove()
   })
@@ -196,7 +199,7 @@ describe('several processes of Auth, with a store that accepts no new connection
     expect(authsOf(run)).to.deep.equal(before)
     for (let i = 0; i < 4; i++) await logIn(auth)
 
-    line.target = openPort
+    writeFileSync(keyFile, serviceKey)
     run.process.kill('SIGHUP')
     await until(() => run.stdout().includes('"event":"workers_replaced"'), startedWithinMs)
     expect(authsOf(run)).to.have.length(2)
@@ -204,14 +207,14 @@ describe('several processes of Auth, with a store that accepts no new connection
   })
 
   it('serve while a dead one is restarted, at growing intervals, until all are back', async () => {
-    line.target = await freePort()
+    rmSync(keyFile)
     const [victim, other] = authsOf(run)
     process.kill(Number(victim), 'SIGKILL')
     await until(() => /Auth ended \(exit code 1\); restarting it in [248] s\./.test(run.stderr()), startedWithinMs)
     expect(authsOf(run)).to.include(other)
     await logIn(auth)
 
-    line.target = openPort
+    writeFileSync(keyFile, serviceKey)
     await until(() => authsOf(run).length === 2, startedWithinMs)
   })
 
