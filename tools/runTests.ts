@@ -31,7 +31,7 @@ const slowest = [
   'tests/commands/startServer',
   'tests/auth/stores/contracts',
   'tests/auth/stores/postgres',
-  'tests/auth/stores/redisFailures',
+  'tests/auth/stores/redis',
   'tests/shared/http/slowClients',
   'tests/commands/',
   'tests/shared/log/logReaders',
