@@ -19,10 +19,8 @@ export const areas: Record<string, Area> = {
     tests: ['tests/auth/stores/{contracts,memoryUsers,slotIndex,snapshot,snapshotLines}.test.ts'],
   },
   users: {
-    sources: [
-      'services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules,authorities}.ts',
-    ],
-    tests: ['tests/auth/users/{passwordRules,passwords,authorities}.test.ts', 'tests/auth/routes/users.test.ts'],
+    sources: ['services/auth/users/{users,directory,credentials,credentialVersions,passwords,passwordRules}.ts'],
+    tests: ['tests/auth/users/{passwordRules,passwords}.test.ts', 'tests/auth/routes/users.test.ts'],
   },
   defence: {
     sources: [
@@ -40,6 +38,10 @@ export const areas: Record<string, Area> = {
       'tests/business/vectors.test.ts',
       'tests/client/conformance.test.ts',
     ],
+  },
+  authority: {
+    sources: ['services/auth/users/authorities.ts', 'services/auth/routes/authority.ts'],
+    tests: ['tests/auth/users/authorities.test.ts', 'tests/auth/routes/authority.test.ts'],
   },
   guards: {
     sources: ['packages/client/{guards,rules,shadowRules}.ts', 'services/business/requireNeeds.ts'],
