@@ -97,6 +97,23 @@ const topologies: Topology[] = [
   },
 ]
 
+/** What an acknowledged change of roles or a pause is worth, where it differs from a revocation. */
+const authorities: [topology: string, user: string, token: string][] = [
+  [
+    'memory',
+    'holds, because the user store has it (F1)',
+    'is lost with the token when Auth dies (F1); a planned restart keeps it (F14)',
+  ],
+  ['SQLite', `${holds} (F1)`, `${holds} (F1)`],
+  ['PostgreSQL', `${holds} (F1, F5, F10)`, `${holds} (F1, F5, F10)`],
+  [
+    'Redis, `appendfsync always`',
+    `${holds} (F1, F5, F6), also if Redis comes back empty: the next log-in brings it`,
+    `${holds} (F1, F5, F6); is lost with the token if Redis comes back empty`,
+  ],
+  ['with standbys, replicas or a cluster', 'the failover is not tested', 'the failover is not tested'],
+]
+
 const others = [
   [
     'Keycloak',
@@ -136,5 +153,14 @@ What others state, in their own documents:
 | | | source |
 |---|---|---|
 ${others.map(row => `| ${row.join(' | ')} |`).join('\n')}
+
+### Roles and pauses
+
+A change of roles, a pause or a resume has been answered with 200. Every request that begins after the answer obeys it: the checker knows this as
+\`stale authority\` and \`stale pause\` ([histories.md](histories.md#what-is-checked)). If the answer was 503, the change may be made later.
+
+| tokens in | roles, or the pause of a user | the pause of a token |
+|---|---|---|
+${authorities.map(row => `| ${row.join(' | ')} |`).join('\n')}
 `
 }

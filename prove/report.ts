@@ -122,6 +122,11 @@ const mended: [found: string, mended: string, test: string][] = [
     'the log-out ends the session whenever it was renewed',
     '`tests/auth/tokens/tokens.test.ts`: “end with a log-out by the …”',
   ],
+  [
+    'a session that was logged out while it or its user was paused worked again after the pause',
+    'the log-out ends it',
+    '`tests/auth/routes/authority.test.ts`: “a session that is paused, or whose user is, ends with its log-out”',
+  ],
 ]
 
 export function reportOf(proof: Proof): string {
@@ -143,8 +148,8 @@ noted, every figure is from this run:
 **${date}, ${machine}. Seed ${seed}. \`${command.replaceAll('\n', '`, then `')}\`. ${number(operations)} operations, ${all + (soak?.judgement.violations.length ?? 0)} violations.**
 
 Twenty clients log in, get data, renew, list and end sessions, change passwords, race for single-use tokens, and try dead tokens, old
-passwords and tokens that were never issued. Meanwhile an operator ends sessions, and one fault after another is injected. All requests
-and answers form one history, in which a checker looks for answers that break a promise ([histories.md](histories.md)). Sessions expire
+passwords and tokens that were never issued. Meanwhile an operator ends sessions, changes roles, pauses users and tokens, and one fault
+after another is injected. All requests and answers form one history, in which a checker looks for answers that break a promise ([histories.md](histories.md)). Sessions expire
 after 3 s without use and end after 20 s, some tokens after 4 s, so expiry is always near.
 
 | store | seconds under faults | operations | faults | violations |
@@ -156,7 +161,7 @@ ${guaranteeSection()}
 
 | column | meaning |
 |---|---|
-| /data | the answers from the beginning of the fault to the recovery: 200 and 401 (a verdict), and 503 (no verdict) |
+| /data | the answers of \`/data\` and \`/admin/data\` from the beginning of the fault to the recovery: 200 and 401 (a verdict), 503 (no verdict), and others, such as 403 (the user lacks the role) |
 | slowest | the slowest of those answers |
 | undone in | how long it took to undo the fault; after a kill or stop, how long the process took to start under load |
 | recovery | the time from then to the first \`/data\` of 20 consecutive operations, five of them \`/data\` or more, that are all answered, none with 5xx |
