@@ -11,7 +11,13 @@ export const getAdminData: Route<unknown, 'bearer'> = {
   summary: 'Protected data for administrators',
   tag: 'Data',
   answers: {
-    200: { description: 'The data', body: z.strictObject({ data: z.string(), roles: z.array(z.string()) }) },
+    200: {
+      description: 'The data',
+      body: z.strictObject({
+        data: z.string(),
+        roles: z.array(z.string()).meta({ description: 'all roles of the user' }),
+      }),
+    },
   },
   problems: getData.problems ?? {},
   handler: () => ctx => {

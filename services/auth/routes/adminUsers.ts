@@ -4,7 +4,7 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'
 import type { UserRecord, Users } from '../users/users.ts'
-import { rolesSchema } from './authority.ts'
+import { pausedSchema, rolesSchema } from './authority.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
@@ -28,10 +28,13 @@ const changeExpected = 'expected disabled, paused (each true or false), roles or
 const readChange = bodyReader(
   z
     .strictObject({
-      disabled: z.boolean('expected true or false').optional(),
-      paused: z.boolean('expected true or false').optional(),
+      disabled: z
+        .boolean('expected true or false')
+        .meta({ description: 'true: ends every token and refuses log-ins; false: the user can log in again' })
+        .optional(),
+      paused: pausedSchema.optional(),
       roles: rolesSchema.optional(),
-      password: text('password').optional(),
+      password: text('password').meta({ description: 'a new password; ends every token' }).optional(),
     })
     .refine(change => Object.keys(change).length > 0, changeExpected),
 )

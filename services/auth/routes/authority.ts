@@ -16,6 +16,8 @@ export const rolesSchema = z
 
 const scopeExpected = `expected up to ${maxNames} different names separated by single spaces, ${maxLength} characters in all, or null for no restriction (RFC 6749, section 3.3)`
 
+const scopeMeaning = 'names separated by spaces; null: whatever the user may do'
+
 export const scopeSchema = z
   .string(scopeExpected)
   .max(maxLength, scopeExpected)
@@ -28,4 +30,11 @@ export const scopeSchema = z
     )
   }, scopeExpected)
   .nullable()
-  .meta({ description: 'names separated by spaces; null: whatever the user may do' })
+  .meta({ description: scopeMeaning })
+
+/** The scope of a token in an answer. */
+export const shownScope = z.string().nullable().meta({ description: scopeMeaning })
+
+export const pausedSchema = z
+  .boolean('expected true or false')
+  .meta({ description: 'true: every later validation refuses it; false: it works again' })

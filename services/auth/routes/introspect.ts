@@ -20,10 +20,8 @@ const introspectionSchema = z.union([
     sub: z.string().optional(),
     username: z.string().optional(),
     kind: z.enum(tokenKinds),
-    /** RFC 9068, section 2.2.3.1. */
-    roles: z.array(z.string()),
-    /** Missing if the token is restricted by nothing but the roles of its user, as a session is. */
-    scope: z.string().optional(),
+    roles: z.array(z.string()).meta({ description: 'the roles of the user (RFC 9068, section 2.2.3.1)' }),
+    scope: z.string().meta({ description: 'missing: whatever the user may do' }).optional(),
   }),
 ])
 

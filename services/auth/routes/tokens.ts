@@ -5,7 +5,7 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { isTokenId } from '../tokens/format.ts'
 import type { TokenRecord } from '../tokens/tokens.ts'
-import { scopeSchema } from './authority.ts'
+import { pausedSchema, scopeSchema, shownScope } from './authority.ts'
 import { newSessionSchema } from './login.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
@@ -53,7 +53,7 @@ const issuedToken = newSessionSchema
     userId: z.string().nullable(),
     username: z.string().nullable(),
     createdAt: at,
-    scope: z.string().nullable(),
+    scope: shownScope,
   })
   .meta({ id: 'IssuedToken' })
 
@@ -69,7 +69,7 @@ const shownToken = z
     expiresAt: at,
     absoluteExpiresAt: at,
     refreshCount: z.int(),
-    scope: z.string().nullable(),
+    scope: shownScope,
     paused: z.boolean().meta({ description: 'the token is refused, but does not end' }),
   })
   .meta({ id: 'Token' })
@@ -144,7 +144,7 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
 
 const readChange = bodyReader(
   z
-    .strictObject({ scope: scopeSchema.optional(), paused: z.boolean('expected true or false').optional() })
+    .strictObject({ scope: scopeSchema.optional(), paused: pausedSchema.optional() })
     .refine(change => Object.keys(change).length > 0, 'expected scope, or paused (true or false), or both'),
 )
 

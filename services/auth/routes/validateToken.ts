@@ -10,6 +10,7 @@ import {
 } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import type { Found, Tokens, ValidateOptions } from '../tokens/tokens.ts'
+import { shownScope } from './authority.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
 
 const purposeExpected = 'expected a purpose: 1 to 64 letters, digits, dots, dashes or underscores'
@@ -66,7 +67,7 @@ const verdictSchema = z
       absoluteExpiresAt: at,
       refreshCount: z.int(),
       roles: z.array(z.string()).meta({ description: 'the roles that the user has at this moment' }),
-      scope: z.string().nullable().meta({ description: 'null: whatever the user may do' }),
+      scope: shownScope,
     }),
   ])
   .meta({ id: 'Verdict' }) satisfies z.ZodType<Verdict | NoVerdict>
