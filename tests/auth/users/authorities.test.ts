@@ -60,6 +60,21 @@ describe('authorities', () => {
     expect(await users.findUnmirrored(10)).to.deep.equal([])
   })
 
+  it('are all made if two calls race, each on top of the other', async () => {
+    const authorities = open()
+    await Promise.all([
+      authorities.change(user.id, { roles: ['admin'] }),
+      authorities.change(user.id, { paused: true }),
+      authorities.change(user.id, { paused: true }),
+    ])
+    expect(mirrored.get(user.id)).to.deep.equal({ version: 3, roles: ['admin'], paused: true })
+  })
+
+  it('emit the end of a pause', async () => {
+    await open().change(user.id, { paused: false })
+    expect(events).to.deep.equal([{ type: 'user_resumed', userId: user.id }])
+  })
+
   it('are completed by a repeated call too', async () => {
     failures = 1
     await open()
