@@ -19,9 +19,15 @@ export function authorityOf({ authorityVersion: version, roles, paused }: Author
   return { version, roles: roles === '' ? [] : roles.split(' '), paused: paused === 1 }
 }
 
+const packed = (floor: string) => `${floor}.authority_version || ' ' || ${floor}.paused || ' ' || ${floor}.roles`
+
+/** The authority in the row `f` of `latchkey_floors`, for `parseAuthority`. */
+export const authorityOfF = raw(packed('f'))
+
 /** The authority of the owner of each selected row of `latchkey_tokens`, for `parseAuthority`. */
-export const ownersAuthority = raw(`(select owner.authority_version || ' ' || owner.paused || ' ' || owner.roles
-  from latchkey_floors as owner where owner.user_id = latchkey_tokens.user_id)`)
+export const ownersAuthority = raw(
+  `(select ${packed('owner')} from latchkey_floors as owner where owner.user_id = latchkey_tokens.user_id)`,
+)
 
 export function parseAuthority(text: string | null): Authority {
   const [, version = 0, paused, roles = ''] = /^(\d+) (\d) (.*)$/.exec(text ?? '') ?? []

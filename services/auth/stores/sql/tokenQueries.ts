@@ -15,6 +15,9 @@ const columns = `id, kind, purpose, user_id as "userId", username, credential_ve
 /** What makes a `TokenRow`. The table must not have an alias. */
 export const recordColumns = sql`${raw(columns)}, ${ownersAuthority} as authority`
 
+/** The same, if the statement has already read the authority. */
+export const recordColumnsWith = (authority: string): Sql => raw(`${columns}, ${authority} as authority`)
+
 export type TokenRow = Omit<TokenRecord, 'paused' | 'authority'> & { paused: number; authority: string | null }
 
 // The `expires_at` of a token that a call has found to be expired is negative, so that no other call admits the token, however
