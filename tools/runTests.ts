@@ -19,7 +19,7 @@ With arguments that choose tests only those run: ./runTests tests/auth/tokens/to
   -f, --fgrep TEXT     only tests whose title contains this text
   -i, --invert         all tests except those that -g or -f chooses
   -b, --bail           stop at the first failure
-  -t, --timeout MS     for each test (60000)
+  -t, --timeout MS     for each test (180000)
 
 With CI=1 coverage is measured, and a skipped test is a failure.`
 

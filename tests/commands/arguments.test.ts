@@ -102,15 +102,17 @@ describe('npm run bench', () => {
     const files = ['bench/results/data.json', 'bench/results/data.svg']
     const state = () => files.map(file => [statSync(file).mtimeMs, readFileSync(file, 'utf8')])
     const before = state()
-    const args = ['--rounds', '1', '--seconds', '1', '--connections', '1', '--only', 'Latchkey']
+    const args = ['--rounds', '1', '--seconds', '1', '--connections', '1', '--only', 'requireRole']
     const { code, stdout, stderr } = await run(scripts['bench'] as string, args)
     expect(code, stderr).to.equal(0)
     expect(stderr.split('\n').slice(0, 3)).to.deep.equal([
       'Starting the servers …',
-      '[1/2] warm-up: Latchkey, about 2 s left',
+      '[1/2] warm-up: Latchkey, requireRole, about 2 s left',
       stderr.split('\n')[2],
     ])
-    expect(stderr.split('\n')[2]).to.match(/^\[2\/2\] 1 connection, round 1 of 1: Latchkey, about \d+ s left$/)
+    expect(stderr.split('\n')[2]).to.match(
+      /^\[2\/2\] 1 connection, round 1 of 1: Latchkey, requireRole, about \d+ s left$/,
+    )
     expect(stdout).to.include(
       'Not saved. With --save this run replaces bench/results/data.json and bench/results/data.svg.',
     )

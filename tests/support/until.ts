@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** Calls the function until its result is neither false nor null nor undefined, and resolves to the result. */
 export async function until<T>(
   ask: () => Promise<T> | T,
-  timeoutMs = 20_000,
+  timeoutMs = 60_000,
 ): Promise<Exclude<T, false | null | undefined>> {
   for (const deadline = performance.now() + timeoutMs; ; ) {
     const askedAt = performance.now()

@@ -226,7 +226,7 @@ describe('a slow client', () => {
     })
     slow.resume()
     await until(() => read > 64 * 1024 * 1024)
-    expect(await medianTime(strict)).to.be.below(100)
+    expect(await medianTime(strict)).to.be.below(500)
   })
 
   it('that sends many requests without waiting gets at most 64 answers and is then cut', async () => {
@@ -310,7 +310,7 @@ describe('many clients', () => {
       const mb = (bytes: number) => Math.round(bytes / 1e6)
       console.log(`      ${mb(before)} MB before, ${mb(bytes)} MB with them; a request takes ${medianMs.toFixed(1)} ms`)
       expect(idle.filter(socket => !socket.destroyed)).to.have.length(idleConnections)
-      expect(medianMs).to.be.below(100)
+      expect(medianMs).to.be.below(500)
       destroyAll()
       await endProcesses()
       return bytes
