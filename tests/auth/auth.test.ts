@@ -127,6 +127,8 @@ describe('Auth', () => {
         expiresAt: clock.now() + ttlMs,
         absoluteExpiresAt: clock.now() - ttlMs + 1 + 43_200_000,
         refreshCount: 1,
+        roles: [],
+        scope: null,
       })
       clock.advance(ttlMs - 1)
       expect(await verdictOn(token)).to.include({ authenticated: true, refreshCount: 2 })

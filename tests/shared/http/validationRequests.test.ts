@@ -128,6 +128,8 @@ describe('HTTP of the internal listener', () => {
         expiresAt: clock.now() + 30_000,
         absoluteExpiresAt: createdAt + 43_200_000,
         refreshCount: 1,
+        roles: [],
+        scope: null,
       })
       expect(tokenId).to.match(/^[0-9A-Za-z]{14}$/)
       expect(userId).to.match(/^demo-[0-9a-f]{27}$/)
