@@ -90,6 +90,7 @@ function destroyAll(): void {
 describe('a slow client', () => {
   const listeners: Listener[] = []
   const { log, lines } = collectLog('test')
+  const much = Buffer.alloc(64 * 1024 * 1024) // once, because a busy machine needs a second for each gigabyte
   const muchClosed = Promise.withResolvers<void>()
   let url: string
 
@@ -99,7 +100,7 @@ describe('a slow client', () => {
         'GET /health': [health],
         'GET /much': [
           ctx => {
-            ctx.body = Buffer.alloc(64 * 1024 * 1024)
+            ctx.body = much
             ctx.res.once('close', muchClosed.resolve)
           },
         ],
