@@ -495,11 +495,11 @@ describe('PostgreSQL on a server of its own:', () => {
         }
       }
 
-      let left = 2000
+      let left = 1000
       const work = async (tokens: TokenStore) => {
         for (; left > 0; left--) await (random(2) ? touch(tokens) : disturb(tokens))
       }
-      await Promise.all(Array.from({ length: 20 }, (_, i) => work(i % 2 ? stores.tokens : more)))
+      await Promise.all(Array.from({ length: 8 }, (_, i) => work(i % 2 ? stores.tokens : more)))
       const found = await more.look(
         touched.map(({ ref }) => ref),
         start,
