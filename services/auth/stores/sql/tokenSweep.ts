@@ -143,8 +143,8 @@ async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, li
 
 /**
  * A token below a floor that is gone would be valid again, so a floor stays as long as the table has one, and an authority as long
- * as the user has a token. Those that cannot be
- * forgotten yet become due again a day later, and so do those that were raised since the last sweep.
+ * as the user has a token. Those that cannot be forgotten yet become due again a day later, and so do those that were raised since
+ * the last sweep.
  */
 async function forgetFloors(
   { lock }: SqlDatabase,
