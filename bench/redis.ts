@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@redis/client'
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import { noAuthority, type TokenRecord, type TokenRef } from '../services/auth/stores/ports.ts'
-import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
+import type { TokenRef } from '../services/auth/stores/ports.ts'
+import { newTokenAt } from '../tests/support/storeFixtures.ts'
 import { startRedis } from './ownServers.ts'
 import { describeMachine, stopAll } from './processes.ts'
 import { createProgress, saveResults } from './progress.ts'
@@ -46,30 +46,9 @@ function scriptCallsIn(info: string): number {
 }
 const memory = async () => numberIn(await client.info('memory'), 'used_memory')
 
-function tokenOf(userId: string, username: string): { ref: TokenRef; token: TokenRecord } {
+function tokenOf(userId: string, username: string) {
   const now = Date.now()
-  const id = drawTokenId(userId, now)
-  const common = {
-    id,
-    userId,
-    loginId: id,
-    username,
-    kind: 'sliding',
-    purpose: null,
-    credentialVersion: 1,
-    refreshCount: 0,
-    scope: null,
-    paused: false,
-    authority: noAuthority,
-  } as const
-  const times = {
-    createdAt: now,
-    lastUsedAt: now,
-    expiresAt: now + hour,
-    absoluteExpiresAt: now + 12 * hour,
-    ttlMs: hour,
-  }
-  return { ref: refOf(drawSecret(id)), token: { ...common, ...times } }
+  return newTokenAt(now, { userId, username, expiresAt: now + hour, absoluteExpiresAt: now + 12 * hour, ttlMs: hour })
 }
 
 /** Fills Redis with `insert`, many at a time, and resolves to the bytes per token. */

@@ -1,12 +1,9 @@
-// npm run bench:sweeps: how fast dead tokens are swept from a SQL store, and what validations keep of their throughput beside a
-// sweep. Calls the stores directly. In Redis, which expires keys by itself, no token is dead, and the sweep only counts.
-import { randomUUID } from 'node:crypto'
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import { noAuthority, type TokenRef, type TokenStore } from '../services/auth/stores/ports.ts'
-import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
+import type { TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
 import { createSweeper } from '../services/auth/tokens/sweeper.ts'
 import { askDatabase } from '../tests/support/sqlStores.ts'
+import { newTokenAt } from '../tests/support/storeFixtures.ts'
 import { freshPlace } from '../tests/support/stores.ts'
 import { median } from './load.ts'
 import { startRedis } from './ownServers.ts'
@@ -49,20 +46,11 @@ interface Place {
 
 async function fill(store: TokenStore): Promise<TokenRef[]> {
   const now = Date.now()
-  const times = { createdAt: now, lastUsedAt: now, expiresAt: now + 36e5, absoluteExpiresAt: now + 36e6, ttlMs: 36e5 }
-  const rights = { scope: null, paused: false, authority: noAuthority }
+  const times = { expiresAt: now + 36e5, absoluteExpiresAt: now + 36e6, ttlMs: 36e5 }
   const refs: TokenRef[] = []
   while (refs.length < liveCount) {
-    const userId = randomUUID()
-    const id = drawTokenId(userId, now)
-    const ref = refOf(drawSecret(id))
-    const terms = { kind: 'sliding', purpose: null, credentialVersion: 1, refreshCount: 0, loginId: id } as const
-    await store.insert(
-      ref,
-      { id, userId, username: 'ann', ...terms, ...times, ...rights },
-      { perUser: 1, total: Infinity },
-      now,
-    )
+    const { ref, token } = newTokenAt(now, { username: 'ann', ...times })
+    await store.insert(ref, token, { perUser: 1, total: Infinity }, now)
     refs.push(ref)
   }
   return refs

@@ -6,8 +6,8 @@ import { createClient } from '@redis/client'
 import pg from 'pg'
 import { readArguments, readCount, readCounts } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import { noAuthority, type TokenRef, type TokenStore } from '../services/auth/stores/ports.ts'
-import { drawSecret, drawTokenId, refOf } from '../services/auth/tokens/format.ts'
+import type { TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import { newTokenAt } from '../tests/support/storeFixtures.ts'
 import { freshPlace, postgresUrl } from '../tests/support/stores.ts'
 import { median } from './load.ts'
 import { startRedis, startRedisCluster } from './ownServers.ts'
@@ -56,15 +56,11 @@ async function fill(store: TokenStore): Promise<TokenRef[]> {
   const refs: TokenRef[] = []
   const now = Date.now()
   const hour = 3_600_000
+  const times = { expiresAt: now + hour, absoluteExpiresAt: now + 12 * hour, ttlMs: hour }
   for (let i = 0; i < tokenCount; i += 10) {
-    const userId = randomUUID()
+    const owner = { userId: randomUUID(), username: `user-${i}@example.com` }
     for (let j = 0; j < 10; j++) {
-      const id = drawTokenId(userId, now)
-      const ref = refOf(drawSecret(id))
-      const terms = { kind: 'sliding', purpose: null, credentialVersion: 1, ttlMs: hour, refreshCount: 0 } as const
-      const rights = { scope: null, paused: false, authority: noAuthority }
-      const times = { createdAt: now, lastUsedAt: now, expiresAt: now + hour, absoluteExpiresAt: now + 12 * hour }
-      const token = { id, userId, username: `user-${i}@example.com`, loginId: id, ...terms, ...times, ...rights }
+      const { ref, token } = newTokenAt(now, { ...owner, ...times })
       await store.insert(ref, token, { perUser: Infinity, total: Infinity }, now)
       refs.push(ref)
     }
