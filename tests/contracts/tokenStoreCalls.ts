@@ -1,50 +1,22 @@
-// What the contract suites of a TokenStore share: tokens, and short forms of its calls.
-import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import {
-  noAuthority,
-  type TokenLimits,
-  type TokenRecord,
-  type TokenRef,
-  type TokenStore,
-  usualLogin,
-} from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
+import { lineage, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
 
-export const minute = 60_000
 // An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.
 export const start = Date.now() + 60 * minute
 
-export const unlimited: TokenLimits = { perUser: Infinity, total: Infinity }
-export function tokenStoreCalls(getStore: () => TokenStore) {
-  // the lineage of all renewals except in the tests about lineages
-  const lineage = Buffer.alloc(32, 7).toString('base64url')
-  const newHash = () => Buffer.from(randomUUID().replaceAll('-', '').repeat(2), 'hex').toString('base64url')
+export { minute, unlimited }
 
-  function newToken(members: Partial<TokenRecord> = {}): TokenRecord {
-    const userId = members.userId === undefined ? randomUUID() : members.userId
-    const token: TokenRecord = {
-      id: drawTokenId(userId, start),
-      kind: 'sliding',
-      purpose: null,
-      userId,
-      username: userId === null ? null : 'somebody@example.com',
-      credentialVersion: userId === null ? 0 : 1,
-      createdAt: start,
-      lastUsedAt: start,
+export function tokenStoreCalls(getStore: () => TokenStore) {
+  /** A session of a new user that lives for a minute, unless `members` say otherwise. */
+  const newToken = (members: Partial<TokenRecord> = {}): TokenRecord =>
+    newTokenAt(start, {
       expiresAt: start + minute,
       absoluteExpiresAt: start + 10 * minute,
       ttlMs: minute,
-      refreshCount: 0,
-      loginId: null,
-      scope: null,
-      paused: false,
-      authority: noAuthority,
       ...members,
-    }
-    if (members.loginId === undefined) token.loginId = usualLogin(token)
-    return token
-  }
+    }).token
 
   async function insert(token: TokenRecord, { limits = unlimited, now = start } = {}) {
     const ref = { id: token.id, hash: newHash() }

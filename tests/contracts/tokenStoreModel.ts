@@ -223,25 +223,18 @@ const insert = command(
 
 const batch = fc.record({ purpose, msLate, picks: fc.array(recent, { maxLength: 6, size: 'max' }) })
 
-const touch = command('touch', batch, async ({ picks, purpose, msLate }, run, store) => {
-  const [refs, now] = [picks.map(one => pick(run, one)), run.now - msLate]
-  const answers = await store.touch(refs, now, purpose)
-  const expected = refs.map((ref, i) => {
-    if (run.model.look(ref, now, purpose)) run.model.learn(ref.id, answers[i])
-    return run.model.touch(ref, now, purpose)
+/** Asks the store and the model about the same tokens in the same way. */
+const ask = (call: 'touch' | 'look') =>
+  command(call, batch, async ({ picks, purpose, msLate }, run, store) => {
+    const [refs, now] = [picks.map(one => pick(run, one)), run.now - msLate]
+    const answers = await store[call](refs, now, purpose)
+    const expected = refs.map((ref, i) => {
+      if (run.model.look(ref, now, purpose)) run.model.learn(ref.id, answers[i])
+      return run.model[call](ref, now, purpose)
+    })
+    expect(answers).to.deep.equal(expected)
   })
-  expect(answers).to.deep.equal(expected)
-})
-
-const look = command('look', batch, async ({ picks, purpose, msLate }, run, store) => {
-  const [refs, now] = [picks.map(one => pick(run, one)), run.now - msLate]
-  const answers = await store.look(refs, now, purpose)
-  const expected = refs.map((ref, i) => {
-    if (run.model.look(ref, now, purpose)) run.model.learn(ref.id, answers[i])
-    return run.model.look(ref, now, purpose)
-  })
-  expect(answers).to.deep.equal(expected)
-})
+const [touch, look] = [ask('touch'), ask('look')]
 
 const lineages = [newHash(), newHash()] as [string, string]
 const ofLineage = fc.record({ one: recent, msLate, lineage: fc.constantFrom(lineages[0], lineages[0], lineages[1]) })

@@ -1,25 +1,11 @@
 // What every UserStore must do. Names no store; a bug found in one store gets a test here for all.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import { noAuthority, type UserRecord, type UserStore } from '../../services/auth/stores/ports.ts'
+import type { UserRecord, UserStore } from '../../services/auth/stores/ports.ts'
+import { newUserAt } from '../support/storeFixtures.ts'
 
 export function userStoreContract(getStore: () => UserStore): void {
-  function newUser(members: Partial<UserRecord> = {}): UserRecord {
-    return {
-      id: randomUUID(),
-      username: `${randomUUID()}@example.com`,
-      passwordHash: 'a hash',
-      credentialVersion: 1,
-      endedVersion: 1,
-      createdAt: 1_800_000_000_000,
-      confirmedAt: null,
-      disabledAt: null,
-      deletedAt: null,
-      authority: noAuthority,
-      mirroredAuthority: 0,
-      ...members,
-    }
-  }
+  const newUser = (members: Partial<UserRecord> = {}) => newUserAt(1_800_000_000_000, members)
 
   it('finds a user under the username it was inserted with, exactly as it was', async () => {
     const user = newUser()
