@@ -1,6 +1,6 @@
-// Events of tokens, and of what users may do, as a text stream (server-sent events). Every reader receives the same frame every 100 ms, with repeated
-// events merged and counted. Hides the limits on readers, frame size, unread bytes per reader and tokens watched for
-// expiry.
+// Events of tokens, and of what users may do, as a text stream (server-sent events). Every reader receives the same frame
+// every 100 ms, with repeated events merged and counted. Hides the limits on readers, frame size, unread bytes per reader and
+// tokens watched for expiry.
 import { Readable } from 'node:stream'
 import type { AuthEvent } from './events.ts'
 import type { MergedEventName, StreamEventData } from './streamEvents.ts'

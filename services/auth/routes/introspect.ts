@@ -56,7 +56,7 @@ export const introspect: AuthRoute<'tokens' | 'config'> = {
         ...(userId !== null && { sub: userId }),
         ...(username !== null && { username }),
         kind,
-        roles: [...authority.roles],
+        roles: authority.roles,
         ...(scope !== null && { scope }),
       }
     },

@@ -184,8 +184,8 @@ export async function* readBlocks(file: FileHandle, checksum: Hmac): AsyncGenera
   }
 
   const line = await readSigned(Math.min(Math.max(size, 1), firstLine.length + 1))
-  if (![firstLine, earlierFirstLine].includes(line.toString().trimEnd()))
-    throw new Error(`its first line is not "${firstLine}"`)
+  const isKnown = [firstLine, earlierFirstLine].some(known => line.toString() === `${known}\n`)
+  if (!isKnown) throw new Error(`its first line is not "${firstLine}"`)
   for (let number = 1; ; number++) {
     const lengths = await readSigned(8)
     const [ofHead = 0, ofRows = 0] = new Uint32Array(lengths.buffer)

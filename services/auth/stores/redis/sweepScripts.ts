@@ -1,4 +1,4 @@
-// The Lua scripts of the sweep; see scripts.ts for the content of a key.
+// The Lua scripts of the sweep; see library.ts for the content of a key.
 import { script } from './scripts.ts'
 
 /**
