@@ -9,6 +9,7 @@ import {
   type TokenRef,
   type TokenStore,
 } from '../../services/auth/stores/ports.ts'
+import { pauseByScope } from '../../services/auth/tokens/selection.ts'
 import { minute, start, tokenStoreCalls, unlimited } from './tokenStoreCalls.ts'
 
 const authorityOf = (version: number, roles: string[], paused = false): Authority => ({ version, roles, paused })
@@ -197,6 +198,27 @@ export function tokenStoreAuthorityContract(getStore: () => TokenStore): void {
       ] as Partial<TokenRecord>[]) {
         const { ref } = await inserted(members)
         expect(await getStore().change(ref.id, { scope: 'a' }, start)).to.include({ id: ref.id, scope: 'a' })
+      }
+    })
+
+    it('reaches, with list, every token of a scope, while others are inserted and deleted', async () => {
+      const members = { kind: 'fixed', scope: 'orders:read orders:write' } as const
+      const targets = []
+      for (let i = 0; i < 24; i++) targets.push(await inserted(i % 2 === 0 ? members : { ...members, userId: null }))
+      const [other, ending] = [await inserted({ ...members, scope: 'orders:read' }), await inserted(members)]
+      const tokens: Parameters<typeof pauseByScope>[0] = {
+        async list(cursor) {
+          const page = await getStore().list(cursor, 5, start)
+          await inserted({ scope: 'orders:read' })
+          if (cursor === null) await getStore().delete(ending.ref, start)
+          return page
+        },
+        change: (id, changes) => getStore().change(id, changes, start),
+      }
+      for (const paused of [true, false]) {
+        expect(await pauseByScope(tokens, 'orders:write', paused)).to.equal(24)
+        for (const { ref } of targets) expect((await look(ref, start)) === null).to.equal(paused)
+        expect(await look(other.ref, start)).to.include({ paused: false })
       }
     })
 

@@ -32,6 +32,13 @@ export const scopeSchema = z
   .nullable()
   .meta({ description: scopeMeaning })
 
+/** One name of a scope, in a query. */
+export const scopeNameSchema = z
+  .string()
+  .max(maxLength)
+  .regex(scopeNameFormat)
+  .meta({ description: 'one name of a scope' })
+
 /** The scope of a token in an answer. */
 export const shownScope = z.string().nullable().meta({ description: scopeMeaning })
 

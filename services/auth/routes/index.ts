@@ -23,6 +23,7 @@ import { revoke } from './revoke.ts'
 import type { AuthRoute } from './route.ts'
 import { listSessions, revokeOwnSessions, revokeSession, revokeSessionsOfUser } from './sessions.ts'
 import { changeToken, issueToken, listTokens, revokeToken, sweepTokens } from './tokens.ts'
+import { pauseTokensByScope } from './tokensByScope.ts'
 import { changePassword, deleteAccount, register, showAccount } from './users.ts'
 import { validateToken } from './validateToken.ts'
 
@@ -64,6 +65,7 @@ export const internalRoutes: readonly AuthRoute[] = [
   sweepTokens, // before revokeToken, whose pattern matches this path too
   revokeToken,
   changeToken,
+  pauseTokensByScope,
   listUsers,
   createUser,
   showUser,

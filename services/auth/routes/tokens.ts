@@ -4,8 +4,9 @@ import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { isTokenId } from '../tokens/format.ts'
-import type { TokenRecord } from '../tokens/tokens.ts'
-import { pausedSchema, scopeSchema, shownScope } from './authority.ts'
+import { isSelected, listSelected } from '../tokens/selection.ts'
+import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import { pausedSchema, scopeNameSchema, scopeSchema, shownScope } from './authority.ts'
 import { newSessionSchema } from './login.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
@@ -42,8 +43,10 @@ const tokenQuerySchema = z.strictObject({
     .regex(/^[\w:-]{1,64}$/)
     .optional(),
   userId: z.string().min(1).max(256).optional(),
+  scope: scopeNameSchema.optional(),
+  search: z.string().min(1).max(256).meta({ description: 'how the id or the username begins' }).optional(),
 })
-const tokenQueryExpected = `${pageSizeExpected}, after (next of the previous page), userId, each at most once`
+const tokenQueryExpected = `${pageSizeExpected}, after (next of the previous page), userId, scope (one name) and search (how the id or the username begins), each at most once`
 
 const issuedToken = newSessionSchema
   .extend({
@@ -83,7 +86,8 @@ const tokenPage = z.strictObject({
 export const listTokens: AuthRoute<'tokens'> = {
   path: 'GET /tokens',
   guard: 'adminKey',
-  summary: 'Counts the tokens of each kind and lists a page of them, without secrets',
+  summary:
+    'Counts the tokens of each kind and lists a page of them, without secrets: all, or those that the query selects',
   tag: 'For the operator',
   query: tokenQuerySchema,
   answers: { 200: { description: 'A page', body: tokenPage } },
@@ -91,9 +95,8 @@ export const listTokens: AuthRoute<'tokens'> = {
   handler:
     ({ tokens }) =>
     async ctx => {
-      const { limit, after = null, userId } = readQuery(ctx, tokenQuerySchema, tokenQueryExpected)
-      const page =
-        userId === undefined ? await tokens.list(after, limit) : { tokens: await tokens.listByUser(userId), next: null }
+      const query = readQuery(ctx, tokenQuerySchema, tokenQueryExpected)
+      const page = await pageOf(tokens, query)
       ctx.body = {
         counts: await tokens.counts(),
         tokens: page.tokens.map(shown),
@@ -199,6 +202,13 @@ export const revokeToken: AuthRoute<'tokens'> = {
       }
       ctx.status = 204
     },
+}
+
+async function pageOf(tokens: Tokens, query: z.infer<typeof tokenQuerySchema>) {
+  const { limit, after = null, userId, ...selection } = query
+  if (userId === undefined) return listSelected(tokens, selection, after, limit)
+  const own = await tokens.listByUser(userId)
+  return { tokens: own.filter(token => isSelected(token, selection)), next: null }
 }
 
 /** What the operator sees. */
