@@ -6,6 +6,7 @@ import type { TokenStore, UserRecord, UserStore } from '../../services/auth/stor
 import { openTokenStoreOfCommand, openUserStoreOfCommand } from '../../services/auth/stores.ts'
 import type { Tokens } from '../../services/auth/tokens/tokens.ts'
 import { createTokensFrom, createUsersFrom } from '../../services/auth/useCases.ts'
+import { attributesOf } from '../../services/auth/users/attributes.ts'
 import { type Authorities, type AuthorityChanges, createAuthorities } from '../../services/auth/users/authorities.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
 import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
@@ -169,8 +170,10 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
   }
 }
 
-function shown({ authority: { roles, paused }, passwordHash, ...others }: UserRecord): ShownUser {
-  return { ...others, roles, paused }
+function shown(user: UserRecord): ShownUser {
+  const { authority, passwordHash, attributes, ...others } = user
+  const { roles, paused } = authority
+  return { ...others, roles, paused, attributes: attributesOf(user) }
 }
 
 function shownIfAny(user: UserRecord | null): ShownUser | null {

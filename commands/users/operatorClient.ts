@@ -1,4 +1,5 @@
 // A client for the admin routes of a running Auth.
+import type { Attributes } from '../../services/auth/users/attributes.ts'
 import type { AuthorityChanges } from '../../services/auth/users/authorities.ts'
 import type { Credentials } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
@@ -13,6 +14,7 @@ export interface ShownUser {
   deletedAt: number | null
   roles: string[]
   paused: boolean
+  attributes: Attributes
 }
 
 export interface NewUser extends Credentials {

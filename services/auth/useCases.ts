@@ -14,6 +14,7 @@ import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import type { JwtFormat } from './tokens/jwt.ts'
 import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens, type TokensOptions } from './tokens/tokens.ts'
+import { createUserAttributes, type UserAttributes } from './users/attributes.ts'
 import { type Authorities, createAuthorities } from './users/authorities.ts'
 import { createLinks, type Links } from './users/links.ts'
 import { createLogIn, type LogIn } from './users/logIn.ts'
@@ -34,6 +35,7 @@ export interface UseCases {
   sweeper: Sweeper
   users: Users
   authorities: Authorities
+  attributes: UserAttributes
   /** Completes the changes of users that were interrupted. */
   finishAll(): Promise<void>
   links: Links
@@ -115,6 +117,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     sweeper,
     users,
     authorities,
+    attributes: createUserAttributes({ store: stores.users, emit }),
     finishAll,
     links,
     logIn: createLogIn({ users, throttles }),

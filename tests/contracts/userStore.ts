@@ -41,6 +41,29 @@ export function userStoreContract(getStore: () => UserStore): void {
     expect(await getStore().findById(user.id)).to.deep.equal(user)
   })
 
+  it('stores attributes, and replaces them only if they are still those that were read', async () => {
+    const store = getStore()
+    const user = newUser({ attributes: '{"plan":"pro"}' })
+    await store.insert(user)
+    expect(await store.findById(user.id)).to.deep.equal(user)
+    const attributes = JSON.stringify({ plan: "o'neill", profile: { name: '\0 \ud800 🦊', list: [1, null, true] } })
+    expect(await store.updateAttributes(user.id, '{}', attributes)).to.equal(null)
+    expect(await store.updateAttributes(randomUUID(), '{}', attributes)).to.equal(null)
+    expect(await store.updateAttributes(user.id, user.attributes, attributes)).to.deep.equal({ ...user, attributes })
+    expect(await store.findByUsername(user.username)).to.deep.equal({ ...user, attributes })
+  })
+
+  it('lets one of many concurrent changes of the attributes win', async () => {
+    const user = newUser()
+    await getStore().insert(user)
+    const changes = Array.from({ length: 20 }, (_, i) =>
+      getStore().updateAttributes(user.id, user.attributes, `{"change":${i}}`),
+    )
+    const won = (await Promise.all(changes)).filter(changed => changed !== null)
+    expect(won).to.have.lengthOf(1)
+    expect(await getStore().findById(user.id)).to.deep.equal(won[0])
+  })
+
   it('lets one of many concurrent changes of the authority win', async () => {
     const user = newUser()
     await getStore().insert(user)
@@ -159,6 +182,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       expect(await getStore().findByUsername(text)).to.equal(null)
       expect(await getStore().findById(text)).to.equal(null)
       expect(await getStore().update(text, 1, { confirmedAt: 1 })).to.equal(null)
+      expect(await getStore().updateAttributes(text, '{}', '{}')).to.equal(null)
       expect(await getStore().delete(text)).to.equal(false)
       expect(await getStore().list(`~${text}`, 1)).to.deep.equal([])
     }
@@ -207,6 +231,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       () => store.findByUsername('somebody'),
       () => store.findById('somebody'),
       () => store.update('somebody', 1, { confirmedAt: 1 }),
+      () => store.updateAttributes('somebody', '{}', '{}'),
       () => store.delete('somebody'),
       () => store.list(null, 1),
       () => store.search('some', null, 1),

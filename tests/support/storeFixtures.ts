@@ -65,6 +65,7 @@ export function newUserAt(start: number, members: Partial<UserRecord> = {}): Use
     deletedAt: null,
     authority: noAuthority,
     mirroredAuthority: 0,
+    attributes: '{}',
     ...members,
   }
 }

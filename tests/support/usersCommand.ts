@@ -95,7 +95,14 @@ export async function plant(url: string, users: Partial<UserRecord>[]): Promise<
   const rest = { credentialVersion: 1, endedVersion: 1, createdAt: 1_800_000_000_000, confirmedAt: 1 }
   for (const user of users) {
     const whole = { id: randomUUID(), username: randomUUID(), passwordHash: bcryptHash, ...rest, ...user }
-    await store.insert({ disabledAt: null, deletedAt: null, authority: noAuthority, mirroredAuthority: 0, ...whole })
+    await store.insert({
+      disabledAt: null,
+      deletedAt: null,
+      authority: noAuthority,
+      mirroredAuthority: 0,
+      attributes: '{}',
+      ...whole,
+    })
   }
   await store.close()
 }

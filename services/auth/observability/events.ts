@@ -6,6 +6,7 @@ import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
 import type { SweepEvent } from '../tokens/sweeper.ts'
 import type { TokenEvent } from '../tokens/tokens.ts'
+import type { AttributesEvent } from '../users/attributes.ts'
 import type { AuthorityEvent } from '../users/authorities.ts'
 import type { LinkEvent } from '../users/links.ts'
 import type { MailEvent } from '../users/mail.ts'
@@ -17,6 +18,7 @@ export type AuthEvent =
   | TokenEvent
   | UserEvent
   | AuthorityEvent
+  | AttributesEvent
   | LinkEvent
   | MailEvent
   | SweepEvent

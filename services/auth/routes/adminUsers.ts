@@ -3,7 +3,9 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'
+import { attributesOf } from '../users/attributes.ts'
 import type { UserRecord, Users } from '../users/users.ts'
+import { attributesSchema, attributesTooLarge } from './attributes.ts'
 import { pausedSchema, rolesSchema } from './authority.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, text } from './credentials.ts'
@@ -22,9 +24,14 @@ const querySchema = z
 const queryExpected = `${pageSizeExpected}, after (an id), and username or search (how usernames begin), each at most once`
 
 const readNewUser = bodyReader(
-  z.strictObject({ username: text('username'), password: text('password').optional(), roles: rolesSchema.optional() }),
+  z.strictObject({
+    username: text('username'),
+    password: text('password').optional(),
+    roles: rolesSchema.optional(),
+    attributes: attributesSchema.optional(),
+  }),
 )
-const changeExpected = 'expected disabled, paused (each true or false), roles or password'
+const changeExpected = 'expected disabled, paused (each true or false), roles, attributes or password'
 const readChange = bodyReader(
   z
     .strictObject({
@@ -34,6 +41,7 @@ const readChange = bodyReader(
         .optional(),
       paused: pausedSchema.optional(),
       roles: rolesSchema.optional(),
+      attributes: attributesSchema.optional(),
       password: text('password').meta({ description: 'a new password; ends every token' }).optional(),
     })
     .refine(change => Object.keys(change).length > 0, changeExpected),
@@ -89,8 +97,8 @@ export const createUser: AuthRoute<'registration' | 'authorities'> = {
   handler:
     ({ registration, authorities }) =>
     async ctx => {
-      const { username, password = null, roles = [] } = await readNewUser(ctx)
-      const result = await registration.add({ username, password }, clientOf(ctx))
+      const { username, password = null, roles = [], attributes } = await readNewUser(ctx)
+      const result = await registration.add({ username, password, attributes }, clientOf(ctx))
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
       if (result.outcome === 'no_password') {
@@ -116,20 +124,27 @@ export const showUser: AuthRoute<'users'> = {
     },
 }
 
-export const changeUser: AuthRoute<'users' | 'authorities'> = {
+export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
   summary:
-    'Changes roles, pauses or resumes a user, sets a password or disables a user and revokes every token, or enables the user again',
+    'Changes roles or attributes, pauses or resumes a user, sets a password or disables a user and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
   problems: { 401: noKey, 404: 'There is no such user.', 409: 'Another request has just changed the password.' },
   handler:
-    ({ users, authorities }) =>
+    ({ users, authorities, attributes: userAttributes }) =>
     async ctx => {
-      const { disabled, password, ...changes } = await readChange(ctx)
-      const { id } = await userOf(ctx, users)
+      const { disabled, password, attributes, ...changes } = await readChange(ctx)
+      const { id, username } = await userOf(ctx, users)
+      const problem = password === undefined ? null : users.problemWithPassword({ username, password })
+      if (problem !== null) throw choiceError(problem)
+      if (attributes !== undefined) {
+        const result = await userAttributes.replace(id, attributes)
+        if (result === null) throw noSuchUser()
+        if (result === 'too_large') throw attributesTooLarge()
+      }
       if (password !== undefined) {
         const result = await users.setPassword(id, password, clientOf(ctx))
         if (result === null) throw noSuchUser()
@@ -203,9 +218,11 @@ async function userOf(ctx: Context, users: Users): Promise<UserRecord> {
 }
 
 /** Everything but the hash. */
-function adminUser({ id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority }: UserRecord) {
+function adminUser(user: UserRecord) {
+  const { id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority } = user
   const { roles, paused } = authority
-  return { id, username, createdAt, confirmedAt, disabledAt, deletedAt, roles, paused }
+  const attributes = attributesOf(user)
+  return { id, username, createdAt, confirmedAt, disabledAt, deletedAt, roles, paused, attributes }
 }
 
 function noSuchUser(): AppError {

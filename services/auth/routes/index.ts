@@ -24,7 +24,7 @@ import type { AuthRoute } from './route.ts'
 import { listSessions, revokeOwnSessions, revokeSession, revokeSessionsOfUser } from './sessions.ts'
 import { changeToken, issueToken, listTokens, revokeToken, sweepTokens } from './tokens.ts'
 import { pauseTokensByScope } from './tokensByScope.ts'
-import { changePassword, deleteAccount, register, showAccount } from './users.ts'
+import { changeAccount, deleteAccount, register, showAccount } from './users.ts'
 import { validateToken } from './validateToken.ts'
 
 export const publicRoutes: readonly AuthRoute[] = [
@@ -37,7 +37,7 @@ export const publicRoutes: readonly AuthRoute[] = [
   revokeOwnSessions,
   register,
   showAccount,
-  changePassword,
+  changeAccount,
   deleteAccount,
   confirm,
   resendConfirmation,

@@ -3,13 +3,33 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { sessionOf } from '../guards/requireSession.ts'
+import { attributesOf } from '../users/attributes.ts'
 import type { UserRecord } from '../users/users.ts'
+import { attributesTooLarge, ownAttributesSchema, shownAttributes } from './attributes.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, credentialsSchema, invalidCredentials, requireOpenRegistration, text } from './credentials.ts'
 import { type AuthRoute, at, sessionProblems, tooManyAttempts } from './route.ts'
 
 const readCredentials = bodyReader(credentialsSchema)
-const readChange = bodyReader(z.strictObject({ currentPassword: text('password'), password: text('password') }))
+const readChange = bodyReader(
+  z
+    .strictObject({
+      attributes: ownAttributesSchema.optional(),
+      currentPassword: text('password').optional(),
+      password: text('password').meta({ description: 'needs `currentPassword`' }).optional(),
+    })
+    .refine(({ attributes, ...others }) => attributes === undefined || Object.keys(others).length === 0, {
+      error: 'expected attributes in a request of their own',
+    })
+    .refine(({ attributes, currentPassword }) => attributes !== undefined || currentPassword !== undefined, {
+      path: ['currentPassword'],
+      error: 'expected a password, as a string',
+    })
+    .refine(({ attributes, password }) => attributes !== undefined || password !== undefined, {
+      path: ['password'],
+      error: 'expected a password, as a string',
+    }),
+)
 const readProof = bodyReader(z.strictObject({ currentPassword: text('password') }))
 
 export const userFields = z.strictObject({
@@ -17,6 +37,7 @@ export const userFields = z.strictObject({
   username: z.string(),
   createdAt: at,
   roles: z.array(z.string()).meta({ description: 'the roles that services see in a verdict' }),
+  attributes: shownAttributes,
 })
 const userSchema = userFields.meta({ id: 'User' })
 
@@ -80,18 +101,27 @@ export const showAccount: AuthRoute<'users'> = {
     },
 }
 
-export const changePassword: AuthRoute<'ownAccount'> = {
+export const changeAccount: AuthRoute<'ownAccount' | 'attributes'> = {
   path: 'PATCH /users/me',
   guard: 'session',
-  summary: 'Changes my password and revokes my other sessions',
+  summary: 'Changes my profile, or my password, which revokes my other sessions',
   tag: 'Account',
   body: readChange,
   answers: { 200: { description: 'The user', body: userSchema } },
   problems: proofProblems,
   handler:
-    ({ ownAccount }) =>
+    ({ ownAccount, attributes: userAttributes }) =>
     async ctx => {
-      const result = await ownAccount.changePassword(sessionOf(ctx), await readChange(ctx), clientOf(ctx))
+      const { attributes, currentPassword = '', password = '' } = await readChange(ctx)
+      const session = sessionOf(ctx)
+      if (attributes !== undefined) {
+        const user = await userAttributes.replaceProfile(session.userId, attributes.profile)
+        if (user === 'too_large') throw attributesTooLarge()
+        if (user === null) throw gone()
+        ctx.body = publicUser(user)
+        return
+      }
+      const result = await ownAccount.changePassword(session, { currentPassword, password }, clientOf(ctx))
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'wrong_password') throw wrongPassword()
       ctx.body = publicUser(result.user)
@@ -117,8 +147,9 @@ export const deleteAccount: AuthRoute<'ownAccount'> = {
 }
 
 /** What users see of themselves. */
-function publicUser({ id, username, createdAt, authority }: UserRecord) {
-  return { id, username, createdAt, roles: authority.roles }
+function publicUser(user: UserRecord) {
+  const { id, username, createdAt, authority } = user
+  return { id, username, createdAt, roles: authority.roles, attributes: attributesOf(user) }
 }
 
 function wrongPassword(): AppError {

@@ -267,13 +267,17 @@ export interface UserRecord {
   authority: Authority
   /** The version of `authority` that the token store is known to have. */
   mirroredAuthority: number
+  /** A JSON object as text; `{}` if nothing is known. */
+  attributes: string
 }
 
 /** The fields of a user that `updateAuthority` changes. */
 export type AuthorityChanges = Partial<Pick<UserRecord, 'authority' | 'mirroredAuthority'>>
 
 /** The other fields of a user that can change. */
-export type UserChanges = Partial<Omit<UserRecord, 'id' | 'username' | 'createdAt' | keyof AuthorityChanges>>
+export type UserChanges = Partial<
+  Omit<UserRecord, 'id' | 'username' | 'createdAt' | 'attributes' | keyof AuthorityChanges>
+>
 
 export interface UserStore {
   /** Checks and inserts in one atomic step. False if the username or the id is taken. */
@@ -292,6 +296,9 @@ export interface UserStore {
 
   /** Like `update`, but `ifVersion` is the version of the user's authority. */
   updateAuthority(id: string, ifVersion: number, changes: AuthorityChanges): Promise<UserRecord | null>
+
+  /** Like `update`, but the condition is that the user's attributes still are the text `ifAttributes`. */
+  updateAttributes(id: string, ifAttributes: string, attributes: string): Promise<UserRecord | null>
 
   /** False if there is no such user. Once resolved, the username is free again. */
   delete(id: string): Promise<boolean>

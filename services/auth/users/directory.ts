@@ -1,6 +1,7 @@
 // Finds, lists and inserts users. Hides how usernames are compared, and that a user who is being deleted cannot be found.
 import { randomUUID } from 'node:crypto'
 import { noAuthority, type UserRecord, type UserStore } from '../stores/ports.ts'
+import { type Attributes, noAttributes } from './attributes.ts'
 import { namesToLookUp, normalise } from './usernames.ts'
 
 export type { UserRecord }
@@ -11,6 +12,8 @@ export interface NewUser {
   username: string
   /** The result of `Passwords.hash`, `noPassword`, or a bare bcrypt hash. */
   passwordHash: string
+  /** None by default. */
+  attributes?: Attributes | undefined
 }
 
 export interface InsertOptions {
@@ -68,7 +71,8 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
     list: (afterId, limit) => store.list(afterId, limit),
     search: (prefix, afterId, limit) => store.search(normalise(prefix), afterId, limit),
 
-    async insert({ username, passwordHash }, { confirmed = true, id = randomUUID(), credentialVersion = 1 } = {}) {
+    async insert(newUser, { confirmed = true, id = randomUUID(), credentialVersion = 1 } = {}) {
+      const { username, passwordHash, attributes } = newUser
       const createdAt = now()
       const user: UserRecord = {
         id,
@@ -82,6 +86,7 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
         deletedAt: null,
         authority: noAuthority,
         mirroredAuthority: 0,
+        attributes: attributes === undefined ? noAttributes : JSON.stringify(attributes),
       }
       // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.
       const isTaken = namesToLookUp(username).length > 1 && (await findStored(username)) !== null

@@ -1,5 +1,6 @@
 // The two ways to create a user: users register themselves, or the operator adds them.
 import type { Throttles } from '../defence/throttles.ts'
+import type { Attributes } from './attributes.ts'
 import type { ChoiceProblem } from './choiceRules.ts'
 import type { Credentials } from './credentials.ts'
 import { noPassword } from './directory.ts'
@@ -24,6 +25,12 @@ export type AdditionOutcome =
   | { outcome: 'no_password' }
   | { outcome: 'rejected'; problem: ChoiceProblem }
 
+export interface Addition {
+  username: string
+  password: string | null
+  attributes?: Attributes | undefined
+}
+
 export interface Registration {
   /** Whether users can register themselves. If not, `register` must not be called. */
   isOpen: boolean
@@ -32,7 +39,7 @@ export interface Registration {
   register(credentials: Credentials, client: Client): Promise<RegistrationOutcome>
 
   /** Adds a user at an operator's request. Without a password, the user chooses one by a mailed link. */
-  add(user: { username: string; password: string | null }, client: Client): Promise<AdditionOutcome>
+  add(user: Addition, client: Client): Promise<AdditionOutcome>
 }
 
 export interface RegistrationOptions {
@@ -54,9 +61,9 @@ export function createRegistration({
   const problemWith = (credentials: Credentials) =>
     users.problemWithUsername(credentials.username) ?? users.problemWithPassword(credentials)
 
-  async function insert(credentials: Credentials, client: Client): Promise<InsertOutcome> {
+  async function insert(credentials: Credentials, client: Client, attributes?: Attributes): Promise<InsertOutcome> {
     const passwordHash = await users.hash(credentials, client)
-    const user = await users.insert({ username: credentials.username, passwordHash })
+    const user = await users.insert({ username: credentials.username, passwordHash, attributes })
     return user ? { outcome: 'registered', user } : { outcome: 'taken' }
   }
 
@@ -72,12 +79,12 @@ export function createRegistration({
       return { outcome: 'mailed' }
     },
 
-    async add({ username, password }, client) {
+    async add({ username, password, attributes }, client) {
       const problem = password === null ? users.problemWithUsername(username) : problemWith({ username, password })
       if (problem !== null) return { outcome: 'rejected', problem }
-      if (password !== null) return insert({ username, password }, client)
+      if (password !== null) return insert({ username, password }, client, attributes)
       if (!links.canMail(username)) return { outcome: 'no_password' }
-      const user = await users.insert({ username, passwordHash: noPassword }, { confirmed: false })
+      const user = await users.insert({ username, passwordHash: noPassword, attributes }, { confirmed: false })
       if (user === null) return { outcome: 'taken' }
       await links.offerReset(user, client)
       return { outcome: 'registered', user }

@@ -76,6 +76,7 @@ describe('a stored hash', () => {
       deletedAt: null,
       authority: noAuthority,
       mirroredAuthority: 0,
+      attributes: '{}',
     }
     expect(await store.insert(user)).to.equal(true)
     return user

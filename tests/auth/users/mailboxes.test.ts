@@ -81,6 +81,7 @@ describe('a mail goes to exactly one mailbox:', function () {
         endedVersion: 1,
         authority: noAuthority,
         mirroredAuthority: 0,
+        attributes: '{}',
         createdAt: 0,
         confirmedAt: i % 2 === 0 ? 0 : null,
         disabledAt: null,

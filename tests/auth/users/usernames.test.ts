@@ -111,7 +111,13 @@ describe('usernames', () => {
         const store = await openUserStore(place.url)
         const hasher = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1, maxPerAccount: 1 })
         const passwordHash = await hasher.hash(password, { address: 'local', account: stored })
-        const versions = { credentialVersion: 1, endedVersion: 1, authority: noAuthority, mirroredAuthority: 0 }
+        const versions = {
+          credentialVersion: 1,
+          endedVersion: 1,
+          authority: noAuthority,
+          mirroredAuthority: 0,
+          attributes: '{}',
+        }
         const times = { createdAt: 1, confirmedAt: 1 }
         await store.insert({
           id: 'old',
@@ -150,7 +156,13 @@ describe('usernames', () => {
         now: () => 1,
         emit: () => {},
       })
-      const versions = { credentialVersion: 1, endedVersion: 1, authority: noAuthority, mirroredAuthority: 0 }
+      const versions = {
+        credentialVersion: 1,
+        endedVersion: 1,
+        authority: noAuthority,
+        mirroredAuthority: 0,
+        attributes: '{}',
+      }
       const user = { ...versions, passwordHash: '', createdAt: 1, confirmedAt: 1 }
       await store.insert({ ...user, id: 'old', username: 'j\u030coe', disabledAt: null, deletedAt: null })
       await store.insert({ ...user, id: 'new', username: withCaron, disabledAt: null, deletedAt: null })

@@ -42,6 +42,12 @@ export async function openUserStore(): Promise<UserStore> {
       return user?.authority.version === ifVersion ? { ...Object.assign(user, changes) } : null
     },
 
+    async updateAttributes(id, ifAttributes, attributes) {
+      gate.check()
+      const user = byId.get(id)
+      return user?.attributes === ifAttributes ? { ...Object.assign(user, { attributes }) } : null
+    },
+
     async delete(id) {
       gate.check()
       const user = byId.get(id)

@@ -79,6 +79,8 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
       'alter table latchkey_tokens add column scope text',
       'alter table latchkey_tokens add column paused bigint not null default 0',
     ],
+
+    '0008_attributes': [`alter table latchkey_users add column attributes text not null default '{}'`],
   }
 }
 

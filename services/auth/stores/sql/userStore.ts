@@ -22,6 +22,7 @@ const columns: Record<keyof UserRow, string> = {
   roles: 'roles',
   paused: 'paused',
   mirroredAuthority: 'mirrored_authority',
+  attributes: 'attributes',
 }
 
 const fields = Object.keys(columns) as (keyof UserRow)[]
@@ -75,6 +76,8 @@ export async function openUserStore(url: string, warn: (warning: string) => void
     update: (id, ifVersion, changes) => updateIf(id, sql`credential_version = ${ifVersion}`, changes),
 
     updateAuthority: (id, ifVersion, changes) => updateIf(id, sql`authority_version = ${ifVersion}`, rowOf(changes)),
+
+    updateAttributes: (id, ifAttributes, attributes) => updateIf(id, sql`attributes = ${ifAttributes}`, { attributes }),
 
     delete: id =>
       runConfirmed(
