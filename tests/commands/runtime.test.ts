@@ -113,6 +113,34 @@ Object.defineProperty(process, 'versions', { value: versions })`,
     })
   }
 
+  it('keeps compiled code for the next start of a command, and of nothing else', () => {
+    systemNode('24.0.0')
+    cpSync('startServer', join(project, 'startServer'))
+    const report = 'console.log(String(process.env.NODE_COMPILE_CACHE))'
+    for (const script of ['commands/start/startServer.ts', 'commands/own.ts', 'bench/own.ts']) {
+      mkdirSync(join(project, script, '..'), { recursive: true })
+      writeFileSync(join(project, script), report)
+    }
+    const cacheOf = (command: string[], own: Record<string, string> = {}) => {
+      const [file = '', ...args] = command
+      const options = { cwd: '/', env: { ...env(), ...own }, encoding: 'utf8' as const }
+      return spawnSync(join(project, file), args, options).stdout.trimEnd()
+    }
+    const usual = join(project, 'node_modules/.cache/compiled')
+    for (const command of [['startServer'], ['commands/node', 'commands/own.ts']]) {
+      expect(cacheOf(command), command[0]).to.equal(usual)
+      expect(readdirSync(usual)).to.have.lengthOf(1)
+      rmSync(usual, { recursive: true })
+      expect(cacheOf(command, { NODE_COMPILE_CACHE: '' }), command[0]).to.equal('')
+      const other = join(folder, 'compiled')
+      expect(cacheOf(command, { NODE_COMPILE_CACHE: other }), command[0]).to.equal(other)
+      expect(existsSync(usual)).to.equal(false)
+    }
+    expect(cacheOf(['commands/node', 'bench/own.ts'])).to.equal('undefined')
+    writeFileSync(join(project, 'node_modules/.cache/compiled'), 'no folder, so nothing can be written into it')
+    expect(cacheOf(['startServer'])).to.equal(usual)
+  })
+
   it('fetches the package for arm64 on arm64', () => {
     play('Linux', 'aarch64')
     expect(run().status).to.equal(0)
