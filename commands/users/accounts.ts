@@ -1,12 +1,13 @@
 // Access to the users and their sessions, in a store that is opened here or in the memory of a running Auth.
 import type { AuthConfig } from '../../services/auth/config.ts'
+import { attributesTooLarge } from '../../services/auth/routes/attributes.ts'
 import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
 import type { TokenStore, UserRecord, UserStore } from '../../services/auth/stores/ports.ts'
 import { openTokenStoreOfCommand, openUserStoreOfCommand } from '../../services/auth/stores.ts'
 import type { Tokens } from '../../services/auth/tokens/tokens.ts'
 import { createTokensFrom, createUsersFrom } from '../../services/auth/useCases.ts'
-import { attributesOf } from '../../services/auth/users/attributes.ts'
+import { type Attributes, attributesOf, createUserAttributes } from '../../services/auth/users/attributes.ts'
 import { type Authorities, type AuthorityChanges, createAuthorities } from '../../services/auth/users/authorities.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
 import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
@@ -33,6 +34,10 @@ export interface Accounts {
   enable(id: string): Promise<boolean>
   /** Changes roles, and pauses or resumes. */
   change(id: string, changes: AuthorityChanges): Promise<boolean>
+  /** Replaces all but the profile. */
+  setAttributes(id: string, attributes: Attributes): Promise<boolean>
+  /** Ends every session. */
+  rename(id: string, username: string): Promise<boolean>
   /** Ends every session. */
   setPassword(id: string, password: string): Promise<boolean>
   remove(id: string): Promise<boolean>
@@ -151,9 +156,22 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
           const problem = stored.problemWithUsername(username) ?? stored.problemWithPassword(credentials)
           if (problem !== null) throw choiceError(problem)
           const user = await stored.insert({ username, passwordHash: await stored.hash(credentials, localClient) })
-          if (user === null) throw new AppError('conflict', 'This username is taken.')
+          if (user === null) throw usernameTaken()
           if (roles.length > 0) await change(user.id, { roles }).catch(ignoreIfLeftToAuth) // a new user has no tokens
           return shown(user)
+        },
+
+        async setAttributes(id, attributes) {
+          const result = await createUserAttributes({ store, emit: () => {} }).replace(id, attributes)
+          if (result === 'too_large') throw attributesTooLarge()
+          return result !== null
+        },
+
+        async rename(id, username) {
+          const result = await stored.rename(id, username)
+          if (result?.outcome === 'rejected') throw choiceError(result.problem)
+          if (result?.outcome === 'taken') throw usernameTaken()
+          return result !== null
         },
 
         async setPassword(id, password) {
@@ -217,6 +235,8 @@ function explainIfNotListening(operator: OperatorClient, authUrl: string): Accou
     disable: explained(operator.disable),
     enable: explained(operator.enable),
     change: explained(operator.change),
+    setAttributes: explained(operator.setAttributes),
+    rename: explained(operator.rename),
     setPassword: explained(operator.setPassword),
     remove: explained(operator.remove),
     revokeSessions: explained(operator.revokeSessions),
@@ -255,6 +275,10 @@ export async function finishChange(
       `The tokens are in the memory of Auth, and ${error.message}. If Auth runs, they obey within ${seconds} seconds; otherwise they were lost when it stopped.${consequence}`,
     )
   }
+}
+
+function usernameTaken(): AppError {
+  return new AppError('conflict', 'This username is taken.')
 }
 
 export function deletedMeanwhile(): Error {

@@ -76,6 +76,8 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     disable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: true }),
     enable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: false }),
     change: (id: string, changes: AuthorityChanges) => succeeds('PATCH', pathOf(id), changes),
+    setAttributes: (id: string, attributes: Attributes) => succeeds('PATCH', pathOf(id), { attributes }),
+    rename: (id: string, username: string) => succeeds('PATCH', pathOf(id), { username }),
     setPassword: (id: string, password: string) => succeeds('PATCH', pathOf(id), { password }),
     remove: (id: string) => succeeds('DELETE', pathOf(id)),
     revokeSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),

@@ -3,8 +3,11 @@ import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { parseArgs } from 'node:util'
+import { attributesSchema } from '../../services/auth/routes/attributes.ts'
 import { rolesSchema } from '../../services/auth/routes/authority.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
+import type { Attributes } from '../../services/auth/users/attributes.ts'
+import { normalise } from '../../services/auth/users/usernames.ts'
 import { refuseUsage } from '../arguments.ts'
 import { type Accounts, deletedMeanwhile, finishChange, openBackend, requireDurableUsers } from './accounts.ts'
 import { type ImportCounts, importUsers } from './importUsers.ts'
@@ -20,6 +23,9 @@ const usage = `Usage: npm run users -- <command>
   list [--json]                       lists all users; with --json, one object per line
   roles <username> [--set <roles>] [--add <roles>] [--remove <roles>]
                                       shows or changes the roles; <roles> is a list such as admin,editor, and --set "" takes all
+  attributes <username> [--set <json>]
+                                      shows the attributes, or replaces all but the profile, which belongs to the user
+  rename <username> <new username>    ends every session
   pause <username>                    refuses every token and log-in of the user; nothing ends
   resume <username>                   the same tokens work again
   passwd <username> [--password-stdin]
@@ -37,26 +43,29 @@ With USER_STORE_URL=memory:, the default, it calls the running Auth at AUTH_INTE
 Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
 interface Command {
-  takes: string | null
+  /** The arguments. */
+  takes: string[]
   /** The names of options, each with a value if its name ends in `=`. */
   options: string[]
-  run(argument: string): Promise<void>
+  run(argument: string, second: string): Promise<void>
 }
 
 const commands: Record<string, Command> = {
-  add: { takes: '<username>', options: ['role=', 'password-stdin'], run: add },
-  list: { takes: null, options: ['json'], run: list },
-  roles: { takes: '<username>', options: ['set=', 'add=', 'remove='], run: roles },
-  pause: { takes: '<username>', options: [], run: pause },
-  resume: { takes: '<username>', options: [], run: resume },
-  passwd: { takes: '<username>', options: ['password-stdin'], run: passwd },
-  disable: { takes: '<username>', options: [], run: disable },
-  enable: { takes: '<username>', options: [], run: enable },
-  delete: { takes: '<username>', options: ['yes'], run: remove },
-  sessions: { takes: '<username>', options: ['end'], run: sessions },
-  unlock: { takes: '<username>', options: [], run: unlock },
-  reset: { takes: '<username>', options: [], run: reset },
-  import: { takes: '<file|->', options: ['dry-run'], run: importFile },
+  add: { takes: ['<username>'], options: ['role=', 'password-stdin'], run: add },
+  list: { takes: [], options: ['json'], run: list },
+  roles: { takes: ['<username>'], options: ['set=', 'add=', 'remove='], run: roles },
+  attributes: { takes: ['<username>'], options: ['set='], run: attributes },
+  rename: { takes: ['<username>', '<new username>'], options: [], run: rename },
+  pause: { takes: ['<username>'], options: [], run: pause },
+  resume: { takes: ['<username>'], options: [], run: resume },
+  passwd: { takes: ['<username>'], options: ['password-stdin'], run: passwd },
+  disable: { takes: ['<username>'], options: [], run: disable },
+  enable: { takes: ['<username>'], options: [], run: enable },
+  delete: { takes: ['<username>'], options: ['yes'], run: remove },
+  sessions: { takes: ['<username>'], options: ['end'], run: sessions },
+  unlock: { takes: ['<username>'], options: [], run: unlock },
+  reset: { takes: ['<username>'], options: [], run: reset },
+  import: { takes: ['<file|->'], options: ['dry-run'], run: importFile },
 }
 
 const usersPerPage = 200
@@ -67,12 +76,12 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
 })
 process.stderr.on('error', () => {})
 
-const { command, argument, isSet, textOf } = parseArguments(process.argv.slice(2))
+const { command, args, isSet, textOf } = parseArguments(process.argv.slice(2))
 const settings = readSettingsOrExit()
 const { config } = settings
 const backend = openBackend(settings)
 try {
-  await command.run(argument)
+  await command.run(...args)
 } catch (error) {
   console.error(describeError(error))
   process.exitCode ||= 1
@@ -103,12 +112,13 @@ function parseArguments([name = '', ...args]: string[]) {
   }
   const { values, positionals } = parsed
   // Do not quote the arguments: one of them may be a password.
-  if (positionals.length !== (command.takes ? 1 : 0)) {
-    refuseUsage(usage, `${name} takes ${command.takes ?? 'no argument'}.`)
+  if (positionals.length !== command.takes.length) {
+    refuseUsage(usage, `${name} takes ${command.takes.join(' and ') || 'no argument'}.`)
   }
   const isSet = (name: string) => values[name] === true
   const textOf = (name: string) => (typeof values[name] === 'string' ? values[name] : null)
-  return { command, argument: positionals[0] ?? '', isSet, textOf }
+  const [first = '', second = ''] = positionals
+  return { command, args: [first, second] as const, isSet, textOf }
 }
 
 function readSettingsOrExit() {
@@ -166,6 +176,37 @@ function rolesOf(list: string): string[] {
   const { data, error } = rolesSchema.safeParse(namesIn(list))
   if (error) throw new Error(`roles: ${error.issues[0]?.message}`)
   return data
+}
+
+async function attributes(username: string): Promise<void> {
+  const given = textOf('set')
+  const chosen = given === null ? null : attributesFrom(given)
+  const { accounts, user } = await find(username)
+  if (chosen !== null && !(await accounts.setAttributes(user.id, chosen))) throw deletedMeanwhile()
+  const { user: now } = chosen === null ? { user } : await find(username)
+  console.log(printable(JSON.stringify(now.attributes)))
+}
+
+/** Throws if these cannot be attributes. */
+function attributesFrom(json: string): Attributes {
+  const { data, error } = attributesSchema.safeParse(parsedJson(json))
+  if (error) throw new Error(`attributes: ${error.issues[0]?.message}`)
+  return data
+}
+
+/** Null if it is not JSON. */
+function parsedJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
+}
+
+async function rename(username: string, newUsername: string): Promise<void> {
+  const { accounts, user } = await find(username)
+  await finishChange(accounts.rename(user.id, newUsername), config)
+  console.log(`${escaped(user.username)} is now ${escaped(normalise(newUsername))}.`)
 }
 
 async function pause(username: string): Promise<void> {

@@ -98,7 +98,7 @@ export const authSettings = {
     30,
     'wrong passwords per address (IPv6: per /64) and minute; beyond it, only users who have logged in from that address before can log in',
   ),
-  REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users per address and hour'),
+  REGISTRATION_LIMIT_PER_ADDRESS: count(30, 'new users and changes of a username per address and hour'),
   MAIL_LIMIT_PER_ADDRESS: count(30, 'requests for mail, per address and hour; per user the limit is 5'),
   GUEST_TOKEN_LIMIT_PER_ADDRESS: count(120, 'tokens that dialects issue without a log-in, per address and minute'),
   SWEEP_INTERVAL_SECONDS: seconds(15, 'pause between two sweeps of dead tokens', 86_400),

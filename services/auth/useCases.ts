@@ -122,7 +122,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     links,
     logIn: createLogIn({ users, throttles }),
     registration,
-    ownAccount: createOwnAccount({ users, links, throttles }),
+    ownAccount: createOwnAccount({ users, links, throttles, canRename: config.isRegistrationSimple }),
     throttles,
     invalidTokens,
     close: async () => mailer?.close(),

@@ -99,7 +99,15 @@ describe('npm run users', () => {
         await users(['passwd', 'alice', '--password-stdin'], `${chosen}\n`)
         expect(await obeyed()).to.equal(null)
         expect((await post(`${auth}/login`, alice)).status).to.equal(401)
-        await logIn(auth, { username: 'alice', password: chosen })
+        const second = await logIn(auth, { username: 'alice', password: chosen })
+        expect(await users(['rename', 'Alice', 'Bob'])).to.equal('alice is now bob.\n')
+        expect(await rolesOf(internalUrl, second)).to.equal(null)
+        await logIn(auth, { username: 'bob', password: chosen })
+
+        expect(await users(['attributes', 'bob'])).to.equal('{}\n')
+        expect(await users(['attributes', 'bob', '--set', '{"plan":"pro","\u202e":1}'])).to.equal(
+          '{"plan":"pro","\\u202e":1}\n',
+        )
       }),
     )
 
@@ -161,7 +169,7 @@ describe('npm run users', () => {
 
   it('changes nothing if roles or a password are not allowed, and says what is expected', async () => {
     const url = await fresh('sqlite')
-    await plant(url, [{ username: 'alice' }])
+    await plant(url, [{ username: 'alice' }, { username: 'carol' }])
     const cases: [string[], RegExp][] = [
       [['roles', 'alice', '--set', 'Admin'], /^roles: expected up to 16 different roles, .*\n$/],
       [['roles', 'alice', '--add', 'latchkey:root'], /^roles: expected no role that begins with latchkey:\n$/],
@@ -169,6 +177,13 @@ describe('npm run users', () => {
       [['passwd', 'alice', '--password-stdin'], /^password: expected at least /],
       [['passwd', 'bob', '--password-stdin'], /^There is no user bob\.\n$/],
       [['roles', 'bob'], /^There is no user bob\.\n$/],
+      [['attributes', 'alice', '--set', '{"a":'], /^attributes: expected a JSON object of at most 1024 bytes\n$/],
+      [
+        ['attributes', 'alice', '--set', '{"profile":1}'],
+        /^attributes: expected a JSON object of at most 512 bytes\n$/,
+      ],
+      [['rename', 'alice', 'carol'], /^This username is taken\.\n$/],
+      [['rename', 'alice', ' bob'], /^username: expected no blanks/],
     ]
     const runs = cases.map(async ([args, expected]) => {
       const { code, stdout, stderr } = await run({ USER_STORE_URL: url }, args, { input: 'short' })
@@ -176,8 +191,10 @@ describe('npm run users', () => {
       expect(stderr).to.match(expected)
     })
     await Promise.all(runs)
-    expect(await usersOf(url)).to.have.length(1)
-    expect((await usersOf(url))[0]).to.deep.include({ credentialVersion: 1, mirroredAuthority: 0 })
+    expect((await usersOf(url)).map(({ username }) => username)).to.have.members(['alice', 'carol'])
+    for (const user of await usersOf(url)) {
+      expect(user).to.deep.include({ credentialVersion: 1, mirroredAuthority: 0, attributes: '{}' })
+    }
   })
 
   describe('list', () => {
@@ -304,6 +321,7 @@ describe('npm run users', () => {
       [['__proto__'], /^There is no command __proto__\.\n\nUsage:/],
       [['add', 'bob', '--password=hunter2'], /^Unknown option '--password'\.\n\nUsage:/],
       [['add', 'bob', 'hunter2'], /^add takes <username>\.\n\nUsage:/],
+      [['rename', 'bob'], /^rename takes <username> and <new username>\.\n\nUsage:/],
       [['delete', 'bob'], /^Without a terminal, delete needs --yes\./],
       [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
       [['passwd', 'bob'], /^Without a terminal, passwd needs --password-stdin\./],

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { accountLimits } from '../../services/auth/defence/throttles.ts'
 import { post } from '../support/client.ts'
-import { adminKey, serviceKey } from '../support/credentials.ts'
+import { adminKey, demo, serviceKey } from '../support/credentials.ts'
 import { logIn } from '../support/factories.ts'
 import { freePort } from '../support/freePort.ts'
 import { startAuth } from '../support/servers.ts'
@@ -192,7 +192,15 @@ describe('npm run users, beside a running Auth', () => {
       const third = await logIn(auth, alice)
       expect((await users(['sessions', 'alice', '--end'])).code).to.equal(0)
       expect(await isLive(internalUrl, third)).to.equal(false)
-      expect((await users(['delete', 'alice', '--yes'])).code).to.equal(0)
+      expect((await users(['attributes', 'alice', '--set', '{"plan":"pro"}'])).stdout).to.equal('{"plan":"pro"}\n')
+      expect((await users(['attributes', 'alice'])).stdout).to.equal('{"plan":"pro"}\n')
+      const taken = await users(['rename', 'alice', demo.username])
+      expect(taken).to.include({ code: 1, stdout: '', stderr: 'This username is taken.\n' })
+      const fourth = await logIn(auth, alice)
+      expect((await users(['rename', 'alice', 'Bob'])).stdout).to.equal('alice is now bob.\n')
+      expect(await isLive(internalUrl, fourth)).to.equal(false)
+      await logIn(auth, { ...alice, username: 'bob' })
+      expect((await users(['delete', 'bob', '--yes'])).code).to.equal(0)
       expect((await post(`${auth}/login`, alice)).status).to.equal(401)
       expect(await users(['disable', 'alice'])).to.include({ code: 1, stderr: 'There is no user alice.\n' })
     })

@@ -116,6 +116,82 @@ export function userStoreContract(getStore: () => UserStore): void {
     })
   })
 
+  describe('rename', () => {
+    it('changes the username and the version, and frees the old username', async () => {
+      const store = getStore()
+      const user = newUser()
+      await store.insert(user)
+      const changes = { username: `${randomUUID()} o'neill 🦊`, credentialVersion: 2 }
+      expect(await store.rename(user.id, 1, changes)).to.deep.equal({ ...user, ...changes })
+      expect(await store.findById(user.id)).to.deep.equal({ ...user, ...changes })
+      expect(await store.findByUsername(changes.username)).to.deep.equal({ ...user, ...changes })
+      expect(await store.findByUsername(user.username)).to.equal(null)
+      expect(await store.insert(newUser({ username: user.username }))).to.equal(true)
+      expect(await store.insert(newUser({ username: changes.username }))).to.equal(false)
+    })
+
+    it('changes nothing if another user has the username, the version differs or the user does not exist', async () => {
+      const store = getStore()
+      const [user, other] = [newUser(), newUser()]
+      for (const each of [user, other]) await store.insert(each)
+      expect(await store.rename(user.id, 1, { username: other.username, credentialVersion: 2 })).to.equal('taken')
+      const free = { username: randomUUID(), credentialVersion: 3 }
+      expect(await store.rename(user.id, 2, free)).to.equal(null)
+      expect(await store.rename(randomUUID(), 1, free)).to.equal(null)
+      for (const each of [user, other]) {
+        expect(await store.findById(each.id)).to.deep.equal(each)
+        expect(await store.findByUsername(each.username)).to.deep.equal(each)
+      }
+      expect(await store.findByUsername(free.username)).to.equal(null)
+    })
+
+    it('keeps a username that is the same', async () => {
+      const user = newUser()
+      await getStore().insert(user)
+      const changes = { username: user.username, credentialVersion: 2 }
+      expect(await getStore().rename(user.id, 1, changes)).to.deep.equal({ ...user, ...changes })
+      expect(await getStore().findByUsername(user.username)).to.deep.equal({ ...user, ...changes })
+    })
+
+    it('gives a username to one of many users who ask for it at once', async () => {
+      const users = Array.from({ length: 10 }, () => newUser())
+      for (const user of users) await getStore().insert(user)
+      const changes = { username: randomUUID(), credentialVersion: 2 }
+      const outcomes = await Promise.all(users.map(({ id }) => getStore().rename(id, 1, changes)))
+      expect(outcomes.filter(outcome => outcome !== 'taken')).to.have.lengthOf(1)
+      const winner = await getStore().findByUsername(changes.username)
+      expect(outcomes).to.deep.include(winner)
+      for (const user of users) {
+        expect(await getStore().findById(user.id)).to.deep.equal(user.id === winner?.id ? winner : user)
+      }
+    })
+
+    it('succeeds for one of many concurrent calls for one user, and only the last name is taken', async () => {
+      const user = newUser()
+      await getStore().insert(user)
+      const names = Array.from({ length: 10 }, () => randomUUID())
+      const outcomes = await Promise.all(
+        names.map(username => getStore().rename(user.id, 1, { username, credentialVersion: 2 })),
+      )
+      expect(outcomes.filter(outcome => outcome !== null)).to.have.lengthOf(1)
+      const found = await Promise.all([user.username, ...names].map(name => getStore().findByUsername(name)))
+      expect(found.filter(one => one !== null)).to.deep.equal(outcomes.filter(outcome => outcome !== null))
+    })
+
+    it('lets two users who want each other’s username end with two usernames', async () => {
+      const [a, b] = [newUser(), newUser()]
+      for (const each of [a, b]) await getStore().insert(each)
+      await Promise.all([
+        getStore().rename(a.id, 1, { username: b.username, credentialVersion: 2 }),
+        getStore().rename(b.id, 1, { username: a.username, credentialVersion: 2 }),
+      ])
+      for (const { id } of [a, b]) {
+        const user = (await getStore().findById(id)) as UserRecord
+        expect(await getStore().findByUsername(user.username)).to.deep.equal(user)
+      }
+    })
+  })
+
   it('forgets a deleted user and frees the username', async () => {
     const user = newUser()
     await getStore().insert(user)
@@ -183,6 +259,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       expect(await getStore().findById(text)).to.equal(null)
       expect(await getStore().update(text, 1, { confirmedAt: 1 })).to.equal(null)
       expect(await getStore().updateAttributes(text, '{}', '{}')).to.equal(null)
+      expect(await getStore().rename(text, 1, { username: 'someone', credentialVersion: 2 })).to.equal(null)
       expect(await getStore().delete(text)).to.equal(false)
       expect(await getStore().list(`~${text}`, 1)).to.deep.equal([])
     }
@@ -232,6 +309,7 @@ export function userStoreContract(getStore: () => UserStore): void {
       () => store.findById('somebody'),
       () => store.update('somebody', 1, { confirmedAt: 1 }),
       () => store.updateAttributes('somebody', '{}', '{}'),
+      () => store.rename('somebody', 1, { username: 'someone', credentialVersion: 2 }),
       () => store.delete('somebody'),
       () => store.list(null, 1),
       () => store.search('some', null, 1),

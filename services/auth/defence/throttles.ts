@@ -27,7 +27,7 @@ export interface AddressLimits {
   failures: number
   /** Requests for a mail in an hour. */
   mails: number
-  /** New users in an hour. */
+  /** New users and changes of a username in an hour. */
   registrations: number
   /** Tokens issued in a minute without a log-in. */
   guestTokens: number
@@ -89,7 +89,7 @@ export interface Throttles {
   /** Throws if too many mails were requested for the account or from the address. */
   requireMailAllowed(attempt: LoginAttempt): Promise<void>
 
-  /** Throws if too many users were registered from this address. */
+  /** Throws if too many users were registered, or took another username, from this address. */
   requireRegistrationAllowed(address: string): Promise<void>
 
   /** Throws if too many tokens without a log-in were issued to this address. */

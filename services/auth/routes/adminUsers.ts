@@ -31,7 +31,7 @@ const readNewUser = bodyReader(
     attributes: attributesSchema.optional(),
   }),
 )
-const changeExpected = 'expected disabled, paused (each true or false), roles, attributes or password'
+const changeExpected = 'expected disabled, paused (each true or false), roles, attributes, username or password'
 const readChange = bodyReader(
   z
     .strictObject({
@@ -42,6 +42,7 @@ const readChange = bodyReader(
       paused: pausedSchema.optional(),
       roles: rolesSchema.optional(),
       attributes: attributesSchema.optional(),
+      username: text('username').meta({ description: 'a new username; ends every token' }).optional(),
       password: text('password').meta({ description: 'a new password; ends every token' }).optional(),
     })
     .refine(change => Object.keys(change).length > 0, changeExpected),
@@ -128,18 +129,30 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
   summary:
-    'Changes roles or attributes, pauses or resumes a user, sets a password or disables a user and revokes every token, or enables the user again',
+    'Changes roles or attributes, pauses or resumes a user, sets a username or a password or disables a user and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
-  problems: { 401: noKey, 404: 'There is no such user.', 409: 'Another request has just changed the password.' },
+  problems: {
+    401: noKey,
+    404: 'There is no such user.',
+    409: 'The username is taken, or another request has just changed the password.',
+  },
   handler:
     ({ users, authorities, attributes: userAttributes }) =>
     async ctx => {
-      const { disabled, password, attributes, ...changes } = await readChange(ctx)
-      const { id, username } = await userOf(ctx, users)
-      const problem = password === undefined ? null : users.problemWithPassword({ username, password })
+      const { disabled, username, password, attributes, ...changes } = await readChange(ctx)
+      const user = await userOf(ctx, users)
+      const { id } = user
+      const named = { username: username ?? user.username }
+      const problem = password === undefined ? null : users.problemWithPassword({ ...named, password })
       if (problem !== null) throw choiceError(problem)
+      if (username !== undefined) {
+        const result = await users.rename(id, username)
+        if (result === null) throw noSuchUser()
+        if (result.outcome === 'rejected') throw choiceError(result.problem)
+        if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+      }
       if (attributes !== undefined) {
         const result = await userAttributes.replace(id, attributes)
         if (result === null) throw noSuchUser()

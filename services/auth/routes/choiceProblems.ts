@@ -18,6 +18,8 @@ export function describeChoice(choice: ChoiceProblem): string {
       return 'expected no blanks at the beginning or the end'
     case 'not_an_address':
       return 'expected an e-mail address'
+    case 'like_the_password':
+      return 'expected one that does not make your password easy to guess'
     case 'too_short':
       return `expected at least ${choice.minLength} characters; any will do, a sentence is fine`
     case 'too_long':

@@ -15,19 +15,16 @@ const readChange = bodyReader(
   z
     .strictObject({
       attributes: ownAttributesSchema.optional(),
-      currentPassword: text('password').optional(),
+      username: text('username').meta({ description: 'needs `currentPassword`' }).optional(),
       password: text('password').meta({ description: 'needs `currentPassword`' }).optional(),
+      currentPassword: text('password').optional(),
     })
-    .refine(({ attributes, ...others }) => attributes === undefined || Object.keys(others).length === 0, {
-      error: 'expected attributes in a request of their own',
-    })
-    .refine(({ attributes, currentPassword }) => attributes !== undefined || currentPassword !== undefined, {
-      path: ['currentPassword'],
-      error: 'expected a password, as a string',
-    })
-    .refine(({ attributes, password }) => attributes !== undefined || password !== undefined, {
-      path: ['password'],
-      error: 'expected a password, as a string',
+    .superRefine(({ currentPassword, ...changes }, { addIssue }) => {
+      const [change, ...others] = Object.keys(changes)
+      if (change === undefined || others.length > 0) addIssue('expected one of attributes, username and password')
+      else if (currentPassword === undefined && change !== 'attributes') {
+        addIssue({ code: 'custom', path: ['currentPassword'], message: 'expected a password, as a string' })
+      }
     }),
 )
 const readProof = bodyReader(z.strictObject({ currentPassword: text('password') }))
@@ -104,15 +101,19 @@ export const showAccount: AuthRoute<'users'> = {
 export const changeAccount: AuthRoute<'ownAccount' | 'attributes'> = {
   path: 'PATCH /users/me',
   guard: 'session',
-  summary: 'Changes my profile, or my password, which revokes my other sessions',
+  summary: 'Changes my profile, my username, which revokes every session, or my password, which revokes the others',
   tag: 'Account',
   body: readChange,
   answers: { 200: { description: 'The user', body: userSchema } },
-  problems: proofProblems,
+  problems: {
+    ...proofProblems,
+    403: 'Only an operator changes usernames here.',
+    409: 'The username is taken, or another request has just changed the user.',
+  },
   handler:
     ({ ownAccount, attributes: userAttributes }) =>
     async ctx => {
-      const { attributes, currentPassword = '', password = '' } = await readChange(ctx)
+      const { attributes, username, currentPassword = '', password = '' } = await readChange(ctx)
       const session = sessionOf(ctx)
       if (attributes !== undefined) {
         const user = await userAttributes.replaceProfile(session.userId, attributes.profile)
@@ -121,7 +122,12 @@ export const changeAccount: AuthRoute<'ownAccount' | 'attributes'> = {
         ctx.body = publicUser(user)
         return
       }
-      const result = await ownAccount.changePassword(session, { currentPassword, password }, clientOf(ctx))
+      const result =
+        username === undefined
+          ? await ownAccount.changePassword(session, { currentPassword, password }, clientOf(ctx))
+          : await ownAccount.rename(session, { currentPassword, username }, clientOf(ctx))
+      if (result.outcome === 'forbidden') throw onlyOperatorRenames()
+      if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'wrong_password') throw wrongPassword()
       ctx.body = publicUser(result.user)
@@ -150,6 +156,10 @@ export const deleteAccount: AuthRoute<'ownAccount'> = {
 function publicUser(user: UserRecord) {
   const { id, username, createdAt, authority } = user
   return { id, username, createdAt, roles: authority.roles, attributes: attributesOf(user) }
+}
+
+function onlyOperatorRenames(): AppError {
+  return new AppError('forbidden', 'Usernames are given or confirmed here; ask the operator to change yours.')
 }
 
 function wrongPassword(): AppError {

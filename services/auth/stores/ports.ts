@@ -300,6 +300,16 @@ export interface UserStore {
   /** Like `update`, but the condition is that the user's attributes still are the text `ifAttributes`. */
   updateAttributes(id: string, ifAttributes: string, attributes: string): Promise<UserRecord | null>
 
+  /**
+   * Like `update`, but also changes the username, in the same atomic step. `taken` if another user has it; then nothing is
+   * changed. Once resolved to the user, the earlier username is free.
+   */
+  rename(
+    id: string,
+    ifVersion: number,
+    changes: Pick<UserRecord, 'username' | 'credentialVersion'>,
+  ): Promise<UserRecord | 'taken' | null>
+
   /** False if there is no such user. Once resolved, the username is free again. */
   delete(id: string): Promise<boolean>
 

@@ -4,7 +4,7 @@ import { normalise, type UsernameProblem, usernameProblem } from './usernames.ts
 
 /** Why a username or a password cannot be chosen. */
 export type ChoiceProblem =
-  | { member: 'username'; problem: UsernameProblem }
+  | { member: 'username'; problem: UsernameProblem | 'like_the_password' }
   | { member: 'password'; problem: PasswordProblem; minLength: number }
 
 export interface ChoiceRulesOptions {

@@ -208,7 +208,7 @@ export function createPasswordOperations({
 }
 
 /** Hashing for this username counts for its account, whether the account exists or not. */
-function ownerOf({ username }: Pick<UserRecord, 'username'>, client: Client): HashOwner {
+export function ownerOf({ username }: Pick<UserRecord, 'username'>, client: Client): HashOwner {
   return { ...client, account: normalise(username) }
 }
 
@@ -220,6 +220,6 @@ function loginFailure(user: UserRecord | null, matches: boolean): LoginFailure |
   return user.confirmedAt === null ? 'unconfirmed' : null
 }
 
-function changedMeanwhile(): AppError {
+export function changedMeanwhile(): AppError {
   return new AppError('conflict', 'Another request has just changed this account. Try again.')
 }

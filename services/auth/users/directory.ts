@@ -32,6 +32,9 @@ export interface Directory {
   /** Like `find`, by a username as it was typed. */
   findByUsername(username: string): Promise<UserRecord | null>
 
+  /** The user who has this username or an earlier form of it, even one being deleted; null if it is free. */
+  findHolder(username: string): Promise<UserRecord | null>
+
   /**
    * At most `limit` users with an id after `afterId`, ordered by id; null starts at the first. Includes users being deleted.
    */
@@ -56,8 +59,7 @@ export const noPassword = ''
 
 /** Every function rejects with `unavailable` if the store does not answer. */
 export function createDirectory({ store, now, emit }: DirectoryOptions): Directory {
-  /** Includes users being deleted. */
-  async function findStored(username: string): Promise<UserRecord | null> {
+  async function findHolder(username: string): Promise<UserRecord | null> {
     for (const name of namesToLookUp(username)) {
       const user = await store.findByUsername(name)
       if (user !== null) return user
@@ -67,7 +69,8 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
 
   return {
     find: async id => unlessDeleted(await store.findById(id)),
-    findByUsername: async username => unlessDeleted(await findStored(username)),
+    findByUsername: async username => unlessDeleted(await findHolder(username)),
+    findHolder,
     list: (afterId, limit) => store.list(afterId, limit),
     search: (prefix, afterId, limit) => store.search(normalise(prefix), afterId, limit),
 
@@ -89,7 +92,7 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
         attributes: attributes === undefined ? noAttributes : JSON.stringify(attributes),
       }
       // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.
-      const isTaken = namesToLookUp(username).length > 1 && (await findStored(username)) !== null
+      const isTaken = namesToLookUp(username).length > 1 && (await findHolder(username)) !== null
       if (isTaken || !(await store.insert(user))) return null
       emit({ type: 'user_registered', userId: id })
       return user

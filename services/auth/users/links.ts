@@ -14,6 +14,7 @@ import {
   operatorResetMail,
   passwordChangedMail,
   resetMail,
+  usernameChangedMail,
 } from './mailTexts.ts'
 import type { Client } from './passwords.ts'
 import { isAddress } from './usernames.ts'
@@ -61,6 +62,9 @@ export interface Links {
   /** Tells the user by mail that the password has changed. */
   notifyOfChange(user: UserRecord, client: Client): void
 
+  /** Tells the user by mail, at the address that was the username. */
+  notifyOfRename(user: Pick<UserRecord, 'id' | 'username'>, client: Client): void
+
   /** Whether a mail can be sent to a user of this name. */
   canMail(username: string): boolean
 
@@ -107,7 +111,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     if (issued) send(user, client, mail(issued.link))
   }
 
-  function send({ id, username }: UserRecord, { address }: Client, text: MailText): void {
+  function send({ id, username }: Pick<UserRecord, 'id' | 'username'>, { address }: Client, text: MailText): void {
     if (isAddress(username)) mailer?.send({ userId: id, address, to: username, ...text })
   }
 
@@ -162,6 +166,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     },
 
     notifyOfChange,
+    notifyOfRename: (user, client) => send(user, client, usernameChangedMail),
 
     canMail: username => mailer !== null && isAddress(username),
 

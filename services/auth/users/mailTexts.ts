@@ -29,6 +29,12 @@ export const passwordChangedMail: MailText = {
   text: 'The password of your account has just been changed, and your other sessions have ended.\nIf it was not you, ask for a new password at once.\n',
 }
 
+/** For the address that was the username. */
+export const usernameChangedMail: MailText = {
+  subject: 'Your username was changed',
+  text: 'The username of your account is no longer this address, and all your sessions have ended.\nIf it was not you, tell the operator at once.\n',
+}
+
 export const accountExistsMail: MailText = {
   subject: 'You have an account already',
   text: 'Someone, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n',

@@ -1,9 +1,11 @@
 // What users change about their own account, given their current password.
+import type { WrongPassword } from '../defence/failures.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { ChoiceProblem } from './choiceRules.ts'
 import type { ChangeOutcome, RemoveOutcome } from './credentials.ts'
 import type { Links } from './links.ts'
 import type { Client } from './passwords.ts'
+import type { RenameOutcome } from './renaming.ts'
 import type { Users } from './users.ts'
 
 /** The session that the user is logged in with. */
@@ -21,16 +23,35 @@ export interface OwnAccount {
     client: Client,
   ): Promise<ChangeOutcome | { outcome: 'rejected'; problem: ChoiceProblem }>
 
+  /**
+   * Revokes every token of the user, this session too, and notifies the user by mail at the earlier address. `forbidden` if
+   * only an operator changes usernames.
+   */
+  rename(
+    session: OwnSession,
+    change: { currentPassword: string; username: string },
+    client: Client,
+  ): Promise<RenameOutcome | WrongPassword | { outcome: 'forbidden' }>
+
   remove(session: OwnSession, currentPassword: string, client: Client): Promise<RemoveOutcome>
 }
 
 export interface OwnAccountOptions {
-  users: Pick<Users, 'problemWithPassword' | 'changePassword' | 'removeOwn'>
-  links: Pick<Links, 'notifyOfChange'>
-  throttles: Pick<Throttles, 'attemptReauthentication'>
+  users: Pick<Users, 'problemWithUsername' | 'problemWithPassword' | 'changePassword' | 'renameOwn' | 'removeOwn'>
+  links: Pick<Links, 'notifyOfChange' | 'notifyOfRename'>
+  throttles: Pick<Throttles, 'attemptReauthentication' | 'requireRegistrationAllowed' | 'clearFailures'>
+  /** Whether users choose their usernames. Not if these are addresses that have to be confirmed. */
+  canRename: boolean
 }
 
-export function createOwnAccount({ users, links, throttles }: OwnAccountOptions): OwnAccount {
+export function createOwnAccount({ users, links, throttles, canRename }: OwnAccountOptions): OwnAccount {
+  /** A password that was good may be too much like the new username. */
+  function newProblem(password: string, current: string, username: string): ChoiceProblem | null {
+    if (users.problemWithPassword({ username: current, password }) !== null) return null
+    const isBad = users.problemWithPassword({ username, password }) !== null
+    return isBad ? { member: 'username', problem: 'like_the_password' } : null
+  }
+
   return {
     async changePassword({ id, userId, username }, change, client) {
       const problem = users.problemWithPassword({ username, password: change.password })
@@ -40,6 +61,20 @@ export function createOwnAccount({ users, links, throttles }: OwnAccountOptions)
         users.changePassword(userId, change, id, client),
       )
       if (result.outcome === 'changed') links.notifyOfChange(result.user, client)
+      return result
+    },
+
+    async rename({ userId, username: current }, change, client) {
+      if (!canRename) return { outcome: 'forbidden' }
+      const { username, currentPassword: password } = change
+      const problem = users.problemWithUsername(username) ?? newProblem(password, current, username)
+      if (problem !== null) return { outcome: 'rejected', problem }
+      await throttles.requireRegistrationAllowed(client.address) // the answer shows whether the username is taken
+      const attempt = { account: current, address: client.address }
+      const result = await throttles.attemptReauthentication(attempt, () => users.renameOwn(userId, change, client))
+      if (result.outcome !== 'changed') return result
+      if (result.user.username !== current) links.notifyOfRename({ id: userId, username: current }, client)
+      await throttles.clearFailures({ ...attempt, account: username })
       return result
     },
 

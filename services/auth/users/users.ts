@@ -15,6 +15,7 @@ import {
 } from './credentialVersions.ts'
 import { createDirectory, type Directory, type DirectoryEvent, noPassword } from './directory.ts'
 import type { Passwords } from './passwords.ts'
+import { createRenaming, type RenameEvent, type Renaming } from './renaming.ts'
 
 export type { Credentials, UserRecord }
 
@@ -22,6 +23,7 @@ export type UserEvent =
   | DirectoryEvent
   | CredentialEvent
   | DeletionEvent
+  | RenameEvent
   | { type: 'user_confirmed' | 'user_disabled' | 'user_enabled'; userId: string }
 
 export interface UsersOptions extends ChoiceRulesOptions {
@@ -35,7 +37,7 @@ export interface UsersOptions extends ChoiceRulesOptions {
   wait?: (ms: number) => Promise<unknown>
 }
 
-export interface Users extends Directory, ChoiceRules, PasswordOperations {
+export interface Users extends Directory, ChoiceRules, PasswordOperations, Renaming {
   /** False if the credentials have changed since `credentialVersion`, or there is no such user. */
   confirm(id: string, credentialVersion: number): Promise<boolean>
 
@@ -73,6 +75,7 @@ export function createUsers(options: UsersOptions): Users {
     ...directory,
     ...rules,
     ...createPasswordOperations({ ...options, directory, versions, rules }),
+    ...createRenaming({ ...options, directory, versions, rules }),
     finishAll: versions.finishAll,
 
     async confirm(id, credentialVersion) {

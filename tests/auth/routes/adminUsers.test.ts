@@ -157,7 +157,7 @@ describe('the operator’s routes for users', () => {
 
     it('is 400 for any other change', async () => {
       const { id } = await auth.create()
-      for (const body of [{}, { disabled: 'yes' }, { disabled: true, username: 'x' }, { deletedAt: 1 }]) {
+      for (const body of [{}, { disabled: 'yes' }, { disabled: true, name: 'x' }, { deletedAt: 1 }]) {
         expect(await auth.operate('PATCH', `/${id}`, body)).to.include({ status: 400 })
       }
       expect((await auth.operate('GET', `/${id}`)).body.disabledAt).to.equal(null)

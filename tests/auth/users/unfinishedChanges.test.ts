@@ -198,6 +198,63 @@ describe('a change that is interrupted', () => {
         expect(told('password_changed')).to.equal(1)
       })
 
+      it('of a username rejects with unavailable, and repeating the call completes it', async () => {
+        const renamed = { currentPassword: phrases.first, username: 'Bob@example.com' }
+        const renames = {
+          renameOwn: () => at.users.renameOwn(at.user.id, renamed, client),
+          rename: () => at.users.rename(at.user.id, renamed.username),
+        }
+        at.fail(2)
+        for (const rename of [renames.renameOwn, renames.rename]) {
+          expect(await codeOf(rename())).to.equal('unavailable')
+          expect(await at.users.findByUsername('bob@example.com')).to.include({ id: at.user.id })
+          expect(await live()).to.deep.equal([true, true])
+        }
+        expect(await renames.renameOwn()).to.have.nested.include({ outcome: 'changed', 'user.id': at.user.id })
+        expect(await live()).to.deep.equal([false, false])
+        expect(await at.store.findUnfinished(10)).to.deep.equal([])
+        expect(told('username_changed')).to.equal(1)
+      })
+
+      it('of a username is completed without another call', async () => {
+        at.fail(1)
+        expect(await codeOf(at.users.rename(at.user.id, 'bob@example.com'))).to.equal('unavailable')
+        await at.users.finishAll()
+        expect(await live()).to.deep.equal([false, false])
+        expect(await at.store.findUnfinished(10)).to.deep.equal([])
+      })
+
+      it('of a username by the user loses against a change of the password that comes between, and starts anew by an operator', async () => {
+        const racing: UsersOptions = {
+          ...at.options,
+          store: {
+            ...at.store,
+            async rename(...args) {
+              await changePassword()
+              return at.store.rename(...args)
+            },
+          },
+        }
+        const own = { currentPassword: phrases.first, username: 'bob@example.com' }
+        expect(await codeOf(createUsers(racing).renameOwn(at.user.id, own, client))).to.equal('conflict')
+        expect(await at.store.findByUsername('bob@example.com')).to.equal(null)
+        expect(await at.logsIn(phrases.second)).to.equal(true)
+        let isFirst = true
+        const once: UsersOptions = {
+          ...at.options,
+          store: {
+            ...at.store,
+            async rename(...args) {
+              if (isFirst) await at.users.revokeSessions(at.user.id)
+              isFirst = false
+              return at.store.rename(...args)
+            },
+          },
+        }
+        expect(await createUsers(once).rename(at.user.id, 'bob@example.com')).to.include({ outcome: 'changed' })
+        expect(await at.store.findByUsername('bob@example.com')).to.include({ credentialVersion: 4, endedVersion: 4 })
+      })
+
       it('that deletes the account rejects with unavailable, and repeating the call completes it', async () => {
         at.fail(1)
         expect(await codeOf(remove())).to.equal('unavailable')

@@ -48,6 +48,17 @@ export async function openUserStore(): Promise<UserStore> {
       return user?.attributes === ifAttributes ? { ...Object.assign(user, { attributes }) } : null
     },
 
+    async rename(id, ifVersion, changes) {
+      gate.check()
+      const user = byId.get(id)
+      if (user?.credentialVersion !== ifVersion) return null
+      const holder = byUsername.get(changes.username)
+      if (holder !== undefined && holder !== user) return 'taken'
+      byUsername.delete(user.username)
+      byUsername.set(changes.username, Object.assign(user, changes))
+      return { ...user }
+    },
+
     async delete(id) {
       gate.check()
       const user = byId.get(id)

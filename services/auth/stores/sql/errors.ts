@@ -17,6 +17,9 @@ export function isWorthRetrying(error: DriverError): boolean {
 /** PostgreSQL: another transaction has held a lock for longer than `lock_timeout`. Nothing was done. */
 export const isLockTimeout = ({ code }: DriverError): boolean => code === '55P03'
 
+/** A row with this value of a unique column exists. Nothing was done. */
+export const isDuplicate = ({ code, errcode }: DriverError): boolean => code === '23505' || errcode === 2067
+
 const sqliteMessages: Record<number, string> = {
   5: 'is locked by another process',
   8: 'is read-only for this user',

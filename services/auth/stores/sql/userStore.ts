@@ -2,6 +2,7 @@
 import type { AuthorityChanges, UserRecord, UserStore } from '../ports.ts'
 import { type AuthorityColumns, authorityOf, columnsOf } from './authorities.ts'
 import { openDatabase } from './database.ts'
+import { isDuplicate } from './errors.ts'
 import { join, raw, type Sql, sql } from './statement.ts'
 import { isStorable } from './tokenQueries.ts'
 
@@ -78,6 +79,12 @@ export async function openUserStore(url: string, warn: (warning: string) => void
     updateAuthority: (id, ifVersion, changes) => updateIf(id, sql`authority_version = ${ifVersion}`, rowOf(changes)),
 
     updateAttributes: (id, ifAttributes, attributes) => updateIf(id, sql`attributes = ${ifAttributes}`, { attributes }),
+
+    rename: (id, ifVersion, changes) =>
+      updateIf(id, sql`credential_version = ${ifVersion}`, changes).catch(error => {
+        if (isDuplicate(error)) return 'taken' as const
+        throw error
+      }),
 
     delete: id =>
       runConfirmed(
