@@ -49,7 +49,8 @@ export function bodyReader<T>(
     req.resume()
     // The new errors have no cause, because the parser's error contains the body, and its message a part of the body.
     if (error.status === 413) throw tooLarge(limit)
-    if (error.type === 'request.aborted') throw endedTooEarly()
+    // The latter if the client has disconnected before the body was read, for example during the validation of its token.
+    if (error.type === 'request.aborted' || error.type === 'stream.not.readable') throw endedTooEarly()
     if (error.status === 400) throw notJson()
     throw error
   }

@@ -1,5 +1,6 @@
 // GET /data with an Auth that misbehaves: it fails closed, in time, and recovers. vectors.test.ts has more of this, as data.
 import { once } from 'node:events'
+import { connect } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
@@ -19,6 +20,7 @@ import {
 import { sendRaw } from '../support/raw.ts'
 import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 import { slackMs } from '../support/slack.ts'
+import { until } from '../support/until.ts'
 
 const deadlineMs = 1000 // from a request's arrival to its verdict or its 503
 
@@ -318,5 +320,21 @@ describe('Business', () => {
       auth.behave(behaveWell)
       expect((await getData('bad')).status).to.equal(401)
     })
+  })
+
+  it('logs no error of its own if a client disconnects in the middle of a body, before its verdict', async () => {
+    const requestId = 'half-an-order'
+    const { promise, resolve } = Promise.withResolvers<FakeAuth['calls'][0]>()
+    auth.behave(resolve)
+    const socket = connect({ port: Number(new URL(business.url).port), host: '127.0.0.1' })
+    const head = ['POST /orders HTTP/1.1', 'Host: business', 'Authorization: Bearer good', `X-Request-Id: ${requestId}`]
+    socket.write(`${[...head, 'Content-Type: application/json', 'Content-Length: 20'].join('\r\n')}\r\n\r\n{"item"`)
+    const call = await promise
+    socket.destroy()
+    await get('/health') // Business has noticed it by now
+    call.reply()
+    const ownLines = () => business.lines.filter(line => line['requestId'] === requestId)
+    await until(() => ownLines().length > 0)
+    expect(ownLines().filter(({ level }) => level === 'error')).to.deep.equal([])
   })
 })
