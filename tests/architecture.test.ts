@@ -284,6 +284,17 @@ describe('the source code', () => {
     expect(circlesOf(planted)).to.deep.equal(['shared/a.ts -> shared/b.ts -> shared/a.ts'])
   })
 
+  it('loads no log and no metrics for npm run users, which would start slower', () => {
+    const loaded = new Set(['commands/users/users.ts'])
+    for (const file of loaded) {
+      for (const { target, isType, isDynamic } of importsOf(file, sources.get(file) ?? '')) {
+        if (!isType && !isDynamic) loaded.add(target)
+      }
+    }
+    expect([...loaded]).to.include.members(['services/auth/useCases.ts', 'services/business/routes.ts', 'zod'])
+    expect(['winston', '@prometheus-io/client'].filter(name => loaded.has(name))).to.deep.equal([])
+  })
+
   // The linter checks that no function has more than 120 lines: noExcessiveLinesPerFunction in biome.json.
   it('has no file of more than 350 lines', () => {
     const tooLong = [...sources].filter(([, source]) => source.split('\n').length - 1 > maxLines).map(([file]) => file)

@@ -6,7 +6,6 @@ import type { Clock } from './clock.ts'
 import type { AuthConfig } from './config.ts'
 import { createCounters } from './defence/counters.ts'
 import { createThrottles, type Throttles } from './defence/throttles.ts'
-import { showFigures } from './observability/metrics.ts'
 import { watchMailServer } from './observability/storeHealth.ts'
 import type { Stores } from './stores.ts'
 import type { Telemetry } from './telemetry.ts'
@@ -101,6 +100,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     isOpen: config.registration === 'open',
     needsConfirmation: config.emailConfirmation === 'required',
   })
+  const { showFigures } = await import('./observability/metrics.ts') // here, because commands need no metrics
   showFigures(metrics.registry, { queuedHashes: passwords.queued, hashes: passwords.hashes, counts: tokens.counts })
 
   async function finishAll(): Promise<void> {

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { AccessPolicy } from '../http/accessPolicy.ts'
 import { isAddressRule } from '../http/address.ts'
 import { accessLogModes } from '../http/requestRecord.ts'
-import { logLevels } from '../log/log.ts'
+import { logLevels } from '../log/levels.ts'
 import type { Settings } from './readSettings.ts'
 import { addressRules, bindAddress, certificate, count, key, privateKey, settingMeta, splitList } from './settings.ts'
 

@@ -2,9 +2,7 @@
 // what happens if the reader is slow: 4 MB of lines wait, further ones are dropped and counted.
 import type { Writable } from 'node:stream'
 import { createLogger, transports } from 'winston'
-
-export const logLevels = ['error', 'warn', 'info', 'debug'] as const
-export type LogLevel = (typeof logLevels)[number]
+import { type LogLevel, logLevels } from './levels.ts'
 
 /**
  * The code names every field and never spreads a request into an event, so that clients cannot add fields. Events for auditors

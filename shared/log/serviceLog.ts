@@ -1,6 +1,7 @@
 // The log of a service's process: stdout, and a separate file for security events.
 import type { Writable } from 'node:stream'
-import { createLog, type Log, type LogLevel } from './log.ts'
+import type { LogLevel } from './levels.ts'
+import { createLog, type Log } from './log.ts'
 import { flushOutput, openOutput } from './output.ts'
 import type { SecurityFileOptions } from './securityFile.ts'
 

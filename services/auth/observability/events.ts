@@ -1,6 +1,7 @@
 // The union of all events that Auth emits, and how they are logged: at which level, under which name, and whether they
 // belong to the security log.
-import { type Log, type LogFields, type LogLevel, rateLimited } from '../../../shared/log/log.ts'
+import type { LogLevel } from '../../../shared/log/levels.ts'
+import { type Log, type LogFields, rateLimited } from '../../../shared/log/log.ts'
 import type { ClockEvent } from '../clock.ts'
 import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
