@@ -189,7 +189,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
 }
 
 function shown(user: UserRecord): ShownUser {
-  const { authority, passwordHash, attributes, ...others } = user
+  const { authority, passwordHash, attributes, emailTokenId, ...others } = user
   const { roles, paused } = authority
   return { ...others, roles, paused, attributes: attributesOf(user) }
 }

@@ -14,6 +14,8 @@ export interface ShownUser {
   deletedAt: number | null
   roles: string[]
   paused: boolean
+  email: string | null
+  pendingEmail: string | null
   attributes: Attributes
 }
 

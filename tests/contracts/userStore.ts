@@ -43,7 +43,7 @@ export function userStoreContract(getStore: () => UserStore): void {
 
   it('stores attributes, and replaces them only if they are still those that were read', async () => {
     const store = getStore()
-    const user = newUser({ attributes: '{"plan":"pro"}' })
+    const user = newUser({ attributes: '{"plan":"pro"}', email: 'a@b.example' })
     await store.insert(user)
     expect(await store.findById(user.id)).to.deep.equal(user)
     const attributes = JSON.stringify({ plan: "o'neill", profile: { name: '\0 \ud800 🦊', list: [1, null, true] } })
@@ -86,10 +86,12 @@ export function userStoreContract(getStore: () => UserStore): void {
     it('writes the changes, returns the changed user, and keeps the rest', async () => {
       const user = newUser()
       await getStore().insert(user)
-      const changes = { passwordHash: 'another', credentialVersion: 2, confirmedAt: 5, disabledAt: 6, deletedAt: 7 }
+      const emails = { email: 'a@b.example', pendingEmail: 'c@d.example', emailTokenId: 'a token' }
+      const times = { confirmedAt: 5, disabledAt: 6, deletedAt: 7 }
+      const changes = { passwordHash: 'another', credentialVersion: 2, ...times, ...emails }
       expect(await getStore().update(user.id, 1, changes)).to.deep.equal({ ...user, ...changes })
       expect(await getStore().findById(user.id)).to.deep.equal({ ...user, ...changes })
-      const back = { disabledAt: null, endedVersion: 2 }
+      const back = { disabledAt: null, endedVersion: 2, email: null, pendingEmail: null, emailTokenId: null }
       await getStore().update(user.id, 2, back)
       expect(await getStore().findByUsername(user.username)).to.deep.equal({ ...user, ...changes, ...back })
     })

@@ -66,6 +66,9 @@ export function newUserAt(start: number, members: Partial<UserRecord> = {}): Use
     authority: noAuthority,
     mirroredAuthority: 0,
     attributes: '{}',
+    email: null,
+    pendingEmail: null,
+    emailTokenId: null,
     ...members,
   }
 }

@@ -100,6 +100,9 @@ export async function plant(url: string, users: Partial<UserRecord>[]): Promise<
       deletedAt: null,
       authority: noAuthority,
       mirroredAuthority: 0,
+      email: null,
+      pendingEmail: null,
+      emailTokenId: null,
       attributes: '{}',
       ...whole,
     })

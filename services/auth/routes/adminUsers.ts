@@ -8,7 +8,7 @@ import type { UserRecord, Users } from '../users/users.ts'
 import { attributesSchema, attributesTooLarge } from './attributes.ts'
 import { pausedSchema, rolesSchema } from './authority.ts'
 import { choiceError } from './choiceProblems.ts'
-import { clientOf, text } from './credentials.ts'
+import { clientOf, emailSchema, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey } from './route.ts'
 import { userFields } from './users.ts'
@@ -29,9 +29,10 @@ const readNewUser = bodyReader(
     password: text('password').optional(),
     roles: rolesSchema.optional(),
     attributes: attributesSchema.optional(),
+    email: emailSchema.optional(),
   }),
 )
-const changeExpected = 'expected disabled, paused (each true or false), roles, attributes, username or password'
+const changeExpected = 'expected disabled, paused (each true or false), roles, attributes, username, email or password'
 const readChange = bodyReader(
   z
     .strictObject({
@@ -43,6 +44,7 @@ const readChange = bodyReader(
       roles: rolesSchema.optional(),
       attributes: attributesSchema.optional(),
       username: text('username').meta({ description: 'a new username; ends every token' }).optional(),
+      email: emailSchema.meta({ description: 'where mails go; you vouch for it; ends every token' }).optional(),
       password: text('password').meta({ description: 'a new password; ends every token' }).optional(),
     })
     .refine(change => Object.keys(change).length > 0, changeExpected),
@@ -98,12 +100,15 @@ export const createUser: AuthRoute<'registration' | 'authorities'> = {
   handler:
     ({ registration, authorities }) =>
     async ctx => {
-      const { username, password = null, roles = [], attributes } = await readNewUser(ctx)
-      const result = await registration.add({ username, password, attributes }, clientOf(ctx))
+      const { username, password = null, roles = [], attributes, email } = await readNewUser(ctx)
+      const result = await registration.add(
+        { username, password, attributes, email: email ?? undefined },
+        clientOf(ctx),
+      )
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
       if (result.outcome === 'no_password') {
-        throw new AppError('invalid_request', 'password: expected one, because no mail can go to this username')
+        throw new AppError('invalid_request', 'password: expected one, because no mail can go to this user')
       }
       const user = roles.length === 0 ? result.user : await authorities.change(result.user.id, { roles })
       ctx.status = 201
@@ -129,7 +134,7 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
   summary:
-    'Changes roles or attributes, pauses or resumes a user, sets a username or a password or disables a user and revokes every token, or enables the user again',
+    'Changes roles or attributes, pauses or resumes a user, sets a username, an e-mail address or a password or disables a user and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
@@ -141,7 +146,7 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
   handler:
     ({ users, authorities, attributes: userAttributes }) =>
     async ctx => {
-      const { disabled, username, password, attributes, ...changes } = await readChange(ctx)
+      const { disabled, username, email, password, attributes, ...changes } = await readChange(ctx)
       const user = await userOf(ctx, users)
       const { id } = user
       const named = { username: username ?? user.username }
@@ -158,6 +163,7 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
         if (result === null) throw noSuchUser()
         if (result === 'too_large') throw attributesTooLarge()
       }
+      if (email !== undefined && !(await users.setEmail(id, email))) throw noSuchUser()
       if (password !== undefined) {
         const result = await users.setPassword(id, password, clientOf(ctx))
         if (result === null) throw noSuchUser()
@@ -232,10 +238,10 @@ async function userOf(ctx: Context, users: Users): Promise<UserRecord> {
 
 /** Everything but the hash. */
 function adminUser(user: UserRecord) {
-  const { id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority } = user
+  const { id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority, email, pendingEmail } = user
   const { roles, paused } = authority
-  const attributes = attributesOf(user)
-  return { id, username, createdAt, confirmedAt, disabledAt, deletedAt, roles, paused, attributes }
+  const times = { createdAt, confirmedAt, disabledAt, deletedAt }
+  return { id, username, ...times, roles, paused, email, pendingEmail, attributes: attributesOf(user) }
 }
 
 function noSuchUser(): AppError {

@@ -4,6 +4,7 @@ import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'
 import type { Client } from '../users/passwords.ts'
 import type { Registration } from '../users/registration.ts'
+import { isAddress } from '../users/usernames.ts'
 
 /** 1 to 256 characters of valid Unicode: cheap to refuse before anything is hashed. */
 export const text = (name: string) =>
@@ -13,6 +14,10 @@ export const text = (name: string) =>
     .max(512, `expected a ${name} of 1 to 256 characters`)
     .refine(value => [...value].length <= 256, `expected a ${name} of 1 to 256 characters`)
     .refine(value => value.isWellFormed(), `expected a ${name} in valid Unicode; there is half a surrogate pair`)
+
+const emailExpected = 'expected an e-mail address of at most 254 characters, or null'
+
+export const emailSchema = z.string(emailExpected).refine(isAddress, emailExpected).nullable()
 
 export const credentialsSchema = z.strictObject({ username: text('username'), password: text('password') })
 

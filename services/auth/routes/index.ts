@@ -15,7 +15,7 @@ import { events } from './events.ts'
 import { forwardAuth, forwardAuthForEnvoy } from './forwardAuth.ts'
 import { introspect } from './introspect.ts'
 import { jwks } from './jwks.ts'
-import { confirm, forgotPassword, resendConfirmation, resetPassword } from './links.ts'
+import { confirm, confirmEmail, forgotPassword, resendConfirmation, resetPassword } from './links.ts'
 import { login } from './login.ts'
 import { logout } from './logout.ts'
 import { renew } from './renew.ts'
@@ -40,6 +40,7 @@ export const publicRoutes: readonly AuthRoute[] = [
   changeAccount,
   deleteAccount,
   confirm,
+  confirmEmail,
   resendConfirmation,
   forgotPassword,
   resetPassword,

@@ -1,4 +1,4 @@
-// What the links in mails lead to: POST /users/confirm, /users/confirm/resend, /password/forgot, /password/reset.
+// What the links in mails lead to: POST /users/confirm, /users/confirm/email, /users/confirm/resend, /password/forgot, /password/reset.
 import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
@@ -29,6 +29,24 @@ export const confirm: AuthRoute<'links' | 'invalidTokens'> = {
     async ctx => {
       const { token } = await readToken(ctx)
       if (!(await links.confirm(token))) throw invalidTokenError(await invalidTokens.record(ctx.state))
+      ctx.status = 204
+    },
+}
+
+export const confirmEmail: AuthRoute<'links' | 'invalidTokens'> = {
+  path: 'POST /users/confirm/email',
+  guard: 'none',
+  summary: 'Confirms a new e-mail address with the token from a mail, and revokes the other sessions',
+  tag: 'Account',
+  body: readToken,
+  answers: { 204: { description: 'Mails go to this address from now on' } },
+  problems: linkProblems,
+  handler:
+    ({ links, invalidTokens }) =>
+    async ctx => {
+      const { token } = await readToken(ctx)
+      if (!(await links.confirmEmail(token, clientOf(ctx))))
+        throw invalidTokenError(await invalidTokens.record(ctx.state))
       ctx.status = 204
     },
 }

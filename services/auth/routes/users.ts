@@ -7,7 +7,14 @@ import { attributesOf } from '../users/attributes.ts'
 import type { UserRecord } from '../users/users.ts'
 import { attributesTooLarge, ownAttributesSchema, shownAttributes } from './attributes.ts'
 import { choiceError } from './choiceProblems.ts'
-import { clientOf, credentialsSchema, invalidCredentials, requireOpenRegistration, text } from './credentials.ts'
+import {
+  clientOf,
+  credentialsSchema,
+  emailSchema,
+  invalidCredentials,
+  requireOpenRegistration,
+  text,
+} from './credentials.ts'
 import { type AuthRoute, at, sessionProblems, tooManyAttempts } from './route.ts'
 
 const readCredentials = bodyReader(credentialsSchema)
@@ -17,11 +24,15 @@ const readChange = bodyReader(
       attributes: ownAttributesSchema.optional(),
       username: text('username').meta({ description: 'needs `currentPassword`' }).optional(),
       password: text('password').meta({ description: 'needs `currentPassword`' }).optional(),
+      email: emailSchema
+        .meta({ description: 'needs `currentPassword`; null: mails go to the username, if it is an address' })
+        .optional(),
       currentPassword: text('password').optional(),
     })
     .superRefine(({ currentPassword, ...changes }, { addIssue }) => {
       const [change, ...others] = Object.keys(changes)
-      if (change === undefined || others.length > 0) addIssue('expected one of attributes, username and password')
+      if (change === undefined || others.length > 0)
+        addIssue('expected one of attributes, username, email and password')
       else if (currentPassword === undefined && change !== 'attributes') {
         addIssue({ code: 'custom', path: ['currentPassword'], message: 'expected a password, as a string' })
       }
@@ -34,6 +45,8 @@ export const userFields = z.strictObject({
   username: z.string(),
   createdAt: at,
   roles: z.array(z.string()).meta({ description: 'the roles that services see in a verdict' }),
+  email: z.string().nullable().meta({ description: 'where mails go; null: to the username, if it is an address' }),
+  pendingEmail: z.string().nullable().meta({ description: 'the address that a link was last sent to' }),
   attributes: shownAttributes,
 })
 const userSchema = userFields.meta({ id: 'User' })
@@ -98,23 +111,29 @@ export const showAccount: AuthRoute<'users'> = {
     },
 }
 
-export const changeAccount: AuthRoute<'ownAccount' | 'attributes'> = {
+export const changeAccount: AuthRoute<'ownAccount' | 'attributes' | 'config'> = {
   path: 'PATCH /users/me',
   guard: 'session',
-  summary: 'Changes my profile, my username, which revokes every session, or my password, which revokes the others',
+  summary:
+    'Changes my profile, my e-mail address, my username, which revokes every session, or my password, which revokes the others',
   tag: 'Account',
   body: readChange,
-  answers: { 200: { description: 'The user', body: userSchema } },
+  answers: {
+    200: { description: 'The user', body: userSchema },
+    202: { description: 'A mail with a link is on its way to the new address', body: acceptedSchema },
+  },
   problems: {
     ...proofProblems,
-    403: 'Only an operator changes usernames here.',
+    403: 'Only an operator changes usernames here, or sets addresses.',
     409: 'The username is taken, or another request has just changed the user.',
+    429: `${tooManyAttempts} Or too many mails to this address.`,
   },
   handler:
-    ({ ownAccount, attributes: userAttributes }) =>
+    ({ ownAccount, attributes: userAttributes, config }) =>
     async ctx => {
-      const { attributes, username, currentPassword = '', password = '' } = await readChange(ctx)
+      const { attributes, username, email, currentPassword = '', password = '' } = await readChange(ctx)
       const session = sessionOf(ctx)
+      const client = clientOf(ctx)
       if (attributes !== undefined) {
         const user = await userAttributes.replaceProfile(session.userId, attributes.profile)
         if (user === 'too_large') throw attributesTooLarge()
@@ -122,10 +141,18 @@ export const changeAccount: AuthRoute<'ownAccount' | 'attributes'> = {
         ctx.body = publicUser(user)
         return
       }
+      if (typeof email === 'string' && !config.hasMail) throw onlyOperatorSetsEmail()
       const result =
-        username === undefined
-          ? await ownAccount.changePassword(session, { currentPassword, password }, clientOf(ctx))
-          : await ownAccount.rename(session, { currentPassword, username }, clientOf(ctx))
+        username !== undefined
+          ? await ownAccount.rename(session, { currentPassword, username }, client)
+          : email !== undefined
+            ? await ownAccount.changeEmail(session, { currentPassword, email }, client)
+            : await ownAccount.changePassword(session, { currentPassword, password }, client)
+      if (result.outcome === 'mailed') {
+        ctx.status = 202
+        ctx.body = accepted
+        return
+      }
       if (result.outcome === 'forbidden') throw onlyOperatorRenames()
       if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
       if (result.outcome === 'rejected') throw choiceError(result.problem)
@@ -154,12 +181,19 @@ export const deleteAccount: AuthRoute<'ownAccount'> = {
 
 /** What users see of themselves. */
 function publicUser(user: UserRecord) {
-  const { id, username, createdAt, authority } = user
-  return { id, username, createdAt, roles: authority.roles, attributes: attributesOf(user) }
+  const { id, username, createdAt, authority, email, pendingEmail } = user
+  return { id, username, createdAt, roles: authority.roles, email, pendingEmail, attributes: attributesOf(user) }
 }
 
 function onlyOperatorRenames(): AppError {
   return new AppError('forbidden', 'Usernames are given or confirmed here; ask the operator to change yours.')
+}
+
+function onlyOperatorSetsEmail(): AppError {
+  return new AppError(
+    'forbidden',
+    'This server sends no e-mail, so no address can be confirmed; ask the operator to set yours.',
+  )
 }
 
 function wrongPassword(): AppError {

@@ -267,6 +267,12 @@ export interface UserRecord {
   authority: Authority
   /** The version of `authority` that the token store is known to have. */
   mirroredAuthority: number
+  /** Where mails go, confirmed by the user or set by an operator. Null: to the username, if it is an address. */
+  email: string | null
+  /** The address that a link was last sent to, until the user opens it. */
+  pendingEmail: string | null
+  /** The id of the token in the last such link. */
+  emailTokenId: string | null
   /** A JSON object as text; `{}` if nothing is known. */
   attributes: string
 }

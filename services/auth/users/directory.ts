@@ -14,6 +14,8 @@ export interface NewUser {
   passwordHash: string
   /** None by default. */
   attributes?: Attributes | undefined
+  /** None by default. An operator vouches for it. */
+  email?: string | undefined
 }
 
 export interface InsertOptions {
@@ -75,7 +77,7 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
     search: (prefix, afterId, limit) => store.search(normalise(prefix), afterId, limit),
 
     async insert(newUser, { confirmed = true, id = randomUUID(), credentialVersion = 1 } = {}) {
-      const { username, passwordHash, attributes } = newUser
+      const { username, passwordHash, attributes, email = null } = newUser
       const createdAt = now()
       const user: UserRecord = {
         id,
@@ -89,6 +91,9 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
         deletedAt: null,
         authority: noAuthority,
         mirroredAuthority: 0,
+        email,
+        pendingEmail: null,
+        emailTokenId: null,
         attributes: attributes === undefined ? noAttributes : JSON.stringify(attributes),
       }
       // An earlier version of Latchkey may have stored this name in another form, which the store does not recognise.

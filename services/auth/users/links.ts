@@ -1,14 +1,17 @@
 // Links in mails, which confirm an address or set a password. Hides that a link is a single-use token with a purpose, and
 // that everything that depends on whether an account exists happens after the answer.
 import type { Throttles } from '../defence/throttles.ts'
-import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import type { Session, TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { ChoiceProblem } from './choiceRules.ts'
 import type { Credentials } from './credentials.ts'
 import { hasPassword } from './directory.ts'
+import { mailboxOf } from './emails.ts'
 import type { Mailer } from './mail.ts'
 import {
   accountExistsMail,
   confirmationMail,
+  confirmEmailMail,
+  emailChangedMail,
   firstPasswordMail,
   type MailText,
   operatorResetMail,
@@ -24,7 +27,7 @@ export type LinkEvent = { type: 'link_not_sent'; userId: string | null; cause: u
 
 export interface LinksOptions {
   users: Users
-  tokens: Pick<Tokens, 'issueOnly' | 'validate'>
+  tokens: Pick<Tokens, 'issue' | 'issueOnly' | 'validate'>
   throttles: Pick<Throttles, 'requireMailAllowed' | 'clearFailures'>
   /** Null if mails cannot be sent; links that exist already still work. */
   mailer: Mailer | null
@@ -62,11 +65,23 @@ export interface Links {
   /** Tells the user by mail that the password has changed. */
   notifyOfChange(user: UserRecord, client: Client): void
 
-  /** Tells the user by mail, at the address that was the username. */
-  notifyOfRename(user: Pick<UserRecord, 'id' | 'username'>, client: Client): void
+  /** Tells the user by mail that the username has changed, at the address where mails went before. */
+  notifyOfRename(before: Recipient, client: Client): void
 
-  /** Whether a mail can be sent to a user of this name. */
-  canMail(username: string): boolean
+  /** Tells the user by mail, at the address where mails went before. */
+  notifyOfNewEmail(before: Recipient, client: Client): void
+
+  /** Whether a mail can be sent to such a user. */
+  canMail(user: Omit<Recipient, 'id'>): boolean
+
+  /**
+   * Sends a link to an address that a user wants to have; links that were sent before no longer work. False if another request
+   * has just changed the user's credentials. Throws if too many mails were requested.
+   */
+  offerEmail(user: UserRecord, email: string, session: Pick<Session, 'loginId'>, client: Client): Promise<boolean>
+
+  /** Sets the address that the link was sent to. False for a token that confirms none. */
+  confirmEmail(secret: string, client: Client): Promise<boolean>
 
   /**
    * Lets an operator reset a password: sends the user a link to do so, or returns the link if the user cannot get mails.
@@ -87,32 +102,47 @@ export interface Links {
   reset(secret: string, password: string, client: Client): Promise<LinkResetOutcome>
 }
 
-type Purpose = 'confirm' | 'reset'
+type Recipient = Pick<UserRecord, 'id' | 'username' | 'email'>
+
+type Purpose = 'confirm' | 'reset' | 'email'
 
 const linkTtlMs = 30 * 60_000
+const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
 const maxInBackground = 100
 
 export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit }: LinksOptions): Links {
   const afterTheAnswer = createBackground(emit)
 
   /** Revokes the older links of this purpose. Null if another request has just changed the user's credentials. */
-  async function issueLink(user: UserRecord, purpose: Purpose): Promise<{ link: string; expiresAt: number } | null> {
-    const life = { ttlMs: linkTtlMs, absoluteTtlMs: linkTtlMs }
+  async function issueLink(
+    user: UserRecord,
+    purpose: 'confirm' | 'reset',
+  ): Promise<{ link: string; expiresAt: number } | null> {
     const issued = await tokens.issueOnly({ kind: 'single-use', purpose, owner: user, login: null, ...life })
-    // The secret is behind the #, so that it reaches no server, log or Referer before the user presses the button on that
-    // page.
-    return issued && { link: `${publicUrl}/account#${purpose}=${issued.secret}`, expiresAt: issued.token.expiresAt }
+    return issued && { link: linkOf(purpose, issued.secret), expiresAt: issued.token.expiresAt }
   }
 
-  async function sendLink(user: UserRecord, purpose: Purpose, client: Client, mail: (link: string) => MailText) {
+  /** The secret is behind the #, so that it reaches no server, log or Referer before the user presses the button on that page. */
+  const linkOf = (purpose: Purpose, secret: string) => `${publicUrl}/account#${purpose}=${secret}`
+
+  async function sendLink(
+    { user, to }: { user: UserRecord; to: string | null },
+    purpose: 'confirm' | 'reset',
+    client: Client,
+    mail: (link: string) => MailText,
+  ) {
     // Check first: a new link revokes the older ones, and a user without an address may hold a link from an operator.
-    if (!isAddress(user.username)) return
+    if (to === null) return
     const issued = await issueLink(user, purpose)
-    if (issued) send(user, client, mail(issued.link))
+    if (issued) sendTo(to, user.id, client, mail(issued.link))
   }
 
-  function send({ id, username }: Pick<UserRecord, 'id' | 'username'>, { address }: Client, text: MailText): void {
-    if (isAddress(username)) mailer?.send({ userId: id, address, to: username, ...text })
+  const sendTo = (to: string, userId: string, { address }: Client, text: MailText) =>
+    mailer?.send({ userId, address, to, ...text })
+
+  function send(user: Recipient, client: Client, text: MailText): void {
+    const to = mailboxOf(user)
+    if (to !== null) sendTo(to, user.id, client, text)
   }
 
   /**
@@ -121,10 +151,11 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
    */
   const sendFirstLink = (user: UserRecord, client: Client) =>
     hasPassword(user)
-      ? sendLink(user, 'confirm', client, confirmationMail)
-      : sendLink(user, 'reset', client, firstPasswordMail)
+      ? sendLink({ user, to: addressIn(user) }, 'confirm', client, confirmationMail)
+      : sendLink({ user, to: mailboxOf(user) }, 'reset', client, firstPasswordMail)
 
   const notifyOfChange: Links['notifyOfChange'] = (user, client) => send(user, client, passwordChangedMail)
+  const notifyOfNewEmail: Links['notifyOfNewEmail'] = (before, client) => send(before, client, emailChangedMail)
 
   /** The token of this secret and the user it was sent to; null if the token is not live. Consumes nothing. */
   async function holderOf(secret: string, purpose: Purpose): Promise<{ token: TokenRecord; user: UserRecord } | null> {
@@ -140,7 +171,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     if (known === null) return
     const withdrawn = known.confirmedAt === null ? await users.withdrawPassword(known.id) : null
     if (withdrawn) await sendFirstLink(withdrawn, client)
-    else send(known, client, accountExistsMail)
+    else if (addressIn(known)) sendTo(known.username, known.id, client, accountExistsMail) // the address that was typed
   }
 
   return {
@@ -162,18 +193,36 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
       await throttles.requireMailAllowed({ account: username, address: client.address })
       const user = await users.findByUsername(username)
       if (user === null || user.disabledAt !== null) return
-      afterTheAnswer(user.id, () => sendLink(user, 'reset', client, resetMail))
+      afterTheAnswer(user.id, () => sendLink({ user, to: mailboxOf(user) }, 'reset', client, resetMail))
     },
 
     notifyOfChange,
-    notifyOfRename: (user, client) => send(user, client, usernameChangedMail),
+    notifyOfRename: (before, client) => send(before, client, usernameChangedMail),
+    notifyOfNewEmail,
 
-    canMail: username => mailer !== null && isAddress(username),
+    canMail: user => mailer !== null && mailboxOf(user) !== null,
+
+    async offerEmail(user, email, session, client) {
+      await throttles.requireMailAllowed({ account: email, address: client.address })
+      const terms = { kind: 'single-use', purpose: 'email', owner: user, login: session, ...life } as const
+      const issued = await tokens.issue(terms)
+      if (issued === null || !(await users.expectEmail(user, { email, tokenId: issued.token.id }))) return false
+      sendTo(email, user.id, client, confirmEmailMail(linkOf('email', issued.secret)))
+      return true
+    },
+
+    async confirmEmail(secret, client) {
+      const holder = await holderOf(secret, 'email')
+      const confirmed = holder && (await users.confirmEmail(holder.user, holder.token))
+      if (!confirmed) return false
+      notifyOfNewEmail(confirmed.before, client)
+      return true
+    },
 
     async offerReset(user, client) {
       const issued = await issueLink(user, 'reset')
       if (issued === null) return null
-      if (mailer === null || !isAddress(user.username)) return { sent: false, ...issued }
+      if (mailer === null || mailboxOf(user) === null) return { sent: false, ...issued }
       send(user, client, hasPassword(user) ? operatorResetMail(issued.link) : firstPasswordMail(issued.link))
       return { sent: true }
     },
@@ -200,6 +249,8 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     },
   }
 }
+
+const addressIn = ({ username }: UserRecord): string | null => (isAddress(username) ? username : null)
 
 /** Runs jobs after the answer, so that the time to answer does not reveal what a job does. Limits them to `maxInBackground`. */
 function createBackground(emit: (event: LinkEvent) => void) {

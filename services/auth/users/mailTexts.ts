@@ -29,10 +29,20 @@ export const passwordChangedMail: MailText = {
   text: 'The password of your account has just been changed, and your other sessions have ended.\nIf it was not you, ask for a new password at once.\n',
 }
 
-/** For the address that was the username. */
 export const usernameChangedMail: MailText = {
   subject: 'Your username was changed',
-  text: 'The username of your account is no longer this address, and all your sessions have ended.\nIf it was not you, tell the operator at once.\n',
+  text: 'The username of your account has just been changed, and all your sessions have ended.\nIf it was not you, tell the operator at once.\n',
+}
+
+export const confirmEmailMail = (link: string): MailText => ({
+  subject: 'Confirm your address',
+  text: `Someone, probably you, wants mails about their account to go to this address. To confirm it, open\n\n${link}\n\nwithin 30 minutes. If it was not you, do nothing.\n`,
+})
+
+/** For the address where mails went until now. */
+export const emailChangedMail: MailText = {
+  subject: 'Your address was changed',
+  text: 'From now on, mails about your account go to another address than this one, and your other sessions have ended.\nIf it was not you, tell the operator at once.\n',
 }
 
 export const accountExistsMail: MailText = {

@@ -2,7 +2,7 @@
 import type { WrongPassword } from '../defence/failures.ts'
 import type { Throttles } from '../defence/throttles.ts'
 import type { ChoiceProblem } from './choiceRules.ts'
-import type { ChangeOutcome, RemoveOutcome } from './credentials.ts'
+import { type ChangeOutcome, changedMeanwhile, type RemoveOutcome } from './credentials.ts'
 import type { Links } from './links.ts'
 import type { Client } from './passwords.ts'
 import type { RenameOutcome } from './renaming.ts'
@@ -11,6 +11,7 @@ import type { Users } from './users.ts'
 /** The session that the user is logged in with. */
 export interface OwnSession {
   id: string
+  loginId: string | null
   userId: string
   username: string
 }
@@ -33,12 +34,31 @@ export interface OwnAccount {
     client: Client,
   ): Promise<RenameOutcome | WrongPassword | { outcome: 'forbidden' }>
 
+  /**
+   * Removes the e-mail address, revokes every other token and notifies the user at the earlier address; or sends a link to the
+   * new address, which `mailed` says. Nothing changes until the link is opened.
+   */
+  changeEmail(
+    session: OwnSession,
+    change: { currentPassword: string; email: string | null },
+    client: Client,
+  ): Promise<ChangeOutcome | { outcome: 'mailed' }>
+
   remove(session: OwnSession, currentPassword: string, client: Client): Promise<RemoveOutcome>
 }
 
 export interface OwnAccountOptions {
-  users: Pick<Users, 'problemWithUsername' | 'problemWithPassword' | 'changePassword' | 'renameOwn' | 'removeOwn'>
-  links: Pick<Links, 'notifyOfChange' | 'notifyOfRename'>
+  users: Pick<
+    Users,
+    | 'problemWithUsername'
+    | 'problemWithPassword'
+    | 'changePassword'
+    | 'renameOwn'
+    | 'verifyOwn'
+    | 'removeEmail'
+    | 'removeOwn'
+  >
+  links: Pick<Links, 'notifyOfChange' | 'notifyOfRename' | 'notifyOfNewEmail' | 'offerEmail'>
   throttles: Pick<Throttles, 'attemptReauthentication' | 'requireRegistrationAllowed' | 'clearFailures'>
   /** Whether users choose their usernames. Not if these are addresses that have to be confirmed. */
   canRename: boolean
@@ -73,9 +93,26 @@ export function createOwnAccount({ users, links, throttles, canRename }: OwnAcco
       const attempt = { account: current, address: client.address }
       const result = await throttles.attemptReauthentication(attempt, () => users.renameOwn(userId, change, client))
       if (result.outcome !== 'changed') return result
-      if (result.user.username !== current) links.notifyOfRename({ id: userId, username: current }, client)
+      const before = { ...result.user, username: current }
+      if (result.user.username !== current) links.notifyOfRename(before, client)
       await throttles.clearFailures({ ...attempt, account: username })
       return result
+    },
+
+    async changeEmail(session, { currentPassword, email }, client) {
+      const { id, userId, username } = session
+      const attempt = { account: username, address: client.address }
+      const result = await throttles.attemptReauthentication(attempt, () =>
+        users.verifyOwn(userId, currentPassword, client),
+      )
+      if (result.outcome !== 'verified') return result
+      if (email === null) {
+        const user = await users.removeEmail(result.user, id)
+        if (result.user.email !== null) links.notifyOfNewEmail(result.user, client)
+        return { outcome: 'changed', user }
+      }
+      if (!(await links.offerEmail(result.user, email, session, client))) throw changedMeanwhile()
+      return { outcome: 'mailed' }
     },
 
     remove({ userId, username }, currentPassword, client) {

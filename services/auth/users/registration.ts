@@ -29,7 +29,10 @@ export interface Addition {
   username: string
   password: string | null
   attributes?: Attributes | undefined
+  email?: string | undefined
 }
+
+type Extras = Omit<Addition, 'username' | 'password'>
 
 export interface Registration {
   /** Whether users can register themselves. If not, `register` must not be called. */
@@ -61,9 +64,9 @@ export function createRegistration({
   const problemWith = (credentials: Credentials) =>
     users.problemWithUsername(credentials.username) ?? users.problemWithPassword(credentials)
 
-  async function insert(credentials: Credentials, client: Client, attributes?: Attributes): Promise<InsertOutcome> {
+  async function insert(credentials: Credentials, client: Client, extras: Extras = {}): Promise<InsertOutcome> {
     const passwordHash = await users.hash(credentials, client)
-    const user = await users.insert({ username: credentials.username, passwordHash, attributes })
+    const user = await users.insert({ username: credentials.username, passwordHash, ...extras })
     return user ? { outcome: 'registered', user } : { outcome: 'taken' }
   }
 
@@ -79,12 +82,12 @@ export function createRegistration({
       return { outcome: 'mailed' }
     },
 
-    async add({ username, password, attributes }, client) {
+    async add({ username, password, ...extras }, client) {
       const problem = password === null ? users.problemWithUsername(username) : problemWith({ username, password })
       if (problem !== null) return { outcome: 'rejected', problem }
-      if (password !== null) return insert({ username, password }, client, attributes)
-      if (!links.canMail(username)) return { outcome: 'no_password' }
-      const user = await users.insert({ username, passwordHash: noPassword, attributes }, { confirmed: false })
+      if (password !== null) return insert({ username, password }, client, extras)
+      if (!links.canMail({ username, email: extras.email ?? null })) return { outcome: 'no_password' }
+      const user = await users.insert({ username, passwordHash: noPassword, ...extras }, { confirmed: false })
       if (user === null) return { outcome: 'taken' }
       await links.offerReset(user, client)
       return { outcome: 'registered', user }

@@ -14,6 +14,7 @@ import {
   type RevokeTokens,
 } from './credentialVersions.ts'
 import { createDirectory, type Directory, type DirectoryEvent, noPassword } from './directory.ts'
+import { createEmails, type EmailEvent, type Emails } from './emails.ts'
 import type { Passwords } from './passwords.ts'
 import { createRenaming, type RenameEvent, type Renaming } from './renaming.ts'
 
@@ -24,6 +25,7 @@ export type UserEvent =
   | CredentialEvent
   | DeletionEvent
   | RenameEvent
+  | EmailEvent
   | { type: 'user_confirmed' | 'user_disabled' | 'user_enabled'; userId: string }
 
 export interface UsersOptions extends ChoiceRulesOptions {
@@ -37,7 +39,7 @@ export interface UsersOptions extends ChoiceRulesOptions {
   wait?: (ms: number) => Promise<unknown>
 }
 
-export interface Users extends Directory, ChoiceRules, PasswordOperations, Renaming {
+export interface Users extends Directory, ChoiceRules, PasswordOperations, Renaming, Emails {
   /** False if the credentials have changed since `credentialVersion`, or there is no such user. */
   confirm(id: string, credentialVersion: number): Promise<boolean>
 
@@ -76,6 +78,7 @@ export function createUsers(options: UsersOptions): Users {
     ...rules,
     ...createPasswordOperations({ ...options, directory, versions, rules }),
     ...createRenaming({ ...options, directory, versions, rules }),
+    ...createEmails({ ...options, directory, versions }),
     finishAll: versions.finishAll,
 
     async confirm(id, credentialVersion) {

@@ -53,12 +53,12 @@ describe('the account page', () => {
     )
   })
 
-  it('contains a script that parses and calls only the two routes for links', async () => {
+  it('contains a script that parses and calls only the three routes for links', async () => {
     const [script = ''] = textsOf('script')
     expect(() => new Script(script)).to.not.throw()
     expect(script.match(/fetch\(.*?,/g)).to.deep.equal(['fetch(path,'])
-    const paths = [...script.matchAll(/\['([\w/]+)',/g)].map(([, path]) => path)
-    expect(paths).to.deep.equal(['password/reset', 'users/confirm'])
+    const paths = [...script.matchAll(/'((?:password|users)\/[\w/]+)'/g)].map(([, path]) => path)
+    expect(paths).to.deep.equal(['password/reset', 'users/confirm', 'users/confirm/email'])
     for (const path of paths) {
       // The paths are relative to the page.
       const body = { token: 'junk', ...(path === 'password/reset' && { password: 'a CANARY that will do' }) }
@@ -71,7 +71,7 @@ describe('the account page', () => {
     const [script = ''] = textsOf('script')
     const pattern = new RegExp(/\/(\^#.*\$)\/\.exec/.exec(script)?.[1] ?? 'none')
     for (const token of [`lk_${'a1B'.repeat(21)}`, 'eyJhbGciOiJ.eyJjbGllbnRf-WQi.I9GA1pS6_nj4', 'a-._~+/b==']) {
-      for (const purpose of ['confirm', 'reset']) {
+      for (const purpose of ['confirm', 'email', 'reset']) {
         expect(pattern.exec(`#${purpose}=${token}`)?.slice(1)).to.deep.equal([purpose, token])
       }
     }

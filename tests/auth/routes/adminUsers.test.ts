@@ -99,7 +99,7 @@ describe('the operator’s routes for users', () => {
         [{ username: 'a\nb', password }, /^username: expected/],
         [{ username: freshName(), password: 'passwordpassword' }, /^password: /],
         [{ username: freshName(), password, role: 'admin' }, /role/],
-        [{ username: 'not an address' }, /^password: expected one, because no mail can go to this username/],
+        [{ username: 'not an address' }, /^password: expected one, because no mail can go to this user/],
         [{ password }, /username/],
       ] as const) {
         const answer = await auth.operate<{ detail: string }>('POST', '', body)

@@ -178,7 +178,7 @@ describe('attributes of users', () => {
     const others = { currentPassword: phrases.first, password: phrases.second }
     const both = await auth.send('PATCH', '/users/me', token, { attributes: { profile }, ...others })
     expectProblem(both, 400, 'invalid_request')
-    expect(both.body).to.include({ detail: 'expected one of attributes, username and password' })
+    expect(both.body).to.include({ detail: 'expected one of attributes, username, email and password' })
     expect((await writeOwn(token, { profile })).status).to.equal(200)
   })
 

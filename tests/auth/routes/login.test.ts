@@ -77,6 +77,9 @@ describe('a stored hash', () => {
       authority: noAuthority,
       mirroredAuthority: 0,
       attributes: '{}',
+      email: null,
+      pendingEmail: null,
+      emailTokenId: null,
     }
     expect(await store.insert(user)).to.equal(true)
     return user

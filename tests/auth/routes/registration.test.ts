@@ -30,14 +30,15 @@ describe('POST /users', () => {
     return (answer.body as unknown as { detail: string }).detail
   }
 
-  it('is 201 with exactly id, username, createdAt and no roles, after which the user can log in', async () => {
+  it('is 201 with exactly id, username, createdAt, no roles and nothing else known, after which the user can log in', async () => {
     const credentials = { username: newUsername(), password: phrases.first }
     expect((await client.logIn(credentials)).status).to.equal(401)
     const { status, body } = await client.register(credentials)
     expect(status).to.equal(201)
     expect(body.id).to.match(/^[\w-]{20,}$/)
     const { username } = credentials
-    expect(body).to.deep.equal({ id: body.id, username, createdAt: clock.now(), roles: [] })
+    const nothing = { roles: [], email: null, pendingEmail: null, attributes: {} }
+    expect(body).to.deep.equal({ id: body.id, username, createdAt: clock.now(), ...nothing })
     const token = await client.session(credentials)
     expect((await client.get('/users/me', token)).body).to.deep.equal(body)
   })
@@ -249,6 +250,10 @@ describe('an unexpected member is 400 and changes nothing:', () => {
     deletedAt: 0,
     authority: { version: 9, roles: ['admin'], paused: false },
     mirroredAuthority: 9,
+    email: 'a@b.example',
+    pendingEmail: 'a@b.example',
+    emailTokenId: 'chosen',
+    attributes: { profile: {} },
     role: 'admin',
     roles: ['admin'],
     paused: false,

@@ -116,8 +116,11 @@ describe('a change of the username', () => {
       [{ ...current, username: '' }, 'username: expected a username of 1 to 256 characters'],
       [{ username: 'ann' }, 'currentPassword: expected a password, as a string'],
       [{ password: phrases.second }, 'currentPassword: expected a password, as a string'],
-      [current, 'expected one of attributes, username and password'],
-      [{ ...current, username: 'ann', password: phrases.second }, 'expected one of attributes, username and password'],
+      [current, 'expected one of attributes, username, email and password'],
+      [
+        { ...current, username: 'ann', password: phrases.second },
+        'expected one of attributes, username, email and password',
+      ],
       // A password is good for one name and too easy to guess for another.
       [
         { ...current, username: phrases.first },

@@ -116,6 +116,9 @@ describe('usernames', () => {
           endedVersion: 1,
           authority: noAuthority,
           mirroredAuthority: 0,
+          email: null,
+          pendingEmail: null,
+          emailTokenId: null,
           attributes: '{}',
         }
         const times = { createdAt: 1, confirmedAt: 1 }
@@ -161,6 +164,9 @@ describe('usernames', () => {
         endedVersion: 1,
         authority: noAuthority,
         mirroredAuthority: 0,
+        email: null,
+        pendingEmail: null,
+        emailTokenId: null,
         attributes: '{}',
       }
       const user = { ...versions, passwordHash: '', createdAt: 1, confirmedAt: 1 }

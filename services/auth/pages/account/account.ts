@@ -1,6 +1,6 @@
 // Reads the token from the link that opened the page and submits it when the user presses the button.
 
-const [, purpose, token] = /^#(confirm|reset)=([A-Za-z0-9._~+/=-]+)$/.exec(location.hash) ?? []
+const [, purpose, token] = /^#(confirm|email|reset)=([A-Za-z0-9._~+/=-]+)$/.exec(location.hash) ?? []
 const title = element('h1')
 const form = element('form')
 const label = element('label')
@@ -12,7 +12,7 @@ if (purpose === 'reset') {
   title.textContent = 'Choose a new password'
   button.textContent = 'Set this password'
   form.hidden = false
-} else if (purpose === 'confirm') {
+} else if (purpose !== undefined) {
   title.textContent = 'Confirm your address'
   label.hidden = true
   password.disabled = true
@@ -32,12 +32,14 @@ addEventListener('hashchange', () => location.reload())
 
 /** Resolves to the message for the user. Paths are relative, because a proxy may serve Auth below a path. */
 async function submit(): Promise<string> {
-  const [path, body] =
-    purpose === 'reset' ? ['password/reset', { token, password: password.value }] : ['users/confirm', { token }]
+  const paths = { reset: 'password/reset', confirm: 'users/confirm', email: 'users/confirm/email' }
+  const path = paths[purpose as keyof typeof paths]
+  const body = purpose === 'reset' ? { token, password: password.value } : { token }
   const headers = { 'content-type': 'application/json' }
   const answer = await fetch(path, { method: 'POST', headers, body: JSON.stringify(body) })
   form.hidden = answer.ok || answer.status === 401
   if (answer.ok && purpose === 'reset') return 'Your password is changed. You can log in with it now.'
+  if (answer.ok && purpose === 'email') return 'Your address is confirmed. Mails about your account go to it now.'
   if (answer.ok) return 'Your address is confirmed. You can log in now.'
   if (answer.status === 401)
     return 'This link was already used, has expired, or was replaced by a newer one. Request a new one.'

@@ -81,6 +81,10 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
     ],
 
     '0008_attributes': [`alter table latchkey_users add column attributes text not null default '{}'`],
+
+    '0009_emails': ['email', 'pending_email', 'email_token_id'].map(
+      name => `alter table latchkey_users add column ${name} text`,
+    ),
   }
 }
 

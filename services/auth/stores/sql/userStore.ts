@@ -23,6 +23,9 @@ const columns: Record<keyof UserRow, string> = {
   roles: 'roles',
   paused: 'paused',
   mirroredAuthority: 'mirrored_authority',
+  email: 'email',
+  pendingEmail: 'pending_email',
+  emailTokenId: 'email_token_id',
   attributes: 'attributes',
 }
 
