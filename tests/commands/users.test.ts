@@ -7,6 +7,7 @@ import { expect } from 'chai'
 import type { UserRecord } from '../../services/auth/stores/ports.ts'
 import { post } from '../support/client.ts'
 import { logIn } from '../support/factories.ts'
+import type { Ended } from '../support/manyCommands.ts'
 import { startAuth } from '../support/servers.ts'
 import { query } from '../support/stores.ts'
 import {
@@ -24,6 +25,7 @@ import {
   removeLeftovers,
   rolesOf,
   run,
+  runTogether,
   type Settings,
   script,
   usersOf,
@@ -316,25 +318,33 @@ describe('npm run users', () => {
     const help = await run({}, ['--help'])
     expect(help).to.include({ code: 0, stderr: '' })
     expect(help.stdout).to.match(/^Usage: npm run users -- <command>/)
-    const cases: [string[], RegExp][] = [
+    const whileReading: [string[], RegExp][] = [
       [[], /^A command is missing\.\n\nUsage:/],
       [['__proto__'], /^There is no command __proto__\.\n\nUsage:/],
       [['add', 'bob', '--password=hunter2'], /^Unknown option '--password'\.\n\nUsage:/],
       [['add', 'bob', 'hunter2'], /^add takes <username>\.\n\nUsage:/],
       [['rename', 'bob'], /^rename takes <username> and <new username>\.\n\nUsage:/],
+      [['roles', 'bob', '--set'], /^Option '--set <value>' argument missing/],
+    ]
+    const later: [string[], RegExp][] = [
       [['delete', 'bob'], /^Without a terminal, delete needs --yes\./],
       [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
       [['passwd', 'bob'], /^Without a terminal, passwd needs --password-stdin\./],
       [['roles', 'bob', '--set', 'a', '--add', 'b'], /^roles takes --set, or --add and --remove\./],
-      [['roles', 'bob', '--set'], /^Option '--set <value>' argument missing/],
     ]
     const settings = { USER_STORE_URL: await fresh('sqlite') }
-    const runs = cases.map(async ([args, expected]) => {
-      const { code, stdout, stderr } = await run(settings, args)
+    const cases = [...whileReading, ...later]
+    const argsOf = ([args]: [string[], RegExp]) => args
+    const ended = [
+      ...(await runTogether(settings, whileReading.map(argsOf))),
+      ...(await Promise.all(later.map(one => run(settings, argsOf(one))))),
+    ]
+    expect(ended).to.have.length(cases.length)
+    for (const [i, [args, expected]] of cases.entries()) {
+      const { code, stdout, stderr } = ended[i] as Ended
       expect({ code, stdout }, args.join(' ')).to.deep.equal({ code: 2, stdout: '' })
       expect(stderr).to.match(expected).and.to.not.include('hunter2')
-    })
-    await Promise.all(runs)
+    }
   })
 
   it('asks for confirmation on a terminal before it deletes', async () => {

@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import bcrypt from 'bcryptjs'
 import { expect } from 'chai'
 import type { Verdict } from '../../packages/client/contract.ts'
@@ -13,6 +14,7 @@ import { noAuthority, type UserRecord } from '../../services/auth/stores/ports.t
 import { searchForSecrets } from '../support/canaries.ts'
 import { commandCoverage } from '../support/childEnvironment.ts'
 import { validate } from '../support/factories.ts'
+import type { Ended } from '../support/manyCommands.ts'
 import { testMode } from '../support/processes.ts'
 import { closeServers } from '../support/servers.ts'
 import { freshPlace, type Place } from '../support/stores.ts'
@@ -20,6 +22,7 @@ import { freshPlace, type Place } from '../support/stores.ts'
 export type Settings = Record<string, string | undefined>
 
 export const script = join(process.cwd(), 'commands/users/users.ts')
+const manyCommands = join(process.cwd(), 'tests/support/manyCommands.ts')
 export const password = 'CANARY horse battery staple'
 export const bcryptHash = bcrypt.hashSync(password, 4)
 export const escapeCharacter = '\x1b'
@@ -82,6 +85,17 @@ export async function run(
   searchForSecrets((stdout + stderr).replace(secret, ''), `what ${args.join(' ')} printed`)
   expect(stdout + stderr, args.join(' ')).to.not.match(/\n\s+at .*:\d+:\d+|Warning/)
   return { code, stdout, stderr }
+}
+
+/** Like `run`, in one process, for commands that end while they read their arguments. */
+export async function runTogether(settings: Settings, lines: string[][]): Promise<Ended[]> {
+  const child = spawn(process.execPath, [manyCommands], { env: environmentOf(settings), cwd: tmpdir() })
+  child.stdin.end(JSON.stringify(lines.map(args => [script, ...args])))
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
+  expect(stderr).to.equal('')
+  searchForSecrets(stdout, 'what the commands printed')
+  expect(stdout).to.not.match(/\\n\s+at .*:\d+:\d+|Warning/)
+  return JSON.parse(stdout) as Ended[]
 }
 
 /** Looks like a bcrypt hash, but belongs to no password. */
