@@ -65,6 +65,8 @@ function newToken(i: number, users: number, expiresAt: number): { ref: TokenRef;
     refreshCount: 0,
     scope: null,
     paused: false,
+    rate: null,
+    usesLeft: null,
     authority: noAuthority,
   }
   return { ref: refOf(id), token }

@@ -123,13 +123,14 @@ const rules: Rule[] = [
   },
   {
     sentence: 'an adapter knows one database',
-    files: /^services\/auth\/stores\/(?!index|ports)/,
+    files: /^services\/auth\/stores\/(?!index|ports|rates)/,
     allows: ({ file, target }) => {
       if (isPackage(target)) return !/koa/.test(target)
       return isWithin(
         'shared/',
         'packages/client/contract',
         'services/auth/stores/ports',
+        'services/auth/stores/rates',
         `${adapterOf(file)}/`,
       )(target)
     },

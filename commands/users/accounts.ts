@@ -32,7 +32,7 @@ export interface Accounts {
   list(afterId: string | null, limit: number): Promise<ShownUser[]>
   disable(id: string): Promise<boolean>
   enable(id: string): Promise<boolean>
-  /** Changes roles, and pauses or resumes. */
+  /** Changes roles and the rate, and pauses or resumes. */
   change(id: string, changes: AuthorityChanges): Promise<boolean>
   /** Replaces all but the profile. */
   setAttributes(id: string, attributes: Attributes): Promise<boolean>
@@ -190,8 +190,8 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
 
 function shown(user: UserRecord): ShownUser {
   const { authority, passwordHash, attributes, emailTokenId, ...others } = user
-  const { roles, paused } = authority
-  return { ...others, roles, paused, attributes: attributesOf(user) }
+  const { roles, paused, rate } = authority
+  return { ...others, roles, paused, rate, attributes: attributesOf(user) }
 }
 
 function shownIfAny(user: UserRecord | null): ShownUser | null {

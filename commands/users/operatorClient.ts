@@ -17,6 +17,7 @@ export interface ShownUser {
   email: string | null
   pendingEmail: string | null
   attributes: Attributes
+  rate: { perMinute: number; burst: number } | null
 }
 
 export interface NewUser extends Credentials {

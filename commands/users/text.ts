@@ -14,8 +14,8 @@ function stateOf({ deletedAt, disabledAt, paused, confirmedAt }: ShownUser): Sta
 
 /** One line of `list --json`. */
 export function jsonLine(user: ShownUser): string {
-  const { id, username, createdAt, roles, paused } = user
-  return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user), roles, paused }))}\n`
+  const { id, username, createdAt, roles, paused, rate } = user
+  return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user), roles, paused, rate }))}\n`
 }
 
 export const tableHead = columns(['ID', 36], ['CREATED', 24], ['STATE', 13], ['ROLES', 16], ['USERNAME', 0])

@@ -3,15 +3,13 @@ import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { parseArgs } from 'node:util'
-import { attributesSchema } from '../../services/auth/routes/attributes.ts'
-import { rolesSchema } from '../../services/auth/routes/authority.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
-import type { Attributes } from '../../services/auth/users/attributes.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import { refuseUsage } from '../arguments.ts'
 import { type Accounts, deletedMeanwhile, finishChange, openBackend, requireDurableUsers } from './accounts.ts'
 import { type ImportCounts, importUsers } from './importUsers.ts'
 import type { OperatorClient, ShownUser } from './operatorClient.ts'
+import { attributesFrom, namesIn, rateOf, rolesOf } from './rights.ts'
 import { readSettings } from './settings.ts'
 import { createProgress, interruptedCode, prompt, promptForPassword, readPassword } from './terminal.ts'
 import { columns, describeError, escaped, instant, jsonLine, printable, tableHead, tableLine } from './text.ts'
@@ -26,6 +24,8 @@ const usage = `Usage: npm run users -- <command>
   attributes <username> [--set <json>]
                                       shows the attributes, or replaces all but the profile, which belongs to the user
   rename <username> <new username>    ends every session
+  rate <username> [--per-minute <n>] [--burst <n>] [--none]
+                                      shows, sets or removes how many requests pass in a minute, and how many at once
   pause <username>                    refuses every token and log-in of the user; nothing ends
   resume <username>                   the same tokens work again
   passwd <username> [--password-stdin]
@@ -56,6 +56,7 @@ const commands: Record<string, Command> = {
   roles: { takes: ['<username>'], options: ['set=', 'add=', 'remove='], run: roles },
   attributes: { takes: ['<username>'], options: ['set='], run: attributes },
   rename: { takes: ['<username>', '<new username>'], options: [], run: rename },
+  rate: { takes: ['<username>'], options: ['per-minute=', 'burst=', 'none'], run: rate },
   pause: { takes: ['<username>'], options: [], run: pause },
   resume: { takes: ['<username>'], options: [], run: resume },
   passwd: { takes: ['<username>'], options: ['password-stdin'], run: passwd },
@@ -167,17 +168,6 @@ async function roles(username: string): Promise<void> {
   console.log(`${escaped(user.username)}: ${now.join(', ') || 'no roles'}`)
 }
 
-function namesIn(list: string): string[] {
-  return list.split(',').flatMap(name => name.trim() || [])
-}
-
-/** Throws if these cannot be roles. */
-function rolesOf(list: string): string[] {
-  const { data, error } = rolesSchema.safeParse(namesIn(list))
-  if (error) throw new Error(`roles: ${error.issues[0]?.message}`)
-  return data
-}
-
 async function attributes(username: string): Promise<void> {
   const given = textOf('set')
   const chosen = given === null ? null : attributesFrom(given)
@@ -187,26 +177,22 @@ async function attributes(username: string): Promise<void> {
   console.log(printable(JSON.stringify(now.attributes)))
 }
 
-/** Throws if these cannot be attributes. */
-function attributesFrom(json: string): Attributes {
-  const { data, error } = attributesSchema.safeParse(parsedJson(json))
-  if (error) throw new Error(`attributes: ${error.issues[0]?.message}`)
-  return data
-}
-
-/** Null if it is not JSON. */
-function parsedJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return null
-  }
-}
-
 async function rename(username: string, newUsername: string): Promise<void> {
   const { accounts, user } = await find(username)
   await finishChange(accounts.rename(user.id, newUsername), config)
   console.log(`${escaped(user.username)} is now ${escaped(normalise(newUsername))}.`)
+}
+
+async function rate(username: string): Promise<void> {
+  const [perMinute, burst] = [textOf('per-minute'), textOf('burst')]
+  const isChange = isSet('none') || perMinute !== null
+  if ((isSet('none') && (perMinute ?? burst) !== null) || (burst !== null && perMinute === null)) {
+    refuseUsage(usage, 'rate takes --per-minute, with --burst or without, or --none.')
+  }
+  const { accounts, user } = await find(username)
+  const now = isChange ? rateOf(perMinute, burst) : user.rate
+  if (isChange) await finishChange(accounts.change(user.id, { rate: now }), config)
+  console.log(`${escaped(user.username)}: ${now ? `${now.perMinute} a minute, ${now.burst} at once` : 'no limit'}`)
 }
 
 async function pause(username: string): Promise<void> {

@@ -1,4 +1,6 @@
-// Reads the bearer token of a request, and makes the 401 for an invalid one (RFC 6750, sections 2.1 and 3).
+// Reads the bearer token of a request, and makes the errors for an invalid one (RFC 6750, sections 2.1 and 3) and for one that is
+// used too often.
+import type { Limitation } from './contract.ts'
 import { TokenError } from './errors.ts'
 
 const maxTokenLength = 2048 // characters; a longer token is 401 without a call to Auth
@@ -52,4 +54,18 @@ export function invalidToken(): TokenError {
   return new TokenError('invalid_token', 'The token is missing, unknown, expired or revoked.', {
     'WWW-Authenticate': `${challenge}, error="invalid_token"`,
   })
+}
+
+/**
+ * For a valid token that is beyond its limits or those of its user. The header `RateLimit` is that of
+ * draft-ietf-httpapi-ratelimit-headers: nothing remains, and `t` is in seconds.
+ */
+export function beyondLimit({ retryAfterMs }: Pick<Limitation, 'retryAfterMs'>): TokenError {
+  const seconds = Math.ceil(retryAfterMs / 1000)
+  const headers = { 'Retry-After': String(seconds), RateLimit: `"token";r=0;t=${seconds}` }
+  return new TokenError(
+    'too_many_requests',
+    'The token is used too often. Try again after the time in Retry-After.',
+    headers,
+  )
 }

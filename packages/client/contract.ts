@@ -59,12 +59,24 @@ export interface Admission {
 /** Unknown, expired and revoked tokens look the same. */
 export interface Rejection {
   authenticated: false
+  limited?: undefined
 }
 
-export type Verdict = Admission | Rejection
+/** The token is valid, but its limits or those of its user allow no request now. Nothing was extended or consumed. */
+export interface Limitation {
+  authenticated: false
+  limited: true
+  /** After so many milliseconds they allow one, if no other request comes first. */
+  retryAfterMs: number
+}
+
+export type Verdict = Admission | Rejection | Limitation
 
 /** A verdict as Auth sends it. An Auth of an earlier version sends neither `roles` nor `scope`. */
-type SentVerdict = (Omit<Admission, 'roles' | 'scope'> & { roles?: string[]; scope?: string | null }) | Rejection
+type SentVerdict =
+  | (Omit<Admission, 'roles' | 'scope'> & { roles?: string[]; scope?: string | null })
+  | Rejection
+  | Limitation
 
 /** Auth could not ask about this token, although it could about others of the call. */
 export interface NoVerdict {
@@ -100,8 +112,10 @@ function verdictsOf(verdicts: unknown, count: number): (Verdict | NoVerdict)[] {
 
 function isVerdict(value: unknown): value is SentVerdict | NoVerdict {
   if (typeof value !== 'object' || value === null) return false
-  const verdict = value as Record<keyof Admission | 'unavailable', unknown>
-  if (verdict.authenticated === false) return true
+  const verdict = value as Record<keyof Admission | keyof Limitation | 'unavailable', unknown>
+  if (verdict.authenticated === false) {
+    return verdict.limited !== true || (Number.isSafeInteger(verdict.retryAfterMs) && Number(verdict.retryAfterMs) > 0)
+  }
   if (verdict.authenticated === undefined) return verdict.unavailable === true
   return (
     verdict.authenticated === true &&

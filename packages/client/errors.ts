@@ -2,13 +2,19 @@
 import { STATUS_CODES } from 'node:http'
 
 /** code -> HTTP status */
-const statusOf = { invalid_request: 400, invalid_token: 401, insufficient_scope: 403, unavailable: 503 } as const
+const statusOf = {
+  invalid_request: 400,
+  invalid_token: 401,
+  insufficient_scope: 403,
+  too_many_requests: 429,
+  unavailable: 503,
+} as const
 
 /** Why a request is not admitted. The message may be shown to the caller. */
 export class TokenError extends Error {
   readonly code: keyof typeof statusOf
   readonly status: number
-  /** The headers of the response: `WWW-Authenticate` or `Retry-After`. */
+  /** The headers of the response: `WWW-Authenticate`, `Retry-After` or `RateLimit`. */
   readonly headers: Record<string, string>
 
   constructor(code: keyof typeof statusOf, message: string, headers: Record<string, string> = {}) {

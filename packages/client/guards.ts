@@ -36,7 +36,7 @@ export interface RuleOptions {
 
 /** `Guard` is what the framework calls: a middleware, a hook … */
 export interface Guards<Guard> {
-  /** Admits a request with a live token. Answers others with 400, 401 or 503, in `application/problem+json`. */
+  /** Admits a request with a live token. Answers others with 400, 401, 429 or 503, in `application/problem+json`. */
   requireToken(): Guard
   /**
    * Admits a request whose user has this role, or all of several; answers 403 if not. Works alone, like `requireToken`; behind it, or

@@ -148,7 +148,7 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
     if (verdict?.authenticated === undefined) return
     token.verdictAt = Math.max(token.verdictAt, askedAt)
     if (!verdict.authenticated) {
-      endAll(token, 'ended')
+      if (verdict.limited !== true) endAll(token, 'ended') // a token that is extended too often lives
       return
     }
     token.kind = verdict.kind

@@ -1,7 +1,7 @@
 // What every framework needs of the client: reads the token of a request, gets its verdict, and knows which headers or
 // which answer follow. The adapters (koa.ts, express.ts …) only apply the result.
 import { type AuthClient, openAuthClient, type Validation } from './authClient.ts'
-import { invalidToken, readBearerToken } from './bearer.ts'
+import { beyondLimit, invalidToken, readBearerToken } from './bearer.ts'
 import type { Admission } from './contract.ts'
 import { problemOf, TokenError } from './errors.ts'
 import { type Check, createGuards, type MakeGuards, type Refused } from './guards.ts'
@@ -15,7 +15,8 @@ import { createShadowRules, type ShadowRule } from './shadowRules.ts'
 export interface Latchkey {
   /**
    * Whom the token of the request belongs to. Throws a `TokenError`, which has the `status` and the `headers` of the response:
-   * 400 if there are two tokens, 401 without a live token, 503 if Auth gave no verdict.
+   * 400 if there are two tokens, 401 without a live token, 429 if the token is used more often than it may be, 503 if Auth gave no
+   * verdict.
    */
   authenticate(request: AnyRequest): Promise<Admission>
   /**
@@ -93,6 +94,7 @@ async function admit(client: AuthClient, pairs: readonly string[], requestId = i
     requestId,
     traceparent: isTraceparent(traceparent) ? traceparent : undefined,
   })
-  if (!validation.verdict.authenticated) throw invalidToken()
+  const { verdict } = validation
+  if (!verdict.authenticated) throw verdict.limited === true ? beyondLimit(verdict) : invalidToken()
   return validation as Validation & { verdict: Admission }
 }

@@ -13,7 +13,7 @@ export const getData: Route<unknown, 'bearer'> = {
   problems: {
     400: 'Two tokens were sent.',
     401: 'The token is missing, unknown, expired or revoked; the answer does not say which.',
-    429: 'The token is invalid, and the address has sent too many invalid tokens.',
+    429: 'The token is used more often than it may be, or is invalid, and the address has sent too many invalid tokens.',
   },
   handler: () => ctx => {
     ctx.body = { data: greetingFor(verdictOf(ctx)) }

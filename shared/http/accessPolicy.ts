@@ -25,7 +25,7 @@ const openPaths = new Set(['/health', '/ready'])
 const corsOptions = {
   allowMethods: 'GET, HEAD, POST, PATCH, DELETE',
   allowHeaders: 'Authorization, token, Content-Type, X-Request-Id',
-  exposeHeaders: 'X-Request-Id, Retry-After, WWW-Authenticate, Server-Timing',
+  exposeHeaders: 'X-Request-Id, Retry-After, RateLimit, WWW-Authenticate, Server-Timing',
   maxAge: 600,
   keepHeadersOnError: false, // respondWithProblem keeps them
 }

@@ -308,6 +308,19 @@ describe('a held token', () => {
     expect(auth.calls[2]?.tokens).to.deep.equal(['bad', 'good-extended'])
   })
 
+  it('of a hold that extends lives while its limits allow no touch', async () => {
+    const { hold } = open({ maxSilenceMs: 2000 })
+    const { ends } = hold('good', { extend: true })
+    await answered(1)
+    const limited = { authenticated: false, limited: true, retryAfterMs: 60_000 }
+    auth.behave(call => call.reply({ body: { verdicts: [limited] } }))
+    for (let second = 0; second < 5; second++) await pass(1000)
+    expect(ends).to.deep.equal([])
+    auth.behave(call => call.reply({ body: { verdicts: [refused] } }))
+    await pass(1000)
+    expect(ends).to.deep.equal(['ended'])
+  })
+
   it('of a hold that extends ends too when Auth refuses it', async () => {
     const { hold } = open()
     const { ends } = hold('good', { extend: true })

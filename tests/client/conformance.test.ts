@@ -9,7 +9,7 @@ import {
   openAuthClient,
   type Validation,
 } from '../../packages/client/authClient.ts'
-import { invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
+import { beyondLimit, invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
 import type { Verdict } from '../../packages/client/contract.ts'
 import { TokenError } from '../../packages/client/errors.ts'
 import { insufficientScope, isMet, ruleOf } from '../../packages/client/rules.ts'
@@ -46,7 +46,7 @@ async function answerTo(
   try {
     const token = readBearerToken({ rawHeaders: headers.flat() })
     const { verdict } = await client.validate(token, caller)
-    if (!verdict.authenticated) throw invalidToken()
+    if (!verdict.authenticated) throw verdict.limited === true ? beyondLimit(verdict) : invalidToken()
     for (const need of needs) {
       const rule = 'role' in need ? ruleOf('role', need.role) : ruleOf('scope', need.scope)
       if (!need.shadow && !isRuleMet(rule, verdict)) throw insufficientScope(rule)

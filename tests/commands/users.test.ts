@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import type { UserRecord } from '../../services/auth/stores/ports.ts'
 import { post } from '../support/client.ts'
-import { logIn } from '../support/factories.ts'
+import { logIn, validate } from '../support/factories.ts'
 import type { Ended } from '../support/manyCommands.ts'
 import { startAuth } from '../support/servers.ts'
 import { query } from '../support/stores.ts'
@@ -88,6 +88,17 @@ describe('npm run users', () => {
         expect(await obeyed()).to.deep.equal(['admin', 'auditor'])
         expect(await users(['roles', 'alice', '--set', ''])).to.equal('alice: no roles\n')
         expect(await obeyed()).to.deep.equal([])
+
+        expect(await users(['rate', 'alice', '--per-minute', '1', '--burst', '2'])).to.equal(
+          'alice: 1 a minute, 2 at once\n',
+        )
+        const verdict = async () => (await validate(internalUrl, { token })).body
+        expect(
+          [await verdict(), await verdict(), await verdict()].map(({ authenticated }) => authenticated),
+        ).to.deep.equal([true, true, false])
+        expect(await users(['rate', 'alice'])).to.equal('alice: 1 a minute, 2 at once\n')
+        expect(await users(['rate', 'alice', '--none'])).to.equal('alice: no limit\n')
+        expect(await verdict()).to.include({ authenticated: true })
 
         await users(['pause', 'alice'])
         expect(await obeyed()).to.equal(null)
@@ -178,6 +189,8 @@ describe('npm run users', () => {
       [['add', 'bob', '--role', 'ad min', '--password-stdin'], /^roles: expected /],
       [['passwd', 'alice', '--password-stdin'], /^password: expected at least /],
       [['passwd', 'bob', '--password-stdin'], /^There is no user bob\.\n$/],
+      [['rate', 'alice', '--per-minute', '0'], /^rate: perMinute: expected a whole number, 1 to 100000\n$/],
+      [['rate', 'alice', '--per-minute', '1', '--burst', '1e9'], /^rate: burst: expected /],
       [['roles', 'bob'], /^There is no user bob\.\n$/],
       [['attributes', 'alice', '--set', '{"a":'], /^attributes: expected a JSON object of at most 1024 bytes\n$/],
       [
@@ -214,7 +227,7 @@ describe('npm run users', () => {
 
     it('shows the state of every user, and prints no escape sequence of a username', async () => {
       const url = await fresh('sqlite')
-      const authority = { version: 1, roles: ['admin', 'editor'], paused: true }
+      const authority = { version: 1, roles: ['admin', 'editor'], paused: true, rate: null }
       const states = [
         { authority },
         { confirmedAt: null },
@@ -331,6 +344,8 @@ describe('npm run users', () => {
       [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
       [['passwd', 'bob'], /^Without a terminal, passwd needs --password-stdin\./],
       [['roles', 'bob', '--set', 'a', '--add', 'b'], /^roles takes --set, or --add and --remove\./],
+      [['rate', 'bob', '--burst', '5'], /^rate takes --per-minute, with --burst or without, or --none\./],
+      [['rate', 'bob', '--none', '--per-minute', '5'], /^rate takes /],
     ]
     const settings = { USER_STORE_URL: await fresh('sqlite') }
     const cases = [...whileReading, ...later]

@@ -1,7 +1,13 @@
 // What a TokenStore that several processes share must do. Names no store; `getStores` returns the stores of two processes.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import {
+  type Found,
+  isAdmitted,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+} from '../../services/auth/stores/ports.ts'
 import { lineage, type MadeToken, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
 
 // The real time, so that the tokens stay in a store that also expires keys by its own clock.
@@ -52,6 +58,20 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     const issued = await both(20, store => inserted(store, { kind: 'single-use' }))
     const answers = await both(200, (store, i) => touch(store, issued[(i >> 1) % 20]?.ref as TokenRef))
     expect(answers.filter(token => token !== null)).to.have.lengthOf(20)
+  })
+
+  it('never exceeds a rate or a number of uses', async () => {
+    const [one, other] = getStores()
+    const userId = randomUUID()
+    const rate = { perMinute: 1, burst: 30 }
+    const ofUser = [await inserted(one, { userId }), await inserted(other, { userId })]
+    await one.setAuthority(userId, { version: 1, roles: [], paused: false, rate })
+    const limited = [await inserted(one, { rate }), await inserted(other, { usesLeft: 30 })]
+    const refs = [...ofUser, ...limited].map(({ ref }) => ref)
+    const found: Found[][] = []
+    while (found.length < 60) found.push(...(await both(20, store => store.touch(refs, start, null))))
+    const admitted = (i: number) => found.filter(batch => isAdmitted(batch[i] ?? null)).length
+    expect([admitted(0) + admitted(1), admitted(2), admitted(3)]).to.deep.equal([30, 30, 30])
   })
 
   it('lets one of two concurrent renewals win', async () => {

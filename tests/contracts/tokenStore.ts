@@ -1,8 +1,9 @@
-// What every TokenStore must do, in four parts.
+// What every TokenStore must do, in six parts.
 import type { TokenStore } from '../../services/auth/stores/ports.ts'
 import { tokenStoreAuthorityContract } from './tokenStoreAuthority.ts'
 import { tokenStoreEndContract } from './tokenStoreEnd.ts'
 import { tokenStoreLateContract } from './tokenStoreLate.ts'
+import { tokenStoreLimitsContract } from './tokenStoreLimits.ts'
 import { tokenStoreUpkeepContract } from './tokenStoreUpkeep.ts'
 import { tokenStoreUseContract } from './tokenStoreUse.ts'
 
@@ -11,5 +12,6 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   tokenStoreLateContract(getStore)
   tokenStoreEndContract(getStore)
   tokenStoreAuthorityContract(getStore)
+  tokenStoreLimitsContract(getStore)
   tokenStoreUpkeepContract(getStore)
 }

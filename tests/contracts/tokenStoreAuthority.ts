@@ -12,7 +12,12 @@ import {
 import { pauseByScope } from '../../services/auth/tokens/selection.ts'
 import { minute, start, tokenStoreCalls, unlimited } from './tokenStoreCalls.ts'
 
-const authorityOf = (version: number, roles: string[], paused = false): Authority => ({ version, roles, paused })
+const authorityOf = (version: number, roles: string[], paused = false): Authority => ({
+  version,
+  roles,
+  paused,
+  rate: null,
+})
 
 export function tokenStoreAuthorityContract(getStore: () => TokenStore): void {
   const { lineage, newHash, newToken, insert, inserted, touch, look, sweepAll } = tokenStoreCalls(getStore)

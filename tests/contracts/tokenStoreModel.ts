@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import {
   type Authority,
   type InsertOutcome,
+  type Limited,
   noAuthority,
   type TokenChanges,
   type TokenLimits,
@@ -13,6 +14,7 @@ import {
   type TokenRef,
   type TokenStore,
 } from '../../services/auth/stores/ports.ts'
+import { isSameRate, takeFrom } from '../../services/auth/stores/rates.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 // An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.
@@ -27,6 +29,7 @@ function createModel() {
   const renewals = new Map<string, { lineage: string; at: number }>()
   const authorities = new Map<string, Authority>()
   const authorityOf = (userId: string | null) => authorities.get(userId ?? '') ?? noAuthority
+  const fullAtUs = new Map<string, number>() // of the buckets of tokens and users, by id
   const found = new Set<string>() // the ids of tokens that a call has found expired
   const uncertain = new Set<string>() // the ids of dead tokens that the store may have deleted
   const isEnded = (token: TokenRecord) => token.credentialVersion < (floors.get(token.userId) ?? 0)
@@ -48,25 +51,40 @@ function createModel() {
     return token?.purpose === purpose && !token.paused && !token.authority.paused ? token : null
   }
 
-  function touch(ref: TokenRef, now: number, purpose: string | null): TokenRecord | null {
+  /** The milliseconds until the limits of the token and its user allow a touch; 0 if they do. */
+  function take({ id, userId, rate, authority }: TokenRecord, now: number, purpose: string | null): number {
+    const rates = [[id, rate] as const, [userId ?? '', purpose === null ? authority.rate : null] as const]
+    const buckets = rates.flatMap(([key, rate]) => (rate ? [{ key, rate, fullAtUs: fullAtUs.get(key) ?? 0 }] : []))
+    const retryAfterMs = takeFrom(buckets, now)
+    for (const bucket of buckets) fullAtUs.set(bucket.key, bucket.fullAtUs)
+    return retryAfterMs
+  }
+
+  function touch(ref: TokenRef, now: number, purpose: string | null): TokenRecord | Limited | null {
     const token = look(ref, now, purpose)
     if (token === null) return null
+    const retryAfterMs = take(token, now, purpose)
+    if (retryAfterMs > 0) return { limited: true, retryAfterMs }
+    if (token.usesLeft !== null) token.usesLeft--
+    return use(ref, token, now)
+  }
+
+  function use(ref: TokenRef, token: TokenRecord, now: number): TokenRecord {
     if (token.kind === 'sliding') {
       token.expiresAt = Math.max(token.expiresAt, Math.min(now + token.ttlMs, token.absoluteExpiresAt))
     }
     token.lastUsedAt = now
     token.refreshCount++
     tokens.set(ref.id, { ...ref, token })
-    if (token.kind === 'single-use') tokens.delete(ref.id)
+    if (token.kind === 'single-use' || token.usesLeft === 0) tokens.delete(ref.id)
     return { ...token }
   }
 
   function renew(ref: TokenRef, hash: string, lineage: string, now: number): TokenRecord | null {
     const token = look(ref, now, null)
     if (token?.kind !== 'sliding') return null
-    tokens.set(ref.id, { hash, token })
     renewals.set(ref.id, { lineage, at: now })
-    return touch({ ...ref, hash }, now, null)
+    return use({ ...ref, hash }, token, now)
   }
 
   function raiseFloor(userId: string, version: number, keep: string | null): void {
@@ -76,12 +94,15 @@ function createModel() {
   }
 
   function setAuthority(userId: string, authority: Authority): void {
-    if (authority.version > authorityOf(userId).version) authorities.set(userId, authority)
+    if (authority.version <= authorityOf(userId).version) return
+    if (!isSameRate(authority.rate, authorityOf(userId).rate)) fullAtUs.delete(userId)
+    authorities.set(userId, authority)
   }
 
   function change(id: string, changes: TokenChanges, now: number): TokenRecord | null {
     const { token } = tokens.get(id) ?? {}
     if (!token || !isLive(token, now)) return null
+    if (changes.rate !== undefined && !isSameRate(changes.rate, token.rate)) fullAtUs.delete(id)
     return { ...Object.assign(token, changes), authority: authorityOf(token.userId) }
   }
 
@@ -152,11 +173,14 @@ function command<T>(name: string, values: fc.Arbitrary<T>, run: (values: T, run:
   )
 }
 
+const rate = fc.constantFrom(null, null, { perMinute: 6000, burst: 1 }, { perMinute: 70, burst: 3 })
+const usesLeft = fc.constantFrom(null, null, 1, 2)
 const scope = fc.constantFrom(null, 'orders:read', 'orders:read orders:write')
 const authority = fc.record({
   version: fc.integer({ min: 1, max: 5 }),
   roles: fc.constantFrom<string[][]>([], ['admin'], ['admin', 'editor']),
   paused: fc.constantFrom(false, false, true),
+  rate,
 })
 
 const newToken = fc.record({
@@ -169,6 +193,8 @@ const newToken = fc.record({
   login: fc.constantFrom('own', 'own', 'other', 'none'),
   scope,
   paused: fc.constantFrom(false, false, false, true),
+  rate,
+  usesLeft,
   authority: fc.oneof({ weight: 2, arbitrary: fc.constant(noAuthority) }, { weight: 1, arbitrary: authority }),
 })
 
@@ -311,7 +337,7 @@ const setAuthority = command(
   },
 )
 
-const changes = fc.record({ scope, paused: fc.boolean() }, { requiredKeys: [] })
+const changes = fc.record({ scope, paused: fc.boolean(), rate, usesLeft }, { requiredKeys: [] })
 const change = command('change', fc.record({ one: recent, changes }), async ({ one, changes }, run, store) => {
   const { id } = pick(run, one)
   expect(await store.change(id, changes, run.now)).to.deep.equal(run.model.change(id, changes, run.now))

@@ -18,14 +18,14 @@ export function userStoreContract(getStore: () => UserStore): void {
     const user = newUser()
     await store.insert(user)
     expect((await store.findUnmirrored(1000)).map(({ id }) => id)).to.not.include(user.id)
-    const authority = { version: 1, roles: ['admin', 'billing:read'], paused: false }
+    const authority = { version: 1, roles: ['admin', 'billing:read'], paused: false, rate: null }
     expect(await store.updateAuthority(user.id, 0, { authority })).to.deep.equal({ ...user, authority })
     expect(await store.updateAuthority(user.id, 0, { authority: { ...authority, roles: [] } })).to.equal(null)
     expect(await store.findById(user.id)).to.deep.equal({ ...user, authority })
     expect((await store.findUnmirrored(1000)).map(({ id }) => id)).to.include(user.id)
     expect(await store.updateAuthority(user.id, 1, { mirroredAuthority: 1 })).to.include({ mirroredAuthority: 1 })
     expect((await store.findUnmirrored(1000)).map(({ id }) => id)).to.not.include(user.id)
-    const paused = { version: 2, roles: [], paused: true }
+    const paused = { version: 2, roles: [], paused: true, rate: null }
     await store.updateAuthority(user.id, 1, { authority: paused, mirroredAuthority: 2 })
     expect(await store.findByUsername(user.username)).to.deep.equal({
       ...user,
@@ -36,7 +36,10 @@ export function userStoreContract(getStore: () => UserStore): void {
   })
 
   it('inserts a user with an authority', async () => {
-    const user = newUser({ authority: { version: 4, roles: ['admin'], paused: true }, mirroredAuthority: 3 })
+    const user = newUser({
+      authority: { version: 4, roles: ['admin'], paused: true, rate: null },
+      mirroredAuthority: 3,
+    })
     await getStore().insert(user)
     expect(await getStore().findById(user.id)).to.deep.equal(user)
   })
@@ -68,7 +71,9 @@ export function userStoreContract(getStore: () => UserStore): void {
     const user = newUser()
     await getStore().insert(user)
     const changes = Array.from({ length: 20 }, (_, i) =>
-      getStore().updateAuthority(user.id, 0, { authority: { version: 1, roles: [`role-${i}`], paused: false } }),
+      getStore().updateAuthority(user.id, 0, {
+        authority: { version: 1, roles: [`role-${i}`], paused: false, rate: null },
+      }),
     )
     const won = (await Promise.all(changes)).filter(changed => changed !== null)
     expect(won).to.have.lengthOf(1)

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import {
   type Found,
+  isAdmitted,
   noAuthority,
   type TokenLimits,
   type TokenRecord,
@@ -45,6 +46,8 @@ export function newTokenAt(start: number, { id: ownId, ...members }: Partial<Tok
     refreshCount: 0,
     scope: null,
     paused: false,
+    rate: null,
+    usesLeft: null,
     authority: noAuthority,
     ...members,
   }
@@ -78,7 +81,7 @@ export const newHash = (): string => refOf(drawSecret(drawTokenId(null, Date.now
 /** The results of a store all of whose parts have answered. */
 export function answered(found: Found[]): (TokenRecord | null)[] {
   return found.map(token => {
-    if (token === 'unavailable') throw new Error('a part of the store did not answer')
+    if (token !== null && !isAdmitted(token)) throw new Error(`a token is not admitted: ${JSON.stringify(token)}`)
     return token
   })
 }

@@ -26,7 +26,12 @@ const forms: Record<Exclude<Outcome, 'not admitted'>, { status: number; code?: s
   // RFC 6750 section 3.1: no error code for a request that carried no credentials.
   'no token': { status: 401, code: 'invalid_token', headers: { 'www-authenticate': challenge, 'retry-after': null } },
   'bad request': { status: 400, code: 'invalid_request', headers: { 'www-authenticate': null } },
-  limited: { status: 429, headers: { 'www-authenticate': null } },
+  // After the 1200 ms that every vector with this result says.
+  limited: {
+    status: 429,
+    code: 'too_many_requests',
+    headers: { 'www-authenticate': null, 'retry-after': '2', ratelimit: '"token";r=0;t=2' },
+  },
   unavailable: { status: 503, code: 'unavailable', headers: { 'www-authenticate': null, 'retry-after': '1' } },
 }
 type HeaderForm = Record<string, string | null>

@@ -33,7 +33,7 @@ class _Seen(NamedTuple):
 class RequireToken:
     """``RequireToken(app)`` or, with options, ``RequireToken(app, AuthClient(url, key))``.
 
-    Sets ``scope["auth"]`` to the ``Admission`` of the token. Answers other requests with 400, 401 or 503 in
+    Sets ``scope["auth"]`` to the ``Admission`` of the token. Answers other requests with 400, 401, 429 or 503 in
     ``application/problem+json``. Refuses other WebSockets in the same way if the server can answer them (the extension
     ``websocket.http.response``); otherwise it closes them before they open, which the server reports as 403. The client
     is closed when the application shuts down.
@@ -163,7 +163,7 @@ async def _refuse(
     if scope["type"] == "websocket":
         await receive()  # websocket.connect
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            code = _TRY_AGAIN_LATER if error.code == "unavailable" else _POLICY_VIOLATION
+            code = _TRY_AGAIN_LATER if error.code in ("unavailable", "too_many_requests") else _POLICY_VIOLATION
             await send({"type": "websocket.close", "code": code, "reason": error.code})
             return
         prefix = "websocket.http.response"

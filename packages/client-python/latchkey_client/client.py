@@ -18,10 +18,11 @@ from .contract import (
     MAX_VERDICT_BYTES,
     VALIDATE_TOKEN_PATH,
     Admission,
+    Limitation,
     Unavailable,
     parse_verdicts,
 )
-from .errors import TokenError
+from .errors import TokenError, beyond_limit
 from .exchange import Connections
 
 _JSON = re.compile(r"application/json\s*(;|$)")
@@ -173,7 +174,7 @@ class AuthClient:
     async def _send(self, call: _Call) -> None:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        verdicts: list[Admission | Unavailable | None] = []
+        verdicts: list[Admission | Limitation | Unavailable | None] = []
         failure: BaseException | None = None
         try:
             verdicts = await self._ask(call)
@@ -198,10 +199,12 @@ class AuthClient:
             if isinstance(verdict, Unavailable):
                 # Not logged as an outage: Auth answers, and logs which part of its store does not.
                 waiter.result.set_exception(_no_verdict())
+            elif isinstance(verdict, Limitation):
+                waiter.result.set_exception(beyond_limit(verdict.retry_after_ms))
             else:
                 waiter.result.set_result(Validation(verdict, timing))
 
-    async def _ask(self, call: _Call) -> list[Admission | Unavailable | None]:
+    async def _ask(self, call: _Call) -> list[Admission | Limitation | Unavailable | None]:
         first, count = call.waiters[0], len(call.waiters)
         self._call_count += 1
         # The id begins with that of the first request and is unique, so its echo proves that the answer belongs to this

@@ -42,7 +42,14 @@ class Unavailable:
     """Auth could not ask about this token, although it could about others of the call."""
 
 
-def parse_verdicts(body: bytes, count: int) -> list[Admission | Unavailable | None]:
+@dataclass(frozen=True, slots=True)
+class Limitation:
+    """The token is valid, but its limits or those of its user allow no request for so many milliseconds."""
+
+    retry_after_ms: int
+
+
+def parse_verdicts(body: bytes, count: int) -> list[Admission | Limitation | Unavailable | None]:
     """None is a refusal. Raises ``ValueError`` unless ``body`` holds exactly ``count`` well-formed verdicts."""
     try:
         answer = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
@@ -54,12 +61,15 @@ def parse_verdicts(body: bytes, count: int) -> list[Admission | Unavailable | No
     return [_parse_verdict(verdict) for verdict in verdicts]
 
 
-def _parse_verdict(verdict: Any) -> Admission | Unavailable | None:
+def _parse_verdict(verdict: Any) -> Admission | Limitation | Unavailable | None:
     if isinstance(verdict, dict):
         if "authenticated" not in verdict and verdict.get("unavailable") is True:
             return Unavailable()
         if verdict.get("authenticated") is False:
-            return None
+            if verdict.get("limited") is not True:
+                return None
+            if _is_integer(wait := verdict.get("retryAfterMs")) and wait > 0:
+                return Limitation(wait)
         if verdict.get("authenticated") is True and _is_admission(verdict):
             verdict = {"roles": [], "scope": None, **verdict}  # an Auth of an earlier version does not send these two
             return Admission(

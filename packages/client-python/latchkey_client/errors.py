@@ -6,9 +6,15 @@ import json
 from http import HTTPStatus
 from typing import Literal, Mapping
 
-Code = Literal["invalid_request", "invalid_token", "insufficient_scope", "unavailable"]
+Code = Literal["invalid_request", "invalid_token", "insufficient_scope", "too_many_requests", "unavailable"]
 
-_STATUS: dict[Code, int] = {"invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403, "unavailable": 503}
+_STATUS: dict[Code, int] = {
+    "invalid_request": 400,
+    "invalid_token": 401,
+    "insufficient_scope": 403,
+    "too_many_requests": 429,
+    "unavailable": 503,
+}
 
 
 class TokenError(Exception):
@@ -18,7 +24,7 @@ class TokenError(Exception):
         super().__init__(message)
         self.code: Code = code
         self.status = _STATUS[code]
-        #: The headers of the response: ``WWW-Authenticate`` or ``Retry-After``.
+        #: The headers of the response: ``WWW-Authenticate``, ``Retry-After`` or ``RateLimit``.
         self.headers = dict(headers or {})
 
     def problem(self, request_id: str) -> bytes:
@@ -32,3 +38,11 @@ class TokenError(Exception):
             "requestId": request_id,
         }
         return json.dumps(members, separators=(",", ":")).encode()
+
+
+def beyond_limit(retry_after_ms: int) -> TokenError:
+    """For a valid token that is beyond its limits or those of its user (draft-ietf-httpapi-ratelimit-headers)."""
+    seconds = -(-retry_after_ms // 1000)
+    headers = {"Retry-After": str(seconds), "RateLimit": f'"token";r=0;t={seconds}'}
+    detail = "The token is used too often. Try again after the time in Retry-After."
+    return TokenError("too_many_requests", detail, headers)

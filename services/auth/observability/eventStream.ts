@@ -68,7 +68,7 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
         watch(event.tokenId, event.userId, event.expiresAt)
         break
       case 'slid':
-        if (event.kind === 'single-use') watched.delete(event.tokenId)
+        if (event.isConsumed) watched.delete(event.tokenId)
         else watch(event.tokenId, event.userId, event.expiresAt)
         break
       case 'revoked':
@@ -169,8 +169,8 @@ function toldOf(event: AuthEvent): Told | null {
       return { name, subject: tokenId, data: { tokenId, userId, kind, purpose, expiresAt, scope } }
     }
     case 'slid': {
-      const { type: name, tokenId, userId, kind, expiresAt } = event
-      if (kind === 'single-use') return { name: 'consumed', subject: tokenId, data: { tokenId, userId, kind } }
+      const { type: name, tokenId, userId, kind, expiresAt, isConsumed } = event
+      if (isConsumed) return { name: 'consumed', subject: tokenId, data: { tokenId, userId, kind } }
       return { name, subject: tokenId, data: { tokenId, userId, kind, expiresAt } }
     }
     case 'renewed': {
@@ -182,8 +182,8 @@ function toldOf(event: AuthEvent): Told | null {
       return { name, subject: tokenId, data: { tokenId, userId } }
     }
     case 'changed': {
-      const { type: name, tokenId, userId, scope, paused } = event
-      return { name, subject: tokenId, data: { tokenId, userId, scope, paused } }
+      const { type: name, tokenId, userId, scope, paused, rate, usesLeft } = event
+      return { name, subject: tokenId, data: { tokenId, userId, scope, paused, rate, usesLeft } }
     }
     case 'sessions_revoked': {
       const { type: name, userId, keep } = event
@@ -192,6 +192,10 @@ function toldOf(event: AuthEvent): Told | null {
     case 'roles_changed': {
       const { type: name, userId, roles } = event
       return { name, subject: userId, data: { userId, roles } }
+    }
+    case 'rate_changed': {
+      const { type: name, userId, rate } = event
+      return { name, subject: userId, data: { userId, rate } }
     }
     case 'user_paused':
     case 'user_resumed':

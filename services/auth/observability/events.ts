@@ -5,8 +5,8 @@ import { type Log, type LogFields, rateLimited } from '../../../shared/log/log.t
 import type { ClockEvent } from '../clock.ts'
 import type { LimitEvent } from '../defence/throttles.ts'
 import type { KeyEvent } from '../guards/requireKey.ts'
+import type { TokenEvent } from '../tokens/events.ts'
 import type { SweepEvent } from '../tokens/sweeper.ts'
-import type { TokenEvent } from '../tokens/tokens.ts'
 import type { AttributesEvent } from '../users/attributes.ts'
 import type { AuthorityEvent } from '../users/authorities.ts'
 import type { LinkEvent } from '../users/links.ts'
@@ -89,10 +89,16 @@ export function logEvents(log: Log, monotonicNow: () => number): (event: AuthEve
     const { level, name = event.type, isSecurity = true } = line
     const { type, ...ofEvent } = event
     const fields = isSecurity ? { ...ofEvent, ...currentCaller(), channel: 'security' } : ofEvent
-    if (event.type === 'rate_limited') {
-      const write = limited.get(event.what) ?? logLimited()
-      limited.set(event.what, write)
-      write(fields)
-    } else log[level](name, fields)
+    const what = limitOf(event)
+    if (what === null) return log[level](name, fields)
+    const write = limited.get(what) ?? logLimited()
+    limited.set(what, write)
+    write({ ...fields, what })
   }
+}
+
+/** What was limited; null for other events. */
+function limitOf(event: AuthEvent): string | null {
+  if (event.type === 'refused') return event.reason === 'limited' ? 'token' : null
+  return event.type === 'rate_limited' ? event.what : null
 }

@@ -1,6 +1,11 @@
 // The events of GET /events on the wire. Contains types only: the pages of the console import them too.
 import type { TokenKind } from '../../../packages/client/contract.ts'
 
+export interface StreamedRate {
+  perMinute: number
+  burst: number
+}
+
 /** Event name -> its data. Instants are epoch milliseconds; `userId` is null for a guest. */
 export interface StreamEventData {
   /** The first event of every stream. */
@@ -14,16 +19,24 @@ export interface StreamEventData {
     scope: string | null
   }
   slid: { tokenId: string; userId: string | null; kind: TokenKind; expiresAt: number }
-  /** A single-use token was admitted. */
+  /** The token was admitted for the last time. */
   consumed: { tokenId: string; userId: string | null; kind: TokenKind }
   renewed: { tokenId: string; userId: string | null; expiresAt: number }
   expired: { tokenId: string; userId: string | null; expiresAt: number }
-  /** The operator changed the scope of the token, paused or resumed it. */
-  changed: { tokenId: string; userId: string | null; scope: string | null; paused: boolean }
+  /** The operator changed the scope or the limits of the token, paused or resumed it. */
+  changed: {
+    tokenId: string
+    userId: string | null
+    scope: string | null
+    paused: boolean
+    rate: StreamedRate | null
+    usesLeft: number | null
+  }
   revoked: { tokenId: string; userId: string | null }
   /** All tokens of the user ended, except the one with the id `keep`. */
   sessions_revoked: { userId: string; keep: string | null }
   roles_changed: { userId: string; roles: readonly string[] }
+  rate_changed: { userId: string; rate: StreamedRate | null }
   user_paused: { userId: string }
   user_resumed: { userId: string }
   /** `tokenId` is null if the secret was malformed. */

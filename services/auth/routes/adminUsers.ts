@@ -6,7 +6,7 @@ import type { Context } from '../../../shared/http/types.ts'
 import { attributesOf } from '../users/attributes.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { attributesSchema, attributesTooLarge } from './attributes.ts'
-import { pausedSchema, rolesSchema } from './authority.ts'
+import { pausedSchema, rateSchema, rolesSchema, shownRate } from './authority.ts'
 import { choiceError } from './choiceProblems.ts'
 import { clientOf, emailSchema, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
@@ -32,7 +32,8 @@ const readNewUser = bodyReader(
     email: emailSchema.optional(),
   }),
 )
-const changeExpected = 'expected disabled, paused (each true or false), roles, attributes, username, email or password'
+const changeExpected =
+  'expected disabled, paused (each true or false), roles, rate, attributes, username, email or password'
 const readChange = bodyReader(
   z
     .strictObject({
@@ -45,6 +46,7 @@ const readChange = bodyReader(
       attributes: attributesSchema.optional(),
       username: text('username').meta({ description: 'a new username; ends every token' }).optional(),
       email: emailSchema.meta({ description: 'where mails go; you vouch for it; ends every token' }).optional(),
+      rate: rateSchema.optional(),
       password: text('password').meta({ description: 'a new password; ends every token' }).optional(),
     })
     .refine(change => Object.keys(change).length > 0, changeExpected),
@@ -56,6 +58,7 @@ const adminUserSchema = userFields
     disabledAt: at.nullable(),
     deletedAt: at.nullable(),
     paused: z.boolean().meta({ description: 'every token is refused, and so is a log-in; nothing ends' }),
+    rate: shownRate,
   })
   .meta({ id: 'UserRecord' })
 
@@ -134,7 +137,7 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
   path: 'PATCH /admin/users/:id',
   guard: 'adminKey',
   summary:
-    'Changes roles or attributes, pauses or resumes a user, sets a username, an e-mail address or a password or disables a user and revokes every token, or enables the user again',
+    'Changes roles or attributes, limits how often, pauses or resumes a user, sets a username, an e-mail address or a password or disables a user and revokes every token, or enables the user again',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The user', body: adminUserSchema } },
@@ -239,9 +242,9 @@ async function userOf(ctx: Context, users: Users): Promise<UserRecord> {
 /** Everything but the hash. */
 function adminUser(user: UserRecord) {
   const { id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority, email, pendingEmail } = user
-  const { roles, paused } = authority
+  const { roles, paused, rate } = authority
   const times = { createdAt, confirmedAt, disabledAt, deletedAt }
-  return { id, username, ...times, roles, paused, email, pendingEmail, attributes: attributesOf(user) }
+  return { id, username, ...times, roles, paused, rate, email, pendingEmail, attributes: attributesOf(user) }
 }
 
 function noSuchUser(): AppError {

@@ -1,4 +1,4 @@
-// How requests name what users and tokens may do: roles, and the scope of a token.
+// How requests name what users and tokens may do: roles, the scope of a token, and how often.
 import { z } from 'zod'
 import { maxNames, roleFormat, scopeNameFormat } from '../../../packages/client/contract.ts'
 
@@ -45,3 +45,35 @@ export const shownScope = z.string().nullable().meta({ description: scopeMeaning
 export const pausedSchema = z
   .boolean('expected true or false')
   .meta({ description: 'true: every later validation refuses it; false: it works again' })
+
+const maxPerMinute = 100_000
+const refillMinutes = 24 * 60 // a store remembers an empty bucket at least as long as this
+const perMinuteExpected = `expected a whole number, 1 to ${maxPerMinute}`
+const burstExpected = `${perMinuteExpected}, and at most ${refillMinutes} times perMinute`
+
+/** Without `burst`, as many as in a minute may come at once. */
+export const rateSchema = z
+  .strictObject(
+    {
+      perMinute: z.int(perMinuteExpected).min(1, perMinuteExpected).max(maxPerMinute, perMinuteExpected),
+      burst: z.int(burstExpected).min(1, burstExpected).max(maxPerMinute, burstExpected).optional(),
+    },
+    'expected {perMinute, burst?} or null for no limit',
+  )
+  .refine(({ perMinute, burst = 1 }) => burst <= refillMinutes * perMinute, { path: ['burst'], message: burstExpected })
+  .transform(({ perMinute, burst = perMinute }) => ({ perMinute, burst }))
+  .nullable()
+  .meta({ description: 'how many requests pass in a minute, and how many at once; null: no limit' })
+
+/** A rate in an answer. */
+export const shownRate = z.strictObject({ perMinute: z.int(), burst: z.int() }).nullable()
+
+const maxUses = 1_000_000_000
+const usesExpected = `expected a whole number, 1 to ${maxUses}, or null for no limit`
+
+export const usesSchema = z
+  .int(usesExpected)
+  .min(1, usesExpected)
+  .max(maxUses, usesExpected)
+  .nullable()
+  .meta({ description: 'how many more requests the token allows; the last one ends it. null: any number' })

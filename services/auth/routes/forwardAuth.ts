@@ -2,11 +2,11 @@
 // Caddy forward_auth, Envoy ext_authz). Validates the bearer token of that request, as /data would, and looks at neither its
 // method nor its path nor its body. The proxy's configuration may require roles and a scope.
 import { z } from 'zod'
-import { invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
+import { beyondLimit, invalidToken, readBearerToken } from '../../../packages/client/bearer.ts'
 import { insufficientScope, isMet, type Rule, type RuleKind, ruleOf } from '../../../packages/client/rules.ts'
 import { AppError, isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/types.ts'
-import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
+import { isAdmitted, type TokenRecord, type Tokens } from '../tokens/tokens.ts'
 import { type AuthRoute, noToken } from './route.ts'
 
 /**
@@ -17,7 +17,8 @@ const nothing = '-'
 
 const mayPass =
   'The request may pass; X-Auth-User-Id and X-Auth-User name the user, X-Auth-Roles the roles, separated by commas, and X-Auth-Scope the scope; each is "-" if there is none'
-const description = { guard: 'bearer', tag: 'For services', problems: { 401: noToken } } as const
+const beyondLimits = 'The token is live, but is used more often than it or its user may be.'
+const description = { guard: 'bearer', tag: 'For services', problems: { 401: noToken, 429: beyondLimits } } as const
 
 const needsSchema = z.object({
   role: z.string().meta({ description: 'a role that the user needs; repeat it for several' }),
@@ -47,8 +48,7 @@ export const forwardAuthForEnvoy: AuthRoute<'tokens'> = {
 function admit(tokens: Tokens, passStatus: 200 | 204, rulesOf: (ctx: Context) => Rule[]): Handler {
   return async ctx => {
     const rules = rulesOf(ctx)
-    const token = await tokens.validate(readForwardedToken(ctx), { purpose: null, touch: true })
-    if (!token) throw invalidToken()
+    const token = await validate(tokens, readForwardedToken(ctx))
     const granted = { roles: token.authority.roles, scope: token.scope }
     const missing = rules.find(rule => !isMet(rule, granted))
     if (missing) throw insufficientScope(missing)
@@ -56,6 +56,13 @@ function admit(tokens: Tokens, passStatus: 200 | 204, rulesOf: (ctx: Context) =>
     ctx.status = passStatus // with 204, Koa removes the body
     for (const [name, value] of Object.entries(headersOf(token))) ctx.set(name, value)
   }
+}
+
+async function validate(tokens: Tokens, secret: string): Promise<TokenRecord> {
+  const [found = null] = await tokens.validateAll([secret], { purpose: null, touch: true })
+  if (found === null) throw invalidToken()
+  if (isAdmitted(found)) return found
+  throw found === 'unavailable' ? new AppError('unavailable', 'The token store is unavailable.') : beyondLimit(found)
 }
 
 /** The rules in the query, which the proxy's configuration sets. Other parameters may be those of the original request. */

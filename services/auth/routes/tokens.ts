@@ -6,7 +6,15 @@ import { AppError } from '../../../shared/http/errors.ts'
 import { isTokenId } from '../tokens/format.ts'
 import { isSelected, listSelected } from '../tokens/selection.ts'
 import type { TokenRecord, Tokens } from '../tokens/tokens.ts'
-import { pausedSchema, scopeNameSchema, scopeSchema, shownScope } from './authority.ts'
+import {
+  pausedSchema,
+  rateSchema,
+  scopeNameSchema,
+  scopeSchema,
+  shownRate,
+  shownScope,
+  usesSchema,
+} from './authority.ts'
 import { newSessionSchema } from './login.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
@@ -24,6 +32,12 @@ const termsSchema = z
     userId: z.string('expected the id of a user').optional(),
     purpose: purposeSchema.optional(),
     scope: scopeSchema.optional(),
+    rate: rateSchema.optional(),
+    uses: usesSchema.optional(),
+  })
+  .refine(({ kind, uses = null }) => kind !== 'single-use' || uses === null, {
+    path: ['uses'],
+    message: 'expected for sliding and fixed tokens only: single-use is one use',
   })
   .refine(({ kind, absoluteTtlSeconds }) => kind === 'sliding' || absoluteTtlSeconds === undefined, {
     path: ['absoluteTtlSeconds'],
@@ -48,6 +62,8 @@ const tokenQuerySchema = z.strictObject({
 })
 const tokenQueryExpected = `${pageSizeExpected}, after (next of the previous page), userId, scope (one name) and search (how the id or the username begins), each at most once`
 
+const shownUses = z.int().nullable().meta({ description: 'null: any number' })
+
 const issuedToken = newSessionSchema
   .extend({
     tokenId,
@@ -57,6 +73,8 @@ const issuedToken = newSessionSchema
     username: z.string().nullable(),
     createdAt: at,
     scope: shownScope,
+    rate: shownRate,
+    usesLeft: shownUses,
   })
   .meta({ id: 'IssuedToken' })
 
@@ -74,6 +92,8 @@ const shownToken = z
     refreshCount: z.int(),
     scope: shownScope,
     paused: z.boolean().meta({ description: 'the token is refused, but does not end' }),
+    rate: shownRate,
+    usesLeft: shownUses,
   })
   .meta({ id: 'Token' })
 
@@ -116,18 +136,18 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
   handler:
     ({ users, tokens, config }) =>
     async ctx => {
-      const { kind, ttlSeconds, absoluteTtlSeconds, userId, purpose = null, scope = null } = await readTerms(ctx)
+      const { kind, ttlSeconds, absoluteTtlSeconds, userId, purpose = null, ...rights } = await readTerms(ctx)
       const owner = userId === undefined ? null : await users.find(userId)
       if (userId !== undefined && owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
       const ttlMs = ttlSeconds * 1000
       // Without `absoluteTtlSeconds`, a sliding token has the absolute lifetime of a session.
       const absoluteTtlMs =
         absoluteTtlSeconds === undefined ? Math.max(ttlMs, config.absoluteTtlMs) : absoluteTtlSeconds * 1000
-      const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs, scope })
+      const issued = await tokens.issue({ kind, purpose, owner, login: null, ttlMs, absoluteTtlMs, ...rights })
       if (issued === null) {
         throw new AppError('conflict', 'The sessions of this user have just been revoked; try again.')
       }
-      const { id, username, expiresAt, absoluteExpiresAt, createdAt } = issued.token
+      const { id, username, expiresAt, absoluteExpiresAt, createdAt, scope, rate, usesLeft } = issued.token
       ctx.status = 201
       ctx.body = {
         token: issued.secret,
@@ -141,14 +161,21 @@ export const issueToken: AuthRoute<'users' | 'tokens' | 'config'> = {
         expiresAt,
         absoluteExpiresAt,
         scope,
+        rate,
+        usesLeft,
       }
     },
 }
 
 const readChange = bodyReader(
   z
-    .strictObject({ scope: scopeSchema.optional(), paused: pausedSchema.optional() })
-    .refine(change => Object.keys(change).length > 0, 'expected scope, or paused (true or false), or both'),
+    .strictObject({
+      scope: scopeSchema.optional(),
+      paused: pausedSchema.optional(),
+      rate: rateSchema.optional(),
+      uses: usesSchema.optional(),
+    })
+    .refine(change => Object.keys(change).length > 0, 'expected scope, paused (true or false), rate or uses'),
 )
 
 const noSuchToken = 'There is no token with this id.'
@@ -156,7 +183,7 @@ const noSuchToken = 'There is no token with this id.'
 export const changeToken: AuthRoute<'tokens'> = {
   path: 'PATCH /tokens/:id',
   guard: 'adminKey',
-  summary: 'Changes the scope of a live token, pauses or resumes it; every later validation obeys',
+  summary: 'Changes the scope and the limits of a live token, pauses or resumes it; every later validation obeys',
   tag: 'For the operator',
   body: readChange,
   answers: { 200: { description: 'The token', body: shownToken } },
@@ -164,9 +191,9 @@ export const changeToken: AuthRoute<'tokens'> = {
   handler:
     ({ tokens }) =>
     async ctx => {
-      const changes = await readChange(ctx)
+      const { uses: usesLeft, ...changes } = await readChange(ctx)
       const { id = '' } = ctx.params
-      const token = isTokenId(id) ? await tokens.change(id, changes) : null
+      const token = isTokenId(id) ? await tokens.change(id, { ...changes, usesLeft }) : null
       if (token === null) throw new AppError('not_found', noSuchToken)
       ctx.body = shown(token)
     },

@@ -53,6 +53,9 @@ const readRequest = bodyReader(requestSchema, { limit: 512 * 1024, isHot: true }
 const verdictSchema = z
   .union([
     z.strictObject({ authenticated: z.literal(false) }),
+    z
+      .strictObject({ authenticated: z.literal(false), limited: z.literal(true), retryAfterMs: z.int().positive() })
+      .meta({ description: 'the token is valid, but its limits or those of its user allow no request now' }),
     z.strictObject({ unavailable: z.literal(true) }).meta({
       description: 'only in an answer to `tokens`: the part of the store that holds this token does not answer',
     }),
@@ -106,7 +109,7 @@ export const validateToken: AuthRoute<'tokens'> = {
       }
       ctx.body = many
         ? { verdicts: (await tokens.validateAll(many, { purpose, touch })).map(verdictOf) }
-        : verdictOf(await tokens.validate(token as string, { purpose, touch }))
+        : verdictOf((await tokens.validateAll([token as string], { purpose, touch }))[0] ?? null)
     },
 }
 
@@ -121,6 +124,7 @@ async function answerWithHeld(tokens: Tokens, asked: string[], held: string[], o
 function verdictOf(found: Found): Verdict | NoVerdict {
   if (found === null) return { authenticated: false }
   if (found === 'unavailable') return { unavailable: true }
+  if ('limited' in found) return { authenticated: false, ...found }
   const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount, scope } = found
   return {
     authenticated: true,

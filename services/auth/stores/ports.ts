@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto'
 import type { TokenKind } from '../../../packages/client/contract.ts'
 import { writeBase62 } from '../../../shared/base62.ts'
-import { AppError } from '../../../shared/http/errors.ts'
+import { AppError, tooManyRequests } from '../../../shared/http/errors.ts'
 
 /**
  * Identifies a token to a store. The first four characters of `id` are the routing tag, which all tokens of a user
@@ -27,6 +27,13 @@ export function tagOf(userId: string): string {
 
 export type { TokenKind }
 
+/** In any span of time, at most `burst` touches and those that the span adds pass; see rates.ts. */
+export interface Rate {
+  perMinute: number
+  /** How many may come at once. */
+  burst: number
+}
+
 /** What a user may do at present. A token store keeps it beside the user's floor and returns it with each of their tokens. */
 export interface Authority {
   /** Rises with each change. 0 if there was none, and then everything else is as in `noAuthority`. */
@@ -34,9 +41,11 @@ export interface Authority {
   roles: string[]
   /** While true, the user's tokens are refused. None of them ends. */
   paused: boolean
+  /** For all tokens of the user without a purpose together. Null: no limit. */
+  rate: Rate | null
 }
 
-export const noAuthority: Authority = Object.freeze({ version: 0, roles: [], paused: false })
+export const noAuthority: Authority = Object.freeze({ version: 0, roles: [], paused: false, rate: null })
 
 export interface TokenRecord {
   /** Public name of the token; unique, not secret. Stays the same when the token is renewed. */
@@ -69,15 +78,16 @@ export interface TokenRecord {
   scope: string | null
   /** While true, the token is refused. */
   paused: boolean
+  /** Null: no limit of its own. */
+  rate: Rate | null
+  /** How many touches the token still allows; the last one consumes it. Null: any number. */
+  usesLeft: number | null
   /** The user's; `noAuthority` for a guest. */
   authority: Authority
 }
 
-/** What can be changed about a token. */
-export interface TokenChanges {
-  scope?: string | null | undefined
-  paused?: boolean | undefined
-}
+/** What can be changed about a token. A rate that differs from the one before begins with a full bucket. */
+export type TokenChanges = { [Name in 'scope' | 'paused' | 'rate' | 'usesLeft']?: TokenRecord[Name] | undefined }
 
 /** A sliding token that a user got by logging in. */
 export function isSession({ kind, purpose, userId }: Pick<TokenRecord, 'kind' | 'purpose' | 'userId'>): boolean {
@@ -125,17 +135,30 @@ export type Explanation =
   | { reason: 'unknown' | 'other_purpose' | 'paused' | 'live' | 'ended' }
   | { reason: 'expired' | EndReason; at: number }
 
-/**
- * What a store has found for one ref of a batch: the token, null if it is not admitted, or `unavailable` if the part of the
- * store that holds it did not answer, while other parts did.
- */
-export type Found = TokenRecord | null | 'unavailable'
+/** A token that would be accepted, were it not for its rate or that of its user. */
+export interface Limited {
+  limited: true
+  /** How long until they allow a touch, unless another one comes first. */
+  retryAfterMs: number
+}
 
-/** The only result of a batch of one. Throws if it is `unavailable`. */
+/**
+ * What a store has found for one ref of a batch: the token, null if it is not admitted, `Limited`, or `unavailable` if the part
+ * of the store that holds it did not answer, while other parts did.
+ */
+export type Found = TokenRecord | Limited | null | 'unavailable'
+
+/** Whether it is the token. */
+export function isAdmitted(found: Found): found is TokenRecord {
+  return found !== null && found !== 'unavailable' && !('limited' in found)
+}
+
+/** The only result of a batch of one. Throws `unavailable` or `too_many_requests` instead of returning such a result. */
 export function onlyOne(found: Found[]): TokenRecord | null {
   const [token = null] = found
+  if (token === null || isAdmitted(token)) return token
   if (token === 'unavailable') throw new AppError('unavailable', 'The token store is unavailable.')
-  return token
+  throw tooManyRequests(token.retryAfterMs)
 }
 
 /**
@@ -146,26 +169,26 @@ export function onlyOne(found: Found[]): TokenRecord | null {
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step, and with it the user's authority, unless a later version of that is known.
-   * Returns `ended` if the user's floor is above the token's
-   * `credentialVersion`, so that a log-in racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
+   * Returns `ended` if the user's floor is above the token's `credentialVersion`, so that a log-in racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
    * would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 
   /**
    * Accepts each token that is live, has this `purpose`, is not below its user's floor and is not paused, nor its user, and
-   * returns it in its new state, with the user's authority of that moment; returns null for every other token. An accepted sliding token is extended to `min(now + ttlMs,
-   * absoluteExpiresAt)`, but never shortened by a call that arrives late; an accepted single-use token is deleted. Results are in the order of `refs`; a ref that occurs
-   * twice is touched twice. The batch takes one round trip, and each token is touched in one atomic step: a dead token is
-   * never revived, and a single-use token is never consumed twice. What cannot be asked about some tokens is `unavailable` for
-   * these alone; it rejects if it is so for all.
+   * returns it in its new state, with the user's authority of that moment; returns null for every other token. An accepted
+   * sliding token is extended to `min(now + ttlMs, absoluteExpiresAt)`, but never shortened by a call that arrives late; an
+   * accepted token is deleted if it is single-use or has no further use. A token that would be accepted is `Limited`, and stays
+   * as it was, while its own bucket is empty or, without a purpose, that of its user. Results are in the order of `refs`; a ref
+   * that occurs twice is touched twice. Each token is touched in one atomic step: a dead token is never revived, and a use is
+   * never made twice. What cannot be asked about some tokens is `unavailable` for these alone; it rejects if it is so for all.
    */
   touch(refs: TokenRef[], now: number, purpose: string | null): Promise<Found[]>
 
-  /** Like `touch` for one token, but accepts only a session: a sliding token of a user, without a purpose. */
+  /** Extends one token as `touch` does, but accepts only a session: a sliding token of a user, without a purpose. No limit applies. */
   touchSession(ref: TokenRef, now: number): Promise<TokenRecord | null>
 
-  /** Returns what `touch` would return, but changes no live token. */
+  /** Returns what `touch` would return, but changes no live token, and no limit applies. */
   look(refs: TokenRef[], now: number, purpose: string | null): Promise<Found[]>
 
   /**
@@ -194,9 +217,8 @@ export interface TokenStore {
 
   /**
    * Raises the user's floor to `version`; never lowers it. From then on, tokens of the user with a smaller
-   * `credentialVersion` are refused, and `insert` rejects new ones, for `floorKeptMs` at least. `keep` is the id of a token of the user to keep
-   * alive: it is raised to `version` in the same atomic step, unless it was already below the old floor. Null keeps
-   * none.
+   * `credentialVersion` are refused, and `insert` rejects new ones, for `floorKeptMs` at least. `keep` is the id of a token of
+   * the user to keep alive: it is raised to `version` in the same step, unless it was below the old floor. Null keeps none.
    */
   raiseFloor(userId: string, version: number, keep: string | null): Promise<void>
 
@@ -280,6 +302,8 @@ export interface UserRecord {
 /** The fields of a user that `updateAuthority` changes. */
 export type AuthorityChanges = Partial<Pick<UserRecord, 'authority' | 'mirroredAuthority'>>
 
+export type Renaming = Pick<UserRecord, 'username' | 'credentialVersion'>
+
 /** The other fields of a user that can change. */
 export type UserChanges = Partial<
   Omit<UserRecord, 'id' | 'username' | 'createdAt' | 'attributes' | keyof AuthorityChanges>
@@ -310,11 +334,7 @@ export interface UserStore {
    * Like `update`, but also changes the username, in the same atomic step. `taken` if another user has it; then nothing is
    * changed. Once resolved to the user, the earlier username is free.
    */
-  rename(
-    id: string,
-    ifVersion: number,
-    changes: Pick<UserRecord, 'username' | 'credentialVersion'>,
-  ): Promise<UserRecord | 'taken' | null>
+  rename(id: string, ifVersion: number, changes: Renaming): Promise<UserRecord | 'taken' | null>
 
   /** False if there is no such user. Once resolved, the username is free again. */
   delete(id: string): Promise<boolean>

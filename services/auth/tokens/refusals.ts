@@ -11,6 +11,7 @@ export type RefusalReason =
   | 'not_looked_up'
   | 'malformed'
   | 'not_a_session'
+  | 'limited'
 
 export type RefusalEvent =
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }

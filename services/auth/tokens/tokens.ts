@@ -4,9 +4,11 @@ import { AppError } from '../../../shared/http/errors.ts'
 import {
   type Authority,
   type Found,
+  isAdmitted,
   isSession,
   noAuthority,
   onlyOne,
+  type Rate,
   type TokenChanges,
   type TokenKind,
   type TokenLimits,
@@ -14,44 +16,15 @@ import {
   type TokenRef,
   type TokenStore,
 } from '../stores/ports.ts'
+import type { TokenEvent } from './events.ts'
 import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat } from './format.ts'
-import { createRefusals, type RefusalEvent } from './refusals.ts'
+import { createRefusals } from './refusals.ts'
 import { createRevocation } from './revocation.ts'
 
-export type { Found, TokenKind, TokenRecord }
+export { type Found, isAdmitted, type TokenKind, type TokenRecord }
 
 /** A sliding token that a user got by logging in. */
 export type Session = TokenRecord & { userId: string; username: string }
-
-/** Emitted after the fact. Carries token ids, never secrets. */
-export type TokenEvent =
-  | {
-      type: 'issued'
-      tokenId: string
-      userId: string | null
-      kind: TokenKind
-      purpose: string | null
-      expiresAt: number
-      scope: string | null
-    }
-  /**
-   * `slid` is emitted for admitted tokens of every kind, even though fixed ones are not extended and single-use ones are
-   * consumed.
-   */
-  | {
-      type: 'slid' | 'renewed' | 'revoked'
-      tokenId: string
-      userId: string | null
-      kind: TokenKind
-      expiresAt: number
-    }
-  /** The operator has changed what the token may do. */
-  | { type: 'changed'; tokenId: string; userId: string | null; scope: string | null; paused: boolean }
-  /** Every token of the user was revoked, except the one with the id `keep`; null keeps none. */
-  | { type: 'sessions_revoked'; userId: string; keep: string | null }
-  /** A client asked about so many tokens of open connections. */
-  | { type: 'held'; count: number }
-  | RefusalEvent
 
 export interface TokenOwner {
   id: string
@@ -72,7 +45,11 @@ export interface TokenTerms {
   /** Absolute lifetime of a sliding token, however often it is used. */
   absoluteTtlMs: number
   /** Null by default: whatever the owner may do. */
-  scope?: string | null
+  scope?: string | null | undefined
+  /** Null by default: no limit of its own. */
+  rate?: Rate | null | undefined
+  /** How often the token can be used. Null by default: any number of times. */
+  uses?: number | null | undefined
 }
 
 export interface IssuedToken {
@@ -119,7 +96,10 @@ export interface Tokens {
   /** Issues a session to a user who has just logged in. Returns null when `issue` does. */
   issueSession(owner: TokenOwner): Promise<IssuedToken | null>
 
-  /** The admitted token, in the state after the touch; null if it is refused. */
+  /**
+   * The admitted token, in the state after the touch; null if it is refused. Rejects with `too_many_requests` if its limits or
+   * those of its user do not allow a touch now.
+   */
   validate(secret: string, options: ValidateOptions): Promise<TokenRecord | null>
 
   /**
@@ -183,8 +163,10 @@ export interface Tokens {
 
 export function createTokens(options: TokensOptions): Tokens {
   const { store, format = opaqueFormat, now, ttlMs, absoluteTtlMs, limits, emit } = options
-  const emitFor = (type: 'slid' | 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord) =>
+  const emitFor = (type: 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord) =>
     emit({ type, tokenId: id, userId, kind, expiresAt })
+  const emitSlid = ({ id, userId, kind, expiresAt, usesLeft }: TokenRecord) =>
+    emit({ type: 'slid', tokenId: id, userId, kind, expiresAt, isConsumed: kind === 'single-use' || usesLeft === 0 })
   const onRevoked = (token: TokenRecord) => emitFor('revoked', token)
   const { revokeRelativesOf, ...revocation } = createRevocation({ store, format, now, onRevoked })
   const explainRefusal = createRefusals({ store, format, startedAt: now(), revokeRelativesOf, emit })
@@ -242,7 +224,8 @@ export function createTokens(options: TokensOptions): Tokens {
       if (answer === 'unavailable') return answer
       const secret = secrets[i] as string
       if (answer === null) void explainRefusal({ secret, ref, purpose, asSession: false, isUse: touch, at })
-      else if (touch) emitFor('slid', answer)
+      else if (!isAdmitted(answer)) emit({ type: 'refused', tokenId: ref.id, reason: 'limited' })
+      else if (touch) emitSlid(answer)
       return answer
     })
   }
@@ -271,7 +254,7 @@ export function createTokens(options: TokensOptions): Tokens {
 
     async useSession(secret) {
       const session = await findSession(secret, store.touchSession)
-      if (session) emitFor('slid', session)
+      if (session) emitSlid(session)
       return session
     },
 
@@ -292,7 +275,10 @@ export function createTokens(options: TokensOptions): Tokens {
 
     async change(id, changes) {
       const token = await store.change(id, changes, now())
-      if (token) emit({ type: 'changed', tokenId: id, userId: token.userId, scope: token.scope, paused: token.paused })
+      if (token) {
+        const { userId, scope, paused, rate, usesLeft } = token
+        emit({ type: 'changed', tokenId: id, userId, scope, paused, rate, usesLeft })
+      }
       return token
     },
 
@@ -313,7 +299,7 @@ export function createTokens(options: TokensOptions): Tokens {
 }
 
 function newToken(
-  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, scope = null }: TokenTerms,
+  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, scope = null, rate = null, uses = null }: TokenTerms,
   createdAt: number,
 ): TokenRecord {
   const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
@@ -334,6 +320,8 @@ function newToken(
     refreshCount: 0,
     scope,
     paused: false,
+    rate,
+    usesLeft: uses,
     authority: owner?.authority ?? noAuthority,
   }
 }

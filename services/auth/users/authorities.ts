@@ -1,14 +1,17 @@
-// What users may do: their roles, and whether they are paused. Hides the two steps of a change: first the user is written, then
+// What users may do: their roles, how often, and whether they are paused. Hides the two steps of a change: first the user is written, then
 // the token store, which every validation reads. A change that was interrupted between the steps is completed later.
-import type { TokenStore, UserRecord, UserStore } from '../stores/ports.ts'
+import type { Rate, TokenStore, UserRecord, UserStore } from '../stores/ports.ts'
 
 export type AuthorityEvent =
   | { type: 'roles_changed'; userId: string; roles: readonly string[] }
   | { type: 'user_paused' | 'user_resumed'; userId: string }
+  | { type: 'rate_changed'; userId: string; rate: Rate | null }
 
 export interface AuthorityChanges {
   roles?: string[] | undefined
   paused?: boolean | undefined
+  /** Null: no limit. */
+  rate?: Rate | null | undefined
 }
 
 export interface AuthoritiesOptions {
@@ -41,13 +44,19 @@ export function createAuthorities({ users, tokens, emit }: AuthoritiesOptions): 
       for (;;) {
         const user = await users.findById(id)
         if (user === null || user.deletedAt !== null) return null
-        const { version, roles, paused } = user.authority
-        const authority = { version: version + 1, roles: changes.roles ?? roles, paused: changes.paused ?? paused }
+        const { version, roles, paused, rate } = user.authority
+        const authority = {
+          version: version + 1,
+          roles: changes.roles ?? roles,
+          paused: changes.paused ?? paused,
+          rate: changes.rate === undefined ? rate : changes.rate,
+        }
         const changed = await users.updateAuthority(id, version, { authority })
         if (changed === null) continue // another request was first
         await mirror(changed)
         if (changes.roles) emit({ type: 'roles_changed', userId: id, roles: changes.roles })
         if (changes.paused !== undefined) emit({ type: changes.paused ? 'user_paused' : 'user_resumed', userId: id })
+        if (changes.rate !== undefined) emit({ type: 'rate_changed', userId: id, rate: changes.rate })
         return changed
       }
     },

@@ -202,7 +202,14 @@ describe('the event stream', () => {
 
 describe('the event stream, alone', () => {
   const slid = (id: number) =>
-    ({ type: 'slid', tokenId: `token-${id}`, userId: 'user', kind: 'sliding', expiresAt: 2_000_000 }) as const
+    ({
+      type: 'slid',
+      tokenId: `token-${id}`,
+      userId: 'user',
+      kind: 'sliding',
+      expiresAt: 2_000_000,
+      isConsumed: false,
+    }) as const
   const opened: Readable[] = []
   afterEach(() => {
     for (const reader of opened.splice(0)) reader.destroy()
@@ -286,7 +293,7 @@ describe('the event stream, alone', () => {
     let at = 1_000_000
     const { stream, reader } = open({ now: () => at })
     const [revoked, expired] = [slid(1), slid(3)]
-    const consumed = { ...slid(2), kind: 'single-use' } as const
+    const consumed = { ...slid(2), isConsumed: true }
     for (const { tokenId, userId, expiresAt, kind } of [revoked, consumed, expired]) {
       stream.publish({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt, scope: null })
     }

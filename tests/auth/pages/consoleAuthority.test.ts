@@ -91,6 +91,25 @@ describe('two windows of the console', () => {
     for (const name of ['user_paused', 'user_resumed', 'changed']) await events(name)
   })
 
+  it('a user whom the operator limits is told to wait, and is served again without the limit', async () => {
+    await operator.getByLabel('Requests a minute').fill('1')
+    await button('Limit', operator).click()
+    await operator.locator('.badge').getByText('1 a minute, 1 at once').waitFor()
+    for (const status of [200, 429]) {
+      const answered = user.waitForResponse(answer => answer.url().endsWith('/data') && answer.status() === status)
+      await button('Get data', user).click()
+      await answered
+    }
+    await said('The token is used too often.')
+    await user.locator('[data-state=live]').waitFor()
+    await operator.getByLabel('Requests a minute').fill('')
+    await button('Limit', operator).click()
+    await operator.locator('.badge').getByText('1 a minute, 1 at once').waitFor({ state: 'detached' })
+    await button('Get data', user).click()
+    await said('Hello, demo@example.com!')
+    await events('rate_changed')
+  })
+
   it('the operator issues a token with a scope, sees it in the list, and sees what is wrong with a role', async () => {
     await operator.getByLabel('Scope, or nothing for no restriction').fill('orders:write')
     await button('Issue', operator).click()

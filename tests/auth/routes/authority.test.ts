@@ -203,7 +203,7 @@ describe('roles, scope and pauses', () => {
       expect(answer.text).to.include(expected)
     }
     for (const [change, expected] of [
-      [{}, 'expected scope, or paused'],
+      [{}, 'expected scope, paused (true or false), rate or uses'],
       [{ scope: '' }, 'scope: expected up to 16'],
       [{ scope: 'a  b' }, 'single spaces'],
       [{ scope: 'a a' }, 'different names'],

@@ -67,6 +67,8 @@ describe('tokens', () => {
           expiresAt: clock.now() + terms.ttlSeconds * 1000,
           absoluteExpiresAt: clock.now() + absoluteSeconds * 1000,
           scope: null,
+          rate: null,
+          usesLeft: null,
         }
         const purpose = terms.purpose ?? null
         expect(body).to.deep.equal({ token: body['token'], tokenType: 'Bearer', purpose, ...facts })

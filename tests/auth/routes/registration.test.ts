@@ -248,7 +248,7 @@ describe('an unexpected member is 400 and changes nothing:', () => {
     confirmedAt: 0,
     disabledAt: 0,
     deletedAt: 0,
-    authority: { version: 9, roles: ['admin'], paused: false },
+    authority: { version: 9, roles: ['admin'], paused: false, rate: null },
     mirroredAuthority: 9,
     email: 'a@b.example',
     pendingEmail: 'a@b.example',

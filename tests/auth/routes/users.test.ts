@@ -262,7 +262,7 @@ for (const scheme of schemes) {
         expect(paged).to.deep.equal(whole.users)
         expect(new Set(paged.map(({ id }) => id)).size).to.equal(paged.length)
         const times = ['createdAt', 'confirmedAt', 'disabledAt', 'deletedAt']
-        const members = ['id', 'username', ...times, 'roles', 'paused', 'email', 'pendingEmail', 'attributes']
+        const members = ['id', 'username', ...times, 'roles', 'paused', 'rate', 'email', 'pendingEmail', 'attributes']
         for (const user of paged) expect(Object.keys(user)).to.deep.equal(members)
         expect(JSON.stringify(whole)).to.not.match(/\$2[aby]\$|hash|bcrypt/i)
       })

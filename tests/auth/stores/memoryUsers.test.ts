@@ -117,6 +117,8 @@ describe('the memory store with many users', () => {
       refreshCount: 0,
       scope: null,
       paused: false,
+      rate: null,
+      usesLeft: null,
       authority: noAuthority,
       ...members,
     }

@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import pg from 'pg'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { Found, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
+import { type Found, isAdmitted, type TokenRef, type TokenStore } from '../../../services/auth/stores/ports.ts'
 import { insertedToken, newToken, start } from '../../support/sqlStores.ts'
 import { freshPlace, type Place, schemesHere } from '../../support/stores.ts'
 
@@ -24,8 +24,7 @@ describe('a locked row of PostgreSQL', () => {
   })
 
   const lock = ({ id }: TokenRef) => operator.query(`begin; select from latchkey_tokens where id = '${id}' for update`)
-  const outlined = (found: Found[]) =>
-    found.map(token => (token === null || typeof token === 'string' ? token : token.id))
+  const outlined = (found: Found[]) => found.map(token => (isAdmitted(token) ? token.id : token))
 
   it('makes its own token unavailable, and no other of the batch', async () => {
     const [locked, free] = [await insertedToken({ tokens: store }), await insertedToken({ tokens: store })]

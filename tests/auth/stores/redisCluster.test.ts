@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import { type TokenRecord, type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { isAdmitted, type TokenRecord, type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { type IssuedToken, issueToken } from '../../support/factories.ts'
 import {
@@ -160,7 +160,7 @@ describe('tokens in Redis:', () => {
             const oneTime = await insertedAt(1, { kind: 'single-use' })
             const batch = [own, ...others, oneTime].map(({ ref }) => ref)
             const found = await store.touch(batch, start, null)
-            expect(found.map(one => (one === null || one === 'unavailable' ? one : one.id))).to.deep.equal([
+            expect(found.map(one => (isAdmitted(one) ? one.id : one))).to.deep.equal([
               'unavailable',
               ...[...others, oneTime].map(({ token }) => token.id),
             ])

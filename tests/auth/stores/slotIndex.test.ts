@@ -83,6 +83,8 @@ describe('the memory store', () => {
     loginId: null,
     scope: null,
     paused: false,
+    rate: null,
+    usesLeft: null,
     authority: noAuthority,
   }
 

@@ -67,6 +67,8 @@ describe('a snapshot of the memory store', () => {
       refreshCount: 0,
       scope: null,
       paused: false,
+      rate: null,
+      usesLeft: null,
       authority: noAuthority,
       ...members,
     }
@@ -352,33 +354,25 @@ describe('a snapshot of the memory store', () => {
     expect(found[49_999]).to.deep.equal(made[49_999]?.token)
   })
 
-  it('keeps scope and pause of each token, and takes what the user may do from the user', async () => {
-    const first = await open()
-    const authority = { version: 3, roles: ['admin'], paused: false }
-    const scoped = await insert(first.store, 'anna', { kind: 'fixed', scope: 'orders:read', authority })
-    const paused = await insert(first.store, 'anna', { paused: true })
-    await first.store.close()
-    const owner = { credentialVersion: 1, authority: { version: 4, roles: ['editor'], paused: false } }
-    const { store } = await openSnapshotStore({ file, key, ownerOf: async () => owner, now: clock.now })
-    expect(await look(store, scoped.ref)).to.deep.equal({ ...scoped.token, authority: owner.authority })
-    expect(await store.explain(paused.ref, clock.now(), null)).to.deep.equal({ reason: 'paused' })
-    await store.close()
-  })
-
-  it('of the version before, which knows neither scope nor pause, is restored', async () => {
-    const { store } = await open()
-    const { ref, token } = await insert(store, 'anna')
-    await store.close()
-    const blanked = (text: string) => ' '.repeat(text.length)
-    const body = readFileSync(file).subarray(0, -32).toString('latin1')
-    const earlier = body.replace('tokens 4', 'tokens 3').replaceAll(',"scope":null,"paused":false', blanked)
-    expect(earlier).to.not.include('scope')
-    const bytes = Buffer.from(earlier, 'latin1')
-    writeFileSync(file, Buffer.concat([bytes, hmac(adminKey, bytes)]))
-    const again = await open()
-    expect(await look(again.store, ref)).to.deep.equal(token)
-    await again.store.close()
-  })
+  for (const [version, unknown] of [
+    [4, ',"limits":[],"buckets":[]'],
+    [3, ',"scope":null,"paused":false'],
+  ] as const) {
+    it(`of version ${version}, without ${unknown}, is restored`, async () => {
+      const { store } = await open()
+      const { ref, token } = await insert(store, 'anna')
+      await store.close()
+      const blanked = (text: string) => ' '.repeat(text.length)
+      const body = readFileSync(file).subarray(0, -32).toString('latin1')
+      const earlier = body.replace('tokens 5', `tokens ${version}`).replaceAll(unknown, blanked)
+      expect(earlier).to.not.include(unknown).and.not.equal(body)
+      const bytes = Buffer.from(earlier, 'latin1')
+      writeFileSync(file, Buffer.concat([bytes, hmac(adminKey, bytes)]))
+      const again = await open()
+      expect(await look(again.store, ref)).to.deep.equal(token)
+      await again.store.close()
+    })
+  }
 
   describe('is refused, set aside and not loaded at all', () => {
     /**
@@ -417,7 +411,7 @@ describe('a snapshot of the memory store', () => {
       }
     })
 
-    const firstLine = `latchkey tokens 4 ${endianness()}`
+    const firstLine = `latchkey tokens 5 ${endianness()}`
 
     function blockOf(head: object | string, rows: ArrayLike<number>): Buffer {
       const json = Buffer.from(typeof head === 'string' ? head : JSON.stringify(head))
@@ -450,10 +444,10 @@ describe('a snapshot of the memory store', () => {
       ['is one line break', () => '\n', /first line/],
       [
         'is of another version',
-        whole => text(whole, text => text.replace('tokens 4', 'tokens 5')),
-        /first line is not "latchkey tokens 4 (LE|BE)"/,
+        whole => text(whole, text => text.replace('tokens 5', 'tokens 6')),
+        /first line is not "latchkey tokens 5 (LE|BE)"/,
       ],
-      ['is of an early version', whole => text(whole, text => text.replace('tokens 4', 'tokens 1')), /first line/],
+      ['is of an early version', whole => text(whole, text => text.replace('tokens 5', 'tokens 1')), /first line/],
       [
         'is of a machine with another byte order',
         whole => text(whole, text => text.replace(/LE|BE/, order => (order === 'LE' ? 'BE' : 'LE'))),

@@ -71,6 +71,8 @@ describe('a snapshot of an earlier version', () => {
     refreshCount: 1,
     scope: null,
     paused: false,
+    rate: null,
+    usesLeft: null,
     authority: noAuthority,
   }
 

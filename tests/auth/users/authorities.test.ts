@@ -30,7 +30,7 @@ describe('authorities', () => {
 
   it('reach the token store before the call resolves', async () => {
     const changed = await open().change(user.id, { roles: ['admin'] })
-    const authority = { version: 1, roles: ['admin'], paused: false }
+    const authority = { version: 1, roles: ['admin'], paused: false, rate: null }
     expect(changed?.authority).to.deep.equal(authority)
     expect(mirrored.get(user.id)).to.deep.equal(authority)
     expect(await users.findUnmirrored(10)).to.deep.equal([])
@@ -41,9 +41,9 @@ describe('authorities', () => {
     const authorities = open()
     await authorities.change(user.id, { roles: ['admin'] })
     await authorities.change(user.id, { paused: true })
-    expect(mirrored.get(user.id)).to.deep.equal({ version: 2, roles: ['admin'], paused: true })
+    expect(mirrored.get(user.id)).to.deep.equal({ version: 2, roles: ['admin'], paused: true, rate: null })
     await authorities.change(user.id, { roles: [] })
-    expect(mirrored.get(user.id)).to.deep.equal({ version: 3, roles: [], paused: true })
+    expect(mirrored.get(user.id)).to.deep.equal({ version: 3, roles: [], paused: true, rate: null })
     expect(events.map(({ type }) => type)).to.deep.equal(['roles_changed', 'user_paused', 'roles_changed'])
   })
 
@@ -56,7 +56,7 @@ describe('authorities', () => {
     expect(mirrored.size).to.equal(0)
     expect(events, 'it is not over').to.deep.equal([])
     await open().mirrorAll()
-    expect(mirrored.get(user.id)).to.deep.include({ version: 1, roles: ['admin'] })
+    expect(mirrored.get(user.id)).to.deep.include({ version: 1, roles: ['admin'], rate: null })
     expect(await users.findUnmirrored(10)).to.deep.equal([])
   })
 
@@ -67,7 +67,7 @@ describe('authorities', () => {
       authorities.change(user.id, { paused: true }),
       authorities.change(user.id, { paused: true }),
     ])
-    expect(mirrored.get(user.id)).to.deep.equal({ version: 3, roles: ['admin'], paused: true })
+    expect(mirrored.get(user.id)).to.deep.equal({ version: 3, roles: ['admin'], paused: true, rate: null })
   })
 
   it('emit the end of a pause', async () => {
@@ -81,7 +81,7 @@ describe('authorities', () => {
       .change(user.id, { roles: [] })
       .catch(() => {})
     await open().change(user.id, { roles: [] })
-    expect(mirrored.get(user.id)).to.deep.include({ version: 2, roles: [] })
+    expect(mirrored.get(user.id)).to.deep.include({ version: 2, roles: [], rate: null })
     expect(await users.findUnmirrored(10)).to.deep.equal([])
   })
 
@@ -94,7 +94,7 @@ describe('authorities', () => {
 
   it('complete those of thousands of users', async () => {
     for (let i = 0; i < 2500; i++)
-      await users.insert(newUserAt(1, { authority: { version: 1, roles: [`r${i}`], paused: false } }))
+      await users.insert(newUserAt(1, { authority: { version: 1, roles: [`r${i}`], paused: false, rate: null } }))
     await open().mirrorAll()
     expect(mirrored.size).to.equal(2500)
     expect(await users.findUnmirrored(10)).to.deep.equal([])

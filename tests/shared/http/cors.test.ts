@@ -40,7 +40,7 @@ describe('CORS', () => {
     it(`lets pages of ${origin} read answers and errors, never with credentials`, async () => {
       const access = {
         'access-control-allow-origin': origin,
-        'access-control-expose-headers': 'X-Request-Id, Retry-After, WWW-Authenticate, Server-Timing',
+        'access-control-expose-headers': 'X-Request-Id, Retry-After, RateLimit, WWW-Authenticate, Server-Timing',
       }
       expect(await call(url, origin)).to.deep.include({ status: 401, vary: 'Origin', access })
       expect(await call(url, origin, { path: '/health' })).to.deep.include({ status: 200, vary: 'Origin', access })

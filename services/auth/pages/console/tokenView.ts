@@ -6,7 +6,7 @@ import { now } from './clock.ts'
 import { CopyButton } from './exchangeView.ts'
 import { ring } from './ring.ts'
 import type { Tokens, WatchedToken } from './tokens.ts'
-import { fieldOf, html, times } from './ui.ts'
+import { fieldOf, html, shownRate, times } from './ui.ts'
 import type { UserFilter } from './userFilter.ts'
 
 export interface IssueTerms {
@@ -80,7 +80,7 @@ function row(token: WatchedToken, owner: string, actions: Actions): ComponentChi
       ${ring({ leftMs: expiresAt - now(), wholeMs: wholeMs ?? 1, isLive, label: `Token ${id} of ${owner}`, isSmall: true })}
       <div>
         <b>${owner}</b> <code>${id}</code>
-        <p class="quiet">${kind}${purpose && ` for ${purpose}`}${scope !== null && ` · scope ${scope}`} · used ${times(uses)}${
+        <p class="quiet">${kind}${purpose && ` for ${purpose}`}${scope !== null && ` · scope ${scope}`} ${limits(token)} · used ${times(uses)}${
           refusals > 0 ? html` · <span class="bad">refused ${times(refusals)}: ${reason}</span>` : ''
         }</p>
       </div>
@@ -92,6 +92,10 @@ function row(token: WatchedToken, owner: string, actions: Actions): ComponentChi
       </span>
     </li>
   `
+}
+
+function limits({ rate, usesLeft }: WatchedToken): string {
+  return `${rate ? ` · ${shownRate(rate)}` : ''}${usesLeft === null ? '' : ` · ${usesLeft} left`}`
 }
 
 export function IssuePanel({ actions }: { actions: Actions }) {

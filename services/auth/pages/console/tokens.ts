@@ -1,7 +1,7 @@
 // The tokens that an operator sees: a part of the tokens in the store, kept up to date by events. Hides what each event
 // means for a token. The state is mutable, because up to 5,000 events a second arrive; the caller redraws.
 import type { TokenKind } from '../../../../packages/client/contract.ts'
-import type { StreamEvent } from '../../observability/streamEvents.ts'
+import type { StreamEvent, StreamedRate } from '../../observability/streamEvents.ts'
 import { isPast, now } from './clock.ts'
 
 export interface WatchedToken {
@@ -24,7 +24,9 @@ export interface WatchedToken {
   reason: string | null
   scope: string | null
   paused: boolean
-  /** When an event last had the scope and the pause, by `performance.now()`; 0 if none did. */
+  rate: StreamedRate | null
+  usesLeft: number | null
+  /** When an event last had the scope, the pause and the limits, by `performance.now()`; 0 if none did. */
   termsAt: number
 }
 
@@ -41,6 +43,8 @@ export interface ListedToken {
   refreshCount: number
   scope: string | null
   paused: boolean
+  rate: StreamedRate | null
+  usesLeft: number | null
 }
 
 export interface TokenFilter {
@@ -88,12 +92,12 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
 
   function addListed(listed: ListedToken[], askedAt: number): void {
     for (const { id, username, lastUsedAt, refreshCount, ...of } of listed) {
-      const { kind, purpose, userId, createdAt, expiresAt, scope, paused } = of
+      const { kind, purpose, userId, createdAt, expiresAt, scope, paused, rate, usesLeft } = of
       if (userId !== null && username !== null) usernames.set(userId, username)
       const token = all.get(id) ?? newToken(id, 0)
       all.set(id, token)
       Object.assign(token, { kind, purpose, userId, createdAt })
-      if (token.termsAt < askedAt) Object.assign(token, { scope, paused })
+      if (token.termsAt < askedAt) Object.assign(token, { scope, paused, rate, usesLeft })
       if (token.changedAt >= askedAt) continue
       token.expiresAt = expiresAt
       token.wholeMs = expiresAt - (kind === 'sliding' ? lastUsedAt : createdAt)
@@ -145,8 +149,8 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
         break
       }
       case 'changed': {
-        const { scope, paused } = event.data
-        Object.assign(token, { scope, paused, termsAt: token.changedAt })
+        const { scope, paused, rate, usesLeft } = event.data
+        Object.assign(token, { scope, paused, rate, usesLeft, termsAt: token.changedAt })
         break
       }
       case 'slid': {
@@ -154,6 +158,7 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
         Object.assign(token, { kind, expiresAt, state: 'live' })
         if (kind === 'sliding' || token.wholeMs === null) token.wholeMs = expiresAt - at
         token.uses += count
+        if (token.usesLeft !== null) token.usesLeft -= count
         break
       }
       case 'renewed': {
@@ -239,6 +244,8 @@ function newToken(id: string, changedAt: number): WatchedToken {
     reason: null,
     scope: null,
     paused: false,
+    rate: null,
+    usesLeft: null,
     termsAt: 0,
   }
 }

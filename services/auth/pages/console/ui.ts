@@ -82,3 +82,7 @@ export function times(count: number): string {
 export function fieldOf(form: FormData, name: string): string {
   return String(form.get(name) ?? '').trim()
 }
+
+export function shownRate({ perMinute, burst }: { perMinute: number; burst: number }): string {
+  return `${formatNumber(perMinute)} a minute, ${formatNumber(burst)} at once`
+}

@@ -1,6 +1,6 @@
-// The user whom the operator has looked up: roles, and whether the user is paused. Kept up to date by events.
+// The user whom the operator has looked up: roles, rate, and whether the user is paused. Kept up to date by events.
 import { useState } from 'preact/hooks'
-import type { StreamEvent } from '../../observability/streamEvents.ts'
+import type { StreamEvent, StreamedRate } from '../../observability/streamEvents.ts'
 import type { Outcome } from './exchanges.ts'
 import { announce } from './ui.ts'
 
@@ -9,11 +9,14 @@ export interface ShownUser {
   username: string
   roles: string[]
   paused: boolean
+  rate: StreamedRate | null
 }
 
 export interface UserChange {
   roles?: string[]
   paused?: boolean
+  /** Without `burst`, a minute may come at once. */
+  rate?: { perMinute: number; burst?: number } | null
 }
 
 export type Send = (method: string, url: string, title: string, body?: unknown) => Promise<Outcome>
@@ -51,10 +54,11 @@ export function useUser(send: Send): LookedUpUser {
 
   function apply({ name, data }: StreamEvent): void {
     if (name === 'roles_changed') show(data.userId, { roles: [...data.roles] })
+    if (name === 'rate_changed') show(data.userId, { rate: data.rate })
     if (name === 'user_paused' || name === 'user_resumed') show(data.userId, { paused: name === 'user_paused' })
   }
 
-  function show(userId: string, change: UserChange): void {
+  function show(userId: string, change: Partial<ShownUser>): void {
     setShown(user => (user?.id === userId ? { ...user, ...change } : user))
   }
 

@@ -1,6 +1,6 @@
-// The operator's panel for one user: gives and takes roles, pauses and resumes.
+// The operator's panel for one user: gives and takes roles, limits how often, pauses and resumes.
 import type { ComponentChildren } from 'preact'
-import { fieldOf, html } from './ui.ts'
+import { fieldOf, html, shownRate } from './ui.ts'
 import type { LookedUpUser, ShownUser } from './user.ts'
 
 type Submit = SubmitEvent & { currentTarget: HTMLFormElement }
@@ -25,7 +25,7 @@ export function userPanel(user: LookedUpUser): ComponentChildren {
 }
 
 function details(shown: ShownUser, user: LookedUpUser): ComponentChildren {
-  const { id, username, roles, paused } = shown
+  const { id, username, roles, paused, rate } = shown
   const give = async (event: Submit) => {
     event.preventDefault()
     const form = event.currentTarget
@@ -35,10 +35,16 @@ function details(shown: ShownUser, user: LookedUpUser): ComponentChildren {
   }
   const take = (role: string) =>
     user.change(shown, { roles: roles.filter(other => other !== role) }, `Take ${role} from ${username}`)
+  const limit = (event: Submit) => {
+    event.preventDefault()
+    const perMinute = fieldOf(new FormData(event.currentTarget), 'perMinute')
+    const after = perMinute === '' ? null : { perMinute: Number(perMinute) }
+    void user.change(shown, { rate: after }, `Limit ${username}`)
+  }
   const pause = () => user.change(shown, { paused: !paused }, `${paused ? 'Resume' : 'Pause'} ${username}`)
   return html`
     <div class="issued" key=${id}>
-      <p><b>${username}</b> ${paused && html`<span class="badge refused">paused</span>`}</p>
+      <p><b>${username}</b> ${paused && html`<span class="badge refused">paused</span>`} ${rate && html`<span class="badge">${shownRate(rate)}</span>`}</p>
       ${roles.length === 0 && html`<p class="quiet">No roles.</p>`}
       <ul class="roles" aria-label="Roles">
         ${roles.map(
@@ -54,6 +60,10 @@ function details(shown: ShownUser, user: LookedUpUser): ComponentChildren {
           <button>Give</button>
           <button type="button" onClick=${pause}>${paused ? 'Resume' : 'Pause'}</button>
         </div>
+      </form>
+      <form onSubmit=${limit}>
+        <label>Requests a minute, or nothing for no limit <input name="perMinute" type="number" min="1" max="100000" /></label>
+        <div class="row"><button>Limit</button></div>
       </form>
     </div>
   `

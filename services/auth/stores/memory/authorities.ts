@@ -1,20 +1,34 @@
 // What the users of the memory store may do, by the number of the user. It is in a map, because most users have no authority.
 import { type Authority, noAuthority } from '../ports.ts'
+import { type Bucket, isSameRate } from '../rates.ts'
 
 export interface Authorities {
   of(user: number): Authority
+  /** Null if the user has no rate. */
+  bucketOf(user: number): Bucket | null
   set(user: number, authority: Authority): void
   delete(user: number): void
 }
 
+interface Entry {
+  authority: Authority
+  bucket: Bucket | null
+}
+
 export function createAuthorities(): Authorities {
-  const authorities = new Map<number, Authority>()
+  const entries = new Map<number, Entry>()
   // Each touch asks, and looking up a number in an empty map takes longer than this comparison.
-  const of = (user: number): Authority =>
-    authorities.size === 0 ? noAuthority : (authorities.get(user) ?? noAuthority)
+  const entryOf = (user: number): Entry | undefined => (entries.size === 0 ? undefined : entries.get(user))
   return {
-    of,
-    delete: user => void authorities.delete(user),
-    set: (user, authority) => void authorities.set(user, authority),
+    of: user => entryOf(user)?.authority ?? noAuthority,
+    bucketOf: user => entryOf(user)?.bucket ?? null,
+    delete: user => void entries.delete(user),
+
+    set(user, authority) {
+      const known = entries.get(user)
+      const { rate } = authority
+      const bucket = known && isSameRate(known.authority.rate, rate) ? known.bucket : rate && { rate, fullAtUs: 0 }
+      entries.set(user, { authority, bucket })
+    },
   }
 }

@@ -1,4 +1,6 @@
 // What few tokens of the memory store have, by slot. It is in maps, so that it takes no room in the other tokens.
+import type { TokenChanges, TokenRecord } from '../ports.ts'
+import { type Bucket, isSameRate } from '../rates.ts'
 
 /** The hash of the lineage, truncated like other hashes, and when the token was last renewed. */
 export interface Renewal {
@@ -6,13 +8,42 @@ export interface Renewal {
   renewedAt: number
 }
 
+/** The limits of one token. */
+export interface OwnLimits {
+  bucket: Bucket | null
+  usesLeft: number | null
+}
+
 export interface RareParts {
   /** `loginId`, if that is not the value of `usualLogin`. */
   logins: Map<number, string | null>
   /** Of renewed tokens only. */
   renewals: Map<number, Renewal>
+  /** Of tokens with a rate or a number of uses only. */
+  limits: Map<number, OwnLimits>
 }
 
 export function createRareParts(): RareParts {
-  return { logins: new Map(), renewals: new Map() }
+  return { logins: new Map(), renewals: new Map(), limits: new Map() }
+}
+
+/** Sets what `changes` names, and keeps the rest. */
+export function changeLimits(
+  { limits }: RareParts,
+  slot: number,
+  { rate, usesLeft }: Pick<TokenChanges, 'rate' | 'usesLeft'>,
+): void {
+  const known: OwnLimits = limits.get(slot) ?? { bucket: null, usesLeft: null }
+  const isSame = rate === undefined || isSameRate(rate, known.bucket?.rate ?? null)
+  const changed: OwnLimits = {
+    bucket: isSame ? known.bucket : rate && { rate, fullAtUs: 0 },
+    usesLeft: usesLeft === undefined ? known.usesLeft : usesLeft,
+  }
+  if (changed.bucket === null && changed.usesLeft === null) limits.delete(slot)
+  else limits.set(slot, changed)
+}
+
+export function limitsOf({ limits }: RareParts, slot: number): Pick<TokenRecord, 'rate' | 'usesLeft'> {
+  const own = limits.get(slot)
+  return { rate: own?.bucket?.rate ?? null, usesLeft: own?.usesLeft ?? null }
 }

@@ -1,6 +1,7 @@
 // The content of a snapshot of the memory store. Hides its format:
 //
-//   first line   `latchkey tokens 4 LE`, the version and the byte order of all numbers; 3 lacks `scope` and `paused`
+//   first line   `latchkey tokens 5 LE`, the version and the byte order of all numbers; 4 lacks the limits, 3 also `scope` and
+//                `paused`
 //   block        bytes of the head 4 | bytes of the rows 4 | head | rows
 //   …
 //   end          0 | 0 | HMAC-SHA256 of everything before these 32 bytes
@@ -15,15 +16,18 @@ import { endianness } from 'node:os'
 import { z } from 'zod'
 import { tokenKinds } from '../../../../packages/client/contract.ts'
 import { noAuthority, type TokenRecord, type UserRecord } from '../ports.ts'
+import { isSameRate } from '../rates.ts'
 import { column, isPackedRef, none, packedLength } from './table.ts'
 import type { Terms } from './terms.ts'
 import type { Memory } from './tokenStore.ts'
 import { raiseAuthority } from './users.ts'
 
-const firstLine = `latchkey tokens 4 ${endianness()}`
-const earlierFirstLine = `latchkey tokens 3 ${endianness()}`
+const [firstLine, ...earlierFirstLines] = [5, 4, 3].map(version => `latchkey tokens ${version} ${endianness()}`) as [
+  string,
+]
 
 const natural = z.number().int().nonnegative()
+const bucket = z.object({ rate: z.object({ perMinute: natural, burst: natural }), fullAtUs: natural })
 
 const headSchema = z.object({
   terms: z.array(
@@ -43,6 +47,12 @@ const headSchema = z.object({
   logins: z.array(z.tuple([natural, z.string().length(14).nullable()])),
   /** Row, lineage and time of the last renewal of each renewed token. */
   renewals: z.array(z.tuple([natural, z.string().length(20), natural])),
+  /** Row and limits of each token that has any. */
+  limits: z
+    .array(z.tuple([natural, z.object({ bucket: bucket.nullable(), usesLeft: natural.nullable() })]))
+    .default([]),
+  /** Id and bucket of each user that has one. */
+  buckets: z.array(z.tuple([z.string(), bucket])).default([]),
 })
 
 export interface Block {
@@ -113,8 +123,8 @@ export function* packTokens(memory: Memory, now: number, checksum: Hmac): Genera
   yield checksum.digest()
 }
 
-function createBlock({ table, users, rare, slots }: Memory, rows: Int32Array) {
-  const head: Block['head'] = { terms: [], users: [], logins: [], renewals: [] }
+function createBlock({ table, users, authorities, rare, slots }: Memory, rows: Int32Array) {
+  const head: Block['head'] = { terms: [], users: [], logins: [], renewals: [], limits: [], buckets: [] }
   /** Number of terms -> their place in the head. */
   const places = new Map<number, number>()
   let added = 0
@@ -136,12 +146,16 @@ function createBlock({ table, users, rare, slots }: Memory, rows: Int32Array) {
         rowsOfUser = [userId, username, 0]
         head.users.push(rowsOfUser)
         lastUser = user
+        const bucket = authorities.bucketOf(user)
+        if (bucket && userId !== null) head.buckets.push([userId, bucket])
       }
       rowsOfUser[2]++
       const login = rare.logins.get(slot)
       if (login !== undefined) head.logins.push([added, login])
       const renewal = rare.renewals.get(slot)
       if (renewal) head.renewals.push([added, renewal.lineage, renewal.renewedAt])
+      const limits = rare.limits.get(slot)
+      if (limits) head.limits.push([added, limits])
       const start = added++ * rowLength
       table.pack(slot, rows, start)
       const [createdAt, lastUsedAt, expiresAt] = [table.createdAt(slot), table.lastUsedAt(slot), table.expiresAt(slot)]
@@ -184,7 +198,7 @@ export async function* readBlocks(file: FileHandle, checksum: Hmac): AsyncGenera
   }
 
   const line = await readSigned(Math.min(Math.max(size, 1), firstLine.length + 1))
-  const isKnown = [firstLine, earlierFirstLine].some(known => line.toString() === `${known}\n`)
+  const isKnown = [firstLine, ...earlierFirstLines].some(known => line.toString() === `${known}\n`)
   if (!isKnown) throw new Error(`its first line is not "${firstLine}"`)
   for (let number = 1; ; number++) {
     const lengths = await readSigned(8)
@@ -235,14 +249,18 @@ export interface Restoring {
 
 /** Adds the tokens of the block that are still wanted to the store. */
 export async function loadBlock({ head, rows }: Block, { memory, ownerOf, now }: Restoring) {
-  const { users, rare, slots } = memory
+  const { users, authorities, rare, slots } = memory
   const numberOfTerms = createNumbersOfTerms(head, memory)
   const logins = new Map(head.logins)
+  const limits = new Map(head.limits)
+  const buckets = new Map(head.buckets)
   const renewals = new Map(head.renewals.map(([row, lineage, renewedAt]) => [row, { lineage, renewedAt }]))
   const counts = { tokens: 0, dropped: 0 }
   const restoreUser = (names: Parameters<typeof users.findOrAdd>[0], { authority }: TokenOwner): number => {
     const user = users.findOrAdd(names)
     raiseAuthority(memory, user, authority)
+    const [bucket, before] = [authorities.bucketOf(user), buckets.get(names.userId ?? '')]
+    if (bucket && before && isSameRate(bucket.rate, before.rate)) bucket.fullAtUs = before.fullAtUs
     return user
   }
   let row = 0
@@ -268,6 +286,7 @@ export async function loadBlock({ head, rows }: Block, { memory, ownerOf, now }:
         user,
         terms: numberOfTerms(place, version),
         login: logins.get(row),
+        limits: limits.get(row),
       })
       const renewal = renewals.get(row)
       if (renewal) rare.renewals.set(slot, renewal)

@@ -1,8 +1,9 @@
 // The tokens of the memory store by slot: reads, uses, ends and explains them. Hides which parts of a token are in the
 // table, which belong to its user or its terms, and which are in maps because few tokens have them.
 import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
+import { takeFrom } from '../rates.ts'
 import type { Authorities } from './authorities.ts'
-import type { RareParts, Renewal } from './rareParts.ts'
+import { changeLimits, limitsOf, type OwnLimits, type RareParts, type Renewal } from './rareParts.ts'
 import { column, hashLength, none, packedLength, packRef, type TokenTable } from './table.ts'
 import type { Terms, TermsTable } from './terms.ts'
 import { raiseAuthority, type Users } from './users.ts'
@@ -12,6 +13,7 @@ export interface TokenState extends Pick<TokenRecord, 'createdAt' | 'lastUsedAt'
   terms: number
   /** The `loginId` of the token; undefined if it is the usual one. */
   login: string | null | undefined
+  limits: OwnLimits | undefined
 }
 
 export interface TokenParts {
@@ -36,8 +38,14 @@ export interface TokenSlots {
   add(ref: TokenRef, token: TokenRecord): void
   /** Adds a token whose packed id and hash begin at `start`, and returns its slot. */
   addPacked(packed: Int32Array, start: number, state: TokenState): number
+  /**
+   * Takes a validation from what the limits of the token and its user allow. Returns 0, or the milliseconds until they allow one.
+   */
+  take(slot: number, now: number): number
   /** Counts a use, and extends a sliding token. */
   use(slot: number, now: number): void
+  /** Whether the use that was just counted was the last one. */
+  isUsedUp(slot: number): boolean
   change(slot: number, changes: Partial<Terms>): void
   /** Makes a token dead for every `now`. */
   markDead(slot: number): void
@@ -54,7 +62,7 @@ const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are drop
 
 export function createTokenSlots(parts: TokenParts): TokenSlots {
   const { table, users, authorities, terms, rare } = parts
-  const { logins, renewals } = rare
+  const { logins, renewals, limits } = rare
   const read = createReader(parts)
   const ends = createEnds()
 
@@ -78,8 +86,19 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
     table.set(slot, column.refreshCount, state.refreshCount)
     table.set(slot, column.terms, state.terms)
     if (state.login !== undefined) logins.set(slot, state.login)
+    if (state.limits !== undefined) limits.set(slot, state.limits)
     users.link(slot, state.user)
     return slot
+  }
+
+  function take(slot: number, now: number): number {
+    const own = limits.size === 0 ? undefined : limits.get(slot)
+    const ofUser = authorities.bucketOf(userOf(slot))
+    if (own === undefined && ofUser === null) return 0
+    const buckets = [own?.bucket, termsOf(slot).purpose === null ? ofUser : null].filter(bucket => bucket != null)
+    const retryAfterMs = takeFrom(buckets, now)
+    if (retryAfterMs === 0 && own?.usesLeft != null) own.usesLeft--
+    return retryAfterMs
   }
 
   function use(slot: number, now: number): void {
@@ -105,6 +124,7 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
     terms.remove(table.get(slot, column.terms))
     logins.delete(slot)
     renewals.delete(slot)
+    limits.delete(slot)
     table.free(slot)
   }
 
@@ -120,7 +140,10 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
     userOf,
     termsOf,
     read,
+    take,
     use,
+
+    isUsedUp: slot => termsOf(slot).kind === 'single-use' || limits.get(slot)?.usesLeft === 0,
 
     addPacked,
     change,
@@ -133,7 +156,8 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
       const lifetimeMs = token.absoluteExpiresAt - token.createdAt
       const login = token.loginId === usualLogin(token) ? undefined : token.loginId
       packRef(ref, packed, 0)
-      addPacked(packed, 0, { ...token, user, terms: terms.add({ ...token, lifetimeMs }), login })
+      const own = { ...token, user, terms: terms.add({ ...token, lifetimeMs }), login, limits: undefined }
+      changeLimits(rare, addPacked(packed, 0, own), token)
     },
 
     renew(slot, newHash, { lineage, renewedAt }) {
@@ -167,7 +191,7 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
 }
 
 /** Reads the token in a slot. */
-function createReader({ table, users, authorities, terms, rare: { logins } }: TokenParts) {
+function createReader({ table, users, authorities, terms, rare }: TokenParts) {
   return (slot: number): TokenRecord => {
     const { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused } = terms.at(
       table.get(slot, column.terms),
@@ -175,7 +199,7 @@ function createReader({ table, users, authorities, terms, rare: { logins } }: To
     const user = table.get(slot, column.user)
     const { userId, username } = users.namesOf(user)
     const id = table.idOf(slot)
-    const ownLogin = logins.get(slot)
+    const ownLogin = rare.logins.get(slot)
     const createdAt = table.createdAt(slot)
     return {
       id,
@@ -193,6 +217,7 @@ function createReader({ table, users, authorities, terms, rare: { logins } }: To
       refreshCount: table.get(slot, column.refreshCount) >>> 0,
       scope,
       paused,
+      ...limitsOf(rare, slot),
       authority: authorities.of(user),
     }
   }

@@ -10,7 +10,7 @@ import {
 } from '../ports.ts'
 import { createAuthorities } from './authorities.ts'
 import { createGate } from './gate.ts'
-import { createRareParts } from './rareParts.ts'
+import { changeLimits, createRareParts } from './rareParts.ts'
 import { createTokenTable, hashLength, none } from './table.ts'
 import { createTermsTable } from './terms.ts'
 import { createTokenSlots, type TokenParts, type TokenSlots } from './tokenSlots.ts'
@@ -53,8 +53,10 @@ export function createTokenStore(memory: Memory): TokenStore {
       return refs.map(ref => {
         const slot = admit(memory, ref, now, purpose)
         if (slot === none) return null
+        const retryAfterMs = slots.take(slot, now)
+        if (retryAfterMs > 0) return { limited: true, retryAfterMs }
         slots.use(slot, now)
-        return slots.termsOf(slot).kind === 'single-use' ? slots.end(slot, 'consumed', now) : slots.read(slot)
+        return slots.isUsedUp(slot) ? slots.end(slot, 'consumed', now) : slots.read(slot)
       })
     },
 
@@ -114,12 +116,13 @@ export function createTokenStore(memory: Memory): TokenStore {
       raiseAuthority(memory, knownUser(memory, userId), authority)
     },
 
-    async change(id, { scope, paused }, now) {
+    async change(id, { scope, paused, ...limits }, now) {
       gate.check()
       const slot = table.find(id)
       if (slot === none || slots.isDead(slot, now)) return null
       if (scope !== undefined) slots.change(slot, { scope })
       if (paused !== undefined) slots.change(slot, { paused })
+      changeLimits(rare, slot, limits)
       return slots.read(slot)
     },
 

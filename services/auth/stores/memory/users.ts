@@ -52,7 +52,7 @@ export interface Users {
   slotsOf(user: number): number[]
   /** Gives a new token to the user, as the newest. */
   link(slot: number, user: number): void
-  /** The reverse of `link`. Forgets a user that has neither tokens nor a floor. */
+  /** The reverse of `link`. Forgets a user that has neither tokens nor a floor; a rate is kept as long as a floor. */
   unlink(slot: number): void
   /** One more than the highest number ever used. A number that is free has no tokens. */
   used(): number
@@ -178,7 +178,10 @@ export function createUsers(table: TokenTable, authorities: Authorities): Users 
       set(user, tokens, get(user, tokens) - 1)
       // A floor outlives the tokens, because a log-in that was verified before the floor was raised may still insert its
       // token.
-      if (user !== guests && get(user, tokens) === 0 && floors.of(user) === 0) forget(user)
+      if (user === guests || get(user, tokens) > 0 || floors.of(user) > 0) return
+      // An emptied bucket must not be full again after the next log-in.
+      if (authorities.bucketOf(user)) floors.set(user, 1)
+      else forget(user)
     },
 
     used: () => used,

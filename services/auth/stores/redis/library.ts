@@ -3,7 +3,9 @@
 //   <ten characters, the rest of the id>   a token, packed according to `format`
 //   r<the same>                            its lineage and the time of its last renewal, if it was renewed
 //   u<n>, n<n>, f<n>                       id, name and floor of user n of this tag
-//   a<n>                                   the user's authority, unless nothing was changed: version, 1 if paused, roles
+//   a<n>                                   the user's authority, unless nothing was changed: version, 1 if paused, roles, and
+//                                          after a ; the rate, if there is one
+//   b<n>                                   when the bucket of this rate is full, in microseconds, if it was ever used
 // A script accesses only the keys passed to it, and the caller ensures that the keys of a call are on the same node.
 
 /**
@@ -20,9 +22,12 @@ local sliding, singleUse, ownLogin, ownRights = 1, 3, 2^31, 128
 -- Kind (its position in tokenKinds, from 1), number of the user (0: guest), version, created, used, expires, absolute, ttl,
 -- uses, hash; then the purpose. Few tokens have something before the purpose. With the highest bit of uses, ten characters: the
 -- login, as the rest of an id, unless it is the usual one. With the highest bit of kind, '1' if the token is paused or '0' if not,
--- and its scope, which is empty if there is none. Older Latchkeys take both for part of the purpose and refuse the token. If a
+-- and its scope, which is empty if there is none. With '2' for '0' and '3' for '1', the limits follow: requests per minute and
+-- burst, both 0 without a rate, when the bucket is full in microseconds, and the uses left, 0 without such a limit. Older Latchkeys
+-- take all this for part of the purpose and refuse the token. If a
 -- call has found the token expired, expires is counted from created, which makes it earlier than any now.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
+local limitsFormat = '>I4I4I8I4'
 
 local function load(value)
   local kind, user, version, created, used, expires, absolute, ttl, count, hash, at = struct.unpack(format, value)
@@ -31,25 +36,34 @@ local function load(value)
     count = count - ownLogin
     login, at = struct.unpack('c10', value, at)
   end
-  local paused, scope = '0', ''
+  local paused, scope, limits = '0', '', false
   if kind >= ownRights then
     kind = kind - ownRights
     paused, scope, at = struct.unpack('>c1I2c0', value, at)
+    if paused > '1' then
+      paused, limits = paused == '3' and '1' or '0', {}
+      limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft, at = struct.unpack(limitsFormat, value, at)
+    end
   end
   local isOver = expires < created
   if isOver then expires = created + expires end
   return {kind = kind, user = user, version = version, created = created, used = used, expires = expires, absolute = absolute,
     ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at), paused = paused, scope = scope,
-    isOver = isOver}
+    limits = limits, isOver = isOver}
 end
 
 local function save(key, rest, t)
   local count = t.count
   if t.login then count = count + ownLogin end
   local kind, rights = t.kind, ''
-  if t.paused ~= '0' or t.scope ~= '' then
+  local limits = t.limits
+  if t.paused ~= '0' or t.scope ~= '' or limits then
     kind = kind + ownRights
-    rights = struct.pack('>c1I2c0', t.paused, #t.scope, t.scope)
+    local paused = limits and (t.paused == '1' and '3' or '2') or t.paused
+    rights = struct.pack('>c1I2c0', paused, #t.scope, t.scope)
+    if limits then
+      rights = rights .. struct.pack(limitsFormat, limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft)
+    end
   end
   local expires = t.isOver and t.expires - t.created or t.expires
   local packed = struct.pack(format, kind, t.user, t.version, t.created, t.used, expires, t.absolute, t.ttl, count, t.hash)
@@ -93,10 +107,16 @@ local function versionOf(authority)
   return tonumber(string.match(authority, '^%d+'))
 end
 
--- The authority is kept if a later one is known.
+local function rateOf(authority)
+  return string.match(authority, ';(.+)')
+end
+
+-- The authority is kept if a later one is known. The bucket of another rate is full.
 local function setAuthority(key, number, authority)
   local known = redis.call('HGET', key, 'a' .. number)
-  if not known or versionOf(known) < versionOf(authority) then redis.call('HSET', key, 'a' .. number, authority) end
+  if known and versionOf(known) >= versionOf(authority) then return end
+  redis.call('HSET', key, 'a' .. number, authority)
+  if known and rateOf(known) ~= rateOf(authority) then redis.call('HDEL', key, 'b' .. number) end
 end
 
 local function isPaused(t, authority)
@@ -140,12 +160,51 @@ local function drop(key, rest)
   if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
 end
 
+-- False if neither is a limit. With 0 requests per minute there is no rate, and with 0 uses left any number.
+local function limitsOf(perMinute, burst, fullAt, usesLeft)
+  if perMinute == 0 and usesLeft == 0 then return false end
+  return {perMinute = perMinute, burst = burst, fullAt = fullAt, usesLeft = usesLeft}
+end
+
+-- A bucket as in rates.ts: how long until it allows one more, and when it is full after that, in microseconds.
+local function drawn(perMinute, burst, fullAt, now)
+  local refill, from = math.ceil(60000000 / perMinute), math.max(fullAt, now * 1000)
+  return math.max(0, from - now * 1000 + refill - burst * refill), from + refill
+end
+
+-- Takes a use from the limits of the token and its user. Returns how many ms it must wait; 0 if it need not.
+local function take(key, t, authority, now, grace)
+  local limits, rate = t.limits, authority and t.purpose == '' and rateOf(authority)
+  if not limits and not rate then return 0 end
+  local wait, fullAt, waitOfUser, userFullAt = 0, 0, 0, 0
+  if limits and limits.perMinute > 0 then wait, fullAt = drawn(limits.perMinute, limits.burst, limits.fullAt, now) end
+  if rate then
+    local perMinute, burst = string.match(rate, '(%d+)/(%d+)')
+    local known = tonumber(redis.call('HGET', key, 'b' .. t.user) or 0)
+    waitOfUser, userFullAt = drawn(tonumber(perMinute), tonumber(burst), known, now)
+  end
+  wait = math.max(wait, waitOfUser)
+  if wait > 0 then return math.ceil(wait / 1000) end
+  if limits then
+    limits.fullAt = fullAt
+    if limits.usesLeft > 0 then
+      limits.usesLeft = limits.usesLeft - 1
+      t.isUsedUp = limits.usesLeft == 0
+    end
+  end
+  if rate then
+    redis.call('HSET', key, 'b' .. t.user, string.format('%.0f', userFullAt))
+    keep(key, math.ceil(userFullAt / 1000) - now + grace)
+  end
+  return 0
+end
+
 local function use(key, rest, t, now, grace)
   -- A call may arrive late, after one with a later time.
   if t.kind == sliding then t.expires = math.max(t.expires, math.min(now + t.ttl, t.absolute)) end
   t.used = now
   t.count = math.min(t.count + 1, ownLogin - 1)
-  if t.kind == singleUse then
+  if t.kind == singleUse or t.isUsedUp then
     drop(key, rest)
   else
     save(key, rest, t)
@@ -154,8 +213,9 @@ local function use(key, rest, t, now, grace)
 end
 
 local function answer(rest, t, id, name, authority)
+  local limits = t.limits or {perMinute = 0, burst = 0, usesLeft = 0}
   return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name, t.login,
-    t.scope, t.paused, authority}
+    t.scope, t.paused, authority, limits.perMinute, limits.burst, (limits.usesLeft > 0 or t.isUsedUp or false) and limits.usesLeft}
 end
 
 -- Returns the tokens in the key, and the floors by the user's number. A user with an authority has at least the floor 0.

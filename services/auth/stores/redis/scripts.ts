@@ -12,7 +12,10 @@ export function script(body: string): Script {
   return { text, sha1: hash('sha1', text, 'hex') }
 }
 
-/** keys: one per ref. args: now, purpose, 'touch', 'touchSession' or 'look', grace in ms, then rest and hash of each ref. */
+/**
+ * keys: one per ref. args: now, purpose, 'touch', 'touchSession' or 'look', grace in ms, then rest and hash of each ref. The answer
+ * for a token that is beyond its limits is the milliseconds to wait.
+ */
 export const touchScript = script(`
 local now, purpose, mode, grace = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local answers = {}
@@ -21,15 +24,19 @@ for i, key in ipairs(KEYS) do
   local rest = ARGV[3 + 2 * i]
   local t, id, name, authority = admit(key, rest, ARGV[4 + 2 * i], now, purpose)
   if t and mode == 'touchSession' and not isSession(t) then t = nil end
-  if t and mode ~= 'look' then use(key, rest, t, now, grace) end
-  answers[i] = t and answer(rest, t, id, name, authority) or false
+  local wait = t and mode == 'touch' and take(key, t, authority, now, grace) or 0
+  if wait > 0 then answers[i] = wait
+  else
+    if t and mode ~= 'look' then use(key, rest, t, now, grace) end
+    answers[i] = t and answer(rest, t, id, name, authority) or false
+  end
 end
 return answers
 `)
 
 /**
  * args: now, grace, perUser, room, rest, hash, kind, purpose, userId, username, version, created, used, expires,
- * absolute, ttl, uses, login or '', scope, paused, authority or ''.
+ * absolute, ttl, uses, login or '', scope, paused, authority or '', requests per minute, burst, uses left.
  */
 export const insertScript = script(`
 local key, now, grace, perUser, room = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -63,7 +70,7 @@ if not evicted and room < 1 then return 'full' end
 save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
   used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
   count = tonumber(ARGV[17]), hash = ARGV[6], login = ARGV[18] ~= '' and ARGV[18], purpose = ARGV[8], scope = ARGV[19],
-  paused = ARGV[20]})
+  paused = ARGV[20], limits = limitsOf(tonumber(ARGV[22]), tonumber(ARGV[23]), 0, tonumber(ARGV[24]))})
 if number > 0 then redis.call('HSET', key, 'u' .. number, userId, 'n' .. number, username) end
 if ARGV[21] ~= '' then setAuthority(key, number, ARGV[21]) end
 if evicted then redis.call('HDEL', key, evicted, 'r' .. evicted) end
@@ -153,7 +160,10 @@ keep(key, tonumber(ARGV[3]))
 return 1
 `)
 
-/** args: rest, now, '1', '0' or '' to leave `paused`, '=' and the scope or '' to leave it. */
+/**
+ * args: rest, now, '1', '0' or '' to leave `paused`, '=' and the scope or '' to leave it, requests per minute or '' to leave the
+ * rate, burst, uses left or '' to leave them.
+ */
 export const changeScript = script(`
 local key, rest = KEYS[1], ARGV[1]
 claim()
@@ -164,6 +174,10 @@ local id, name, authority, floor = userAt(key, t.user)
 if t.isOver or t.expires <= tonumber(ARGV[2]) or t.version < floor then return false end
 if ARGV[3] ~= '' then t.paused = ARGV[3] end
 if ARGV[4] ~= '' then t.scope = string.sub(ARGV[4], 2) end
+local known = t.limits or {perMinute = 0, burst = 0, fullAt = 0, usesLeft = 0}
+local perMinute, burst, usesLeft = tonumber(ARGV[5]) or known.perMinute, tonumber(ARGV[6]) or known.burst, tonumber(ARGV[7])
+local isSameRate = perMinute == known.perMinute and burst == known.burst
+t.limits = limitsOf(perMinute, burst, isSameRate and known.fullAt or 0, usesLeft or known.usesLeft)
 save(key, rest, t)
 return answer(rest, t, id, name, authority)
 `)

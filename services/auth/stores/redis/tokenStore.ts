@@ -8,6 +8,7 @@ import {
   floorKeptMs,
   guestLimit,
   type InsertOutcome,
+  isAdmitted,
   onlyOne,
   type TokenRecord,
   type TokenRef,
@@ -88,7 +89,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   async function touch(refs: TokenRef[], now: number, purpose: string | null, mode: 'touch' | 'touchSession') {
     const tokens = await admit(redis, refs, now, purpose, mode)
     for (const token of tokens) {
-      if (token !== null && token !== 'unavailable' && token.kind === 'single-use') noteEnd(token, 'consumed', now)
+      if (isAdmitted(token) && (token.kind === 'single-use' || token.usesLeft === 0)) noteEnd(token, 'consumed', now)
     }
     return tokens
   }
@@ -227,10 +228,14 @@ async function admit(
     const mentioned = places.map(place => refs[place] as TokenRef)
     const packedRefs = mentioned.flatMap(({ id, hash }) => [restOf(id), short(hash)])
     const args = [now, purpose ?? '', mode, graceMs, ...packedRefs]
-    const found = (await redis.call(touchScript, mentioned.map(keyOfRef), args)) as (PackedToken | null)[]
+    const found = (await redis.call(touchScript, mentioned.map(keyOfRef), args)) as (PackedToken | number | null)[]
     for (const [i, place] of places.entries()) {
       const answer = found[i] ?? null
       const { id } = refs[place] as TokenRef
+      if (typeof answer === 'number') {
+        answers[place] = { limited: true, retryAfterMs: answer }
+        continue
+      }
       if (answer && answer[0] !== restOf(id)) throw new Error('Redis answered with another token')
       answers[place] = answer && unpacked(tagOfId(id), answer)
     }

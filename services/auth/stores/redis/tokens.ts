@@ -1,6 +1,7 @@
 // How tokens are addressed and packed in Redis: keys, shortened hashes, and the answers of the scripts.
 import { tokenKinds } from '../../../../packages/client/contract.ts'
 import { type Authority, noAuthority, type TokenChanges, type TokenRecord, usualLogin } from '../ports.ts'
+import { packedRate, unpackedRate } from '../rates.ts'
 import { hashBytes, noLogin } from './library.ts'
 
 /** A token as the scripts return it. */
@@ -21,6 +22,9 @@ export type PackedToken = [
   scope: string,
   paused: '0' | '1',
   authority: string | null,
+  perMinute: number,
+  burst: number,
+  usesLeft: number | null,
 ]
 
 /** The routing tag of a token id. */
@@ -47,30 +51,51 @@ export function packed(token: TokenRecord, hash: string): (string | number | Buf
   const identity = [restOf(id), short(hash), tokenKinds.indexOf(kind) + 1, purpose ?? '', userId ?? '', username ?? '']
   const times = [createdAt, lastUsedAt, expiresAt, token.absoluteExpiresAt, token.ttlMs]
   const login = loginId === usualLogin(token) ? '' : loginId === null ? noLogin : restOf(loginId)
-  const rare = [token.scope ?? '', token.paused ? '1' : '0', packedAuthority(token.authority)]
+  const rare = [token.scope ?? '', token.paused ? '1' : '0', packedAuthority(token.authority), ...packedLimits(token)]
   return [...identity, credentialVersion, ...times, token.refreshCount, login, ...rare]
 }
 
+function packedLimits({ rate, usesLeft }: Pick<TokenRecord, 'rate' | 'usesLeft'>): number[] {
+  return [rate?.perMinute ?? 0, rate?.burst ?? 0, usesLeft ?? 0]
+}
+
 /** Empty if nothing was ever changed. */
-export function packedAuthority({ version, roles, paused }: Authority): string {
-  return version === 0 ? '' : `${version} ${paused ? 1 : 0} ${roles.join(' ')}`
+export function packedAuthority({ version, roles, paused, rate }: Authority): string {
+  if (version === 0) return ''
+  return `${version} ${paused ? 1 : 0} ${roles.join(' ')}${rate === null ? '' : ` ;${packedRate(rate)}`}`
 }
 
 /** The arguments of `changeScript` that describe the changes. */
-export function packedChanges({ paused, scope }: TokenChanges): string[] {
-  return [paused === undefined ? '' : paused ? '1' : '0', scope === undefined ? '' : `=${scope ?? ''}`]
+export function packedChanges({ paused, scope, rate, usesLeft }: TokenChanges): (string | number)[] {
+  const [perMinute, burst, uses] = packedLimits({ rate: rate ?? null, usesLeft: usesLeft ?? null }) as [
+    number,
+    number,
+    number,
+  ]
+  return [
+    paused === undefined ? '' : paused ? '1' : '0',
+    scope === undefined ? '' : `=${scope ?? ''}`,
+    ...(rate === undefined ? ['', ''] : [perMinute, burst]),
+    usesLeft === undefined ? '' : uses,
+  ]
 }
 
 function unpackedAuthority(text: string | null): Authority {
   if (text === null) return noAuthority
-  const [version, paused, ...roles] = text.trimEnd().split(' ')
-  return { version: Number(version), roles, paused: paused === '1' }
+  const [names = '', rate] = text.split(';')
+  const [version, paused, ...roles] = names.trimEnd().split(' ')
+  return {
+    version: Number(version),
+    roles,
+    paused: paused === '1',
+    rate: rate === undefined ? null : unpackedRate(rate),
+  }
 }
 
 export function unpacked(tag: string, answer: PackedToken): TokenRecord {
   const [rest, kindNumber, credentialVersion, ...others] = answer
   const [createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, ttlMs, refreshCount, ownPurpose, ...user] = others
-  const [userId, username, login, scope, paused, authority] = user
+  const [userId, username, login, scope, paused, authority, perMinute, burst, usesLeft] = user
   const id = tag + rest
   const kind = tokenKinds[kindNumber - 1] as TokenRecord['kind']
   const purpose = ownPurpose === '' ? null : ownPurpose
@@ -91,6 +116,8 @@ export function unpacked(tag: string, answer: PackedToken): TokenRecord {
     refreshCount,
     scope: scope === '' ? null : scope,
     paused: paused === '1',
+    rate: perMinute === 0 ? null : { perMinute, burst },
+    usesLeft,
     authority: unpackedAuthority(authority),
   }
 }

@@ -80,6 +80,16 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
       'alter table latchkey_tokens add column paused bigint not null default 0',
     ],
 
+    // rate: requests per minute / burst. full_at_us: when the bucket of this rate is full again, in microseconds.
+    '0007_limits': [
+      'alter table latchkey_users add column rate text',
+      ...['latchkey_floors', 'latchkey_tokens'].flatMap(table => [
+        `alter table ${table} add column rate text`,
+        `alter table ${table} add column full_at_us bigint not null default 0`,
+      ]),
+      'alter table latchkey_tokens add column uses_left bigint',
+    ],
+
     '0008_attributes': [`alter table latchkey_users add column attributes text not null default '{}'`],
 
     '0009_emails': ['email', 'pending_email', 'email_token_id'].map(

@@ -1,5 +1,6 @@
 // Inserts a token within the limits, in one transaction that also evicts the user's oldest session if necessary.
 import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenRef } from '../ports.ts'
+import { packedRate } from '../rates.ts'
 import { writeAuthority } from './authorities.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
@@ -70,11 +71,11 @@ async function roomFor(
 async function insertRow({ ref, token }: Insertion, tx: Connection): Promise<boolean> {
   const inserted = await tx.change(sql`insert into latchkey_tokens
     (id, hash, kind, purpose, user_id, username, credential_version, created_at, login_id, last_used_at,
-      expires_at, absolute_expires_at, ttl_ms, refresh_count, scope, paused, sweep_at)
+      expires_at, absolute_expires_at, ttl_ms, refresh_count, scope, paused, rate, uses_left, sweep_at)
     values (${ref.id}, ${ref.hash}, ${token.kind}, ${token.purpose}, ${token.userId}, ${token.username},
       ${token.credentialVersion}, ${token.createdAt}, ${token.loginId}, ${token.lastUsedAt},
       ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.scope},
-      ${token.paused ? 1 : 0}, ${token.expiresAt})
+      ${token.paused ? 1 : 0}, ${token.rate && packedRate(token.rate)}, ${token.usesLeft}, ${token.expiresAt})
     on conflict (id) do nothing`)
   return inserted === 1
 }

@@ -1,5 +1,6 @@
 // The parts that the token statements have in common: columns, batches of refs, and which tokens are acceptable.
-import type { EndReason, TokenRecord, TokenRef } from '../ports.ts'
+import type { EndReason, Found, TokenRecord, TokenRef } from '../ports.ts'
+import { unpackedRate } from '../rates.ts'
 import { ownersAuthority, parseAuthority } from './authorities.ts'
 import type { Connection } from './driver.ts'
 import type { SqlDialect } from './migrations.ts'
@@ -10,7 +11,7 @@ export const rememberedMs = 10 * 60_000 // lifetime of the tombstone that an end
 const columns = `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
    created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", abs(expires_at) as "expiresAt",
    absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount",
-   scope, paused`
+   scope, paused, rate, uses_left as "usesLeft"`
 
 /** What makes a `TokenRow`. The table must not have an alias. */
 export const recordColumns = sql`${raw(columns)}, ${ownersAuthority} as authority`
@@ -18,7 +19,14 @@ export const recordColumns = sql`${raw(columns)}, ${ownersAuthority} as authorit
 /** The same, if the statement has already read the authority. */
 export const recordColumnsWith = (authority: string): Sql => raw(`${columns}, ${authority} as authority`)
 
-export type TokenRow = Omit<TokenRecord, 'paused' | 'authority'> & { paused: number; authority: string | null }
+export type TokenRow = Omit<TokenRecord, 'paused' | 'rate' | 'authority'> & {
+  paused: number
+  rate: string | null
+  authority: string | null
+}
+
+/** As a touch returns it. */
+export type Row = TokenRow & { hash: string }
 
 // The `expires_at` of a token that a call has found to be expired is negative, so that no other call admits the token, however
 // late it arrives.
@@ -32,7 +40,8 @@ export const extendedTo = (now: number): Sql =>
     when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
 
 export function recordOf(row: TokenRow): TokenRecord {
-  return { ...row, paused: row.paused === 1, authority: parseAuthority(row.authority) }
+  const rate = row.rate === null ? null : unpackedRate(row.rate)
+  return { ...row, paused: row.paused === 1, rate, authority: parseAuthority(row.authority) }
 }
 
 /**
@@ -54,6 +63,18 @@ export function mentionsOf(refs: TokenRef[]): Mention[] {
     else mentions.set(id + hash, { id, hash, times: 1 })
   }
   return [...mentions.values()]
+}
+
+/** What a touch asks for. */
+export interface Touch {
+  refs: TokenRef[]
+  mentions: Mention[]
+  now: number
+  purpose: string | null
+  /** A further condition on the token, which it calls `t`. */
+  only: Sql
+  /** Whether the limits of tokens and their users apply. */
+  isLimited: boolean
 }
 
 /** The refs as a table `asked (id, hash, times)`. The SQL and the number of its parameters are the same for any batch. */
@@ -83,6 +104,9 @@ export function admissible(now: number, purpose: string | null, only: Sql): Sql 
         and t.paused = 0 and coalesce(f.paused, 0) = 0 and ${only}))`
 }
 
+/** Holds in PostgreSQL for the rest of the transaction, which may be one statement. Is always true. */
+export const waitsAtMost = (ms: number): Sql => sql`(select set_config('lock_timeout', ${String(ms)}, true)) <> ''`
+
 export const anyKind = raw('true')
 
 /** Narrows `admissible` to sessions, if the purpose is null. */
@@ -100,22 +124,41 @@ export async function lockUser(userId: string, tx: Connection, dialect: SqlDiale
   if (dialect === 'postgres') await tx.query(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`)
 }
 
-/** One result per ref, as if the refs had been touched one after another. `rows` hold the state after the last touch. */
+/** What the limits of a token and its user said in a batch. */
+export interface Taken {
+  /** How often they allowed it. */
+  times: number
+  /** For each time that the token was asked for: 0 if they allowed it, the milliseconds to wait, or null if no use was left. */
+  waits: (number | null)[]
+}
+
+/**
+ * One result per ref, as if the refs had been touched one after another. `rows` hold the state after the last touch; `taken` has
+ * the tokens with limits, by id and hash.
+ */
 export function inOrder(
   refs: TokenRef[],
   mentions: Mention[],
   rows: (TokenRow & { hash: string })[],
-): (TokenRecord | null)[] {
+  taken: Map<string, Taken>,
+): Found[] {
   const found = new Map(rows.map(({ hash, ...row }) => [row.id + hash, recordOf(row)]))
-  const left = new Map(mentions.map(({ id, hash, times }) => [id + hash, times]))
+  const left = new Map(mentions.map(({ id, hash, times }) => [id + hash, taken.get(id + hash)?.times ?? times]))
+  const waits = new Map([...taken].map(([key, { waits }]) => [key, waits.values()]))
   return refs.map(({ id, hash }) => {
     const token = found.get(id + hash)
     if (token === undefined) return null
+    const own = waits.get(id + hash)
+    const retryAfterMs = own === undefined ? 0 : (own.next().value ?? null)
+    if (retryAfterMs === null) return null
+    if (retryAfterMs > 0) return { limited: true, retryAfterMs }
     const after = (left.get(id + hash) as number) - 1
     left.set(id + hash, after)
-    if (token.kind !== 'single-use') return { ...token, refreshCount: token.refreshCount - after }
-    found.delete(id + hash)
-    return token
+    if (token.kind === 'single-use') found.delete(id + hash)
+    const { kind, refreshCount, usesLeft } = token
+    return kind === 'single-use'
+      ? token
+      : { ...token, refreshCount: refreshCount - after, usesLeft: usesLeft === null ? null : usesLeft + after }
   })
 }
 

@@ -4,17 +4,20 @@ import {
   type EndReason,
   type Explanation,
   type Found,
+  isAdmitted,
   onlyOne,
+  type TokenChanges,
   type TokenKind,
   type TokenRecord,
   type TokenRef,
   type TokenStore,
 } from '../ports.ts'
+import { packedRate } from '../rates.ts'
 import { parseAuthority, writeAuthority } from './authorities.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { joinTouches } from './joinTouches.ts'
-import { raw, type Sql, sql } from './statement.ts'
+import { join, raw, type Sql, sql } from './statement.ts'
 import { countKinds, createTokenCounts, type TokenCounts } from './tokenCounts.ts'
 import { insertToken } from './tokenInsert.ts'
 import {
@@ -30,12 +33,14 @@ import {
   isStorable,
   lockUser,
   mentionsOf,
+  type Row,
   recordColumns,
   recordOf,
   type TokenRow,
+  type Touch,
 } from './tokenQueries.ts'
 import { createSweep } from './tokenSweep.ts'
-import { createTouchRows, noticing, type Row, type TouchedRows, type TouchRows } from './tokenTouch.ts'
+import { createTouchRows, noticing, type TouchedRows, type TouchRows } from './tokenTouch.ts'
 
 /** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
@@ -45,7 +50,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   const touchRows = createTouchRows(database)
 
   const touchAll: TokenStore['touch'] = (refs, now, purpose) =>
-    touch(database, touchRows, counts, { refs, now, purpose, only: anyKind })
+    touch(database, touchRows, counts, { refs, now, purpose, only: anyKind, isLimited: true })
 
   async function endIn(session: Session, which: Sql, now: number): Promise<TokenRecord | null> {
     const ended = await endToken(which, 'revoked', now, session)
@@ -61,7 +66,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     look: (refs, now, purpose) => look(database, touchRows, { refs, now, purpose }),
 
     async touchSession(ref, now) {
-      return onlyOne(await touch(database, touchRows, counts, { refs: [ref], now, purpose: null, only: isSessionOfT }))
+      const batch = { refs: [ref], now, purpose: null, only: isSessionOfT, isLimited: false }
+      return onlyOne(await touch(database, touchRows, counts, batch))
     },
 
     renew: (ref, newHash, lineage, now) =>
@@ -102,11 +108,9 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     setAuthority: (userId, authority) => runConfirmed(session => writeAuthority(userId, authority, session)),
 
-    change: (id, { scope, paused }, now) =>
+    change: (id, changes, now) =>
       runConfirmed(async session => {
-        const [row] = await session.query<TokenRow>(sql`update latchkey_tokens set
-          scope = ${scope === undefined ? raw('scope') : sql`${scope}`},
-          paused = ${paused === undefined ? raw('paused') : sql`${paused ? 1 : 0}`}
+        const [row] = await session.query<TokenRow>(sql`update latchkey_tokens set ${assignments(changes)}
           where id = ${id} and end_reason is null and expires_at > ${now}
             and credential_version >= ${ownFloor}
           returning ${recordColumns}`)
@@ -177,17 +181,19 @@ function touch(
   { db, run }: SqlDatabase,
   touchRows: TouchRows,
   counts: TokenCounts,
-  { refs, now, purpose, only }: Batch & { only: Sql },
+  { refs, now, purpose, only, isLimited }: Batch & Pick<Touch, 'only' | 'isLimited'>,
 ): Promise<Found[]> {
   if (refs.length === 0) return run(async () => [])
   const mentions = mentionsOf(refs)
   return run(async () => {
-    const { value, confirm } = await db.confirmable(session => touchRows(session, { mentions, now, purpose, only }))
-    const { rows, locked } = value
-    const found = answersTo(inOrder(refs, mentions, rows), refs, locked)
-    const consumed = rows.filter(({ kind }) => kind === 'single-use')
+    const { value, confirm } = await db.confirmable(session =>
+      touchRows(session, { refs, mentions, now, purpose, only, isLimited }),
+    )
+    const { rows, locked, taken } = value
+    const found = answersTo(inOrder(refs, mentions, rows, taken), refs, locked)
+    const consumed = rows.filter(({ kind, usesLeft }) => kind === 'single-use' || usesLeft !== null)
     if (consumed.length === 0) return found
-    counts.remove(consumed)
+    counts.remove(consumed.filter(({ kind, usesLeft }) => kind === 'single-use' || usesLeft === 0))
     // Only extending a token can be lost without harm: a failover would make a consumed one valid again.
     try {
       await confirm()
@@ -199,10 +205,12 @@ function touch(
   })
 }
 
-const isConsumed = (token: Found): boolean => typeof token === 'object' && token?.kind === 'single-use'
+/** Whether the touch has used up a use. */
+const isConsumed = (token: Found): boolean =>
+  isAdmitted(token) && (token.kind === 'single-use' || token.usesLeft !== null)
 
 /** The answers to a batch. Rejects if it is `unavailable` as a whole. */
-function answersTo(tokens: (TokenRecord | null)[], refs: TokenRef[], locked: Set<string>): Found[] {
+function answersTo(tokens: Found[], refs: TokenRef[], locked: Set<string>): Found[] {
   const found = tokens.map((token, i): Found => {
     const { id, hash } = refs[i] as TokenRef
     return token === null && locked.has(id + hash) ? 'unavailable' : token
@@ -213,8 +221,23 @@ function answersTo(tokens: (TokenRecord | null)[], refs: TokenRef[], locked: Set
 
 const lockedMessage = 'another transaction has locked the tokens'
 
-function rejectIfLocked({ locked }: TouchedRows): void {
+function rejectIfLocked({ locked }: Pick<TouchedRows, 'locked'>): void {
   if (locked.size > 0) throw new Error(lockedMessage)
+}
+
+function assignments({ scope, paused, rate, usesLeft }: TokenChanges): Sql {
+  const packed = rate && packedRate(rate)
+  const isOther = sql`rate is distinct from cast(${packed ?? null} as text)`
+  const all = [
+    sql`scope = ${scope === undefined ? raw('scope') : sql`${scope}`}`,
+    paused !== undefined && sql`paused = ${paused ? 1 : 0}`,
+    packed !== undefined && sql`rate = ${packed}, full_at_us = case when ${isOther} then 0 else full_at_us end`,
+    usesLeft !== undefined && sql`uses_left = ${usesLeft}`,
+  ]
+  return join(
+    all.filter(one => one !== false),
+    raw(', '),
+  )
 }
 
 /** The live tokens among those that `ask` selects. The end of the others becomes final, except for those that are `locked`. */
@@ -223,7 +246,7 @@ async function findLive(
   touchRows: TouchRows,
   ask: () => Promise<Row[]>,
   now: number,
-): Promise<TouchedRows> {
+): Promise<Pick<TouchedRows, 'rows' | 'locked'>> {
   const rows = await ask()
   const expired = rows.filter(row => hasExpired(row, now))
   if (expired.length === 0) return { rows, locked: new Set() }

@@ -143,7 +143,7 @@ async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, li
 
 /**
  * A token below a floor that is gone would be valid again, so a floor stays as long as the table has one, and an authority as long
- * as the user has a token. Those that cannot be forgotten yet become due again a day later, and so do those that were raised since
+ * as the user has a token or their bucket is not full. Those that cannot be forgotten yet become due again a day later, and so do those that were raised since
  * the last sweep.
  */
 async function forgetFloors(
@@ -157,7 +157,7 @@ async function forgetFloors(
         select 1 from latchkey_tokens as t
         where t.user_id = f.user_id and t.end_reason is null
           and (t.credential_version < f.version or f.authority_version > 0)
-      )
+      ) and f.full_at_us <= ${now * 1000}
       order by f.forget_at limit ${limit} ${lock('for update of f skip locked')}
     ) returning forget_at as at`)
   const forgotten = rows.map(({ at }) => at)

@@ -5,6 +5,7 @@ import type { SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { type DriverError, isLockTimeout } from './errors.ts'
 import { raw, type Sql, sql } from './statement.ts'
+import { isLimited, type LimitedRows, touchLimited } from './tokenLimits.ts'
 import {
   admissible,
   askedFor,
@@ -12,32 +13,28 @@ import {
   hasExpired,
   type Mention,
   mentionsOf,
+  type Row,
   recordColumns,
   recordColumnsWith,
   rememberedMs,
-  type TokenRow,
+  type Taken,
+  type Touch,
+  waitsAtMost,
 } from './tokenQueries.ts'
 
-export interface Touch {
-  mentions: Mention[]
-  now: number
-  purpose: string | null
-  /** A further condition on the token, which it calls `t`. */
-  only: Sql
-}
-
-export type Row = TokenRow & { hash: string }
 type Locking = Parameters<SqlDatabase['lock']>[0]
 
 export interface TouchedRows {
   rows: Row[]
   /** Id and hash, in one text, of each token that may be acceptable but could not be touched, because another transaction has locked it. */
   locked: Set<string>
+  /** What the limits allowed, by id and hash, of those tokens that have limits. */
+  taken: Map<string, Taken>
 }
 
 /** A touch that accepts no token, and only makes the end of those final that have expired. */
 export function noticing(refs: TokenRef[], now: number): Touch {
-  return { mentions: mentionsOf(refs), now, purpose: null, only: raw('false') }
+  return { refs, mentions: mentionsOf(refs), now, purpose: null, only: raw('false'), isLimited: false }
 }
 
 export type TouchRows = (session: Session, touch: Touch) => Promise<TouchedRows>
@@ -83,7 +80,20 @@ export function createTouchRows(database: SqlDatabase): TouchRows {
     const [known, others] = [touch.mentions.filter(isStuck), touch.mentions.filter(mention => !isStuck(mention))]
     await touchTogether(others)
     await touchOneByOne(known, stuckWaitMs)
-    return { rows: rows.filter(row => !hasExpired(row, touch.now)), locked }
+    const live = rows.filter(row => !hasExpired(row, touch.now))
+    const limited = touch.isLimited ? live.filter(isLimited) : []
+    if (limited.length === 0) return { rows: live, locked, taken: new Map() }
+    const limitedKeys = new Set(limited.map(({ id, hash }) => id + hash))
+    const mentions = touch.mentions.filter(({ id, hash }) => limitedKeys.has(id + hash))
+    const userIds = limited.map(({ userId }) => userId)
+    let touched: LimitedRows = { rows: [], taken: new Map() }
+    const isDone = await unlessLocked(
+      touchLimited(database, session, { ...touch, mentions }, maxWaitMs, userIds).then(rows => {
+        touched = rows
+      }),
+    )
+    if (!isDone) for (const key of limitedKeys) locked.add(key)
+    return { rows: [...live.filter(row => !isLimited(row)), ...touched.rows], locked, taken: touched.taken }
   }
 }
 
@@ -101,26 +111,31 @@ async function unlessLocked(statement: Promise<unknown>): Promise<boolean> {
 /** Rows are locked in the order of their ids, so that batches with tokens in common wait instead of deadlocking. */
 function touchStatement(
   { dialect, lock }: SqlDatabase,
-  { mentions, now, purpose, only }: Touch,
+  { mentions, now, purpose, only, isLimited }: Touch,
   locking: Locking,
   waitMs: number,
 ): Sql {
-  // Holds for this statement, which is a transaction of its own, and is evaluated before the first row is locked.
-  const limitsWait =
-    dialect === 'postgres' ? sql`(select set_config('lock_timeout', ${String(waitMs)}, true)) <> ''` : raw('true')
+  // Evaluated before the first row is locked.
+  const limitsWait = dialect === 'postgres' ? waitsAtMost(waitMs) : raw('true')
   // SQLite returns columns of the updated table only. In PostgreSQL a second look at the floors costs a sixth of a touch.
   const returned = dialect === 'postgres' ? recordColumnsWith('known_authority') : recordColumns
   const isExpired = sql`expires_at <= ${now}`
-  const isConsumed = sql`kind = 'single-use' and expires_at > ${now}`
+  // Left as they are: `touchLimited` touches them next.
+  const limited = isLimited
+    ? raw(`(t.rate is not null or t.uses_left is not null or (t.purpose is null and f.rate is not null))`)
+    : raw('false')
+  const isLeft = sql`(${isExpired} or is_limited)`
+  const isConsumed = sql`kind = 'single-use' and not ${isLeft}`
   return sql`with asked as (${askedFor(mentions, dialect)}),
     admitted as (
-      select t.id as admitted_id, asked.times, ${authorityOfF} as known_authority from ${admissible(now, purpose, only)} and ${limitsWait}
+      select t.id as admitted_id, asked.times, ${limited} as is_limited, ${authorityOfF} as known_authority from ${admissible(now, purpose, only)} and ${limitsWait}
       order by t.id ${lock(locking)}
     )
     update latchkey_tokens set
-      refresh_count = refresh_count + case when ${isExpired} then 0 when kind = 'single-use' then 1 else times end,
-      last_used_at = case when ${isExpired} then last_used_at else ${now} end,
-      expires_at = case when ${isExpired} then -expires_at when kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
+      refresh_count = refresh_count + case when ${isLeft} then 0 when kind = 'single-use' then 1 else times end,
+      last_used_at = case when ${isLeft} then last_used_at else ${now} end,
+      expires_at = case when ${isExpired} then -expires_at when is_limited or kind <> 'sliding' then expires_at
+        else ${extendedTo(now)} end,
       end_reason = case when ${isConsumed} then 'consumed' end,
       ended_at = case when ${isConsumed} then cast(${now} as bigint) end,
       sweep_at = case when ${isConsumed} then ${now + rememberedMs} else sweep_at end

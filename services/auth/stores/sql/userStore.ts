@@ -22,6 +22,7 @@ const columns: Record<keyof UserRow, string> = {
   authorityVersion: 'authority_version',
   roles: 'roles',
   paused: 'paused',
+  rate: 'rate',
   mirroredAuthority: 'mirrored_authority',
   email: 'email',
   pendingEmail: 'pending_email',
@@ -116,8 +117,8 @@ export async function openUserStore(url: string, warn: (warning: string) => void
   }
 }
 
-function userOf({ authorityVersion, roles, paused, ...others }: UserRow): UserRecord {
-  return { ...others, authority: authorityOf({ authorityVersion, roles, paused }) }
+function userOf({ authorityVersion, roles, paused, rate, ...others }: UserRow): UserRecord {
+  return { ...others, authority: authorityOf({ authorityVersion, roles, paused, rate }) }
 }
 
 /** Only the columns that change. */

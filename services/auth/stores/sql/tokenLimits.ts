@@ -1,0 +1,145 @@
+// Touches of tokens that have limits, or whose user has one: in one transaction for a whole batch, so that a batch that arrives
+// in another process meanwhile sees what this one has taken.
+import type { TokenRef } from '../ports.ts'
+import { type Bucket, packedRate, takeFrom, unpackedRate } from '../rates.ts'
+import { hasRate } from './authorities.ts'
+import type { SqlDatabase } from './database.ts'
+import type { Connection, Session } from './driver.ts'
+import type { SqlDialect } from './migrations.ts'
+import { type Sql, sql } from './statement.ts'
+import {
+  admissible,
+  askedFor,
+  extendedTo,
+  type Row,
+  recordColumns,
+  rememberedMs,
+  type Taken,
+  type TokenRow,
+  type Touch,
+  waitsAtMost,
+} from './tokenQueries.ts'
+
+export interface LimitedRows {
+  rows: Row[]
+  /** By id and hash. */
+  taken: Map<string, Taken>
+}
+
+/** Whether a touch must ask for the limits of the token. */
+export function isLimited({ rate, usesLeft, purpose, authority }: TokenRow): boolean {
+  return rate !== null || usesLeft !== null || (purpose === null && hasRate(authority))
+}
+
+/** Rejects with the error of the lock, and has done nothing, if another transaction holds a token or a user for too long. */
+export function touchLimited(
+  { dialect, lock }: SqlDatabase,
+  session: Session,
+  touch: Touch,
+  maxWaitMs: number,
+  userIds: (string | null)[],
+): Promise<LimitedRows> {
+  const { refs, mentions, now, purpose, only } = touch
+  return session.transaction(async tx => {
+    await lockUsers(tx, dialect, userIds, maxWaitMs)
+    const states = await tx.query<State>(sql`with asked as (${askedFor(mentions, dialect)})
+      select t.id, t.hash, t.kind, t.user_id as "userId", t.rate, t.full_at_us as "fullAtUs", t.uses_left as "usesLeft",
+        case when t.purpose is null then f.rate end as "userRate", f.full_at_us as "userFullAtUs"
+      from ${admissible(now, purpose, only)} and t.expires_at > ${now} order by t.id ${lock('for update of t')}`)
+    const { takings, buckets } = takeInOrder(refs, states, now)
+    const rows = await tx.query<Row>(sql`with taken as (${rowsOf([...takings.values()], dialect)})
+      update latchkey_tokens set
+        refresh_count = refresh_count + times, last_used_at = case when times > 0 then ${now} else last_used_at end,
+        expires_at = case when times = 0 or kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
+        full_at_us = taken_full_at_us, uses_left = uses_left - times, ${ending(now)}
+      from taken where id = taken_id returning ${recordColumns}, hash`)
+    if (buckets.size > 0) await saveBuckets(tx, buckets, dialect)
+    return { rows, taken: takings }
+  })
+}
+
+/** Without these locks, two processes could take the last validation that a user's rate allows. */
+async function lockUsers(tx: Connection, dialect: SqlDialect, userIds: (string | null)[], maxWaitMs: number) {
+  if (dialect === 'sqlite') return // one writer at a time anyway
+  const sorted = [...new Set(userIds.filter(id => id !== null))].sort()
+  await tx.query(sql`select ${waitsAtMost(maxWaitMs)}`)
+  await tx.query(sql`select pg_advisory_xact_lock(hashtextextended(id, 0)) from unnest(${sorted}::text[]) as id`)
+}
+
+interface State extends Pick<Row, 'id' | 'hash' | 'kind' | 'userId' | 'rate' | 'usesLeft'> {
+  fullAtUs: number
+  userRate: string | null
+  userFullAtUs: number | null
+}
+
+interface Taking extends Taken {
+  id: string
+  usesLeft: number
+  own: Bucket | null
+  ofUser: Bucket | null
+}
+
+/** Takes for one ref after the other. The results are by id and hash of the token, and by id of the user. */
+function takeInOrder(refs: TokenRef[], states: State[], now: number) {
+  const buckets = new Map<string, Bucket>()
+  const takings = new Map(states.map(state => [state.id + state.hash, takingFor(state, buckets)]))
+  for (const { id, hash } of refs) {
+    const taking = takings.get(id + hash)
+    if (taking === undefined) continue
+    const isUsedUp = taking.times >= taking.usesLeft
+    const wait = isUsedUp
+      ? null
+      : takeFrom(
+          [taking.own, taking.ofUser].filter(bucket => bucket !== null),
+          now,
+        )
+    taking.waits.push(wait)
+    if (wait === 0) taking.times++
+  }
+  return { takings, buckets }
+}
+
+/** Tokens of one user share the user's bucket. */
+function takingFor(state: State, buckets: Map<string, Bucket>): Taking {
+  const { id, kind, userId, rate, userRate } = state
+  let ofUser: Bucket | null = null
+  if (userId !== null && userRate !== null) {
+    ofUser = buckets.get(userId) ?? { rate: unpackedRate(userRate), fullAtUs: state.userFullAtUs ?? 0 }
+    buckets.set(userId, ofUser)
+  }
+  const own = rate === null ? null : { rate: unpackedRate(rate), fullAtUs: state.fullAtUs }
+  const usesLeft = kind === 'single-use' ? 1 : (state.usesLeft ?? Number.POSITIVE_INFINITY)
+  return { id, times: 0, waits: [], usesLeft, own, ofUser }
+}
+
+function ending(now: number): Sql {
+  const isUsedUp = sql`times > 0 and (kind = 'single-use' or uses_left = times)`
+  return sql`end_reason = case when ${isUsedUp} then 'consumed' end,
+    ended_at = case when ${isUsedUp} then cast(${now} as bigint) end,
+    sweep_at = case when ${isUsedUp} then ${now + rememberedMs} else sweep_at end`
+}
+
+function rowsOf(takings: Taking[], dialect: SqlDialect): Sql {
+  const [ids, times] = [takings.map(({ id }) => id), takings.map(taking => taking.times)]
+  const fullAtUs = takings.map(({ own }) => own?.fullAtUs ?? 0)
+  return dialect === 'sqlite'
+    ? sql`select value ->> 0 as taken_id, value ->> 1 as times, value ->> 2 as taken_full_at_us
+        from json_each(${JSON.stringify(ids.map((id, i) => [id, times[i], fullAtUs[i]]))})`
+    : sql`select * from unnest(${ids}::text[], ${times}::bigint[], ${fullAtUs}::bigint[])
+        as taken(taken_id, times, taken_full_at_us)`
+}
+
+/** Does not write to a bucket whose rate was changed meanwhile, which makes it full. */
+async function saveBuckets(tx: Connection, buckets: Map<string, Bucket>, dialect: SqlDialect): Promise<void> {
+  const ids = [...buckets.keys()]
+  const rates = [...buckets.values()].map(({ rate }) => packedRate(rate))
+  const fullAtUs = [...buckets.values()].map(bucket => bucket.fullAtUs)
+  const saved =
+    dialect === 'sqlite'
+      ? sql`select value ->> 0 as saved_id, value ->> 1 as saved_rate, value ->> 2 as saved_full_at_us
+          from json_each(${JSON.stringify(ids.map((id, i) => [id, rates[i], fullAtUs[i]]))})`
+      : sql`select * from unnest(${ids}::text[], ${rates}::text[], ${fullAtUs}::bigint[])
+          as saved(saved_id, saved_rate, saved_full_at_us)`
+  await tx.change(sql`with saved as (${saved}) update latchkey_floors set full_at_us = saved_full_at_us
+    from saved where user_id = saved_id and rate = saved_rate`)
+}

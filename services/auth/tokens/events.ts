@@ -1,0 +1,42 @@
+// What happens to tokens, for logs, metrics and the event stream.
+import type { TokenKind, TokenRecord } from '../stores/ports.ts'
+import type { RefusalEvent } from './refusals.ts'
+
+/** Emitted after the fact. Carries token ids, never secrets. */
+export type TokenEvent =
+  | {
+      type: 'issued'
+      tokenId: string
+      userId: string | null
+      kind: TokenKind
+      purpose: string | null
+      expiresAt: number
+      scope: string | null
+    }
+  /** Emitted for admitted tokens of every kind, even though fixed ones are not extended. */
+  | {
+      type: 'slid'
+      tokenId: string
+      userId: string | null
+      kind: TokenKind
+      expiresAt: number
+      /** Whether this was the last use, which ended the token. */
+      isConsumed: boolean
+    }
+  | {
+      type: 'renewed' | 'revoked'
+      tokenId: string
+      userId: string | null
+      kind: TokenKind
+      expiresAt: number
+    }
+  /** The operator has changed what the token may do. */
+  | ({ type: 'changed'; tokenId: string; userId: string | null } & Pick<
+      TokenRecord,
+      'scope' | 'paused' | 'rate' | 'usesLeft'
+    >)
+  /** Every token of the user was revoked, except the one with the id `keep`; null keeps none. */
+  | { type: 'sessions_revoked'; userId: string; keep: string | null }
+  /** A client asked about so many tokens of open connections. */
+  | { type: 'held'; count: number }
+  | RefusalEvent
