@@ -1,6 +1,6 @@
 import { readArguments, readCount } from '../commands/arguments.ts'
 import { openTokenStore } from '../services/auth/stores/index.ts'
-import type { TokenRef, TokenStore } from '../services/auth/stores/ports.ts'
+import type { TokenRef, TokenStore } from '../services/auth/stores/tokenPort.ts'
 import { createSweeper } from '../services/auth/tokens/sweeper.ts'
 import { askDatabase } from '../tests/support/sqlStores.ts'
 import { newTokenAt } from '../tests/support/storeFixtures.ts'

@@ -1,7 +1,8 @@
 // Defects that can be planted in the services, each of which breaks one promise: the checker must find every one. A defect
 // overrides methods of a port, so it survives any change behind that port; the type checker reports a change of the port.
 import type { AuthClient, Validation } from '../packages/client/authClient.ts'
-import { onlyOne, type TokenRecord, type TokenStore, type UserStore } from '../services/auth/stores/ports.ts'
+import { onlyOne, type TokenRecord, type TokenStore } from '../services/auth/stores/tokenPort.ts'
+import type { UserStore } from '../services/auth/stores/userPort.ts'
 import type { Rule } from './checker.ts'
 import type { StoreName } from './pair.ts'
 

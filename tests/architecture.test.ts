@@ -34,6 +34,7 @@ function importsOf(file: string, source: string): Import[] {
 }
 
 const isPackage = (target: string) => !/^(packages|shared|services|commands|tools|tests|prove|bench)\//.test(target)
+const isPort = (target: string): boolean => /^services\/auth\/stores\/\w+Port\.ts$/.test(target)
 const isWithin =
   (...folders: string[]) =>
   (target: string) =>
@@ -119,17 +120,18 @@ const rules: Rule[] = [
     allows: ({ target }) =>
       !/koa/.test(target) &&
       !isWithin('shared/http/listener.ts', 'shared/http/types.ts')(target) &&
-      (!isWithin('services/auth/stores/')(target) || target === 'services/auth/stores/ports.ts'),
+      (!isWithin('services/auth/stores/')(target) || isPort(target)),
   },
   {
     sentence: 'an adapter knows one database',
-    files: /^services\/auth\/stores\/(?!index|ports|rates)/,
+    files: /^services\/auth\/stores\/(?!index|\w+Port|rates)/,
     allows: ({ file, target }) => {
       if (isPackage(target)) return !/koa/.test(target)
       return isWithin(
         'shared/',
         'packages/client/contract',
-        'services/auth/stores/ports',
+        'services/auth/stores/tokenPort',
+        'services/auth/stores/userPort',
         'services/auth/stores/rates',
         `${adapterOf(file)}/`,
       )(target)
@@ -138,8 +140,7 @@ const rules: Rule[] = [
   {
     sentence: 'the driver of an unused store is never loaded',
     files: /^services\/auth\/stores\/index\.ts$/,
-    allows: ({ target, isDynamic, isType }) =>
-      target === 'services/auth/stores/ports.ts' || isDynamic || (isType && isWithin('shared/')(target)),
+    allows: ({ target, isDynamic, isType }) => isPort(target) || isDynamic || (isType && isWithin('shared/')(target)),
   },
   {
     sentence: 'a dialect that is not opened is never loaded',
@@ -223,12 +224,12 @@ describe('the source code', () => {
       ['services/auth/app.ts', "import { data } from '../business/data.ts'", 'Auth does not know who calls it'],
       [
         'services/auth/routes/login.ts',
-        "import type { UserRecord } from '../stores/ports.ts'",
+        "import type { UserRecord } from '../stores/userPort.ts'",
         'routes call use cases, never stores',
       ],
       [
         'services/auth/guards/requireSession.ts',
-        "import type { TokenRecord } from '../stores/ports.ts'",
+        "import type { TokenRecord } from '../stores/tokenPort.ts'",
         'routes call use cases, never stores',
       ],
       [

@@ -1,7 +1,7 @@
 // The time by which tokens live and die: that of the token store if the store has a clock, otherwise the machine's. Hides
 // clocks that are wrong, clocks that are set while Auth runs, and machines that were suspended.
 
-import type { TokenStore } from './stores/ports.ts'
+import type { TokenStore } from './stores/tokenPort.ts'
 
 export interface Clock {
   /** Epoch milliseconds. Never goes back, except to undo a jump ahead that was an error. */

@@ -7,7 +7,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../../services/auth/stores/ports.ts'
+} from '../../services/auth/stores/tokenPort.ts'
 import { lineage, type MadeToken, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
 
 // The real time, so that the tokens stay in a store that also expires keys by its own clock.

@@ -1,5 +1,5 @@
 // What every TokenStore must do, in six parts.
-import type { TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { tokenStoreAuthorityContract } from './tokenStoreAuthority.ts'
 import { tokenStoreEndContract } from './tokenStoreEnd.ts'
 import { tokenStoreLateContract } from './tokenStoreLate.ts'

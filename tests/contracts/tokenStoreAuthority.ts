@@ -8,7 +8,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../../services/auth/stores/ports.ts'
+} from '../../services/auth/stores/tokenPort.ts'
 import { pauseByScope } from '../../services/auth/tokens/selection.ts'
 import { minute, start, tokenStoreCalls, unlimited } from './tokenStoreCalls.ts'
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 import { lineage, minute, newHash, newTokenAt, unlimited } from '../support/storeFixtures.ts'
 

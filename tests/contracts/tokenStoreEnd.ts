@@ -2,7 +2,7 @@
 // test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { TokenRecord, TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 import { minute, start, tokenStoreCalls } from './tokenStoreCalls.ts'
 

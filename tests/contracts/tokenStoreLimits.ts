@@ -10,7 +10,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../../services/auth/stores/ports.ts'
+} from '../../services/auth/stores/tokenPort.ts'
 import { minute, start, tokenStoreCalls } from './tokenStoreCalls.ts'
 
 const threeAtOnce: Rate = { perMinute: 60, burst: 3 }

@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import fc from 'fast-check'
+import { isSameRate, takeFrom } from '../../services/auth/stores/rates.ts'
 import {
   type Authority,
   type InsertOutcome,
@@ -13,8 +14,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../../services/auth/stores/ports.ts'
-import { isSameRate, takeFrom } from '../../services/auth/stores/rates.ts'
+} from '../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 
 // An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.

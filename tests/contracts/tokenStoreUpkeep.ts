@@ -2,7 +2,7 @@
 // found in one store gets a test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { minute, start, tokenStoreCalls, unlimited } from './tokenStoreCalls.ts'
 
 export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {

@@ -1,7 +1,7 @@
 // How every TokenStore inserts, touches, looks at and renews tokens. Names no store; a fault found in one store gets a test here.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { TokenRecord, TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 import { answered } from '../support/storeFixtures.ts'
 import { minute, start, tokenStoreCalls } from './tokenStoreCalls.ts'

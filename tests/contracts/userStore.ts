@@ -1,7 +1,7 @@
 // What every UserStore must do. Names no store; a bug found in one store gets a test here for all.
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
-import type { UserRecord, UserStore } from '../../services/auth/stores/ports.ts'
+import type { UserRecord, UserStore } from '../../services/auth/stores/userPort.ts'
 import { newUserAt } from '../support/storeFixtures.ts'
 
 export function userStoreContract(getStore: () => UserStore): void {

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenRef, TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'
 import type { RedisServer } from './redis.ts'
 import { slackMs } from './slack.ts'

@@ -7,9 +7,9 @@ import {
   type TokenLimits,
   type TokenRecord,
   type TokenRef,
-  type UserRecord,
   usualLogin,
-} from '../../services/auth/stores/ports.ts'
+} from '../../services/auth/stores/tokenPort.ts'
+import type { UserRecord } from '../../services/auth/stores/userPort.ts'
 import { drawSecret, drawTokenId, refOf } from '../../services/auth/tokens/format.ts'
 
 export const minute = 60_000

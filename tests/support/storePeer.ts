@@ -1,7 +1,8 @@
 // Runs stores in another process: each call goes there, and its result comes back.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import type { TokenRecord, TokenStore, UserStore } from '../../services/auth/stores/ports.ts'
+import type { TokenRecord, TokenStore } from '../../services/auth/stores/tokenPort.ts'
+import type { UserStore } from '../../services/auth/stores/userPort.ts'
 
 export interface Peer {
   tokens: TokenStore

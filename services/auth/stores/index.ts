@@ -1,7 +1,8 @@
 // Maps the scheme of a store URL to its adapter. A new store is one new file and one line here; `import()` keeps the
 // driver of an unused store from being loaded.
 import type { SharedCounters } from '../../../shared/counters.ts'
-import type { TokenStore, UserStore } from './ports.ts'
+import type { TokenStore } from './tokenPort.ts'
+import type { UserStore } from './userPort.ts'
 
 /** Calls `warn` with problems that the operator should know of but that do not prevent use of the store. */
 type Open<Store> = (url: string, warn: (warning: string) => void) => Promise<Store>

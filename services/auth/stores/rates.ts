@@ -1,5 +1,5 @@
 // How stores keep a rate: a bucket that holds `burst` touches and refills at `perMinute`. Redis computes the same in library.ts.
-import type { Rate } from './ports.ts'
+import type { Rate } from './tokenPort.ts'
 
 /** All that is known about a bucket is when it will be full, in epoch microseconds. It is full if that is past. */
 export interface Bucket {

@@ -1,5 +1,5 @@
 // What happens to tokens, for logs, metrics and the event stream.
-import type { TokenKind, TokenRecord } from '../stores/ports.ts'
+import type { TokenKind, TokenRecord } from '../stores/tokenPort.ts'
 import type { RefusalEvent } from './refusals.ts'
 
 /** Emitted after the fact. Carries token ids, never secrets. */

@@ -4,7 +4,7 @@
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { base62, readBase62, writeBase62 } from '../../../shared/base62.ts'
-import { type TokenRecord, type TokenRef, tagLength, tagOf } from '../stores/ports.ts'
+import { type TokenRecord, type TokenRef, tagLength, tagOf } from '../stores/tokenPort.ts'
 
 /** A secret and what the store knows about it. */
 export interface DrawnSecret {

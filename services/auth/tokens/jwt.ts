@@ -5,7 +5,7 @@
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
 import { isBearerToken } from '../../../packages/client/bearer.ts'
-import type { TokenRef } from '../stores/ports.ts'
+import type { TokenRef } from '../stores/tokenPort.ts'
 import { isTokenId, type TokenFormat } from './format.ts'
 
 export interface JwtFormatOptions {

@@ -1,6 +1,6 @@
 // Finds out why a token was refused, for the operator, and revokes a session if one of its earlier secrets is used. Runs after
 // the verdict, so that no request waits for it.
-import type { Explanation, TokenRecord, TokenRef, TokenStore } from '../stores/ports.ts'
+import type { Explanation, TokenRecord, TokenRef, TokenStore } from '../stores/tokenPort.ts'
 import { issuedAtOf, type TokenFormat } from './format.ts'
 
 export type RefusalReason =

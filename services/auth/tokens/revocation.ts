@@ -1,6 +1,6 @@
 // Revokes tokens, together with the other tokens that came from the same log-in. Hides the order of the steps, in which the
 // client's own token is deleted after its relatives, so that the client can try again if a step fails.
-import { isSession, onlyOne, type TokenRecord, type TokenRef, type TokenStore } from '../stores/ports.ts'
+import { isSession, onlyOne, type TokenRecord, type TokenRef, type TokenStore } from '../stores/tokenPort.ts'
 import type { TokenFormat } from './format.ts'
 
 export interface RevocationOptions {

@@ -1,6 +1,6 @@
 // Deletes dead tokens in the background, in bounded slices. Sweeping never changes which tokens are valid.
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import type { TokenStore } from '../stores/ports.ts'
+import type { TokenStore } from '../stores/tokenPort.ts'
 
 export type SweepEvent =
   | { type: 'swept'; removed: number; durationMs: number }

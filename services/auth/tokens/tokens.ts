@@ -15,7 +15,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../stores/ports.ts'
+} from '../stores/tokenPort.ts'
 import type { TokenEvent } from './events.ts'
 import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat } from './format.ts'
 import { createRefusals } from './refusals.ts'

@@ -1,6 +1,6 @@
 // What is known about users besides what Latchkey needs: a small JSON object that the operator writes, except for its member
 // `profile`, which the user writes. Hides that both parts are stored as one text, replaced only if it is still the one read.
-import type { UserRecord, UserStore } from '../stores/ports.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 
 /** A JSON object. Its member `profile`, if any, is an object too. */
 export type Attributes = Record<string, unknown>

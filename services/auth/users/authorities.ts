@@ -1,6 +1,7 @@
 // What users may do: their roles, how often, and whether they are paused. Hides the two steps of a change: first the user is written, then
 // the token store, which every validation reads. A change that was interrupted between the steps is completed later.
-import type { Rate, TokenStore, UserRecord, UserStore } from '../stores/ports.ts'
+import type { Rate, TokenStore } from '../stores/tokenPort.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 
 export type AuthorityEvent =
   | { type: 'roles_changed'; userId: string; roles: readonly string[] }

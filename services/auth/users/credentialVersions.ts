@@ -1,7 +1,7 @@
 // Changes to a user that end tokens. Hides the two steps: first the user is written under a higher credential version, then
 // the tokens of lower versions end. A change that was interrupted between the steps is completed later.
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { UserChanges, UserRecord, UserStore } from '../stores/ports.ts'
+import type { UserChanges, UserRecord, UserStore } from '../stores/userPort.ts'
 
 export type DeletionEvent = { type: 'user_deleted'; userId: string }
 

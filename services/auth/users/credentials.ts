@@ -2,7 +2,7 @@
 // that a change that was interrupted is completed when the client repeats the request.
 import { AppError } from '../../../shared/http/errors.ts'
 import type { WrongPassword } from '../defence/failures.ts'
-import type { UserRecord, UserStore } from '../stores/ports.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import type { ChoiceProblem, ChoiceRules } from './choiceRules.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
 import type { Directory } from './directory.ts'

@@ -1,6 +1,7 @@
 // Finds, lists and inserts users. Hides how usernames are compared, and that a user who is being deleted cannot be found.
 import { randomUUID } from 'node:crypto'
-import { noAuthority, type UserRecord, type UserStore } from '../stores/ports.ts'
+import { noAuthority } from '../stores/tokenPort.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import { type Attributes, noAttributes } from './attributes.ts'
 import { namesToLookUp, normalise } from './usernames.ts'
 

@@ -1,7 +1,8 @@
 // The e-mail address that a user may have besides the username. What is stored as `email` can be trusted: the user opened a link
 // that was sent there, or an operator set it. A change ends every other token, and so every link that went to the earlier address.
 import type { WrongPassword } from '../defence/failures.ts'
-import type { TokenRecord, UserRecord, UserStore } from '../stores/ports.ts'
+import type { TokenRecord } from '../stores/tokenPort.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import { changedMeanwhile, ownerOf } from './credentials.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
 import type { Directory } from './directory.ts'

@@ -1,7 +1,7 @@
 // Changes usernames. Hides that a change ends every token of the user: tokens carry the username, and the old one is free for
 // another user at once.
 import type { WrongPassword } from '../defence/failures.ts'
-import type { UserRecord, UserStore } from '../stores/ports.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import type { ChoiceProblem, ChoiceRules } from './choiceRules.ts'
 import { changedMeanwhile, ownerOf } from './credentials.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'

@@ -1,5 +1,5 @@
 // Everything that can be done with a user: find and insert, verify and change the password, confirm, disable and delete.
-import type { UserRecord, UserStore } from '../stores/ports.ts'
+import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import { type ChoiceRules, type ChoiceRulesOptions, createChoiceRules } from './choiceRules.ts'
 import {
   type CredentialEvent,

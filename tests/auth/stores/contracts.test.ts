@@ -1,7 +1,8 @@
 // The contract suites on every store, and the choice of a store by its URL.
 import { expect } from 'chai'
 import { openTokenStore, openUserStore, storeSchemes } from '../../../services/auth/stores/index.ts'
-import type { TokenStore, UserStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
+import type { UserStore } from '../../../services/auth/stores/userPort.ts'
 import { tokenStoreContract } from '../../contracts/tokenStore.ts'
 import { tokenStoreModel } from '../../contracts/tokenStoreModel.ts'
 import { userStoreContract } from '../../contracts/userStore.ts'

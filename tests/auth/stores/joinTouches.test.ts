@@ -1,8 +1,8 @@
 // Touches of one turn of the event loop share a statement.
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'chai'
-import type { Found, TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/ports.ts'
 import { joinTouches } from '../../../services/auth/stores/sql/joinTouches.ts'
+import type { Found, TokenRecord, TokenRef, TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { answered } from '../../support/storeFixtures.ts'
 
 const refsOf = (...ids: string[]): TokenRef[] => ids.map(id => ({ id, hash: `hash-of-${id}` }))

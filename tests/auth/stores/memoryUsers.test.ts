@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { createNames, type UserNames } from '../../../services/auth/stores/memory/names.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import { noAuthority, type TokenRecord, type TokenStore } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord, type TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { createRandom } from '../../support/random.ts'
 

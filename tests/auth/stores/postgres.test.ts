@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { binaries, type Cluster, startCluster } from '../../support/postgres.ts'
 import { slackMs } from '../../support/slack.ts'
 import {

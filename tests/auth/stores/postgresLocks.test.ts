@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import pg from 'pg'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import { type Found, isAdmitted, type TokenRef, type TokenStore } from '../../../services/auth/stores/ports.ts'
+import { type Found, isAdmitted, type TokenRef, type TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { insertedToken, newToken, start } from '../../support/sqlStores.ts'
 import { freshPlace, type Place, schemesHere } from '../../support/stores.ts'
 

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { insertedToken, newToken, start } from '../../support/sqlStores.ts'
 import { minute } from '../../support/storeFixtures.ts'
 import { freshPlace, insideTransaction, type Place, query, schemesHere } from '../../support/stores.ts'

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import { isAdmitted, type TokenRecord, type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { isAdmitted, type TokenRecord, type TokenStore, tagOf } from '../../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { type IssuedToken, issueToken } from '../../support/factories.ts'
 import {

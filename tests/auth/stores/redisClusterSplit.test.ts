@@ -2,7 +2,7 @@
 // cluster with lost packets.
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { type ClusterNode, hasRedis, type RedisCluster, reportMissingRedis, startCluster } from '../../support/redis.ts'
 import { inserted, slotOf, start, touch } from '../../support/redisTokens.ts'

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { type Line, startLine } from '../../support/line.ts'
 import {
   type ClusterNode,

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openSharedCounters, openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { ask } from '../../support/client.ts'
 import { isLive, logIn, validate } from '../../support/factories.ts'
 import { freePort } from '../../support/freePort.ts'

@@ -1,7 +1,7 @@
 // The sweep of many tokens in Redis: which process does it, and what the others learn from it.
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/ports.ts'
+import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
 import { inserted, insertedMany, newToken, start, sweepRound } from '../../support/redisTokens.ts'
 

@@ -3,7 +3,7 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { createSlotIndex } from '../../../services/auth/stores/memory/slotIndex.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import { noAuthority, type TokenRecord } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenRecord } from '../../../services/auth/stores/tokenPort.ts'
 
 const notFound = -1
 

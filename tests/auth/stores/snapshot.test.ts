@@ -17,7 +17,12 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import type { TokenKind } from '../../../packages/client/contract.ts'
 import { openSnapshotStore } from '../../../services/auth/stores/memory/snapshot.ts'
-import { noAuthority, type TokenRecord, type TokenRef, type TokenStore } from '../../../services/auth/stores/ports.ts'
+import {
+  noAuthority,
+  type TokenRecord,
+  type TokenRef,
+  type TokenStore,
+} from '../../../services/auth/stores/tokenPort.ts'
 import { drawSecret, drawTokenId, refOf } from '../../../services/auth/tokens/format.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, serviceKey } from '../../support/credentials.ts'

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { openSnapshotStore } from '../../../services/auth/stores/memory/snapshot.ts'
-import { type Authority, noAuthority, type TokenRecord } from '../../../services/auth/stores/ports.ts'
+import { type Authority, noAuthority, type TokenRecord } from '../../../services/auth/stores/tokenPort.ts'
 import { adminKey } from '../../support/credentials.ts'
 import { newFolder, removeFolders } from '../../support/scratchFolders.ts'
 import { minute, newTokenAt, unlimited } from '../../support/storeFixtures.ts'

@@ -20,7 +20,8 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
-import type { TokenRef, UserRecord } from '../../../services/auth/stores/ports.ts'
+import type { TokenRef } from '../../../services/auth/stores/tokenPort.ts'
+import type { UserRecord } from '../../../services/auth/stores/userPort.ts'
 import { slackMs } from '../../support/slack.ts'
 import {
   everyCall,

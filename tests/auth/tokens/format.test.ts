@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { expect } from 'chai'
-import { type TokenRecord, tagOf } from '../../../services/auth/stores/ports.ts'
+import { type TokenRecord, tagOf } from '../../../services/auth/stores/tokenPort.ts'
 import {
   drawSecret,
   drawTokenId,

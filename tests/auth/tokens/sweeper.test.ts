@@ -2,7 +2,7 @@
 import { EventEmitter, once } from 'node:events'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import { noAuthority } from '../../../services/auth/stores/ports.ts'
+import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import { createSweeper, type SweepEvent, type SweeperOptions } from '../../../services/auth/tokens/sweeper.ts'
 import { createTokens } from '../../../services/auth/tokens/tokens.ts'
 import { createClock } from '../../support/clock.ts'

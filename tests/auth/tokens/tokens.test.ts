@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import { instrument } from '../../../services/auth/observability/instrument.ts'
 import { openTokenStore } from '../../../services/auth/stores/memory/tokenStore.ts'
-import { noAuthority, type TokenStore, tagOf } from '../../../services/auth/stores/ports.ts'
+import { noAuthority, type TokenStore, tagOf } from '../../../services/auth/stores/tokenPort.ts'
 import type { TokenEvent } from '../../../services/auth/tokens/events.ts'
 import { drawSecret, drawTokenId } from '../../../services/auth/tokens/format.ts'
 import { createTokens, type IssuedToken, type Tokens, type TokenTerms } from '../../../services/auth/tokens/tokens.ts'

@@ -1,7 +1,8 @@
 // Changes to what a user may do, which are written in two steps.
 import { expect } from 'chai'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
-import { type Authority, noAuthority, type UserRecord, type UserStore } from '../../../services/auth/stores/ports.ts'
+import { type Authority, noAuthority } from '../../../services/auth/stores/tokenPort.ts'
+import type { UserRecord, UserStore } from '../../../services/auth/stores/userPort.ts'
 import { type AuthorityEvent, createAuthorities } from '../../../services/auth/users/authorities.ts'
 import { newUserAt } from '../../support/storeFixtures.ts'
 

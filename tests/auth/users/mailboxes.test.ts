@@ -1,6 +1,6 @@
 // Which mailbox a mail goes to.
 import { expect } from 'chai'
-import { noAuthority } from '../../../services/auth/stores/ports.ts'
+import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import { type MailEvent, openSmtpMailer } from '../../../services/auth/users/mail.ts'
 import { demo } from '../../support/credentials.ts'
 import { startMailServer } from '../../support/mailServer.ts'

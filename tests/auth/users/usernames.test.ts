@@ -2,7 +2,7 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
-import { noAuthority } from '../../../services/auth/stores/ports.ts'
+import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import { openPasswords } from '../../../services/auth/users/passwords.ts'
 import { normalise } from '../../../services/auth/users/usernames.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'

@@ -1,6 +1,6 @@
 // The floors of the users in the memory store, in typed arrays, and which of them are old enough to be forgotten. Hides that the
 // age of a floor is known only by the period in which it was set, because times would take as much memory as the floors.
-import { floorKeptMs } from '../ports.ts'
+import { floorKeptMs } from '../tokenPort.ts'
 
 const pageBits = 12
 const pageLength = 1 << pageBits

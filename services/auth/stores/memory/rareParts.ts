@@ -1,6 +1,7 @@
 // What few tokens of the memory store have, by slot. It is in maps, so that it takes no room in the other tokens.
-import type { TokenChanges, TokenRecord } from '../ports.ts'
+
 import { type Bucket, isSameRate } from '../rates.ts'
+import type { TokenChanges, TokenRecord } from '../tokenPort.ts'
 
 /** The hash of the lineage, truncated like other hashes, and when the token was last renewed. */
 export interface Renewal {

@@ -2,7 +2,7 @@
 // that finds a slot by token id. Hides the layout and how ids, hashes and instants are packed.
 
 import { readBase62, writeBase62 } from '../../../../shared/base62.ts'
-import type { TokenRef } from '../ports.ts'
+import type { TokenRef } from '../tokenPort.ts'
 import { createSlotIndex } from './slotIndex.ts'
 
 // A token takes a row of 15 words of 32 bits and one element of the column of expiries, 68 bytes in all, and another 5 to

@@ -1,5 +1,5 @@
 // The terms of the tokens in the memory store: what many tokens share. A token holds the number of its terms instead.
-import type { TokenKind, TokenRecord } from '../ports.ts'
+import type { TokenKind, TokenRecord } from '../tokenPort.ts'
 
 export interface Terms
   extends Pick<TokenRecord, 'credentialVersion' | 'kind' | 'purpose' | 'ttlMs' | 'scope' | 'paused'> {

@@ -1,7 +1,8 @@
 // The tokens of the memory store by slot: reads, uses, ends and explains them. Hides which parts of a token are in the
 // table, which belong to its user or its terms, and which are in maps because few tokens have them.
-import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../ports.ts'
+
 import { takeFrom } from '../rates.ts'
+import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../tokenPort.ts'
 import type { Authorities } from './authorities.ts'
 import { changeLimits, limitsOf, type OwnLimits, type RareParts, type Renewal } from './rareParts.ts'
 import { column, hashLength, none, packedLength, packRef, type TokenTable } from './table.ts'

@@ -7,7 +7,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../ports.ts'
+} from '../tokenPort.ts'
 import { createAuthorities } from './authorities.ts'
 import { createGate } from './gate.ts'
 import { changeLimits, createRareParts } from './rareParts.ts'

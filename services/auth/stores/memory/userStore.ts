@@ -1,6 +1,6 @@
 // The user store in the memory of this process, lost when it exits. Every method is one synchronous step and therefore
 // atomic. Records are copied on the way in and out.
-import type { UserRecord, UserStore } from '../ports.ts'
+import type { UserRecord, UserStore } from '../userPort.ts'
 import { createGate } from './gate.ts'
 
 export async function openUserStore(): Promise<UserStore> {

@@ -1,6 +1,6 @@
 // The users of the memory store that have a token or a floor, by number, and the list of each user's tokens. Hides how a
 // user is laid out in typed arrays.
-import type { Authority, TokenRecord } from '../ports.ts'
+import type { Authority, TokenRecord } from '../tokenPort.ts'
 import type { Authorities } from './authorities.ts'
 import { createFloors } from './floors.ts'
 import { createNames, type UserNames } from './names.ts'

@@ -2,7 +2,7 @@
 // removes dead tokens from keys that others keep alive, and counts. Hides how many keys make a slice, that the round starts again
 // after a slice that failed, and how the other processes learn the counts.
 import { randomUUID } from 'node:crypto'
-import type { EndReason } from '../ports.ts'
+import type { EndReason } from '../tokenPort.ts'
 import type { Redis } from './connection.ts'
 import { sweepEndScript, sweepScript, sweepTurnScript } from './sweepScripts.ts'
 import type { CountsByKind, TokenCounts } from './tokenCounts.ts'

@@ -14,7 +14,7 @@ import {
   type TokenRef,
   type TokenStore,
   tagOf,
-} from '../ports.ts'
+} from '../tokenPort.ts'
 import { openRedis, type Redis } from './connection.ts'
 import { createJournal } from './journal.ts'
 import {

@@ -1,7 +1,7 @@
 // How tokens are addressed and packed in Redis: keys, shortened hashes, and the answers of the scripts.
 import { tokenKinds } from '../../../../packages/client/contract.ts'
-import { type Authority, noAuthority, type TokenChanges, type TokenRecord, usualLogin } from '../ports.ts'
 import { packedRate, unpackedRate } from '../rates.ts'
+import { type Authority, noAuthority, type TokenChanges, type TokenRecord, usualLogin } from '../tokenPort.ts'
 import { hashBytes, noLogin } from './library.ts'
 
 /** A token as the scripts return it. */

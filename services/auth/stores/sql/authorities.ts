@@ -1,6 +1,7 @@
 // What users may do, in the columns of the SQL stores. The table of users and the table of floors have the same four.
-import { type Authority, noAuthority } from '../ports.ts'
+
 import { packedRate, unpackedRate } from '../rates.ts'
+import { type Authority, noAuthority } from '../tokenPort.ts'
 import type { Connection } from './driver.ts'
 import { raw, type Sql, sql } from './statement.ts'
 

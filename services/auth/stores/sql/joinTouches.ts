@@ -1,6 +1,6 @@
 // Runs the touches of one turn of the event loop in one statement. Calls with few tokens arrive together when many services
 // ask, and a commit costs SQLite as much as fifty touches and blocks the event loop meanwhile.
-import type { Found, TokenStore } from '../ports.ts'
+import type { Found, TokenStore } from '../tokenPort.ts'
 
 type Touch = TokenStore['touch']
 

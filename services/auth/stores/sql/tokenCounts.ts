@@ -1,7 +1,7 @@
 // How many tokens the database holds, as far as this process knows, for the limits on them: a count at the start, its
 // own changes, and from time to time a recount, which includes the changes of other processes. Hides that a large table in
 // PostgreSQL is not read as a whole.
-import type { TokenKind, TokenRecord } from '../ports.ts'
+import type { TokenKind, TokenRecord } from '../tokenPort.ts'
 import type { Connection } from './driver.ts'
 import type { SqlDialect } from './migrations.ts'
 import { raw, sql } from './statement.ts'

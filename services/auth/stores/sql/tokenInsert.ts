@@ -1,6 +1,7 @@
 // Inserts a token within the limits, in one transaction that also evicts the user's oldest session if necessary.
-import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenRef } from '../ports.ts'
+
 import { packedRate } from '../rates.ts'
+import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenRef } from '../tokenPort.ts'
 import { writeAuthority } from './authorities.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'

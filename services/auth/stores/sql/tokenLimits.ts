@@ -1,7 +1,8 @@
 // Touches of tokens that have limits, or whose user has one: in one transaction for a whole batch, so that a batch that arrives
 // in another process meanwhile sees what this one has taken.
-import type { TokenRef } from '../ports.ts'
+
 import { type Bucket, packedRate, takeFrom, unpackedRate } from '../rates.ts'
+import type { TokenRef } from '../tokenPort.ts'
 import { hasRate } from './authorities.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection, Session } from './driver.ts'

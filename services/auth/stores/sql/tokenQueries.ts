@@ -1,6 +1,7 @@
 // The parts that the token statements have in common: columns, batches of refs, and which tokens are acceptable.
-import type { EndReason, Found, TokenRecord, TokenRef } from '../ports.ts'
+
 import { unpackedRate } from '../rates.ts'
+import type { EndReason, Found, TokenRecord, TokenRef } from '../tokenPort.ts'
 import { ownersAuthority, parseAuthority } from './authorities.ts'
 import type { Connection } from './driver.ts'
 import type { SqlDialect } from './migrations.ts'

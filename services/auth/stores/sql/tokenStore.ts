@@ -1,5 +1,7 @@
 // The token store in SQLite or PostgreSQL. Every method is one statement or one transaction. Dead tokens stay as
 // tombstones for a while, so that every process can explain why they were refused. Hides the queries.
+
+import { packedRate } from '../rates.ts'
 import {
   type EndReason,
   type Explanation,
@@ -11,8 +13,7 @@ import {
   type TokenRecord,
   type TokenRef,
   type TokenStore,
-} from '../ports.ts'
-import { packedRate } from '../rates.ts'
+} from '../tokenPort.ts'
 import { parseAuthority, writeAuthority } from './authorities.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'

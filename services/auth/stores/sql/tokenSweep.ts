@@ -1,6 +1,6 @@
 // The sweep: deletes dead tokens, of which some first become tombstones, and floors that no token needs, in bounded slices. Hides
 // that the processes which share a database sweep one at a time.
-import { floorKeptMs, type TokenStore } from '../ports.ts'
+import { floorKeptMs, type TokenStore } from '../tokenPort.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
 import type { SqlDialect } from './migrations.ts'

@@ -1,5 +1,5 @@
 // The statement behind a touch. Hides that a row which another transaction has locked delays a batch for a moment only.
-import type { TokenRef } from '../ports.ts'
+import type { TokenRef } from '../tokenPort.ts'
 import { authorityOfF } from './authorities.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'

@@ -1,5 +1,5 @@
 // The user store in SQLite or PostgreSQL. Every method is one statement. Hides the queries.
-import type { AuthorityChanges, UserRecord, UserStore } from '../ports.ts'
+import type { AuthorityChanges, UserRecord, UserStore } from '../userPort.ts'
 import { type AuthorityColumns, authorityOf, columnsOf } from './authorities.ts'
 import { openDatabase } from './database.ts'
 import { isDuplicate } from './errors.ts'
