@@ -67,11 +67,10 @@ describe('tokens', () => {
           expiresAt: clock.now() + terms.ttlSeconds * 1000,
           absoluteExpiresAt: clock.now() + absoluteSeconds * 1000,
           scope: null,
-          rate: null,
-          usesLeft: null,
         }
         const purpose = terms.purpose ?? null
-        expect(body).to.deep.equal({ token: body['token'], tokenType: 'Bearer', purpose, ...facts })
+        const limits = { rate: null, usesLeft: null }
+        expect(body).to.deep.equal({ token: body['token'], tokenType: 'Bearer', purpose, ...facts, ...limits })
         const look = { token: body['token'], touch: false, ...(terms.purpose && { purpose: terms.purpose }) }
         expect(await client.validate(look)).to.deep.equal({ authenticated: true, refreshCount: 0, roles: [], ...facts })
       })
