@@ -37,6 +37,8 @@ export interface Accounts {
   change(id: string, changes: AuthorityChanges): Promise<boolean>
   /** Replaces all but the profile. */
   setAttributes(id: string, attributes: Attributes): Promise<boolean>
+  /** Null removes the address. Ends every session. */
+  setEmail(id: string, email: string | null): Promise<boolean>
   /** Ends every session. */
   rename(id: string, username: string): Promise<boolean>
   /** Ends every session. */
@@ -168,6 +170,8 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
           return result !== null
         },
 
+        setEmail: async (id, email) => (await stored.setEmail(id, email)) !== null,
+
         async rename(id, username) {
           const result = await stored.rename(id, username)
           if (result?.outcome === 'rejected') throw choiceError(result.problem)
@@ -237,6 +241,7 @@ function explainIfNotListening(operator: OperatorClient, authUrl: string): Accou
     enable: explained(operator.enable),
     change: explained(operator.change),
     setAttributes: explained(operator.setAttributes),
+    setEmail: explained(operator.setEmail),
     rename: explained(operator.rename),
     setPassword: explained(operator.setPassword),
     remove: explained(operator.remove),

@@ -80,6 +80,7 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     enable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: false }),
     change: (id: string, changes: AuthorityChanges) => succeeds('PATCH', pathOf(id), changes),
     setAttributes: (id: string, attributes: Attributes) => succeeds('PATCH', pathOf(id), { attributes }),
+    setEmail: (id: string, email: string | null) => succeeds('PATCH', pathOf(id), { email }),
     rename: (id: string, username: string) => succeeds('PATCH', pathOf(id), { username }),
     setPassword: (id: string, password: string) => succeeds('PATCH', pathOf(id), { password }),
     remove: (id: string) => succeeds('DELETE', pathOf(id)),

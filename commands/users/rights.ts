@@ -1,6 +1,7 @@
-// Roles, attributes and rates as an operator types them.
+// Roles, attributes, addresses and rates as an operator types them.
 import { attributesSchema } from '../../services/auth/routes/attributes.ts'
 import { rateSchema, rolesSchema } from '../../services/auth/routes/authority.ts'
+import { emailSchema } from '../../services/auth/routes/credentials.ts'
 import type { Attributes } from '../../services/auth/users/attributes.ts'
 import type { ShownUser } from './operatorClient.ts'
 
@@ -30,6 +31,13 @@ function parsedJson(text: string): unknown {
   } catch {
     return null
   }
+}
+
+/** Throws if this cannot be an address. */
+export function emailFrom(text: string): string | null {
+  const { data = null, error } = emailSchema.safeParse(text)
+  if (error) throw new Error(`email: ${error.issues[0]?.message}`)
+  return data
 }
 
 /** Throws if this cannot be a rate. */

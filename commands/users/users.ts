@@ -9,7 +9,7 @@ import { refuseUsage } from '../arguments.ts'
 import { type Accounts, deletedMeanwhile, finishChange, openBackend, requireDurableUsers } from './accounts.ts'
 import { type ImportCounts, importUsers } from './importUsers.ts'
 import type { OperatorClient, ShownUser } from './operatorClient.ts'
-import { attributesFrom, namesIn, rateOf, rolesOf } from './rights.ts'
+import { attributesFrom, emailFrom, namesIn, rateOf, rolesOf } from './rights.ts'
 import { readSettings } from './settings.ts'
 import { createProgress, interruptedCode, prompt, promptForPassword, readPassword } from './terminal.ts'
 import { columns, describeError, escaped, instant, jsonLine, printable, tableHead, tableLine } from './text.ts'
@@ -23,6 +23,8 @@ const usage = `Usage: npm run users -- <command>
                                       shows or changes the roles; <roles> is a list such as admin,editor, and --set "" takes all
   attributes <username> [--set <json>]
                                       shows the attributes, or replaces all but the profile, which belongs to the user
+  email <username> [--set <address>] [--none]
+                                      shows, sets or removes the address for mails; a change ends every session
   rename <username> <new username>    ends every session
   rate <username> [--per-minute <n>] [--burst <n>] [--none]
                                       shows, sets or removes how many requests pass in a minute, and how many at once
@@ -55,6 +57,7 @@ const commands: Record<string, Command> = {
   list: { takes: [], options: ['json'], run: list },
   roles: { takes: ['<username>'], options: ['set=', 'add=', 'remove='], run: roles },
   attributes: { takes: ['<username>'], options: ['set='], run: attributes },
+  email: { takes: ['<username>'], options: ['set=', 'none'], run: email },
   rename: { takes: ['<username>', '<new username>'], options: [], run: rename },
   rate: { takes: ['<username>'], options: ['per-minute=', 'burst=', 'none'], run: rate },
   pause: { takes: ['<username>'], options: [], run: pause },
@@ -175,6 +178,16 @@ async function attributes(username: string): Promise<void> {
   if (chosen !== null && !(await accounts.setAttributes(user.id, chosen))) throw deletedMeanwhile()
   const { user: now } = chosen === null ? { user } : await find(username)
   console.log(printable(JSON.stringify(now.attributes)))
+}
+
+async function email(username: string): Promise<void> {
+  const given = textOf('set')
+  if (given !== null && isSet('none')) refuseUsage(usage, 'email takes --set or --none.')
+  const chosen = given === null ? null : emailFrom(given)
+  const { accounts, user } = await find(username)
+  const isChange = chosen !== null || isSet('none')
+  if (isChange) await finishChange(accounts.setEmail(user.id, chosen), config)
+  console.log(`${escaped(user.username)}: ${escaped((isChange ? chosen : user.email) ?? 'no e-mail address')}`)
 }
 
 async function rename(username: string, newUsername: string): Promise<void> {

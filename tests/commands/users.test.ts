@@ -117,6 +117,13 @@ describe('npm run users', () => {
         expect(await rolesOf(internalUrl, second)).to.equal(null)
         await logIn(auth, { username: 'bob', password: chosen })
 
+        const third = await logIn(auth, { username: 'bob', password: chosen })
+        expect(await users(['email', 'bob'])).to.equal('bob: no e-mail address\n')
+        expect(await users(['email', 'bob', '--set', 'bob@mail.example'])).to.equal('bob: bob@mail.example\n')
+        expect(await rolesOf(internalUrl, third), 'a change ends the session').to.equal(null)
+        expect(await users(['email', 'bob'])).to.equal('bob: bob@mail.example\n')
+        expect(await users(['email', 'bob', '--none'])).to.equal('bob: no e-mail address\n')
+
         expect(await users(['attributes', 'bob'])).to.equal('{}\n')
         expect(await users(['attributes', 'bob', '--set', '{"plan":"pro","\u202e":1}'])).to.equal(
           '{"plan":"pro","\\u202e":1}\n',
@@ -197,6 +204,7 @@ describe('npm run users', () => {
         ['attributes', 'alice', '--set', '{"profile":1}'],
         /^attributes: expected a JSON object of at most 512 bytes\n$/,
       ],
+      [['email', 'alice', '--set', 'nowhere'], /^email: expected an e-mail address of at most 254 characters/],
       [['rename', 'alice', 'carol'], /^This username is taken\.\n$/],
       [['rename', 'alice', ' bob'], /^username: expected no blanks/],
     ]
@@ -344,6 +352,7 @@ describe('npm run users', () => {
       [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
       [['passwd', 'bob'], /^Without a terminal, passwd needs --password-stdin\./],
       [['roles', 'bob', '--set', 'a', '--add', 'b'], /^roles takes --set, or --add and --remove\./],
+      [['email', 'bob', '--set', 'bob@mail.example', '--none'], /^email takes --set or --none\./],
       [['rate', 'bob', '--burst', '5'], /^rate takes --per-minute, with --burst or without, or --none\./],
       [['rate', 'bob', '--none', '--per-minute', '5'], /^rate takes /],
     ]

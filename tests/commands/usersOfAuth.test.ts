@@ -194,6 +194,8 @@ describe('npm run users, beside a running Auth', () => {
       expect(await isLive(internalUrl, third)).to.equal(false)
       expect((await users(['attributes', 'alice', '--set', '{"plan":"pro"}'])).stdout).to.equal('{"plan":"pro"}\n')
       expect((await users(['attributes', 'alice'])).stdout).to.equal('{"plan":"pro"}\n')
+      const sent = await users(['email', 'alice', '--set', 'alice@mail.example'])
+      expect(sent.stdout).to.equal('alice: alice@mail.example\n')
       const taken = await users(['rename', 'alice', demo.username])
       expect(taken).to.include({ code: 1, stdout: '', stderr: 'This username is taken.\n' })
       const fourth = await logIn(auth, alice)
