@@ -26,7 +26,7 @@ export function tagOf(userId: string): string {
 
 export type { TokenKind }
 
-/** In any span of time, at most `burst` touches and those that the span adds pass; see rates.ts. */
+/** No time span has more touches than `burst` and what `perMinute` adds in it; see rates.ts. */
 export interface Rate {
   perMinute: number
   /** How many may come at once. */
@@ -40,7 +40,7 @@ export interface Authority {
   roles: string[]
   /** While true, the user's tokens are refused. None of them ends. */
   paused: boolean
-  /** For all tokens of the user without a purpose together. Null: no limit. */
+  /** All tokens of the user without a purpose share it. Null: no limit. */
   rate: Rate | null
 }
 

@@ -91,7 +91,7 @@ describe('two windows of the console', () => {
     for (const name of ['user_paused', 'user_resumed', 'changed']) await events(name)
   })
 
-  it('a user whom the operator limits is told to wait, and is served again without the limit', async () => {
+  it('a user beyond a limit that the operator sets must wait, and is served again without the limit', async () => {
     await operator.getByLabel('Requests a minute').fill('1')
     await button('Limit', operator).click()
     await operator.locator('.badge').getByText('1 a minute, 1 at once').waitFor()

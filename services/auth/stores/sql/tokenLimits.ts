@@ -23,7 +23,7 @@ import {
 
 export interface LimitedRows {
   rows: Row[]
-  /** By id and hash. */
+  /** The keys are id and hash, in one text. */
   taken: Map<string, Taken>
 }
 

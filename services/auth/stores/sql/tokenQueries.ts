@@ -26,7 +26,7 @@ export type TokenRow = Omit<TokenRecord, 'paused' | 'rate' | 'authority'> & {
   authority: string | null
 }
 
-/** As a touch returns it. */
+/** A touch returns it. */
 export type Row = TokenRow & { hash: string }
 
 // The `expires_at` of a token that a call has found to be expired is negative, so that no other call admits the token, however
@@ -129,7 +129,7 @@ export async function lockUser(userId: string, tx: Connection, dialect: SqlDiale
 export interface Taken {
   /** How often they allowed it. */
   times: number
-  /** For each time that the token was asked for: 0 if they allowed it, the milliseconds to wait, or null if no use was left. */
+  /** One for each ref of the token: 0 if they allowed it, the milliseconds to wait, or null if no use was left. */
   waits: (number | null)[]
 }
 
