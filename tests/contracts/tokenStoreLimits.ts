@@ -208,6 +208,19 @@ export function tokenStoreLimitsContract(getStore: () => TokenStore): void {
       expect(await spend(other.ref), 'the refused touch took nothing from the user').to.equal(1)
     })
 
+    it('is remembered until it has refilled, however long ago it was set', async () => {
+      const day = 24 * 60 * minute
+      const later = start + 2 * day
+      const own = { userId: randomUUID(), authority: withRate(1, { perMinute: 1, burst: 3 }), expiresAt: later + day }
+      const first = await inserted({ ...own, kind: 'fixed', absoluteExpiresAt: later + day })
+      for (const now of [start, start + day]) await sweepAll(now)
+      expect(await spend(first.ref, later - 1000)).to.equal(3)
+      await getStore().delete(first.ref, later - 1000)
+      await sweepAll(later)
+      const second = await inserted({ ...own, absoluteExpiresAt: later + day })
+      expect(await touch(second.ref, later)).to.deep.equal(limitedFor(59_000))
+    })
+
     it('does not count tokens with a purpose', async () => {
       const userId = randomUUID()
       await getStore().setAuthority(userId, withRate(1, { perMinute: 1, burst: 1 }))

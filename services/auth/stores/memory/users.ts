@@ -176,12 +176,12 @@ export function createUsers(table: TokenTable, authorities: Authorities): Users 
       if (newer === none) set(user, newest, older)
       else table.set(newer, column.older, older)
       set(user, tokens, get(user, tokens) - 1)
+      if (user === guests || get(user, tokens) > 0) return
+      // An emptied bucket must not be full again after the next log-in, so its user is kept as if the floor had just been set.
+      if (authorities.bucketOf(user)) floors.set(user, Math.max(floors.of(user), 1))
       // A floor outlives the tokens, because a log-in that was verified before the floor was raised may still insert its
       // token.
-      if (user === guests || get(user, tokens) > 0 || floors.of(user) > 0) return
-      // An emptied bucket must not be full again after the next log-in.
-      if (authorities.bucketOf(user)) floors.set(user, 1)
-      else forget(user)
+      else if (floors.of(user) === 0) forget(user)
     },
 
     used: () => used,
