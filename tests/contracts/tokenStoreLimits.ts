@@ -23,7 +23,7 @@ const withRate = (version: number, rate: Rate | null, paused = false): Authority
 })
 
 export function tokenStoreLimitsContract(getStore: () => TokenStore): void {
-  const { lineage, newHash, inserted, look, sweepAll } = tokenStoreCalls(getStore)
+  const { lineage, newHash, newToken, insert, inserted, look, sweepAll } = tokenStoreCalls(getStore)
   const touchAll = (refs: TokenRef[], now = start, purpose: string | null = null) =>
     getStore().touch(refs, now, purpose)
   const touch = async (ref: TokenRef, now = start, purpose: string | null = null): Promise<Found> =>
@@ -219,6 +219,17 @@ export function tokenStoreLimitsContract(getStore: () => TokenStore): void {
       await sweepAll(later)
       const second = await inserted({ ...own, absoluteExpiresAt: later + day })
       expect(await touch(second.ref, later)).to.deep.equal(limitedFor(59_000))
+    })
+
+    it('leaves a single-use token that it refuses where it is, and counts it towards the total', async () => {
+      const own = { userId: randomUUID(), authority: withRate(1, { perMinute: 1, burst: 1 }) }
+      const [usual, once] = [await inserted(own), await inserted({ ...own, kind: 'single-use' })]
+      await touch(usual.ref)
+      for (let i = 0; i < 3; i++) expect(await touch(once.ref)).to.deep.equal(limitedFor(60_000))
+      expect(await look(once.ref, start)).to.deep.include({ refreshCount: 0 })
+      const { outcome } = await insert(newToken(), { limits: { perUser: 10, total: 2 } })
+      expect(outcome).to.equal('full')
+      expect(isAdmitted(await touch(once.ref, start + minute - 1)), 'not before').to.equal(false)
     })
 
     it('does not count tokens with a purpose', async () => {

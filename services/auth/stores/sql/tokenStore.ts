@@ -192,7 +192,10 @@ function touch(
     )
     const { rows, locked, taken } = value
     const found = answersTo(inOrder(refs, mentions, rows, taken), refs, locked)
-    const consumed = rows.filter(({ kind, usesLeft }) => kind === 'single-use' || usesLeft !== null)
+    const consumed = rows.filter(
+      ({ id, hash, kind, usesLeft }) =>
+        (kind === 'single-use' || usesLeft !== null) && taken.get(id + hash)?.times !== 0,
+    )
     if (consumed.length === 0) return found
     counts.remove(consumed.filter(({ kind, usesLeft }) => kind === 'single-use' || usesLeft === 0))
     // Only extending a token can be lost without harm: a failover would make a consumed one valid again.
