@@ -74,6 +74,25 @@ describe('a locked row of PostgreSQL', () => {
     expect(await store.touch([free.ref], start, null)).to.deep.equal([null])
   })
 
+  it('of a user makes the limited tokens of this user unavailable, and no other of the batch', async () => {
+    const rate = { perMinute: 60, burst: 10 }
+    const [locked, limited] = [
+      await insertedToken({ tokens: store }, { rate }),
+      await insertedToken({ tokens: store }, { rate }),
+    ]
+    const free = await insertedToken({ tokens: store })
+    const lockKey = `hashtextextended('${locked.token.userId}', 0)`
+    await operator.query(`begin; select pg_advisory_xact_lock(${lockKey})`)
+    const refs = [locked, limited, free, limited].map(({ ref }) => ref)
+    for (let i = 1; i <= 2; i++) {
+      const found = await store.touch(refs, start + i, null)
+      expect(outlined(found)).to.deep.equal(['unavailable', limited.ref.id, free.ref.id, limited.ref.id])
+      expect(found[3]).to.include({ refreshCount: 2 * i })
+    }
+    await operator.query('rollback')
+    expect(outlined(await store.touch([locked.ref], start + 3, null))).to.deep.equal([locked.ref.id])
+  })
+
   it('is waited for if it is locked for a moment only', async () => {
     const { ref } = await insertedToken({ tokens: store })
     await lock(ref)

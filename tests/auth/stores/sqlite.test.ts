@@ -20,7 +20,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
-import type { TokenRef } from '../../../services/auth/stores/tokenPort.ts'
+import { isAdmitted, type TokenRef } from '../../../services/auth/stores/tokenPort.ts'
 import type { UserRecord } from '../../../services/auth/stores/userPort.ts'
 import { slackMs } from '../../support/slack.ts'
 import {
@@ -138,6 +138,33 @@ describe('a SQLite file', () => {
       other.exec('commit')
       await Promise.all(calls)
     })
+
+    it('in the middle of a batch, of which it touches each token once', async () => {
+      other.exec('rollback')
+      const purpose = 'invite'
+      const limited = await insertedToken(stores, { purpose, usesLeft: 100 })
+      for (let steps = 0; steps < 20; steps++) {
+        const once = await insertedToken(stores, { purpose, kind: 'single-use' })
+        const touched = stores.tokens.touch([limited.ref, once.ref], start, purpose)
+        for (let i = 0; i < steps; i++) await null
+        const isWriting = writeFor(10)
+        const found = await touched
+        await isWriting
+        expect(found.map(isAdmitted), `${steps} steps`).to.deep.equal([true, true])
+        expect(found[0]).to.include({ usesLeft: 99 - steps })
+      }
+    })
+
+    /** Does nothing if the store is writing. */
+    async function writeFor(ms: number): Promise<void> {
+      try {
+        other.exec('begin immediate')
+      } catch {
+        return
+      }
+      await sleep(ms)
+      other.exec('commit')
+    }
   })
 
   describe('that is damaged', () => {

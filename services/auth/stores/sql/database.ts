@@ -176,6 +176,18 @@ function createRunner(timeoutMs: number): SqlDatabase['run'] {
   }
 }
 
+/**
+ * A part of the work of `run` that commits. If the work is retried, the part is not done again: that would touch tokens twice, and
+ * refuse those that it has consumed.
+ */
+export function once<T>(part: (session: Session) => Promise<T>): (session: Session) => Promise<T> {
+  let done: { value: T } | null = null
+  return async session => {
+    done ??= { value: await part(session) }
+    return done.value
+  }
+}
+
 function dialectOf(url: string): SqlDialect {
   return url.startsWith('sqlite:') ? 'sqlite' : 'postgres'
 }

@@ -14,8 +14,15 @@ export function isWorthRetrying(error: DriverError): boolean {
   return [5, 6].includes(sqliteCode(error)) || ['40P01', '40001'].includes(error.code ?? '')
 }
 
-/** PostgreSQL: another transaction has held a lock for longer than `lock_timeout`. Nothing was done. */
-export const isLockTimeout = ({ code }: DriverError): boolean => code === '55P03'
+/** Null if another transaction in PostgreSQL has held a lock for longer than `lock_timeout`; nothing was done then. */
+export async function unlessLocked<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work
+  } catch (error) {
+    if ((error as DriverError).code === '55P03') return null
+    throw error
+  }
+}
 
 /** A row with this value of a unique column exists. Nothing was done. */
 export const isDuplicate = ({ code, errcode }: DriverError): boolean => code === '23505' || errcode === 2067

@@ -1,17 +1,19 @@
 // Touches of tokens that have limits, or whose user has one: in one transaction for a whole batch, so that a batch that arrives
-// in another process meanwhile sees what this one has taken.
+// in another process meanwhile sees what this one has taken. Hides that one locked user delays and refuses no others for long.
 
 import { type Bucket, packedRate, takeFrom, unpackedRate } from '../rates.ts'
 import type { TokenRef } from '../tokenPort.ts'
 import { hasRate } from './authorities.ts'
-import type { SqlDatabase } from './database.ts'
+import { once, type SqlDatabase } from './database.ts'
 import type { Connection, Session } from './driver.ts'
+import { unlessLocked } from './errors.ts'
 import type { SqlDialect } from './migrations.ts'
-import { type Sql, sql } from './statement.ts'
+import { raw, type Sql, sql } from './statement.ts'
 import {
   admissible,
   askedFor,
   extendedTo,
+  lockWaits,
   type Row,
   recordColumns,
   rememberedMs,
@@ -21,32 +23,85 @@ import {
   waitsAtMost,
 } from './tokenQueries.ts'
 
-export interface LimitedRows {
+export interface TouchedRows {
   rows: Row[]
-  /** The keys are id and hash, in one text. */
+  /** Id and hash, in one text, of each token that may be acceptable but could not be touched, because another transaction has locked it. */
+  locked: Set<string>
+  /** What the limits allowed, of those tokens that have limits. The keys are id and hash, in one text. */
   taken: Map<string, Taken>
 }
+
+export const nothing: TouchedRows = { rows: [], locked: new Set(), taken: new Map() }
 
 /** Whether a touch must ask for the limits of the token. */
 export function isLimited({ rate, usesLeft, purpose, authority }: TokenRow): boolean {
   return rate !== null || usesLeft !== null || (purpose === null && hasRate(authority))
 }
 
-/** Rejects with the error of the lock, and has done nothing, if another transaction holds a token or a user for too long. */
-export function touchLimited(
+/** The returned function touches `tokens`, those of the batch that have limits. Like a `TouchRows` it may be called again. */
+export function createTouchLimited(database: SqlDatabase) {
+  /** Users whose lock, or that of a token of theirs, was held the last time, and who do not delay a batch as long again. */
+  const stuck = new Set<string | null>()
+
+  async function touchPart(session: Session, touch: Touch, tokens: Row[], waitMs: number): Promise<TouchedRows> {
+    if (tokens.length === 0) return nothing
+    const all = await unlessLocked(touchTokens(database, session, touch, tokens, { waitMs, ifLocked: 'reject' }))
+    // One lock must not make the tokens of other users unavailable.
+    const free = { waitMs: lockWaits.stuckMs, ifLocked: 'skip' } as const
+    const { rows, taken } = all ?? (await unlessLocked(touchTokens(database, session, touch, tokens, free))) ?? nothing
+    const keys = new Set(rows.map(keyOf))
+    const locked = all === null ? tokens.filter(token => !keys.has(keyOf(token))) : []
+    for (const { userId } of tokens) stuck.delete(userId)
+    for (const { userId } of locked) if (userId !== null && stuck.size < lockWaits.maxStuck) stuck.add(userId)
+    return { rows, taken, locked: new Set(locked.map(keyOf)) }
+  }
+
+  return (touch: Touch, tokens: Row[]): ((session: Session) => Promise<TouchedRows>) => {
+    const [known, others] = [tokens.filter(isStuck), tokens.filter(token => !isStuck(token))]
+    const parts = [
+      once(session => touchPart(session, touch, others, lockWaits.maxMs)),
+      once(session => touchPart(session, touch, known, lockWaits.stuckMs)),
+    ]
+    return async session => {
+      const touched: TouchedRows[] = []
+      for (const part of parts) touched.push(await part(session))
+      return {
+        rows: touched.flatMap(({ rows }) => rows),
+        locked: new Set(touched.flatMap(({ locked }) => [...locked])),
+        taken: new Map(touched.flatMap(({ taken }) => [...taken])),
+      }
+    }
+  }
+
+  function isStuck({ userId }: Row): boolean {
+    return stuck.has(userId)
+  }
+}
+
+const keyOf = ({ id, hash }: TokenRef): string => id + hash
+
+interface Locking {
+  /** For each lock. */
+  waitMs: number
+  /** `reject`: with the error of the lock, and nothing was done. `skip`: leaves out that token, or all tokens of that user. */
+  ifLocked: 'reject' | 'skip'
+}
+
+function touchTokens(
   { dialect, lock }: SqlDatabase,
   session: Session,
-  touch: Touch,
-  maxWaitMs: number,
-  userIds: (string | null)[],
-): Promise<LimitedRows> {
-  const { refs, mentions, now, purpose, only } = touch
+  { refs, mentions, now, purpose, only }: Touch,
+  tokens: Row[],
+  { waitMs, ifLocked }: Locking,
+): Promise<Pick<TouchedRows, 'rows' | 'taken'>> {
   return session.transaction(async tx => {
-    await lockUsers(tx, dialect, userIds, maxWaitMs)
-    const states = await tx.query<State>(sql`with asked as (${askedFor(mentions, dialect)})
+    const keys = new Set((await lockUsers(tx, dialect, tokens, { waitMs, ifLocked })).map(keyOf))
+    const asked = mentions.filter(mention => keys.has(keyOf(mention)))
+    const locking = ifLocked === 'skip' ? 'for update of t skip locked' : 'for update of t'
+    const states = await tx.query<State>(sql`with asked as (${askedFor(asked, dialect)})
       select t.id, t.hash, t.kind, t.user_id as "userId", t.rate, t.full_at_us as "fullAtUs", t.uses_left as "usesLeft",
         case when t.purpose is null then f.rate end as "userRate", f.full_at_us as "userFullAtUs"
-      from ${admissible(now, purpose, only)} and t.expires_at > ${now} order by t.id ${lock('for update of t')}`)
+      from ${admissible(now, purpose, only)} and t.expires_at > ${now} order by t.id ${lock(locking)}`)
     const { takings, buckets } = takeInOrder(refs, states, now)
     const rows = await tx.query<Row>(sql`with taken as (${rowsOf([...takings.values()], dialect)})
       update latchkey_tokens set
@@ -59,12 +114,29 @@ export function touchLimited(
   })
 }
 
-/** Without these locks, two processes could take the last validation that a user's rate allows. */
-async function lockUsers(tx: Connection, dialect: SqlDialect, userIds: (string | null)[], maxWaitMs: number) {
-  if (dialect === 'sqlite') return // one writer at a time anyway
-  const sorted = [...new Set(userIds.filter(id => id !== null))].sort()
-  await tx.query(sql`select ${waitsAtMost(maxWaitMs)}`)
-  await tx.query(sql`select pg_advisory_xact_lock(hashtextextended(id, 0)) from unnest(${sorted}::text[]) as id`)
+/**
+ * Without these locks, two processes could take the last validation that a user's rate allows. Returns the tokens of those users
+ * who are locked now.
+ */
+async function lockUsers(
+  tx: Connection,
+  dialect: SqlDialect,
+  tokens: Row[],
+  { waitMs, ifLocked }: Locking,
+): Promise<Row[]> {
+  if (dialect === 'sqlite') return tokens // one writer at a time anyway
+  await tx.query(sql`select ${waitsAtMost(waitMs)}`)
+  const userIds = [...new Set(tokens.map(({ userId }) => userId).filter(id => id !== null))].sort()
+  const key = raw('hashtextextended(id, 0)')
+  if (ifLocked === 'reject') {
+    await tx.query(sql`select pg_advisory_xact_lock(${key}) from unnest(${userIds}::text[]) as id`)
+    return tokens
+  }
+  const locked = await tx.query<{ id: string }>(
+    sql`select id from unnest(${userIds}::text[]) as id where pg_try_advisory_xact_lock(${key})`,
+  )
+  const ours = new Set<string | null>([null, ...locked.map(({ id }) => id)])
+  return tokens.filter(({ userId }) => ours.has(userId))
 }
 
 interface State extends Pick<Row, 'id' | 'hash' | 'kind' | 'userId' | 'rate' | 'usesLeft'> {

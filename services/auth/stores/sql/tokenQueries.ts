@@ -105,6 +105,17 @@ export function admissible(now: number, purpose: string | null, only: Sql): Sql 
         and t.paused = 0 and coalesce(f.paused, 0) = 0 and ${only}))`
 }
 
+/** How long a touch waits for locks. */
+export const lockWaits = {
+  /** Long compared to the commits of other touches, even if many wait for the same token, and much shorter than a deadline. */
+  maxMs: 300,
+  secondMs: 150,
+  /** For what was locked the last time. */
+  stuckMs: 30,
+  /** How many tokens, and how many users, may count as locked the last time. */
+  maxStuck: 1000,
+}
+
 /** Holds in PostgreSQL for the rest of the transaction, which may be one statement. Is always true. */
 export const waitsAtMost = (ms: number): Sql => sql`(select set_config('lock_timeout', ${String(ms)}, true)) <> ''`
 

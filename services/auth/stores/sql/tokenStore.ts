@@ -21,6 +21,7 @@ import { joinTouches } from './joinTouches.ts'
 import { join, raw, type Sql, sql } from './statement.ts'
 import { countKinds, createTokenCounts, type TokenCounts } from './tokenCounts.ts'
 import { insertToken } from './tokenInsert.ts'
+import type { TouchedRows } from './tokenLimits.ts'
 import {
   admissible,
   anyKind,
@@ -41,7 +42,7 @@ import {
   type Touch,
 } from './tokenQueries.ts'
 import { createSweep } from './tokenSweep.ts'
-import { createTouchRows, noticing, type TouchedRows, type TouchRows } from './tokenTouch.ts'
+import { createTouchRows, noticing, type TouchRows } from './tokenTouch.ts'
 
 /** Resolves when the schema is up to date; rejects with a message for the operator. */
 export async function openTokenStore(url: string, warn: (warning: string) => void): Promise<TokenStore> {
@@ -73,7 +74,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     renew: (ref, newHash, lineage, now) =>
       runConfirmed(async session => {
-        rejectIfLocked(await touchRows(session, noticing([ref], now)))
+        rejectIfLocked(await touchRows(noticing([ref], now))(session))
         const [row] =
           await session.query<TokenRow>(sql`with asked as (${askedFor(mentionsOf([ref]), database.dialect)}),
           admitted as (
@@ -98,7 +99,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       const isOwn = sql`id = ${id} and user_id = ${owner}`
       return runConfirmed(async session => {
         const refs = await session.query<TokenRef>(sql`select id, hash from latchkey_tokens where ${isOwn}`)
-        rejectIfLocked(await touchRows(session, noticing(refs, now)))
+        rejectIfLocked(await touchRows(noticing(refs, now))(session))
         const isLiveSession = sql`${isOwn} and kind = 'sliding' and purpose is null and expires_at > ${now}
           and credential_version >= ${floorSubquery(owner)}`
         return endIn(session, isLiveSession, now)
@@ -186,10 +187,9 @@ function touch(
 ): Promise<Found[]> {
   if (refs.length === 0) return run(async () => [])
   const mentions = mentionsOf(refs)
+  const touchOnce = touchRows({ refs, mentions, now, purpose, only, isLimited })
   return run(async () => {
-    const { value, confirm } = await db.confirmable(session =>
-      touchRows(session, { refs, mentions, now, purpose, only, isLimited }),
-    )
+    const { value, confirm } = await db.confirmable(touchOnce)
     const { rows, locked, taken } = value
     const found = answersTo(inOrder(refs, mentions, rows, taken), refs, locked)
     const consumed = rows.filter(
@@ -254,7 +254,7 @@ async function findLive(
   const rows = await ask()
   const expired = rows.filter(row => hasExpired(row, now))
   if (expired.length === 0) return { rows, locked: new Set() }
-  const { locked } = await touchRows(db, noticing(expired, now))
+  const { locked } = await touchRows(noticing(expired, now))(db)
   // A late touch may have extended one of them before.
   return { rows: (await ask()).filter(row => !hasExpired(row, now)), locked }
 }

@@ -1,55 +1,44 @@
 // The statement behind a touch. Hides that a row which another transaction has locked delays a batch for a moment only.
 import type { TokenRef } from '../tokenPort.ts'
 import { authorityOfF } from './authorities.ts'
-import type { SqlDatabase } from './database.ts'
+import { once, type SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
-import { type DriverError, isLockTimeout } from './errors.ts'
+import { unlessLocked } from './errors.ts'
 import { raw, type Sql, sql } from './statement.ts'
-import { isLimited, type LimitedRows, touchLimited } from './tokenLimits.ts'
+import { createTouchLimited, isLimited, nothing, type TouchedRows } from './tokenLimits.ts'
 import {
   admissible,
   askedFor,
   extendedTo,
   hasExpired,
+  lockWaits,
   type Mention,
   mentionsOf,
   type Row,
   recordColumns,
   recordColumnsWith,
   rememberedMs,
-  type Taken,
   type Touch,
   waitsAtMost,
 } from './tokenQueries.ts'
 
 type Locking = Parameters<SqlDatabase['lock']>[0]
 
-export interface TouchedRows {
-  rows: Row[]
-  /** Id and hash, in one text, of each token that may be acceptable but could not be touched, because another transaction has locked it. */
-  locked: Set<string>
-  /** What the limits allowed, by id and hash, of those tokens that have limits. */
-  taken: Map<string, Taken>
-}
-
 /** A touch that accepts no token, and only makes the end of those final that have expired. */
 export function noticing(refs: TokenRef[], now: number): Touch {
   return { refs, mentions: mentionsOf(refs), now, purpose: null, only: raw('false'), isLimited: false }
 }
 
-export type TouchRows = (session: Session, touch: Touch) => Promise<TouchedRows>
-
-// Long compared to the commits of other touches, even if many wait for the same token, and much shorter than a deadline.
-const maxWaitMs = 300
-const secondWaitMs = 150
-const stuckWaitMs = 30 // for tokens that were locked the last time
-const maxStuck = 1000
+/** The returned function may be called again after an error for which `run` retries: it does not repeat what it has committed. */
+export type TouchRows = (touch: Touch) => (session: Session) => Promise<TouchedRows>
 
 export function createTouchRows(database: SqlDatabase): TouchRows {
+  const touchLimited = createTouchLimited(database)
   /** Tokens that were locked the last time, and do not delay a batch as long again. */
   const stuck = new Set<string>()
 
-  return async (session, touch) => {
+  /** Touches the tokens without limits, and leaves the others as they are. */
+  async function touchUnlimited(session: Session, touch: Touch) {
     const locked = new Set<string>()
     const rows: Row[] = []
     const touchWith = async (mentions: Mention[], locking: Locking, waitMs: number) =>
@@ -57,21 +46,21 @@ export function createTouchRows(database: SqlDatabase): TouchRows {
 
     async function touchTogether(mentions: Mention[]): Promise<void> {
       if (mentions.length === 0) return
-      const isDone = await unlessLocked(touchWith(mentions, 'for update of t', maxWaitMs))
-      if (isDone) return
-      await touchWith(mentions, 'for update of t skip locked', maxWaitMs)
+      const isDone = await unlessLocked(touchWith(mentions, 'for update of t', lockWaits.maxMs))
+      if (isDone !== null) return
+      await touchWith(mentions, 'for update of t skip locked', lockWaits.maxMs)
       // Another batch may have locked a token only because it waits for one of the others. So each gets a second chance alone.
-      await touchOneByOne(await leftOver(database, session, { ...touch, mentions }, rows), secondWaitMs)
+      await touchOneByOne(await leftOver(database, session, { ...touch, mentions }, rows), lockWaits.secondMs)
     }
 
     async function touchOneByOne(mentions: Mention[], waitMs: number): Promise<void> {
       for (const mention of mentions) {
         const key = mention.id + mention.hash
         const isDone = await unlessLocked(touchWith([mention], 'for update of t', Math.ceil(waitMs / mentions.length)))
-        if (isDone) stuck.delete(key)
+        if (isDone !== null) stuck.delete(key)
         else {
           locked.add(key)
-          if (stuck.size < maxStuck) stuck.add(key)
+          if (stuck.size < lockWaits.maxStuck) stuck.add(key)
         }
       }
     }
@@ -79,32 +68,23 @@ export function createTouchRows(database: SqlDatabase): TouchRows {
     const isStuck = ({ id, hash }: Mention) => stuck.has(id + hash)
     const [known, others] = [touch.mentions.filter(isStuck), touch.mentions.filter(mention => !isStuck(mention))]
     await touchTogether(others)
-    await touchOneByOne(known, stuckWaitMs)
+    await touchOneByOne(known, lockWaits.stuckMs)
     const live = rows.filter(row => !hasExpired(row, touch.now))
     const limited = touch.isLimited ? live.filter(isLimited) : []
-    if (limited.length === 0) return { rows: live, locked, taken: new Map() }
-    const limitedKeys = new Set(limited.map(({ id, hash }) => id + hash))
-    const mentions = touch.mentions.filter(({ id, hash }) => limitedKeys.has(id + hash))
-    const userIds = limited.map(({ userId }) => userId)
-    let touched: LimitedRows = { rows: [], taken: new Map() }
-    const isDone = await unlessLocked(
-      touchLimited(database, session, { ...touch, mentions }, maxWaitMs, userIds).then(rows => {
-        touched = rows
-      }),
-    )
-    if (!isDone) for (const key of limitedKeys) locked.add(key)
-    return { rows: [...live.filter(row => !isLimited(row)), ...touched.rows], locked, taken: touched.taken }
+    return { rows: limited.length === 0 ? live : live.filter(row => !isLimited(row)), locked, limited }
   }
-}
 
-/** False if another transaction has held a lock for too long; nothing was done then. */
-async function unlessLocked(statement: Promise<unknown>): Promise<boolean> {
-  try {
-    await statement
-    return true
-  } catch (error) {
-    if (isLockTimeout(error as DriverError)) return false
-    throw error
+  return touch => {
+    const touchFirst = once(async session => {
+      const { limited, ...unlimited } = await touchUnlimited(session, touch)
+      return { unlimited, touchSecond: limited.length === 0 ? null : touchLimited(touch, limited) }
+    })
+    return async session => {
+      const { unlimited, touchSecond } = await touchFirst(session)
+      if (touchSecond === null) return { ...unlimited, taken: nothing.taken }
+      const { rows, locked, taken } = await touchSecond(session)
+      return { rows: [...unlimited.rows, ...rows], locked: new Set([...unlimited.locked, ...locked]), taken }
+    }
   }
 }
 
