@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'
-import { attributesOf } from '../users/attributes.ts'
+import { attributesOf, wouldBeTooLarge } from '../users/attributes.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { attributesSchema, attributesTooLarge } from './attributes.ts'
 import { pausedSchema, rateSchema, rolesSchema, shownRate } from './authority.ts'
@@ -109,7 +109,7 @@ export const createUser: AuthRoute<'registration' | 'authorities'> = {
         clientOf(ctx),
       )
       if (result.outcome === 'rejected') throw choiceError(result.problem)
-      if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+      if (result.outcome === 'taken') throw usernameTaken()
       if (result.outcome === 'no_password') {
         throw new AppError('invalid_request', 'password: expected one, because no mail can go to this user')
       }
@@ -152,14 +152,12 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
       const { disabled, username, email, password, attributes, ...changes } = await readChange(ctx)
       const user = await userOf(ctx, users)
       const { id } = user
-      const named = { username: username ?? user.username }
-      const problem = password === undefined ? null : users.problemWithPassword({ ...named, password })
-      if (problem !== null) throw choiceError(problem)
+      await requireAcceptable(user, { username, password, attributes }, users)
       if (username !== undefined) {
         const result = await users.rename(id, username)
         if (result === null) throw noSuchUser()
         if (result.outcome === 'rejected') throw choiceError(result.problem)
-        if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+        if (result.outcome === 'taken') throw usernameTaken()
       }
       if (attributes !== undefined) {
         const result = await userAttributes.replace(id, attributes)
@@ -232,6 +230,24 @@ export const deleteUser: AuthRoute<'users'> = {
     },
 }
 
+type Change = Awaited<ReturnType<typeof readChange>>
+
+/** Throws if a member is refused, so that the others do not change either. */
+async function requireAcceptable(
+  user: UserRecord,
+  { username, password, attributes }: Pick<Change, 'username' | 'password' | 'attributes'>,
+  users: Users,
+): Promise<void> {
+  const ofUsername = username === undefined ? null : users.problemWithUsername(username)
+  const named = username ?? user.username
+  const ofPassword = password === undefined ? null : users.problemWithPassword({ username: named, password })
+  const problem = ofUsername ?? ofPassword
+  if (problem !== null) throw choiceError(problem)
+  if (attributes !== undefined && wouldBeTooLarge(user, attributes)) throw attributesTooLarge()
+  const holder = username === undefined ? null : await users.findHolder(username)
+  if (holder !== null && holder.id !== user.id) throw usernameTaken()
+}
+
 /** Throws `not_found` if there is no user of the id in the path. */
 async function userOf(ctx: Context, users: Users): Promise<UserRecord> {
   const user = await users.find(String(ctx.params['id']))
@@ -245,6 +261,10 @@ function adminUser(user: UserRecord) {
   const { roles, paused, rate } = authority
   const times = { createdAt, confirmedAt, disabledAt, deletedAt }
   return { id, username, ...times, roles, paused, rate, email, pendingEmail, attributes: attributesOf(user) }
+}
+
+function usernameTaken(): AppError {
+  return new AppError('conflict', 'This username is taken.')
 }
 
 function noSuchUser(): AppError {

@@ -45,10 +45,18 @@ export function createUserAttributes({ store, emit }: UserAttributesOptions): Us
   }
 
   return {
-    replace: (id, attributes) =>
-      change(id, ({ profile }) => ({ ...(profile === undefined ? {} : { profile }), ...attributes })),
+    replace: (id, attributes) => change(id, stored => replaced(stored, attributes)),
     replaceProfile: (id, profile) => change(id, stored => ({ ...stored, profile })),
   }
+}
+
+function replaced({ profile }: Attributes, attributes: Attributes): Attributes {
+  return { ...(profile === undefined ? {} : { profile }), ...attributes }
+}
+
+/** Whether `UserAttributes.replace` would refuse these attributes as `too_large`. */
+export function wouldBeTooLarge(user: Pick<UserRecord, 'attributes'>, attributes: Attributes): boolean {
+  return bytesOf(JSON.stringify(replaced(attributesOf(user), attributes))) > maxAttributesBytes
 }
 
 export function attributesOf({ attributes }: Pick<UserRecord, 'attributes'>): Attributes {

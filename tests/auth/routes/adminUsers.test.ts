@@ -155,6 +155,41 @@ describe('the operator’s routes for users', () => {
       expect(await auth.logIn(username, another)).to.include({ status: 200 })
     })
 
+    it('changes nothing if one of several members is refused', async () => {
+      const { id, username } = await auth.create()
+      const { username: taken } = await auth.create()
+      const profile = { about: 'x'.repeat(400) }
+      const { body: before } = await auth.operate('PATCH', `/${id}`, { attributes: { profile } })
+      const { token } = (await auth.logIn(username)).body
+      const good = {
+        attributes: { plan: 'pro' },
+        email: freshName(),
+        roles: ['admin'],
+        rate: { perMinute: 1 },
+        password: another,
+        paused: true,
+        disabled: true,
+      }
+      for (const [bad, status, detail] of [
+        [{ username: freshName(), attributes: { notes: 'x'.repeat(700) } }, 400, /^attributes: expected at most/],
+        [{ username: freshName(), password: 'passwordpassword' }, 400, /^password: /],
+        [{ username: `quilt-${id}`, password: `quilt-${id}` }, 400, /^password: expected more than your username/],
+        [{ username: ' blank' }, 400, /^username: /],
+        [{ username: taken.toUpperCase() }, 409, /taken/],
+        [{ username: freshName(), email: 'nobody' }, 400, /^email: /],
+        [{ username: freshName(), roles: ['No'] }, 400, /^roles/],
+      ] as const) {
+        const answer = await auth.operate<{ detail: string }>('PATCH', `/${id}`, { ...good, ...bad })
+        expect(answer.status, answer.text).to.equal(status)
+        expect(answer.body.detail).to.match(detail)
+        expect((await auth.operate('GET', `/${id}`)).body, answer.text).to.deep.equal(before)
+      }
+      expect(await auth.isLive(token)).to.equal(true)
+      const all = await auth.operate('PATCH', `/${id}`, { ...good, username: freshName() })
+      expect(all.status, all.text).to.equal(200)
+      expect(all.body).to.deep.include({ attributes: { plan: 'pro', profile }, email: good.email, roles: ['admin'] })
+    })
+
     it('is 400 for any other change', async () => {
       const { id } = await auth.create()
       for (const body of [{}, { disabled: 'yes' }, { disabled: true, name: 'x' }, { deletedAt: 1 }]) {
