@@ -205,6 +205,20 @@ describe('tokens in Redis after a failover to a replica that is behind', () => {
     expect(warnings.at(-1)).to.match(/was restarted or replaced; 4 revocations, renewals and password changes/)
   })
 
+  it('have no more uses than before, although the change of their number is repeated', async () => {
+    const [used, lowered] = [await inserted(store, { usesLeft: 1 }), await inserted(store, { usesLeft: 9 })]
+    await store.change(used.ref.id, { usesLeft: 3, paused: true }, start)
+    await store.change(used.ref.id, { paused: false }, start)
+    for (let i = 0; i < 2; i++) expect(await touch(store, used.ref)).to.include({ usesLeft: 2 - i })
+    await until(isBehindNot)
+    replication.state = 'silent'
+    await store.change(lowered.ref.id, { usesLeft: 2 }, start)
+    await failOver()
+    await until(async () => (await rejection(store.look([used.ref], start, null))) === 'resolved')
+    expect(await look(store, used.ref)).to.include({ usesLeft: 1, paused: false })
+    expect(await look(store, lowered.ref)).to.include({ usesLeft: 2 })
+  })
+
   it('are never admitted in between, however many requests there are', async () => {
     const made = await insertedMany(store, 200)
     await until(isBehindNot)

@@ -162,7 +162,8 @@ return 1
 
 /**
  * args: rest, now, '1', '0' or '' to leave `paused`, '=' and the scope or '' to leave it, requests per minute or '' to leave the
- * rate, burst, uses left or '' to leave them.
+ * rate, burst, uses left or '' to leave them, and 'again' if a change is repeated: some of its uses may have been made since, so
+ * their number only falls.
  */
 export const changeScript = script(`
 local key, rest = KEYS[1], ARGV[1]
@@ -175,9 +176,12 @@ if t.isOver or t.expires <= tonumber(ARGV[2]) or t.version < floor then return f
 if ARGV[3] ~= '' then t.paused = ARGV[3] end
 if ARGV[4] ~= '' then t.scope = string.sub(ARGV[4], 2) end
 local known = t.limits or {perMinute = 0, burst = 0, fullAt = 0, usesLeft = 0}
-local perMinute, burst, usesLeft = tonumber(ARGV[5]) or known.perMinute, tonumber(ARGV[6]) or known.burst, tonumber(ARGV[7])
+local perMinute, burst = tonumber(ARGV[5]) or known.perMinute, tonumber(ARGV[6]) or known.burst
+local usesLeft = tonumber(ARGV[7]) or known.usesLeft
+local isMore = known.usesLeft > 0 and (usesLeft == 0 or usesLeft > known.usesLeft)
+if ARGV[8] == 'again' and isMore then usesLeft = known.usesLeft end
 local isSameRate = perMinute == known.perMinute and burst == known.burst
-t.limits = limitsOf(perMinute, burst, isSameRate and known.fullAt or 0, usesLeft or known.usesLeft)
+t.limits = limitsOf(perMinute, burst, isSameRate and known.fullAt or 0, usesLeft)
 save(key, rest, t)
 return answer(rest, t, id, name, authority)
 `)

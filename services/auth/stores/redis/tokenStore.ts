@@ -94,10 +94,10 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     return tokens
   }
 
-  /** Makes a change that a failover must not undo. The script answers with null if it changes nothing. */
-  async function record(script: Script, key: string, args: (Buffer | string | number)[]): Promise<unknown> {
+  /** Makes a change that a failover must not undo, with `ifAgain` if it is repeated. The script answers null if it changes nothing. */
+  async function record(script: Script, key: string, args: (Buffer | string | number)[], ifAgain: string[] = []) {
     const answer = await redis.callDurably(script, [key], args)
-    if (answer !== null) journal.add(script, key, args)
+    if (answer !== null) journal.add(script, key, [...args, ...ifAgain])
     return answer
   }
 
@@ -163,7 +163,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     change: (id, changes, now) =>
       run(async () => {
-        const answer = await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)])
+        const answer = await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)], ['again'])
         return answer === null ? null : unpacked(tagOfId(id), answer as PackedToken)
       }),
 
