@@ -1,6 +1,8 @@
 // Checks whether a recorded history keeps Latchkey's promises. Owns the rules. Hides how intervals are compared so that every
 // history of a correct pair passes, in O(n log n). docs/histories.md explains the rules.
+import { type Clock, clockOf } from './clock.ts'
 import type { Fault, History, HistoryHeader, Operation, OperationName, OperationOf } from './history.ts'
+import { createLimits, type Limits } from './limits.ts'
 import { at, byBegin, byEnd, firstAbove, firstAtLeast, lastEffect, told } from './operations.ts'
 import { createRegister, type Register } from './register.ts'
 
@@ -22,6 +24,8 @@ export const rules = {
   'stale authority':
     'roles are seen that were replaced before the request began, or a token is admitted that was paused before',
   'stale pause': 'a token is refused that was paused once, but resumed before the request began',
+  'limit exceeded': 'more requests are admitted than the limits of a token or of its user allow',
+  'limited without cause': 'a request is limited although no limit can have been reached',
   status: 'an answer is not in the contract, or is missing without a fault',
 } as const
 
@@ -52,7 +56,12 @@ export function checkHistory({ header, operations, faults }: History): Violation
     prepareEnds(user, world.tokens, header)
   }
   for (const token of world.tokens.values()) addReuses(token, clock)
-  for (const token of world.tokens.values()) checkToken(token, { world, header, faults, clock, refute })
+  const context = { world, header, faults, clock, refute }
+  for (const token of world.tokens.values()) checkToken(token, context)
+  for (const { name, session, birth } of world.tokens.values()) {
+    if (birth === session.birth) checkLimits(name, session.limits, birth, context)
+  }
+  for (const { name, limits } of world.users.values()) checkLimits(name, limits, null, context)
   for (const operation of operations) {
     checkOwner(operation, world, refute)
     checkAuthority(operation, world, refute)
@@ -83,6 +92,7 @@ interface Session {
   /** Uses of secrets that were renewed long before; each use may have ended the session at any time since. */
   reuses: Operation[]
   isPaused: Register<boolean>
+  limits: Limits
 }
 
 /** One secret. A renewed session has several, one after another. */
@@ -115,6 +125,7 @@ interface User {
   passwords: Map<number, Password>
   roles: Register<string[]>
   isPaused: Register<boolean>
+  limits: Limits
   /** Filled by `prepareEnds`. */
   ends: EndIndex
 }
@@ -227,6 +238,7 @@ function createUser(name: string): User {
     passwords: new Map(),
     roles: createRegister<string[]>([]),
     isPaused: createRegister(false),
+    limits: createLimits(null, null),
     ends: {
       possible: [],
       latestEffects: [],
@@ -261,13 +273,15 @@ function createSession(
       ends: [],
       reuses: [],
       isPaused: createRegister(false),
+      limits: createLimits(null, null),
     }
   }
   const { kind, purpose, ttlMs } = birth
   const isForAccount = kind === 'sliding' && purpose === null && user !== null
   const absoluteTtlMs = kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : ttlMs
   const isPaused = createRegister(false)
-  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [], reuses: [], isPaused }
+  const limits = createLimits(birth.rate ?? null, birth.uses ?? null)
+  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [], reuses: [], isPaused, limits }
 }
 
 function addToUser(operation: Operation, userOf: (name: string) => User, tokens: Map<string, Token>): void {
@@ -278,6 +292,8 @@ function addToUser(operation: Operation, userOf: (name: string) => User, tokens:
   if (op === 'setRoles') userOf(operation.user).roles.write(operation, operation.roles)
   if (op === 'pauseUser') userOf(operation.user).isPaused.write(operation, operation.paused)
   if (op === 'pauseToken') tokens.get(operation.target)?.session.isPaused.write(operation, operation.paused)
+  if (op === 'limitUser') userOf(operation.user).limits.setRate(operation, operation.rate)
+  if (op === 'limitToken') tokens.get(operation.target)?.session.limits.setRate(operation, operation.rate)
   if (outcome === 'refused') return
   if (op === 'endSessions') userOf(operation.user).endAlls.push(operation)
   if ((op === 'login' || op === 'issue') && operation.user !== null) userOf(operation.user).births.push(operation)
@@ -294,7 +310,7 @@ function addToToken(operation: Operation, token: Token): void {
   const isRight = isWhatItIsFor(operation, session)
   const saysNo = (status === 401 && error !== 'invalid_credentials') || (op === 'validate' && outcome === 'refused')
   // A password change also gets 429 if the session has sent too many wrong passwords.
-  const saysTooMany = status === 429 && op !== 'changePassword' && op !== 'logout'
+  const saysTooMany = status === 429 && outcome === 'refused' && op !== 'changePassword' && op !== 'logout'
   const isAdmitted =
     op !== 'logout' &&
     (outcome === 'ok' ||
@@ -303,10 +319,15 @@ function addToToken(operation: Operation, token: Token): void {
       (op === 'endSession' && status === 404))
   const canTouch = isRight && op !== 'logout' && op !== 'renew' && !(op === 'validate' && !operation.touch)
   const saysDead = isRight && op !== 'logout' && (saysNo || saysTooMany)
-  const touches = !canTouch || saysDead ? 'no' : isAdmitted ? 'yes' : 'maybe'
+  const touches = !canTouch || saysDead || outcome === 'limited' ? 'no' : isAdmitted ? 'yes' : 'maybe'
   token.uses.push({ operation, isAdmitted, saysDead, touches })
 
-  if (outcome === 'refused') return
+  if (outcome === 'refused' || outcome === 'limited') return
+  // What a user does at Auth counts for no limit.
+  if (canTouch && (op === 'data' || op === 'validate')) {
+    session.limits.add(operation)
+    if (session.purpose === null) session.user?.limits.add(operation)
+  }
   const isConsumption = session.kind === 'single-use' && canTouch
   if (op === 'logout') session.ends.push(operation)
   if (op === 'renew' || isConsumption) token.ends.push(operation)
@@ -325,7 +346,7 @@ const statuses: Record<OperationName, readonly number[]> = {
   login: [200, 401, 429, 503],
   issue: [201, 409, 503],
   data: [200, 401, 429, 503],
-  validate: [200, 204, 401, 503],
+  validate: [200, 204, 401, 429, 503],
   list: [200, 401, 429, 503],
   logout: [200, 204, 401, 503],
   endSession: [204, 401, 404, 429, 503],
@@ -335,6 +356,8 @@ const statuses: Record<OperationName, readonly number[]> = {
   setRoles: [200, 503],
   pauseUser: [200, 503],
   pauseToken: [200, 404, 503],
+  limitUser: [200, 503],
+  limitToken: [200, 404, 503],
 }
 
 function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute): void {
@@ -801,26 +824,6 @@ interface Context {
   refute: Refute
 }
 
-interface Clock {
-  /** How far Auth's clock may have been set back between the two instants. */
-  back(fromMs: number, toMs: number): number
-  forward(fromMs: number, toMs: number): number
-  toleranceMs: number
-}
-
-function clockOf({ toleranceMs }: HistoryHeader, faults: Fault[]): Clock {
-  const shifts = faults.filter(({ clockShiftMs }) => clockShiftMs !== 0)
-  const sum = (fromMs: number, toMs: number, direction: 1 | -1) =>
-    shifts
-      .filter(shift => shift.beginMs <= toMs && shift.endMs >= fromMs)
-      .reduce((total, { clockShiftMs }) => total + Math.max(0, direction * clockShiftMs), 0)
-  return {
-    back: (fromMs, toMs) => sum(fromMs, toMs, -1),
-    forward: (fromMs, toMs) => sum(fromMs, toMs, 1),
-    toleranceMs,
-  }
-}
-
 /** Uses after the grace time count as reuses. If Auth's clock was set forward meanwhile, the grace time was shorter. */
 function addReuses({ session, uses, ends }: Token, clock: Clock): void {
   const renewals = ends.filter(({ op }) => op === 'renew')
@@ -858,6 +861,7 @@ function checkToken(token: Token, context: Context): void {
       const rule = wasEverPaused(session, operation) ? 'stale pause' : 'lost session'
       if (sentence !== null) refute(rule, sentence, [session.birth, birth, life.lastTouch(), operation])
     }
+    if (operation.outcome === 'limited') checkLimited(token, operation, context)
     if (use.isAdmitted) {
       checkPauses(token, operation, refute)
       if (end && operation.beginMs > end.endMs) {
@@ -875,6 +879,23 @@ function checkToken(token: Token, context: Context): void {
       if (sentence !== null) refute('dead token', sentence, [session.birth, birth, life.lastTouch(), operation])
     }
     life.pass(use)
+  }
+}
+
+function checkLimited({ name, session, birth }: Token, limited: Operation, { clock, refute }: Context): void {
+  const isLook = limited.op === 'validate' && !limited.touch
+  const limits = [session.limits, session.purpose === null ? session.user?.limits : undefined]
+  if (!isLook && limits.some(each => each?.canBeLimited(limited, clock))) return
+  const sentence = `${name} was limited by ${told(limited)}, although no rate of it or of its user can have been reached`
+  refute('limited without cause', sentence, [session.birth, birth, limited])
+}
+
+/** `name` is that of a token or of a user. */
+function checkLimits(name: string, limits: Limits, birth: Operation | null, { faults, clock, refute }: Context): void {
+  for (const { limit, change, requests } of limits.excesses(faults, clock)) {
+    const last = requests.at(-1) as Operation
+    const sentence = `${name} has ${limit}, but ${told(last)} was admitted after ${requests.length - 1} others`
+    refute('limit exceeded', sentence, [birth, change, ...requests])
   }
 }
 
@@ -951,7 +972,7 @@ function lifeOf(token: Token, clock: Clock) {
       if ([...token.ends, ...session.ends, ...session.reuses].some(isEnd)) return null
       if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return null
       if (canHaveEndedWithOthers(session, endMs, world.tokens)) return null
-      if (canBePaused(session, refusal)) return null
+      if (canBePaused(session, refusal) || session.limits.canBeUsedUp(refusal)) return null
       if (canBeEvicted(session, endMs, header.tokenLimitPerUser, clock)) return null
       return `${name} was refused by ${told(refusal)}, although it was live until ${at(leastMs)} or later and nothing can have ended it`
     },

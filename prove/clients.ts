@@ -4,8 +4,9 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { adminKey, serviceKey } from '../tests/support/credentials.ts'
 import type { Random } from '../tests/support/random.ts'
+import { type Outcome, outcomeOf, type Rate } from './history.ts'
 import { ttlSeconds } from './pair.ts'
-import type { Answer, Recorder, Token, User } from './recorder.ts'
+import type { Answer, BusinessName, Recorder, Token, User } from './recorder.ts'
 
 export const clientCount = 20
 
@@ -29,12 +30,19 @@ export interface ClientsOptions {
   userCount?: number | undefined
   /** The shortest and the longest pause of a client between two operations. */
   pauseMs?: readonly [number, number] | undefined
+  /** Whether there is a Business with the name `business-2`. */
+  twoBusinesses?: boolean
+}
+
+interface TokenLimits {
+  rate?: Rate
+  uses?: number
 }
 
 export function createClients(
   recorder: Recorder,
   random: Random,
-  { userCount = clientCount, pauseMs = usualPauseMs }: ClientsOptions,
+  { userCount = clientCount, pauseMs = usualPauseMs, twoBusinesses = false }: ClientsOptions,
 ): Clients {
   const { nowMs, send, record } = recorder
   const stopping = new AbortController()
@@ -42,6 +50,9 @@ export function createClients(
   const usersOf: User[][] = []
   /** Tokens of any user that were valid once, to be tried again. */
   const graveyard: Token[] = []
+  /** The last tokens that were issued with limits of their own. */
+  const limited: Token[] = []
+  const businesses: BusinessName[] = twoBusinesses ? ['business', 'business-2'] : ['business']
   let hashes = 0
   let changes = 0
   /** Users who got `admin` with the last change of their roles, if that change was made. */
@@ -81,12 +92,12 @@ export function createClients(
   function createClient(client: number, own: User[], random: Random) {
     const liveOf = (user: User) => user.tokens.filter(({ restsUntilMs }) => restsUntilMs <= nowMs())
 
-    async function data(token: Token): Promise<Answer | null> {
-      const answer = await send({ listener: 'business', method: 'GET', path: '/data', bearer: token.secret })
+    async function data(token: Token, asked: BusinessName = 'business'): Promise<Answer | null> {
+      const answer = await send({ listener: asked, method: 'GET', path: '/data', bearer: token.secret })
       if (answer === null) return null
       const said = /^Hello, (.*)!$/s.exec(String(answer.body['data']))?.[1] ?? 'not a greeting'
       const seenUser = answer.status === 200 ? recorder.seenUser(said === 'guest' ? null : said) : undefined
-      record({ op: 'data', client, asked: 'business', token: token.name, seenUser }, answer)
+      record({ op: 'data', client, asked, token: token.name, seenUser }, answer, outcomeOfUse(answer.status))
       if (answer.status === 401) bury(token)
       return answer
     }
@@ -96,7 +107,7 @@ export function createClients(
       const answer = await send({ listener: 'business', method: 'GET', path: '/admin/data', bearer: token.secret })
       if (answer === null) return
       const asked = { op: 'data', client, asked: 'business', token: token.name, role: 'admin' } as const
-      record(asked, answer, answer.status === 403 ? 'ok' : undefined)
+      record(asked, answer, answer.status === 403 ? 'ok' : outcomeOfUse(answer.status))
       if (answer.status === 401) bury(token)
     }
 
@@ -114,6 +125,8 @@ export function createClients(
         if (answer.status !== 200 || verdict === undefined) record(asked, answer)
         else if (verdict['unavailable'] === true)
           record(asked, { ...answer, status: 503, body: { error: 'unavailable' } })
+        else if (verdict['limited'] === true)
+          record(asked, { ...answer, body: { error: 'too_many_requests' } }, 'limited')
         else if (verdict['authenticated'] !== true)
           record(asked, { ...answer, body: { error: 'invalid_token' } }, 'refused')
         else {
@@ -129,7 +142,8 @@ export function createClients(
       const request = { listener: 'authInternal', method: 'GET', path: '/forwardAuth' } as const
       const answer = await send({ ...request, bearer: token.secret })
       if (answer === null) return
-      record({ op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null }, answer)
+      const asked = { op: 'validate', client, asked: 'auth', token: token.name, touch: true, purpose: null } as const
+      record(asked, answer, outcomeOfUse(answer.status))
     }
 
     /** If `password` is null, a password that was never valid is sent. */
@@ -156,15 +170,16 @@ export function createClients(
         { ttlSeconds },
         { ttlSeconds },
       ]),
+      limits: TokenLimits | null = null,
     ): Promise<Token | null> {
-      const lives = kind === 'sliding' ? slides : { ttlSeconds: 2 }
-      const body = { kind, ...lives, ...(user && { userId: user.id }), ...(purpose !== null && { purpose }) }
+      const lives = kind === 'sliding' ? slides : { ttlSeconds: limits ? long.ttlSeconds : 2 }
+      const body = { kind, ...lives, ...limits, ...(user && { userId: user.id }), ...(purpose !== null && { purpose }) }
       const answer = await send({ listener: 'authInternal', method: 'POST', path: '/tokens', bearer: adminKey, body })
       if (answer === null) return null
       const token = answer.status === 201 ? recorder.nameToken(String(answer.body['token']), user) : null
       const { absoluteTtlSeconds } = lives
       const absolute = absoluteTtlSeconds === undefined ? {} : { absoluteTtlMs: absoluteTtlSeconds * 1000 }
-      const terms = { kind, purpose, user: user?.name ?? null, ttlMs: lives.ttlSeconds * 1000, ...absolute }
+      const terms = { kind, purpose, user: user?.name ?? null, ttlMs: lives.ttlSeconds * 1000, ...absolute, ...limits }
       record({ op: 'issue', client, asked: 'auth', ...terms, ...(token && { token: token.name }) }, answer)
       return token
     }
@@ -284,16 +299,23 @@ export function createClients(
       return answer?.status ?? null
     }
 
+    /** Repeats a change until it is made or refused. False if the clients stop before. */
+    async function insist(change: () => Promise<number | null>): Promise<boolean> {
+      for (let status = await change(); status === null || status >= 500; status = await change()) {
+        if (stopping.signal.aborted) return false
+        await sleep(100)
+      }
+      return true
+    }
+
     /** Pauses, tries the tokens, resumes, and tries them again; clients that were refused meanwhile get them back. */
     async function pauseFor(pause: (paused: boolean) => Promise<number | null>, tokens: Token[]): Promise<void> {
-      const tryAll = () => Promise.all([...tokens.slice(0, 2).map(data), validate(tokens.slice(0, 8), true)])
+      const tryAll = () =>
+        Promise.all([...tokens.slice(0, 2).map(token => data(token)), validate(tokens.slice(0, 8), true)])
       await pause(true)
       await tryAll()
       await sleep(random.between(0, 300))
-      for (let status = await pause(false); status === null || status >= 500; status = await pause(false)) {
-        if (stopping.signal.aborted) return
-        await sleep(100)
-      }
+      if (!(await insist(() => pause(false)))) return
       await tryAll()
       for (const token of tokens) {
         if (token.user && !token.user.tokens.includes(token)) token.user.tokens.push(token)
@@ -303,6 +325,48 @@ export function createClients(
     async function pauseAll(user: User): Promise<void> {
       if (random.chance(0.3)) beside(sleep(random.between(0, 200)).then(() => hashed(() => logIn(user))))
       await pauseFor(paused => pauseUser(user, paused), [...user.tokens])
+    }
+
+    /** Sends several requests with each token at once, to all processes. */
+    async function strain(tokens: Token[]): Promise<void> {
+      const all = tokens.flatMap(token =>
+        businesses.flatMap(business => [data(token, business), data(token, business)]),
+      )
+      await Promise.all([...all, validate(tokens, random.chance(0.8))])
+    }
+
+    const drawRate = (): Rate => ({ perMinute: random.pick([6, 60, 600]), burst: random.pick([1, 2, 5]) })
+
+    /** Uses a token up to its limits and beyond; later other clients do so again, perhaps after a process was killed. */
+    async function useLimited(user: User): Promise<void> {
+      const uses = random.pick([2, 5, 8])
+      const limits = random.pick([{ uses }, { rate: drawRate() }, { uses, rate: drawRate() }])
+      const token = await issue(random.chance(0.8) ? user : null, random.pick(['sliding', 'fixed']), null, long, limits)
+      if (token === null) return
+      limited.push(token)
+      if (limited.length > 20) limited.shift()
+      await strain([token])
+    }
+
+    async function changeLimit({ id, name }: Token): Promise<void> {
+      const rate = random.chance(0.3) ? null : drawRate()
+      const answer = await operatorChanges(`/tokens/${id}`, { rate })
+      if (answer) record({ op: 'limitToken', client, asked: 'auth', target: name, rate }, answer)
+    }
+
+    async function limitUser(user: User, rate: Rate | null): Promise<number | null> {
+      const answer = await operatorChanges(`/admin/users/${user.id}`, { rate })
+      if (answer) record({ op: 'limitUser', client, asked: 'auth', user: user.name, rate }, answer)
+      return answer?.status ?? null
+    }
+
+    /** Limits all tokens of the user together for a moment, and tries them before and after. */
+    async function limitFor(user: User): Promise<void> {
+      await limitUser(user, drawRate())
+      await strain(sample(2, [...user.tokens]))
+      await sleep(random.between(0, 300))
+      await strain(sample(1, [...user.tokens]))
+      if (await insist(() => limitUser(user, null))) await strain(sample(1, [...user.tokens]))
     }
 
     async function changePassword(token: Token, user: User): Promise<void> {
@@ -393,6 +457,10 @@ export function createClients(
       [4, (user, token) => setRoles(user, token)],
       [3, async (_user, token) => beside(pauseFor(paused => pauseToken(token, paused), [token]))],
       [2, async user => beside(pauseAll(user))],
+      [3, user => useLimited(user)],
+      [4, () => (limited.length > 0 ? strain([random.pick(limited)]) : Promise.resolve())],
+      [1, () => (limited.length > 0 ? changeLimit(random.pick(limited)) : Promise.resolve())],
+      [2, async user => beside(limitFor(user))],
       [3, async (_user, token) => beside(rest(token))],
       [1, async () => beside(outlive())],
     ]
@@ -472,4 +540,9 @@ export function createClients(
       if (failures.length > 0) throw failures[0]
     },
   }
+}
+
+/** The outcome of a request that validates a token. The limits of addresses, which answer 429 too, are out of reach. */
+function outcomeOfUse(status: number | null): Outcome {
+  return status === 429 ? 'limited' : outcomeOf(status)
 }

@@ -1,7 +1,7 @@
 // Defects that can be planted in the services, each of which breaks one promise: the checker must find every one. A defect
 // overrides methods of a port, so it survives any change behind that port; the type checker reports a change of the port.
 import type { AuthClient, Validation } from '../packages/client/authClient.ts'
-import { onlyOne, type TokenRecord, type TokenStore } from '../services/auth/stores/tokenPort.ts'
+import { isAdmitted, onlyOne, type Rate, type TokenRecord, type TokenStore } from '../services/auth/stores/tokenPort.ts'
 import type { UserStore } from '../services/auth/stores/userPort.ts'
 import type { Rule } from './checker.ts'
 import type { StoreName } from './pair.ts'
@@ -287,6 +287,60 @@ export const defects: Defect[] = [
         setAuthority(userId, authority) {
           if (authority.paused) paused.add(userId)
           return real.setAuthority(userId, { ...authority, paused: paused.has(userId) })
+        },
+      }
+    },
+  },
+  {
+    name: 'a token can be used more often than its number of uses',
+    rule: 'limit exceeded',
+    storeName: 'memory',
+    tokenStore: real => ({
+      insert: (ref, token, limits, now) => real.insert(ref, { ...token, usesLeft: null }, limits, now),
+    }),
+  },
+  {
+    name: 'each process counts a rate for itself, and begins anew when it is killed',
+    rule: 'limit exceeded',
+    storeName: 'sqlite',
+    fault: 'Auth is killed',
+    tokenStore(real) {
+      const counted = new Set<string>()
+      return {
+        async touch(refs, now, purpose) {
+          const others = refs.filter(({ id }) => !counted.has(id))
+          for (const { id } of others) counted.add(id)
+          for (const token of await real.look(others, now, purpose)) {
+            if (token === null || !isAdmitted(token) || token.rate === null) continue
+            // A rate that changes begins with a full bucket.
+            await real.change(token.id, { rate: null }, now)
+            await real.change(token.id, { rate: token.rate }, now)
+          }
+          return real.touch(refs, now, purpose)
+        },
+      }
+    },
+  },
+  {
+    name: 'the rate of a user is answered but does not apply',
+    rule: 'limit exceeded',
+    storeName: 'redis',
+    tokenStore: real => ({
+      insert: (ref, { authority, ...token }, limits, now) =>
+        real.insert(ref, { ...token, authority: { ...authority, rate: null } }, limits, now),
+      setAuthority: (userId, authority) => real.setAuthority(userId, { ...authority, rate: null }),
+    }),
+  },
+  {
+    name: 'a user whose rate was taken away stays limited',
+    rule: 'limited without cause',
+    storeName: 'memory',
+    tokenStore(real) {
+      const rates = new Map<string, Rate>()
+      return {
+        setAuthority(userId, authority) {
+          if (authority.rate) rates.set(userId, authority.rate)
+          return real.setAuthority(userId, { ...authority, rate: rates.get(userId) ?? null })
         },
       }
     },

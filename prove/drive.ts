@@ -69,7 +69,8 @@ const dataInARow = 5 // while Business waits for Auth in vain, twenty others may
 const stallMs = 500
 const settlingMs = 2000 // for work that a store or Auth has in progress; the longest deadline of either is one second
 
-export async function drive(options: DriveOptions): Promise<DriveResult> {
+export async function drive(given: DriveOptions): Promise<DriveResult> {
+  const options = { ...given, twoBusinesses: given.onHosts !== true }
   const { storeName, random, seed, seconds, kinds = faultKinds, tell = () => {} } = options
   tell('starting')
   const pair = await startPair(options)
@@ -192,7 +193,8 @@ export async function drive(options: DriveOptions): Promise<DriveResult> {
   }
 }
 
-function addressOf({ auth, business }: Pair, listener: string): string {
+function addressOf({ auth, business, otherBusiness }: Pair, listener: string): string {
+  if (listener === 'business-2') return `${otherBusiness?.addresses['business']}`
   return `${listener === 'business' ? business.addresses[listener] : auth.addresses[listener]}`
 }
 

@@ -114,6 +114,27 @@ const authorities: [topology: string, user: string, token: string][] = [
   ['with standbys, replicas or a cluster', 'the failover is not tested', 'the failover is not tested'],
 ]
 
+/** Whether a limit is exact, also over a SIGKILL. */
+const limits: [topology: string, rate: string, uses: string][] = [
+  [
+    'memory',
+    `${holds}; when Auth dies the rate of a token is lost with it, and the bucket of a user is full (F1). A planned restart keeps both (F14)`,
+    `${holds}; is lost with the token when Auth dies (F1)`,
+  ],
+  ['SQLite', `${holds} (F1)`, `${holds} (F1)`],
+  ['PostgreSQL', `${holds} (F1, F5, F10, F25)`, `${holds} (F1, F5, F10, F25)`],
+  [
+    'Redis, `appendfsync always`',
+    `${holds} (F1, F5, F6, F25); if Redis comes back empty, the bucket of a user is full`,
+    `${holds} (F1, F5, F6, F25); is lost with the token if Redis comes back empty`,
+  ],
+  [
+    'with standbys, replicas or a cluster',
+    'a failover may lose the last uses before it: not tested',
+    'a failover may lose the last uses before it: not tested',
+  ],
+]
+
 const others = [
   [
     'Keycloak',
@@ -162,5 +183,15 @@ A change of roles, a pause or a resume has been answered with 200. Every request
 | tokens in | roles, or the pause of a user | the pause of a token |
 |---|---|---|
 ${authorities.map(row => `| ${row.join(' | ')} |`).join('\n')}
+
+### Limits
+
+A token or a user has a rate, or a token a number of uses, and two processes of Business use it at once, beyond what it allows. Are there ever more
+requests admitted? The checker knows this as \`limit exceeded\`, and the opposite as \`limited without cause\`. “Holds” means never, with one Auth
+that is killed and started again (F1), and with Business killed (F21); with F25 also over two Auths.
+
+| tokens in | a rate | a number of uses |
+|---|---|---|
+${limits.map(row => `| ${row.join(' | ')} |`).join('\n')}
 `
 }

@@ -12,6 +12,8 @@ const name = z.string().min(1)
 const password = z.int().min(0)
 /** Null: a password that was never valid and never will be. */
 const triedPassword = password.nullable()
+/** As many requests as `burst` may come at once, and `perMinute` a minute later. */
+const rate = z.object({ perMinute: z.number().positive(), burst: z.int().positive() })
 
 const headerSchema = z.object({
   format: z.literal(historyFormat),
@@ -38,15 +40,15 @@ const base = {
   /** Just after the whole response was read, or when the client gave up. */
   endMs: atMs,
   /**
-   * ok: done. refused: definitely not done. unknown: 5xx, a timeout or a reset; it may have been done, or
-   * may still be done until `settledMs`.
+   * ok: done. refused: definitely not done. limited: not done, because the token, which is live, is used more often than its limits
+   * or those of its user allow. unknown: 5xx, a timeout or a reset; it may have been done, or may still be done until `settledMs`.
    */
-  outcome: z.enum(['ok', 'refused', 'unknown']),
+  outcome: z.enum(['ok', 'refused', 'limited', 'unknown']),
   /** Null if there was no response. */
   status: z.int().nullable(),
   /** The `error` of the response body; also `invalid_token` for a verdict `{authenticated: false}`. */
   error: z.string().nullable(),
-  /** The listener that received the request, named as in `disconnects` of the faults: `business`, `auth`, `auth-2`. */
+  /** The listener that received the request, named as in `disconnects` of the faults: `business`, `business-2`, `auth`, `auth-2`. */
   asked: z.string(),
   /**
    * If the outcome is unknown: from this time on the operation can no longer take effect, because every process that worked on it has
@@ -77,6 +79,10 @@ const operationSchemas = {
     ttlMs: z.number().positive(),
     /** Only for sliding tokens; if absent, the value in the header applies. */
     absoluteTtlMs: z.number().positive().optional(),
+    /** Null or absent: no limit. */
+    rate: rate.nullable().optional(),
+    /** How many requests the token admits; the last one ends it. Null or absent: any number. */
+    uses: z.int().positive().nullable().optional(),
     token: name.optional(),
   }),
 
@@ -137,6 +143,12 @@ const operationSchemas = {
 
   /** PATCH /tokens/:id with `paused`. Concerns all secrets of a renewed session. */
   pauseToken: z.object({ ...base, op: z.literal('pauseToken'), target: name, paused: z.boolean() }),
+
+  /** PATCH /admin/users/:id with `rate`, for all tokens of the user without a purpose together. At first a user has none. */
+  limitUser: z.object({ ...base, op: z.literal('limitUser'), user: name, rate: rate.nullable() }),
+
+  /** PATCH /tokens/:id with `rate`. Concerns all secrets of a renewed session. */
+  limitToken: z.object({ ...base, op: z.literal('limitToken'), target: name, rate: rate.nullable() }),
 }
 
 const faultSchema = z.object({
@@ -179,6 +191,8 @@ const lineSchema = z.discriminatedUnion('op', [
   operationSchemas.setRoles,
   operationSchemas.pauseUser,
   operationSchemas.pauseToken,
+  operationSchemas.limitUser,
+  operationSchemas.limitToken,
   faultSchema,
 ])
 
@@ -188,6 +202,7 @@ export type Operation = Exclude<z.infer<typeof lineSchema>, Fault>
 export type OperationName = Operation['op']
 export type OperationOf<Name extends OperationName> = Extract<Operation, { op: Name }>
 export type Outcome = Operation['outcome']
+export type Rate = z.infer<typeof rate>
 
 export interface History {
   header: HistoryHeader
@@ -196,8 +211,8 @@ export interface History {
 }
 
 /**
- * The outcome that a status stands for. For `validate` it is not enough: `{authenticated: false}` is 200, but refused. Nor is it for
- * `data` with a role: 403 is ok.
+ * The outcome that a status stands for. For `validate` it is not enough: `{authenticated: false}` is 200, but refused or limited. Nor
+ * is it for `data`: 403 is ok with a role, and 429 may be limited.
  */
 export function outcomeOf(status: number | null): Outcome {
   if (status === null || status >= 500) return 'unknown'
@@ -268,7 +283,10 @@ function whyNotOperation(operation: Operation): string | null {
   const { op, outcome, status, settledMs, endMs } = operation
   const isVerdict = op === 'validate' && outcome === 'refused' && status === 200
   const isForbidden = op === 'data' && operation.role !== undefined && outcome === 'ok' && status === 403
-  if (!isVerdict && !isForbidden && outcome !== outcomeOf(status))
+  const isLimited =
+    outcome === 'limited' &&
+    ((op === 'data' && status === 429) || (op === 'validate' && (status === 429 || status === 200)))
+  if (!isVerdict && !isForbidden && !isLimited && outcome !== outcomeOf(status))
     return `a status of ${status} is ${outcomeOf(status)}, not ${outcome}`
   if (settledMs !== undefined && settledMs < endMs) return 'settledMs is before endMs'
   if (op === 'changePassword') {

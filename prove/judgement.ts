@@ -24,6 +24,7 @@ const admitting: Rule[] = [
   'old password',
   'password never set',
   'stale authority',
+  'limit exceeded',
 ]
 
 /** Always keeps the file of a refuted history. */

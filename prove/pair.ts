@@ -47,6 +47,8 @@ export interface Pair {
   /** A second Auth on the same stores, which Business knows too; null if Auth is alone. */
   otherAuth: Process | null
   business: Process
+  /** A second Business, at the same Auths; null if Business is alone. */
+  otherBusiness: Process | null
   /** The line from Business to Auth. */
   authLine: Line
   /** The line from Auth to its database server; null if the store has no server. */
@@ -76,6 +78,8 @@ export interface PairOptions {
   fakeClock?: boolean
   /** Starts a second Auth. The store must have a server. */
   twoAuths?: boolean
+  /** Starts a second Business. Not with `onHosts`. */
+  twoBusinesses?: boolean
   /** Runs Business, Auth and the store on hosts of their own. The store must have a server. */
   onHosts?: boolean
   /** The store is a Redis Cluster on two of the hosts. Needs `onHosts`. */
@@ -107,6 +111,7 @@ export async function startPair({
   env = {},
   fakeClock = false,
   twoAuths = false,
+  twoBusinesses = false,
   onHosts = false,
   onCluster = false,
 }: PairOptions) {
@@ -164,6 +169,7 @@ export async function startPair({
     ...env,
   })
   const business = service('business', 'business', settingsOfBusiness, hosts?.business)
+  const otherBusiness = twoBusinesses ? service('otherBusiness', 'business', settingsOfBusiness) : null
 
   function setClock(byMs: number): void {
     furthestMs = Math.max(furthestMs, writeClock(byMs))
@@ -226,6 +232,7 @@ export async function startPair({
     auth,
     otherAuth,
     business,
+    otherBusiness,
     authLine,
     storeLine,
     hosts,
@@ -236,14 +243,19 @@ export async function startPair({
     shiftClock: clockFile === null ? null : setClock,
     skewClock: clockFile === null ? null : writeClock,
     complaints() {
-      const names = ['auth', ...(otherAuth ? ['otherAuth'] : []), 'business']
+      const names = [
+        'auth',
+        ...(otherAuth ? ['otherAuth'] : []),
+        'business',
+        ...(otherBusiness ? ['otherBusiness'] : []),
+      ]
       const lines = names.flatMap(name => readFileSync(join(folder, `${name}.log`), 'utf8').split('\n'))
       searchLog(lines, `the log of the pair on ${storeName}:`)
       // Lines that are not JSON come from stderr.
       return lines.filter(line => line !== '' && (!line.startsWith('{') || /"(uncaught|unhandled)/.test(line)))
     },
     async close() {
-      await Promise.all([auth, business, otherAuth].map(one => one?.child && end(one.child, 'SIGKILL')))
+      await Promise.all([auth, business, otherAuth, otherBusiness].map(one => one?.child && end(one.child, 'SIGKILL')))
       await authLine.close()
       await storeLine?.close()
       await redis?.remove()
@@ -256,7 +268,7 @@ export async function startPair({
   try {
     await auth.start()
     await otherAuth?.start()
-    await business.start()
+    await Promise.all([business.start(), otherBusiness?.start()])
   } catch (error) {
     await pair.close()
     throw error

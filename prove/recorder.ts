@@ -49,9 +49,12 @@ export interface Refusal {
 }
 export type Recorder = ReturnType<typeof createRecorder>
 
+/** The name of a Business, as a listener and in a history. */
+export type BusinessName = 'business' | 'business-2'
+
 export interface Request {
   /** The name of a listener. */
-  listener: 'auth' | 'authInternal' | 'business'
+  listener: 'auth' | 'authInternal' | BusinessName
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   path: string
   bearer?: string

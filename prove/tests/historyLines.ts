@@ -1,7 +1,7 @@
 // Lines of hand-made histories, and the expected results of the checker.
 import { expect } from 'chai'
 import { checkHistory, type Rule } from '../checker.ts'
-import { type Fault, type HistoryHeader, type OperationName, outcomeOf, readHistory } from '../history.ts'
+import { type Fault, type HistoryHeader, type OperationName, outcomeOf, type Rate, readHistory } from '../history.ts'
 
 export const header: HistoryHeader = {
   format: 'latchkey-history',
@@ -61,6 +61,12 @@ export const pauseUser = (user: string, paused: boolean, when: [number, number],
   line('pauseUser', when, { user, paused, ...members })
 export const pauseToken = (target: string, paused: boolean, when: [number, number], members: Line = {}) =>
   line('pauseToken', when, { target, paused, ...members })
+export const limitUser = (user: string, rate: Rate | null, when: [number, number], members: Line = {}) =>
+  line('limitUser', when, { user, rate, ...members })
+export const limitToken = (target: string, rate: Rate | null, when: [number, number], members: Line = {}) =>
+  line('limitToken', when, { target, rate, ...members })
+/** The answer to a request that a limit does not allow. */
+export const limited = { status: 429, outcome: 'limited', error: 'too_many_requests' }
 /** A verdict with these roles. */
 export const verdict = (token: string, seenRoles: string[], when: [number, number], members: Line = {}) =>
   line('validate', when, { token, touch: true, seenRoles, ...members })
