@@ -125,7 +125,7 @@ const limits: [topology: string, rate: string, uses: string][] = [
   ['PostgreSQL', `${holds} (F1, F5, F10, F25)`, `${holds} (F1, F5, F10, F25)`],
   [
     'Redis, `appendfsync always`',
-    `${holds} (F1, F5, F6, F25); if Redis comes back empty, the bucket of a user is full. A restart of Redis also fills the bucket of a token whose rate was changed to another one twice in the last minutes, because Auth repeats these changes`,
+    `${holds} (F1, F5, F6, F25); if Redis comes back empty, the bucket of a user is full`,
     `${holds} (F1, F5, F6, F25); is lost with the token if Redis comes back empty`,
   ],
   [

@@ -205,6 +205,47 @@ describe('tokens in Redis after a failover to a replica that is behind', () => {
     expect(warnings.at(-1)).to.match(/was restarted or replaced; 4 revocations, renewals and password changes/)
   })
 
+  it('obey the last change of any Auth, whether the new server has it or not', async () => {
+    const other = await openTokenStore(`redis://127.0.0.1:${address.port}`)
+    try {
+      const [known, lost] = await insertedMany(store, 2)
+      if (!known || !lost) throw new Error('two tokens were inserted')
+      const rates = [1, 2].map(burst => ({ perMinute: 1, burst }))
+      async function change({ ref: { id } }: MadeToken): Promise<void> {
+        for (const rate of rates) await store.change(id, { paused: true, rate }, start)
+        await other.change(id, { scope: 'orders:read' }, start)
+        await store.change(id, { paused: false }, start)
+        await other.change(id, { paused: true }, start)
+      }
+      await change(known)
+      await until(isBehindNot)
+      replication.state = 'silent'
+      await change(lost)
+      await failOver()
+      for (const one of [store, other]) {
+        await until(async () => (await rejection(one.look([known.ref], start, null))) === 'resolved')
+      }
+      for (const { ref } of [known, lost]) {
+        expect(await look(store, ref)).to.equal(null)
+        const [listed] = await store.findByUser((await store.change(ref.id, {}, start))?.userId as string, start)
+        expect(listed).to.deep.include({ paused: true, scope: 'orders:read', rate: rates[1] })
+      }
+    } finally {
+      await other.close()
+    }
+  })
+
+  it('have no fuller bucket after a change that the new server has', async () => {
+    const { ref } = await inserted(store)
+    for (const burst of [1, 2]) await store.change(ref.id, { rate: { perMinute: 1, burst } }, start)
+    expect(await touch(store, ref)).to.include({ refreshCount: 1 })
+    expect(await touch(store, ref)).to.include({ refreshCount: 2 })
+    await until(isBehindNot)
+    await failOver()
+    await until(async () => (await rejection(store.look([ref], start, null))) === 'resolved')
+    expect(await touch(store, ref)).to.include({ limited: true })
+  })
+
   it('have no more uses than before, although the change of their number is repeated', async () => {
     const [used, lowered] = [await inserted(store, { usesLeft: 1 }), await inserted(store, { usesLeft: 9 })]
     await store.change(used.ref.id, { usesLeft: 3, paused: true }, start)

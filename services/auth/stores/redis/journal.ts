@@ -11,7 +11,7 @@ interface Entry {
 }
 
 export interface Journal {
-  add(script: Script, key: string, args: Args): void
+  add(key: string, script: Script, args: Args): void
   /** Repeats the entries, for each key in their order. Resolves to their number; rejects if one cannot be repeated. */
   replay(send: (script: Script, keys: string[], args: Args) => Promise<unknown>): Promise<number>
   close(): void
@@ -34,7 +34,7 @@ export function createJournal(): Journal {
   const timer = setInterval(forgetOlder, keptMs).unref()
 
   return {
-    add(script, key, args) {
+    add(key, script, args) {
       newer.push({ script, key, args })
       if (newer.length >= maxEntries) forgetOlder()
     },

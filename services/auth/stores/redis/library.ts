@@ -23,11 +23,12 @@ local sliding, singleUse, ownLogin, ownRights = 1, 3, 2^31, 128
 -- uses, hash; then the purpose. Few tokens have something before the purpose. With the highest bit of uses, ten characters: the
 -- login, as the rest of an id, unless it is the usual one. With the highest bit of kind, '1' if the token is paused or '0' if not,
 -- and its scope, which is empty if there is none. With '2' for '0' and '3' for '1', the limits follow: requests per minute and
--- burst, both 0 without a rate, when the bucket is full in microseconds, and the uses left, 0 without such a limit. Older Latchkeys
+-- burst, both 0 without a rate, when the bucket is full in microseconds, the uses left, 0 without such a limit, and how often the
+-- operator has changed the token. Older Latchkeys
 -- take all this for part of the purpose and refuse the token. If a
 -- call has found the token expired, expires is counted from created, which makes it earlier than any now.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
-local limitsFormat = '>I4I4I8I4'
+local limitsFormat = '>I4I4I8I4I4'
 
 local function load(value)
   local kind, user, version, created, used, expires, absolute, ttl, count, hash, at = struct.unpack(format, value)
@@ -42,7 +43,7 @@ local function load(value)
     paused, scope, at = struct.unpack('>c1I2c0', value, at)
     if paused > '1' then
       paused, limits = paused == '3' and '1' or '0', {}
-      limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft, at = struct.unpack(limitsFormat, value, at)
+      limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft, limits.changes, at = struct.unpack(limitsFormat, value, at)
     end
   end
   local isOver = expires < created
@@ -62,7 +63,8 @@ local function save(key, rest, t)
     local paused = limits and (t.paused == '1' and '3' or '2') or t.paused
     rights = struct.pack('>c1I2c0', paused, #t.scope, t.scope)
     if limits then
-      rights = rights .. struct.pack(limitsFormat, limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft)
+      local numbers = struct.pack(limitsFormat, limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft, limits.changes)
+      rights = rights .. numbers
     end
   end
   local expires = t.isOver and t.expires - t.created or t.expires
@@ -160,10 +162,16 @@ local function drop(key, rest)
   if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
 end
 
--- False if neither is a limit. With 0 requests per minute there is no rate, and with 0 uses left any number.
-local function limitsOf(perMinute, burst, fullAt, usesLeft)
-  if perMinute == 0 and usesLeft == 0 then return false end
-  return {perMinute = perMinute, burst = burst, fullAt = fullAt, usesLeft = usesLeft}
+-- The limits of a token that has none and was never changed. With 0 requests per minute there is no rate, and with 0 uses left
+-- any number.
+local noLimits = {perMinute = 0, burst = 0, fullAt = 0, usesLeft = 0, changes = 0}
+
+-- A rate that differs begins with a full bucket.
+local function setLimits(t, perMinute, burst, usesLeft, changes)
+  local known = t.limits or noLimits
+  local isSameRate = perMinute == known.perMinute and burst == known.burst
+  t.limits = {perMinute = perMinute, burst = burst, fullAt = isSameRate and known.fullAt or 0, usesLeft = usesLeft,
+    changes = changes}
 end
 
 -- A bucket as in rates.ts: how long until it allows one more, and when it is full after that, in microseconds.
@@ -213,9 +221,10 @@ local function use(key, rest, t, now, grace)
 end
 
 local function answer(rest, t, id, name, authority)
-  local limits = t.limits or {perMinute = 0, burst = 0, usesLeft = 0}
+  local limits = t.limits or noLimits
   return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name, t.login,
-    t.scope, t.paused, authority, limits.perMinute, limits.burst, (limits.usesLeft > 0 or t.isUsedUp or false) and limits.usesLeft}
+    t.scope, t.paused, authority, limits.perMinute, limits.burst, (limits.usesLeft > 0 or t.isUsedUp or false) and limits.usesLeft,
+    limits.changes}
 end
 
 -- Returns the tokens in the key, and the floors by the user's number. A user with an authority has at least the floor 0.

@@ -66,11 +66,15 @@ if number > 0 then
   end
 end
 if not evicted and room < 1 then return 'full' end
+local ownLimits = false
+if ARGV[22] ~= '0' or ARGV[24] ~= '0' then
+  ownLimits = {perMinute = tonumber(ARGV[22]), burst = tonumber(ARGV[23]), fullAt = 0, usesLeft = tonumber(ARGV[24]), changes = 0}
+end
 -- The first write adds data: if memory is full, the script ends here and nothing has changed.
 save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
   used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
   count = tonumber(ARGV[17]), hash = ARGV[6], login = ARGV[18] ~= '' and ARGV[18], purpose = ARGV[8], scope = ARGV[19],
-  paused = ARGV[20], limits = limitsOf(tonumber(ARGV[22]), tonumber(ARGV[23]), 0, tonumber(ARGV[24]))})
+  paused = ARGV[20], limits = ownLimits})
 if number > 0 then redis.call('HSET', key, 'u' .. number, userId, 'n' .. number, username) end
 if ARGV[21] ~= '' then setAuthority(key, number, ARGV[21]) end
 if evicted then redis.call('HDEL', key, evicted, 'r' .. evicted) end
@@ -162,8 +166,7 @@ return 1
 
 /**
  * args: rest, now, '1', '0' or '' to leave `paused`, '=' and the scope or '' to leave it, requests per minute or '' to leave the
- * rate, burst, uses left or '' to leave them, and 'again' if a change is repeated: some of its uses may have been made since, so
- * their number only falls.
+ * rate, burst, uses left or '' to leave them.
  */
 export const changeScript = script(`
 local key, rest = KEYS[1], ARGV[1]
@@ -175,15 +178,28 @@ local id, name, authority, floor = userAt(key, t.user)
 if t.isOver or t.expires <= tonumber(ARGV[2]) or t.version < floor then return false end
 if ARGV[3] ~= '' then t.paused = ARGV[3] end
 if ARGV[4] ~= '' then t.scope = string.sub(ARGV[4], 2) end
-local known = t.limits or {perMinute = 0, burst = 0, fullAt = 0, usesLeft = 0}
+local known = t.limits or noLimits
 local perMinute, burst = tonumber(ARGV[5]) or known.perMinute, tonumber(ARGV[6]) or known.burst
-local usesLeft = tonumber(ARGV[7]) or known.usesLeft
-local isMore = known.usesLeft > 0 and (usesLeft == 0 or usesLeft > known.usesLeft)
-if ARGV[8] == 'again' and isMore then usesLeft = known.usesLeft end
-local isSameRate = perMinute == known.perMinute and burst == known.burst
-t.limits = limitsOf(perMinute, burst, isSameRate and known.fullAt or 0, usesLeft)
+setLimits(t, perMinute, burst, tonumber(ARGV[7]) or known.usesLeft, known.changes + 1)
 save(key, rest, t)
 return answer(rest, t, id, name, authority)
+`)
+
+/**
+ * args: rest, paused, scope, requests per minute, burst, uses left, changes: the token after a change. Does nothing if the server
+ * knows this change or a later one, perhaps of another Auth.
+ */
+export const repeatChangeScript = script(`
+local key, rest, changes = KEYS[1], ARGV[1], tonumber(ARGV[7])
+claim()
+local value = redis.call('HGET', key, rest)
+if not value then return false end
+local t = load(value)
+if (t.limits or noLimits).changes >= changes then return false end
+t.paused, t.scope = ARGV[2], ARGV[3]
+setLimits(t, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), changes)
+save(key, rest, t)
+return 1
 `)
 
 /** args: userId, now. */

@@ -16,7 +16,7 @@ import {
   tagOf,
 } from '../tokenPort.ts'
 import { openRedis, type Redis } from './connection.ts'
-import { createJournal } from './journal.ts'
+import { createJournal, type Journal } from './journal.ts'
 import {
   changeScript,
   deleteOwnScript,
@@ -28,6 +28,7 @@ import {
   pageScript,
   raiseFloorScript,
   renewScript,
+  repeatChangeScript,
   type Script,
   setAuthorityScript,
   touchScript,
@@ -41,12 +42,15 @@ import {
   packed,
   packedAuthority,
   packedChanges,
+  packedRepeat,
   restOf,
   short,
   tagOfId,
   tagOfKey,
   unpacked,
 } from './tokens.ts'
+
+type Args = (string | number | Buffer)[]
 
 const formatVersion = 1 // raise it when an older Latchkey would misread what this one writes
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
@@ -72,6 +76,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   })
   const { prefix, run } = redis
   const counts = createTokenCounts()
+  const record = createRecord(redis, journal)
   const keyOfId = (id: string) => keyOf(prefix, tagOfId(id))
 
   /** Not awaited: if this fails, `explain` just has less to report. */
@@ -83,7 +88,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   function noteEnd({ id, userId }: TokenRecord, reason: EndReason, now: number): void {
     counts.change(-1, userId)
     remember(id, reason, now)
-    journal.add(deleteScript, keyOfId(id), [restOf(id), ''])
+    journal.add(keyOfId(id), deleteScript, [restOf(id), ''])
   }
 
   async function touch(refs: TokenRef[], now: number, purpose: string | null, mode: 'touch' | 'touchSession') {
@@ -92,13 +97,6 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       if (isAdmitted(token) && (token.kind === 'single-use' || token.usesLeft === 0)) noteEnd(token, 'consumed', now)
     }
     return tokens
-  }
-
-  /** Makes a change that a failover must not undo, with `ifAgain` if it is repeated. The script answers null if it changes nothing. */
-  async function record(script: Script, key: string, args: (Buffer | string | number)[], ifAgain: string[] = []) {
-    const answer = await redis.callDurably(script, [key], args)
-    if (answer !== null) journal.add(script, key, [...args, ...ifAgain])
-    return answer
   }
 
   function end(id: string, script: Script, args: (Buffer | string | number)[], now: number) {
@@ -163,7 +161,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     change: (id, changes, now) =>
       run(async () => {
-        const answer = await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)], ['again'])
+        const again = (changed: unknown): [Script, Args] => [repeatChangeScript, packedRepeat(changed as PackedToken)]
+        const answer = await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)], again)
         return answer === null ? null : unpacked(tagOfId(id), answer as PackedToken)
       }),
 
@@ -194,6 +193,18 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       journal.close()
       await redis.close()
     },
+  }
+}
+
+/**
+ * Makes changes that a failover must not undo. What `again` makes of the answer is repeated then, or else the same call. A script
+ * answers with null if it changes nothing.
+ */
+function createRecord(redis: Redis, journal: Journal) {
+  return async (script: Script, key: string, args: Args, again = (_: unknown): [Script, Args] => [script, args]) => {
+    const answer = await redis.callDurably(script, [key], args)
+    if (answer !== null) journal.add(key, ...again(answer))
+    return answer
   }
 }
 

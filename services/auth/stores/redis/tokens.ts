@@ -25,6 +25,7 @@ export type PackedToken = [
   perMinute: number,
   burst: number,
   usesLeft: number | null,
+  changes: number,
 ]
 
 /** The routing tag of a token id. */
@@ -78,6 +79,12 @@ export function packedChanges({ paused, scope, rate, usesLeft }: TokenChanges): 
     ...(rate === undefined ? ['', ''] : [perMinute, burst]),
     usesLeft === undefined ? '' : uses,
   ]
+}
+
+/** The arguments of `repeatChangeScript`, from the answer of `changeScript`. */
+export function packedRepeat(changed: PackedToken): (string | number)[] {
+  const [rest, , , , , , , , , , , , , scope, paused, , perMinute, burst, usesLeft, changes] = changed
+  return [rest, paused, scope, perMinute, burst, usesLeft ?? 0, changes]
 }
 
 function unpackedAuthority(text: string | null): Authority {
