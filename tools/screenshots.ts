@@ -6,7 +6,7 @@ import type { Browser, Page } from 'playwright-core'
 import { readArguments } from '../commands/arguments.ts'
 import { hasBrowser, openBrowser } from '../tests/support/browser.ts'
 import { ask } from '../tests/support/client.ts'
-import { adminKey } from '../tests/support/credentials.ts'
+import { adminKey, demo } from '../tests/support/credentials.ts'
 import { logIn } from '../tests/support/factories.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../tests/support/startServer.ts'
 
@@ -26,7 +26,7 @@ const ports = {
   BUSINESS_PORT: '13000',
   BUSINESS_INTERNAL_PORT: '13100',
 }
-const maxBytes = 300_000
+const maxBytes = 350_000
 
 const run = runStartServer({
   folder: copyOfProject(),
@@ -91,10 +91,25 @@ async function takeOperator(browser: Browser): Promise<void> {
     if (second === 23) await page.getByRole('button', { name: 'Validate it' }).click()
     await sleep(900)
   }
+  await takeUser(page)
   await ask('DELETE', `${authInternal}/tokens/expired`, adminKey)
   await page.getByRole('button', { name: 'End token' }).first().click()
+  const limited = { kind: 'fixed', ttlSeconds: 600, scope: 'orders:write', rate: { perMinute: 100, burst: 20 } }
+  await ask('POST', `${authInternal}/tokens`, adminKey, limited)
   await sleep(1500)
   await keep(page, 'operator')
+}
+
+/** Gives the demo user a role and a rate. */
+async function takeUser(page: Page): Promise<void> {
+  const press = (name: string) => page.getByRole('button', { name, exact: true }).click()
+  await page.getByLabel('Name of the user').fill(demo.username)
+  await press('Find')
+  await page.getByLabel('Role', { exact: true }).fill('admin')
+  await press('Give')
+  await page.getByLabel('Requests a minute').fill('600')
+  await press('Limit')
+  await page.getByText('600 a minute, 600 at once').waitFor()
 }
 
 async function open(browser: Browser, url: string, height: number): Promise<Page> {
