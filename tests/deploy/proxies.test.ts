@@ -191,6 +191,19 @@ for (const [name, { file, binary, start }] of Object.entries(proxies)) {
       expect(seen).to.deep.equal([])
     })
 
+    it('answers 429 with the time to wait when the token is used more often than it may be', async () => {
+      const terms = { kind: 'fixed', ttlSeconds: 600, rate: { perMinute: 1, burst: 1 } }
+      const token = String((await ask('POST', `${auth.internalUrl}/tokens`, adminKey, terms)).body['token'])
+      expect((await send([`Token: ${token}`])).status).to.equal(200)
+      seen = []
+      const answer = await send([`Token: ${token}`])
+      expect(answer.status).to.equal(429)
+      const seconds = Number(answer.headers.get('retry-after'))
+      expect(seconds).to.be.within(50, 60)
+      expect(answer.headers.get('ratelimit')?.trim()).to.equal(`"token";r=0;t=${seconds}`)
+      expect(seen).to.deep.equal([])
+    })
+
     it('answers 503 with Retry-After when Auth gives no verdict', async () => {
       const token = await logIn(auth.url)
       await auth.service.close()
