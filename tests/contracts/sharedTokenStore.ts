@@ -49,7 +49,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     const [one, other] = getStores()
     for (let i = 0; i < 5; i++) {
       const { ref } = await inserted(i % 2 ? one : other, { kind: 'single-use' })
-      const answers = await both(200, store => touch(store, ref) as Promise<TokenRecord | null>)
+      const answers = await both(100, store => touch(store, ref) as Promise<TokenRecord | null>)
       expect(answers.filter(token => token !== null)).to.have.lengthOf(1)
     }
   })

@@ -80,8 +80,8 @@ class _Seen(NamedTuple):
 class RequireTokenWsgi:
     """``RequireTokenWsgi(app)`` or, with options, ``RequireTokenWsgi(app, SyncAuthClient(url, key))``.
 
-    Sets ``environ["latchkey.auth"]`` to the ``Admission`` of the token. Answers other requests with 400, 401, 429 or 503 in
-    ``application/problem+json``.
+    Sets ``environ["latchkey.auth"]`` to the ``Admission`` of the token. Answers other requests with 400, 401, 429 or
+    503 in ``application/problem+json``.
     """
 
     def __init__(self, app: Application, client: SyncAuthClient | None = None) -> None:

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openSharedCounters, openTokenStore } from '../../../services/auth/stores/index.ts'
-import type { TokenStore } from '../../../services/auth/stores/tokenPort.ts'
+import type { TokenRef, TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import { ask } from '../../support/client.ts'
 import { isLive, logIn, validate } from '../../support/factories.ts'
 import { freePort } from '../../support/freePort.ts'
@@ -117,8 +117,15 @@ describe('tokens in Redis with Sentinels,', function () {
         const made = await until(() => inserted(store).catch(() => null))
         const after = await openTokenStore(redis.replica.url)
         opened.push(after)
-        expect(await look(after, made.ref)).to.include({ id: made.token.id })
-        for (const ref of ended) expect(await look(after, ref)).to.equal(null)
+        const lookAt = (ref: TokenRef) =>
+          until(() =>
+            look(after, ref).then(
+              found => ({ found }),
+              () => null,
+            ),
+          )
+        expect((await lookAt(made.ref)).found).to.include({ id: made.token.id })
+        for (const ref of ended) expect((await lookAt(ref)).found).to.equal(null)
       })
     }
 
