@@ -7,7 +7,7 @@ import { readArguments } from '../commands/arguments.ts'
 import { hasBrowser, openBrowser } from '../tests/support/browser.ts'
 import { ask } from '../tests/support/client.ts'
 import { adminKey, demo } from '../tests/support/credentials.ts'
-import { logIn } from '../tests/support/factories.ts'
+import { issueToken, logIn } from '../tests/support/factories.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../tests/support/startServer.ts'
 
 const usage = `Usage: npm run screenshots
@@ -94,8 +94,8 @@ async function takeOperator(browser: Browser): Promise<void> {
   await takeUser(page)
   await ask('DELETE', `${authInternal}/tokens/expired`, adminKey)
   await page.getByRole('button', { name: 'End token' }).first().click()
-  const limited = { kind: 'fixed', ttlSeconds: 600, scope: 'orders:write', rate: { perMinute: 100, burst: 20 } }
-  await ask('POST', `${authInternal}/tokens`, adminKey, limited)
+  const { tokenId } = await issueToken(authInternal, { kind: 'fixed', ttlSeconds: 600, scope: 'orders:write' })
+  await ask('PATCH', `${authInternal}/tokens/${tokenId}`, adminKey, { rate: { perMinute: 100, burst: 20 } })
   await sleep(1500)
   await keep(page, 'operator')
 }
@@ -109,7 +109,7 @@ async function takeUser(page: Page): Promise<void> {
   await press('Give')
   await page.getByLabel('Requests a minute').fill('600')
   await press('Limit')
-  await page.getByText('600 a minute, 600 at once').waitFor()
+  await page.locator('.badge').getByText('600 a minute, 600 at once').waitFor()
 }
 
 async function open(browser: Browser, url: string, height: number): Promise<Page> {

@@ -15,6 +15,7 @@ export interface TokenTerms {
   absoluteTtlSeconds?: number
   userId?: string
   purpose?: string
+  scope?: string
 }
 
 export interface IssuedToken {

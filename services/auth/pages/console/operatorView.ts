@@ -4,7 +4,7 @@ import { chart } from './charts.ts'
 import type { StreamState } from './eventStream.ts'
 import { kinds, type Sample } from './figures.ts'
 import type { LoggedEvent, Tokens } from './tokens.ts'
-import { fieldOf, formatNumber, html } from './ui.ts'
+import { fieldOf, formatNumber, html, shownRate } from './ui.ts'
 
 export function keyPanel(problem: string | null, connect: (key: string) => void): ComponentChildren {
   const submit = (event: SubmitEvent & { currentTarget: HTMLFormElement }) => {
@@ -110,6 +110,7 @@ function logEntry({ id, name, data }: LoggedEvent, nameOf: Tokens['nameOf']): Co
   const reason = 'reason' in data ? ` ${data.reason}` : ''
   const roles = 'roles' in data ? ` ${data.roles.join(', ') || 'none'}` : ''
   const terms = 'scope' in data && data.scope !== null ? ` scope ${data.scope}` : ''
+  const rate = 'rate' in data ? ` ${data.rate ? shownRate(data.rate) : 'no rate'}` : ''
   const pause = 'paused' in data ? (data.paused ? ' paused' : ' not paused') : ''
   const removed = 'removed' in data ? ` ${formatNumber(data.removed)} removed in ${data.durationMs} ms` : ''
   const count = 'count' in data ? data.count : 1
@@ -120,7 +121,7 @@ function logEntry({ id, name, data }: LoggedEvent, nameOf: Tokens['nameOf']): Co
       <b class=${isBad ? 'bad' : ''}>${name}</b>
       <span>
         ${tokenId && html`<code>${tokenId}</code> `}${nameOf(userId) ?? ''}
-        ${kind}${reason}${roles}${terms}${pause}${removed}
+        ${kind}${reason}${roles}${terms}${rate}${pause}${removed}
         ${count > 1 && html` <b>× ${formatNumber(count)}</b>`}
       </span>
     </li>
