@@ -69,7 +69,7 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     const limited = [await inserted(one, { rate }), await inserted(other, { usesLeft: 30 })]
     const refs = [...ofUser, ...limited].map(({ ref }) => ref)
     const found: Found[][] = []
-    while (found.length < 60) found.push(...(await both(20, store => store.touch(refs, start, null))))
+    while (found.length < 60) found.push(...(await both(6, store => store.touch(refs, start, null))))
     const admitted = (i: number) => found.filter(batch => isAdmitted(batch[i] ?? null)).length
     expect([admitted(0) + admitted(1), admitted(2), admitted(3)]).to.deep.equal([30, 30, 30])
   })
