@@ -21,7 +21,7 @@ With arguments that choose tests only those run: ./runTests tests/auth/tokens/to
   -b, --bail           stop at the first failure
   -t, --timeout MS     for each test (180000)
 
-With CI=1 coverage is measured, and a skipped test is a failure.`
+With CI=1 coverage is measured, and a skipped test is a failure. A test that fails runs once more, and is named if it then passes.`
 
 /** How the paths of the slowest files begin. These files start first, because a slow file that starts last would run alone. */
 const slowest = [
@@ -176,7 +176,9 @@ function test(): void {
   const parallel =
     args.length > 0 || values.watch ? [] : ['--parallel', '--jobs', String(Math.max(4, availableParallelism()))]
   const required = ['--require', './tests/support/children.ts']
-  const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...files, ...args]
+  // A complete run on a shared machine takes minutes, and one pause of that machine fails whatever has a limit of time just then.
+  const retries = process.env['CI'] ? ['--retries', '1'] : []
+  const mocha = ['--reporter', 'tests/support/reporter.ts', ...required, ...parallel, ...retries, ...files, ...args]
   if (values.watch) {
     watchAndRun(() => run('mocha', mocha, env))
     return
