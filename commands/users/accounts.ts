@@ -1,7 +1,7 @@
 // Access to the users and their sessions, in a store that is opened here or in the memory of a running Auth.
 import type { AuthConfig } from '../../services/auth/config.ts'
 import { attributesTooLarge } from '../../services/auth/routes/attributes.ts'
-import { choiceError } from '../../services/auth/routes/choiceProblems.ts'
+import { choiceError, usernameTaken } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
 import type { TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import type { UserRecord, UserStore } from '../../services/auth/stores/userPort.ts'
@@ -14,7 +14,6 @@ import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
 import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
 import type { Users } from '../../services/auth/users/users.ts'
-import { AppError } from '../../shared/http/errors.ts'
 import {
   AuthNotListening,
   createOperatorClient,
@@ -281,10 +280,6 @@ export async function finishChange(
       `The tokens are in the memory of Auth, and ${error.message}. If Auth runs, they obey within ${seconds} seconds; otherwise they were lost when it stopped.${consequence}`,
     )
   }
-}
-
-function usernameTaken(): AppError {
-  return new AppError('conflict', 'This username is taken.')
 }
 
 export function deletedMeanwhile(): Error {

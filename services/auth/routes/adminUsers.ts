@@ -7,7 +7,7 @@ import { attributesOf, wouldBeTooLarge } from '../users/attributes.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { attributesSchema, attributesTooLarge } from './attributes.ts'
 import { pausedSchema, rateSchema, rolesSchema, shownRate } from './authority.ts'
-import { choiceError } from './choiceProblems.ts'
+import { choiceError, usernameTaken } from './choiceProblems.ts'
 import { clientOf, emailSchema, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey } from './route.ts'
@@ -261,10 +261,6 @@ function adminUser(user: UserRecord) {
   const { roles, paused, rate } = authority
   const times = { createdAt, confirmedAt, disabledAt, deletedAt }
   return { id, username, ...times, roles, paused, rate, email, pendingEmail, attributes: attributesOf(user) }
-}
-
-function usernameTaken(): AppError {
-  return new AppError('conflict', 'This username is taken.')
 }
 
 function noSuchUser(): AppError {

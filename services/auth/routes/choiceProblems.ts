@@ -36,3 +36,7 @@ export function describeChoice(choice: ChoiceProblem): string {
 export function choiceError(choice: ChoiceProblem): AppError {
   return new AppError('invalid_request', `${choice.member}: ${describeChoice(choice)}`)
 }
+
+export function usernameTaken(): AppError {
+  return new AppError('conflict', 'This username is taken.')
+}

@@ -6,7 +6,7 @@ import { sessionOf } from '../guards/requireSession.ts'
 import { attributesOf } from '../users/attributes.ts'
 import type { UserRecord } from '../users/users.ts'
 import { attributesTooLarge, ownAttributesSchema, shownAttributes } from './attributes.ts'
-import { choiceError } from './choiceProblems.ts'
+import { choiceError, usernameTaken } from './choiceProblems.ts'
 import {
   clientOf,
   credentialsSchema,
@@ -84,7 +84,7 @@ export const register: AuthRoute<'registration'> = {
       requireOpenRegistration(registration)
       const result = await registration.register(await readCredentials(ctx), clientOf(ctx))
       if (result.outcome === 'rejected') throw choiceError(result.problem)
-      if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+      if (result.outcome === 'taken') throw usernameTaken()
       if (result.outcome === 'mailed') {
         ctx.status = 202
         ctx.body = accepted
@@ -154,7 +154,7 @@ export const changeAccount: AuthRoute<'ownAccount' | 'attributes' | 'config'> = 
         return
       }
       if (result.outcome === 'forbidden') throw onlyOperatorRenames()
-      if (result.outcome === 'taken') throw new AppError('conflict', 'This username is taken.')
+      if (result.outcome === 'taken') throw usernameTaken()
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'wrong_password') throw wrongPassword()
       ctx.body = publicUser(result.user)

@@ -168,8 +168,8 @@ export function onlyOne(found: Found[]): TokenRecord | null {
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step, and with it the user's authority, unless a later version of that is known.
-   * Returns `ended` if the user's floor is above the token's `credentialVersion`, so that a log-in racing `raiseFloor` loses; `taken` if another token has the id; `full` if a limit
-   * would be exceeded. In these cases nothing is inserted.
+   * Returns `ended` if the user's floor is above the token's `credentialVersion`, so that a log-in racing `raiseFloor` loses;
+   * `taken` if another token has the id; `full` if a limit would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 

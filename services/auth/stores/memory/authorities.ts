@@ -1,5 +1,4 @@
 // What the users of the memory store may do, by the number of the user. It is in a map, because most users have no authority.
-
 import { type Bucket, isSameRate } from '../rates.ts'
 import { type Authority, noAuthority } from '../tokenPort.ts'
 

@@ -1,5 +1,4 @@
 // What few tokens of the memory store have, by slot. It is in maps, so that it takes no room in the other tokens.
-
 import { type Bucket, isSameRate } from '../rates.ts'
 import type { TokenChanges, TokenRecord } from '../tokenPort.ts'
 

@@ -2,7 +2,7 @@
 // server may lack the last writes: an acknowledged revocation then holds even if no replica had it.
 import type { Script } from './scripts.ts'
 
-type Args = (string | number | Buffer)[]
+export type Args = (string | number | Buffer)[]
 
 interface Entry {
   script: Script

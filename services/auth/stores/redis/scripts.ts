@@ -66,15 +66,13 @@ if number > 0 then
   end
 end
 if not evicted and room < 1 then return 'full' end
-local ownLimits = false
-if ARGV[22] ~= '0' or ARGV[24] ~= '0' then
-  ownLimits = {perMinute = tonumber(ARGV[22]), burst = tonumber(ARGV[23]), fullAt = 0, usesLeft = tonumber(ARGV[24]), changes = 0}
-end
--- The first write adds data: if memory is full, the script ends here and nothing has changed.
-save(key, rest, {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
+local t = {kind = tonumber(ARGV[7]), user = number, version = version, created = tonumber(ARGV[12]),
   used = tonumber(ARGV[13]), expires = tonumber(ARGV[14]), absolute = tonumber(ARGV[15]), ttl = tonumber(ARGV[16]),
   count = tonumber(ARGV[17]), hash = ARGV[6], login = ARGV[18] ~= '' and ARGV[18], purpose = ARGV[8], scope = ARGV[19],
-  paused = ARGV[20], limits = ownLimits})
+  paused = ARGV[20]}
+if ARGV[22] ~= '0' or ARGV[24] ~= '0' then setLimits(t, tonumber(ARGV[22]), tonumber(ARGV[23]), tonumber(ARGV[24]), 0) end
+-- The first write adds data: if memory is full, the script ends here and nothing has changed.
+save(key, rest, t)
 if number > 0 then redis.call('HSET', key, 'u' .. number, userId, 'n' .. number, username) end
 if ARGV[21] ~= '' then setAuthority(key, number, ARGV[21]) end
 if evicted then redis.call('HDEL', key, evicted, 'r' .. evicted) end

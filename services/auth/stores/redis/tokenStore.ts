@@ -16,7 +16,7 @@ import {
   tagOf,
 } from '../tokenPort.ts'
 import { openRedis, type Redis } from './connection.ts'
-import { createJournal, type Journal } from './journal.ts'
+import { type Args, createJournal, type Journal } from './journal.ts'
 import {
   changeScript,
   deleteOwnScript,
@@ -49,8 +49,6 @@ import {
   tagOfKey,
   unpacked,
 } from './tokens.ts'
-
-type Args = (string | number | Buffer)[]
 
 const formatVersion = 1 // raise it when an older Latchkey would misread what this one writes
 const graceMs = 60_000 // a key outlives its tokens by this much; the key's expiry only cleans up, and never ends a token
@@ -99,7 +97,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     return tokens
   }
 
-  function end(id: string, script: Script, args: (Buffer | string | number)[], now: number) {
+  function end(id: string, script: Script, args: Args, now: number) {
     return run(async () => {
       const answer = (await redis.callDurably(script, [keyOfId(id)], [restOf(id), ...args])) as PackedToken | null
       if (answer === null) return null

@@ -68,16 +68,11 @@ export function packedAuthority({ version, roles, paused, rate }: Authority): st
 
 /** The arguments of `changeScript` that describe the changes. */
 export function packedChanges({ paused, scope, rate, usesLeft }: TokenChanges): (string | number)[] {
-  const [perMinute, burst, uses] = packedLimits({ rate: rate ?? null, usesLeft: usesLeft ?? null }) as [
-    number,
-    number,
-    number,
-  ]
   return [
     paused === undefined ? '' : paused ? '1' : '0',
     scope === undefined ? '' : `=${scope ?? ''}`,
-    ...(rate === undefined ? ['', ''] : [perMinute, burst]),
-    usesLeft === undefined ? '' : uses,
+    ...(rate === undefined ? ['', ''] : [rate?.perMinute ?? 0, rate?.burst ?? 0]),
+    usesLeft === undefined ? '' : (usesLeft ?? 0),
   ]
 }
 

@@ -1,5 +1,4 @@
 // What users may do, in the columns of the SQL stores. The table of users and the table of floors have the same four.
-
 import { packedRate, unpackedRate } from '../rates.ts'
 import { type Authority, noAuthority } from '../tokenPort.ts'
 import type { Connection } from './driver.ts'

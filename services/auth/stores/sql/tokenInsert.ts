@@ -1,5 +1,4 @@
 // Inserts a token within the limits, in one transaction that also evicts the user's oldest session if necessary.
-
 import { packedRate } from '../rates.ts'
 import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenRef } from '../tokenPort.ts'
 import { writeAuthority } from './authorities.ts'
