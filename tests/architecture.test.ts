@@ -314,8 +314,8 @@ describe('the source code', () => {
   it('compares no secret with === but in the stores, which have only hashes of 256 random bits', () => {
     const name = String.raw`\b[\w.]*(?:[kK]ey|[sS]ecret|[pP]assword|[hH]ash|[tT]oken)\b(?!\.)`
     const comparison = new RegExp(`(?:${name} [!=]==|[!=]== ${name})`)
-    // A comparison with an empty value or with the public default password reveals nothing.
-    const harmless = /[!=]== (?:null|undefined|''|defaultDemo.password)/
+    // A comparison with an empty value, the public default password or the public mark of service accounts reveals nothing.
+    const harmless = /[!=]== (?:null|undefined|''|defaultDemo.password|serviceAccountMark)/
     const found = [...sources].flatMap(([file, source]) =>
       // Pages and commands compare what their own user typed; no client can measure how long that takes.
       /^(services\/auth\/(stores|pages\/console)|commands)\//.test(file)

@@ -4,10 +4,12 @@ import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { Context } from '../../../shared/http/types.ts'
 import { attributesOf, wouldBeTooLarge } from '../users/attributes.ts'
+import { isServiceAccount } from '../users/directory.ts'
+import { problemWithNewName } from '../users/renaming.ts'
 import type { UserRecord, Users } from '../users/users.ts'
 import { attributesSchema, attributesTooLarge } from './attributes.ts'
 import { pausedSchema, rateSchema, rolesSchema, shownRate } from './authority.ts'
-import { choiceError, usernameTaken } from './choiceProblems.ts'
+import { choiceError, hasNoPassword, usernameTaken } from './choiceProblems.ts'
 import { clientOf, emailSchema, text } from './credentials.ts'
 import { pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey } from './route.ts'
@@ -23,14 +25,25 @@ const querySchema = z
   .refine(({ username, search }) => username === undefined || search === undefined)
 const queryExpected = `${pageSizeExpected}, after (an id), and username or search (how usernames begin), each at most once`
 
+const aServiceAccount = 'a user without a password, for a program'
+
 const readNewUser = bodyReader(
-  z.strictObject({
-    username: text('username'),
-    password: text('password').optional(),
-    roles: rolesSchema.optional(),
-    attributes: attributesSchema.optional(),
-    email: emailSchema.optional(),
-  }),
+  z
+    .strictObject({
+      username: text('username'),
+      password: text('password').optional(),
+      serviceAccount: z
+        .boolean('expected true or false')
+        .meta({ description: `true: ${aServiceAccount}; \`password\` must be missing` })
+        .optional(),
+      roles: rolesSchema.optional(),
+      attributes: attributesSchema.optional(),
+      email: emailSchema.optional(),
+    })
+    .refine(({ serviceAccount, password }) => serviceAccount !== true || password === undefined, {
+      path: ['password'],
+      error: 'expected none, because a service account has no password',
+    }),
 )
 const changeExpected =
   'expected disabled, paused (each true or false), roles, rate, attributes, username, email or password'
@@ -59,6 +72,7 @@ const adminUserSchema = userFields
     deletedAt: at.nullable(),
     paused: z.boolean().meta({ description: 'every token is refused, and so is a log-in; nothing ends' }),
     rate: shownRate,
+    serviceAccount: z.boolean().meta({ description: aServiceAccount }),
   })
   .meta({ id: 'UserRecord' })
 
@@ -95,7 +109,8 @@ export const listUsers: AuthRoute<'users'> = {
 export const createUser: AuthRoute<'registration' | 'authorities'> = {
   path: 'POST /admin/users',
   guard: 'adminKey',
-  summary: 'Creates a user, with a password, or with a link by mail to choose one',
+  summary:
+    'Creates a user, with a password, or with a link by mail to choose one; or a service account, which has none',
   tag: 'For the operator',
   body: readNewUser,
   answers: { 201: { description: 'The user', body: adminUserSchema } },
@@ -103,11 +118,11 @@ export const createUser: AuthRoute<'registration' | 'authorities'> = {
   handler:
     ({ registration, authorities }) =>
     async ctx => {
-      const { username, password = null, roles = [], attributes, email } = await readNewUser(ctx)
-      const result = await registration.add(
-        { username, password, attributes, email: email ?? undefined },
-        clientOf(ctx),
-      )
+      const { username, password = null, serviceAccount, roles = [], attributes, email } = await readNewUser(ctx)
+      const newUser = { username, attributes, email: email ?? undefined }
+      const result = serviceAccount
+        ? await registration.addServiceAccount(newUser)
+        : await registration.add({ ...newUser, password }, clientOf(ctx))
       if (result.outcome === 'rejected') throw choiceError(result.problem)
       if (result.outcome === 'taken') throw usernameTaken()
       if (result.outcome === 'no_password') {
@@ -144,7 +159,7 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
   problems: {
     401: noKey,
     404: 'There is no such user.',
-    409: 'The username is taken, or another request has just changed the password.',
+    409: 'The username is taken, a service account has no password, or another request has just changed the password.',
   },
   handler:
     ({ users, authorities, attributes: userAttributes }) =>
@@ -168,6 +183,7 @@ export const changeUser: AuthRoute<'users' | 'authorities' | 'attributes'> = {
       if (password !== undefined) {
         const result = await users.setPassword(id, password, clientOf(ctx))
         if (result === null) throw noSuchUser()
+        if (result.outcome === 'service_account') throw hasNoPassword()
         if (result.outcome === 'rejected') throw choiceError(result.problem)
       }
       if (Object.keys(changes).length > 0 && !(await authorities.change(id, changes))) throw noSuchUser()
@@ -205,11 +221,12 @@ export const resetUser: AuthRoute<'users' | 'links'> = {
       ]),
     },
   },
-  problems: { ...noKeyOrUser, 409: 'Another request has just changed the user.' },
+  problems: { ...noKeyOrUser, 409: 'A service account has no password, or another request has just changed the user.' },
   handler:
     ({ users, links }) =>
     async ctx => {
       const offer = await links.offerReset(await userOf(ctx, users), clientOf(ctx))
+      if (offer === 'service_account') throw hasNoPassword()
       if (offer === null) throw new AppError('conflict', 'Another request has just changed this account. Try again.')
       ctx.body = offer
     },
@@ -238,7 +255,8 @@ async function requireAcceptable(
   { username, password, attributes }: Pick<Change, 'username' | 'password' | 'attributes'>,
   users: Users,
 ): Promise<void> {
-  const ofUsername = username === undefined ? null : users.problemWithUsername(username)
+  if (password !== undefined && isServiceAccount(user)) throw hasNoPassword()
+  const ofUsername = username === undefined ? null : problemWithNewName(users, user, username)
   const named = username ?? user.username
   const ofPassword = password === undefined ? null : users.problemWithPassword({ username: named, password })
   const problem = ofUsername ?? ofPassword
@@ -260,7 +278,8 @@ function adminUser(user: UserRecord) {
   const { id, username, createdAt, confirmedAt, disabledAt, deletedAt, authority, email, pendingEmail } = user
   const { roles, paused, rate } = authority
   const times = { createdAt, confirmedAt, disabledAt, deletedAt }
-  return { id, username, ...times, roles, paused, rate, email, pendingEmail, attributes: attributesOf(user) }
+  const shown = { id, username, ...times, roles, paused, rate, email, pendingEmail, attributes: attributesOf(user) }
+  return { ...shown, serviceAccount: isServiceAccount(user) }
 }
 
 function noSuchUser(): AppError {

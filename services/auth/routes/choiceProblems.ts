@@ -37,6 +37,11 @@ export function choiceError(choice: ChoiceProblem): AppError {
   return new AppError('invalid_request', `${choice.member}: ${describeChoice(choice)}`)
 }
 
+/** An operator wants to set the password of a service account. */
+export function hasNoPassword(): AppError {
+  return new AppError('conflict', 'A service account has no password.')
+}
+
 export function usernameTaken(): AppError {
   return new AppError('conflict', 'This username is taken.')
 }

@@ -7,7 +7,7 @@ export interface UserRecord {
   id: string
   /** Unique and compared exactly; the caller normalises it. */
   username: string
-  /** The result of `passwords.hash`, or an imported bare bcrypt hash. */
+  /** The result of `passwords.hash`, an imported bare bcrypt hash, or a mark that no password matches. */
   passwordHash: string
   /** Starts at 1 and only rises; tokens with a smaller version are dead. */
   credentialVersion: number

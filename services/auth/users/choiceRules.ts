@@ -17,16 +17,22 @@ export interface ChoiceRules {
   /** Null if the username can be chosen. */
   problemWithUsername(username: string): ChoiceProblem | null
 
+  /** Like `problemWithUsername`, for a service account: no mail goes there, so the name need not be an address. */
+  problemWithServiceName(username: string): ChoiceProblem | null
+
   /** Null if the user of this name can choose the password. */
   problemWithPassword(credentials: { username: string; password: string }): ChoiceProblem | null
 }
 
 export function createChoiceRules({ rules, addressesOnly }: ChoiceRulesOptions): ChoiceRules {
+  function problemWithName(username: string, options: { addressesOnly: boolean }): ChoiceProblem | null {
+    const problem = usernameProblem(username, options)
+    return problem && { member: 'username', problem }
+  }
+
   return {
-    problemWithUsername(username) {
-      const problem = usernameProblem(username, { addressesOnly })
-      return problem && { member: 'username', problem }
-    },
+    problemWithUsername: username => problemWithName(username, { addressesOnly }),
+    problemWithServiceName: username => problemWithName(username, { addressesOnly: false }),
 
     problemWithPassword({ username, password }) {
       const problem = passwordProblem(password, normalise(username), rules)

@@ -5,7 +5,7 @@ import type { WrongPassword } from '../defence/failures.ts'
 import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import type { ChoiceProblem, ChoiceRules } from './choiceRules.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
-import type { Directory } from './directory.ts'
+import { type Directory, isServiceAccount } from './directory.ts'
 import type { Client, HashOwner, Passwords } from './passwords.ts'
 import { normalise } from './usernames.ts'
 
@@ -29,10 +29,14 @@ export interface Credentials {
 export type VerifyOutcome = { outcome: 'verified'; user: UserRecord } | WrongPassword
 export type ChangeOutcome = { outcome: 'changed'; user: UserRecord } | WrongPassword
 export type RemoveOutcome = { outcome: 'removed' } | WrongPassword
-export type SetOutcome = { outcome: 'changed'; user: UserRecord } | { outcome: 'rejected'; problem: ChoiceProblem }
+type NewPasswordOutcome = { outcome: 'changed'; user: UserRecord } | { outcome: 'rejected'; problem: ChoiceProblem }
+export type SetOutcome =
+  | NewPasswordOutcome
+  /** The user is a service account, which never has a password. */
+  | { outcome: 'service_account' }
 export type ResetOutcome =
-  | SetOutcome
-  /** The credentials have changed since the token was issued. */
+  | NewPasswordOutcome
+  /** The credentials have changed since the token was issued, or the user is a service account. */
   | { outcome: 'stale' }
 
 export interface PasswordOperationsOptions {
@@ -172,7 +176,7 @@ export function createPasswordOperations({
 
     async resetPassword({ id, credentialVersion }, password, client) {
       const user = await directory.find(id)
-      if (user === null) return { outcome: 'stale' }
+      if (user === null || isServiceAccount(user)) return { outcome: 'stale' }
       const problem = rules.problemWithPassword({ username: user.username, password })
       if (problem !== null) return { outcome: 'rejected', problem }
       if (user.credentialVersion === credentialVersion) {
@@ -187,6 +191,7 @@ export function createPasswordOperations({
     async setPassword(id, password, client) {
       const user = await directory.find(id)
       if (user === null) return null
+      if (isServiceAccount(user)) return { outcome: 'service_account' }
       const problem = rules.problemWithPassword({ username: user.username, password })
       if (problem !== null) return { outcome: 'rejected', problem }
       const changed = await replacePassword(user, password, { proof: 'operator', keep: null }, client)

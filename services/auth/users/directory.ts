@@ -11,7 +11,7 @@ export type DirectoryEvent = { type: 'user_registered'; userId: string }
 
 export interface NewUser {
   username: string
-  /** The result of `Passwords.hash`, `noPassword`, or a bare bcrypt hash. */
+  /** The result of `Passwords.hash`, `noPassword`, `serviceAccountMark`, or a bare bcrypt hash. */
   passwordHash: string
   /** None by default. */
   attributes?: Attributes | undefined
@@ -60,6 +60,9 @@ export interface DirectoryOptions {
 /** Stored instead of a hash. No password matches it, and verifying a password takes as long as for any other user. */
 export const noPassword = ''
 
+/** Like `noPassword`, but for ever: it marks a service account, a user without a password, for a program. */
+export const serviceAccountMark = 'none'
+
 /** Every function rejects with `unavailable` if the store does not answer. */
 export function createDirectory({ store, now, emit }: DirectoryOptions): Directory {
   async function findHolder(username: string): Promise<UserRecord | null> {
@@ -107,8 +110,13 @@ export function createDirectory({ store, now, emit }: DirectoryOptions): Directo
 }
 
 /** Whether the user has a password at all; if not, a link has to set one first. */
-export function hasPassword({ passwordHash }: UserRecord): boolean {
-  return passwordHash.length > 0
+export function hasPassword(user: UserRecord): boolean {
+  return user.passwordHash.length > 0 && !isServiceAccount(user)
+}
+
+/** Whether the user never has a password: no link, no operator and no client may set one. */
+export function isServiceAccount({ passwordHash }: UserRecord): boolean {
+  return passwordHash === serviceAccountMark
 }
 
 function unlessDeleted(user: UserRecord | null): UserRecord | null {

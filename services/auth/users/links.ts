@@ -4,7 +4,7 @@ import type { Throttles } from '../defence/throttles.ts'
 import type { Session, TokenRecord, Tokens } from '../tokens/tokens.ts'
 import type { ChoiceProblem } from './choiceRules.ts'
 import type { Credentials } from './credentials.ts'
-import { hasPassword } from './directory.ts'
+import { hasPassword, isServiceAccount } from './directory.ts'
 import { mailboxOf } from './emails.ts'
 import type { Mailer } from './mail.ts'
 import {
@@ -42,6 +42,8 @@ export type LinkResetOutcome =
   /** The link still works. */
   | { outcome: 'rejected'; problem: ChoiceProblem }
 
+type ResetOffer = { sent: true } | { sent: false; link: string; expiresAt: number }
+
 export interface Links {
   /**
    * Registers a user who has yet to confirm the address. Resolves in the same way if the address already has an account. A
@@ -57,8 +59,8 @@ export interface Links {
   resend(username: string, client: Client): Promise<void>
 
   /**
-   * Sends a link that sets a new password. Resolves in the same way if there is no such user. Throws if too many mails were
-   * requested.
+   * Sends a link that sets a new password. Resolves in the same way if there is no such user, or for a service account, to
+   * which nothing is sent. Throws if too many mails were requested.
    */
   forgot(username: string, client: Client): Promise<void>
 
@@ -85,12 +87,9 @@ export interface Links {
 
   /**
    * Lets an operator reset a password: sends the user a link to do so, or returns the link if the user cannot get mails.
-   * Null if another request has just changed the user's credentials.
+   * `service_account` if the user never has a password. Null if another request has just changed the user's credentials.
    */
-  offerReset(
-    user: UserRecord,
-    client: Client,
-  ): Promise<{ sent: true } | { sent: false; link: string; expiresAt: number } | null>
+  offerReset(user: UserRecord, client: Client): Promise<ResetOffer | 'service_account' | null>
 
   /** False for a token that confirms nothing: unknown, used, expired, or replaced by a newer one. */
   confirm(secret: string): Promise<boolean>
@@ -171,7 +170,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     if (known === null) return
     const withdrawn = known.confirmedAt === null ? await users.withdrawPassword(known.id) : null
     if (withdrawn) await sendFirstLink(withdrawn, client)
-    else if (addressIn(known)) sendTo(known.username, known.id, client, accountExistsMail) // the address that was typed
+    else if (addressIn(known) && !isServiceAccount(known)) sendTo(known.username, known.id, client, accountExistsMail) // the address that was typed
   }
 
   return {
@@ -192,7 +191,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     async forgot(username, client) {
       await throttles.requireMailAllowed({ account: username, address: client.address })
       const user = await users.findByUsername(username)
-      if (user === null || user.disabledAt !== null) return
+      if (user === null || user.disabledAt !== null || isServiceAccount(user)) return
       afterTheAnswer(user.id, () => sendLink({ user, to: mailboxOf(user) }, 'reset', client, resetMail))
     },
 
@@ -220,6 +219,7 @@ export function createLinks({ users, tokens, throttles, mailer, publicUrl, emit 
     },
 
     async offerReset(user, client) {
+      if (isServiceAccount(user)) return 'service_account'
       const issued = await issueLink(user, 'reset')
       if (issued === null) return null
       if (mailer === null || mailboxOf(user) === null) return { sent: false, ...issued }

@@ -3,7 +3,7 @@ import type { Throttles } from '../defence/throttles.ts'
 import type { Attributes } from './attributes.ts'
 import type { ChoiceProblem } from './choiceRules.ts'
 import type { Credentials } from './credentials.ts'
-import { noPassword } from './directory.ts'
+import { noPassword, serviceAccountMark } from './directory.ts'
 import type { Links } from './links.ts'
 import type { Client } from './passwords.ts'
 import type { UserRecord, Users } from './users.ts'
@@ -25,6 +25,8 @@ export type AdditionOutcome =
   | { outcome: 'no_password' }
   | { outcome: 'rejected'; problem: ChoiceProblem }
 
+export type ServiceAdditionOutcome = Exclude<AdditionOutcome, { outcome: 'no_password' }>
+
 export interface Addition {
   username: string
   password: string | null
@@ -43,10 +45,13 @@ export interface Registration {
 
   /** Adds a user at an operator's request. Without a password, the user chooses one by a mailed link. */
   add(user: Addition, client: Client): Promise<AdditionOutcome>
+
+  /** Adds a user without a password, for a program, at an operator's request. */
+  addServiceAccount(user: Omit<Addition, 'password'>): Promise<ServiceAdditionOutcome>
 }
 
 export interface RegistrationOptions {
-  users: Pick<Users, 'problemWithUsername' | 'problemWithPassword' | 'hash' | 'insert'>
+  users: Pick<Users, 'problemWithUsername' | 'problemWithServiceName' | 'problemWithPassword' | 'hash' | 'insert'>
   links: Pick<Links, 'registerUnconfirmed' | 'canMail' | 'offerReset'>
   throttles: Pick<Throttles, 'requireRegistrationAllowed'>
   isOpen: boolean
@@ -91,6 +96,13 @@ export function createRegistration({
       if (user === null) return { outcome: 'taken' }
       await links.offerReset(user, client)
       return { outcome: 'registered', user }
+    },
+
+    async addServiceAccount({ username, ...extras }) {
+      const problem = users.problemWithServiceName(username)
+      if (problem !== null) return { outcome: 'rejected', problem }
+      const user = await users.insert({ username, passwordHash: serviceAccountMark, ...extras })
+      return user ? { outcome: 'registered', user } : { outcome: 'taken' }
     },
   }
 }

@@ -5,7 +5,7 @@ import type { UserRecord, UserStore } from '../stores/userPort.ts'
 import type { ChoiceProblem, ChoiceRules } from './choiceRules.ts'
 import { changedMeanwhile, ownerOf } from './credentials.ts'
 import { type CredentialVersions, isUnfinished } from './credentialVersions.ts'
-import type { Directory } from './directory.ts'
+import { type Directory, isServiceAccount } from './directory.ts'
 import type { Client, Passwords } from './passwords.ts'
 import { normalise } from './usernames.ts'
 
@@ -66,11 +66,11 @@ export function createRenaming({ store, directory, versions, passwords, rules, e
 
   return {
     async rename(id, username) {
-      const problem = rules.problemWithUsername(username)
-      if (problem !== null) return { outcome: 'rejected', problem }
       for (;;) {
         const user = await directory.find(id)
         if (user === null) return null
+        const problem = problemWithNewName(rules, user, username)
+        if (problem !== null) return { outcome: 'rejected', problem }
         const outcome = await change(user, username, 'operator')
         if (outcome !== null) return outcome // otherwise another request was first
       }
@@ -87,4 +87,9 @@ export function createRenaming({ store, directory, versions, passwords, rules, e
       return outcome
     },
   }
+}
+
+/** Null if an operator can give the user this name. */
+export function problemWithNewName(rules: ChoiceRules, user: UserRecord, username: string): ChoiceProblem | null {
+  return isServiceAccount(user) ? rules.problemWithServiceName(username) : rules.problemWithUsername(username)
 }

@@ -6,6 +6,7 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { openUserStore } from '../../../services/auth/stores/memory/userStore.ts'
 import type { UserStore } from '../../../services/auth/stores/userPort.ts'
+import { serviceAccountMark } from '../../../services/auth/users/directory.ts'
 import { startHashThreads } from '../../../services/auth/users/hashThreads.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { createUsers, type UserEvent } from '../../../services/auth/users/users.ts'
@@ -404,10 +405,12 @@ describe('users', () => {
     await users.remove(await insert('deleted'))
     await users.insert({ username: 'unconfirmed', passwordHash }, { confirmed: false })
     await users.insert({ username: 'malformed', passwordHash: '$2b$31$' })
+    await users.insert({ username: 'service account', passwordHash: serviceAccountMark })
     for (const [username, reason] of [
       ['disabled', 'disabled'],
       ['unconfirmed', 'unconfirmed'],
       ['malformed', 'wrong_password'],
+      ['service account', 'wrong_password'],
       ['deleted', 'unknown_user'],
       ['never there', 'unknown_user'],
       ['a\0b', 'unknown_user'],
