@@ -1,7 +1,7 @@
 // Access to the users and their sessions, in a store that is opened here or in the memory of a running Auth.
 import type { AuthConfig } from '../../services/auth/config.ts'
 import { attributesTooLarge } from '../../services/auth/routes/attributes.ts'
-import { choiceError, usernameTaken } from '../../services/auth/routes/choiceProblems.ts'
+import { choiceError, hasNoPassword, usernameTaken } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl, listMigrations } from '../../services/auth/stores/index.ts'
 import type { TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import type { UserRecord, UserStore } from '../../services/auth/stores/userPort.ts'
@@ -11,6 +11,7 @@ import { createTokensFrom, createUsersFrom } from '../../services/auth/useCases.
 import { type Attributes, attributesOf, createUserAttributes } from '../../services/auth/users/attributes.ts'
 import { type Authorities, type AuthorityChanges, createAuthorities } from '../../services/auth/users/authorities.ts'
 import { underWayMs } from '../../services/auth/users/credentialVersions.ts'
+import { isServiceAccount, serviceAccountMark } from '../../services/auth/users/directory.ts'
 import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
 import type { Users } from '../../services/auth/users/users.ts'
@@ -153,11 +154,15 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
         list: async (...page) => (await stored.list(...page)).map(shown),
         change,
 
-        async add({ roles, ...credentials }) {
-          const { username } = credentials
-          const problem = stored.problemWithUsername(username) ?? stored.problemWithPassword(credentials)
+        async add(newUser) {
+          const { username, roles } = newUser
+          const problem =
+            'password' in newUser
+              ? (stored.problemWithUsername(username) ?? stored.problemWithPassword(newUser))
+              : stored.problemWithServiceName(username)
           if (problem !== null) throw choiceError(problem)
-          const user = await stored.insert({ username, passwordHash: await stored.hash(credentials, localClient) })
+          const passwordHash = 'password' in newUser ? await stored.hash(newUser, localClient) : serviceAccountMark
+          const user = await stored.insert({ username, passwordHash })
           if (user === null) throw usernameTaken()
           if (roles.length > 0) await change(user.id, { roles }).catch(ignoreIfLeftToAuth) // a new user has no tokens
           return shown(user)
@@ -180,6 +185,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
 
         async setPassword(id, password) {
           const result = await stored.setPassword(id, password, localClient)
+          if (result?.outcome === 'service_account') throw hasNoPassword()
           if (result?.outcome === 'rejected') throw choiceError(result.problem)
           return result !== null
         },
@@ -195,7 +201,7 @@ export function openBackend({ config, authUrl, adminKey }: Settings): Backend {
 function shown(user: UserRecord): ShownUser {
   const { authority, passwordHash, attributes, emailTokenId, ...others } = user
   const { roles, paused, rate } = authority
-  return { ...others, roles, paused, rate, attributes: attributesOf(user) }
+  return { ...others, roles, paused, rate, attributes: attributesOf(user), serviceAccount: isServiceAccount(user) }
 }
 
 function shownIfAny(user: UserRecord | null): ShownUser | null {

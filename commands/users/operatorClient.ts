@@ -1,7 +1,6 @@
 // A client for the admin routes of a running Auth.
 import type { Attributes } from '../../services/auth/users/attributes.ts'
 import type { AuthorityChanges } from '../../services/auth/users/authorities.ts'
-import type { Credentials } from '../../services/auth/users/users.ts'
 import { AppError } from '../../shared/http/errors.ts'
 
 /** A user without the password hash. */
@@ -18,11 +17,11 @@ export interface ShownUser {
   pendingEmail: string | null
   attributes: Attributes
   rate: { perMinute: number; burst: number } | null
+  serviceAccount: boolean
 }
 
-export interface NewUser extends Credentials {
-  roles: string[]
-}
+/** With a password, or a service account. */
+export type NewUser = { username: string; roles: string[] } & ({ password: string } | { serviceAccount: true })
 
 export type ResetOffer = { sent: true } | { sent: false; link: string; expiresAt: number }
 

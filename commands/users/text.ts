@@ -14,19 +14,28 @@ function stateOf({ deletedAt, disabledAt, paused, confirmedAt }: ShownUser): Sta
 
 /** One line of `list --json`. */
 export function jsonLine(user: ShownUser): string {
-  const { id, username, createdAt, roles, paused, rate } = user
-  return `${printable(JSON.stringify({ id, username, createdAt, state: stateOf(user), roles, paused, rate }))}\n`
+  const { id, username, createdAt, roles, paused, rate, serviceAccount } = user
+  const shown = { id, username, createdAt, state: stateOf(user), roles, paused, rate, serviceAccount }
+  return `${printable(JSON.stringify(shown))}\n`
 }
 
-export const tableHead = columns(['ID', 36], ['CREATED', 24], ['STATE', 13], ['ROLES', 16], ['USERNAME', 0])
+export const tableHead = columns(
+  ['ID', 36],
+  ['CREATED', 24],
+  ['STATE', 13],
+  ['KIND', 7],
+  ['ROLES', 16],
+  ['USERNAME', 0],
+)
 
 /** One line of `list`. The username comes last because it may contain blanks. */
 export function tableLine(user: ShownUser): string {
-  const { id, createdAt, roles, username } = user
+  const { id, createdAt, roles, username, serviceAccount } = user
   const cells = [
     [id, 36],
     [instant(createdAt), 24],
     [stateOf(user), 13],
+    [serviceAccount ? 'service' : 'user', 7],
     [roles.join(','), 16],
     [username, 0],
   ] as const

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { parseArgs } from 'node:util'
+import { hasNoPassword } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import { refuseUsage } from '../arguments.ts'
@@ -16,8 +17,9 @@ import { columns, describeError, escaped, instant, jsonLine, printable, tableHea
 
 const usage = `Usage: npm run users -- <command>
 
-  add <username> [--role <roles>] [--password-stdin]
-                                      prompts for the password, or reads it from the first line of stdin; prints the id
+  add <username> [--role <roles>] [--password-stdin | --service]
+                                      prompts for the password, or reads it from the first line of stdin; prints the id;
+                                      --service adds a service account: a user without a password, for a program
   list [--json]                       lists all users; with --json, one object per line
   roles <username> [--set <roles>] [--add <roles>] [--remove <roles>]
                                       shows or changes the roles; <roles> is a list such as admin,editor, and --set "" takes all
@@ -53,7 +55,7 @@ interface Command {
 }
 
 const commands: Record<string, Command> = {
-  add: { takes: ['<username>'], options: ['role=', 'password-stdin'], run: add },
+  add: { takes: ['<username>'], options: ['role=', 'password-stdin', 'service'], run: add },
   list: { takes: [], options: ['json'], run: list },
   roles: { takes: ['<username>'], options: ['set=', 'add=', 'remove='], run: roles },
   attributes: { takes: ['<username>'], options: ['set='], run: attributes },
@@ -135,15 +137,19 @@ function readSettingsOrExit() {
 }
 
 async function add(username: string): Promise<void> {
-  requirePasswordSource('add')
+  const isService = isSet('service')
+  if (isService && isSet('password-stdin')) refuseUsage(usage, 'add takes --service or --password-stdin.')
+  if (!isService) requirePasswordSource('add')
   const roles = rolesOf(textOf('role') ?? '')
   const accounts = await backend.accounts({ canCreate: true })
-  console.log((await accounts.add({ username, password: await askForPassword(), roles })).id)
+  const secret = isService ? { serviceAccount: true as const } : { password: await askForPassword() }
+  console.log((await accounts.add({ username, roles, ...secret })).id)
 }
 
 async function passwd(username: string): Promise<void> {
   requirePasswordSource('passwd')
   const { accounts, user } = await find(username)
+  if (user.serviceAccount) throw hasNoPassword() // before it asks for a password
   await finishChange(accounts.setPassword(user.id, await askForPassword()), config)
   console.log(`${escaped(user.username)} has a new password.`)
 }

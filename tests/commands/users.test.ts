@@ -5,7 +5,8 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { UserRecord } from '../../services/auth/stores/userPort.ts'
-import { post } from '../support/client.ts'
+import { ask, post } from '../support/client.ts'
+import { adminKey } from '../support/credentials.ts'
 import { logIn, validate } from '../support/factories.ts'
 import type { Ended } from '../support/manyCommands.ts'
 import { startAuth } from '../support/servers.ts'
@@ -54,7 +55,7 @@ describe('npm run users', () => {
         expect(await run(settings, ['disable', 'alice'])).to.include({ code: 0, stderr: '' })
         expect(await isLive(internalUrl, token)).to.equal(false)
         expect((await post(`${auth}/login`, alice)).status).to.equal(401)
-        expect((await run(settings, ['list'])).stdout).to.match(/^[\w-]{36} {2}\S{24} {2}disabled {25}alice$/m)
+        expect((await run(settings, ['list'])).stdout).to.match(/^[\w-]{36} {2}\S{24} {2}disabled {7}user {23}alice$/m)
         expect((await run(settings, ['enable', 'alice'])).code).to.equal(0)
         expect(await isLive(internalUrl, token)).to.equal(false)
 
@@ -145,6 +146,35 @@ describe('npm run users', () => {
       }),
     )
   })
+
+  it(
+    'adds a service account, marks it in the list, and gives it no password',
+    onBoth(async scheme => {
+      const url = await fresh(scheme)
+      const settings = { USER_STORE_URL: url, TOKEN_STORE_URL: url }
+      const added = await run(settings, ['add', 'Nightly-Report', '--service', '--role', 'reader'])
+      expect(added, added.stderr).to.include({ code: 0, stderr: '' })
+      const { url: auth, internalUrl } = await startAuth({ env: settings })
+      const shown = await ask('GET', `${internalUrl}/admin/users/${added.stdout.trim()}`, adminKey)
+      expect(shown.body).to.deep.include({ username: 'nightly-report', serviceAccount: true, roles: ['reader'] })
+      expect((await run(settings, ['list'])).stdout).to.match(/ {2}active {9}service {2}reader {12}nightly-report$/m)
+      const lines = linesOf((await run(settings, ['list', '--json'])).stdout).map(line => JSON.parse(line))
+      expect(lines.filter(({ serviceAccount }) => serviceAccount).map(({ username }) => username)).to.deep.equal([
+        'nightly-report',
+      ])
+      const refused = await run(settings, ['passwd', 'nightly-report', '--password-stdin'], { input: password })
+      expect(refused).to.include({ code: 1, stdout: '', stderr: 'A service account has no password.\n' })
+      expect((await post(`${auth}/login`, { username: 'nightly-report', password })).status).to.equal(401)
+      const again = await run(settings, ['add', 'nightly-report', '--service'])
+      expect(again).to.include({ code: 1, stderr: 'This username is taken.\n' })
+      const without = await run({ ...settings, SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM: 'me@mail.example' }, [
+        'rename',
+        'nightly-report',
+        'weekly report',
+      ])
+      expect(without, without.stderr).to.include({ code: 0, stdout: 'nightly-report is now weekly report.\n' })
+    }),
+  )
 
   describe('add', () => {
     it('prompts twice on a terminal without showing the password', async () => {
@@ -257,12 +287,12 @@ describe('npm run users', () => {
       }
       const rows = linesOf(table.stdout).map(line => line.slice(64))
       expect(rows).to.include.members([
-        'paused         admin,editor      red\\u001b[31m\\u0007',
-        'unconfirmed                      title\\u009d0;owned\\u009c',
-        'disabled                         right\\u202eto left',
-        'being deleted                    two\\nlines',
-        'active                           back\\\\slash \\"quoted\\"',
-        'active                           tag\\udb40\\udc41',
+        'paused         user     admin,editor      red\\u001b[31m\\u0007',
+        'unconfirmed    user                       title\\u009d0;owned\\u009c',
+        'disabled       user                       right\\u202eto left',
+        'being deleted  user                       two\\nlines',
+        'active         user                       back\\\\slash \\"quoted\\"',
+        'active         user                       tag\\udb40\\udc41',
       ])
       const usernames = linesOf(json.stdout).map(line => (JSON.parse(line) as UserRecord).username)
       expect(usernames).to.have.members(hostile)
@@ -350,6 +380,7 @@ describe('npm run users', () => {
     const later: [string[], RegExp][] = [
       [['delete', 'bob'], /^Without a terminal, delete needs --yes\./],
       [['add', 'bob'], /^Without a terminal, add needs --password-stdin\./],
+      [['add', 'bob', '--service', '--password-stdin'], /^add takes --service or --password-stdin\./],
       [['passwd', 'bob'], /^Without a terminal, passwd needs --password-stdin\./],
       [['roles', 'bob', '--set', 'a', '--add', 'b'], /^roles takes --set, or --add and --remove\./],
       [['email', 'bob', '--set', 'bob@mail.example', '--none'], /^email takes --set or --none\./],

@@ -207,6 +207,22 @@ describe('npm run users, beside a running Auth', () => {
       expect(await users(['disable', 'alice'])).to.include({ code: 1, stderr: 'There is no user alice.\n' })
     })
 
+    it('adds a service account through the running Auth, which refuses to give it a password', async () => {
+      const { internalUrl } = await startAuth()
+      const cwd = folderOf(internalUrl)
+      const users = (args: string[], input = '') => run(development, args, { cwd, input })
+      expect(await users(['add', 'worker', '--service'])).to.include({ code: 0, stderr: '' })
+      expect((await users(['list'])).stdout).to.match(/ {2}active {9}service {20}worker$/m)
+      for (const args of [
+        ['passwd', 'worker', '--password-stdin'],
+        ['reset', 'worker'],
+      ]) {
+        const refused = await users(args, password)
+        expect(refused, args.join(' ')).to.include({ code: 1, stdout: '' })
+        expect(refused.stderr).to.equal('A service account has no password.\n')
+      }
+    })
+
     it('lists more users than fit on a page', async () => {
       const { url: auth, internalUrl } = await startAuth({ env: { REGISTRATION_LIMIT_PER_ADDRESS: '1000' } })
       for (let i = 0; i < 205; i++) {
