@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import type { Browser, Locator, Page } from 'playwright-core'
 import { hasBrowser, openBrowser, reportMissingBrowser } from '../../support/browser.ts'
+import { ask } from '../../support/client.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
 import { freePorts } from '../../support/freePort.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
@@ -11,6 +12,7 @@ describe('two windows of the console', () => {
   let browser: Browser
   let user: Page
   let operator: Page
+  let internalUrl: string
 
   before(async function () {
     if (!hasBrowser) {
@@ -23,7 +25,8 @@ describe('two windows of the console', () => {
     const auth = await startAuth({
       env: { AUTH_PORT, TOKEN_TTL_SECONDS: '600', CONSOLE_BUSINESS_URL: `http://localhost:${BUSINESS_PORT}` },
     })
-    await startBusiness(auth.internalUrl, { BUSINESS_PORT, CORS_ORIGINS: origin })
+    internalUrl = auth.internalUrl
+    await startBusiness(internalUrl, { BUSINESS_PORT, CORS_ORIGINS: origin })
     const context = await browser.newContext({ reducedMotion: 'reduce' })
     context.setDefaultTimeout(30_000)
     user = await context.newPage()
@@ -31,7 +34,7 @@ describe('two windows of the console', () => {
     await button('Use the demo user', user).click()
     await user.locator('[data-state=live]').waitFor()
     operator = await context.newPage()
-    await operator.goto(`${auth.internalUrl}/console`)
+    await operator.goto(`${internalUrl}/console`)
     await operator.getByLabel('ADMIN_KEY').fill(adminKey)
     await operator.keyboard.press('Enter')
     await operator.getByText('Events are live.').waitFor()
@@ -121,5 +124,18 @@ describe('two windows of the console', () => {
     await operator.evaluate(readFileSync('node_modules/axe-core/axe.min.js', 'utf8'))
     const violations = await operator.evaluate<unknown[]>('axe.run().then(({ violations }) => violations)')
     expect(violations, JSON.stringify(violations)).to.deep.equal([])
+  })
+
+  it('a service account that the operator looks up is marked, and other users are not', async () => {
+    const mark = operator.locator('.badge').getByText('service account', { exact: true })
+    expect(await mark.count()).to.equal(0)
+    const body = { username: 'nightly-report', serviceAccount: true }
+    expect(await ask('POST', `${internalUrl}/admin/users`, adminKey, body)).to.include({ status: 201 })
+    await operator.getByLabel('Name of the user').fill('nightly-report')
+    await button('Find', operator).click()
+    await mark.waitFor()
+    await button('Pause', operator).click()
+    await button('Resume', operator).waitFor()
+    await mark.waitFor()
   })
 })

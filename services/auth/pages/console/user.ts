@@ -10,6 +10,8 @@ export interface ShownUser {
   roles: string[]
   paused: boolean
   rate: StreamedRate | null
+  /** Has no password, and is for a program. */
+  serviceAccount: boolean
 }
 
 export interface UserChange {

@@ -25,7 +25,7 @@ export function userPanel(user: LookedUpUser): ComponentChildren {
 }
 
 function details(shown: ShownUser, user: LookedUpUser): ComponentChildren {
-  const { id, username, roles, paused, rate } = shown
+  const { id, username, roles, paused, rate, serviceAccount } = shown
   const give = async (event: Submit) => {
     event.preventDefault()
     const form = event.currentTarget
@@ -44,7 +44,7 @@ function details(shown: ShownUser, user: LookedUpUser): ComponentChildren {
   const pause = () => user.change(shown, { paused: !paused }, `${paused ? 'Resume' : 'Pause'} ${username}`)
   return html`
     <div class="issued" key=${id}>
-      <p><b>${username}</b> ${paused && html`<span class="badge refused">paused</span>`} ${rate && html`<span class="badge">${shownRate(rate)}</span>`}</p>
+      <p><b>${username}</b> ${serviceAccount && html`<span class="badge" title="a user without a password, for a program">service account</span>`} ${paused && html`<span class="badge refused">paused</span>`} ${rate && html`<span class="badge">${shownRate(rate)}</span>`}</p>
       ${roles.length === 0 && html`<p class="quiet">No roles.</p>`}
       <ul class="roles" aria-label="Roles">
         ${roles.map(
