@@ -20,6 +20,8 @@ const admission: Admission = {
   refreshCount: 0,
   roles: [],
   scope: null,
+  keyName: null,
+  actor: null,
 }
 
 function admit(ctx: Context, username: string, next: () => Promise<unknown>) {

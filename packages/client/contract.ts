@@ -51,9 +51,16 @@ export interface Admission {
   roles: string[]
   /**
    * The scope of the token, names separated by spaces (RFC 6749, section 3.3). Null if the token is restricted by nothing but the
-   * user's roles, as sessions are, and if Auth is too old to send it.
+   * user's roles, as sessions are, and if Auth is too old to send it. Empty if it opens no route that needs a scope.
    */
   scope: string | null
+  /** The name of the API key behind the token. Null for a session, and if Auth is too old to send it. */
+  keyName: string | null
+  /**
+   * Who acts for the user, if the token was delegated (RFC 8693, section 4.1): `sub` is the name of the delegated token, or its id.
+   * Null for every other token, and if Auth is too old to send it.
+   */
+  actor: { sub: string } | null
 }
 
 /** Unknown, expired and revoked tokens look the same. */
@@ -72,11 +79,9 @@ export interface Limitation {
 
 export type Verdict = Admission | Rejection | Limitation
 
-/** A verdict as Auth sends it. An Auth of an earlier version sends neither `roles` nor `scope`. */
-type SentVerdict =
-  | (Omit<Admission, 'roles' | 'scope'> & { roles?: string[]; scope?: string | null })
-  | Rejection
-  | Limitation
+/** A verdict as Auth sends it. An Auth of an earlier version sends not all of `Later`. */
+type Later = 'roles' | 'scope' | 'keyName' | 'actor'
+type SentVerdict = (Omit<Admission, Later> & Partial<Pick<Admission, Later>>) | Rejection | Limitation
 
 /** Auth could not ask about this token, although it could about others of the call. */
 export interface NoVerdict {
@@ -106,6 +111,8 @@ function verdictsOf(verdicts: unknown, count: number): (Verdict | NoVerdict)[] {
     if (!verdict.authenticated) continue
     verdict.roles ??= []
     verdict.scope ??= null
+    verdict.keyName ??= null
+    verdict.actor ??= null
   }
   return verdicts
 }
@@ -128,8 +135,15 @@ function isVerdict(value: unknown): value is SentVerdict | NoVerdict {
     Number.isSafeInteger(verdict.absoluteExpiresAt) &&
     Number.isSafeInteger(verdict.refreshCount) &&
     (verdict.roles === undefined || isListOfStrings(verdict.roles)) &&
-    (verdict.scope === undefined || isNullOrString(verdict.scope))
+    (verdict.scope === undefined || isNullOrString(verdict.scope)) &&
+    (verdict.keyName === undefined || isNullOrString(verdict.keyName)) &&
+    (verdict.actor === undefined || isNullOrActor(verdict.actor))
   )
+}
+
+function isNullOrActor(value: unknown): boolean {
+  if (typeof value !== 'object') return false
+  return value === null || typeof (value as { sub?: unknown }).sub === 'string'
 }
 
 function isListOfStrings(value: unknown): boolean {

@@ -56,6 +56,8 @@ export function admissionOf(token: string): Admission {
     refreshCount: 1,
     roles: [],
     scope: null,
+    keyName: null,
+    actor: null,
   }
 }
 

@@ -13,6 +13,8 @@ MAX_VERDICT_BYTES = 1536
 
 _KINDS = ("sliding", "fixed", "single-use")
 _MAX_SAFE_INTEGER = 2**53 - 1
+#: What an Auth of an earlier version does not send.
+_SENT_LATER = {"roles": [], "scope": None, "keyName": None, "actor": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,14 @@ class Admission:
     #: The roles of the user. Empty for a guest, and if Auth is too old to send it.
     roles: tuple[str, ...]
     #: The scope of the token, names separated by spaces (RFC 6749, section 3.3). None if the token is restricted by
-    #: nothing but the user's roles, as sessions are, and if Auth is too old to send it.
+    #: nothing but the user's roles, as sessions are, and if Auth is too old to send it. Empty if it opens no route that
+    #: needs a scope.
     scope: str | None
+    #: The name of the API key behind the token. None for a session, and if Auth is too old to send it.
+    key_name: str | None
+    #: Who acts for the user, if the token was delegated (RFC 8693, section 4.1): the name of the delegated token, or
+    #: its id. None for every other token, and if Auth is too old to send it.
+    actor: str | None
     #: The members of the verdict under the names of the wire, with those that this version of the client does not know.
     members: Mapping[str, Any]
 
@@ -71,7 +79,7 @@ def _parse_verdict(verdict: Any) -> Admission | Limitation | Unavailable | None:
             if _is_integer(wait := verdict.get("retryAfterMs")) and wait > 0:
                 return Limitation(wait)
         if verdict.get("authenticated") is True and _is_admission(verdict):
-            verdict = {"roles": [], "scope": None, **verdict}  # an Auth of an earlier version does not send these two
+            verdict = {**_SENT_LATER, **verdict}
             return Admission(
                 token_id=verdict["tokenId"],
                 kind=verdict["kind"],
@@ -83,6 +91,8 @@ def _parse_verdict(verdict: Any) -> Admission | Limitation | Unavailable | None:
                 refresh_count=verdict["refreshCount"],
                 roles=tuple(verdict["roles"]),
                 scope=verdict["scope"],
+                key_name=verdict["keyName"],
+                actor=None if verdict["actor"] is None else verdict["actor"]["sub"],
                 members=verdict,
             )
     raise ValueError("a verdict is not well-formed")
@@ -93,13 +103,18 @@ def _is_admission(verdict: dict[str, Any]) -> bool:
         isinstance(verdict.get("tokenId"), str)
         and verdict.get("kind") in _KINDS
         and all(name in verdict and isinstance(verdict[name], str | None) for name in ("username", "userId"))
-        and isinstance(verdict.get("scope"), str | None)
+        and all(isinstance(verdict.get(name), str | None) for name in ("scope", "keyName"))
+        and _is_actor(verdict.get("actor"))
         and isinstance(roles := verdict.get("roles", []), list)
         and all(isinstance(role, str) for role in roles)
         and all(
             _is_integer(verdict.get(name)) for name in ("createdAt", "expiresAt", "absoluteExpiresAt", "refreshCount")
         )
     )
+
+
+def _is_actor(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and isinstance(value.get("sub"), str))
 
 
 def _is_integer(value: Any) -> bool:

@@ -263,7 +263,7 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((body["body"], seen), (b"ann", [ShadowRefusal("scope:orders:write", "mine", "id", "1")]))
 
     async def test_a_rule_with_nothing_in_front_admits_nothing(self) -> None:
-        forged = {"auth": Admission("id", "sliding", "ann", "1", 1, 2, 3, 1, ("admin",), None, {})}
+        forged = {"auth": Admission("id", "sliding", "ann", "1", 1, 2, 3, 1, ("admin",), None, None, None, {})}
         with self.assertRaisesRegex(RuntimeError, "RequireToken in front"):
             await ask(RequireRole(greet, "admin"), GOOD, **forged)
 
