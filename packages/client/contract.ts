@@ -8,8 +8,11 @@ export const readyPath = '/ready'
 /** Maximum number of tokens in one call, including held ones. */
 export const maxTokensPerCall = 256
 
-/** Maximum size of a verdict in bytes; a response with n verdicts may be n + 1 times that size. */
-export const maxVerdictBytes = 1536
+/**
+ * Maximum size of a verdict in bytes; a response with n verdicts may be n + 1 times that size. A username takes at most 640 bytes,
+ * the roles and the scope about 300 each, the name of a key and the actor 200 each.
+ */
+export const maxVerdictBytes = 2048
 
 export const tokenKinds = ['sliding', 'fixed', 'single-use'] as const
 export type TokenKind = (typeof tokenKinds)[number]
@@ -19,6 +22,8 @@ export const maxNames = 16
 export const roleFormat = /^[a-z0-9][a-z0-9:._-]{0,63}$/
 /** One name of a scope (RFC 6749, section 3.3). */
 export const scopeNameFormat = /^[\x21\x23-\x5b\x5d-\x7e]+$/
+/** Maximum length of the name of an API key, in code points. */
+const maxKeyNameLength = 64
 
 /**
  * Either `token`, answered with a verdict, or `tokens`, answered with `{verdicts}` in the same order. With `held`, beside `tokens`
@@ -51,10 +56,11 @@ export interface Admission {
   roles: string[]
   /**
    * The scope of the token, names separated by spaces (RFC 6749, section 3.3). Null if the token is restricted by nothing but the
-   * user's roles, as sessions are, and if Auth is too old to send it. Empty if it opens no route that needs a scope.
+   * user's roles, as sessions are, and if Auth is too old to send it. Empty if the token has no rights at all: it passes no rule
+   * for a scope.
    */
   scope: string | null
-  /** The name of the API key behind the token. Null for a session, and if Auth is too old to send it. */
+  /** The name of the API key behind the token. Null for a session or an unnamed token, and if Auth is too old to send it. */
   keyName: string | null
   /**
    * Who acts for the user, if the token was delegated (RFC 8693, section 4.1): `sub` is the name of the delegated token, or its id.
@@ -79,7 +85,7 @@ export interface Limitation {
 
 export type Verdict = Admission | Rejection | Limitation
 
-/** A verdict as Auth sends it. An Auth of an earlier version sends not all of `Later`. */
+/** An Auth of an earlier version does not send all of these. */
 type Later = 'roles' | 'scope' | 'keyName' | 'actor'
 type SentVerdict = (Omit<Admission, Later> & Partial<Pick<Admission, Later>>) | Rejection | Limitation
 
@@ -136,9 +142,15 @@ function isVerdict(value: unknown): value is SentVerdict | NoVerdict {
     Number.isSafeInteger(verdict.refreshCount) &&
     (verdict.roles === undefined || isListOfStrings(verdict.roles)) &&
     (verdict.scope === undefined || isNullOrString(verdict.scope)) &&
-    (verdict.keyName === undefined || isNullOrString(verdict.keyName)) &&
+    (verdict.keyName === undefined || isNullOrKeyName(verdict.keyName)) &&
     (verdict.actor === undefined || isNullOrActor(verdict.actor))
   )
+}
+
+function isNullOrKeyName(value: unknown): boolean {
+  if (typeof value !== 'string') return value === null
+  // `length` counts some code points twice, so it is only looked at to avoid spreading most names.
+  return value.length <= maxKeyNameLength || [...value].length <= maxKeyNameLength
 }
 
 function isNullOrActor(value: unknown): boolean {

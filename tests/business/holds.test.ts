@@ -126,6 +126,18 @@ describe('a held token', () => {
     expect(client.holds()).to.equal(1)
   })
 
+  it('ends with "insufficient_scope" when the scope of its token becomes empty, and stays if it needs none', async () => {
+    const { hold } = open()
+    let scope: string | null = null
+    auth.behave(answerHeld(token => ({ ...admissionOf(token), scope })))
+    const [plain, scoped] = [hold('good'), hold('good', { scope: 'orders:write' })]
+    await answered(1)
+    expect([plain.ends, scoped.ends]).to.deep.equal([[], []])
+    scope = ''
+    await pass(1000)
+    expect([plain.ends, scoped.ends]).to.deep.equal([[], ['insufficient_scope']])
+  })
+
   it('loses a role within two seconds also if each look extends it', async () => {
     const { hold } = open()
     const { ends } = hold('good', { role: 'admin', extend: true })

@@ -11,6 +11,7 @@ const granted: Record<string, Pick<Admission, 'roles' | 'scope'>> = {
   editor: { roles: ['editor'], scope: null },
   writer: { roles: [], scope: 'orders:read orders:write' },
   reader: { roles: ['admin'], scope: 'orders:read' },
+  bare: { roles: [], scope: '' },
 }
 
 describe('the rules of Business', () => {
@@ -78,12 +79,14 @@ describe('the rules of Business', () => {
       expect(status).to.equal(201)
       expect(body).to.include({ item: 'a book', quantity: 2, orderedBy: token })
     }
-    const { status, headers, body } = await order('reader')
-    expect(status).to.equal(403)
-    expect(headers.get('www-authenticate')).to.equal(
-      'Bearer realm="latchkey", error="insufficient_scope", scope="orders:write"',
-    )
-    expect(body['detail']).to.equal('This needs the scope orders:write, which this token does not have.')
+    for (const token of ['reader', 'bare']) {
+      const { status, headers, body } = await order(token)
+      expect(status, token).to.equal(403)
+      expect(headers.get('www-authenticate')).to.equal(
+        'Bearer realm="latchkey", error="insufficient_scope", scope="orders:write"',
+      )
+      expect(body['detail']).to.equal('This needs the scope orders:write, which this token does not have.')
+    }
   })
 
   it('POST /orders says what is wrong with a body, but not to a token without the scope', async () => {

@@ -205,6 +205,15 @@ const changing = (change: {
 /** The real client with another idea of what a rule needs. */
 const judging = (isRuleMet: IsMet) => inProcess(client => request => answerTo(request, client, isRuleMet))
 
+/** The real client, which hands out other members of an admission. */
+const withMembers = (change: (admission: Record<string, unknown>) => Record<string, unknown>) =>
+  changing({
+    answer: ({ admission, ...rest }) => ({
+      ...rest,
+      ...(admission && { admission: { ...admission, ...change(admission) } }),
+    }),
+  })
+
 const trusting = withValidate((_client, auth) => token => trust(token, auth))
 
 interface Fault {
@@ -322,6 +331,22 @@ const faults: Record<string, Fault> = {
   'takes the scope of a session for an empty one': {
     client: judging((rule, admission) => isMet(rule, { ...admission, scope: admission.scope ?? '' })),
     found: ['rules: a scope that is null', 'rules: an Auth of an earlier version knows no scope'],
+  },
+  'takes an empty scope for none': {
+    client: judging((rule, admission) => isMet(rule, { ...admission, scope: admission.scope || null })),
+    found: ['rules: an empty scope is 403', 'rules: an empty scope lacks each of several'],
+  },
+  'hands out an empty scope as null': {
+    client: withMembers(({ scope }) => ({ scope: scope || null })),
+    found: ['verdicts: a scope that is empty is not null'],
+  },
+  'drops the name of the key and the actor': {
+    client: withMembers(() => ({ keyName: null, actor: null })),
+    found: ['verdicts: an admission has the name of the key', 'verdicts: members of an actor'],
+  },
+  'hands out what an older Auth did not send as undefined': {
+    client: withMembers(({ keyName, actor }) => ({ keyName: keyName ?? undefined, actor: actor ?? undefined })),
+    found: ['verdicts: an Auth of an earlier version sends neither keyName nor actor'],
   },
   'takes names for roles and scopes alike': {
     client: judging((rule, { roles, scope }) =>

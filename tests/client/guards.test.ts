@@ -11,13 +11,14 @@ import { type GuardService, services } from '../support/guardServices.ts'
 const log = { info: () => {}, warn: () => {} }
 
 /** What the fake Auth says of each token. Every other token is refused. */
-const granted: Record<string, Pick<Admission, 'roles' | 'scope'>> = {
+const granted: Record<string, Pick<Admission, 'roles' | 'scope'> & Partial<Admission>> = {
   admin: { roles: ['editor', 'admin'], scope: null },
   editor: { roles: ['editor'], scope: null },
   nearly: { roles: ['admin2', 'Admin', 'admi'], scope: 'orders:writes orders' },
   key: { roles: ['admin'], scope: 'orders:read orders:write' },
   reader: { roles: ['admin'], scope: 'orders:read' },
   bare: { roles: [], scope: '' },
+  agent: { roles: ['admin'], scope: 'orders:read orders:write', keyName: 'deploy', actor: { sub: 'agent' } },
 }
 
 const challenge = 'Bearer realm="latchkey", error="insufficient_scope"'
@@ -69,16 +70,27 @@ describe('the guards of the client', () => {
           ['/role', 'reader'],
           ['/scope', 'key'],
           ['/behind', 'key'],
+          ['/role', 'agent'],
+          ['/behind', 'agent'],
         ] as const) {
           const { status, body } = await get(path, token)
           expect(status, `${path} ${token}`).to.equal(200)
-          expect(body).to.deep.equal({ userId: `user-of-${token}` })
+          const userId = `user-of-${token}`
+          expect(body).to.deep.equal({ userId, keyName: null, actor: null, ...granted[token] })
         }
       })
 
       it('admit a session at every scope', async () => {
         for (const path of ['/scope', '/shadow']) expect((await get(path, 'editor')).status).to.equal(200)
         expect((await get('/behind', 'admin')).status).to.equal(200)
+      })
+
+      it('admit no token with an empty scope where a scope is needed, and count it in the shadow', async () => {
+        const { unmet } = service.shadowRules()[0] as ShadowRule
+        for (const path of ['/scope', '/behind']) expect((await get(path, 'bare')).status, path).to.equal(403)
+        const { status, body } = await get('/shadow', 'bare')
+        expect([status, body['scope']]).to.deep.equal([200, ''])
+        expect(service.shadowRules()[0]?.unmet).to.equal(unmet + 1)
       })
 
       it('are 403 without the role, and say which is needed', async () => {

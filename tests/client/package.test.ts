@@ -102,6 +102,8 @@ describe('the package latchkey-client', () => {
       `express().get('/', forExpress().requireToken(), (req, res) => void res.send(req.auth.nonsense))`,
       `new Hono().get('/', forHono().requireToken(), c => c.text(c.var.auth.username ?? c.var.auth.nonsense))`,
       `forExpress({ deadlineMS: 5 })`,
+      `express().get('/', forExpress().requireToken(), ({ auth }, res) => void res.json([auth.keyName, auth.actor?.sub]))`,
+      `express().get('/', forExpress().requireToken(), (req, res) => void res.send(req.auth.actor.sub))`,
     ]
     writeFileSync(join(service, 'wrong.ts'), wrong.join('\n'))
     const tsc = spawnSync(join(process.cwd(), 'node_modules/.bin/tsc'), { cwd: service, encoding: 'utf8' })
@@ -112,6 +114,7 @@ describe('the package latchkey-client', () => {
       'wrong.ts(5 error TS2339',
       'wrong.ts(6 error TS2339',
       'wrong.ts(7 error TS2561',
+      'wrong.ts(9 error TS18047',
     ])
   })
 

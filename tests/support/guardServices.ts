@@ -8,6 +8,7 @@ import express from 'express'
 import fastify from 'fastify'
 import { Hono } from 'hono'
 import Koa from 'koa'
+import type { Admission } from '../../packages/client/contract.ts'
 import { latchkey as forExpress } from '../../packages/client/express.ts'
 import { latchkey as forFastify } from '../../packages/client/fastify.ts'
 import { latchkey as forHono } from '../../packages/client/hono.ts'
@@ -24,10 +25,13 @@ export interface GuardService {
 }
 
 /**
- * `/role` and `/scope`: one guard alone. `/behind`: both behind `requireToken`. `/shadow`: a rule that only counts. Each answers with the
- * user id.
+ * `/role` and `/scope`: one guard alone. `/behind`: both behind `requireToken`. `/shadow`: a rule that only counts. Each answers with
+ * members of the admission.
  */
 type Start = (options: LatchkeyOptions) => Promise<GuardService>
+
+/** What a route shows of the admission that its framework gives it. */
+const shown = ({ userId, roles, scope, keyName, actor }: Admission) => ({ userId, roles, scope, keyName, actor })
 
 async function listening(server: Server): Promise<string> {
   if (!server.listening) await once(server, 'listening')
@@ -51,7 +55,7 @@ export const services: Record<string, Start> = {
     const auth = forKoa(options)
     const router = new Router()
     const show: Koa.Middleware = ctx => {
-      ctx.body = { userId: ctx.state['auth'].userId }
+      ctx.body = shown(ctx.state['auth'])
     }
     router.get('/role', auth.requireRole('admin'), show)
     router.get('/scope', auth.requireScope(['orders:read', 'orders:write']), show)
@@ -63,7 +67,7 @@ export const services: Record<string, Start> = {
   async express(options) {
     const auth = forExpress(options)
     const app = express()
-    const show: express.RequestHandler = (req, res) => void res.json({ userId: req.auth.userId })
+    const show: express.RequestHandler = (req, res) => void res.json(shown(req.auth))
     app.get('/role', auth.requireRole('admin'), show)
     app.get('/scope', auth.requireScope(['orders:read', 'orders:write']), show)
     app.get('/behind', auth.requireToken(), auth.requireRole('admin'), auth.requireScope('orders:write'), show)
@@ -74,7 +78,7 @@ export const services: Record<string, Start> = {
   async fastify(options) {
     const auth = forFastify(options)
     const app = fastify({ genReqId: request => String(request.headers['x-request-id'] ?? 'none') })
-    const show = async ({ auth: { userId } }: { auth: { userId: string | null } }) => ({ userId })
+    const show = async ({ auth }: { auth: Admission }) => shown(auth)
     app.get('/role', { onRequest: auth.requireRole('admin') }, show)
     app.get('/scope', { onRequest: auth.requireScope(['orders:read', 'orders:write']) }, show)
     const three = [auth.requireToken(), auth.requireRole('admin'), auth.requireScope('orders:write')]
@@ -87,19 +91,18 @@ export const services: Record<string, Start> = {
   async hono(options) {
     const auth = forHono(options)
     const app = new Hono()
-    app.get('/role', auth.requireRole('admin'), c => c.json({ userId: c.var.auth.userId }))
-    app.get('/scope', auth.requireScope(['orders:read', 'orders:write']), c => c.json({ userId: c.var.auth.userId }))
+    app.get('/role', auth.requireRole('admin'), c => c.json(shown(c.var.auth)))
+    app.get('/scope', auth.requireScope(['orders:read', 'orders:write']), c => c.json(shown(c.var.auth)))
     const three = [auth.requireToken(), auth.requireRole('admin'), auth.requireScope('orders:write')] as const
-    app.get('/behind', ...three, c => c.json({ userId: c.var.auth.userId }))
+    app.get('/behind', ...three, c => c.json(shown(c.var.auth)))
     const shadow = auth.requireScope('orders:write', { shadow: true })
-    app.get('/shadow', shadow, c => c.json({ userId: c.var.auth.userId }))
+    app.get('/shadow', shadow, c => c.json(shown(c.var.auth)))
     return serviceOf(serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }) as Server, auth)
   },
 
   async node(options) {
     const auth = forNode(options)
-    const show = (req: { auth: { userId: string | null } }, res: ServerResponse) =>
-      void res.end(JSON.stringify({ userId: req.auth.userId }))
+    const show = (req: { auth: Admission }, res: ServerResponse) => void res.end(JSON.stringify(shown(req.auth)))
     const handlers: Record<string, (req: IncomingMessage, res: ServerResponse) => Promise<void>> = {
       '/role': auth.requireRole('admin', show),
       '/scope': auth.requireScope(['orders:read', 'orders:write'], show),
@@ -125,7 +128,7 @@ export const services: Record<string, Start> = {
     }
     const server = createServer((req, res) => {
       guards[req.url as string]?.(req).then(
-        ({ userId }) => res.end(JSON.stringify({ userId })),
+        admission => res.end(JSON.stringify(shown(admission))),
         (error: unknown) => {
           if (!(error instanceof TokenError)) throw error
           const { status, headers, code, message } = error

@@ -69,7 +69,7 @@ function formProblems(
   })
   if (outcome === 'admitted' && answer.admission !== undefined) {
     const wanted = Object.entries({ ...verdictFor(tokenOf(headers)), ...members })
-    for (const [name, value] of wanted.filter(([name, value]) => !isDeepStrictEqual(answer.admission?.[name], value))) {
+    for (const [name, value] of wanted.filter(([name, value]) => !has(answer.admission?.[name], value))) {
       problems.push(
         `The admission has ${name} ${JSON.stringify(answer.admission[name])}; expected ${JSON.stringify(value)}.`,
       )
@@ -79,6 +79,16 @@ function formProblems(
     problems.push(`The problem has error ${answer.problem['error']}; expected ${form.code}.`)
   }
   return problems
+}
+
+/** Of an object only the members that are wanted: a client may keep or drop those that it does not know. */
+function has(given: unknown, wanted: unknown): boolean {
+  if (!isObject(given) || !isObject(wanted)) return isDeepStrictEqual(given, wanted)
+  return Object.entries(wanted).every(([name, value]) => has(given[name], value))
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 export interface CallsSeen {

@@ -79,7 +79,7 @@ export type Outcome =
 
 export interface Expected {
   is: Outcome | Outcome[]
-  /** Members that the admission must have, beside those of the fake Auth. */
+  /** Members that the admission must have, beside those of the fake Auth. A member that is an object may have more. */
   admission?: Record<string, unknown>
   /** The scope that the challenge names. */
   scope?: string

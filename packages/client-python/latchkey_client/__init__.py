@@ -9,12 +9,13 @@ never 401.
 from .asgi import RequireRole, RequireScope, RequireToken
 from .bearer import read_bearer_token
 from .client import AuthClient, Validation
-from .contract import Admission
+from .contract import Actor, Admission
 from .errors import TokenError
 from .rules import ShadowRefusal, require_role, require_scope
 from .wsgi import RequireRoleWsgi, RequireScopeWsgi, RequireTokenWsgi, SyncAuthClient
 
 __all__ = [
+    "Actor",
     "Admission",
     "AuthClient",
     "RequireRole",

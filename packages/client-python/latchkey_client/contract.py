@@ -9,12 +9,21 @@ from typing import Any, Mapping, NoReturn
 VALIDATE_TOKEN_PATH = "/validateToken"
 MAX_TOKENS_PER_CALL = 256
 #: Maximum size of a verdict in bytes; an answer with n verdicts may be n + 1 times that size.
-MAX_VERDICT_BYTES = 1536
+MAX_VERDICT_BYTES = 2048
 
 _KINDS = ("sliding", "fixed", "single-use")
 _MAX_SAFE_INTEGER = 2**53 - 1
+_MAX_KEY_NAME_LENGTH = 64
 #: What an Auth of an earlier version does not send.
 _SENT_LATER = {"roles": [], "scope": None, "keyName": None, "actor": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts for the user of a delegated token (RFC 8693, section 4.1)."""
+
+    #: The name of the delegated token, or else its id.
+    sub: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +43,14 @@ class Admission:
     #: The roles of the user. Empty for a guest, and if Auth is too old to send it.
     roles: tuple[str, ...]
     #: The scope of the token, names separated by spaces (RFC 6749, section 3.3). None if the token is restricted by
-    #: nothing but the user's roles, as sessions are, and if Auth is too old to send it. Empty if it opens no route that
-    #: needs a scope.
+    #: nothing but the user's roles, as sessions are, and if Auth is too old to send it. Empty if the token has no
+    #: rights at all: it passes no rule for a scope.
     scope: str | None
-    #: The name of the API key behind the token. None for a session, and if Auth is too old to send it.
+    #: The name of the API key behind the token. None for a session or an unnamed token, and if Auth is too old to send
+    #: it.
     key_name: str | None
-    #: Who acts for the user, if the token was delegated (RFC 8693, section 4.1): the name of the delegated token, or
-    #: its id. None for every other token, and if Auth is too old to send it.
-    actor: str | None
+    #: Who acts for the user, if the token was delegated. None for every other token, and if Auth is too old to send it.
+    actor: Actor | None
     #: The members of the verdict under the names of the wire, with those that this version of the client does not know.
     members: Mapping[str, Any]
 
@@ -92,7 +101,7 @@ def _parse_verdict(verdict: Any) -> Admission | Limitation | Unavailable | None:
                 roles=tuple(verdict["roles"]),
                 scope=verdict["scope"],
                 key_name=verdict["keyName"],
-                actor=None if verdict["actor"] is None else verdict["actor"]["sub"],
+                actor=None if verdict["actor"] is None else Actor(verdict["actor"]["sub"]),
                 members=verdict,
             )
     raise ValueError("a verdict is not well-formed")
@@ -103,8 +112,9 @@ def _is_admission(verdict: dict[str, Any]) -> bool:
         isinstance(verdict.get("tokenId"), str)
         and verdict.get("kind") in _KINDS
         and all(name in verdict and isinstance(verdict[name], str | None) for name in ("username", "userId"))
-        and all(isinstance(verdict.get(name), str | None) for name in ("scope", "keyName"))
-        and _is_actor(verdict.get("actor"))
+        and isinstance(verdict.get("scope"), str | None)
+        and _is_none_or_key_name(verdict.get("keyName"))
+        and _is_none_or_actor(verdict.get("actor"))
         and isinstance(roles := verdict.get("roles", []), list)
         and all(isinstance(role, str) for role in roles)
         and all(
@@ -113,7 +123,11 @@ def _is_admission(verdict: dict[str, Any]) -> bool:
     )
 
 
-def _is_actor(value: Any) -> bool:
+def _is_none_or_key_name(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= _MAX_KEY_NAME_LENGTH)
+
+
+def _is_none_or_actor(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and isinstance(value.get("sub"), str))
 
 

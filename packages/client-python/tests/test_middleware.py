@@ -13,6 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from latchkey_client import (  # noqa: E402
+    Actor,
     Admission,
     AuthClient,
     RequireRole,
@@ -49,6 +50,8 @@ class FakeAuth:
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        #: Members of each admission, in place of those of ADMISSION or beside them.
+        self.changes: dict[str, Any] = {}
         self.called = asyncio.Event()
         self.answering = asyncio.Event()
         self.answering.set()
@@ -70,7 +73,8 @@ class FakeAuth:
                 self.calls.append(tokens)
                 self.called.set()
                 await self.answering.wait()
-                verdicts = [ADMISSION if token.startswith("good") else {"authenticated": False} for token in tokens]
+                admission = {**ADMISSION, **self.changes}
+                verdicts = [admission if token.startswith("good") else {"authenticated": False} for token in tokens]
                 body = json.dumps({"verdicts": verdicts})
                 writer.write(
                     f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: {fields['X-Request-Id']}\r\n"
@@ -297,6 +301,31 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         with self.assertRaisesRegex(RuntimeError, "in front"):
             RequireRoleWsgi(app, "admin")({"HTTP_TOKEN": "good"}, None)
         await asyncio.to_thread(client.close)
+
+    async def test_an_empty_scope_grants_nothing_and_is_not_none(self) -> None:
+        self.auth.changes = {"scope": ""}
+        admission = (await self.client.validate("good")).admission
+        assert admission is not None
+        self.assertEqual(admission.scope, "")
+        with self.assertRaises(TokenError):
+            require_scope(admission, "orders:read")
+        start, _ = await ask(RequireScope(greet, "orders:read", client=self.client), GOOD)
+        self.assertEqual(start["status"], 403)
+        seen: list[ShadowRefusal] = []
+        start, _ = await ask(RequireScope(greet, "orders:read", client=self.client, shadow=seen.append), GOOD)
+        self.assertEqual((start["status"], [one.rule for one in seen]), (200, ["scope:orders:read"]))
+
+    async def test_an_admission_names_the_key_and_who_acts_for_the_user(self) -> None:
+        for sent, expected in (
+            ({}, (None, None)),
+            ({"keyName": None, "actor": None}, (None, None)),
+            ({"keyName": "deploy", "actor": {"sub": "agent", "someday": 1}}, ("deploy", Actor("agent"))),
+        ):
+            with self.subTest(sent):
+                self.auth.changes = sent
+                admission = (await self.client.validate("good")).admission
+                assert admission is not None
+                self.assertEqual((admission.key_name, admission.actor), expected)
 
     async def test_functions_require_the_same_of_an_admission(self) -> None:
         admission = (await self.client.validate("good")).admission
