@@ -83,11 +83,16 @@ export interface Limitation {
   retryAfterMs: number
 }
 
-export type Verdict = Admission | Rejection | Limitation
+/** A verdict as the client hands it out: with every member. */
+export type ReadVerdict = Admission | Rejection | Limitation
 
-/** An Auth of an earlier version does not send all of these. */
-type Later = 'roles' | 'scope' | 'keyName' | 'actor'
-type SentVerdict = (Omit<Admission, Later> & Partial<Pick<Admission, Later>>) | Rejection | Limitation
+type WithOptional<Name extends keyof Admission> = Omit<Admission, Name> & Partial<Pick<Admission, Name>>
+
+/** A verdict as Auth sends it. Auth need not send who acts. */
+export type Verdict = WithOptional<'keyName' | 'actor'> | Rejection | Limitation
+
+/** A verdict as the client receives it. An Auth of an earlier version sends neither `roles` nor `scope`. */
+type SentVerdict = WithOptional<'roles' | 'scope' | 'keyName' | 'actor'> | Rejection | Limitation
 
 /** Auth could not ask about this token, although it could about others of the call. */
 export interface NoVerdict {
@@ -96,9 +101,9 @@ export interface NoVerdict {
 }
 
 export interface Verdicts {
-  verdicts: (Verdict | NoVerdict)[]
+  verdicts: (ReadVerdict | NoVerdict)[]
   /** Null if Auth could not look at the held tokens. */
-  held: (Verdict | NoVerdict)[] | null
+  held: (ReadVerdict | NoVerdict)[] | null
 }
 
 /** Throws unless `text` holds exactly `count` well-formed verdicts, and `heldCount` for held tokens. */
@@ -110,7 +115,7 @@ export function parseVerdicts(text: string, count: number, heldCount: number): V
   }
 }
 
-function verdictsOf(verdicts: unknown, count: number): (Verdict | NoVerdict)[] {
+function verdictsOf(verdicts: unknown, count: number): (ReadVerdict | NoVerdict)[] {
   if (!Array.isArray(verdicts) || verdicts.length !== count) throw new Error(`expected ${count} verdicts`)
   for (const verdict of verdicts) {
     if (!isVerdict(verdict)) throw new Error('a verdict is not well-formed')
