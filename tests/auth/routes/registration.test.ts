@@ -200,7 +200,7 @@ describe('a username has at most 640 bytes as JSON', () => {
     for (const username of ['鍵'.repeat(212), '"'.repeat(256)]) await own.newUser({ username })
   })
 
-  it('so that a full batch of 256 verdicts stays below 1.5 KB for each', async () => {
+  it('so that a full batch of 256 verdicts stays below 2 KB for each', async () => {
     const { token } = await own.newUser({ username: longest })
     const tokens = Array<string>(maxTokensPerCall).fill(token)
     const { text, body } = await own.operate<{ verdicts: Verdict[] }>('POST', '/validateToken', serviceKey, { tokens })
