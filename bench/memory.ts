@@ -67,6 +67,8 @@ function newToken(i: number, users: number, expiresAt: number): { ref: TokenRef;
     paused: false,
     rate: null,
     usesLeft: null,
+    name: null,
+    parent: null,
     authority: noAuthority,
   }
   return { ref: refOf(id), token }

@@ -74,6 +74,18 @@ export function sharedTokenStoreContract(getStores: () => [TokenStore, TokenStor
     expect([admitted(0) + admitted(1), admitted(2), admitted(3)]).to.deep.equal([30, 30, 30])
   })
 
+  it('never lets a delegated token exceed the limits of its parent', async () => {
+    const [one, other] = getStores()
+    const parent = await inserted(one, { usesLeft: 30 })
+    const { userId } = parent.token
+    const members = { userId, kind: 'fixed', parent: { id: parent.ref.id, scope: null, name: null } } as const
+    const refs = [parent, await inserted(one, members), await inserted(other, members)].map(({ ref }) => ref)
+    const found: Found[][] = []
+    while (found.length < 18) found.push(...(await both(6, store => store.touch(refs, start, null))))
+    expect(found.flat().filter(found => isAdmitted(found))).to.have.lengthOf(30)
+    expect(await touch(other, refs[1] as TokenRef)).to.equal(null)
+  })
+
   it('lets one of two concurrent renewals win', async () => {
     const [one, other] = getStores()
     for (let i = 0; i < 20; i++) {

@@ -1,6 +1,7 @@
 // What every TokenStore must do, in six parts.
 import type { TokenStore } from '../../services/auth/stores/tokenPort.ts'
 import { tokenStoreAuthorityContract } from './tokenStoreAuthority.ts'
+import { tokenStoreDelegationContract } from './tokenStoreDelegation.ts'
 import { tokenStoreEndContract } from './tokenStoreEnd.ts'
 import { tokenStoreLateContract } from './tokenStoreLate.ts'
 import { tokenStoreLimitsContract } from './tokenStoreLimits.ts'
@@ -13,5 +14,6 @@ export function tokenStoreContract(getStore: () => TokenStore): void {
   tokenStoreEndContract(getStore)
   tokenStoreAuthorityContract(getStore)
   tokenStoreLimitsContract(getStore)
+  tokenStoreDelegationContract(getStore)
   tokenStoreUpkeepContract(getStore)
 }

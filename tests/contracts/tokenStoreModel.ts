@@ -7,8 +7,10 @@ import { isSameRate, takeFrom } from '../../services/auth/stores/rates.ts'
 import {
   type Authority,
   type InsertOutcome,
+  isHeldByProgram,
   type Limited,
   noAuthority,
+  programLimit,
   type TokenChanges,
   type TokenLimits,
   type TokenRecord,
@@ -20,7 +22,7 @@ import { drawTokenId } from '../../services/auth/tokens/format.ts'
 // An hour ahead, so that the tokens stay in a store that also expires keys by its own clock.
 const start = Date.now() + 3_600_000
 const whenAllAreDead = start + 3_600_000
-const limits: TokenLimits = { perUser: 2, total: 5 } // small, so that they are reached often
+const limits: TokenLimits = { perUser: 4, total: 7 } // small, so that they are reached often
 
 /** The simplest possible store. It keeps dead tokens, because a store may or may not still have them. */
 function createModel() {
@@ -33,27 +35,49 @@ function createModel() {
   const found = new Set<string>() // the ids of tokens that a call has found expired
   const uncertain = new Set<string>() // the ids of dead tokens that the store may have deleted
   const isEnded = (token: TokenRecord) => token.credentialVersion < (floors.get(token.userId) ?? 0)
+  const parentOf = ({ parent }: TokenRecord) => tokens.get(parent?.id ?? '')?.token
+  /** Whether it is live, apart from what its parent may be. */
   const isLive = (token: TokenRecord, now: number) => now < token.expiresAt && !found.has(token.id) && !isEnded(token)
-  const all = () => [...tokens.values()].map(({ token }) => ({ ...token, authority: authorityOf(token.userId) }))
+  const isOrphaned = (token: TokenRecord, now: number) => {
+    const parent = parentOf(token)
+    return token.parent !== null && (parent === undefined || !isLive(parent, now))
+  }
+  const all = () => [...tokens.values()].map(({ token }) => shown(token))
   const live = (now: number) => all().filter(token => isLive(token, now))
   const findByUser = (userId: string | null, now: number) => live(now).filter(token => token.userId === userId)
 
-  /** A live token, even if it is paused. */
+  /** As a store returns it. */
+  function shown(token: TokenRecord): TokenRecord {
+    const { scope = '', name = null } = parentOf(token) ?? {}
+    return {
+      ...token,
+      parent: token.parent && { id: token.parent.id, scope, name },
+      authority: authorityOf(token.userId),
+    }
+  }
+
+  /** A token that is live apart from what its parent may be, even if it is paused. */
   function findLive({ id, hash }: TokenRef, now: number): TokenRecord | null {
     const { token, hash: own } = tokens.get(id) ?? {}
     if (!token || own !== hash) return null
     if (now >= token.expiresAt) found.add(id)
-    return isLive(token, now) ? { ...token, authority: authorityOf(token.userId) } : null
+    return isLive(token, now) ? shown(token) : null
   }
 
   function look(ref: TokenRef, now: number, purpose: string | null): TokenRecord | null {
     const token = findLive(ref, now)
-    return token?.purpose === purpose && !token.paused && !token.authority.paused ? token : null
+    if (token?.purpose !== purpose || token.paused || token.authority.paused) return null
+    const parent = parentOf(token)
+    if (parent && now >= parent.expiresAt) found.add(parent.id)
+    return isOrphaned(token, now) || parent?.paused ? null : token
   }
 
-  /** The milliseconds until the limits of the token and its user allow a touch; 0 if they do. */
-  function take({ id, userId, rate, authority }: TokenRecord, now: number, purpose: string | null): number {
-    const rates = [[id, rate] as const, [userId ?? '', purpose === null ? authority.rate : null] as const]
+  /** The milliseconds until the limits of the token, its parent and its user allow a touch; 0 if they do. */
+  function take(token: TokenRecord, now: number, purpose: string | null): number {
+    const { id, userId, rate, authority } = token
+    const parent = parentOf(token)
+    const ofUser = [userId ?? '', purpose === null ? authority.rate : null] as const
+    const rates = [[id, rate] as const, [parent?.id ?? '', parent?.rate ?? null] as const, ofUser]
     const buckets = rates.flatMap(([key, rate]) => (rate ? [{ key, rate, fullAtUs: fullAtUs.get(key) ?? 0 }] : []))
     const retryAfterMs = takeFrom(buckets, now)
     for (const bucket of buckets) fullAtUs.set(bucket.key, bucket.fullAtUs)
@@ -66,6 +90,8 @@ function createModel() {
     const retryAfterMs = take(token, now, purpose)
     if (retryAfterMs > 0) return { limited: true, retryAfterMs }
     if (token.usesLeft !== null) token.usesLeft--
+    const parent = parentOf(token)
+    if (parent?.usesLeft != null && --parent.usesLeft === 0) tokens.delete(parent.id)
     return use(ref, token, now)
   }
 
@@ -101,18 +127,25 @@ function createModel() {
 
   function change(id: string, changes: TokenChanges, now: number): TokenRecord | null {
     const { token } = tokens.get(id) ?? {}
-    if (!token || !isLive(token, now)) return null
+    if (!token || !isLive(token, now) || isOrphaned(token, now)) return null
     if (changes.rate !== undefined && !isSameRate(changes.rate, token.rate)) fullAtUs.delete(id)
-    return { ...Object.assign(token, changes), authority: authorityOf(token.userId) }
+    return shown(Object.assign(token, changes))
   }
 
-  /** The permitted outcomes of inserting the token, and the session that the insertion evicts. */
+  /** The permitted outcomes of inserting the token, and the token that the insertion evicts. */
   function roomFor(token: TokenRecord, now: number): { may: InsertOutcome[]; evicted?: string } {
-    if (isEnded(token)) return { may: ['ended'] }
+    if (isEnded(token) || isOrphaned(token, now)) return { may: ['ended'] }
     const own = findByUser(token.userId, now)
+    const evicting = (one: TokenRecord | undefined) =>
+      one ? { may: ['inserted' as const], evicted: one.id } : { may: ['full' as const] }
+    if (token.userId !== null && isHeldByProgram(token)) {
+      const held = own.filter(isHeldByProgram)
+      if (held.length >= programLimit(limits.perUser)) return evicting(held.find(({ parent }) => parent !== null))
+    }
     if (token.userId !== null && own.length >= limits.perUser) {
-      const oldest = own.find(({ kind, purpose }) => kind === 'sliding' && purpose === null)
-      return oldest ? { may: ['inserted'], evicted: oldest.id } : { may: ['full'] }
+      const { parent } = token
+      const isOther = ({ id }: TokenRecord) => id !== parent?.id
+      return evicting(own.find(one => one.kind === 'sliding' && one.purpose === null && isOther(one)))
     }
     const guests = [...tokens.values()].filter(({ token }) => token.userId === null)
     const maxGuests = token.userId === null ? Math.ceil(limits.total / 2) : Infinity
@@ -123,7 +156,7 @@ function createModel() {
 
   function list(userId: string, now: number): TokenRecord[] {
     for (const { token } of tokens.values()) if (token.userId === userId && now >= token.expiresAt) found.add(token.id)
-    return findByUser(userId, now)
+    return findByUser(userId, now).filter(token => !isOrphaned(token, now))
   }
 
   /** The store has done what may delete any token that is dead now. */
@@ -133,11 +166,14 @@ function createModel() {
 
   /** The answer to a late call reveals whether a token is still in the store that a sweep may have deleted. */
   function learn(id: string, answer: unknown): void {
-    if (uncertain.delete(id) && answer === null) found.add(id)
+    const { parent } = tokens.get(id)?.token ?? {}
+    if (uncertain.delete(id)) {
+      if (answer === null) found.add(id)
+    } else if (parent && uncertain.delete(parent.id) && answer === null) found.add(parent.id)
   }
 
   const acts = { findLive, look, touch, renew, raiseFloor, setAuthority, change, list }
-  return { tokens, renewals, authorityOf, isLive, live, roomFor, expectLosses, learn, ...acts }
+  return { tokens, renewals, shown, isLive, isOrphaned, all, live, roomFor, expectLosses, learn, ...acts }
 }
 
 /** One run: the model, the clock, and every reference so far, including old hashes. */
@@ -174,6 +210,7 @@ function command<T>(name: string, values: fc.Arbitrary<T>, run: (values: T, run:
 }
 
 const rate = fc.constantFrom(null, null, { perMinute: 6000, burst: 1 }, { perMinute: 70, burst: 3 })
+const name = fc.constantFrom(null, null, null, 'deploy')
 const usesLeft = fc.constantFrom(null, null, 1, 2)
 const scope = fc.constantFrom(null, 'orders:read', 'orders:read orders:write')
 const authority = fc.record({
@@ -195,17 +232,19 @@ const newToken = fc.record({
   paused: fc.constantFrom(false, false, false, true),
   rate,
   usesLeft,
+  name,
+  isDelegated: fc.nat({ max: 2 }).map(n => n === 0),
   authority: fc.oneof({ weight: 2, arbitrary: fc.constant(noAuthority) }, { weight: 1, arbitrary: authority }),
 })
 
 const insertTaken = command(
   'insert with an id that is taken',
   newToken,
-  async ({ user, version, ...terms }, run, store) => {
+  async ({ user, version, isDelegated: _, ...terms }, run, store) => {
     const userId = run.owners[user % run.owners.length] as string | null
     const holder = run.model.live(run.now).find(token => token.userId === userId)
     if (holder === undefined) return
-    const { absoluteTtlMs: _, login: __, ...rest } = terms
+    const { absoluteTtlMs: __, login: ___, ...rest } = terms
     const token: TokenRecord = { ...holder, ...rest, credentialVersion: userId === null ? 0 : version }
     const outcome = await store.insert({ id: holder.id, hash: newHash() }, token, limits, run.now)
     const { may } = run.model.roomFor(token, run.now)
@@ -216,13 +255,19 @@ const insertTaken = command(
 const insert = command(
   'insert',
   newToken,
-  async ({ user, version, absoluteTtlMs, login, authority, ...terms }, run, store) => {
+  async ({ user, version, absoluteTtlMs, login, authority, isDelegated, ...terms }, run, store) => {
     const now = ++run.now // so that no two tokens have the same age
     const userId = run.owners[user % run.owners.length] as string | null
     const id = drawTokenId(userId, now)
+    // Perhaps a dead one.
+    const parent = isDelegated
+      ? run.model.all().findLast(token => userId !== null && isParent(token, userId))
+      : undefined
     const token: TokenRecord = {
       ...terms,
+      kind: parent ? 'fixed' : terms.kind,
       id,
+      parent: parent ? { id: parent.id, scope: parent.scope, name: parent.name } : null,
       userId,
       username: userId && `${userId}@example.com`,
       credentialVersion: userId === null ? 0 : version,
@@ -246,6 +291,9 @@ const insert = command(
     if (userId !== null) run.model.setAuthority(userId, authority)
   },
 )
+
+const isParent = ({ userId, kind, parent }: TokenRecord, owner: string) =>
+  userId === owner && kind !== 'single-use' && parent === null
 
 const batch = fc.record({ purpose, msLate, picks: fc.array(recent, { maxLength: 6, size: 'max' }) })
 
@@ -277,8 +325,13 @@ const renew = command('renew', ofLineage, async ({ one, lineage, msLate }, run, 
 /** A dead token may still be in the store; a live token must be. */
 function expectDeleted(answer: TokenRecord | null, ref: TokenRef, { model, now }: Run): void {
   const found = model.tokens.get(ref.id)
-  const token = found?.hash === ref.hash ? { ...found.token, authority: model.authorityOf(found.token.userId) } : null
-  if (token === null || answer !== null || model.isLive(token, now)) expect(answer).to.deep.equal(token)
+  const token = found?.hash === ref.hash ? model.shown(found.token) : null
+  if (token === null || answer !== null || model.isLive(token, now)) {
+    // A dead parent may or may not be in the store.
+    const isUncertain = token?.parent && model.isOrphaned(token, now)
+    const expected = isUncertain && answer ? { ...token, parent: answer.parent } : token
+    expect(answer).to.deep.equal(expected)
+  }
   if (token !== null) model.tokens.delete(ref.id)
 }
 
@@ -337,7 +390,7 @@ const setAuthority = command(
   },
 )
 
-const changes = fc.record({ scope, paused: fc.boolean(), rate, usesLeft }, { requiredKeys: [] })
+const changes = fc.record({ scope, paused: fc.boolean(), rate, usesLeft, name }, { requiredKeys: [] })
 const change = command('change', fc.record({ one: recent, changes }), async ({ one, changes }, run, store) => {
   const { id } = pick(run, one)
   expect(await store.change(id, changes, run.now)).to.deep.equal(run.model.change(id, changes, run.now))

@@ -48,6 +48,8 @@ export function newTokenAt(start: number, { id: ownId, ...members }: Partial<Tok
     paused: false,
     rate: null,
     usesLeft: null,
+    name: null,
+    parent: null,
     authority: noAuthority,
     ...members,
   }

@@ -46,6 +46,14 @@ export interface Authority {
 
 export const noAuthority: Authority = Object.freeze({ version: 0, roles: [], paused: false, rate: null })
 
+/** The token that another one was delegated from, as it is at present. */
+export interface Parent {
+  id: string
+  /** Narrows the scope of the delegated token. Empty if the parent is gone. */
+  scope: string | null
+  name: string | null
+}
+
 export interface TokenRecord {
   /** Public name of the token; unique, not secret. Stays the same when the token is renewed. */
   id: string
@@ -81,12 +89,35 @@ export interface TokenRecord {
   rate: Rate | null
   /** How many touches the token still allows; the last one consumes it. Null: any number. */
   usesLeft: number | null
+  /** What its owner calls the token, 1 to `maxNameLength` characters. API keys have a name, and delegated tokens may. */
+  name: string | null
+  /** Null unless the token was delegated. Such a token is fixed and belongs to the user of its parent, which is not single-use. */
+  parent: Parent | null
   /** The user's; `noAuthority` for a guest. */
   authority: Authority
 }
 
+export const maxNameLength = 64
+
+/** A token that a program holds for a user: an API key, or a token that was delegated from a session or a key. */
+export function isHeldByProgram({ name, parent }: Pick<TokenRecord, 'name' | 'parent'>): boolean {
+  return name !== null || parent !== null
+}
+
+/** A named token that was not delegated. */
+export function isApiKey({ name, parent }: Pick<TokenRecord, 'name' | 'parent'>): boolean {
+  return name !== null && parent === null
+}
+
+/** How many of a user's tokens may be held by programs, so that these cannot displace the user's sessions. */
+export function programLimit(perUser: number): number {
+  return Math.floor(perUser / 2)
+}
+
 /** What can be changed about a token. A rate that differs from the one before begins with a full bucket. */
-export type TokenChanges = { [Name in 'scope' | 'paused' | 'rate' | 'usesLeft']?: TokenRecord[Name] | undefined }
+export type TokenChanges = {
+  [Name in 'scope' | 'paused' | 'rate' | 'usesLeft' | 'name']?: TokenRecord[Name] | undefined
+}
 
 /** A sliding token that a user got by logging in. */
 export function isSession({ kind, purpose, userId }: Pick<TokenRecord, 'kind' | 'purpose' | 'userId'>): boolean {
@@ -101,7 +132,10 @@ export function usualLogin(token: Pick<TokenRecord, 'id' | 'kind' | 'purpose' | 
 }
 
 export interface TokenLimits {
-  /** Live tokens per user. At the limit, inserting a token evicts the user's oldest session. */
+  /**
+   * Live tokens per user. At the limit, inserting a token evicts the user's oldest session. Programs may hold `programLimit` of
+   * them; at that limit, inserting another such token evicts the user's oldest delegated token.
+   */
   perUser: number
   /** Tokens in the store, including dead ones not yet swept. Guests may use up to `guestLimit` of them. */
   total: number
@@ -113,7 +147,7 @@ export function guestLimit(total: number): number {
 }
 
 /**
- * `ended`: the user's floor has risen above the token's version. `taken`: the id is in use. `full`: a limit is reached.
+ * `ended`: the user's floor has risen above the token's version, or the parent has ended. `taken`: the id is in use. `full`: a limit is reached.
  */
 export type InsertOutcome = 'inserted' | 'ended' | 'taken' | 'full'
 
@@ -131,7 +165,7 @@ export type EndReason = 'revoked' | 'renewed' | 'consumed' | 'evicted'
  * while; from then on they are `unknown`. `live`: a touch would accept the token now.
  */
 export type Explanation =
-  | { reason: 'unknown' | 'other_purpose' | 'paused' | 'live' | 'ended' }
+  | { reason: 'unknown' | 'other_purpose' | 'paused' | 'live' | 'ended' | 'parent_ended' }
   | { reason: 'expired' | EndReason; at: number }
 
 /** A token that would be accepted, were it not for its rate or that of its user. */
@@ -168,14 +202,17 @@ export function onlyOne(found: Found[]): TokenRecord | null {
 export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step, and with it the user's authority, unless a later version of that is known.
-   * Returns `ended` if the user's floor is above the token's `credentialVersion`, so that a log-in racing `raiseFloor` loses;
+   * Returns `ended` if the user's floor is above the token's `credentialVersion`, so that a log-in racing `raiseFloor` loses, and
+   * if the token has a parent that is not live;
    * `taken` if another token has the id; `full` if a limit would be exceeded. In these cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 
   /**
    * Accepts each token that is live, has this `purpose`, is not below its user's floor and is not paused, nor its user, and
-   * returns it in its new state, with the user's authority of that moment; returns null for every other token. An accepted
+   * returns it in its new state, with the user's authority of that moment; returns null for every other token. A delegated token
+   * is accepted only while its parent is live and not paused. Its touch takes from the limits of the parent too, but changes
+   * nothing else about the parent, unless it takes the parent's last use. An accepted
    * sliding token is extended to `min(now + ttlMs, absoluteExpiresAt)`, but never shortened by a call that arrives late; an
    * accepted token is deleted if it is single-use or has no further use. A token that would be accepted is `Limited`, and stays
    * as it was, while its own bucket is empty or, without a purpose, that of its user. Results are in the order of `refs`; a ref
@@ -227,10 +264,10 @@ export interface TokenStore {
    */
   setAuthority(userId: string, authority: Authority): Promise<void>
 
-  /** Changes a live token, whatever its purpose, and returns it; null if there is none. Once resolved, no call finds it unchanged. */
+  /** Changes a live token whose parent, if it has one, is live, whatever its purpose, and returns it; null if there is none. Once resolved, no call finds it unchanged. */
   change(id: string, changes: TokenChanges, now: number): Promise<TokenRecord | null>
 
-  /** The user's live tokens, oldest first. */
+  /** The user's live tokens, oldest first. A delegated token whose parent has ended is not live. */
   findByUser(userId: string, now: number): Promise<TokenRecord[]>
 
   /** Why `touch` would refuse the token, for the operator. */
@@ -238,8 +275,8 @@ export interface TokenStore {
 
   /**
    * One bounded step of a sweep: examines at most `limit` tokens and deletes those that are dead at `now`, and forgets at most as
-   * many floors below which no token can be. The next call
-   * continues where this one stopped. `done` is true at the end of a round: every token that was dead when the round
+   * many floors below which no token can be. Delegated tokens whose parent has ended count as dead only at their own expiry. The
+   * next call continues where this one stopped. `done` is true at the end of a round: every token that was dead when the round
    * began is gone, or another process is sweeping this store.
    */
   deleteExpired(now: number, limit: number): Promise<{ removed: number; done: boolean }>
@@ -247,7 +284,7 @@ export interface TokenStore {
   /**
    * A page of about `limit` live tokens, in an order of the store's choosing. `cursor` is null for the first page and
    * then the `next` of the previous one; `next` is null after the last page. A token that lives throughout the listing
-   * is on at least one page, possibly on two. An invented cursor yields an arbitrary page or none.
+   * is on at least one page, possibly on two. Delegated tokens whose parent has ended are left out. An invented cursor yields an arbitrary page or none.
    */
   list(cursor: string | null, limit: number, now: number): Promise<{ tokens: TokenRecord[]; next: string | null }>
 

@@ -50,6 +50,10 @@ export interface TokenTerms {
   rate?: Rate | null | undefined
   /** How often the token can be used. Null by default: any number of times. */
   uses?: number | null | undefined
+  /** Null by default: no name. */
+  name?: string | null | undefined
+  /** The token that this one is delegated from. Null by default: none. */
+  parent?: TokenRecord | null | undefined
 }
 
 export interface IssuedToken {
@@ -82,7 +86,7 @@ export interface ValidateOptions {
 /** Every function rejects with `unavailable` if the store does not answer. Instants are epoch milliseconds. */
 export interface Tokens {
   /**
-   * Null if the owner's credentials have changed since the log-in verified them. Rejects with `unavailable` if a limit is
+   * Null if the owner's credentials have changed since the log-in verified them, or if the parent has ended. Rejects with `unavailable` if a limit is
    * reached.
    */
   issue(terms: TokenTerms): Promise<IssuedToken | null>
@@ -139,6 +143,9 @@ export interface Tokens {
    */
   revokeById(id: string, owner: string | null): Promise<boolean>
 
+  /** The live token with this id, of any kind and purpose, even if it is paused. */
+  find(id: string): Promise<TokenRecord | null>
+
   /** Changes a live token, of any kind and purpose. Null if there is none. Once resolved, every validation obeys. */
   change(id: string, changes: TokenChanges): Promise<TokenRecord | null>
 
@@ -178,8 +185,8 @@ export function createTokens(options: TokensOptions): Tokens {
     if (outcome === 'full') throw new AppError('unavailable', 'There are too many tokens already; try again later.')
     if (outcome === 'ended') return null
     if (outcome === 'taken') return issue(terms) // draw again: in one second, two ids are equal once in 10^9
-    const { id, userId, kind, purpose, expiresAt, scope } = token
-    emit({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt, scope })
+    const { id, userId, kind, purpose, expiresAt, scope, name, parent } = token
+    emit({ type: 'issued', tokenId: id, userId, kind, purpose, expiresAt, scope, name, parentId: parent?.id ?? null })
     return { secret, token }
   }
 
@@ -273,11 +280,13 @@ export function createTokens(options: TokensOptions): Tokens {
     ...revocation,
     revokeById: async (id, owner) => revokeRelativesOf(await store.deleteById(id, now(), owner)),
 
+    find: id => store.change(id, {}, now()),
+
     async change(id, changes) {
       const token = await store.change(id, changes, now())
       if (token) {
-        const { userId, scope, paused, rate, usesLeft } = token
-        emit({ type: 'changed', tokenId: id, userId, scope, paused, rate, usesLeft })
+        const { userId, scope, paused, rate, usesLeft, name } = token
+        emit({ type: 'changed', tokenId: id, userId, scope, paused, rate, usesLeft, name })
       }
       return token
     },
@@ -299,9 +308,10 @@ export function createTokens(options: TokensOptions): Tokens {
 }
 
 function newToken(
-  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, scope = null, rate = null, uses = null }: TokenTerms,
+  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, parent = null, ...rights }: TokenTerms,
   createdAt: number,
 ): TokenRecord {
+  const { scope = null, rate = null, uses = null, name = null } = rights
   const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
   const id = drawTokenId(owner?.id ?? null, createdAt)
   return {
@@ -322,6 +332,8 @@ function newToken(
     paused: false,
     rate,
     usesLeft: uses,
+    name,
+    parent: parent && { id: parent.id, scope: parent.scope, name: parent.name },
     authority: owner?.authority ?? noAuthority,
   }
 }

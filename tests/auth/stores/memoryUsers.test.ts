@@ -119,6 +119,8 @@ describe('the memory store with many users', () => {
       paused: false,
       rate: null,
       usesLeft: null,
+      name: null,
+      parent: null,
       authority: noAuthority,
       ...members,
     }

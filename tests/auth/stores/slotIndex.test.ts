@@ -85,6 +85,8 @@ describe('the memory store', () => {
     paused: false,
     rate: null,
     usesLeft: null,
+    name: null,
+    parent: null,
     authority: noAuthority,
   }
 

@@ -74,6 +74,8 @@ describe('a snapshot of the memory store', () => {
       paused: false,
       rate: null,
       usesLeft: null,
+      name: null,
+      parent: null,
       authority: noAuthority,
       ...members,
     }
@@ -360,7 +362,8 @@ describe('a snapshot of the memory store', () => {
   })
 
   for (const [version, unknown] of [
-    [4, ',"limits":[],"buckets":[]'],
+    [5, ',"names":[],"parents":[]'],
+    [4, ',"limits":[],"names":[],"parents":[],"buckets":[]'],
     [3, ',"scope":null,"paused":false'],
   ] as const) {
     it(`of version ${version}, without ${unknown}, is restored`, async () => {
@@ -369,7 +372,7 @@ describe('a snapshot of the memory store', () => {
       await store.close()
       const blanked = (text: string) => ' '.repeat(text.length)
       const body = readFileSync(file).subarray(0, -32).toString('latin1')
-      const earlier = body.replace('tokens 5', `tokens ${version}`).replaceAll(unknown, blanked)
+      const earlier = body.replace('tokens 6', `tokens ${version}`).replaceAll(unknown, blanked)
       expect(earlier).to.not.include(unknown).and.not.equal(body)
       const bytes = Buffer.from(earlier, 'latin1')
       writeFileSync(file, Buffer.concat([bytes, hmac(adminKey, bytes)]))
@@ -416,7 +419,7 @@ describe('a snapshot of the memory store', () => {
       }
     })
 
-    const firstLine = `latchkey tokens 5 ${endianness()}`
+    const firstLine = `latchkey tokens 6 ${endianness()}`
 
     function blockOf(head: object | string, rows: ArrayLike<number>): Buffer {
       const json = Buffer.from(typeof head === 'string' ? head : JSON.stringify(head))
@@ -449,10 +452,10 @@ describe('a snapshot of the memory store', () => {
       ['is one line break', () => '\n', /first line/],
       [
         'is of another version',
-        whole => text(whole, text => text.replace('tokens 5', 'tokens 6')),
-        /first line is not "latchkey tokens 5 (LE|BE)"/,
+        whole => text(whole, text => text.replace('tokens 6', 'tokens 7')),
+        /first line is not "latchkey tokens 6 (LE|BE)"/,
       ],
-      ['is of an early version', whole => text(whole, text => text.replace('tokens 5', 'tokens 1')), /first line/],
+      ['is of an early version', whole => text(whole, text => text.replace('tokens 6', 'tokens 1')), /first line/],
       [
         'is of a machine with another byte order',
         whole => text(whole, text => text.replace(/LE|BE/, order => (order === 'LE' ? 'BE' : 'LE'))),

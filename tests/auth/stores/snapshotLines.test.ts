@@ -73,6 +73,8 @@ describe('a snapshot of an earlier version', () => {
     paused: false,
     rate: null,
     usesLeft: null,
+    name: null,
+    parent: null,
     authority: noAuthority,
   }
 

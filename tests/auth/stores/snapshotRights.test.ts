@@ -50,6 +50,20 @@ describe('a snapshot of rights', () => {
     await again.close()
   })
 
+  it('keeps names, and the parents of delegated tokens', async () => {
+    const store = await open()
+    const key = newTokenAt(start, { userId: 'anna', kind: 'fixed', name: 'deploy', scope: 'a' })
+    const parent = { id: key.ref.id, scope: 'a', name: 'deploy' }
+    const child = newTokenAt(start, { userId: 'anna', kind: 'fixed', parent })
+    for (const { ref, token } of [key, child]) await store.insert(ref, token, unlimited, start)
+    await store.close()
+    const again = await open()
+    expect(await again.look([key.ref, child.ref], start, null)).to.deep.equal([key.token, child.token])
+    await again.delete(key.ref, start)
+    expect(await again.look([child.ref], start, null)).to.deep.equal([null])
+    await again.close()
+  })
+
   for (const [what, now, expected] of [
     ['what is left of the rate of a user, whose roles may have changed', { version: 9, rate }, [minute, minute]],
     ['nothing of a rate that was changed meanwhile', { version: 9, rate: { perMinute: 1, burst: 1 } }, [0, minute]],

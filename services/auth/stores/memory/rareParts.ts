@@ -1,6 +1,6 @@
 // What few tokens of the memory store have, by slot. It is in maps, so that it takes no room in the other tokens.
 import { type Bucket, isSameRate } from '../rates.ts'
-import type { TokenChanges, TokenRecord } from '../tokenPort.ts'
+import type { Parent, TokenChanges, TokenRecord } from '../tokenPort.ts'
 
 /** The hash of the lineage, truncated like other hashes, and when the token was last renewed. */
 export interface Renewal {
@@ -21,10 +21,13 @@ export interface RareParts {
   renewals: Map<number, Renewal>
   /** Of tokens with a rate or a number of uses only. */
   limits: Map<number, OwnLimits>
+  names: Map<number, string>
+  /** The ids of the parents of delegated tokens. */
+  parents: Map<number, string>
 }
 
 export function createRareParts(): RareParts {
-  return { logins: new Map(), renewals: new Map(), limits: new Map() }
+  return { logins: new Map(), renewals: new Map(), limits: new Map(), names: new Map(), parents: new Map() }
 }
 
 /** Sets what `changes` names, and keeps the rest. */
@@ -41,6 +44,30 @@ export function changeLimits(
   }
   if (changed.bucket === null && changed.usesLeft === null) limits.delete(slot)
   else limits.set(slot, changed)
+}
+
+export function setName({ names }: RareParts, slot: number, name: string | null): void {
+  if (name === null) names.delete(slot)
+  else names.set(slot, name)
+}
+
+export function setParent({ parents }: RareParts, slot: number, parent: Pick<Parent, 'id'> | null): void {
+  if (parent !== null) parents.set(slot, parent.id)
+}
+
+export function addRareParts(
+  rare: RareParts,
+  slot: number,
+  token: Pick<TokenRecord, 'rate' | 'usesLeft' | 'name' | 'parent'>,
+): void {
+  changeLimits(rare, slot, token)
+  setName(rare, slot, token.name)
+  setParent(rare, slot, token.parent)
+}
+
+/** See `isHeldByProgram` of the port. */
+export function isHeldByProgramAt({ names, parents }: RareParts, slot: number): boolean {
+  return names.has(slot) || parents.has(slot)
 }
 
 export function limitsOf({ limits }: RareParts, slot: number): Pick<TokenRecord, 'rate' | 'usesLeft'> {

@@ -1,7 +1,7 @@
 // The content of a snapshot of the memory store. Hides its format:
 //
-//   first line   `latchkey tokens 5 LE`, the version and the byte order of all numbers; 4 lacks the limits, 3 also `scope` and
-//                `paused`
+//   first line   `latchkey tokens 6 LE`, the version and the byte order of all numbers; 5 lacks names and parents, 4 also the
+//                limits, 3 also `scope` and `paused`
 //   block        bytes of the head 4 | bytes of the rows 4 | head | rows
 //   …
 //   end          0 | 0 | HMAC-SHA256 of everything before these 32 bytes
@@ -18,12 +18,13 @@ import { tokenKinds } from '../../../../packages/client/contract.ts'
 import { isSameRate } from '../rates.ts'
 import { noAuthority, type TokenRecord } from '../tokenPort.ts'
 import type { UserRecord } from '../userPort.ts'
+import { setName, setParent } from './rareParts.ts'
 import { column, isPackedRef, none, packedLength } from './table.ts'
 import type { Terms } from './terms.ts'
 import type { Memory } from './tokenStore.ts'
 import { raiseAuthority } from './users.ts'
 
-const [firstLine, ...earlierFirstLines] = [5, 4, 3].map(version => `latchkey tokens ${version} ${endianness()}`) as [
+const [firstLine, ...earlierFirstLines] = [6, 5, 4, 3].map(version => `latchkey tokens ${version} ${endianness()}`) as [
   string,
 ]
 
@@ -52,6 +53,10 @@ const headSchema = z.object({
   limits: z
     .array(z.tuple([natural, z.object({ bucket: bucket.nullable(), usesLeft: natural.nullable() })]))
     .default([]),
+  /** Row and name of each token that has one. */
+  names: z.array(z.tuple([natural, z.string()])).default([]),
+  /** Row and id of the parent of each delegated token. */
+  parents: z.array(z.tuple([natural, z.string().length(14)])).default([]),
   /** Id and bucket of each user that has one. */
   buckets: z.array(z.tuple([z.string(), bucket])).default([]),
 })
@@ -125,7 +130,16 @@ export function* packTokens(memory: Memory, now: number, checksum: Hmac): Genera
 }
 
 function createBlock({ table, users, authorities, rare, slots }: Memory, rows: Int32Array) {
-  const head: Block['head'] = { terms: [], users: [], logins: [], renewals: [], limits: [], buckets: [] }
+  const head: Block['head'] = {
+    terms: [],
+    users: [],
+    logins: [],
+    renewals: [],
+    limits: [],
+    names: [],
+    parents: [],
+    buckets: [],
+  }
   /** Number of terms -> their place in the head. */
   const places = new Map<number, number>()
   let added = 0
@@ -157,6 +171,10 @@ function createBlock({ table, users, authorities, rare, slots }: Memory, rows: I
       if (renewal) head.renewals.push([added, renewal.lineage, renewal.renewedAt])
       const limits = rare.limits.get(slot)
       if (limits) head.limits.push([added, limits])
+      const name = rare.names.get(slot)
+      if (name !== undefined) head.names.push([added, name])
+      const parent = rare.parents.get(slot)
+      if (parent !== undefined) head.parents.push([added, parent])
       const start = added++ * rowLength
       table.pack(slot, rows, start)
       const [createdAt, lastUsedAt, expiresAt] = [table.createdAt(slot), table.lastUsedAt(slot), table.expiresAt(slot)]
@@ -254,6 +272,8 @@ export async function loadBlock({ head, rows }: Block, { memory, ownerOf, now }:
   const numberOfTerms = createNumbersOfTerms(head, memory)
   const logins = new Map(head.logins)
   const limits = new Map(head.limits)
+  const names = new Map(head.names)
+  const parents = new Map(head.parents.map(([row, id]) => [row, { id }]))
   const buckets = new Map(head.buckets)
   const renewals = new Map(head.renewals.map(([row, lineage, renewedAt]) => [row, { lineage, renewedAt }]))
   const counts = { tokens: 0, dropped: 0 }
@@ -291,6 +311,8 @@ export async function loadBlock({ head, rows }: Block, { memory, ownerOf, now }:
       })
       const renewal = renewals.get(row)
       if (renewal) rare.renewals.set(slot, renewal)
+      setName(rare, slot, names.get(row) ?? null)
+      setParent(rare, slot, parents.get(row) ?? null)
       counts.tokens++
     }
   }

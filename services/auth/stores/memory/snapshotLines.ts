@@ -41,7 +41,16 @@ export async function* readLines(file: FileHandle, checksum: Hmac): AsyncGenerat
 }
 
 function blockOf(lines: Line[]): Block {
-  const head: Block['head'] = { terms: [], users: [], logins: [], renewals: [], limits: [], buckets: [] }
+  const head: Block['head'] = {
+    terms: [],
+    users: [],
+    logins: [],
+    renewals: [],
+    limits: [],
+    names: [],
+    parents: [],
+    buckets: [],
+  }
   const rows = new Int32Array(lines.length * rowLength)
   for (const [row, { ref, token, renewal }] of lines.entries()) {
     const { kind, purpose, userId, username, credentialVersion, ttlMs, createdAt, absoluteExpiresAt } = token
@@ -115,7 +124,15 @@ function parseToken(line: string, terms: SharedTerms[], lineNumber: number): Lin
     number,
   ]
   const loginId = login === '-' ? null : login === '=' ? id : login
-  const rights = { scope: null, paused: false, rate: null, usesLeft: null, authority: noAuthority }
+  const rights = {
+    scope: null,
+    paused: false,
+    rate: null,
+    usesLeft: null,
+    name: null,
+    parent: null,
+    authority: noAuthority,
+  }
   const token = { ...own, ...rights, id, createdAt, loginId, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }
   return { ref: { id, hash }, token, renewal }
 }

@@ -4,7 +4,8 @@
 import { takeFrom } from '../rates.ts'
 import { type EndReason, type Explanation, type TokenRecord, type TokenRef, usualLogin } from '../tokenPort.ts'
 import type { Authorities } from './authorities.ts'
-import { changeLimits, limitsOf, type OwnLimits, type RareParts, type Renewal } from './rareParts.ts'
+import type { Parents } from './parents.ts'
+import { addRareParts, limitsOf, type OwnLimits, type RareParts, type Renewal } from './rareParts.ts'
 import { column, hashLength, none, packedLength, packRef, type TokenTable } from './table.ts'
 import type { Terms, TermsTable } from './terms.ts'
 import { raiseAuthority, type Users } from './users.ts'
@@ -23,6 +24,7 @@ export interface TokenParts {
   authorities: Authorities
   terms: TermsTable
   rare: RareParts
+  parents: Parents
 }
 
 export interface TokenSlots {
@@ -40,12 +42,13 @@ export interface TokenSlots {
   /** Adds a token whose packed id and hash begin at `start`, and returns its slot. */
   addPacked(packed: Int32Array, start: number, state: TokenState): number
   /**
-   * Takes a validation from what the limits of the token and its user allow. Returns 0, or the milliseconds until they allow one.
+   * Takes a validation from what the limits of the token, its parent and its user allow. Returns 0, or the milliseconds until they
+   * allow one.
    */
   take(slot: number, now: number): number
   /** Counts a use, and extends a sliding token. */
   use(slot: number, now: number): void
-  /** Whether the use that was just counted was the last one. */
+  /** Whether the use that was just taken from the token was its last one. */
   isUsedUp(slot: number): boolean
   change(slot: number, changes: Partial<Terms>): void
   /** Makes a token dead for every `now`. */
@@ -62,7 +65,7 @@ const packed = new Int32Array(packedLength) // for the token that is being added
 const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are dropped first
 
 export function createTokenSlots(parts: TokenParts): TokenSlots {
-  const { table, users, authorities, terms, rare } = parts
+  const { table, users, authorities, terms, rare, parents } = parts
   const { logins, renewals, limits } = rare
   const read = createReader(parts)
   const ends = createEnds()
@@ -95,11 +98,15 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
   function take(slot: number, now: number): number {
     const own = limits.size === 0 ? undefined : limits.get(slot)
     const ofUser = authorities.bucketOf(userOf(slot))
-    if (own === undefined && ofUser === null) return 0
-    const buckets = [own?.bucket, termsOf(slot).purpose === null ? ofUser : null].filter(bucket => bucket != null)
+    const ofParent = limits.size === 0 ? undefined : limits.get(parents.of(slot))
+    if (own === undefined && ofParent === undefined && ofUser === null) return 0
+    const isServiceUse = termsOf(slot).purpose === null
+    const buckets = [own?.bucket, ofParent?.bucket, isServiceUse ? ofUser : null].filter(bucket => bucket != null)
     const retryAfterMs = takeFrom(buckets, now)
-    if (retryAfterMs === 0 && own?.usesLeft != null) own.usesLeft--
-    return retryAfterMs
+    if (retryAfterMs > 0) return retryAfterMs
+    if (own?.usesLeft != null) own.usesLeft--
+    if (ofParent?.usesLeft != null) ofParent.usesLeft--
+    return 0
   }
 
   function use(slot: number, now: number): void {
@@ -120,12 +127,17 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
 
   const isPaused = (slot: number): boolean => termsOf(slot).paused || authorities.of(userOf(slot)).paused
 
+  function end(slot: number, reason: EndReason, now: number): TokenRecord {
+    const token = read(slot)
+    ends.remember(token.id, { reason, at: now })
+    remove(slot)
+    return token
+  }
+
   function remove(slot: number): void {
     users.unlink(slot)
     terms.remove(table.get(slot, column.terms))
-    logins.delete(slot)
-    renewals.delete(slot)
-    limits.delete(slot)
+    for (const part of Object.values(rare)) part.delete(slot)
     table.free(slot)
   }
 
@@ -150,6 +162,7 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
     change,
     isPaused,
     markDead,
+    end,
 
     add(ref, token) {
       const user = users.findOrAdd(token)
@@ -158,19 +171,12 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
       const login = token.loginId === usualLogin(token) ? undefined : token.loginId
       packRef(ref, packed, 0)
       const own = { ...token, user, terms: terms.add({ ...token, lifetimeMs }), login, limits: undefined }
-      changeLimits(rare, addPacked(packed, 0, own), token)
+      addRareParts(rare, addPacked(packed, 0, own), token)
     },
 
     renew(slot, newHash, { lineage, renewedAt }) {
       table.setHash(slot, newHash)
       renewals.set(slot, { lineage: lineage.slice(0, hashLength), renewedAt })
-    },
-
-    end(slot, reason, now) {
-      const token = read(slot)
-      ends.remember(token.id, { reason, at: now })
-      remove(slot)
-      return token
     },
 
     removeDead(slot, shouldRemember) {
@@ -185,14 +191,16 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
         return renewal ? { reason: 'renewed', at: renewal.renewedAt } : ends.explain(ref.id)
       }
       if (isDead(slot, now)) return causeOf(slot)
+      if (parents.isDead(slot, now)) return { reason: 'parent_ended' }
       if (termsOf(slot).purpose !== purpose) return { reason: 'other_purpose' }
-      return { reason: isPaused(slot) ? 'paused' : 'live' }
+      const parent = parents.of(slot)
+      return { reason: isPaused(slot) || (parent !== none && isPaused(parent)) ? 'paused' : 'live' }
     },
   }
 }
 
 /** Reads the token in a slot. */
-function createReader({ table, users, authorities, terms, rare }: TokenParts) {
+function createReader({ table, users, authorities, terms, rare, parents }: TokenParts) {
   return (slot: number): TokenRecord => {
     const { kind, purpose, credentialVersion, ttlMs, lifetimeMs, scope, paused } = terms.at(
       table.get(slot, column.terms),
@@ -219,6 +227,8 @@ function createReader({ table, users, authorities, terms, rare }: TokenParts) {
       scope,
       paused,
       ...limitsOf(rare, slot),
+      name: rare.names.size === 0 ? null : (rare.names.get(slot) ?? null),
+      parent: parents.read(slot),
       authority: authorities.of(user),
     }
   }

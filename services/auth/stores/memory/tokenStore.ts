@@ -3,6 +3,8 @@
 import {
   guestLimit,
   type InsertOutcome,
+  isHeldByProgram,
+  programLimit,
   type TokenLimits,
   type TokenRecord,
   type TokenRef,
@@ -10,7 +12,8 @@ import {
 } from '../tokenPort.ts'
 import { createAuthorities } from './authorities.ts'
 import { createGate } from './gate.ts'
-import { changeLimits, createRareParts } from './rareParts.ts'
+import { createParents } from './parents.ts'
+import { changeLimits, createRareParts, isHeldByProgramAt, setName } from './rareParts.ts'
 import { createTokenTable, hashLength, none } from './table.ts'
 import { createTermsTable } from './terms.ts'
 import { createTokenSlots, type TokenParts, type TokenSlots } from './tokenSlots.ts'
@@ -31,12 +34,13 @@ export function createMemory(): Memory {
   const table = createTokenTable()
   const authorities = createAuthorities()
   const users = createUsers(table, authorities)
-  const parts = { table, users, authorities, terms: createTermsTable(), rare: createRareParts() }
+  const [terms, rare] = [createTermsTable(), createRareParts()]
+  const parts = { table, users, authorities, terms, rare, parents: createParents(table, terms, rare) }
   return { ...parts, slots: createTokenSlots(parts) }
 }
 
 export function createTokenStore(memory: Memory): TokenStore {
-  const { table, users, terms, rare, slots } = memory
+  const { table, users, terms, rare, parents, slots } = memory
   const gate = createGate()
   let sweepAt = 0
 
@@ -56,7 +60,10 @@ export function createTokenStore(memory: Memory): TokenStore {
         const retryAfterMs = slots.take(slot, now)
         if (retryAfterMs > 0) return { limited: true, retryAfterMs }
         slots.use(slot, now)
-        return slots.isUsedUp(slot) ? slots.end(slot, 'consumed', now) : slots.read(slot)
+        const parent = parents.of(slot)
+        const token = slots.isUsedUp(slot) ? slots.end(slot, 'consumed', now) : slots.read(slot)
+        if (parent !== none && slots.isUsedUp(parent)) slots.end(parent, 'consumed', now)
+        return token
       })
     },
 
@@ -116,12 +123,13 @@ export function createTokenStore(memory: Memory): TokenStore {
       raiseAuthority(memory, knownUser(memory, userId), authority)
     },
 
-    async change(id, { scope, paused, ...limits }, now) {
+    async change(id, { scope, paused, name, ...limits }, now) {
       gate.check()
       const slot = table.find(id)
-      if (slot === none || slots.isDead(slot, now)) return null
+      if (slot === none || slots.isDead(slot, now) || parents.isDead(slot, now)) return null
       if (scope !== undefined) slots.change(slot, { scope })
       if (paused !== undefined) slots.change(slot, { paused })
+      if (name !== undefined) setName(rare, slot, name)
       changeLimits(rare, slot, limits)
       return slots.read(slot)
     },
@@ -130,7 +138,8 @@ export function createTokenStore(memory: Memory): TokenStore {
       gate.check()
       const user = users.find(userId)
       const own = user === none ? [] : users.slotsOf(user)
-      return own.filter(slot => !isFoundDead(memory, slot, now)).map(slots.read)
+      const live = own.filter(slot => !isFoundDead(memory, slot, now))
+      return live.filter(slot => !parents.isDead(slot, now)).map(slots.read)
     },
 
     async explain(ref, now, purpose) {
@@ -172,10 +181,14 @@ function isFoundDead({ slots }: Memory, slot: number, now: number): boolean {
 
 /** The slot of the token if it is live and has this purpose, otherwise `none`. */
 function admit(memory: Memory, ref: TokenRef, now: number, purpose: string | null): number {
-  const { slots } = memory
+  const { slots, parents } = memory
   const slot = slots.find(ref)
   if (slot === none || isFoundDead(memory, slot, now) || slots.termsOf(slot).purpose !== purpose) return none
-  return slots.isPaused(slot) ? none : slot
+  if (slots.isPaused(slot)) return none
+  const parent = parents.of(slot)
+  const isRefused =
+    parent === none ? parents.isDead(slot, now) : isFoundDead(memory, parent, now) || slots.isPaused(parent)
+  return isRefused ? none : slot
 }
 
 /** Like `isSession`, but does not read the names of the user. */
@@ -191,24 +204,38 @@ function isLiveSessionOf(memory: Memory, slot: number, owner: string, now: numbe
 
 /** Makes room for the token, if necessary by evicting a session. Returns `inserted` if the token can now be inserted. */
 function admitNew(memory: Memory, token: TokenRecord, { perUser, total }: TokenLimits, now: number): InsertOutcome {
-  const { users, table } = memory
+  const { users, table, slots } = memory
   const user = users.find(token.userId)
   if (user !== none && token.credentialVersion < users.floorOf(user)) return 'ended'
+  const parent = token.parent === null ? null : table.find(token.parent.id)
+  if (parent === none || (parent !== null && slots.isDead(parent, now))) return 'ended'
   if (table.find(token.id) !== none) return 'taken'
   if (user === guests && users.tokensOf(guests) >= guestLimit(total)) return 'full'
-  if ((user !== none && !makeRoom(memory, user, perUser, now)) || table.count() >= total) return 'full'
+  if ((user !== none && !makeRoom(memory, user, token, perUser, now)) || table.count() >= total) return 'full'
   return 'inserted'
 }
 
-/** Makes room for one more token of the user, evicting a session if necessary; false if there is none to evict. */
-function makeRoom(memory: Memory, user: number, perUser: number, now: number): boolean {
-  const { users, slots } = memory
-  if (user === guests || users.tokensOf(user) < perUser) return true
+/** Makes room for this token of the user, evicting another one if necessary; false if there is none to evict. */
+function makeRoom(memory: Memory, user: number, token: TokenRecord, perUser: number, now: number): boolean {
+  const { users, table, slots } = memory
+  if (user === guests) return true
+  if (isHeldByProgram(token) && !makeRoomForProgram(memory, user, perUser, now)) return false
+  if (users.tokensOf(user) < perUser) return true
   for (const slot of users.slotsOf(user)) if (slots.isDead(slot, now)) slots.removeDead(slot, true)
   if (users.tokensOf(user) < perUser) return true
-  const oldestSession = users.slotsOf(user).find(slot => isSessionAt(memory, slot))
+  const isOther = (slot: number) => token.parent?.id !== table.idOf(slot) // evicting the parent would end this token too
+  const oldestSession = users.slotsOf(user).find(slot => isSessionAt(memory, slot) && isOther(slot))
   if (oldestSession === undefined) return false
   slots.end(oldestSession, 'evicted', now)
+  return true
+}
+
+function makeRoomForProgram({ users, slots, rare }: Memory, user: number, perUser: number, now: number): boolean {
+  const held = users.slotsOf(user).filter(slot => isHeldByProgramAt(rare, slot) && !slots.isDead(slot, now))
+  if (held.length < programLimit(perUser)) return true
+  const oldest = held.find(slot => rare.parents.has(slot))
+  if (oldest === undefined) return false
+  slots.end(oldest, 'evicted', now)
   return true
 }
 
@@ -238,11 +265,12 @@ function sweep({ table, slots }: Memory, from: number, to: number, now: number):
   return removed
 }
 
-function listFrom({ table, slots }: Memory, from: number, limit: number, now: number) {
+function listFrom({ table, slots, parents }: Memory, from: number, limit: number, now: number) {
   const tokens: TokenRecord[] = []
   let slot = from
   for (; slot < table.used() && tokens.length < limit; slot++) {
-    if (!table.isFree(slot) && !slots.isDead(slot, now)) tokens.push(slots.read(slot))
+    if (table.isFree(slot) || slots.isDead(slot, now) || parents.isDead(slot, now)) continue
+    tokens.push(slots.read(slot))
   }
   return { tokens, next: slot < table.used() ? String(slot) : null }
 }

@@ -14,8 +14,8 @@
  */
 export const hashBytes = 15
 
-/** Stored instead of a log-in id if no log-in led to the token. */
-export const noLogin = '----------'
+/** Stored instead of the rest of an id: of the log-in, if no log-in led to the token, and of the parent, if there is none. */
+export const noId = '----------'
 
 export const library = `
 local sliding, singleUse, ownLogin, ownRights = 1, 3, 2^31, 128
@@ -24,11 +24,14 @@ local sliding, singleUse, ownLogin, ownRights = 1, 3, 2^31, 128
 -- login, as the rest of an id, unless it is the usual one. With the highest bit of kind, '1' if the token is paused or '0' if not,
 -- and its scope, which is empty if there is none. With '2' for '0' and '3' for '1', the limits follow: requests per minute and
 -- burst, both 0 without a rate, when the bucket is full in microseconds, the uses left, 0 without such a limit, and how often the
--- operator has changed the token. Older Latchkeys
--- take all this for part of the purpose and refuse the token. If a
--- call has found the token expired, expires is counted from created, which makes it earlier than any now.
+-- operator has changed the token. With '6' and '7', the name follows the limits, empty if there is none, and the rest of the
+-- parent's id or ten dashes. Older Latchkeys take all this for part of the purpose and refuse the token. If a call has found the token expired, expires is counted from created, which makes it earlier than any now.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 local limitsFormat = '>I4I4I8I4I4'
+
+-- The limits of a token that has none and was never changed. With 0 requests per minute there is no rate, and with 0 uses left
+-- any number.
+local noLimits = {perMinute = 0, burst = 0, fullAt = 0, usesLeft = 0, changes = 0}
 
 local function load(value)
   local kind, user, version, created, used, expires, absolute, ttl, count, hash, at = struct.unpack(format, value)
@@ -37,35 +40,39 @@ local function load(value)
     count = count - ownLogin
     login, at = struct.unpack('c10', value, at)
   end
-  local paused, scope, limits = '0', '', false
+  local flags, scope, limits, name, parent = 0, '', false, '', '${noId}'
   if kind >= ownRights then
     kind = kind - ownRights
-    paused, scope, at = struct.unpack('>c1I2c0', value, at)
-    if paused > '1' then
-      paused, limits = paused == '3' and '1' or '0', {}
+    flags, scope, at = struct.unpack('>c1I2c0', value, at)
+    flags = tonumber(flags)
+    if flags > 1 then
+      limits = {}
       limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft, limits.changes, at = struct.unpack(limitsFormat, value, at)
     end
+    if flags > 3 then name, parent, at = struct.unpack('>I1c0c10', value, at) end
   end
   local isOver = expires < created
   if isOver then expires = created + expires end
   return {kind = kind, user = user, version = version, created = created, used = used, expires = expires, absolute = absolute,
-    ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at), paused = paused, scope = scope,
-    limits = limits, isOver = isOver}
+    ttl = ttl, count = count, hash = hash, login = login, purpose = string.sub(value, at), paused = tostring(flags % 2),
+    scope = scope, limits = limits, name = name, parent = parent ~= '${noId}' and parent, isOver = isOver}
 end
 
 local function save(key, rest, t)
   local count = t.count
   if t.login then count = count + ownLogin end
   local kind, rights = t.kind, ''
-  local limits = t.limits
+  local isHeldByProgram = t.name ~= '' or t.parent
+  local limits = t.limits or isHeldByProgram and noLimits
   if t.paused ~= '0' or t.scope ~= '' or limits then
     kind = kind + ownRights
-    local paused = limits and (t.paused == '1' and '3' or '2') or t.paused
-    rights = struct.pack('>c1I2c0', paused, #t.scope, t.scope)
+    local flags = tonumber(t.paused) + (limits and 2 or 0) + (isHeldByProgram and 4 or 0)
+    rights = struct.pack('>c1I2c0', tostring(flags), #t.scope, t.scope)
     if limits then
       local numbers = struct.pack(limitsFormat, limits.perMinute, limits.burst, limits.fullAt, limits.usesLeft, limits.changes)
       rights = rights .. numbers
     end
+    if isHeldByProgram then rights = rights .. struct.pack('>I1c0c10', #t.name, t.name, t.parent or '${noId}') end
   end
   local expires = t.isOver and t.expires - t.created or t.expires
   local packed = struct.pack(format, kind, t.user, t.version, t.created, t.used, expires, t.absolute, t.ttl, count, t.hash)
@@ -121,10 +128,6 @@ local function setAuthority(key, number, authority)
   if known and rateOf(known) ~= rateOf(authority) then redis.call('HDEL', key, 'b' .. number) end
 end
 
-local function isPaused(t, authority)
-  return t.paused == '1' or (authority and string.match(authority, '^%d+ 1') ~= nil)
-end
-
 -- Whether the token has expired, now or for an earlier call. From then on no call admits it, however late it arrives.
 local function isFoundExpired(key, rest, t, now)
   if not t.isOver and t.expires <= now then
@@ -132,6 +135,25 @@ local function isFoundExpired(key, rest, t, now)
     save(key, rest, t)
   end
   return t.isOver
+end
+
+-- The token that t was delegated from, dead or alive; false if there is none.
+local function parentAt(key, t)
+  if t.parentToken == nil then
+    local value = t.parent and redis.call('HGET', key, t.parent)
+    t.parentToken = value and load(value)
+  end
+  return t.parentToken
+end
+
+local function isOrphaned(key, t, floor, now)
+  if not t.parent then return false end
+  local parent = parentAt(key, t)
+  return not parent or parent.isOver or parent.expires <= now or parent.version < floor
+end
+
+local function isPaused(t, authority)
+  return t.paused == '1' or (authority and string.match(authority, '^%d+ 1') ~= nil)
 end
 
 -- The token and its user's id, name and authority; nil if the token is refused.
@@ -142,6 +164,11 @@ local function admit(key, rest, hash, now, purpose)
   if t.hash ~= hash or isFoundExpired(key, rest, t, now) or t.purpose ~= purpose then return nil end
   local id, name, authority, floor = userAt(key, t.user)
   if t.version < floor or isPaused(t, authority) then return nil end
+  if t.parent then
+    local parent = parentAt(key, t)
+    if parent and isFoundExpired(key, t.parent, parent, now) then return nil end
+    if isOrphaned(key, t, floor, now) or parent.paused == '1' then return nil end
+  end
   return t, id, name, authority
 end
 
@@ -162,10 +189,6 @@ local function drop(key, rest)
   if redis.call('HLEN', key) == 2 and redis.call('HEXISTS', key, 'n1') == 1 then redis.call('DEL', key) end
 end
 
--- The limits of a token that has none and was never changed. With 0 requests per minute there is no rate, and with 0 uses left
--- any number.
-local noLimits = {perMinute = 0, burst = 0, fullAt = 0, usesLeft = 0, changes = 0}
-
 -- A rate that differs begins with a full bucket.
 local function setLimits(t, perMinute, burst, usesLeft, changes)
   local known = t.limits or noLimits
@@ -180,25 +203,39 @@ local function drawn(perMinute, burst, fullAt, now)
   return math.max(0, from - now * 1000 + refill - burst * refill), from + refill
 end
 
--- Takes a use from the limits of the token and its user. Returns how many ms it must wait; 0 if it need not.
+-- How long until the limits allow one more, in microseconds, and when their bucket is full after that.
+local function drawnFrom(limits, now)
+  if not limits or limits.perMinute == 0 then return 0, 0 end
+  return drawn(limits.perMinute, limits.burst, limits.fullAt, now)
+end
+
+-- Takes a use from the limits of a token, and returns whether it was the last one.
+local function takeUse(limits, fullAt)
+  limits.fullAt = fullAt
+  if limits.usesLeft == 0 then return false end
+  limits.usesLeft = limits.usesLeft - 1
+  return limits.usesLeft == 0
+end
+
+-- Takes a use from the limits of the token, its parent and its user. Returns how many ms it must wait; 0 if it need not.
 local function take(key, t, authority, now, grace)
-  local limits, rate = t.limits, authority and t.purpose == '' and rateOf(authority)
-  if not limits and not rate then return 0 end
-  local wait, fullAt, waitOfUser, userFullAt = 0, 0, 0, 0
-  if limits and limits.perMinute > 0 then wait, fullAt = drawn(limits.perMinute, limits.burst, limits.fullAt, now) end
+  local parent, rate = parentAt(key, t), authority and t.purpose == '' and rateOf(authority)
+  local limits, limitsOfParent = t.limits, parent and parent.limits
+  if not limits and not limitsOfParent and not rate then return 0 end
+  local wait, fullAt = drawnFrom(limits, now)
+  local waitOfParent, parentFullAt = drawnFrom(limitsOfParent, now)
+  local waitOfUser, userFullAt = 0, 0
   if rate then
     local perMinute, burst = string.match(rate, '(%d+)/(%d+)')
     local known = tonumber(redis.call('HGET', key, 'b' .. t.user) or 0)
     waitOfUser, userFullAt = drawn(tonumber(perMinute), tonumber(burst), known, now)
   end
-  wait = math.max(wait, waitOfUser)
+  wait = math.max(wait, waitOfParent, waitOfUser)
   if wait > 0 then return math.ceil(wait / 1000) end
-  if limits then
-    limits.fullAt = fullAt
-    if limits.usesLeft > 0 then
-      limits.usesLeft = limits.usesLeft - 1
-      t.isUsedUp = limits.usesLeft == 0
-    end
+  if limits then t.isUsedUp = takeUse(limits, fullAt) end
+  if limitsOfParent then
+    parent.isUsedUp = takeUse(limitsOfParent, parentFullAt)
+    if parent.isUsedUp then drop(key, t.parent) else save(key, t.parent, parent) end
   end
   if rate then
     redis.call('HSET', key, 'b' .. t.user, string.format('%.0f', userFullAt))
@@ -220,11 +257,11 @@ local function use(key, rest, t, now, grace)
   end
 end
 
-local function answer(rest, t, id, name, authority)
-  local limits = t.limits or noLimits
+local function answer(key, rest, t, id, name, authority)
+  local limits, parent = t.limits or noLimits, parentAt(key, t)
   return {rest, t.kind, t.version, t.created, t.used, t.expires, t.absolute, t.ttl, t.count, t.purpose, id, name, t.login,
     t.scope, t.paused, authority, limits.perMinute, limits.burst, (limits.usesLeft > 0 or t.isUsedUp or false) and limits.usesLeft,
-    limits.changes}
+    limits.changes, t.name, t.parent, parent and parent.scope, parent and parent.name, parent and parent.isUsedUp and 1 or 0}
 end
 
 -- Returns the tokens in the key, and the floors by the user's number. A user with an authority has at least the floor 0.

@@ -10,6 +10,7 @@ import {
   type InsertOutcome,
   isAdmitted,
   onlyOne,
+  programLimit,
   type TokenRecord,
   type TokenRef,
   type TokenStore,
@@ -36,6 +37,7 @@ import {
 import { createSweep } from './sweep.ts'
 import { createTokenCounts } from './tokenCounts.ts'
 import {
+  hasUsedUpParent,
   keyOf,
   keyPattern,
   type PackedToken,
@@ -83,14 +85,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
   }
 
   /** To be called when this process has ended a token. */
-  function noteEnd({ id, userId }: TokenRecord, reason: EndReason, now: number): void {
+  function noteEnd({ id, userId }: Pick<TokenRecord, 'id' | 'userId'>, reason: EndReason, now: number): void {
     counts.change(-1, userId)
     remember(id, reason, now)
     journal.add(keyOfId(id), deleteScript, [restOf(id), ''])
   }
 
   async function touch(refs: TokenRef[], now: number, purpose: string | null, mode: 'touch' | 'touchSession') {
-    const tokens = await admit(redis, refs, now, purpose, mode)
+    const onParentUsedUp = (parent: Pick<TokenRecord, 'id' | 'userId'>) => noteEnd(parent, 'consumed', now)
+    const tokens = await admit(redis, { refs, now, purpose, mode, onParentUsedUp })
     for (const token of tokens) {
       if (isAdmitted(token) && (token.kind === 'single-use' || token.usesLeft === 0)) noteEnd(token, 'consumed', now)
     }
@@ -113,7 +116,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const room = Math.min(total, Number.MAX_SAFE_INTEGER) - counts.all()
         const guestRoom = token.userId === null ? guestLimit(total) - counts.guests() : Number.POSITIVE_INFINITY
         const limits = [Math.min(perUser, Number.MAX_SAFE_INTEGER), Math.min(room, guestRoom)]
-        const args = [now, graceMs, ...limits, ...packed(token, hash)]
+        const mayHold = Math.min(programLimit(perUser), Number.MAX_SAFE_INTEGER)
+        const args = [now, graceMs, ...limits, ...packed(token, hash), mayHold]
         const outcome = (await redis.call(insertScript, [keyOfId(id)], args)) as InsertOutcome | [string]
         if (typeof outcome === 'string') return outcome
         const [evicted] = outcome
@@ -124,7 +128,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     touch: (refs, now, purpose) => run(() => touch(refs, now, purpose, 'touch')),
     touchSession: (ref, now) => run(async () => onlyOne(await touch([ref], now, null, 'touchSession'))),
-    look: (refs, now, purpose) => run(() => admit(redis, refs, now, purpose, 'look')),
+    look: (refs, now, purpose) =>
+      run(() => admit(redis, { refs, now, purpose, mode: 'look', onParentUsedUp: () => {} })),
 
     renew: ({ id, hash }, newHash, lineage, now) =>
       run(async () => {
@@ -223,14 +228,17 @@ async function checkFormat({ client, prefix }: Redis): Promise<void> {
   }
 }
 
+interface Asking {
+  refs: TokenRef[]
+  now: number
+  purpose: string | null
+  mode: 'touch' | 'touchSession' | 'look'
+  /** Called when the touch of a delegated token has taken the last use of its parent, and so has ended the parent. */
+  onParentUsedUp: (parent: Pick<TokenRecord, 'id' | 'userId'>) => void
+}
+
 /** Makes one call to a single server, or in a cluster one call per key, of which some may fail. */
-async function admit(
-  redis: Redis,
-  refs: TokenRef[],
-  now: number,
-  purpose: string | null,
-  mode: 'touch' | 'touchSession' | 'look',
-): Promise<Found[]> {
+async function admit(redis: Redis, { refs, now, purpose, mode, onParentUsedUp }: Asking): Promise<Found[]> {
   const answers: Found[] = refs.map(() => null)
   const keyOfRef = ({ id }: TokenRef) => keyOf(redis.prefix, tagOfId(id))
   const ask = async (places: number[]) => {
@@ -246,7 +254,9 @@ async function admit(
         continue
       }
       if (answer && answer[0] !== restOf(id)) throw new Error('Redis answered with another token')
-      answers[place] = answer && unpacked(tagOfId(id), answer)
+      const token = answer && unpacked(tagOfId(id), answer)
+      answers[place] = token
+      if (answer && token?.parent && hasUsedUpParent(answer)) onParentUsedUp({ ...token, id: token.parent.id })
     }
   }
   const groups = redis.together(refs.map(keyOfRef))
@@ -264,6 +274,9 @@ async function admit(
   return answers
 }
 
+/** What `explainScript` returns. */
+type ExplainedFields = [number, number?, (0 | 1)?, string?, (0 | 1)?, (0 | 1)?]
+
 async function explain(
   redis: Redis,
   { id, hash }: TokenRef,
@@ -280,10 +293,11 @@ async function explain(
     const [reason, at] = remembered.split(':') as ['ended' | 'expired' | EndReason, string]
     return reason === 'ended' ? { reason } : { reason, at: Number(at) }
   }
-  const [first, expiresAt, isExpired, own, isPaused] = found as [number, number?, (0 | 1)?, string?, (0 | 1)?]
+  const [first, expiresAt, isExpired, own, isPaused, isOrphaned] = found as ExplainedFields
   if (expiresAt === undefined) return { reason: 'renewed', at: first }
   if (first === 1) return { reason: 'ended' }
   if (isExpired === 1) return { reason: 'expired', at: expiresAt }
+  if (isOrphaned === 1) return { reason: 'parent_ended' }
   if (own !== (purpose ?? '')) return { reason: 'other_purpose' }
   return { reason: isPaused === 1 ? 'paused' : 'live' }
 }

@@ -95,6 +95,8 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
     '0009_emails': ['email', 'pending_email', 'email_token_id'].map(
       name => `alter table latchkey_users add column ${name} text`,
     ),
+
+    '0010_keys': ['name', 'parent_id'].map(name => `alter table latchkey_tokens add column ${name} text`),
   }
 }
 

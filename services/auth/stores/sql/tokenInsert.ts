@@ -1,6 +1,14 @@
 // Inserts a token within the limits, in one transaction that also evicts the user's oldest session if necessary.
 import { packedRate } from '../rates.ts'
-import { guestLimit, type InsertOutcome, type TokenLimits, type TokenRecord, type TokenRef } from '../tokenPort.ts'
+import {
+  guestLimit,
+  type InsertOutcome,
+  isHeldByProgram,
+  programLimit,
+  type TokenLimits,
+  type TokenRecord,
+  type TokenRef,
+} from '../tokenPort.ts'
 import { writeAuthority } from './authorities.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
@@ -48,7 +56,7 @@ export function insertToken(
 }
 
 interface Room {
-  /** The id of the session to evict, or null if there is a free place. */
+  /** The id of the token to evict, or null if there is a free place. */
   evict: string | null
 }
 
@@ -59,23 +67,36 @@ async function roomFor(
 ): Promise<Room | 'ended' | 'full'> {
   const floor = await floorOf(userId, tx)
   if (token.credentialVersion < floor) return 'ended'
-  const own = await tx.query<Pick<TokenRecord, 'id' | 'kind' | 'purpose'>>(sql`select id, kind, purpose
+  const own = await tx.query<OwnToken>(sql`select id, kind, purpose, name, parent_id as "parentId"
     from latchkey_tokens where user_id = ${userId} and end_reason is null and expires_at > ${now}
       and credential_version >= ${floor} order by created_at, id`)
+  const parentId = token.parent?.id ?? null
+  if (parentId !== null && !own.some(({ id }) => id === parentId)) return 'ended'
+  const held = own.filter(({ name, parentId }) => name !== null || parentId !== null)
+  if (isHeldByProgram(token) && held.length >= programLimit(limits.perUser)) {
+    return evicting(held.find(({ parentId }) => parentId !== null))
+  }
   if (own.length < limits.perUser) return { evict: null }
-  const oldest = own.find(({ kind, purpose }) => kind === 'sliding' && purpose === null)
-  return oldest === undefined ? 'full' : { evict: oldest.id }
+  // Evicting the parent would end this token too.
+  return evicting(own.find(({ id, kind, purpose }) => kind === 'sliding' && purpose === null && id !== parentId))
+}
+
+const evicting = (token: OwnToken | undefined): Room | 'full' => (token === undefined ? 'full' : { evict: token.id })
+
+interface OwnToken extends Pick<TokenRecord, 'id' | 'kind' | 'purpose' | 'name'> {
+  parentId: string | null
 }
 
 /** False if the id is taken. */
 async function insertRow({ ref, token }: Insertion, tx: Connection): Promise<boolean> {
   const inserted = await tx.change(sql`insert into latchkey_tokens
     (id, hash, kind, purpose, user_id, username, credential_version, created_at, login_id, last_used_at,
-      expires_at, absolute_expires_at, ttl_ms, refresh_count, scope, paused, rate, uses_left, sweep_at)
+      expires_at, absolute_expires_at, ttl_ms, refresh_count, scope, paused, rate, uses_left, name, parent_id, sweep_at)
     values (${ref.id}, ${ref.hash}, ${token.kind}, ${token.purpose}, ${token.userId}, ${token.username},
       ${token.credentialVersion}, ${token.createdAt}, ${token.loginId}, ${token.lastUsedAt},
       ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.scope},
-      ${token.paused ? 1 : 0}, ${token.rate && packedRate(token.rate)}, ${token.usesLeft}, ${token.expiresAt})
+      ${token.paused ? 1 : 0}, ${token.rate && packedRate(token.rate)}, ${token.usesLeft}, ${token.name},
+      ${token.parent?.id ?? null}, ${token.expiresAt})
     on conflict (id) do nothing`)
   return inserted === 1
 }

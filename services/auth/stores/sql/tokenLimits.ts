@@ -1,5 +1,6 @@
-// Touches of tokens that have limits, or whose user has one: in one transaction for a whole batch, so that a batch that arrives
-// in another process meanwhile sees what this one has taken. Hides that one locked user delays and refuses no others for long.
+// Touches of tokens that have limits or a parent, or whose user has limits: in one transaction for a whole batch, so that a batch
+// that arrives in another process meanwhile sees what this one has taken. Hides that one locked user delays and refuses no others
+// for long.
 
 import { type Bucket, packedRate, takeFrom, unpackedRate } from '../rates.ts'
 import type { TokenRef } from '../tokenPort.ts'
@@ -12,8 +13,11 @@ import { raw, type Sql, sql } from './statement.ts'
 import {
   admissible,
   askedFor,
+  expiredParentOf,
   extendedTo,
+  isOneOf,
   lockWaits,
+  noticeParents,
   type Row,
   recordColumns,
   rememberedMs,
@@ -33,9 +37,9 @@ export interface TouchedRows {
 
 export const nothing: TouchedRows = { rows: [], locked: new Set(), taken: new Map() }
 
-/** Whether a touch must ask for the limits of the token. */
-export function isLimited({ rate, usesLeft, purpose, authority }: TokenRow): boolean {
-  return rate !== null || usesLeft !== null || (purpose === null && hasRate(authority))
+/** Whether a touch must ask for limits: of the token, its user, or its parent. */
+export function isLimited({ rate, usesLeft, parentId, purpose, authority }: TokenRow): boolean {
+  return rate !== null || usesLeft !== null || parentId !== null || (purpose === null && hasRate(authority))
 }
 
 /** The returned function touches `tokens`, those of the batch that have limits. Like a `TouchRows` it may be called again. */
@@ -87,27 +91,37 @@ interface Locking {
   ifLocked: 'reject' | 'skip'
 }
 
+/** Joins the parents as `p` to the tokens `t`. */
+const parentsOfT = raw('left join latchkey_tokens as p on p.id = t.parent_id')
+
 function touchTokens(
-  { dialect, lock }: SqlDatabase,
+  database: SqlDatabase,
   session: Session,
   { refs, mentions, now, purpose, only }: Touch,
   tokens: Row[],
   { waitMs, ifLocked }: Locking,
 ): Promise<Pick<TouchedRows, 'rows' | 'taken'>> {
+  const { dialect } = database
   return session.transaction(async tx => {
-    const keys = new Set((await lockUsers(tx, dialect, tokens, { waitMs, ifLocked })).map(keyOf))
+    const ours = await lockTokens(tx, database, await lockUsers(tx, dialect, tokens, { waitMs, ifLocked }), ifLocked)
+    await noticeParents(
+      ours.map(token => expiredParentOf(token, now)).filter(id => id !== null),
+      now,
+      tx,
+    )
+    const keys = new Set(ours.map(keyOf))
     const asked = mentions.filter(mention => keys.has(keyOf(mention)))
-    const locking = ifLocked === 'skip' ? 'for update of t skip locked' : 'for update of t'
     const states = await tx.query<State>(sql`with asked as (${askedFor(asked, dialect)})
       select t.id, t.hash, t.kind, t.user_id as "userId", t.rate, t.full_at_us as "fullAtUs", t.uses_left as "usesLeft",
-        case when t.purpose is null then f.rate end as "userRate", f.full_at_us as "userFullAtUs"
-      from ${admissible(now, purpose, only)} and t.expires_at > ${now} order by t.id ${lock(locking)}`)
-    const { takings, buckets } = takeInOrder(refs, states, now)
-    const rows = await tx.query<Row>(sql`with taken as (${rowsOf([...takings.values()], dialect)})
+        case when t.purpose is null then f.rate end as "userRate", f.full_at_us as "userFullAtUs", t.parent_id as "parentId",
+        p.rate as "parentRate", p.full_at_us as "parentFullAtUs", p.uses_left as "parentUsesLeft"
+      from ${admissible(now, purpose, only, parentsOfT)} and t.expires_at > ${now}`)
+    const { takings, holders, buckets } = takeInOrder(refs, states, now)
+    const rows = await tx.query<Row>(sql`with taken as (${rowsOf([...holders.values()], dialect)})
       update latchkey_tokens set
         refresh_count = refresh_count + times, last_used_at = case when times > 0 then ${now} else last_used_at end,
         expires_at = case when times = 0 or kind <> 'sliding' then expires_at else ${extendedTo(now)} end,
-        full_at_us = taken_full_at_us, uses_left = uses_left - times, ${ending(now)}
+        full_at_us = taken_full_at_us, uses_left = uses_left - used, ${ending(now)}
       from taken where id = taken_id returning ${recordColumns}, hash`)
     if (buckets.size > 0) await saveBuckets(tx, buckets, dialect)
     return { rows, taken: takings }
@@ -139,67 +153,125 @@ async function lockUsers(
   return tokens.filter(({ userId }) => ours.has(userId))
 }
 
-interface State extends Pick<Row, 'id' | 'hash' | 'kind' | 'userId' | 'rate' | 'usesLeft'> {
+/**
+ * Locks the tokens and their parents in the order of their ids, as other touches do. Returns those that are locked now, together
+ * with their parent.
+ */
+async function lockTokens(
+  tx: Connection,
+  { dialect, lock }: SqlDatabase,
+  tokens: Row[],
+  ifLocked: Locking['ifLocked'],
+): Promise<Row[]> {
+  const ids = new Set(tokens.flatMap(({ id, parentId }) => (parentId === null ? [id] : [id, parentId])))
+  const waiting = lock(ifLocked === 'skip' ? 'for update of t skip locked' : 'for update of t')
+  const locked = await tx.query<{ id: string }>(
+    sql`select id from latchkey_tokens as t where ${isOneOf([...ids], dialect)} order by id ${waiting}`,
+  )
+  const ours = new Set(locked.map(({ id }) => id))
+  return tokens.filter(({ id, parentId }) => ours.has(id) && (parentId === null || ours.has(parentId)))
+}
+
+interface State extends Pick<Row, 'id' | 'hash' | 'kind' | 'userId' | 'rate' | 'usesLeft' | 'parentId'> {
   fullAtUs: number
   userRate: string | null
   userFullAtUs: number | null
+  parentRate: string | null
+  parentFullAtUs: number | null
+  parentUsesLeft: number | null
+}
+
+/** A token whose limits a batch takes from: its own touches, and those of tokens that were delegated from it. */
+interface Holder {
+  id: string
+  /** How often the token itself was touched. */
+  times: number
+  /** How many uses were taken, of `usesLeft`; null for any number. */
+  used: number
+  usesLeft: number | null
+  bucket: Bucket | null
 }
 
 interface Taking extends Taken {
-  id: string
-  usesLeft: number
-  own: Bucket | null
+  own: Holder
+  parent: Holder | null
   ofUser: Bucket | null
 }
 
-/** Takes for one ref after the other. The results are by id and hash of the token, and by id of the user. */
+/** Takes for one ref after the other. The results are by id and hash of the token, by its id, and by id of the user. */
 function takeInOrder(refs: TokenRef[], states: State[], now: number) {
+  const holders = new Map<string, Holder>()
   const buckets = new Map<string, Bucket>()
-  const takings = new Map(states.map(state => [state.id + state.hash, takingFor(state, buckets)]))
+  for (const { id, kind, rate, fullAtUs, usesLeft } of states) {
+    addHolder(holders, { id, rate, fullAtUs, usesLeft: kind === 'single-use' ? 1 : usesLeft })
+  }
+  const takings = new Map(states.map(state => [state.id + state.hash, takingFor(state, holders, buckets)]))
   for (const { id, hash } of refs) {
     const taking = takings.get(id + hash)
     if (taking === undefined) continue
-    const isUsedUp = taking.times >= taking.usesLeft
-    const wait = isUsedUp
-      ? null
-      : takeFrom(
-          [taking.own, taking.ofUser].filter(bucket => bucket !== null),
-          now,
-        )
-    taking.waits.push(wait)
-    if (wait === 0) taking.times++
+    const retryAfterMs = takeOne(taking, now)
+    const { used, usesLeft } = taking.own
+    taking.outcomes.push({ retryAfterMs, usesLeft: usesLeft === null ? null : usesLeft - used })
+    if (retryAfterMs === 0) taking.times++
   }
-  return { takings, buckets }
+  return { takings, holders, buckets }
 }
 
-/** Tokens of one user share the user's bucket. */
-function takingFor(state: State, buckets: Map<string, Bucket>): Taking {
-  const { id, kind, userId, rate, userRate } = state
+/** Null if no use is left. */
+function takeOne({ own, parent, ofUser }: Taking, now: number): number | null {
+  const from = parent === null ? [own] : [own, parent]
+  if (from.some(({ used, usesLeft }) => usesLeft !== null && used >= usesLeft)) return null
+  const buckets = [...from.map(({ bucket }) => bucket), ofUser].filter(bucket => bucket !== null)
+  const wait = takeFrom(buckets, now)
+  if (wait > 0) return wait
+  for (const holder of from) holder.used++
+  own.times++
+  return 0
+}
+
+function addHolder(
+  holders: Map<string, Holder>,
+  { id, rate, fullAtUs, usesLeft }: Pick<State, 'id' | 'rate' | 'fullAtUs' | 'usesLeft'>,
+): Holder {
+  const bucket = rate === null ? null : { rate: unpackedRate(rate), fullAtUs }
+  const holder = holders.get(id) ?? { id, times: 0, used: 0, usesLeft, bucket }
+  holders.set(id, holder)
+  return holder
+}
+
+/** Tokens of one user share the user's bucket, and those that were delegated from one token the limits of that one. */
+function takingFor(state: State, holders: Map<string, Holder>, buckets: Map<string, Bucket>): Taking {
+  const { userId, userRate, parentId, parentRate, parentFullAtUs, parentUsesLeft } = state
   let ofUser: Bucket | null = null
   if (userId !== null && userRate !== null) {
     ofUser = buckets.get(userId) ?? { rate: unpackedRate(userRate), fullAtUs: state.userFullAtUs ?? 0 }
     buckets.set(userId, ofUser)
   }
-  const own = rate === null ? null : { rate: unpackedRate(rate), fullAtUs: state.fullAtUs }
-  const usesLeft = kind === 'single-use' ? 1 : (state.usesLeft ?? Number.POSITIVE_INFINITY)
-  return { id, times: 0, waits: [], usesLeft, own, ofUser }
+  const hasParentLimits = parentRate !== null || parentUsesLeft !== null
+  const parent =
+    parentId === null || !hasParentLimits
+      ? null
+      : addHolder(holders, { id: parentId, rate: parentRate, fullAtUs: parentFullAtUs ?? 0, usesLeft: parentUsesLeft })
+  return { times: 0, outcomes: [], own: holders.get(state.id) as Holder, parent, ofUser }
 }
 
 function ending(now: number): Sql {
-  const isUsedUp = sql`times > 0 and (kind = 'single-use' or uses_left = times)`
+  const isUsedUp = sql`used > 0 and (kind = 'single-use' or uses_left = used)`
   return sql`end_reason = case when ${isUsedUp} then 'consumed' end,
     ended_at = case when ${isUsedUp} then cast(${now} as bigint) end,
     sweep_at = case when ${isUsedUp} then ${now + rememberedMs} else sweep_at end`
 }
 
-function rowsOf(takings: Taking[], dialect: SqlDialect): Sql {
-  const [ids, times] = [takings.map(({ id }) => id), takings.map(taking => taking.times)]
-  const fullAtUs = takings.map(({ own }) => own?.fullAtUs ?? 0)
+function rowsOf(holders: Holder[], dialect: SqlDialect): Sql {
+  const ids = holders.map(({ id }) => id)
+  const times = holders.map(holder => holder.times)
+  const used = holders.map(holder => holder.used)
+  const fullAtUs = holders.map(({ bucket }) => bucket?.fullAtUs ?? 0)
   return dialect === 'sqlite'
-    ? sql`select value ->> 0 as taken_id, value ->> 1 as times, value ->> 2 as taken_full_at_us
-        from json_each(${JSON.stringify(ids.map((id, i) => [id, times[i], fullAtUs[i]]))})`
-    : sql`select * from unnest(${ids}::text[], ${times}::bigint[], ${fullAtUs}::bigint[])
-        as taken(taken_id, times, taken_full_at_us)`
+    ? sql`select value ->> 0 as taken_id, value ->> 1 as times, value ->> 2 as used, value ->> 3 as taken_full_at_us
+        from json_each(${JSON.stringify(ids.map((id, i) => [id, times[i], used[i], fullAtUs[i]]))})`
+    : sql`select * from unnest(${ids}::text[], ${times}::bigint[], ${used}::bigint[], ${fullAtUs}::bigint[])
+        as taken(taken_id, times, used, taken_full_at_us)`
 }
 
 /** Does not write to a bucket whose rate was changed meanwhile, which makes it full. */

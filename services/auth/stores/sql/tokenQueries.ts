@@ -1,7 +1,7 @@
 // The parts that the token statements have in common: columns, batches of refs, and which tokens are acceptable.
 
 import { unpackedRate } from '../rates.ts'
-import type { EndReason, Found, TokenRecord, TokenRef } from '../tokenPort.ts'
+import type { EndReason, Found, Parent, TokenRecord, TokenRef } from '../tokenPort.ts'
 import { ownersAuthority, parseAuthority } from './authorities.ts'
 import type { Connection } from './driver.ts'
 import type { SqlDialect } from './migrations.ts'
@@ -9,10 +9,15 @@ import { raw, type Sql, sql } from './statement.ts'
 
 export const rememberedMs = 10 * 60_000 // lifetime of the tombstone that an ended token leaves, so that it can be explained
 
+// When the parent ends, its scope and its name, each on a line. It may be a tombstone already.
+const parentColumn = `parent_id as "parentId", case when parent_id is not null then (
+   select abs(parent.expires_at) || '\n' || coalesce(parent.scope, '') || '\n' || coalesce(parent.name, '')
+   from latchkey_tokens as parent where parent.id = latchkey_tokens.parent_id) end as parent`
+
 const columns = `id, kind, purpose, user_id as "userId", username, credential_version as "credentialVersion",
    created_at as "createdAt", login_id as "loginId", last_used_at as "lastUsedAt", abs(expires_at) as "expiresAt",
    absolute_expires_at as "absoluteExpiresAt", ttl_ms as "ttlMs", refresh_count as "refreshCount",
-   scope, paused, rate, uses_left as "usesLeft"`
+   scope, paused, rate, uses_left as "usesLeft", name, ${parentColumn}`
 
 /** What makes a `TokenRow`. The table must not have an alias. */
 export const recordColumns = sql`${raw(columns)}, ${ownersAuthority} as authority`
@@ -20,9 +25,12 @@ export const recordColumns = sql`${raw(columns)}, ${ownersAuthority} as authorit
 /** The same, if the statement has already read the authority. */
 export const recordColumnsWith = (authority: string): Sql => raw(`${columns}, ${authority} as authority`)
 
-export type TokenRow = Omit<TokenRecord, 'paused' | 'rate' | 'authority'> & {
+export type TokenRow = Omit<TokenRecord, 'paused' | 'rate' | 'parent' | 'authority'> & {
   paused: number
   rate: string | null
+  parentId: string | null
+  /** Null without a parent, and if that is gone. */
+  parent: string | null
   authority: string | null
 }
 
@@ -40,9 +48,21 @@ export const extendedTo = (now: number): Sql =>
   sql`case when ttl_ms + ${now} < expires_at then expires_at
     when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
 
-export function recordOf(row: TokenRow): TokenRecord {
+export function recordOf({ parentId, ...row }: TokenRow): TokenRecord {
   const rate = row.rate === null ? null : unpackedRate(row.rate)
-  return { ...row, paused: row.paused === 1, rate, authority: parseAuthority(row.authority) }
+  const parent = parentId === null ? null : parentOf(parentId, row.parent)
+  return { ...row, paused: row.paused === 1, rate, parent, authority: parseAuthority(row.authority) }
+}
+
+function parentOf(id: string, text: string | null): Parent {
+  if (text === null) return { id, scope: '', name: null } // no rights are left
+  const [, scope = '', name = ''] = text.split('\n')
+  return { id, scope: scope === '' ? null : scope, name: name === '' ? null : name }
+}
+
+/** The id of the parent that has expired, and is only selected so that this becomes final; null if there is none. */
+export function expiredParentOf({ parentId, parent }: TokenRow, now: number): string | null {
+  return parent !== null && Number(parent.split('\n', 1)[0]) <= now ? parentId : null
 }
 
 /**
@@ -94,15 +114,37 @@ export function askedFor(mentions: Mention[], dialect: SqlDialect): Sql {
 
 /**
  * The from and where clauses that select the acceptable tokens, from the tables `t` (tokens), `f` (floors) and `asked`, and
- * those that have expired unnoticed. `only` is a further condition on the acceptable tokens.
+ * those that have expired unnoticed, or whose parent has. `only` is a further condition on the acceptable tokens, and `joined` a
+ * further table.
  */
-export function admissible(now: number, purpose: string | null, only: Sql): Sql {
+export function admissible(now: number, purpose: string | null, only: Sql, joined = raw('')): Sql {
   const isMeant = purpose === null ? sql`t.purpose is null` : sql`t.purpose = ${purpose}`
   return sql`latchkey_tokens as t join asked on asked.id = t.id and asked.hash = t.hash
-    left join latchkey_floors as f on f.user_id = t.user_id
+    left join latchkey_floors as f on f.user_id = t.user_id ${joined}
     where t.end_reason is null and t.expires_at > 0
       and (t.expires_at <= ${now} or (${isMeant} and t.credential_version >= coalesce(f.version, 0)
-        and t.paused = 0 and coalesce(f.paused, 0) = 0 and ${only}))`
+        and t.paused = 0 and coalesce(f.paused, 0) = 0
+        and (t.parent_id is null or ${hasParent(raw('t'), sql`(parent.paused = 0 or parent.expires_at <= ${now})`)}) and ${only}))`
+}
+
+/** Whether the parent has not ended, or has only expired unnoticed. `only` is a further condition on the `parent`. */
+export const hasParent = (child: Sql, only: Sql): Sql =>
+  sql`exists (select 1 from latchkey_tokens as parent where parent.id = ${child}.parent_id and parent.end_reason is null
+    and parent.expires_at > 0 and ${only} and parent.credential_version >= coalesce(
+      (select version from latchkey_floors as floor where floor.user_id = parent.user_id), 0))`
+
+/** Makes the end of those parents final that have expired, so that no late call accepts what was delegated from them. */
+export async function noticeParents(parentIds: string[], now: number, db: Connection): Promise<void> {
+  for (const id of new Set(parentIds)) {
+    await db.change(sql`update latchkey_tokens set expires_at = -expires_at
+      where id = ${id} and end_reason is null and expires_at > 0 and expires_at <= ${now}`)
+  }
+}
+
+export function isOneOf(ids: string[], dialect: SqlDialect): Sql {
+  return dialect === 'sqlite'
+    ? sql`id in (select value from json_each(${JSON.stringify(ids)}))`
+    : sql`id = any(${ids}::text[])`
 }
 
 /** How long a touch waits for locks. */
@@ -136,13 +178,23 @@ export async function lockUser(userId: string, tx: Connection, dialect: SqlDiale
   if (dialect === 'postgres') await tx.query(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`)
 }
 
-/** What the limits of a token and its user said in a batch. */
+/** What the limits of a token, its parent and its user said about one touch. */
+export interface Outcome {
+  /** 0 if they allowed it, the milliseconds to wait, or null if no use was left. */
+  retryAfterMs: number | null
+  /** The uses that were left to the token after it; null for any number. */
+  usesLeft: number | null
+}
+
+/** What they said in a batch. */
 export interface Taken {
   /** How often they allowed it. */
   times: number
-  /** One for each ref of the token: 0 if they allowed it, the milliseconds to wait, or null if no use was left. */
-  waits: (number | null)[]
+  /** One for each ref of the token. */
+  outcomes: Outcome[]
 }
+
+const unlimited: Outcome = { retryAfterMs: 0, usesLeft: null }
 
 /**
  * One result per ref, as if the refs had been touched one after another. `rows` hold the state after the last touch; `taken` has
@@ -156,21 +208,17 @@ export function inOrder(
 ): Found[] {
   const found = new Map(rows.map(({ hash, ...row }) => [row.id + hash, recordOf(row)]))
   const left = new Map(mentions.map(({ id, hash, times }) => [id + hash, taken.get(id + hash)?.times ?? times]))
-  const waits = new Map([...taken].map(([key, { waits }]) => [key, waits.values()]))
+  const outcomes = new Map([...taken].map(([key, { outcomes }]) => [key, outcomes.values()]))
   return refs.map(({ id, hash }) => {
     const token = found.get(id + hash)
     if (token === undefined) return null
-    const own = waits.get(id + hash)
-    const retryAfterMs = own === undefined ? 0 : (own.next().value ?? null)
+    const { retryAfterMs, usesLeft } = outcomes.get(id + hash)?.next().value ?? unlimited
     if (retryAfterMs === null) return null
     if (retryAfterMs > 0) return { limited: true, retryAfterMs }
     const after = (left.get(id + hash) as number) - 1
     left.set(id + hash, after)
     if (token.kind === 'single-use') found.delete(id + hash)
-    const { kind, refreshCount, usesLeft } = token
-    return kind === 'single-use'
-      ? token
-      : { ...token, refreshCount: refreshCount - after, usesLeft: usesLeft === null ? null : usesLeft + after }
+    return token.kind === 'single-use' ? token : { ...token, refreshCount: token.refreshCount - after, usesLeft }
   })
 }
 

@@ -27,14 +27,17 @@ import {
   anyKind,
   askedFor,
   endToken,
+  expiredParentOf,
   extendedTo,
   floorOf,
   hasExpired,
+  hasParent,
   inOrder,
   isSessionOfT,
   isStorable,
   lockUser,
   mentionsOf,
+  noticeParents,
   type Row,
   recordColumns,
   recordOf,
@@ -114,7 +117,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       runConfirmed(async session => {
         const [row] = await session.query<TokenRow>(sql`update latchkey_tokens set ${assignments(changes)}
           where id = ${id} and end_reason is null and expires_at > ${now}
-            and credential_version >= ${ownFloor}
+            and credential_version >= ${ownFloor} and ${hasLiveParent(now)}
           returning ${recordColumns}`)
         return row === undefined ? null : recordOf(row)
       }),
@@ -125,7 +128,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const ask = () =>
           db.query<Row>(sql`select ${recordColumns}, hash from latchkey_tokens
             where user_id = ${userId} and end_reason is null and expires_at > 0
-              and credential_version >= ${floorSubquery(userId)} order by created_at, id`)
+              and credential_version >= ${floorSubquery(userId)}
+              and (parent_id is null or ${hasParent(raw('latchkey_tokens'), raw('true'))}) order by created_at, id`)
         const found = await findLive(database, touchRows, ask, now)
         rejectIfLocked(found)
         return found.rows.map(({ hash: _, ...row }) => recordOf(row))
@@ -136,6 +140,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         const [row] = await db.query<ExplainedRow>(sql`select ${recordColumns}, hash, end_reason as "endReason",
           ended_at as "endedAt", renewed_at as "renewedAt",
           case when expires_at <= ${now} then 1 else 0 end as "isExpired",
+          case when ${hasLiveParent(now)} then 0 else 1 end as "isOrphaned",
+          (select paused from latchkey_tokens as parent where parent.id = latchkey_tokens.parent_id) as "parentPaused",
           (select version from latchkey_floors where user_id = latchkey_tokens.user_id) as floor
           from latchkey_tokens where id = ${id}`)
         return row === undefined ? { reason: 'unknown' } : explanationOf(row, hash, purpose)
@@ -147,7 +153,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       run(async () => {
         const rows = await db.query<TokenRow>(sql`select ${recordColumns} from latchkey_tokens
           where end_reason is null and id > ${cursor ?? ''} and expires_at > ${now}
-            and credential_version >= ${ownFloor}
+            and credential_version >= ${ownFloor} and ${hasLiveParent(now)}
           order by id limit ${limit}`)
         return { tokens: rows.map(recordOf), next: rows.length === limit ? (rows.at(-1)?.id ?? null) : null }
       }),
@@ -194,7 +200,7 @@ function touch(
     const found = answersTo(inOrder(refs, mentions, rows, taken), refs, locked)
     const consumed = rows.filter(
       ({ id, hash, kind, usesLeft }) =>
-        (kind === 'single-use' || usesLeft !== null) && taken.get(id + hash)?.times !== 0,
+        usesLeft === 0 || ((kind === 'single-use' || usesLeft !== null) && taken.get(id + hash)?.times !== 0),
     )
     if (consumed.length === 0) return found
     counts.remove(consumed.filter(({ kind, usesLeft }) => kind === 'single-use' || usesLeft === 0))
@@ -209,9 +215,9 @@ function touch(
   })
 }
 
-/** Whether the touch has used up a use. */
+/** Whether the touch has used up a use, or may have: of the parent. */
 const isConsumed = (token: Found): boolean =>
-  isAdmitted(token) && (token.kind === 'single-use' || token.usesLeft !== null)
+  isAdmitted(token) && (token.kind === 'single-use' || token.usesLeft !== null || token.parent !== null)
 
 /** The answers to a batch. Rejects if it is `unavailable` as a whole. */
 function answersTo(tokens: Found[], refs: TokenRef[], locked: Set<string>): Found[] {
@@ -229,7 +235,7 @@ function rejectIfLocked({ locked }: Pick<TouchedRows, 'locked'>): void {
   if (locked.size > 0) throw new Error(lockedMessage)
 }
 
-function assignments({ scope, paused, rate, usesLeft }: TokenChanges): Sql {
+function assignments({ scope, paused, rate, usesLeft, name }: TokenChanges): Sql {
   const packed = rate && packedRate(rate)
   const isOther = sql`rate is distinct from cast(${packed ?? null} as text)`
   const all = [
@@ -237,6 +243,7 @@ function assignments({ scope, paused, rate, usesLeft }: TokenChanges): Sql {
     paused !== undefined && sql`paused = ${paused ? 1 : 0}`,
     packed !== undefined && sql`rate = ${packed}, full_at_us = case when ${isOther} then 0 else full_at_us end`,
     usesLeft !== undefined && sql`uses_left = ${usesLeft}`,
+    name !== undefined && sql`name = ${name}`,
   ]
   return join(
     all.filter(one => one !== false),
@@ -253,10 +260,13 @@ async function findLive(
 ): Promise<Pick<TouchedRows, 'rows' | 'locked'>> {
   const rows = await ask()
   const expired = rows.filter(row => hasExpired(row, now))
-  if (expired.length === 0) return { rows, locked: new Set() }
+  const expiredParents = rows.map(row => expiredParentOf(row, now)).filter(id => id !== null)
+  if (expired.length === 0 && expiredParents.length === 0) return { rows, locked: new Set() }
   const { locked } = await touchRows(noticing(expired, now))(db)
+  await noticeParents(expiredParents, now, db)
   // A late touch may have extended one of them before.
-  return { rows: (await ask()).filter(row => !hasExpired(row, now)), locked }
+  const again = await ask()
+  return { rows: again.filter(row => !hasExpired(row, now) && expiredParentOf(row, now) === null), locked }
 }
 
 function look(database: SqlDatabase, touchRows: TouchRows, { refs, now, purpose }: Batch): Promise<Found[]> {
@@ -303,6 +313,9 @@ function raiseFloor(
   )
 }
 
+const hasLiveParent = (now: number): Sql =>
+  sql`(parent_id is null or ${hasParent(raw('latchkey_tokens'), sql`parent.expires_at > ${now}`)})`
+
 const ownFloor = raw(
   'coalesce((select version from latchkey_floors as f where f.user_id = latchkey_tokens.user_id), 0)',
 )
@@ -317,6 +330,8 @@ type ExplainedRow = TokenRow & {
   endedAt: number | null
   renewedAt: number | null
   isExpired: 0 | 1
+  isOrphaned: 0 | 1
+  parentPaused: number | null
   floor: number | null
 }
 
@@ -327,6 +342,8 @@ function explanationOf(row: ExplainedRow, hash: string, purpose: string | null):
     return row.renewedAt === null ? { reason: 'unknown' } : { reason: 'renewed', at: row.renewedAt }
   if (row.credentialVersion < (row.floor ?? 0)) return { reason: 'ended' }
   if (row.isExpired === 1) return { reason: 'expired', at: row.expiresAt }
+  if (row.isOrphaned === 1) return { reason: 'parent_ended' }
   if (row.purpose !== purpose) return { reason: 'other_purpose' }
-  return { reason: row.paused === 1 || parseAuthority(row.authority).paused ? 'paused' : 'live' }
+  const isPaused = row.paused === 1 || row.parentPaused === 1 || parseAuthority(row.authority).paused
+  return { reason: isPaused ? 'paused' : 'live' }
 }

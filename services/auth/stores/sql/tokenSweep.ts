@@ -3,10 +3,9 @@
 import { floorKeptMs, type TokenStore } from '../tokenPort.ts'
 import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
-import type { SqlDialect } from './migrations.ts'
-import { type Sql, sql } from './statement.ts'
+import { sql } from './statement.ts'
 import type { TokenCounts } from './tokenCounts.ts'
-import { rememberedMs } from './tokenQueries.ts'
+import { isOneOf, rememberedMs } from './tokenQueries.ts'
 
 /** Where a round has arrived in each index, so that a slice does not pass again what the slices before it have removed. */
 interface Position {
@@ -112,24 +111,21 @@ async function removeDue(database: SqlDatabase, tx: Connection, { now, limit, fr
     ${lock('for update of t skip locked')}`)
   const dead = examined.filter(({ isDead }) => isDead)
   const live = examined.filter(({ isDead }) => !isDead)
+  const isAmong = (tokens: Examined[]) =>
+    isOneOf(
+      tokens.map(({ id }) => id),
+      dialect,
+    )
   const buried = dead.slice(0, rememberedPerSlice)
   const deleted = dead.slice(rememberedPerSlice)
-  if (live.length > 0)
-    await tx.change(sql`update latchkey_tokens set sweep_at = expires_at where ${isOneOf(live, dialect)}`)
+  if (live.length > 0) await tx.change(sql`update latchkey_tokens set sweep_at = expires_at where ${isAmong(live)}`)
   if (buried.length > 0) {
     await tx.change(sql`update latchkey_tokens set
       end_reason = case when expires_at <= ${now} then 'expired' else 'ended' end,
-      ended_at = abs(expires_at), sweep_at = ${now + rememberedMs} where ${isOneOf(buried, dialect)}`)
+      ended_at = abs(expires_at), sweep_at = ${now + rememberedMs} where ${isAmong(buried)}`)
   }
-  if (deleted.length > 0) await tx.change(sql`delete from latchkey_tokens where ${isOneOf(deleted, dialect)}`)
+  if (deleted.length > 0) await tx.change(sql`delete from latchkey_tokens where ${isAmong(deleted)}`)
   return examined
-}
-
-function isOneOf(tokens: Examined[], dialect: SqlDialect): Sql {
-  const ids = tokens.map(({ id }) => id)
-  return dialect === 'sqlite'
-    ? sql`id in (select value from json_each(${JSON.stringify(ids)}))`
-    : sql`id = any(${ids}::text[])`
 }
 
 async function deleteTombstones({ lock }: SqlDatabase, tx: Connection, { now, limit, from }: Part): Promise<number[]> {

@@ -102,7 +102,9 @@ function touchStatement(
   const isExpired = sql`expires_at <= ${now}`
   // Left as they are: `touchLimited` touches them next.
   const limited = isLimited
-    ? raw(`(t.rate is not null or t.uses_left is not null or (t.purpose is null and f.rate is not null))`)
+    ? raw(
+        `(t.rate is not null or t.uses_left is not null or t.parent_id is not null or (t.purpose is null and f.rate is not null))`,
+      )
     : raw('false')
   const isLeft = sql`(${isExpired} or is_limited)`
   const isConsumed = sql`kind = 'single-use' and not ${isLeft}`
