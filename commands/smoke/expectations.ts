@@ -30,7 +30,7 @@ export function expectChallenge({ method, path, headers }: Exchange, pattern = /
 export function expectNoSecret(where: string, text: string, serviceKey: string | null): void {
   const suspects: [string, string | RegExp | null][] = [
     ['the service key', serviceKey],
-    ['a token', /\blk_[0-9A-Za-z]{63}\b/],
+    ['a token', /\blk_(key_)?[0-9A-Za-z]{63}\b/],
     ['a private key', /-----BEGIN [A-Z ]*PRIVATE KEY/],
     ['a password hash', /\$2[aby]\$\d\d\$/],
     ['a URL with a password', /:\/\/[^/\s:"@]+:[^/\s:"@]+@/],

@@ -11,6 +11,7 @@ import type { Stores } from './stores.ts'
 import type { Telemetry } from './telemetry.ts'
 import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import type { JwtFormat } from './tokens/jwt.ts'
+import { createKeys, type Keys } from './tokens/keys.ts'
 import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens, type TokensOptions } from './tokens/tokens.ts'
 import { createUserAttributes, type UserAttributes } from './users/attributes.ts'
@@ -31,6 +32,7 @@ export interface UseCases {
   jwt: JwtFormat | null
   /** Opens a `Tokens` with another wire format, over the same store. */
   openTokens(format: TokenFormat): Tokens
+  keys: Keys
   sweeper: Sweeper
   users: Users
   authorities: Authorities
@@ -68,6 +70,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   const format = jwt ?? opaqueFormat
   const openTokens = (format: TokenFormat) => createTokensFrom(config, { store: stores.tokens, format, now, emit })
   const tokens = openTokens(format)
+  const keys = createKeys({ tokens, perUser: config.tokenLimits.perUser, now })
   const intervalMs = config.sweepIntervalMs
   const sweeper = createSweeper({ store: stores.tokens, intervalMs, ...clock, monotonicNow, emit })
 
@@ -114,6 +117,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     format,
     jwt,
     openTokens,
+    keys,
     sweeper,
     users,
     authorities,

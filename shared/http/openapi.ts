@@ -33,6 +33,7 @@ export interface RouteDescription {
 
 const tagDescriptions = {
   Sessions: 'Log in, renew and revoke sessions',
+  Keys: 'API keys, and weaker tokens for agents and jobs',
   Account: 'Register, and manage your account',
   Standards: 'Routes that an RFC defines',
   'For services': 'Whether a token is valid; with the service key',

@@ -129,6 +129,8 @@ describe('Auth', () => {
         refreshCount: 1,
         roles: [],
         scope: null,
+        keyName: null,
+        actor: null,
       })
       clock.advance(ttlMs - 1)
       expect(await verdictOn(token)).to.include({ authenticated: true, refreshCount: 2 })

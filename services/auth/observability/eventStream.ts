@@ -165,8 +165,9 @@ export function createEventStream({ now, heartbeatMs = 15_000 }: EventStreamOpti
 function toldOf(event: AuthEvent): Told | null {
   switch (event.type) {
     case 'issued': {
-      const { type: name, tokenId, userId, kind, purpose, expiresAt, scope } = event
-      return { name, subject: tokenId, data: { tokenId, userId, kind, purpose, expiresAt, scope } }
+      const { type, name, tokenId, userId, kind, purpose, expiresAt, scope, parentId } = event
+      const data = { tokenId, userId, kind, purpose, expiresAt, scope, name, parentId }
+      return { name: type, subject: tokenId, data }
     }
     case 'slid': {
       const { type: name, tokenId, userId, kind, expiresAt, isConsumed } = event
@@ -182,8 +183,8 @@ function toldOf(event: AuthEvent): Told | null {
       return { name, subject: tokenId, data: { tokenId, userId } }
     }
     case 'changed': {
-      const { type: name, tokenId, userId, scope, paused, rate, usesLeft } = event
-      return { name, subject: tokenId, data: { tokenId, userId, scope, paused, rate, usesLeft } }
+      const { type, name, tokenId, userId, scope, paused, rate, usesLeft } = event
+      return { name: type, subject: tokenId, data: { tokenId, userId, scope, paused, rate, usesLeft, name } }
     }
     case 'sessions_revoked': {
       const { type: name, userId, keep } = event

@@ -17,6 +17,10 @@ export interface StreamEventData {
     purpose: string | null
     expiresAt: number
     scope: string | null
+    /** Of an API key, and perhaps of a delegated token. */
+    name: string | null
+    /** The token that it was delegated from. */
+    parentId: string | null
   }
   slid: { tokenId: string; userId: string | null; kind: TokenKind; expiresAt: number }
   /** The token was admitted for the last time. */
@@ -31,6 +35,7 @@ export interface StreamEventData {
     paused: boolean
     rate: StreamedRate | null
     usesLeft: number | null
+    name: string | null
   }
   revoked: { tokenId: string; userId: string | null }
   /** All tokens of the user ended, except the one with the id `keep`. */

@@ -6,6 +6,7 @@ import { beyondLimit, invalidToken, readBearerToken } from '../../../packages/cl
 import { insufficientScope, isMet, type Rule, type RuleKind, ruleOf } from '../../../packages/client/rules.ts'
 import { AppError, isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler } from '../../../shared/http/types.ts'
+import { type Rights, rightsOf } from '../tokens/rights.ts'
 import { isAdmitted, type TokenRecord, type Tokens } from '../tokens/tokens.ts'
 import { type AuthRoute, noToken } from './route.ts'
 
@@ -16,7 +17,7 @@ import { type AuthRoute, noToken } from './route.ts'
 const nothing = '-'
 
 const mayPass =
-  'The request may pass; X-Auth-User-Id and X-Auth-User name the user, X-Auth-Roles the roles, separated by commas, and X-Auth-Scope the scope; each is "-" if there is none'
+  'The request may pass; X-Auth-User-Id and X-Auth-User name the user, X-Auth-Roles the roles, separated by commas, and X-Auth-Scope the scope; each is "-" if there is none. A scope of %20 names nothing'
 const beyondLimits = 'The token is live, but is used more often than it or its user may be.'
 const description = { guard: 'bearer', tag: 'For services', problems: { 401: noToken, 429: beyondLimits } } as const
 
@@ -49,12 +50,12 @@ function admit(tokens: Tokens, passStatus: 200 | 204, rulesOf: (ctx: Context) =>
   return async ctx => {
     const rules = rulesOf(ctx)
     const token = await validate(tokens, readForwardedToken(ctx))
-    const granted = { roles: token.authority.roles, scope: token.scope }
+    const granted = rightsOf(token)
     const missing = rules.find(rule => !isMet(rule, granted))
     if (missing) throw insufficientScope(missing)
     ctx.body = {}
     ctx.status = passStatus // with 204, Koa removes the body
-    for (const [name, value] of Object.entries(headersOf(token))) ctx.set(name, value)
+    for (const [name, value] of Object.entries(headersOf(token, granted))) ctx.set(name, value)
   }
 }
 
@@ -80,11 +81,11 @@ function rulesOf(ctx: Context): Rule[] {
   }
 }
 
-function headersOf({ userId, username, authority, scope }: TokenRecord): Record<string, string> {
+function headersOf({ userId, username }: TokenRecord, { roles, scope }: Rights): Record<string, string> {
   return {
     'X-Auth-User-Id': userId ?? nothing,
     'X-Auth-User': headerText(username),
-    'X-Auth-Roles': authority.roles.join(',') || nothing, // no role can have this name
+    'X-Auth-Roles': roles.join(',') || nothing, // no role can have this name
     'X-Auth-Scope': headerText(scope),
   }
 }
@@ -100,10 +101,11 @@ function readForwardedToken(ctx: Context): string {
 
 /**
  * Printable ASCII stays as it is. The percent sign and everything else become percent-encoded UTF-8, because headers are
- * ASCII. A text that equals `nothing` is encoded too.
+ * ASCII. A text that equals `nothing` is encoded too, and an empty one, which is a scope without any name, becomes a space.
  */
 function headerText(text: string | null): string {
   if (text === null) return nothing
   if (text === nothing) return '%2D'
+  if (text === '') return '%20'
   return text.replace(/[^\x20-\x24\x26-\x7e]+|%/gu, encodeURIComponent)
 }

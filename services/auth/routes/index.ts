@@ -11,13 +11,16 @@ import { accountPage } from '../pages/account.ts'
 import { consoleFile, consolePage, operatorConsolePage } from '../pages/console.ts'
 import { docsFile, redocPage, swaggerUiPage } from '../pages/docs.ts'
 import { changeUser, createUser, deleteUser, listUsers, resetUser, showUser, unlockUser } from './adminUsers.ts'
+import { delegateToken } from './delegate.ts'
 import { events } from './events.ts'
 import { forwardAuth, forwardAuthForEnvoy } from './forwardAuth.ts'
 import { introspect } from './introspect.ts'
 import { jwks } from './jwks.ts'
+import { changeKey, createKey, deleteKey, listKeys } from './keys.ts'
 import { confirm, confirmEmail, forgotPassword, resendConfirmation, resetPassword } from './links.ts'
 import { login } from './login.ts'
 import { logout } from './logout.ts'
+import { changeAnyKey, createKeyOfUser, deleteAnyKey, listAllKeys } from './operatorKeys.ts'
 import { renew } from './renew.ts'
 import { revoke } from './revoke.ts'
 import type { AuthRoute } from './route.ts'
@@ -35,6 +38,11 @@ export const publicRoutes: readonly AuthRoute[] = [
   listSessions,
   revokeSession,
   revokeOwnSessions,
+  createKey,
+  listKeys,
+  changeKey,
+  deleteKey,
+  delegateToken,
   register,
   showAccount,
   changeAccount,
@@ -67,6 +75,10 @@ export const internalRoutes: readonly AuthRoute[] = [
   revokeToken,
   changeToken,
   pauseTokensByScope,
+  listAllKeys,
+  createKeyOfUser,
+  changeAnyKey,
+  deleteAnyKey,
   listUsers,
   createUser,
   showUser,

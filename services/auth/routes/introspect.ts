@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { tokenKinds } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
+import { actorOf, rightsOf } from '../tokens/rights.ts'
 import { type AuthRoute, noKey } from './route.ts'
 
 // Other parameters, such as `token_type_hint`, are ignored (RFC 7662 section 2.1).
@@ -22,6 +23,10 @@ const introspectionSchema = z.union([
     kind: z.enum(tokenKinds),
     roles: z.array(z.string()).meta({ description: 'the roles of the user (RFC 9068, section 2.2.3.1)' }),
     scope: z.string().meta({ description: 'missing: whatever the user may do' }).optional(),
+    act: z
+      .strictObject({ sub: z.string() })
+      .meta({ description: 'who acts for the user (RFC 8693, section 4.1); missing unless the token was delegated' })
+      .optional(),
   }),
 ])
 
@@ -45,7 +50,9 @@ export const introspect: AuthRoute<'tokens' | 'config'> = {
         ctx.body = { active: false }
         return
       }
-      const { id, kind, userId, username, createdAt, expiresAt, authority, scope } = token
+      const { id, kind, userId, username, createdAt, expiresAt } = token
+      const { roles, scope } = rightsOf(token)
+      const act = actorOf(token)
       ctx.body = {
         active: true,
         token_type: 'Bearer',
@@ -56,8 +63,9 @@ export const introspect: AuthRoute<'tokens' | 'config'> = {
         ...(userId !== null && { sub: userId }),
         ...(username !== null && { username }),
         kind,
-        roles: authority.roles,
+        roles,
         ...(scope !== null && { scope }),
+        ...(act !== null && { act }),
       }
     },
 }

@@ -12,6 +12,12 @@ export const pageSize = z
   .pipe(z.int().min(1).max(maxPerPage))
   .default(50)
 
+/** The `next` of a page of tokens. */
+export const cursor = z
+  .string()
+  .regex(/^[\w:-]{1,64}$/)
+  .optional()
+
 export const pageSizeExpected = `limit (1 to ${maxPerPage})`
 
 /** Throws `invalid_request` with what is expected. */

@@ -16,13 +16,13 @@ import {
   usesSchema,
 } from './authority.ts'
 import { newSessionSchema } from './login.ts'
-import { pageSize, pageSizeExpected, readQuery } from './query.ts'
+import { cursor, pageSize, pageSizeExpected, readQuery } from './query.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
 import { purposeSchema } from './validateToken.ts'
 
 const maxSeconds = 10 * 365 * 86_400
 const secondsExpected = `expected a whole number of seconds, 1 to ${maxSeconds}`
-const seconds = z.int(secondsExpected).min(1, secondsExpected).max(maxSeconds, secondsExpected)
+export const seconds = z.int(secondsExpected).min(1, secondsExpected).max(maxSeconds, secondsExpected)
 
 const termsSchema = z
   .strictObject({
@@ -52,17 +52,14 @@ const readTerms = bodyReader(termsSchema)
 
 const tokenQuerySchema = z.strictObject({
   limit: pageSize,
-  after: z
-    .string()
-    .regex(/^[\w:-]{1,64}$/)
-    .optional(),
+  after: cursor,
   userId: z.string().min(1).max(256).optional(),
   scope: scopeNameSchema.optional(),
   search: z.string().min(1).max(256).meta({ description: 'how the id or the username begins' }).optional(),
 })
 const tokenQueryExpected = `${pageSizeExpected}, after (next of the previous page), userId, scope (one name) and search (how the id or the username begins), each at most once`
 
-const shownUses = z.int().nullable().meta({ description: 'null: any number' })
+export const shownUses = z.int().nullable().meta({ description: 'null: any number' })
 
 const issuedToken = newSessionSchema
   .extend({
@@ -94,6 +91,8 @@ const shownToken = z
     paused: z.boolean().meta({ description: 'the token is refused, but does not end' }),
     rate: shownRate,
     usesLeft: shownUses,
+    name: z.string().nullable().meta({ description: 'of an API key, and perhaps of a delegated token' }),
+    parentId: tokenId.nullable().meta({ description: 'the token that it was delegated from, and ends with' }),
   })
   .meta({ id: 'Token' })
 
@@ -239,6 +238,6 @@ async function pageOf(tokens: Tokens, query: z.infer<typeof tokenQuerySchema>) {
 }
 
 /** What the operator sees. */
-function shown({ credentialVersion, loginId, ttlMs, authority, ...others }: TokenRecord) {
-  return others
+function shown({ credentialVersion, loginId, ttlMs, authority, parent, ...others }: TokenRecord) {
+  return { ...others, parentId: parent?.id ?? null }
 }

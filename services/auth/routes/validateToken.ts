@@ -9,6 +9,7 @@ import {
   type Verdict,
 } from '../../../packages/client/contract.ts'
 import { bodyReader } from '../../../shared/http/body.ts'
+import { actorOf, keyNameOf, rightsOf } from '../tokens/rights.ts'
 import type { Found, Tokens, ValidateOptions } from '../tokens/tokens.ts'
 import { shownScope } from './authority.ts'
 import { type AuthRoute, at, noKey, tokenId } from './route.ts'
@@ -71,6 +72,11 @@ const verdictSchema = z
       refreshCount: z.int(),
       roles: z.array(z.string()).meta({ description: 'the roles that the user has at this moment' }),
       scope: shownScope,
+      keyName: z.string().nullable().meta({ description: 'the API key behind the token; null if there is none' }),
+      actor: z
+        .strictObject({ sub: z.string() })
+        .nullable()
+        .meta({ description: 'who acts for the user, if the token was delegated (RFC 8693, section 4.1)' }),
     }),
   ])
   .meta({ id: 'Verdict' }) satisfies z.ZodType<Verdict | NoVerdict>
@@ -125,7 +131,8 @@ function verdictOf(found: Found): Verdict | NoVerdict {
   if (found === null) return { authenticated: false }
   if (found === 'unavailable') return { unavailable: true }
   if ('limited' in found) return { authenticated: false, ...found }
-  const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount, scope } = found
+  const { id, kind, username, userId, createdAt, expiresAt, absoluteExpiresAt, refreshCount } = found
+  const { roles, scope } = rightsOf(found)
   return {
     authenticated: true,
     tokenId: id,
@@ -136,7 +143,9 @@ function verdictOf(found: Found): Verdict | NoVerdict {
     expiresAt,
     absoluteExpiresAt,
     refreshCount,
-    roles: found.authority.roles,
+    roles,
     scope,
+    keyName: keyNameOf(found),
+    actor: actorOf(found),
   }
 }

@@ -12,6 +12,9 @@ export type TokenEvent =
       purpose: string | null
       expiresAt: number
       scope: string | null
+      name: string | null
+      /** The id of the token that it was delegated from; null if it was not delegated. */
+      parentId: string | null
     }
   /** Emitted for admitted tokens of every kind, even though fixed ones are not extended. */
   | {
@@ -33,7 +36,7 @@ export type TokenEvent =
   /** The operator has changed what the token may do. */
   | ({ type: 'changed'; tokenId: string; userId: string | null } & Pick<
       TokenRecord,
-      'scope' | 'paused' | 'rate' | 'usesLeft'
+      'scope' | 'paused' | 'rate' | 'usesLeft' | 'name'
     >)
   /** Every token of the user was revoked, except the one with the id `keep`; null keeps none. */
   | { type: 'sessions_revoked'; userId: string; keep: string | null }

@@ -1,10 +1,10 @@
-// The shape of secrets: `lk_` + the token's id + 256 random bits + a checksum, all base62. Hides how they are drawn and
-// hashed. The id begins with the routing tag and contains the second in which the token was issued; it is public and may be
+// The shape of secrets: `lk_`, or `lk_key_` for an API key, + the token's id + 256 random bits + a checksum, all base62. Hides how
+// they are drawn and hashed. The id begins with the routing tag and contains the second in which the token was issued; it is public and may be
 // logged. A renewal keeps the first 125 random bits, the lineage, by which any earlier secret of a session is recognised.
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { base62, readBase62, writeBase62 } from '../../../shared/base62.ts'
-import { type TokenRecord, type TokenRef, tagLength, tagOf } from '../stores/tokenPort.ts'
+import { isApiKey, type TokenRecord, type TokenRef, tagLength, tagOf } from '../stores/tokenPort.ts'
 
 /** A secret and what the store knows about it. */
 export interface DrawnSecret {
@@ -23,28 +23,26 @@ export interface TokenFormat {
 }
 
 const prefix = 'lk_'
+/** Secret scanners look for it: keys are kept in files, sessions are not. */
+const keyPrefix = 'lk_key_'
 const timeLength = 5 // seconds since `epoch`; enough for 29 years
 const idLength = tagLength + timeLength + 5
 const randomLength = 43 // 62^43 > 2^256
 const lineageLength = 21 // of these 43: 62^21 > 2^125; the other 22 are drawn again for each renewal: 62^22 > 2^130
 const checksumLength = 6 // 62^6 > 2^32
 const epoch = Date.UTC(2025)
-const shape = new RegExp(`^${prefix}[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
+const shape = new RegExp(`^(?:${prefix}|${keyPrefix})[0-9A-Za-z]{${idLength + randomLength + checksumLength}}$`)
 const idShape = new RegExp(`^[0-9A-Za-z]{${idLength}}$`)
 
 /** Secrets that contain nothing for clients to read, unlike JWTs. */
 export const opaqueFormat: TokenFormat = {
-  async draw({ id }, renewed) {
-    const secret = drawSecret(id, renewed === null ? '' : lineagePartOf(renewed))
+  async draw(token, renewed) {
+    const lineagePart = renewed === null ? '' : lineagePartOf(renewed)
+    const secret = drawSecret(token.id, lineagePart, isApiKey(token) ? keyPrefix : prefix)
     return { secret, ref: refOf(secret) }
   },
   parse: parseSecret,
-  lineageOf: secret =>
-    hash(
-      'sha256',
-      `lineage:${secret.slice(prefix.length, prefix.length + idLength)}${lineagePartOf(secret)}`,
-      'base64url',
-    ),
+  lineageOf: secret => hash('sha256', `lineage:${idOf(secret)}${lineagePartOf(secret)}`, 'base64url'),
 }
 
 /** A new token id. It begins with the user's tag or, for a guest, with a random tag. */
@@ -69,8 +67,8 @@ export function issuedAtOf(id: string): number {
 }
 
 /** A new secret for the token of this id, from the system's CSPRNG. Without `lineagePart` it starts a new lineage. */
-export function drawSecret(id: string, lineagePart = ''): string {
-  const unchecked = prefix + id + lineagePart + randomBase62(randomLength - lineagePart.length)
+export function drawSecret(id: string, lineagePart = '', ownPrefix = prefix): string {
+  const unchecked = ownPrefix + id + lineagePart + randomBase62(randomLength - lineagePart.length)
   return unchecked + checksumOf(unchecked)
 }
 
@@ -84,11 +82,23 @@ export function parseSecret(secret: string): TokenRef | null {
 
 /** The reference of a well-formed secret. 256 random bits need no slow hash. */
 export function refOf(secret: string): TokenRef {
-  return { id: secret.slice(prefix.length, prefix.length + idLength), hash: hash('sha256', secret, 'base64url') }
+  return { id: idOf(secret), hash: hash('sha256', secret, 'base64url') }
+}
+
+/** Whether this text begins like an API key. */
+export function isKeyLike(secret: string): boolean {
+  return secret.startsWith(keyPrefix)
+}
+
+const idAt = (secret: string): number => (isKeyLike(secret) ? keyPrefix : prefix).length
+
+function idOf(secret: string): string {
+  const from = idAt(secret)
+  return secret.slice(from, from + idLength)
 }
 
 function lineagePartOf(secret: string): string {
-  const from = prefix.length + idLength
+  const from = idAt(secret) + idLength
   return secret.slice(from, from + lineageLength)
 }
 

@@ -5,8 +5,8 @@
 import { hash, randomBytes } from 'node:crypto'
 import { exportJWK, importJWK, type JWK, SignJWT } from 'jose'
 import { isBearerToken } from '../../../packages/client/bearer.ts'
-import type { TokenRef } from '../stores/tokenPort.ts'
-import { isTokenId, type TokenFormat } from './format.ts'
+import { isApiKey, type TokenRef } from '../stores/tokenPort.ts'
+import { isKeyLike, isTokenId, opaqueFormat, type TokenFormat } from './format.ts'
 
 export interface JwtFormatOptions {
   /** Private keys. The first one signs; tokens signed with another are accepted until that key is removed. */
@@ -41,7 +41,9 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
   return {
     publicKeys,
 
-    async draw({ id, userId, username, createdAt, absoluteExpiresAt }, renewed) {
+    async draw(token, renewed) {
+      if (isApiKey(token)) return opaqueFormat.draw(token, renewed) // the prefix is worth more than claims
+      const { id, userId, username, createdAt, absoluteExpiresAt } = token
       // The nonce makes each renewal a different secret. Renewals keep the nonce of the first secret, as the lineage.
       const nonce = randomBytes(12).toString('base64url')
       const lineage = renewed === null ? {} : { lineage: lineagePartOf(renewed) }
@@ -61,6 +63,7 @@ export async function openJwtFormat({ keys, issuer, audience }: JwtFormatOptions
     },
 
     parse(secret) {
+      if (isKeyLike(secret)) return opaqueFormat.parse(secret)
       if (!isBearerToken(secret)) return null
       const [header, payload, signature, ...more] = secret.split('.')
       if (header === undefined || payload === undefined || !signature || more.length > 0) return null

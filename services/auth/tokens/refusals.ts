@@ -78,9 +78,10 @@ function reasonOf(
   if ('at' in explanation) {
     return { reason: explanation.reason, secondsAgo: Math.max(0, Math.round((at - explanation.at) / 1000)) }
   }
-  if (explanation.reason === 'other_purpose' || explanation.reason === 'paused') return { reason: explanation.reason }
-  if (explanation.reason === 'ended') return { reason: 'all_sessions_revoked' }
-  if (explanation.reason === 'live' && asSession) return { reason: 'not_a_session' }
+  const { reason } = explanation
+  if (reason === 'other_purpose' || reason === 'paused' || reason === 'parent_ended') return { reason }
+  if (reason === 'ended') return { reason: 'all_sessions_revoked' }
+  if (reason === 'live' && asSession) return { reason: 'not_a_session' }
   // The id contains the second in which the token was issued.
   return { reason: issuedAtOf(ref.id) + 1000 <= startedAt ? 'before_restart' : 'never_existed' }
 }

@@ -1,6 +1,7 @@
 // Finds tokens by their scope and by how their id or username begins, and pauses or resumes those with a scope. Stores have no
 // index for this, so both functions walk through the live tokens, page by page.
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { isHeldByProgram } from '../stores/tokenPort.ts'
 import { normalise } from '../users/usernames.ts'
 import type { TokenRecord, Tokens } from './tokens.ts'
 
@@ -25,18 +26,37 @@ export function isSelected(token: TokenRecord, { scope, search }: Selection): bo
  * Like `Tokens.list`, restricted to the selection: fewer than `limit` tokens, or none, if the next 20 pages have no more. There
  * may be more as long as `next` is not null.
  */
-export async function listSelected(
+export function listSelected(
   tokens: Pick<Tokens, 'list'>,
   selection: Selection,
   after: string | null,
   limit: number,
-) {
+): Promise<Page> {
   const isWhole = selection.scope === undefined && selection.search === undefined
+  return isWhole ? tokens.list(after, limit) : listSome(tokens, token => isSelected(token, selection), after, limit)
+}
+
+/** The same for the tokens that programs hold for users. */
+export function listHeldByPrograms(tokens: Pick<Tokens, 'list'>, after: string | null, limit: number): Promise<Page> {
+  return listSome(tokens, isHeldByProgram, after, limit)
+}
+
+interface Page {
+  tokens: TokenRecord[]
+  next: string | null
+}
+
+async function listSome(
+  tokens: Pick<Tokens, 'list'>,
+  isWanted: (token: TokenRecord) => boolean,
+  after: string | null,
+  limit: number,
+): Promise<Page> {
   const found: TokenRecord[] = []
   let next = after
-  for (let pages = isWhole ? 1 : pagesPerSearch; pages > 0; pages--) {
+  for (let pages = pagesPerSearch; pages > 0; pages--) {
     const page = await tokens.list(next, limit)
-    found.push(...page.tokens.filter(token => isSelected(token, selection)))
+    found.push(...page.tokens.filter(isWanted))
     next = page.next
     if (next === null || found.length >= limit) break
   }

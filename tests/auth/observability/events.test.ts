@@ -295,7 +295,17 @@ describe('the event stream, alone', () => {
     const [revoked, expired] = [slid(1), slid(3)]
     const consumed = { ...slid(2), isConsumed: true }
     for (const { tokenId, userId, expiresAt, kind } of [revoked, consumed, expired]) {
-      stream.publish({ type: 'issued', tokenId, userId, kind, purpose: null, expiresAt, scope: null })
+      stream.publish({
+        type: 'issued',
+        tokenId,
+        userId,
+        kind,
+        purpose: null,
+        expiresAt,
+        scope: null,
+        name: null,
+        parentId: null,
+      })
     }
     stream.publish({ ...revoked, type: 'revoked' })
     stream.publish(consumed)

@@ -72,7 +72,8 @@ describe('tokens', () => {
         const limits = { rate: null, usesLeft: null }
         expect(body).to.deep.equal({ token: body['token'], tokenType: 'Bearer', purpose, ...facts, ...limits })
         const look = { token: body['token'], touch: false, ...(terms.purpose && { purpose: terms.purpose }) }
-        expect(await client.validate(look)).to.deep.equal({ authenticated: true, refreshCount: 0, roles: [], ...facts })
+        const rights = { roles: [], keyName: null, actor: null }
+        expect(await client.validate(look)).to.deep.equal({ authenticated: true, refreshCount: 0, ...rights, ...facts })
       })
     }
 

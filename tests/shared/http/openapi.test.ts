@@ -76,7 +76,17 @@ describe('the OpenAPI documents', () => {
   }
 
   it('reveal nothing of the internal listeners in public', () => {
-    const both = ['/health', '/ready', '/openapi.json', '/docs', '/docs/:file', '/console', '/console/:file']
+    const both = [
+      '/health',
+      '/ready',
+      '/openapi.json',
+      '/docs',
+      '/docs/:file',
+      '/console',
+      '/console/:file',
+      '/keys',
+      '/keys/:id',
+    ]
     for (const service of ['auth', 'business'] as const) {
       const text = JSON.stringify(documents[service])
       const internalOnly = (routesOf(service)[1] as string[])

@@ -130,6 +130,8 @@ describe('HTTP of the internal listener', () => {
         refreshCount: 1,
         roles: [],
         scope: null,
+        keyName: null,
+        actor: null,
       })
       expect(tokenId).to.match(/^[0-9A-Za-z]{14}$/)
       expect(userId).to.match(/^demo-[0-9a-f]{27}$/)
