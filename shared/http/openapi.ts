@@ -29,6 +29,8 @@ export interface RouteDescription {
   answers: Record<number, { description: string; body?: z.ZodType; types?: readonly string[] }>
   /** Status of 400 and above -> when it is sent. The body is a problem document. */
   problems?: Record<number, string>
+  /** The body in JSON that statuses 400 to 415 have instead of a problem document. */
+  refusal?: z.ZodType
 }
 
 const tagDescriptions = {
@@ -168,7 +170,7 @@ export function openApiRoute(describe: () => Record<string, unknown>): Handler {
 
 /** Adds the schemas that have a name to `schemas`. */
 function describeRoute(route: RouteDescription, template: string, schemas: Record<string, object>) {
-  const { summary, tag, guard, needs, body, query, answers, problems } = route
+  const { summary, tag, guard, needs, body, query, answers, problems, refusal } = route
   const inputOf = (schema: z.ZodType) => schemaOf(schema, 'input', schemas)
   const outputOf = (schema: z.ZodType) => schemaOf(schema, 'output', schemas)
   const parameters = [
@@ -226,7 +228,13 @@ function describeRoute(route: RouteDescription, template: string, schemas: Recor
       ...Object.fromEntries(
         Object.entries(refusals).map(([status, description]) => [
           status,
-          { description, content: { 'application/problem+json': { schema: outputOf(problemSchema) } } },
+          {
+            description,
+            content:
+              refusal && Number(status) <= 415
+                ? { 'application/json': { schema: outputOf(refusal) } }
+                : { 'application/problem+json': { schema: outputOf(problemSchema) } },
+          },
         ]),
       ),
     },

@@ -69,6 +69,7 @@ export function authApi({ url, internalUrl, lines }: { url: string; internalUrl:
 
   const api = {
     url,
+    internalUrl,
     send,
     operate,
     validate,

@@ -6,6 +6,7 @@ import { readBearerToken } from '../../../packages/client/bearer.ts'
 import { AppError, isKnownError, statusOf } from '../../../shared/http/errors.ts'
 import { type Handler, routeOf } from '../../../shared/http/types.ts'
 import { setCallerKey } from '../observability/requestContext.ts'
+import { readBasicCredentials } from './basicCredentials.ts'
 
 /** `action` is a method and the pattern of a route, because the path itself may contain a secret by mistake. */
 export type KeyEvent =
@@ -54,8 +55,8 @@ export function requireKey({ name, keys, takesBasic = false, emit }: KeyOptions)
 
   /** The texts to compare with the keys. Throws if the request has no credentials, or two. */
   function readCandidates(req: IncomingMessage): string[] {
-    const basic = takesBasic ? readBasicPassword(req) : null
-    if (basic !== null) return basic
+    const basic = takesBasic ? readBasicCredentials(req) : null
+    if (basic !== null) return basic.map(({ secret }) => secret)
     try {
       return [readBearerToken(req)]
     } catch (error) {
@@ -74,33 +75,6 @@ export function requireKey({ name, keys, takesBasic = false, emit }: KeyOptions)
       headers: { 'WWW-Authenticate': takesBasic ? `${bearer}, ${basicChallenge}` : bearer },
     })
   }
-}
-
-/**
- * The password of HTTP Basic, both as it was sent and form-decoded: RFC 6749 section 2.3.1 asks clients to encode it, and many
- * do not. Empty if the credentials are malformed, null if the scheme is not Basic.
- */
-function readBasicPassword(req: IncomingMessage): string[] | null {
-  const [credentials = '', ...others] = req.headersDistinct['authorization'] ?? []
-  const [, encoded] = /^basic(?: +(.*))?$/i.exec(credentials) ?? [null, null]
-  if (encoded === null) return null
-  if (others.length > 0 || req.headers['token'] !== undefined) {
-    throw new AppError('invalid_request', 'Send the key once: in one Authorization header.')
-  }
-  if (encoded === undefined || !/^[A-Za-z0-9+/]+={0,2}$/.test(encoded)) return []
-  const [, clientId, password] = /^([^:]+):(.+)$/s.exec(Buffer.from(encoded, 'base64').toString('utf8')) ?? []
-  if (clientId === undefined || password === undefined) return []
-  try {
-    decodeForm(clientId)
-    return [password, decodeForm(password)]
-  } catch {
-    return [] // a percent sign that encodes nothing; no key has one
-  }
-}
-
-/** application/x-www-form-urlencoded. Throws a `URIError`. */
-function decodeForm(text: string): string {
-  return decodeURIComponent(text.replaceAll('+', ' '))
 }
 
 /** Reports every request that an operator's key admits, with the status of its response. */

@@ -7,7 +7,7 @@ import { AppError } from '../../../shared/http/errors.ts'
 import { invalidTokenError } from '../../../shared/invalidTokens.ts'
 import type { Excess } from '../tokens/keys.ts'
 import { rateSchema, scopeSchema, shownRate, shownScope, usesSchema } from './authority.ts'
-import { issuedOr, keyNameSchema } from './keys.ts'
+import { keyNameSchema } from './keys.ts'
 import { type AuthRoute, at, noToken, tokenId, tooManyTokens } from './route.ts'
 import { seconds, shownUses } from './tokens.ts'
 
@@ -48,7 +48,7 @@ export const delegateToken: AuthRoute<'keys' | 'invalidTokens'> = {
   answers: { 201: { description: 'The token; its secret is shown only once', body: delegatedToken } },
   problems: {
     401: `${noToken} Neither delegated tokens nor those of other kinds can delegate.`,
-    409: 'The user has as many keys as there may be; or the session or key has just ended.',
+    409: 'The session or key has just ended.',
     429: tooManyTokens,
   },
   handler:
@@ -59,8 +59,9 @@ export const delegateToken: AuthRoute<'keys' | 'invalidTokens'> = {
       if (parent === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
       const ttlMs = ttlSeconds === undefined ? undefined : ttlSeconds * 1000
       const issued = await keys.delegate(parent, { ...terms, ttlMs })
-      if (typeof issued === 'object' && 'exceeds' in issued) throw new AppError('invalid_request', excessText(issued))
-      const { secret, token } = issuedOr(issued, keys)
+      if (issued === null) throw new AppError('conflict', 'The token that delegates has just ended.')
+      if ('exceeds' in issued) throw new AppError('invalid_request', excessText(issued))
+      const { secret, token } = issued
       const { id, kind, name, userId, username, createdAt, expiresAt, scope, rate, usesLeft } = token
       ctx.status = 201
       ctx.body = {
@@ -82,7 +83,7 @@ export const delegateToken: AuthRoute<'keys' | 'invalidTokens'> = {
 }
 
 /** What is wrong and what is expected. */
-export function excessText(excess: Excess): string {
+function excessText(excess: Excess): string {
   switch (excess.exceeds) {
     case 'scope':
       return `scope: expected names among those of the token that delegates: ${excess.max}`

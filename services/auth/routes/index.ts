@@ -20,6 +20,8 @@ import { changeKey, createKey, deleteKey, listKeys } from './keys.ts'
 import { confirm, confirmEmail, forgotPassword, resendConfirmation, resetPassword } from './links.ts'
 import { login } from './login.ts'
 import { logout } from './logout.ts'
+import { oauthMetadata } from './oauthMetadata.ts'
+import { oauthToken } from './oauthToken.ts'
 import { changeAnyKey, createKeyOfUser, deleteAnyKey, listAllKeys } from './operatorKeys.ts'
 import { renew } from './renew.ts'
 import { revoke } from './revoke.ts'
@@ -53,6 +55,8 @@ export const publicRoutes: readonly AuthRoute[] = [
   forgotPassword,
   resetPassword,
   accountPage,
+  oauthToken,
+  oauthMetadata,
   jwks,
   switchable(openApiDocumentRoute),
   switchable(swaggerUiPage),

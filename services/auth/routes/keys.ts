@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { sessionOf } from '../guards/requireSession.ts'
-import { type Keys, keyEndOf, maxNameLength, type NotIssued, ownerOf } from '../tokens/keys.ts'
+import { type Keys, keyEndOf, maxNameLength, ownerOf } from '../tokens/keys.ts'
 import type { IssuedToken, TokenRecord } from '../tokens/tokens.ts'
 import { pausedSchema, rateSchema, scopeSchema, shownRate, shownScope } from './authority.ts'
 import { type AuthRoute, at, sessionProblems, tokenId } from './route.ts'
@@ -87,9 +87,9 @@ export const createKey: AuthRoute<'keys' | 'now'> = {
       const terms = await readNewKey(ctx)
       requireFuture(terms.expiresAt, now())
       const { scope = null, expiresAt = null, rate = null } = terms
-      const issued = await keys.create(ownerOf(sessionOf(ctx)), { ...terms, scope, expiresAt, rate })
+      const created = await createdBy(keys, ownerOf(sessionOf(ctx)), { ...terms, scope, expiresAt, rate })
       ctx.status = 201
-      ctx.body = newKey(issuedOr(issued, keys))
+      ctx.body = newKey(created)
     },
 }
 
@@ -148,13 +148,14 @@ export function requireFuture(expiresAt: number | null | undefined, now: number)
   }
 }
 
-/** Throws 409 if nothing was issued. */
-export function issuedOr(issued: IssuedToken | NotIssued, { maxKeys }: Keys): IssuedToken {
-  if (issued === 'too_many') {
+/** Throws 409 if no key was created. */
+export async function createdBy({ create, maxKeys }: Keys, ...key: Parameters<Keys['create']>): Promise<IssuedToken> {
+  const created = await create(...key)
+  if (created === 'too_many') {
     throw new AppError('conflict', `The user has ${maxKeys} keys, which is as many as there may be. Delete one first.`)
   }
-  if (issued === 'ended') throw new AppError('conflict', 'The sessions of this user have just been revoked; try again.')
-  return issued
+  if (created === null) throw new AppError('conflict', 'The sessions of this user have just been revoked; try again.')
+  return created
 }
 
 export function newKey({ secret, token }: IssuedToken) {

@@ -5,7 +5,7 @@ import { AppError } from '../../../shared/http/errors.ts'
 import { listHeldByPrograms } from '../tokens/selection.ts'
 import type { TokenRecord } from '../tokens/tokens.ts'
 import {
-  issuedOr,
+  createdBy,
   keySchema,
   newKey,
   newKeyMembers,
@@ -77,9 +77,9 @@ export const createKeyOfUser: AuthRoute<'keys' | 'users' | 'now'> = {
       if (owner.disabledAt !== null || owner.deletedAt !== null) {
         throw new AppError('conflict', 'The user is disabled or being deleted.')
       }
-      const issued = issuedOr(await keys.create(owner, { ...terms, scope, expiresAt, rate }), keys)
+      const created = await createdBy(keys, owner, { ...terms, scope, expiresAt, rate })
       ctx.status = 201
-      ctx.body = { ...newKey(issued), userId, username: owner.username }
+      ctx.body = { ...newKey(created), userId, username: owner.username }
     },
 }
 

@@ -39,14 +39,12 @@ export type Excess =
   | { exceeds: 'ttl' | 'uses'; max: number }
   | { exceeds: 'rate'; max: Rate }
 
-/** `ended`: the sessions of the user, or the parent, have just been revoked. `too_many`: the user has `maxKeys` keys. */
-export type NotIssued = 'ended' | 'too_many'
-
 export interface Keys {
   /** How many keys a user may have. */
   maxKeys: number
 
-  create(owner: TokenOwner, terms: KeyTerms): Promise<IssuedToken | NotIssued>
+  /** `too_many`: the user has `maxKeys` keys. Null if the sessions of the user have just been revoked. */
+  create(owner: TokenOwner, terms: KeyTerms): Promise<IssuedToken | 'too_many' | null>
 
   /** The user's keys and delegated tokens, oldest first. */
   list(userId: string): Promise<TokenRecord[]>
@@ -60,8 +58,8 @@ export interface Keys {
    */
   useParent(secret: string): Promise<TokenRecord | null>
 
-  /** Issues a token that can never do more than `parent`, and ends with it. */
-  delegate(parent: TokenRecord, terms: DelegationTerms): Promise<IssuedToken | NotIssued | Excess>
+  /** Issues a token that can never do more than `parent`, and ends with it. Null if the parent has just ended. */
+  delegate(parent: TokenRecord, terms: DelegationTerms): Promise<IssuedToken | Excess | null>
 }
 
 export interface KeysOptions {
@@ -75,24 +73,23 @@ const foreverMs = 100 * 365 * 86_400_000 // stores need an expiry
 const defaultTtlMs = 3_600_000
 
 export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
-  const maxKeys = programLimit(perUser)
+  const maxKeys = Math.ceil(programLimit(perUser) / 2) // the other half is for delegated tokens
 
   async function list(userId: string): Promise<TokenRecord[]> {
     return (await tokens.listByUser(userId)).filter(isHeldByProgram)
   }
-
-  const hasMaxKeys = async (userId: string) => (await list(userId)).filter(isApiKey).length >= maxKeys
 
   return {
     maxKeys,
     list,
 
     async create(owner, { name, scope, expiresAt, rate }) {
-      if (await hasMaxKeys(owner.id)) return 'too_many'
+      const keys = (await list(owner.id)).filter(isApiKey)
+      if (keys.length >= maxKeys) return 'too_many'
       const ttlMs = expiresAt === null ? foreverMs : expiresAt - now()
       const lifetime = { ttlMs, absoluteTtlMs: ttlMs }
       const terms = { kind: 'fixed', purpose: null, owner, login: null, ...lifetime, name, scope, rate } as const
-      return (await tokens.issue(terms)) ?? 'ended'
+      return tokens.issue(terms)
     },
 
     async find(id, userId) {
@@ -115,12 +112,9 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
       const excess = excessOver(parent, leftMs, { scope, ttlMs, uses, rate })
       if (excess !== null) return excess
       const owner = ownerOf(parent)
-      if (await hasMaxKeys(owner.id)) return 'too_many'
       const lifetime = { ttlMs, absoluteTtlMs: ttlMs }
       const rights = { scope, rate, uses, name, parent }
-      return (
-        (await tokens.issue({ kind: 'fixed', purpose: null, owner, login: null, ...lifetime, ...rights })) ?? 'ended'
-      )
+      return tokens.issue({ kind: 'fixed', purpose: null, owner, login: null, ...lifetime, ...rights })
     },
   }
 }

@@ -137,11 +137,11 @@ describe('keys', () => {
       }
     })
 
-    it('gives a user no more keys than half of the tokens that a user may have', async () => {
-      for (let i = 0; i < 6; i++) await create()
+    it('gives a user no more keys than a quarter of the tokens that a user may have', async () => {
+      for (let i = 0; i < 3; i++) await create()
       const answer = await client.post('/keys', session, { name: 'one more' })
       expectProblem(answer, 409, 'conflict')
-      expect(answer.body['detail']).to.match(/has 6 keys/)
+      expect(answer.body['detail']).to.match(/has 3 keys/)
       expect(await client.isLive(session), 'the session stays').to.equal(true)
       await client.delete(`/keys/${(await list())[0]?.id}`, session)
       await create()
