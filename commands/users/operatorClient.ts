@@ -1,4 +1,4 @@
-// A client for the admin routes of a running Auth.
+// A client for the operator's routes of a running Auth.
 import type { Attributes } from '../../services/auth/users/attributes.ts'
 import type { AuthorityChanges } from '../../services/auth/users/authorities.ts'
 import { AppError } from '../../shared/http/errors.ts'
@@ -23,6 +23,28 @@ export interface ShownUser {
 /** With a password, or a service account. */
 export type NewUser = { username: string; roles: string[] } & ({ password: string } | { serviceAccount: true })
 
+/** An API key or a delegated token, without the secret. */
+export interface ShownKey {
+  id: string
+  name: string | null
+  parentId: string | null
+  username: string
+  scope: string | null
+  paused: boolean
+  createdAt: number
+  expiresAt: number | null
+  lastUsedAt: number | null
+  useCount: number
+}
+
+export interface NewKey {
+  userId: string
+  name: string
+  scope?: string
+  expiresAt?: number
+  rate?: { perMinute: number; burst?: number }
+}
+
 export type ResetOffer = { sent: true } | { sent: false; link: string; expiresAt: number }
 
 export class AuthNotListening extends Error {}
@@ -34,7 +56,7 @@ const responseTimeoutMs = 5000
 /** Rejects with a message for the operator. For an unknown user, functions resolve to false or null. */
 export function createOperatorClient({ url, key }: { url: string; key: string }) {
   async function send(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
-    const response = await fetch(`${url}/admin/users${path}`, {
+    const response = await fetch(`${url}${path}`, {
       method,
       headers: {
         authorization: `Bearer ${key}`,
@@ -60,19 +82,20 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
 
   const succeeds = async (method: string, path: string, body?: unknown) =>
     (await send(method, path, body)).status !== 404
-  const pathOf = (id: string) => `/${encodeURIComponent(id)}`
+  const pathOf = (id: string) => `/admin/users/${encodeURIComponent(id)}`
+  const keyPathOf = (id: string) => `/keys/${encodeURIComponent(id)}`
 
   return {
-    add: async (user: NewUser) => (await send('POST', '', user)).body as ShownUser,
+    add: async (user: NewUser) => (await send('POST', '/admin/users', user)).body as ShownUser,
 
     async find(username: string): Promise<ShownUser | null> {
-      const { body } = await send('GET', `?username=${encodeURIComponent(username)}`)
+      const { body } = await send('GET', `/admin/users?username=${encodeURIComponent(username)}`)
       return (body as { users: ShownUser[] }).users[0] ?? null
     },
 
     async list(afterId: string | null, limit: number): Promise<ShownUser[]> {
       const after = afterId === null ? '' : `&after=${encodeURIComponent(afterId)}`
-      return ((await send('GET', `?limit=${limit}${after}`)).body as { users: ShownUser[] }).users
+      return ((await send('GET', `/admin/users?limit=${limit}${after}`)).body as { users: ShownUser[] }).users
     },
 
     disable: (id: string) => succeeds('PATCH', pathOf(id), { disabled: true }),
@@ -85,6 +108,19 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     remove: (id: string) => succeeds('DELETE', pathOf(id)),
     revokeSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
     unlock: (id: string) => succeeds('POST', `${pathOf(id)}/unlock`),
+
+    /** A page of the keys of all users, or those of one user. */
+    async listKeys(userId: string | null, after: string | null): Promise<{ keys: ShownKey[]; next: string | null }> {
+      const query = new URLSearchParams({
+        limit: '200',
+        ...(userId !== null && { userId }),
+        ...(after !== null && { after }),
+      })
+      return (await send('GET', `/keys?${query}`)).body as { keys: ShownKey[]; next: string | null }
+    },
+    addKey: async (key: NewKey) => (await send('POST', '/keys', key)).body as { id: string; secret: string },
+    pauseKey: (id: string, paused: boolean) => succeeds('PATCH', keyPathOf(id), { paused }),
+    endKey: (id: string) => succeeds('DELETE', keyPathOf(id)),
 
     async reset(id: string): Promise<ResetOffer | null> {
       const { status, body } = await send('POST', `${pathOf(id)}/reset`)

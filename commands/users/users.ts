@@ -2,12 +2,12 @@
 import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
-import { parseArgs } from 'node:util'
 import { hasNoPassword } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import { refuseUsage } from '../arguments.ts'
 import { type Accounts, deletedMeanwhile, finishChange, openBackend, requireDurableUsers } from './accounts.ts'
+import { type Command, parseCommand } from './commandLine.ts'
 import { type ImportCounts, importUsers } from './importUsers.ts'
 import type { OperatorClient, ShownUser } from './operatorClient.ts'
 import { attributesFrom, emailFrom, namesIn, rateOf, rolesOf } from './rights.ts'
@@ -46,14 +46,6 @@ Users and tokens are in the stores of USER_STORE_URL and TOKEN_STORE_URL; the co
 With USER_STORE_URL=memory:, the default, it calls the running Auth at AUTH_INTERNAL_URL, with ADMIN_KEY.
 Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
-interface Command {
-  /** The arguments. */
-  takes: string[]
-  /** The names of options, each with a value if its name ends in `=`. */
-  options: string[]
-  run(argument: string, second: string): Promise<void>
-}
-
 const commands: Record<string, Command> = {
   add: { takes: ['<username>'], options: ['role=', 'password-stdin', 'service'], run: add },
   list: { takes: [], options: ['json'], run: list },
@@ -82,7 +74,7 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
 })
 process.stderr.on('error', () => {})
 
-const { command, args, isSet, textOf } = parseArguments(process.argv.slice(2))
+const { command, args, isSet, textOf } = parseCommand(usage, commands, process.argv.slice(2))
 const settings = readSettingsOrExit()
 const { config } = settings
 const backend = openBackend(settings)
@@ -93,38 +85,6 @@ try {
   process.exitCode ||= 1
 } finally {
   await backend.close()
-}
-
-function parseArguments([name = '', ...args]: string[]) {
-  if (name === '--help' || args.includes('--help')) {
-    console.log(usage)
-    process.exit(0)
-  }
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined
-  if (command === undefined) {
-    return refuseUsage(usage, name === '' ? 'A command is missing.' : `There is no command ${escaped(name)}.`)
-  }
-  const known = Object.fromEntries(
-    command.options.map(option => [
-      option.replace('=', ''),
-      { type: option.endsWith('=') ? 'string' : 'boolean' } as const,
-    ]),
-  )
-  let parsed: { values: Record<string, string | boolean | undefined>; positionals: string[] }
-  try {
-    parsed = parseArgs({ args, options: known, allowPositionals: true })
-  } catch (error) {
-    return refuseUsage(usage, printable((error as Error).message.replace(/\. .*/s, '.')))
-  }
-  const { values, positionals } = parsed
-  // Do not quote the arguments: one of them may be a password.
-  if (positionals.length !== command.takes.length) {
-    refuseUsage(usage, `${name} takes ${command.takes.join(' and ') || 'no argument'}.`)
-  }
-  const isSet = (name: string) => values[name] === true
-  const textOf = (name: string) => (typeof values[name] === 'string' ? values[name] : null)
-  const [first = '', second = ''] = positionals
-  return { command, args: [first, second] as const, isSet, textOf }
 }
 
 function readSettingsOrExit() {

@@ -56,6 +56,8 @@ export const environmentOf = (settings: Settings) => ({
 })
 
 interface RunOptions {
+  /** The program: `npm run users` by default. */
+  program?: string
   input?: string | Buffer
   cwd?: string
   /** The only secret that the command may print. */
@@ -67,10 +69,10 @@ interface RunOptions {
 export async function run(
   settings: Settings,
   args: string[],
-  { input = '', cwd = tmpdir(), secret = /$^/, watch }: RunOptions = {},
+  { program = script, input = '', cwd = tmpdir(), secret = /$^/, watch }: RunOptions = {},
 ) {
   const env = environmentOf(settings)
-  const child = spawn(process.execPath, [script, ...args], { env, cwd })
+  const child = spawn(process.execPath, [program, ...args], { env, cwd })
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', chunk => {
     stdout += chunk
