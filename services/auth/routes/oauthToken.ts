@@ -14,7 +14,7 @@ import { type AuthRoute, type RouteDeps, tooManyTokens } from './route.ts'
 
 export const tokenExchange = 'urn:ietf:params:oauth:grant-type:token-exchange'
 export const grantTypes = ['client_credentials', tokenExchange] as const
-const accessToken = 'urn:ietf:params:oauth:token-type:access_token'
+const accessTokenType = 'urn:ietf:params:oauth:token-type:access_token'
 
 const param = z.string('expected once').optional()
 const requestSchema = z.object({
@@ -23,10 +23,10 @@ const requestSchema = z.object({
   client_secret: param.meta({ description: 'the secret of that key' }),
   scope: param.meta({ description: 'names separated by spaces; by default, all that the key or the token has' }),
   subject_token: param.meta({ description: 'a session or an API key, to exchange' }),
-  subject_token_type: param.meta({ description: accessToken }),
+  subject_token_type: param.meta({ description: accessTokenType }),
   actor_token: param.meta({ description: 'a live token of the one who will act for the user' }),
-  actor_token_type: param.meta({ description: accessToken }),
-  requested_token_type: param.meta({ description: accessToken }),
+  actor_token_type: param.meta({ description: accessTokenType }),
+  requested_token_type: param.meta({ description: accessTokenType }),
   resource: param,
   audience: param,
 })
@@ -41,7 +41,7 @@ const answerSchema = z
     token_type: z.literal('Bearer'),
     expires_in: z.int().meta({ description: 'seconds; it may end earlier, with the key or the session behind it' }),
     scope: z.string().meta({ description: 'missing: whatever the user may do' }).optional(),
-    issued_token_type: z.literal(accessToken).optional(),
+    issued_token_type: z.literal(accessTokenType).optional(),
   })
   .meta({ id: 'AccessToken' })
 
@@ -129,11 +129,12 @@ async function exchange(deps: Deps, ctx: Context, request: TokenRequest) {
   }
   const parent = await keys.useParent(request.subject_token ?? '')
   if (parent === null) throw await invalid(deps, ctx, 'subject_token: expected a live session or API key')
-  return { ...(await issue(deps, parent, request, name)), issued_token_type: accessToken }
+  return { ...(await issue(deps, parent, request, name)), issued_token_type: accessTokenType }
 }
 
 function requireType(request: TokenRequest, member: keyof TokenRequest): void {
-  if (request[member] !== accessToken) throw new Refusal('invalid_request', `${member}: expected ${accessToken}`)
+  if (request[member] !== accessTokenType)
+    throw new Refusal('invalid_request', `${member}: expected ${accessTokenType}`)
 }
 
 /** Counts an invalid token of this address. Returns what to throw. */
