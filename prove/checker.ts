@@ -24,7 +24,8 @@ export const rules = {
   'stale authority':
     'roles are seen that were replaced before the request began, or a token is admitted that was paused before',
   'stale pause': 'a token is refused that was paused once, but resumed before the request began',
-  'limit exceeded': 'more requests are admitted than the limits of a token or of its user allow',
+  'limit exceeded': 'more requests are admitted than the limits of a token, of its user or of its parent allow',
+  'outlived parent': 'a delegated token is admitted after its parent had ended',
   'limited without cause': 'a request is limited although no limit can have been reached',
   status: 'an answer is not in the contract, or is missing without a fault',
 } as const
@@ -93,6 +94,10 @@ interface Session {
   reuses: Operation[]
   isPaused: Register<boolean>
   limits: Limits
+  /** The session that it was delegated from. */
+  parent: Session | null
+  /** Of all its secrets. */
+  uses: Use[]
 }
 
 /** One secret. A renewed session has several, one after another. */
@@ -203,7 +208,8 @@ function index(operations: Operation[], header: HistoryHeader, refute: Refute): 
       continue
     }
     // A token that was never issued has no session; all its uses are refuted, its renewals among them.
-    const session = birth.op === 'renew' ? tokens.get(birth.token)?.session : createSession(birth, header, userOf)
+    const session =
+      birth.op === 'renew' ? tokens.get(birth.token)?.session : createSession(birth, header, userOf, tokens)
     if (session) tokens.set(name, { name, session, birth, uses: [], ends: [] })
   }
 
@@ -258,6 +264,7 @@ function createSession(
   birth: Session['birth'],
   { tokenTtlMs, tokenAbsoluteTtlMs }: HistoryHeader,
   userOf: (name: string) => User,
+  tokens: Map<string, Token>,
 ): Session {
   const user = birth.user === null ? null : userOf(birth.user)
   if (birth.op === 'login') {
@@ -274,6 +281,8 @@ function createSession(
       reuses: [],
       isPaused: createRegister(false),
       limits: createLimits(null, null),
+      parent: null,
+      uses: [],
     }
   }
   const { kind, purpose, ttlMs } = birth
@@ -281,7 +290,9 @@ function createSession(
   const absoluteTtlMs = kind === 'sliding' ? (birth.absoluteTtlMs ?? tokenAbsoluteTtlMs) : ttlMs
   const isPaused = createRegister(false)
   const limits = createLimits(birth.rate ?? null, birth.uses ?? null)
-  return { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, ends: [], reuses: [], isPaused, limits }
+  const parent = tokens.get(birth.parent ?? '')?.session ?? null
+  const facts = { user, birth, isForAccount, kind, purpose, ttlMs, absoluteTtlMs, isPaused, limits, parent }
+  return { ...facts, ends: [], reuses: [], uses: [] }
 }
 
 function addToUser(operation: Operation, userOf: (name: string) => User, tokens: Map<string, Token>): void {
@@ -301,7 +312,8 @@ function addToUser(operation: Operation, userOf: (name: string) => User, tokens:
 }
 
 function bearerOf(operation: Operation): string | null {
-  return 'token' in operation && operation.op !== 'login' && operation.op !== 'issue' ? operation.token : null
+  if (operation.op === 'issue') return operation.parent ?? null
+  return 'token' in operation && operation.op !== 'login' ? operation.token : null
 }
 
 function addToToken(operation: Operation, token: Token): void {
@@ -320,13 +332,16 @@ function addToToken(operation: Operation, token: Token): void {
   const canTouch = isRight && op !== 'logout' && op !== 'renew' && !(op === 'validate' && !operation.touch)
   const saysDead = isRight && op !== 'logout' && (saysNo || saysTooMany)
   const touches = !canTouch || saysDead || outcome === 'limited' ? 'no' : isAdmitted ? 'yes' : 'maybe'
-  token.uses.push({ operation, isAdmitted, saysDead, touches })
+  const use: Use = { operation, isAdmitted, saysDead, touches }
+  token.uses.push(use)
+  session.uses.push(use)
 
   if (outcome === 'refused' || outcome === 'limited') return
   // What a user does at Auth counts for no limit.
   if (canTouch && (op === 'data' || op === 'validate')) {
     session.limits.add(operation)
     if (session.purpose === null) session.user?.limits.add(operation)
+    session.parent?.limits.add(operation)
   }
   const isConsumption = session.kind === 'single-use' && canTouch
   if (op === 'logout') session.ends.push(operation)
@@ -364,7 +379,7 @@ function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute)
   for (const operation of operations) {
     const { op, asked, status, error, beginMs, endMs } = operation
     if (status !== null) {
-      if (!statuses[op].includes(status) && !isForbidden(operation))
+      if (!statuses[op].includes(status) && !isForbidden(operation) && !isDelegationRefused(operation))
         refute('status', `${told(operation)} was answered ${status}`, [operation])
       else if (status === 401 && error !== null && !codesOf401(op).includes(error)) {
         refute('status', `${told(operation)} was answered 401 ${error}`, [operation])
@@ -378,6 +393,11 @@ function checkStatuses(operations: Operation[], faults: Fault[], refute: Refute)
       refute('status', `${told(operation)} got no answer, although no fault affected ${asked}`, [operation])
     }
   }
+}
+
+/** A session that is dead, or too many dead ones. */
+function isDelegationRefused(operation: Operation): boolean {
+  return operation.op === 'issue' && operation.parent !== undefined && [401, 429].includes(operation.status ?? 0)
 }
 
 function codesOf401(op: OperationName): string[] {
@@ -410,10 +430,11 @@ const isFalse = (value: boolean) => !value
 /** A change whose outcome is unknown certainly took effect if an answer shows what only this change wrote. */
 function confirmAuthorities(operations: Operation[], { tokens }: World): void {
   for (const token of tokens.values()) {
-    const { user, isPaused } = token.session
+    const { user, isPaused, parent } = token.session
     for (const { operation, isAdmitted } of token.uses) {
       if (!isAdmitted) continue
       isPaused.confirm(operation, isFalse)
+      parent?.isPaused.confirm(operation, isFalse)
       user?.isPaused.confirm(operation, isFalse)
     }
   }
@@ -447,22 +468,80 @@ function checkAuthority(operation: Operation, { users, tokens }: World, refute: 
   refute('stale authority', sentence, [...proof(roles), session.birth])
 }
 
-/** Checks that the token and its user can have been running, not paused, when the token was admitted. */
+/** Checks that the token, its parent and its user can have been running, not paused, when the token was admitted. */
 function checkPauses({ name, session, birth }: Token, admission: Operation, refute: Refute): void {
-  for (const register of [session.isPaused, session.user?.isPaused]) {
+  for (const register of [session.isPaused, session.parent?.isPaused, session.user?.isPaused]) {
     if (!register || register.canBe(admission, isFalse)) continue
     const pause = register.lastBefore(admission)
-    const sentence = `${name} was admitted by ${told(admission)}, although it or its user was paused${pause ? ` by ${told(pause)}` : ''}`
+    const sentence = `${name} was admitted by ${told(admission)}, although it, its parent or its user was paused${pause ? ` by ${told(pause)}` : ''}`
     refute('stale authority', sentence, [birth, pause, admission])
   }
 }
 
-function canBePaused({ isPaused, user }: Session, refusal: Operation): boolean {
-  return isPaused.canBe(refusal, isTrue) || (user?.isPaused.canBe(refusal, isTrue) ?? false)
+function canBePaused(session: Session, refusal: Operation): boolean {
+  return pausesOf(session).some(isPaused => isPaused.canBe(refusal, isTrue))
 }
 
-function wasEverPaused({ isPaused, user }: Session, refusal: Operation): boolean {
-  return isPaused.wasEver(refusal, isTrue) || (user?.isPaused.wasEver(refusal, isTrue) ?? false)
+function wasEverPaused(session: Session, refusal: Operation): boolean {
+  return pausesOf(session).some(isPaused => isPaused.wasEver(refusal, isTrue))
+}
+
+function pausesOf({ isPaused, user, parent }: Session): Register<boolean>[] {
+  return [isPaused, user?.isPaused, parent?.isPaused].filter(register => register !== undefined)
+}
+
+// Delegated tokens, which end with their parent
+
+/** Checks that the parent can have been live when the token was admitted. */
+function checkParent({ name, session, birth }: Token, admission: Operation, { clock, refute }: Context): void {
+  const { parent } = session
+  if (parent === null) return
+  const { beginMs, endMs } = admission
+  const words = `${name} was admitted by ${told(admission)}, although its parent`
+  const end = parent.ends.filter(({ outcome }) => outcome === 'ok').sort(byEnd)[0]
+  if (end && beginMs > end.endMs) {
+    const sentence = `${words} had ended with ${told(end)}, acknowledged at ${at(end.endMs)}`
+    refute('outlived parent', sentence, [parent.birth, birth, end, admission])
+  }
+  const { lastTouch, latestMs } = latestEndOf(parent, beginMs)
+  if (beginMs > latestMs + clock.toleranceMs + clock.back(parent.birth.beginMs, endMs)) {
+    const sentence = `${words} had expired at ${at(latestMs)} at the latest`
+    refute('outlived parent', sentence, [parent.birth, birth, lastTouch, admission])
+  }
+}
+
+/** When the session expires at the latest, if nothing after `untilMs` extends it. */
+function latestEndOf({ birth, kind, ttlMs, absoluteTtlMs, uses }: Session, untilMs: number) {
+  let lastTouch: Operation = birth
+  let touchedMs = birth.endMs
+  for (const { operation, touches } of kind === 'sliding' ? uses : []) {
+    if (touches === 'no' || operation.beginMs > untilMs || lastEffect(operation) <= touchedMs) continue
+    lastTouch = operation
+    touchedMs = lastEffect(operation)
+  }
+  return { lastTouch, latestMs: Math.min(touchedMs + ttlMs, birth.endMs + absoluteTtlMs) }
+}
+
+/** Whether the parent can be the reason of a refusal, or the number of tokens that were delegated for the same user. */
+function canBeParents({ parent, user }: Session, refusal: Operation, context: Omit<Context, 'refute'>): boolean {
+  if (parent === null) return false
+  const { world, header, faults, clock } = context
+  const { beginMs, endMs } = refusal
+  const { birth, kind, ttlMs, absoluteTtlMs, ends, reuses, uses } = parent
+  if ([...ends, ...reuses].some(end => end.beginMs <= endMs)) return true
+  if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return true
+  if (canHaveEndedWithOthers(parent, endMs, world.tokens)) return true
+  if (canBeEvicted(parent, endMs, header.tokenLimitPerUser, clock)) return true
+  if (parent.limits.canBeUsedUp(refusal)) return true
+  const delegated = user?.births.filter(
+    each => each.op === 'issue' && each.parent !== undefined && each.beginMs <= endMs,
+  )
+  if ((delegated?.length ?? 0) > header.tokenLimitPerUser / 2) return true
+  const certain = uses.filter(({ operation, touches }) => touches === 'yes' && operation.endMs <= beginMs)
+  const touchedMs = certain.reduce((last, { operation }) => Math.max(last, operation.beginMs), birth.beginMs)
+  const idleMs = touchedMs + ttlMs - clock.forward(touchedMs, endMs)
+  const absoluteMs = birth.beginMs + absoluteTtlMs - clock.forward(birth.beginMs, endMs)
+  return endMs >= (kind === 'sliding' ? Math.min(idleMs, absoluteMs) : absoluteMs) - clock.toleranceMs
 }
 
 // Owners
@@ -798,7 +877,9 @@ function canHaveEndedWithOthers(session: Session, untilMs: number, tokens: Map<s
     if (end.outcome === 'ok' && tokens.get(end.token)?.session === session && !isKeepDoubtful.has(end)) continue
     const set = user.passwords.get(end.newPassword)
     if (password && set && follows(password, set)) continue
-    if (!password && set?.reached && set.reached.atMs < birth.beginMs) continue
+    // The operator issues tokens with the version of the user, but a delegated token has that of its parent.
+    const isOfUser = !password && session.parent === null
+    if (isOfUser && set?.reached && set.reached.atMs < birth.beginMs) continue
     return true
   }
   return false
@@ -864,6 +945,7 @@ function checkToken(token: Token, context: Context): void {
     if (operation.outcome === 'limited') checkLimited(token, operation, context)
     if (use.isAdmitted) {
       checkPauses(token, operation, refute)
+      checkParent(token, operation, context)
       if (end && operation.beginMs > end.endMs) {
         const sentence = `${name} was admitted by ${told(operation)}, although it had ended with ${told(end)}, acknowledged at ${at(end.endMs)}`
         refute('ended token', sentence, [birth, end, operation])
@@ -884,9 +966,9 @@ function checkToken(token: Token, context: Context): void {
 
 function checkLimited({ name, session, birth }: Token, limited: Operation, { clock, refute }: Context): void {
   const isLook = limited.op === 'validate' && !limited.touch
-  const limits = [session.limits, session.purpose === null ? session.user?.limits : undefined]
+  const limits = [session.limits, session.parent?.limits, session.purpose === null ? session.user?.limits : undefined]
   if (!isLook && limits.some(each => each?.canBeLimited(limited, clock))) return
-  const sentence = `${name} was limited by ${told(limited)}, although no rate of it or of its user can have been reached`
+  const sentence = `${name} was limited by ${told(limited)}, although no rate of it, its parent or its user can have been reached`
   refute('limited without cause', sentence, [session.birth, birth, limited])
 }
 
@@ -961,7 +1043,7 @@ function lifeOf(token: Token, clock: Clock) {
     },
 
     /** Null if the token may be dead. */
-    whyLive(refusal: Operation, { world, header, faults }: Context): string | null {
+    whyLive(refusal: Operation, { world, header, faults }: Omit<Context, 'refute'>): string | null {
       const { beginMs, endMs } = refusal
       if (beginMs < birth.endMs) return null
       const idleMs = lastTouch.beginMs + ttlMs - clock.forward(lastTouch.beginMs, endMs)
@@ -973,6 +1055,7 @@ function lifeOf(token: Token, clock: Clock) {
       if (faults.some(f => f.losesTokens && f.beginMs <= endMs && birth.beginMs <= f.endMs)) return null
       if (canHaveEndedWithOthers(session, endMs, world.tokens)) return null
       if (canBePaused(session, refusal) || session.limits.canBeUsedUp(refusal)) return null
+      if (canBeParents(session, refusal, { world, header, faults, clock })) return null
       if (canBeEvicted(session, endMs, header.tokenLimitPerUser, clock)) return null
       return `${name} was refused by ${told(refusal)}, although it was live until ${at(leastMs)} or later and nothing can have ended it`
     },

@@ -184,6 +184,33 @@ export function createClients(
       return token
     }
 
+    /** A delegated token that lives as long as the session may, or an hour. */
+    async function delegate(parent: Token, user: User): Promise<Token | null> {
+      const request = { listener: 'auth', method: 'POST', path: '/tokens/delegate' } as const
+      const answer = await send({ ...request, bearer: parent.secret, body: {} })
+      if (answer === null) return null
+      const { status, body } = answer
+      const token = status === 201 ? recorder.nameToken(String(body['token']), user) : null
+      const ttlMs = token ? Number(body['expiresAt']) - Number(body['createdAt']) : 1
+      const terms = { kind: 'fixed', purpose: null, user: user.name, ttlMs, parent: parent.name } as const
+      record({ op: 'issue', client, asked: 'auth', ...terms, ...(token && { token: token.name }) }, answer)
+      return token
+    }
+
+    /** Delegates from a session, tries both tokens, then pauses, limits or ends the session, and tries both again. */
+    async function delegateFrom(parent: Token, user: User): Promise<void> {
+      const token = await delegate(parent, user)
+      if (token === null) return
+      await strain([token, parent])
+      const change = random.pick(['end', 'end', 'pause', 'limit', 'none'])
+      if (change === 'pause') await pauseFor(paused => pauseToken(parent, paused), [token, parent])
+      if (change === 'limit') await changeLimit(parent)
+      if (change === 'end') await logOut(parent)
+      await strain([token, parent])
+      if (random.chance(0.7)) await logOut(token)
+      else graveyard.push(token) // other clients try it later
+    }
+
     const bearerRequest = (method: 'GET' | 'POST' | 'DELETE', path: string, token: Token) =>
       send({ listener: 'auth', method, path, bearer: token.secret })
 
@@ -463,6 +490,7 @@ export function createClients(
       [2, async user => beside(limitFor(user))],
       [3, async (_user, token) => beside(rest(token))],
       [1, async () => beside(outlive())],
+      [3, async (user, token) => beside(delegateFrom(token, user))],
     ]
     const total = steps.reduce((sum, [weight]) => sum + weight, 0)
 

@@ -300,6 +300,14 @@ export const defects: Defect[] = [
     }),
   },
   {
+    name: 'a delegated token outlives its parent',
+    rule: 'outlived parent',
+    storeName: 'memory',
+    tokenStore: real => ({
+      insert: (ref, token, limits, now) => real.insert(ref, { ...token, parent: null }, limits, now),
+    }),
+  },
+  {
     name: 'each process counts a rate for itself, and begins anew when it is killed',
     rule: 'limit exceeded',
     storeName: 'sqlite',

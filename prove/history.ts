@@ -69,7 +69,10 @@ const operationSchemas = {
   /** POST /login. `token` is the new token if the outcome is ok. */
   login: z.object({ ...base, op: z.literal('login'), user: name, password: triedPassword, token: name.optional() }),
 
-  /** POST /tokens, by the operator. `token` is set if the outcome is ok; `user` is null for a guest. */
+  /**
+   * POST /tokens, by the operator; with `parent`, POST /tokens/delegate with the secret of that token. `token` is set if the outcome is
+   * ok; `user` is null for a guest.
+   */
   issue: z.object({
     ...base,
     op: z.literal('issue'),
@@ -83,6 +86,8 @@ const operationSchemas = {
     rate: rate.nullable().optional(),
     /** How many requests the token admits; the last one ends it. Null or absent: any number. */
     uses: z.int().positive().nullable().optional(),
+    /** A session of the same user, which is extended by delegating. */
+    parent: name.optional(),
     token: name.optional(),
   }),
 

@@ -25,6 +25,7 @@ const admitting: Rule[] = [
   'password never set',
   'stale authority',
   'limit exceeded',
+  'outlived parent',
 ]
 
 /** Always keeps the file of a refuted history. */
