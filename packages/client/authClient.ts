@@ -8,9 +8,9 @@ import {
   maxVerdictBytes,
   type NoVerdict,
   parseVerdicts,
-  type ReadVerdict,
   readyPath,
   type ValidateTokenRequest,
+  type Verdict,
   type Verdicts,
   validateTokenPath,
 } from './contract.ts'
@@ -57,7 +57,7 @@ export interface AuthCall {
 
 /** A verdict, and the timing of the call that produced it. */
 export interface Validation {
-  verdict: ReadVerdict
+  verdict: Verdict
   /**
    * Value for a `Server-Timing` header: how long Auth took in milliseconds, a name for the call, and how many requests shared
    * it. All of these requests get the same string.
@@ -213,7 +213,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     const batch = batches.join(token, caller, monotonicNow() + deadlineMs)
     const at = batch.tokens.length - 1
     if (at === 0) scheduleSend()
-    const verdict = (await batch.verdicts.promise)[at] as ReadVerdict | NoVerdict
+    const verdict = (await batch.verdicts.promise)[at] as Verdict | NoVerdict
     // Not logged as an outage: Auth answers, and logs which part of its store does not.
     if (verdict.authenticated === undefined) throw noVerdictError()
     return { verdict, serverTiming: batch.serverTiming }

@@ -1,6 +1,6 @@
 // The requests that wait for a call to Auth, in batches; all requests of a batch have the same deadline. Hides which
 // requests form a batch, and how many batches fit into a call.
-import type { NoVerdict, ReadVerdict } from './contract.ts'
+import type { NoVerdict, Verdict } from './contract.ts'
 
 /** The request that needs the verdict. */
 export interface Caller {
@@ -17,7 +17,7 @@ export interface Batch {
   traceparent: string | undefined
   /** The deadline of the first request; the others arrived at most `deadlineSlackMs` later and share it. */
   deadlineAt: number
-  verdicts: PromiseWithResolvers<(ReadVerdict | NoVerdict)[]>
+  verdicts: PromiseWithResolvers<(Verdict | NoVerdict)[]>
   /** Set together with the verdicts. */
   serverTiming: string
 }
@@ -58,7 +58,7 @@ export function createBatches({ maxBatch, deadlineSlackMs }: BatchesOptions): Ba
       let batch = waiting.at(-1)
       // Do not join a batch that has waited long: its deadline would be too close for a request that has just arrived.
       if (batch === undefined || batch.tokens.length >= maxBatch || batch.deadlineAt + deadlineSlackMs < deadlineAt) {
-        const verdicts = Promise.withResolvers<(ReadVerdict | NoVerdict)[]>()
+        const verdicts = Promise.withResolvers<(Verdict | NoVerdict)[]>()
         batch = { tokens: [], requestId, traceparent, deadlineAt, verdicts, serverTiming: '' }
         waiting.push(batch)
       }

@@ -83,16 +83,11 @@ export interface Limitation {
   retryAfterMs: number
 }
 
-/** A verdict as the client hands it out: with every member. */
-export type ReadVerdict = Admission | Rejection | Limitation
+export type Verdict = Admission | Rejection | Limitation
 
-type WithOptional<Name extends keyof Admission> = Omit<Admission, Name> & Partial<Pick<Admission, Name>>
-
-/** A verdict as Auth sends it. Auth need not send who acts. */
-export type Verdict = WithOptional<'keyName' | 'actor'> | Rejection | Limitation
-
-/** A verdict as the client receives it. An Auth of an earlier version sends neither `roles` nor `scope`. */
-type SentVerdict = WithOptional<'roles' | 'scope' | 'keyName' | 'actor'> | Rejection | Limitation
+/** An Auth of an earlier version does not send all of these. */
+type Later = 'roles' | 'scope' | 'keyName' | 'actor'
+type SentVerdict = (Omit<Admission, Later> & Partial<Pick<Admission, Later>>) | Rejection | Limitation
 
 /** Auth could not ask about this token, although it could about others of the call. */
 export interface NoVerdict {
@@ -101,9 +96,9 @@ export interface NoVerdict {
 }
 
 export interface Verdicts {
-  verdicts: (ReadVerdict | NoVerdict)[]
+  verdicts: (Verdict | NoVerdict)[]
   /** Null if Auth could not look at the held tokens. */
-  held: (ReadVerdict | NoVerdict)[] | null
+  held: (Verdict | NoVerdict)[] | null
 }
 
 /** Throws unless `text` holds exactly `count` well-formed verdicts, and `heldCount` for held tokens. */
@@ -115,7 +110,7 @@ export function parseVerdicts(text: string, count: number, heldCount: number): V
   }
 }
 
-function verdictsOf(verdicts: unknown, count: number): (ReadVerdict | NoVerdict)[] {
+function verdictsOf(verdicts: unknown, count: number): (Verdict | NoVerdict)[] {
   if (!Array.isArray(verdicts) || verdicts.length !== count) throw new Error(`expected ${count} verdicts`)
   for (const verdict of verdicts) {
     if (!isVerdict(verdict)) throw new Error('a verdict is not well-formed')

@@ -1,7 +1,7 @@
 // The tokens of open connections: asks about each once a second, and ends its holds when Auth refuses it or gives no verdict.
 // Hides that several holds share the looks at one token, and which looks extend it.
 import { isBearerToken } from './bearer.ts'
-import type { NoVerdict, ReadVerdict, TokenKind } from './contract.ts'
+import type { NoVerdict, TokenKind, Verdict } from './contract.ts'
 import { createLookQueue } from './lookQueue.ts'
 import { type Granted, isMet, type Names, type Rule, ruleOf } from './rules.ts'
 
@@ -45,9 +45,9 @@ export interface Looks {
 }
 
 interface LookAnswer {
-  touched: (ReadVerdict | NoVerdict)[]
+  touched: (Verdict | NoVerdict)[]
   /** Null if Auth could not look. */
-  held: (ReadVerdict | NoVerdict)[] | null
+  held: (Verdict | NoVerdict)[] | null
 }
 
 export interface Holds {
@@ -144,7 +144,7 @@ export function openHolds({ maxBatch, maxSilenceMs, monotonicNow, sendAlone, onT
     }
   }
 
-  function settle(token: HeldToken, verdict: ReadVerdict | NoVerdict | undefined, askedAt: number): void {
+  function settle(token: HeldToken, verdict: Verdict | NoVerdict | undefined, askedAt: number): void {
     if (verdict?.authenticated === undefined) return
     token.verdictAt = Math.max(token.verdictAt, askedAt)
     if (!verdict.authenticated) {

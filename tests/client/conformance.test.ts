@@ -10,7 +10,7 @@ import {
   type Validation,
 } from '../../packages/client/authClient.ts'
 import { beyondLimit, invalidToken, readBearerToken } from '../../packages/client/bearer.ts'
-import type { ReadVerdict } from '../../packages/client/contract.ts'
+import type { Verdict } from '../../packages/client/contract.ts'
 import { TokenError } from '../../packages/client/errors.ts'
 import { insufficientScope, isMet, ruleOf } from '../../packages/client/rules.ts'
 import { openClientProcess } from '../../tools/conformance/clientProcess.ts'
@@ -175,8 +175,8 @@ async function trust(token: string, { url, key }: Auth): Promise<Validation> {
     },
     body: JSON.stringify({ tokens: [token] }),
   })
-  const { verdicts } = (await answer.json()) as { verdicts: ReadVerdict[] }
-  return { verdict: verdicts[0] as ReadVerdict, serverTiming: '' }
+  const { verdicts } = (await answer.json()) as { verdicts: Verdict[] }
+  return { verdict: verdicts[0] as Verdict, serverTiming: '' }
 }
 
 /** Shares one promise among the requests that present the same token, while `isKept` is true. */
