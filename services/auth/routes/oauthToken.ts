@@ -67,7 +67,7 @@ class Refusal extends Error {
   }
 }
 
-type Needs = 'keys' | 'tokens' | 'format' | 'invalidTokens' | 'now'
+type Needs = 'keys' | 'tokens' | 'format' | 'invalidTokens'
 type Deps = Pick<RouteDeps, Needs>
 
 export const oauthToken: AuthRoute<Needs> = {
@@ -168,15 +168,15 @@ async function useKey({ keys, format }: Deps, sent: ClientCredentials[]): Promis
   return key !== null && keyNameOf(key) !== null ? key : null
 }
 
-async function issue({ keys, now }: Deps, parent: TokenRecord, request: TokenRequest, name: string | null) {
+async function issue({ keys }: Deps, parent: TokenRecord, request: TokenRequest, name: string | null) {
   const issued = await keys.delegate(parent, { scope: scopeOf(request), name })
   if (issued === null) throw new Refusal('invalid_grant', 'The key or the session has just ended.')
   if ('exceeds' in issued) throw new Refusal('invalid_scope', `scope: expected names among ${parent.scope}`)
-  const { scope, expiresAt } = issued.token
+  const { scope, createdAt, expiresAt } = issued.token
   return {
     access_token: issued.secret,
     token_type: 'Bearer',
-    expires_in: Math.floor((expiresAt - now()) / 1000),
+    expires_in: Math.floor((expiresAt - createdAt) / 1000),
     ...(scope !== null && { scope }),
   }
 }
