@@ -99,7 +99,8 @@ describe('the Postman collection', () => {
     const routes = documented.map(([, method, path]) =>
       `${method} /${path}`.replace('ANY', 'GET').replace('/{*path}', ''),
     )
-    const shape = (route: string) => route.replace(/(\/admin\/users|\/sessions|\/tokens)\/(?!expired)[^/\s]+/, '$1/:id')
+    const shape = (route: string) =>
+      route.replace(/(\/admin\/users|\/sessions|\/keys|\/tokens)\/(?!expired|delegate)[^/\s]+/, '$1/:id')
     const sent = requests.map(({ request }) => shape(`${request?.method} /${request?.url.path.join('/')}`))
     const missing = [...new Set(routes)].filter(route => !sent.includes(route))
     const pages = ['/docs', '/redoc', '/docs/:file', '/console', '/console/:file', '/account', '/.well-known/jwks.json']
