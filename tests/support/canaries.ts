@@ -4,9 +4,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const secrets: [name: string, shape: RegExp][] = [
-  ['a token', /lk_[0-9A-Za-z]{63}/],
+  ['a token', /lk_(?:key_)?[0-9A-Za-z]{63}/],
   ['a JWT', /eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}/],
-  ['a marked password or key', /CANARY/i],
+  // Not the canaries of docs/keys.md, which have an event, a metric and a member of this name.
+  ['a marked password or key', /CANARY(?!_used|ies_used|"?:)/i],
   ['the password of the demo user', /\bpostman\b/],
 ]
 

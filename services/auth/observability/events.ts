@@ -68,6 +68,7 @@ function lineFor(event: AuthEvent): Line | null {
       return { level: 'warn', isSecurity: false }
     case 'account_locked':
     case 'renewed_secret_reused':
+    case 'canary_used':
     case 'key_refused':
     case 'dependency_failed':
       return { level: 'warn' }

@@ -23,6 +23,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const revoked = counter('tokens_revoked', 'Tokens revoked one by one')
   const renewed = counter('tokens_renewed', 'Sessions that got a new secret')
   const reused = counter('renewed_secrets_reused', 'Sessions revoked because a replaced secret was used again')
+  const canaries = counter('canaries_used', 'Uses of canary keys, which open nothing')
   const validations = counter('validations', 'Validated tokens, by verdict and reason of the refusal', [
     'verdict',
     'reason',
@@ -62,6 +63,8 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
         return renewed.inc()
       case 'renewed_secret_reused':
         return reused.inc()
+      case 'canary_used':
+        return canaries.inc()
       case 'swept':
         swept.inc(event.removed)
         return sweeps.observe(event.durationMs / 1000)

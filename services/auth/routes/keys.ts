@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { bodyReader } from '../../../shared/http/body.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import { sessionOf } from '../guards/requireSession.ts'
-import { type Keys, keyEndOf, maxNameLength, ownerOf } from '../tokens/keys.ts'
+import { isCanary, type Keys, type KeyTerms, keyEndOf, maxNameLength, ownerOf } from '../tokens/keys.ts'
 import type { IssuedToken, TokenRecord } from '../tokens/tokens.ts'
 import { pausedSchema, rateSchema, scopeSchema, shownRate, shownScope } from './authority.ts'
 import { type AuthRoute, at, sessionProblems, tokenId } from './route.ts'
@@ -25,8 +25,13 @@ export const newKeyMembers = {
   scope: scopeSchema.optional(),
   expiresAt: z.int(expiryExpected).max(maxExpiresAt, expiryExpected).nullable().optional(),
   rate: rateSchema.optional(),
+  canary: z
+    .boolean('expected true or false')
+    .meta({ description: 'true: a key that opens nothing, and whose use is a security event' })
+    .optional(),
 }
 export const readNewKey = bodyReader(z.strictObject(newKeyMembers))
+type NewKey = Awaited<ReturnType<typeof readNewKey>>
 
 export const readKeyChange = bodyReader(
   z
@@ -45,6 +50,7 @@ export const newKeySchema = z
     name: z.string(),
     scope: shownScope,
     rate: shownRate,
+    canary: z.boolean(),
     createdAt: at,
     expiresAt: at.nullable(),
     secret: z.string().meta({ description: 'shown only now' }),
@@ -61,6 +67,7 @@ export const keySchema = z
     scope: shownScope,
     rate: shownRate,
     paused: z.boolean(),
+    canary: z.boolean().meta({ description: 'the key opens nothing, and its use is a security event' }),
     createdAt: at,
     expiresAt: at.nullable().meta({ description: 'epoch milliseconds; null: never' }),
     lastUsedAt: at.nullable().meta({ description: 'epoch milliseconds; null if it was never used' }),
@@ -86,8 +93,7 @@ export const createKey: AuthRoute<'keys' | 'now'> = {
     async ctx => {
       const terms = await readNewKey(ctx)
       requireFuture(terms.expiresAt, now())
-      const { scope = null, expiresAt = null, rate = null } = terms
-      const created = await createdBy(keys, ownerOf(sessionOf(ctx)), { ...terms, scope, expiresAt, rate })
+      const created = await createdBy(keys, ownerOf(sessionOf(ctx)), keyTermsOf(terms))
       ctx.status = 201
       ctx.body = newKey(created)
     },
@@ -148,6 +154,11 @@ export function requireFuture(expiresAt: number | null | undefined, now: number)
   }
 }
 
+/** The terms of a new key, from a body. */
+export function keyTermsOf({ name, scope = null, expiresAt = null, rate = null, canary = false }: NewKey): KeyTerms {
+  return { name, scope, expiresAt, rate, isCanary: canary }
+}
+
 /** Throws 409 if no key was created. */
 export async function createdBy({ create, maxKeys }: Keys, ...key: Parameters<Keys['create']>): Promise<IssuedToken> {
   const created = await create(...key)
@@ -160,7 +171,7 @@ export async function createdBy({ create, maxKeys }: Keys, ...key: Parameters<Ke
 
 export function newKey({ secret, token }: IssuedToken) {
   const { id, name, scope, rate, createdAt } = token
-  return { id, name, scope, rate, createdAt, expiresAt: keyEndOf(token), secret }
+  return { id, name, scope, rate, canary: isCanary(token), createdAt, expiresAt: keyEndOf(token), secret }
 }
 
 export function shownKey(token: TokenRecord) {
@@ -172,6 +183,7 @@ export function shownKey(token: TokenRecord) {
     scope,
     rate,
     paused,
+    canary: isCanary(token),
     createdAt,
     expiresAt: keyEndOf(token),
     lastUsedAt: refreshCount === 0 ? null : lastUsedAt,

@@ -7,6 +7,7 @@ import type { TokenRecord } from '../tokens/tokens.ts'
 import {
   createdBy,
   keySchema,
+  keyTermsOf,
   newKey,
   newKeyMembers,
   newKeySchema,
@@ -71,13 +72,12 @@ export const createKeyOfUser: AuthRoute<'keys' | 'users' | 'now'> = {
     async ctx => {
       const { userId, ...terms } = await readKeyOfUser(ctx)
       requireFuture(terms.expiresAt, now())
-      const { scope = null, expiresAt = null, rate = null } = terms
       const owner = await users.find(userId)
       if (owner === null) throw new AppError('invalid_request', 'userId: there is no such user')
       if (owner.disabledAt !== null || owner.deletedAt !== null) {
         throw new AppError('conflict', 'The user is disabled or being deleted.')
       }
-      const created = await createdBy(keys, owner, { ...terms, scope, expiresAt, rate })
+      const created = await createdBy(keys, owner, keyTermsOf(terms))
       ctx.status = 201
       ctx.body = { ...newKey(created), userId, username: owner.username }
     },

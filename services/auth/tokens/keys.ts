@@ -10,6 +10,7 @@ import {
   type TokenRecord,
 } from '../stores/tokenPort.ts'
 import { isTokenId } from './format.ts'
+import { canaryPurpose } from './refusals.ts'
 import type { IssuedToken, TokenOwner, Tokens } from './tokens.ts'
 
 export { maxNameLength }
@@ -21,6 +22,8 @@ export interface KeyTerms {
   /** Epoch milliseconds, in the future; null for never. */
   expiresAt: number | null
   rate: Rate | null
+  /** A key that opens nothing, to be left where only a thief looks. Each use of it is reported. */
+  isCanary: boolean
 }
 
 /** What is missing is what the parent has. */
@@ -83,13 +86,13 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
     maxKeys,
     list,
 
-    async create(owner, { name, scope, expiresAt, rate }) {
+    async create(owner, { name, scope, expiresAt, rate, isCanary }) {
       const keys = (await list(owner.id)).filter(isApiKey)
       if (keys.length >= maxKeys) return 'too_many'
       const ttlMs = expiresAt === null ? foreverMs : expiresAt - now()
       const lifetime = { ttlMs, absoluteTtlMs: ttlMs }
-      const terms = { kind: 'fixed', purpose: null, owner, login: null, ...lifetime, name, scope, rate } as const
-      return tokens.issue(terms)
+      const purpose = isCanary ? canaryPurpose : null
+      return tokens.issue({ kind: 'fixed', purpose, owner, login: null, ...lifetime, name, scope, rate })
     },
 
     async find(id, userId) {
@@ -122,6 +125,10 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
 /** The user of a token that has one. */
 export function ownerOf({ userId, username, credentialVersion, authority }: TokenRecord): TokenOwner {
   return { id: userId as string, username: username as string, credentialVersion, authority }
+}
+
+export function isCanary({ purpose }: TokenRecord): boolean {
+  return purpose === canaryPurpose
 }
 
 /** When the key ends; null for never. */

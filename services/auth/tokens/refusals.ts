@@ -1,6 +1,6 @@
-// Finds out why a token was refused, for the operator, and revokes a session if one of its earlier secrets is used. Runs after
+// Finds out why a token was refused, for the operator, revokes a session if one of its earlier secrets is used, and reports canaries. Runs after
 // the verdict, so that no request waits for it.
-import type { Explanation, TokenRecord, TokenRef, TokenStore } from '../stores/tokenPort.ts'
+import { type Explanation, isAdmitted, type TokenRecord, type TokenRef, type TokenStore } from '../stores/tokenPort.ts'
 import { issuedAtOf, type TokenFormat } from './format.ts'
 
 export type RefusalReason =
@@ -17,6 +17,8 @@ export type RefusalEvent =
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
   /** An earlier secret was used too long after the renewal to have been in flight: two clients hold it, and one is a thief. */
   | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
+  /** Somebody has found a canary, and tried what it opens. */
+  | { type: 'canary_used'; tokenId: string; userId: string | null; name: string | null; useCount: number }
 
 /** A secret that was refused, and what it was presented as. */
 export interface Presented {
@@ -32,7 +34,7 @@ export interface Presented {
 }
 
 export interface RefusalsOptions {
-  store: Pick<TokenStore, 'explain' | 'deleteRenewed'>
+  store: Pick<TokenStore, 'explain' | 'deleteRenewed' | 'touch'>
   format: TokenFormat
   /** When this process started, in epoch milliseconds. */
   startedAt: number
@@ -40,6 +42,9 @@ export interface RefusalsOptions {
   revokeRelativesOf: (ended: TokenRecord) => Promise<unknown>
   emit: (event: RefusalEvent) => void
 }
+
+/** No service admits a token of this purpose, so a canary is refused everywhere. */
+export const canaryPurpose = 'tripwire'
 
 const maxExplanations = 100 // under way at once, so that a scan for tokens does not make the store explain each guess
 const reuseGraceMs = 10_000 // requests with the old secret may still be in flight this long after a renewal
@@ -56,6 +61,14 @@ export function createRefusals({ store, format, startedAt, revokeRelativesOf, em
     await revokeRelativesOf(ended).catch(() => {})
   }
 
+  /** Counts the use of a canary. If the store is unavailable, the next use is reported. */
+  async function reportCanary({ ref, at }: Presented): Promise<void> {
+    const [canary = null] = await store.touch([ref], at, canaryPurpose).catch(() => [])
+    if (canary === null || !isAdmitted(canary)) return
+    const { id, userId, name, refreshCount } = canary
+    emit({ type: 'canary_used', tokenId: id, userId, name, useCount: refreshCount })
+  }
+
   return async function explain(presented: Presented): Promise<void> {
     const { ref, purpose, isUse, at } = presented
     const emitRefused = (reason: { reason: RefusalReason; secondsAgo?: number }) =>
@@ -67,6 +80,7 @@ export function createRefusals({ store, format, startedAt, revokeRelativesOf, em
     if (explanation === null) return emitRefused({ reason: 'not_looked_up' })
     emitRefused(reasonOf(presented, explanation, startedAt))
     if (isUse && explanation.reason === 'renewed') await revokeReused(presented)
+    if (explanation.reason === 'other_purpose') await reportCanary(presented)
   }
 }
 

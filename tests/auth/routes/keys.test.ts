@@ -5,6 +5,7 @@ import { type AuthApi, authApi, expectProblem, phrases } from '../../support/aut
 import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
+import { until } from '../../support/until.ts'
 
 const day = 86_400_000
 const unknownId = '0'.repeat(14)
@@ -32,12 +33,14 @@ interface Delegated {
 
 describe('keys', () => {
   const clock = createClock()
+  let auth: Awaited<ReturnType<typeof startAuth>>
   let client: AuthApi
   let session: string
   let userId: string
 
   before(async () => {
-    client = authApi(await startAuth({ now: clock.now, env: { TOKEN_LIMIT_PER_USER: '12' } }))
+    auth = await startAuth({ now: clock.now, env: { TOKEN_LIMIT_PER_USER: '12' } })
+    client = authApi(auth)
   })
   beforeEach(async () => {
     const { user, token } = await client.newUser()
@@ -69,7 +72,7 @@ describe('keys', () => {
       const { status, body, headers } = await client.post('/keys', session, { name: 'deploy' })
       expect(status).to.equal(201)
       const { secret, id } = body as unknown as NewKey
-      const facts = { name: 'deploy', scope: null, rate: null, createdAt: clock.now(), expiresAt: null }
+      const facts = { name: 'deploy', scope: null, rate: null, canary: false, createdAt: clock.now(), expiresAt: null }
       expect(body).to.deep.equal({ ...facts, id, secret })
       expect(secret).to.match(/^lk_key_[0-9A-Za-z]{63}$/)
       expect(secret.slice(7, 21)).to.equal(id)
@@ -285,6 +288,39 @@ describe('keys', () => {
       expectProblem(await client.operate('PATCH', `/keys/${own?.id}`, undefined, { name: 'x' }), 404, 'not_found')
       expectProblem(await client.operate('GET', '/keys?limit=0'), 400, 'invalid_request')
       expect(await client.isLive(session)).to.equal(true)
+    })
+  })
+
+  describe('a canary', () => {
+    const reports = () => auth.lines.filter(({ event }) => event === 'canary_used')
+
+    it('opens nothing, and each use is reported, the first one as such', async () => {
+      const { secret, id } = await create({ name: 'in the old backup', canary: true })
+      expect(secret).to.match(/^lk_key_[0-9A-Za-z]{63}$/)
+      expect(await validate(secret)).to.deep.equal({ authenticated: false })
+      await until(async () => reports().length === 1)
+      expect(reports()[0]).to.deep.include({
+        tokenId: id,
+        userId,
+        name: 'in the old backup',
+        useCount: 1,
+        level: 'warn',
+      })
+      expectProblem(await client.post('/tokens/delegate', secret, {}), 401, 'invalid_token')
+      expect((await client.get('/users/me', secret)).status).to.equal(401)
+      await until(async () => reports().length === 3)
+      expect(reports().map(({ useCount }) => useCount)).to.deep.equal([1, 2, 3])
+      expect((await list())[0]).to.include({ id, canary: true, useCount: 3 })
+    })
+
+    it('is an event for canaries only', async () => {
+      const before = reports().length
+      const { secret } = await create()
+      await client.get('/users/me', secret)
+      await validate(await client.issueTo(userId, 'fixed', 'other'))
+      await until(async () => auth.lines.some(({ reason }) => reason === 'other_purpose'))
+      expect(reports()).to.have.lengthOf(before)
+      expectProblem(await client.post('/keys', session, { name: 'x', canary: 'yes' }), 400, 'invalid_request')
     })
   })
 
