@@ -50,6 +50,23 @@ for (const scheme of ['sqlite', 'postgres'] as const) {
       }
     })
 
+    it('makes an earlier version refuse what it would take for a token without a name and a parent', async () => {
+      const stores = await openStores(place.url)
+      const { tokens, close } = stores
+      const session = await insertedToken(stores)
+      const { userId } = session.token
+      const parent = { id: session.ref.id, scope: null, name: null }
+      const key = await insertedToken(stores, { userId, kind: 'fixed', name: 'deploy' })
+      const child = await insertedToken(stores, { userId, kind: 'fixed', parent })
+      for (const paused of [true, false]) await tokens.change(key.ref.id, { paused }, start)
+      expect(await tokens.look([key.ref, child.ref], start, null)).to.not.include(null)
+      // An earlier version admits a token only if this is 0.
+      const rows = await askDatabase(place.url, 'select id, paused from latchkey_tokens')
+      const marked = rows.filter(({ paused }) => Number(paused) !== 0).map(({ id }) => id)
+      expect(marked).to.have.members([key.ref.id, child.ref.id])
+      await close()
+    })
+
     it('is not changed by listing the pending migrations', async () => {
       expect(await listMigrations('USER_STORE_URL', place.url)).to.deep.equal({ applied: [], pending: steps })
       if (scheme === 'sqlite') expect(existsSync(place.url.slice('sqlite:'.length))).to.equal(false)

@@ -14,7 +14,7 @@ import type { SqlDatabase } from './database.ts'
 import type { Connection } from './driver.ts'
 import { sql } from './statement.ts'
 import type { TokenCounts } from './tokenCounts.ts'
-import { endToken, floorOf, lockUser } from './tokenQueries.ts'
+import { endToken, floorOf, lockUser, programMark } from './tokenQueries.ts'
 
 interface Insertion {
   ref: TokenRef
@@ -95,7 +95,7 @@ async function insertRow({ ref, token }: Insertion, tx: Connection): Promise<boo
     values (${ref.id}, ${ref.hash}, ${token.kind}, ${token.purpose}, ${token.userId}, ${token.username},
       ${token.credentialVersion}, ${token.createdAt}, ${token.loginId}, ${token.lastUsedAt},
       ${token.expiresAt}, ${token.absoluteExpiresAt}, ${token.ttlMs}, ${token.refreshCount}, ${token.scope},
-      ${token.paused ? 1 : 0}, ${token.rate && packedRate(token.rate)}, ${token.usesLeft}, ${token.name},
+      ${(token.paused ? 1 : 0) + (isHeldByProgram(token) ? programMark : 0)}, ${token.rate && packedRate(token.rate)}, ${token.usesLeft}, ${token.name},
       ${token.parent?.id ?? null}, ${token.expiresAt})
     on conflict (id) do nothing`)
   return inserted === 1

@@ -48,10 +48,18 @@ export const extendedTo = (now: number): Sql =>
   sql`case when ttl_ms + ${now} < expires_at then expires_at
     when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
 
+/**
+ * In `paused` of a token that a program holds, beside 1 for a pause: an earlier version, which knows neither its parent nor that its
+ * scope restricts its roles, refuses it.
+ */
+export const programMark = 2
+
+export const isPausedRow = ({ paused }: Pick<TokenRow, 'paused'>): boolean => paused % 2 === 1
+
 export function recordOf({ parentId, ...row }: TokenRow): TokenRecord {
   const rate = row.rate === null ? null : unpackedRate(row.rate)
   const parent = parentId === null ? null : parentOf(parentId, row.parent)
-  return { ...row, paused: row.paused === 1, rate, parent, authority: parseAuthority(row.authority) }
+  return { ...row, paused: isPausedRow(row), rate, parent, authority: parseAuthority(row.authority) }
 }
 
 function parentOf(id: string, text: string | null): Parent {
@@ -123,8 +131,8 @@ export function admissible(now: number, purpose: string | null, only: Sql, joine
     left join latchkey_floors as f on f.user_id = t.user_id ${joined}
     where t.end_reason is null and t.expires_at > 0
       and (t.expires_at <= ${now} or (${isMeant} and t.credential_version >= coalesce(f.version, 0)
-        and t.paused = 0 and coalesce(f.paused, 0) = 0
-        and (t.parent_id is null or ${hasParent(raw('t'), sql`(parent.paused = 0 or parent.expires_at <= ${now})`)}) and ${only}))`
+        and t.paused % 2 = 0 and coalesce(f.paused, 0) = 0
+        and (t.parent_id is null or ${hasParent(raw('t'), sql`(parent.paused % 2 = 0 or parent.expires_at <= ${now})`)}) and ${only}))`
 }
 
 /** Whether the parent has not ended, or has only expired unnoticed. `only` is a further condition on the `parent`. */

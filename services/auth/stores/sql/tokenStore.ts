@@ -33,6 +33,7 @@ import {
   hasExpired,
   hasParent,
   inOrder,
+  isPausedRow,
   isSessionOfT,
   isStorable,
   lockUser,
@@ -141,7 +142,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
           ended_at as "endedAt", renewed_at as "renewedAt",
           case when expires_at <= ${now} then 1 else 0 end as "isExpired",
           case when ${hasLiveParent(now)} then 0 else 1 end as "isOrphaned",
-          (select paused from latchkey_tokens as parent where parent.id = latchkey_tokens.parent_id) as "parentPaused",
+          (select paused % 2 from latchkey_tokens as parent where parent.id = latchkey_tokens.parent_id) as "parentPaused",
           (select version from latchkey_floors where user_id = latchkey_tokens.user_id) as floor
           from latchkey_tokens where id = ${id}`)
         return row === undefined ? { reason: 'unknown' } : explanationOf(row, hash, purpose)
@@ -240,7 +241,7 @@ function assignments({ scope, paused, rate, usesLeft, name }: TokenChanges): Sql
   const isOther = sql`rate is distinct from cast(${packed ?? null} as text)`
   const all = [
     sql`scope = ${scope === undefined ? raw('scope') : sql`${scope}`}`,
-    paused !== undefined && sql`paused = ${paused ? 1 : 0}`,
+    paused !== undefined && sql`paused = paused - paused % 2 + ${paused ? 1 : 0}`,
     packed !== undefined && sql`rate = ${packed}, full_at_us = case when ${isOther} then 0 else full_at_us end`,
     usesLeft !== undefined && sql`uses_left = ${usesLeft}`,
     name !== undefined && sql`name = ${name}`,
@@ -344,6 +345,6 @@ function explanationOf(row: ExplainedRow, hash: string, purpose: string | null):
   if (row.isExpired === 1) return { reason: 'expired', at: row.expiresAt }
   if (row.isOrphaned === 1) return { reason: 'parent_ended' }
   if (row.purpose !== purpose) return { reason: 'other_purpose' }
-  const isPaused = row.paused === 1 || row.parentPaused === 1 || parseAuthority(row.authority).paused
+  const isPaused = isPausedRow(row) || row.parentPaused === 1 || parseAuthority(row.authority).paused
   return { reason: isPaused ? 'paused' : 'live' }
 }
