@@ -89,8 +89,7 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
     async create(owner, { name, scope, expiresAt, rate, isCanary }) {
       const keys = (await list(owner.id)).filter(isApiKey)
       if (keys.length >= maxKeys) return 'too_many'
-      const ttlMs = expiresAt === null ? foreverMs : expiresAt - now()
-      const lifetime = { ttlMs, absoluteTtlMs: ttlMs }
+      const lifetime = { ttlMs: foreverMs, absoluteTtlMs: foreverMs, endsBy: expiresAt }
       const purpose = isCanary ? canaryPurpose : null
       return tokens.issue({ kind: 'fixed', purpose, owner, login: null, ...lifetime, name, scope, rate })
     },

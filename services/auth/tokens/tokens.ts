@@ -44,6 +44,8 @@ export interface TokenTerms {
   ttlMs: number
   /** Absolute lifetime of a sliding token, however often it is used. */
   absoluteTtlMs: number
+  /** Epoch milliseconds. The token ends then at the latest. Null by default. */
+  endsBy?: number | null | undefined
   /** Null by default: whatever the owner may do. */
   scope?: string | null | undefined
   /** Null by default: no limit of its own. */
@@ -308,11 +310,12 @@ export function createTokens(options: TokensOptions): Tokens {
 }
 
 function newToken(
-  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, parent = null, ...rights }: TokenTerms,
+  { kind, purpose, owner, login, ttlMs, absoluteTtlMs, endsBy = null, parent = null, ...rights }: TokenTerms,
   createdAt: number,
 ): TokenRecord {
   const { scope = null, rate = null, uses = null, name = null } = rights
-  const absoluteExpiresAt = createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs)
+  const latestEnd = Math.min(endsBy ?? Infinity, parent?.absoluteExpiresAt ?? Infinity)
+  const absoluteExpiresAt = Math.min(createdAt + (kind === 'sliding' ? absoluteTtlMs : ttlMs), latestEnd)
   const id = drawTokenId(owner?.id ?? null, createdAt)
   return {
     id,
