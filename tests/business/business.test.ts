@@ -120,7 +120,7 @@ const nonsense: Record<string, Behaviour> = {
     void socket.write(Buffer.concat([Buffer.from('HTTP/1.1 100 Continue\r\n\r\n'), compose()])),
   'a header of 100 KB': reply({ headers: { 'x-filler': 'x'.repeat(100_000) } }),
   'ten thousand headers': reply({ headers: { 'x-filler': Array.from({ length: 10_000 }, (_, i) => `${i}`) } }),
-  'a good verdict and 3 KB of space': reply({ body: goodBody + ' '.repeat(3072) }),
+  'a good verdict and 5 KB of space': reply({ body: goodBody + ' '.repeat(5120) }),
   'a gzip bomb': reply({ headers: { 'content-encoding': 'gzip' }, body: gzipSync(Buffer.alloc(10_000_000)) }),
 }
 

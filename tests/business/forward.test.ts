@@ -184,7 +184,7 @@ describe('at a single address', () => {
   })
 
   it('no internal route of Auth or Business is available, with any key', async () => {
-    const isPublicToo = (route: string) => / \/(health|ready|openapi\.json|docs.*|console.*)$/.test(route)
+    const isPublicToo = (route: string) => / \/(health|ready|openapi\.json|docs.*|console.*|keys.*)$/.test(route)
     const routes = [...internalRoutes.map(({ path }) => path), 'GET /metrics'].filter(route => !isPublicToo(route))
     expect(routes).to.include('POST /validateToken').and.to.have.length.above(8)
     for (const route of routes) {
@@ -195,6 +195,16 @@ describe('at a single address', () => {
       for (const key of [serviceKey, adminKey]) {
         const body = method === 'POST' ? { token: 'x' } : undefined
         expect((await ask(method, `${single.url}${path}`, key, body)).status, route).to.equal(404)
+      }
+    }
+  })
+
+  it('the keys that are available are those of a user, and no operator’s key opens them', async () => {
+    for (const key of [serviceKey, adminKey]) {
+      for (const route of ['GET /keys', 'POST /keys', 'PATCH /keys/1', 'DELETE /keys/1']) {
+        const [method, path] = route.split(' ') as [string, string]
+        const body = method === 'GET' || method === 'DELETE' ? undefined : { name: 'x', userId: 'y' }
+        expect((await ask(method, `${single.url}${path}`, key, body)).status, route).to.equal(401)
       }
     }
   })

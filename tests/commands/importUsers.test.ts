@@ -80,7 +80,8 @@ describe('npm run users import', () => {
 
       const listed = linesOf((await run(settings, ['list', '--json'])).stdout).map(line => JSON.parse(line))
       expect(new Set(listed.map(({ username }) => username)).size).to.equal(good + 1)
-      expect(Object.keys(listed[0])).to.deep.equal(['id', 'username', 'createdAt', 'state', 'roles', 'paused', 'rate'])
+      const members = ['id', 'username', 'createdAt', 'state', 'roles', 'paused', 'rate', 'serviceAccount']
+      expect(Object.keys(listed[0])).to.deep.equal(members)
       const { url: auth } = await startAuth({ env: { USER_STORE_URL: url } })
       await logIn(auth, { username: 'alice', password })
     }),

@@ -262,7 +262,8 @@ for (const scheme of schemes) {
         expect(paged).to.deep.equal(whole.users)
         expect(new Set(paged.map(({ id }) => id)).size).to.equal(paged.length)
         const times = ['createdAt', 'confirmedAt', 'disabledAt', 'deletedAt']
-        const members = ['id', 'username', ...times, 'roles', 'paused', 'rate', 'email', 'pendingEmail', 'attributes']
+        const rights = ['roles', 'paused', 'rate']
+        const members = ['id', 'username', ...times, ...rights, 'email', 'pendingEmail', 'attributes', 'serviceAccount']
         for (const user of paged) expect(Object.keys(user)).to.deep.equal(members)
         expect(JSON.stringify(whole)).to.not.match(/\$2[aby]\$|hash|bcrypt/i)
       })
