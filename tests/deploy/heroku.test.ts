@@ -185,6 +185,12 @@ describe('on Heroku', () => {
     rmSync(folder, { recursive: true })
   })
 
+  async function replaceOther(): Promise<void> {
+    other = await startDyno('web.3', { ...env, WEB_CONCURRENCY: '2' })
+    await answers(other)
+    router = await startRouter([dyno.port, other.port])
+  }
+
   it('the build contains no development packages', () => {
     for (const name of ['mocha', 'typescript', 'chai', '@types/node', 'node']) {
       expect(existsSync(join(folder, 'node_modules', name)), name).to.equal(false)
@@ -267,6 +273,7 @@ describe('on Heroku', () => {
   })
 
   it('a dyno ends within 30 s of SIGTERM to every process, even if it comes twice, and loses no request', async () => {
+    if (other.process.exitCode !== null) await replaceOther() // this is the second attempt
     const login = await post(`${router.url}/login`, user)
     const { token } = login.body as { token: string }
     const outcomes = new Map<string, number>()
@@ -298,7 +305,7 @@ describe('on Heroku', () => {
     while ((outcomes.get('/data 200') ?? 0) < atEnd + 50) await new Promise(resolve => setTimeout(resolve, 20))
     stopped = true
     await Promise.all(clients)
-    expect([...outcomes.keys()]).to.have.members(['/data 200', '/users/me 200'])
+    expect([...outcomes.keys()], [...outcomes.keys()].join('; ')).to.have.members(['/data 200', '/users/me 200'])
     for (const id of everyProcess) expect(existsSync(`/proc/${id}`), String(id)).to.equal(false)
   })
 
