@@ -1,7 +1,8 @@
 // npm run keys: the operator's command for API keys and delegated tokens, through a running Auth.
 import { refuseUsage } from '../arguments.ts'
+import { openBackend } from './accounts.ts'
 import { type Command, parseCommand } from './commandLine.ts'
-import { createOperatorClient, type ShownKey } from './operatorClient.ts'
+import type { OperatorClient, ShownKey } from './operatorClient.ts'
 import { rateOf } from './rights.ts'
 import { readSettings } from './settings.ts'
 import { prompt } from './terminal.ts'
@@ -42,10 +43,8 @@ try {
   process.exitCode = 1
 }
 
-function operator() {
-  const { authUrl, adminKey } = readSettings()
-  if (adminKey === null) throw new Error('ADMIN_KEY is not set, and Auth requires it.')
-  return createOperatorClient({ url: authUrl, key: adminKey })
+function operator(): OperatorClient {
+  return openBackend(readSettings()).operator()
 }
 
 async function add(username: string, name: string): Promise<void> {
@@ -96,7 +95,7 @@ async function end(id: string): Promise<void> {
   console.log(`${escaped(id)} has ended.`)
 }
 
-async function idOf(username: string, auth: ReturnType<typeof operator>): Promise<string> {
+async function idOf(username: string, auth: OperatorClient): Promise<string> {
   const user = await auth.find(username)
   if (user === null) throw new Error(`There is no user ${escaped(username)}.`)
   return user.id

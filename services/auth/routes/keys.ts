@@ -113,7 +113,7 @@ export const listKeys: AuthRoute<'keys'> = {
     },
 }
 
-export const changeKey: AuthRoute<'keys' | 'tokens'> = {
+export const changeKey: AuthRoute<'keys'> = {
   path: 'PATCH /keys/:id',
   guard: 'session',
   summary: 'Renames, restricts, pauses or resumes one of my keys or delegated tokens; every later validation obeys',
@@ -122,17 +122,16 @@ export const changeKey: AuthRoute<'keys' | 'tokens'> = {
   answers: { 200: { description: 'The key', body: keySchema } },
   problems: keyProblems,
   handler:
-    ({ keys, tokens }) =>
+    ({ keys }) =>
     async ctx => {
       const changes = await readKeyChange(ctx)
-      const key = await keys.find(String(ctx.params['id']), sessionOf(ctx).userId)
-      const changed = key && (await tokens.change(key.id, changes))
-      if (!changed) throw new AppError('not_found', noSuchKey)
+      const changed = await keys.change(String(ctx.params['id']), sessionOf(ctx).userId, changes)
+      if (changed === null) throw new AppError('not_found', noSuchKey)
       ctx.body = shownKey(changed)
     },
 }
 
-export const deleteKey: AuthRoute<'keys' | 'tokens'> = {
+export const deleteKey: AuthRoute<'keys'> = {
   path: 'DELETE /keys/:id',
   guard: 'session',
   summary: 'Ends one of my keys, with everything that was delegated from it, or one of my delegated tokens',
@@ -140,10 +139,11 @@ export const deleteKey: AuthRoute<'keys' | 'tokens'> = {
   answers: { 204: { description: 'The key has ended' } },
   problems: keyProblems,
   handler:
-    ({ keys, tokens }) =>
+    ({ keys }) =>
     async ctx => {
-      const key = await keys.find(String(ctx.params['id']), sessionOf(ctx).userId)
-      if (key === null || !(await tokens.revokeById(key.id, null))) throw new AppError('not_found', noSuchKey)
+      if (!(await keys.revoke(String(ctx.params['id']), sessionOf(ctx).userId))) {
+        throw new AppError('not_found', noSuchKey)
+      }
       ctx.status = 204
     },
 }

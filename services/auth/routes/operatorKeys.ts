@@ -83,7 +83,7 @@ export const createKeyOfUser: AuthRoute<'keys' | 'users' | 'now'> = {
     },
 }
 
-export const changeAnyKey: AuthRoute<'keys' | 'tokens'> = {
+export const changeAnyKey: AuthRoute<'keys'> = {
   ...description,
   path: 'PATCH /keys/:id',
   summary: 'Renames, restricts, pauses or resumes a key or a delegated token; every later validation obeys',
@@ -91,27 +91,25 @@ export const changeAnyKey: AuthRoute<'keys' | 'tokens'> = {
   answers: { 200: { description: 'The key', body: keyOfUser } },
   problems: { 401: noKey, 404: noSuchKey },
   handler:
-    ({ keys, tokens }) =>
+    ({ keys }) =>
     async ctx => {
       const changes = await readKeyChange(ctx)
-      const key = await keys.find(String(ctx.params['id']), null)
-      const changed = key && (await tokens.change(key.id, changes))
-      if (!changed) throw new AppError('not_found', noSuchKey)
+      const changed = await keys.change(String(ctx.params['id']), null, changes)
+      if (changed === null) throw new AppError('not_found', noSuchKey)
       ctx.body = shown(changed)
     },
 }
 
-export const deleteAnyKey: AuthRoute<'keys' | 'tokens'> = {
+export const deleteAnyKey: AuthRoute<'keys'> = {
   ...description,
   path: 'DELETE /keys/:id',
   summary: 'Ends a key, with everything that was delegated from it, or a delegated token',
   answers: { 204: { description: 'The key has ended' } },
   problems: { 400: 'Two keys were sent.', 401: noKey, 404: noSuchKey },
   handler:
-    ({ keys, tokens }) =>
+    ({ keys }) =>
     async ctx => {
-      const key = await keys.find(String(ctx.params['id']), null)
-      if (key === null || !(await tokens.revokeById(key.id, null))) throw new AppError('not_found', noSuchKey)
+      if (!(await keys.revoke(String(ctx.params['id']), null))) throw new AppError('not_found', noSuchKey)
       ctx.status = 204
     },
 }

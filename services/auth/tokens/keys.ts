@@ -7,6 +7,7 @@ import {
   maxNameLength,
   programLimit,
   type Rate,
+  type TokenChanges,
   type TokenRecord,
 } from '../stores/tokenPort.ts'
 import { isTokenId } from './format.ts'
@@ -52,8 +53,11 @@ export interface Keys {
   /** The user's keys and delegated tokens, oldest first. */
   list(userId: string): Promise<TokenRecord[]>
 
-  /** The live key or delegated token with this id, of this user, or of any if that is null. Null if there is none. */
-  find(id: string, userId: string | null): Promise<TokenRecord | null>
+  /** Changes a live key or delegated token of this user, or of any user if that is null. Null if there is no such key. */
+  change(id: string, userId: string | null, changes: TokenChanges): Promise<TokenRecord | null>
+
+  /** Ends it, and what was delegated from it. False if there is no such key. */
+  revoke(id: string, userId: string | null): Promise<boolean>
 
   /**
    * The live session or key of this secret, whose use this is: a session is extended. Null for every other token, which stays as it
@@ -66,7 +70,7 @@ export interface Keys {
 }
 
 export interface KeysOptions {
-  tokens: Pick<Tokens, 'issue' | 'find' | 'listByUser' | 'validate' | 'useSession'>
+  tokens: Pick<Tokens, 'issue' | 'find' | 'change' | 'revokeById' | 'listByUser' | 'validate' | 'useSession'>
   /** Live tokens per user. */
   perUser: number
   now: () => number
@@ -82,6 +86,12 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
     return (await tokens.listByUser(userId)).filter(isHeldByProgram)
   }
 
+  async function find(id: string, userId: string | null): Promise<TokenRecord | null> {
+    if (userId !== null) return (await list(userId)).find(token => token.id === id) ?? null
+    const token = isTokenId(id) ? await tokens.find(id) : null
+    return token !== null && isHeldByProgram(token) ? token : null
+  }
+
   return {
     maxKeys,
     list,
@@ -94,10 +104,14 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
       return tokens.issue({ kind: 'fixed', purpose, owner, login: null, ...lifetime, name, scope, rate })
     },
 
-    async find(id, userId) {
-      if (userId !== null) return (await list(userId)).find(token => token.id === id) ?? null
-      const token = isTokenId(id) ? await tokens.find(id) : null
-      return token !== null && isHeldByProgram(token) ? token : null
+    async change(id, userId, changes) {
+      const key = await find(id, userId)
+      return key && tokens.change(key.id, changes)
+    },
+
+    async revoke(id, userId) {
+      const key = await find(id, userId)
+      return key !== null && tokens.revokeById(key.id, null)
     },
 
     async useParent(secret) {

@@ -66,6 +66,10 @@ export interface Block {
   rows: Int32Array
 }
 
+export function emptyHead(): Block['head'] {
+  return { terms: [], users: [], logins: [], renewals: [], limits: [], names: [], parents: [], buckets: [] }
+}
+
 export const rowLength = 13
 const created = packedLength
 const lastUsed = created + 1
@@ -130,16 +134,7 @@ export function* packTokens(memory: Memory, now: number, checksum: Hmac): Genera
 }
 
 function createBlock({ table, users, authorities, rare, slots }: Memory, rows: Int32Array) {
-  const head: Block['head'] = {
-    terms: [],
-    users: [],
-    logins: [],
-    renewals: [],
-    limits: [],
-    names: [],
-    parents: [],
-    buckets: [],
-  }
+  const head = emptyHead()
   /** Number of terms -> their place in the head. */
   const places = new Map<number, number>()
   let added = 0

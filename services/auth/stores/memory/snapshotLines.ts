@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { tokenKinds } from '../../../../packages/client/contract.ts'
 import { noAuthority, type TokenRecord, type TokenRef, usualLogin } from '../tokenPort.ts'
 import type { Renewal } from './rareParts.ts'
-import { type Block, rowLength, writeRow } from './snapshotBlocks.ts'
+import { type Block, emptyHead, rowLength, writeRow } from './snapshotBlocks.ts'
 import { packRef } from './table.ts'
 
 const firstLine = 'latchkey tokens 2'
@@ -41,16 +41,7 @@ export async function* readLines(file: FileHandle, checksum: Hmac): AsyncGenerat
 }
 
 function blockOf(lines: Line[]): Block {
-  const head: Block['head'] = {
-    terms: [],
-    users: [],
-    logins: [],
-    renewals: [],
-    limits: [],
-    names: [],
-    parents: [],
-    buckets: [],
-  }
+  const head = emptyHead()
   const rows = new Int32Array(lines.length * rowLength)
   for (const [row, { ref, token, renewal }] of lines.entries()) {
     const { kind, purpose, userId, username, credentialVersion, ttlMs, createdAt, absoluteExpiresAt } = token

@@ -67,6 +67,7 @@ const maxRemembered = 10_000 // ended tokens, for `explain`; the oldest are drop
 export function createTokenSlots(parts: TokenParts): TokenSlots {
   const { table, users, authorities, terms, rare, parents } = parts
   const { logins, renewals, limits } = rare
+  const rareParts = Object.values(rare)
   const read = createReader(parts)
   const ends = createEnds()
 
@@ -137,7 +138,7 @@ export function createTokenSlots(parts: TokenParts): TokenSlots {
   function remove(slot: number): void {
     users.unlink(slot)
     terms.remove(table.get(slot, column.terms))
-    for (const part of Object.values(rare)) part.delete(slot)
+    for (const part of rareParts) part.delete(slot)
     table.free(slot)
   }
 
