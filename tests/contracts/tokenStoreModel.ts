@@ -46,7 +46,7 @@ function createModel() {
   const live = (now: number) => all().filter(token => isLive(token, now))
   const findByUser = (userId: string | null, now: number) => live(now).filter(token => token.userId === userId)
 
-  /** As a store returns it. */
+  /** Returns the token in the form in which a store returns it. */
   function shown(token: TokenRecord): TokenRecord {
     const { scope = '', name = null } = parentOf(token) ?? {}
     return {

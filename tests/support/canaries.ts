@@ -6,7 +6,7 @@ import { join } from 'node:path'
 const secrets: [name: string, shape: RegExp][] = [
   ['a token', /lk_(?:key_)?[0-9A-Za-z]{63}/],
   ['a JWT', /eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}/],
-  // Not the canaries of docs/keys.md, whose event and member have this name.
+  // The canaries of docs/keys.md are something else: an event and a member of an answer have this name.
   ['a marked password or key', /CANARY(?!_used|"?:)/i],
   ['the password of the demo user', /\bpostman\b/],
 ]

@@ -81,7 +81,7 @@ function formProblems(
   return problems
 }
 
-/** Of an object only the members that are wanted: a client may keep or drop those that it does not know. */
+/** Compares only the wanted members of an object: a client may keep or drop those that it does not know. */
 function has(given: unknown, wanted: unknown): boolean {
   if (!isObject(given) || !isObject(wanted)) return isDeepStrictEqual(given, wanted)
   return Object.entries(wanted).every(([name, value]) => has(given[name], value))

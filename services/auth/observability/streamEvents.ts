@@ -17,7 +17,7 @@ export interface StreamEventData {
     purpose: string | null
     expiresAt: number
     scope: string | null
-    /** Of an API key, and perhaps of a delegated token. */
+    /** API keys have one, and delegated tokens may. */
     name: string | null
     /** The token that it was delegated from. */
     parentId: string | null

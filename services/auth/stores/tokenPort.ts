@@ -147,7 +147,8 @@ export function guestLimit(total: number): number {
 }
 
 /**
- * `ended`: the user's floor has risen above the token's version, or the parent has ended. `taken`: the id is in use. `full`: a limit is reached.
+ * `ended`: the user's floor has risen above the token's version, or the parent has ended. `taken`: the id is in use. `full`: a
+ * limit is reached.
  */
 export type InsertOutcome = 'inserted' | 'ended' | 'taken' | 'full'
 
@@ -203,8 +204,8 @@ export interface TokenStore {
   /**
    * Checks and inserts a token in one atomic step, and with it the user's authority, unless a later version of that is known.
    * Returns `ended` if the user's floor is above the token's `credentialVersion`, so that a log-in racing `raiseFloor` loses, and
-   * if the token has a parent that is not live;
-   * `taken` if another token has the id; `full` if a limit would be exceeded. In these cases nothing is inserted.
+   * if the token has a parent that is not live; `taken` if another token has the id; `full` if a limit would be exceeded. In these
+   * cases nothing is inserted.
    */
   insert(ref: TokenRef, token: TokenRecord, limits: TokenLimits, now: number): Promise<InsertOutcome>
 
@@ -264,7 +265,10 @@ export interface TokenStore {
    */
   setAuthority(userId: string, authority: Authority): Promise<void>
 
-  /** Changes a live token whose parent, if it has one, is live, whatever its purpose, and returns it; null if there is none. Once resolved, no call finds it unchanged. */
+  /**
+   * Changes a live token, whatever its purpose, and returns it; null if there is none. A delegated token whose parent has ended is
+   * not live. Once resolved, no call finds the token unchanged.
+   */
   change(id: string, changes: TokenChanges, now: number): Promise<TokenRecord | null>
 
   /** The user's live tokens, oldest first. A delegated token whose parent has ended is not live. */

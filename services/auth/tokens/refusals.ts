@@ -17,7 +17,7 @@ export type RefusalEvent =
   | { type: 'refused'; tokenId: string | null; reason: RefusalReason; secondsAgo?: number }
   /** An earlier secret was used too long after the renewal to have been in flight: two clients hold it, and one is a thief. */
   | { type: 'renewed_secret_reused'; tokenId: string; userId: string | null }
-  /** Somebody has found a canary, and tried what it opens. */
+  /** A canary was presented, so it has been found. */
   | { type: 'canary_used'; tokenId: string; userId: string | null; name: string | null; useCount: number }
 
 /** A secret that was refused, and what it was presented as. */

@@ -14,7 +14,7 @@
  */
 export const hashBytes = 15
 
-/** Stored instead of the rest of an id: of the log-in, if no log-in led to the token, and of the parent, if there is none. */
+/** Stored instead of the rest of an id if there is no log-in, or no parent. */
 export const noId = '----------'
 
 export const library = `
@@ -25,7 +25,8 @@ local sliding, singleUse, ownLogin, ownRights = 1, 3, 2^31, 128
 -- and its scope, which is empty if there is none. With '2' for '0' and '3' for '1', the limits follow: requests per minute and
 -- burst, both 0 without a rate, when the bucket is full in microseconds, the uses left, 0 without such a limit, and how often the
 -- operator has changed the token. With '6' and '7', the name follows the limits, empty if there is none, and the rest of the
--- parent's id or ten dashes. Older Latchkeys take all this for part of the purpose and refuse the token. If a call has found the token expired, expires is counted from created, which makes it earlier than any now.
+-- parent's id or ten dashes. Older Latchkeys take all this for part of the purpose and refuse the token. If a call has found the
+-- token expired, expires is counted from created, which makes it earlier than any now.
 local format = '>BBI4I6I6I6I6I6I4c${hashBytes}'
 local limitsFormat = '>I4I4I8I4I4'
 

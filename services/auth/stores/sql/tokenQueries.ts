@@ -49,8 +49,8 @@ export const extendedTo = (now: number): Sql =>
     when ttl_ms + ${now} < absolute_expires_at then ttl_ms + ${now} else absolute_expires_at end`
 
 /**
- * In `paused` of a token that a program holds, beside 1 for a pause: an earlier version, which knows neither its parent nor that its
- * scope restricts its roles, refuses it.
+ * Added to `paused` of a token that a program holds; a pause adds 1. It makes an earlier version refuse the token, because that
+ * version knows neither its parent nor that its scope restricts its roles.
  */
 export const programMark = 2
 
@@ -68,7 +68,7 @@ function parentOf(id: string, text: string | null): Parent {
   return { id, scope: scope === '' ? null : scope, name: name === '' ? null : name }
 }
 
-/** The id of the parent that has expired, and is only selected so that this becomes final; null if there is none. */
+/** The id of the parent if it has expired, and was only selected so that this becomes final; otherwise null. */
 export function expiredParentOf({ parentId, parent }: TokenRow, now: number): string | null {
   return parent !== null && Number(parent.split('\n', 1)[0]) <= now ? parentId : null
 }
