@@ -205,6 +205,10 @@ function toldOf(event: AuthEvent): Told | null {
       const { type: name, tokenId, reason } = event
       return { name, subject: `${tokenId} ${reason}`, data: { tokenId, reason } }
     }
+    case 'canary_used': {
+      const { type, name, tokenId, userId, useCount } = event
+      return { name: type, subject: tokenId, data: { tokenId, userId, name, useCount } }
+    }
     // The attempted username is omitted, since people sometimes type their password there.
     case 'login_succeeded':
       return { name: event.type, subject: event.userId, data: { userId: event.userId } }

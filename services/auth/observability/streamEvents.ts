@@ -46,6 +46,8 @@ export interface StreamEventData {
   user_resumed: { userId: string }
   /** `tokenId` is null if the secret was malformed. */
   refused: { tokenId: string | null; reason: string }
+  /** A canary was presented, and refused like an unknown token; `useCount` includes this use. */
+  canary_used: { tokenId: string; userId: string | null; name: string | null; useCount: number }
   login_succeeded: { userId: string | null }
   login_failed: { userId: string | null; reason: string }
   swept: { removed: number; durationMs: number }

@@ -129,6 +129,20 @@ describe('the event stream', () => {
     close()
   })
 
+  it('emits each use of a canary with its name, and how often it was used, but not its secret', async () => {
+    const { receives, text, close } = await listen(auth.internalUrl)
+    const session = await logIn(auth.url)
+    const canary = { name: 'in the old backup', canary: true }
+    const { body } = await ask<{ id: string; secret: string }>('POST', `${auth.url}/keys`, session, canary)
+    for (const useCount of [1, 2]) {
+      await validate(auth.internalUrl, { token: body.secret })
+      await receives('canary_used', { tokenId: body.id, name: canary.name, useCount })
+    }
+    await receives('refused', { tokenId: body.id, reason: 'other_purpose' })
+    expect(text()).to.not.include(body.secret)
+    close()
+  })
+
   it('emits the expiry of a renewed session at its new end, not at the previous one', async () => {
     const { receives, events, close } = await listen(auth.internalUrl)
     const token = await logIn(auth.url)

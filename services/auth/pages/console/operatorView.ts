@@ -4,7 +4,7 @@ import { chart } from './charts.ts'
 import type { StreamState } from './eventStream.ts'
 import { kinds, type Sample } from './figures.ts'
 import type { LoggedEvent, Tokens } from './tokens.ts'
-import { fieldOf, formatNumber, html, shownRate } from './ui.ts'
+import { fieldOf, formatNumber, html, shownRate, times } from './ui.ts'
 
 export function keyPanel(problem: string | null, connect: (key: string) => void): ComponentChildren {
   const submit = (event: SubmitEvent & { currentTarget: HTMLFormElement }) => {
@@ -114,14 +114,16 @@ function logEntry({ id, name, data }: LoggedEvent, nameOf: Tokens['nameOf']): Co
   const pause = 'paused' in data ? (data.paused ? ' paused' : ' not paused') : ''
   const removed = 'removed' in data ? ` ${formatNumber(data.removed)} removed in ${data.durationMs} ms` : ''
   const count = 'count' in data ? data.count : 1
-  const isBad = name === 'refused' || name === 'dropped' || name === 'login_failed'
+  const title = 'name' in data && data.name !== null ? ` “${data.name}”` : ''
+  const isAlarm = name === 'canary_used'
+  const isBad = isAlarm || name === 'refused' || name === 'dropped' || name === 'login_failed'
   return html`
-    <li key=${id}>
+    <li key=${id} class=${isAlarm ? 'alarm' : ''}>
       <time>${'at' in data ? new Date(data.at).toLocaleTimeString('en-GB') : ''}</time>
       <b class=${isBad ? 'bad' : ''}>${name}</b>
       <span>
         ${tokenId && html`<code>${tokenId}</code> `}${nameOf(userId) ?? ''}
-        ${kind}${reason}${roles}${terms}${rate}${pause}${removed}
+        ${title}${isAlarm && ` tried ${times(data.useCount)}`}${kind}${reason}${roles}${terms}${rate}${pause}${removed}
         ${count > 1 && html` <b>× ${formatNumber(count)}</b>`}
       </span>
     </li>

@@ -134,7 +134,8 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
   function applyToToken(event: StreamEvent): void {
     const id = 'tokenId' in event.data ? event.data.tokenId : null
     // A refused token that is not known is most likely from a scanner, and appears in the log only.
-    if (id === null || (event.name === 'refused' && !all.has(id))) return
+    const isRefusal = event.name === 'refused' || event.name === 'canary_used'
+    if (id === null || (isRefusal && !all.has(id))) return
     const token = all.get(id) ?? newToken(id, performance.now())
     token.changedAt = performance.now()
     if (!all.has(id)) {
@@ -170,6 +171,9 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
         token.refusals += event.data.count
         token.reason = event.data.reason
         break
+      case 'canary_used':
+        token.uses = event.data.useCount
+        break
       case 'consumed':
         token.uses += event.data.count
         die(token, 'consumed', event.data.at)
@@ -178,12 +182,6 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
       case 'expired':
         die(token, event.name, event.data.at)
     }
-  }
-
-  function die(token: WatchedToken, state: 'revoked' | 'consumed' | 'expired', at: number): void {
-    if (token.state !== 'live') return
-    token.state = state
-    token.diedAt = at
   }
 
   function tick(filter: TokenFilter): void {
@@ -225,6 +223,12 @@ export function createTokens(onUnknownUser: (userId: string) => void): Tokens {
     },
   }
   return tokens
+}
+
+function die(token: WatchedToken, state: 'revoked' | 'consumed' | 'expired', at: number): void {
+  if (token.state !== 'live') return
+  token.state = state
+  token.diedAt = at
 }
 
 function newToken(id: string, changedAt: number): WatchedToken {
