@@ -75,7 +75,7 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
     })
   })
 
-  describe('deleteRenewed', () => {
+  describe('findRenewed', () => {
     const renewed = async (own = newHash(), members: Partial<TokenRecord> = {}) => {
       const { ref, token } = await inserted(members)
       const hash = newHash()
@@ -83,14 +83,32 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       return { own, id: token.id, first: ref, current: { id: ref.id, hash }, token }
     }
 
-    it('removes a token that was renewed with the lineage, returns it once, and no later touch finds it', async () => {
+    /** Ends the token as a log-out with an earlier secret does. */
+    const endRenewed = async (id: string, own: string) =>
+      (await getStore().findRenewed(id, own, start)) && getStore().deleteById(id, start, null)
+
+    it('finds a token that was renewed with the lineage, and changes nothing', async () => {
+      const { own, id, current, token } = await renewed()
+      const { userId } = token
+      for (let i = 0; i < 2; i++) {
+        expect(await getStore().findRenewed(id, own, start)).to.include({ id, userId, refreshCount: 1 })
+      }
+      expect(await look(current, start)).to.deep.equal(await getStore().findRenewed(id, own, start))
+    })
+
+    it('finds a paused token, and one that has expired but is not swept', async () => {
+      const { own, id, current } = await renewed()
+      await getStore().change(id, { paused: true }, start)
+      expect(await getStore().findRenewed(id, own, start)).to.include({ id, paused: true })
+      await getStore().change(id, { paused: false }, start)
+      expect(await touch(current, start + minute)).to.equal(null)
+      expect(await getStore().findRenewed(id, own, start + minute)).to.include({ id })
+    })
+
+    it('lets `deleteById` end the token, which is returned once, and no later touch finds it', async () => {
       const { own, id, first, current, token } = await renewed()
-      expect(await getStore().deleteRenewed(id, own, start, start)).to.include({
-        id,
-        userId: token.userId,
-        refreshCount: 1,
-      })
-      expect(await getStore().deleteRenewed(id, own, start, start)).to.equal(null)
+      expect(await endRenewed(id, own)).to.include({ id, userId: token.userId, refreshCount: 1 })
+      expect(await endRenewed(id, own)).to.equal(null)
       for (const ref of [first, current]) expect(await touch(ref, start)).to.equal(null)
       expect(await getStore().findByUser(token.userId as string, start)).to.deep.equal([])
       expect(await getStore().explain(current, start, null)).to.deep.equal({ reason: 'revoked', at: start })
@@ -104,12 +122,11 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
         await getStore().renew(ref, hash, own, start + i)
         ref = { id, hash }
       }
+      expect(await getStore().findRenewed(id, own, start + 20)).to.include({ id, refreshCount: 21 })
       expect(await touch(ref, start + 20)).to.not.equal(null)
-      expect(await getStore().deleteRenewed(id, own, start + 20, start + 20)).to.include({ id })
-      expect(await touch(ref, start + 20)).to.equal(null)
     })
 
-    it('removes nothing with another lineage, with the id alone, or if the token was never renewed', async () => {
+    it('finds nothing with another lineage, with the id alone, or if the token was never renewed', async () => {
       const { own, id, current } = await renewed()
       const never = await inserted()
       const others = Array.from(
@@ -117,21 +134,21 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
         (_, i) => own.slice(0, i) + (own[i] === 'x' ? 'y' : 'x') + own.slice(i + 1),
       )
       for (const other of [...others, newHash(), current.hash]) {
-        expect(await getStore().deleteRenewed(id, other, start, start)).to.equal(null)
+        expect(await getStore().findRenewed(id, other, start)).to.equal(null)
       }
-      expect(await getStore().deleteRenewed(never.ref.id, own, start, start)).to.equal(null)
-      expect(await getStore().deleteRenewed(never.ref.id, never.ref.hash, start, start)).to.equal(null)
-      expect(await getStore().deleteRenewed(unknownRef().id, own, start, start)).to.equal(null)
+      expect(await getStore().findRenewed(never.ref.id, own, start)).to.equal(null)
+      expect(await getStore().findRenewed(never.ref.id, never.ref.hash, start)).to.equal(null)
+      expect(await getStore().findRenewed(unknownRef().id, own, start)).to.equal(null)
       for (const ref of [current, never.ref]) expect(await touch(ref, start)).to.not.equal(null)
     })
 
-    it('removes nothing that was renewed after the given time', async () => {
+    it('finds nothing that was renewed after the given time', async () => {
       const { own, id, current } = await renewed()
       const last = { id, hash: newHash() }
       await getStore().renew(current, last.hash, own, start + 5000)
-      expect(await getStore().deleteRenewed(id, own, start + 4999, start + 9000)).to.equal(null)
+      expect(await getStore().findRenewed(id, own, start + 4999)).to.equal(null)
       expect(await touch(last, start + 9000)).to.not.equal(null)
-      expect(await getStore().deleteRenewed(id, own, start + 5000, start + 9000)).to.include({ id })
+      expect(await getStore().findRenewed(id, own, start + 5000)).to.include({ id })
     })
 
     it('leaves no trace of the renewals when a slot is used for another token', async () => {
@@ -139,17 +156,14 @@ export function tokenStoreEndContract(getStore: () => TokenStore): void {
       await getStore().deleteById(id, start, null)
       const userId = randomUUID()
       const next = await Promise.all(Array.from({ length: 5 }, () => inserted({ userId })))
-      for (const { ref } of next) expect(await getStore().deleteRenewed(ref.id, own, start, start)).to.equal(null)
+      for (const { ref } of next) expect(await getStore().findRenewed(ref.id, own, start)).to.equal(null)
     })
 
-    it('wins over every concurrent renewal', async () => {
+    it('followed by `deleteById` wins over every concurrent renewal', async () => {
       for (let i = 0; i < 20; i++) {
         const { own, id, current } = await renewed()
         const hash = newHash()
-        const [, ended] = await Promise.all([
-          getStore().renew(current, hash, own, start),
-          getStore().deleteRenewed(id, own, start, start),
-        ])
+        const [, ended] = await Promise.all([getStore().renew(current, hash, own, start), endRenewed(id, own)])
         expect(ended).to.include({ id })
         for (const ref of [current, { id, hash }]) expect(await touch(ref, start)).to.equal(null)
       }

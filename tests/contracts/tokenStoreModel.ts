@@ -341,14 +341,20 @@ const remove = command('delete', recent, async (one, run, store) => {
 })
 
 const renewedMs = fc.record({ of: ofLineage, msAgo: fc.constantFrom(0, 0, 1, 20) })
-const removeRenewed = command('deleteRenewed', renewedMs, async ({ of: { one, lineage }, msAgo }, run, store) => {
-  const { id } = pick(run, one)
-  const renewal = run.model.renewals.get(id)
-  const answer = await store.deleteRenewed(id, lineage, run.now - msAgo, run.now)
-  const { hash = '' } = run.model.tokens.get(id) ?? {}
-  if (renewal?.lineage === lineage && renewal.at <= run.now - msAgo) expectDeleted(answer, { id, hash }, run)
-  else expect(answer).to.equal(null)
-})
+const removeRenewed = command(
+  'findRenewed, then deleteById',
+  renewedMs,
+  async ({ of: { one, lineage }, msAgo }, run, store) => {
+    const { id } = pick(run, one)
+    const renewal = run.model.renewals.get(id)
+    const renewed = await store.findRenewed(id, lineage, run.now - msAgo)
+    const answer = renewed && (await store.deleteById(id, run.now, null))
+    expect(answer).to.deep.equal(renewed)
+    const { hash = '' } = run.model.tokens.get(id) ?? {}
+    if (renewal?.lineage === lineage && renewal.at <= run.now - msAgo) expectDeleted(answer, { id, hash }, run)
+    else expect(answer).to.equal(null)
+  },
+)
 
 const removeById = command('deleteById', recent, async (one, run, store) => {
   const { id } = pick(run, one)

@@ -230,7 +230,7 @@ export interface TokenStore {
 
   /**
    * Replaces the secret of a live sliding token in one atomic step, after which the old secret is refused, and extends the
-   * token as a touch does. `lineage` is a hash that all secrets of the token share; it is kept for `deleteRenewed`. Returns
+   * token as a touch does. `lineage` is a hash that all secrets of the token share; it is kept for `findRenewed`. Returns
    * null if `touch` would return null, or if the token is not sliding.
    */
   renew(ref: TokenRef, newHash: string, lineage: string, now: number): Promise<TokenRecord | null>
@@ -241,10 +241,10 @@ export interface TokenStore {
   delete(ref: TokenRef, now: number): Promise<TokenRecord | null>
 
   /**
-   * Like `delete`, but by an earlier secret: deletes the token if it was renewed under this lineage and last renewed no
-   * later than `renewedUntil`.
+   * The token with this id if it was renewed under this lineage, and last renewed no later than `renewedUntil`; null if there is
+   * none. It may be dead, or paused. Changes nothing.
    */
-  deleteRenewed(id: string, lineage: string, renewedUntil: number, now: number): Promise<TokenRecord | null>
+  findRenewed(id: string, lineage: string, renewedUntil: number): Promise<TokenRecord | null>
 
   /**
    * Like `delete`, but by id alone, for callers that may revoke tokens whose secret they do not have. With an `owner`,

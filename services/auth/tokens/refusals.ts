@@ -34,7 +34,7 @@ export interface Presented {
 }
 
 export interface RefusalsOptions {
-  store: Pick<TokenStore, 'explain' | 'deleteRenewed' | 'touch'>
+  store: Pick<TokenStore, 'explain' | 'findRenewed' | 'deleteById' | 'touch'>
   format: TokenFormat
   /** When this process started, in epoch milliseconds. */
   startedAt: number
@@ -55,7 +55,8 @@ export function createRefusals({ store, format, startedAt, revokeRelativesOf, em
 
   /** See RFC 9700, section 4.14.2. If the store is unavailable, the next use of the secret tries again. */
   async function revokeReused({ secret, ref: { id }, at }: Presented): Promise<void> {
-    const ended = await store.deleteRenewed(id, format.lineageOf(secret), at - reuseGraceMs, at).catch(() => null)
+    const session = await store.findRenewed(id, format.lineageOf(secret), at - reuseGraceMs).catch(() => null)
+    const ended = session && (await store.deleteById(id, at, session.userId).catch(() => null))
     if (ended === null) return
     emit({ type: 'renewed_secret_reused', tokenId: id, userId: ended.userId })
     await revokeRelativesOf(ended).catch(() => {})

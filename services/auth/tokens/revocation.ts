@@ -40,8 +40,10 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
     const at = now()
     // Try the two in this order, because a renewal in between turns a current secret into an earlier one, and never the
     // reverse. That renewal may be later than `at`.
-    const lineage = format.lineageOf(secret)
-    return (await store.delete(ref, at)) ?? (await store.deleteRenewed(ref.id, lineage, Number.MAX_SAFE_INTEGER, at))
+    const current = await store.delete(ref, at)
+    if (current) return current
+    const renewed = await store.findRenewed(ref.id, format.lineageOf(secret), Number.MAX_SAFE_INTEGER)
+    return renewed && store.deleteById(ref.id, at, null)
   }
 
   async function endLogin(token: TokenRecord, remove: () => Promise<TokenRecord | null>): Promise<void> {

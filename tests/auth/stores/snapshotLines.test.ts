@@ -109,8 +109,8 @@ describe('a snapshot of an earlier version', () => {
     expect((await look('confirm'))[4]).to.include({ userId: null, username: null, kind: 'fixed', credentialVersion: 0 })
     const own = await store.findByUser('anna', now)
     expect(own.map(({ id }) => id)).to.deep.equal([first.id, second.id, reset.id])
-    expect(await store.deleteRenewed(renewed.id, lineage, now - 1, now)).to.equal(null)
-    expect(await store.deleteRenewed(renewed.id, lineage, now, now)).to.deep.equal(token3)
+    expect(await store.findRenewed(renewed.id, lineage, now - 1)).to.equal(null)
+    expect(await store.findRenewed(renewed.id, lineage, now)).to.deep.equal(token3)
     expect(readdirSync(folder)).to.deep.equal([])
   })
 

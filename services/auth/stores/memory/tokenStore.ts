@@ -98,12 +98,12 @@ export function createTokenStore(memory: Memory): TokenStore {
       return slot === none ? null : slots.end(slot, 'revoked', now)
     },
 
-    async deleteRenewed(id, lineage, renewedUntil, now) {
+    async findRenewed(id, lineage, renewedUntil) {
       gate.check()
       const slot = table.find(id)
       const renewal = rare.renewals.get(slot)
       if (renewal === undefined || renewal.renewedAt > renewedUntil) return null
-      return renewal.lineage === lineage.slice(0, hashLength) ? slots.end(slot, 'revoked', now) : null
+      return renewal.lineage === lineage.slice(0, hashLength) ? slots.read(slot) : null
     },
 
     async deleteById(id, now, owner) {

@@ -129,16 +129,14 @@ return gone
 `)
 
 /** args: rest, lineage, and the instant after which the token must not have been renewed. */
-export const deleteRenewedScript = script(`
+export const findRenewedScript = script(`
 local key, rest = KEYS[1], ARGV[1]
 claim()
 local value = redis.call('HGET', key, rest)
 local lineage, renewedAt = renewalOf(key, rest)
 if not value or lineage ~= ARGV[2] or renewedAt > tonumber(ARGV[3]) then return false end
 local t = load(value)
-local gone = answer(key, rest, t, userAt(key, t.user))
-drop(key, rest)
-return gone
+return answer(key, rest, t, userAt(key, t.user))
 `)
 
 /** args: userId, version, rest of the token to keep or '', the minimum lifetime of the floor in ms. */

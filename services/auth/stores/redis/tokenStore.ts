@@ -21,9 +21,9 @@ import { type Args, createJournal, type Journal } from './journal.ts'
 import {
   changeScript,
   deleteOwnScript,
-  deleteRenewedScript,
   deleteScript,
   explainScript,
+  findRenewedScript,
   insertScript,
   listScript,
   pageScript,
@@ -102,10 +102,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
   function end(id: string, script: Script, args: Args, now: number) {
     return run(async () => {
-      const answer = (await redis.callDurably(script, [keyOfId(id)], [restOf(id), ...args])) as PackedToken | null
-      if (answer === null) return null
-      const token = unpacked(tagOfId(id), answer)
-      noteEnd(token, 'revoked', now)
+      const token = tokenIn(await redis.callDurably(script, [keyOfId(id)], [restOf(id), ...args]), id)
+      if (token !== null) noteEnd(token, 'revoked', now)
       return token
     })
   }
@@ -134,14 +132,16 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     renew: ({ id, hash }, newHash, lineage, now) =>
       run(async () => {
         const args = [now, graceMs, restOf(id), short(hash), short(newHash), short(lineage)]
-        const answer = (await record(renewScript, keyOfId(id), args)) as PackedToken | null
-        return answer && unpacked(tagOfId(id), answer)
+        return tokenIn(await record(renewScript, keyOfId(id), args), id)
       }),
 
     delete: ({ id, hash }, now) => end(id, deleteScript, [short(hash)], now),
 
-    deleteRenewed: (id, lineage, renewedUntil, now) =>
-      end(id, deleteRenewedScript, [short(lineage), renewedUntil], now),
+    findRenewed: (id, lineage, renewedUntil) =>
+      run(async () => {
+        const args = [restOf(id), short(lineage), renewedUntil]
+        return tokenIn(await redis.call(findRenewedScript, [keyOfId(id)], args), id)
+      }),
 
     deleteById(id, now, owner) {
       if (owner === null) return end(id, deleteScript, [''], now)
@@ -165,8 +165,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     change: (id, changes, now) =>
       run(async () => {
         const again = (changed: unknown): [Script, Args] => [repeatChangeScript, packedRepeat(changed as PackedToken)]
-        const answer = await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)], again)
-        return answer === null ? null : unpacked(tagOfId(id), answer as PackedToken)
+        return tokenIn(await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)], again), id)
       }),
 
     findByUser: (userId, now) =>
@@ -197,6 +196,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
       await redis.close()
     },
   }
+}
+
+/** The token in the answer of a script; null if there is none. */
+function tokenIn(answer: unknown, id: string): TokenRecord | null {
+  return answer === null ? null : unpacked(tagOfId(id), answer as PackedToken)
 }
 
 /**

@@ -141,6 +141,10 @@ export const hasParent = (child: Sql, only: Sql): Sql =>
     and parent.expires_at > 0 and ${only} and parent.credential_version >= coalesce(
       (select version from latchkey_floors as floor where floor.user_id = parent.user_id), 0))`
 
+/** The condition that a row has no parent, or one that is live at `now`. */
+export const hasLiveParent = (now: number): Sql =>
+  sql`(parent_id is null or ${hasParent(raw('latchkey_tokens'), sql`parent.expires_at > ${now}`)})`
+
 /** Makes the end of those parents final that have expired, so that no late call accepts what was delegated from them. */
 export async function noticeParents(parentIds: string[], now: number, db: Connection): Promise<void> {
   for (const id of new Set(parentIds)) {

@@ -3,8 +3,6 @@
 
 import { packedRate } from '../rates.ts'
 import {
-  type EndReason,
-  type Explanation,
   type Found,
   isAdmitted,
   onlyOne,
@@ -14,12 +12,13 @@ import {
   type TokenRef,
   type TokenStore,
 } from '../tokenPort.ts'
-import { parseAuthority, writeAuthority } from './authorities.ts'
+import { writeAuthority } from './authorities.ts'
 import { openDatabase, type SqlDatabase } from './database.ts'
 import type { Session } from './driver.ts'
 import { joinTouches } from './joinTouches.ts'
 import { join, raw, type Sql, sql } from './statement.ts'
 import { countKinds, createTokenCounts, type TokenCounts } from './tokenCounts.ts'
+import { explain } from './tokenExplain.ts'
 import { insertToken } from './tokenInsert.ts'
 import type { TouchedRows } from './tokenLimits.ts'
 import {
@@ -31,9 +30,9 @@ import {
   extendedTo,
   floorOf,
   hasExpired,
+  hasLiveParent,
   hasParent,
   inOrder,
-  isPausedRow,
   isSessionOfT,
   isStorable,
   lockUser,
@@ -94,8 +93,12 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     delete: ({ id, hash }, now) => end(sql`id = ${id} and hash = ${hash}`, now),
 
-    deleteRenewed: (id, lineage, renewedUntil, now) =>
-      end(sql`id = ${id} and lineage = ${lineage} and renewed_at <= ${renewedUntil}`, now),
+    findRenewed: (id, lineage, renewedUntil) =>
+      run(async () => {
+        const [row] = await db.query<TokenRow>(sql`select ${recordColumns} from latchkey_tokens
+          where id = ${id} and end_reason is null and lineage = ${lineage} and renewed_at <= ${renewedUntil}`)
+        return row === undefined ? null : recordOf(row)
+      }),
 
     deleteById(id, now, owner) {
       if (owner === null) return end(sql`id = ${id}`, now)
@@ -136,17 +139,7 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         return found.rows.map(({ hash: _, ...row }) => recordOf(row))
       }),
 
-    explain: ({ id, hash }, now, purpose) =>
-      run(async () => {
-        const [row] = await db.query<ExplainedRow>(sql`select ${recordColumns}, hash, end_reason as "endReason",
-          ended_at as "endedAt", renewed_at as "renewedAt",
-          case when expires_at <= ${now} then 1 else 0 end as "isExpired",
-          case when ${hasLiveParent(now)} then 0 else 1 end as "isOrphaned",
-          (select paused % 2 from latchkey_tokens as parent where parent.id = latchkey_tokens.parent_id) as "parentPaused",
-          (select version from latchkey_floors where user_id = latchkey_tokens.user_id) as floor
-          from latchkey_tokens where id = ${id}`)
-        return row === undefined ? { reason: 'unknown' } : explanationOf(row, hash, purpose)
-      }),
+    explain: (ref, now, purpose) => run(() => explain(db, ref, now, purpose)),
 
     deleteExpired: createSweep(database, counts),
 
@@ -314,37 +307,9 @@ function raiseFloor(
   )
 }
 
-const hasLiveParent = (now: number): Sql =>
-  sql`(parent_id is null or ${hasParent(raw('latchkey_tokens'), sql`parent.expires_at > ${now}`)})`
-
 const ownFloor = raw(
   'coalesce((select version from latchkey_floors as f where f.user_id = latchkey_tokens.user_id), 0)',
 )
 
 const floorSubquery = (userId: string): Sql =>
   sql`coalesce((select version from latchkey_floors where user_id = ${userId}), 0)`
-
-/** A token, and how it was renewed or ended. */
-type ExplainedRow = TokenRow & {
-  hash: string
-  endReason: EndReason | 'expired' | 'ended' | null
-  endedAt: number | null
-  renewedAt: number | null
-  isExpired: 0 | 1
-  isOrphaned: 0 | 1
-  parentPaused: number | null
-  floor: number | null
-}
-
-function explanationOf(row: ExplainedRow, hash: string, purpose: string | null): Explanation {
-  if (row.endReason === 'ended') return { reason: 'ended' }
-  if (row.endReason !== null) return { reason: row.endReason, at: row.endedAt as number }
-  if (row.hash !== hash)
-    return row.renewedAt === null ? { reason: 'unknown' } : { reason: 'renewed', at: row.renewedAt }
-  if (row.credentialVersion < (row.floor ?? 0)) return { reason: 'ended' }
-  if (row.isExpired === 1) return { reason: 'expired', at: row.expiresAt }
-  if (row.isOrphaned === 1) return { reason: 'parent_ended' }
-  if (row.purpose !== purpose) return { reason: 'other_purpose' }
-  const isPaused = isPausedRow(row) || row.parentPaused === 1 || parseAuthority(row.authority).paused
-  return { reason: isPaused ? 'paused' : 'live' }
-}
