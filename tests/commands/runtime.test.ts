@@ -21,7 +21,8 @@ describe('commands/runtime.sh', () => {
     project = join(folder, 'with a space')
     mkdirSync(join(project, 'commands'), { recursive: true })
     mkdirSync(join(project, 'node_modules'))
-    writeFileSync(join(project, 'node_modules/.package-lock.json'), '{}')
+    // All packages are there, as the entry of one for development shows.
+    writeFileSync(join(project, 'node_modules/.package-lock.json'), '{ "dev": true }')
     mkdirSync(join(folder, 'bin'))
     mkdirSync(join(folder, 'package/bin'), { recursive: true })
     // The archive holds a script that reports its own path and runs the real Node.js.

@@ -2,7 +2,7 @@
 // the end of a dyno, and app.json.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import http, { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -16,6 +16,7 @@ import { ask, post } from '../support/client.ts'
 import { adminKey, serviceKey } from '../support/credentials.ts'
 import { freePort } from '../support/freePort.ts'
 import type { LogLine } from '../support/log.ts'
+import { copyWithoutPackages, installProductionPackages } from '../support/productionCopy.ts'
 import { hasRedis, startRedisWithTls } from '../support/redis.ts'
 import { descendantsOf } from '../support/startServer.ts'
 import { freshPlace, type Place } from '../support/stores.ts'
@@ -29,34 +30,11 @@ const clientAddress = '203.0.113.9'
 
 let folder: string
 
-/**
- * Copies the project as `npm ci && npm prune --omit=dev` leaves it: without packages that the lock file marks as dev.
- */
+/** Copies the project as `npm ci && npm prune --omit=dev` leaves it. */
 function build(): void {
   folder = mkdtempSync(join(tmpdir(), 'latchkey-slug-'))
-  for (const part of [
-    'startServer',
-    'commands',
-    'packages',
-    'services',
-    'shared',
-    'package.json',
-    'package-lock.json',
-    'Procfile',
-  ]) {
-    cpSync(part, join(folder, part), { recursive: true })
-  }
-  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as {
-    packages: Record<string, { dev?: boolean }>
-  }
-  const kept = new Set(Object.keys(packages).filter(path => path !== '' && packages[path]?.dev !== true))
-  const isKept = (path: string) => !existsSync(join(path, 'package.json')) || !(path in packages) || kept.has(path)
-  for (const path of kept) {
-    // Nested packages are copied with their parents.
-    if (path.split('node_modules/').length > 2 || !existsSync(path)) continue
-    cpSync(path, join(folder, path), { recursive: true, filter: isKept })
-  }
-  cpSync('node_modules/.package-lock.json', join(folder, 'node_modules/.package-lock.json'))
+  copyWithoutPackages(folder)
+  installProductionPackages(folder)
 }
 
 interface Dyno {
