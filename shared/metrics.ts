@@ -1,7 +1,8 @@
 // The metrics of a service for Prometheus: requests, process, and what the service registers. Hides the client library.
-import { collectDefaultMetrics, Histogram, Registry } from '@prometheus-io/client'
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client'
 import type { RequestMetrics } from './http/requestRecord.ts'
 import type { Handler } from './http/types.ts'
+import { version } from './version.ts'
 
 export interface Metrics extends RequestMetrics {
   /** A service registers its own metrics here. */
@@ -19,7 +20,7 @@ function createProcessRegistry(): Registry {
   return registry
 }
 
-export function createMetrics(): Metrics {
+export function createMetrics(service: 'auth' | 'business'): Metrics {
   processRegistry ??= createProcessRegistry()
   const processMetrics = processRegistry
   const registry = new Registry()
@@ -30,6 +31,13 @@ export function createMetrics(): Metrics {
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
     registers: [registry],
   })
+  const info = new Gauge({
+    name: 'latchkey_build_info',
+    help: 'Always 1; the labels have the version of Latchkey and of Node.js',
+    labelNames: ['version', 'node', 'service'],
+    registers: [registry],
+  })
+  info.set({ version, node: process.versions.node, service }, 1)
 
   return {
     registry,

@@ -23,7 +23,7 @@ export interface TelemetryOptions {
 }
 
 export function createTelemetry({ log, now, monotonicNow }: TelemetryOptions): Telemetry {
-  const metrics = createMetrics()
+  const metrics = createMetrics('auth')
   const stream = createEventStream({ now })
   const subscribers = [
     logEvents(log, monotonicNow),

@@ -21,7 +21,7 @@ export interface BusinessDeps {
 }
 
 export async function openBusiness(config: BusinessConfig, { log, monotonicNow }: BusinessDeps): Promise<Service> {
-  const metrics = createMetrics()
+  const metrics = createMetrics('business')
   const onCall = countCalls(metrics.registry)
   const auth = openAuthClient({ url: config.authUrls, key: config.serviceKey, log, monotonicNow, onCall })
   showCallsInFlight(metrics.registry, auth.callsInFlight)

@@ -1,4 +1,5 @@
 // /metrics of both services: which metrics each event changes, and that names and types follow Prometheus's rules.
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -152,6 +153,14 @@ describe('the metrics', () => {
     expect(after.get('latchkey_auth_calls_in_flight')).to.equal(0)
     expect(after.get('latchkey_auths{state="healthy"}')).to.equal(1)
     expect(after.get('latchkey_auths{state="ejected"}')).to.equal(0)
+  })
+
+  it('name the service, its version and that of Node.js', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+    for (const [service, { internalUrl }] of Object.entries({ auth, business })) {
+      const labels = `node="${process.versions.node}",service="${service}",version="${version}"`
+      expect((await read(internalUrl)).get(`latchkey_build_info{${labels}}`)).to.equal(1)
+    }
   })
 
   it('include the memory and the event-loop delay of the process', async () => {
