@@ -3,11 +3,12 @@ import { collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-i
 import type { RequestMetrics } from './http/requestRecord.ts'
 import type { Handler } from './http/types.ts'
 import { version } from './version.ts'
+import { readSum, shareMetrics } from './workerMetrics.ts'
 
 export interface Metrics extends RequestMetrics {
   /** A service registers its own metrics here. */
   registry: Registry
-  /** Handler of `GET /metrics`: the text format of Prometheus, version 0.0.4. */
+  /** Handler of `GET /metrics`: the text format of Prometheus, version 0.0.4. The sum over all processes that share the port. */
   show: Handler
 }
 
@@ -17,6 +18,8 @@ let processRegistry: Registry | null = null
 function createProcessRegistry(): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
+  // Of several processes, the one that stalls must be visible.
+  for (const metric of registry.getMetricsAsArray('average')) metric.aggregator = 'max'
   return registry
 }
 
@@ -35,9 +38,13 @@ export function createMetrics(service: 'auth' | 'business'): Metrics {
     name: 'latchkey_build_info',
     help: 'Always 1; the labels have the version of Latchkey and of Node.js',
     labelNames: ['version', 'node', 'service'],
+    aggregator: 'first',
     registers: [registry],
   })
   info.set({ version, node: process.versions.node, service }, 1)
+  // Merge on each call, because a merge copies what is registered at that moment.
+  const merge = () => Registry.merge([registry, processMetrics])
+  shareMetrics(() => merge().getMetricsAsJSON())
 
   return {
     registry,
@@ -48,10 +55,8 @@ export function createMetrics(service: 'auth' | 'business'): Metrics {
     },
 
     async show(ctx) {
-      // Merge on each call, because a merge copies what is registered at that moment.
-      const all = Registry.merge([registry, processMetrics])
-      ctx.type = all.contentType
-      ctx.body = await all.metrics()
+      ctx.type = registry.contentType
+      ctx.body = (await readSum()) ?? (await merge().metrics())
     },
   }
 }

@@ -1,6 +1,7 @@
 // The process of a service: reads the configuration, starts the service, handles signals, and stops without losing a request.
 import { ConfigError } from './config/readSettings.ts'
 import { describeError, type Log } from './log/log.ts'
+import { type MetricsMessage, sendLastMetrics } from './workerMetrics.ts'
 
 export interface Service {
   log: Log
@@ -14,7 +15,10 @@ export interface Service {
  * Messages over IPC between a service and the process that started it. The service sends `ready` when it listens, and `stop`
  * when it gets a signal. The parent decides which service stops first, and sends `stop` back.
  */
-export type ServiceMessage = { type: 'ready'; addresses: Record<string, string> } | { type: 'stop'; reason: string }
+export type ServiceMessage =
+  | { type: 'ready'; addresses: Record<string, string> }
+  | { type: 'stop'; reason: string }
+  | MetricsMessage
 
 const closeTimeoutMs = 25_000 // Heroku kills after 30 s; a snapshot of ten million tokens takes 18 s
 
@@ -47,6 +51,7 @@ export async function runService<C>(
         log.error('close_failed', { error })
         exitCode = 1
       })
+      .then(sendLastMetrics)
       .then(flush)
       .then(() => process.exit(exitCode))
   }

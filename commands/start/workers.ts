@@ -70,6 +70,8 @@ export async function startWorkers({
   let stopping = false
   // Processes that share a port must agree on it in advance. A single process keeps the ports that the system gave it at first.
   let ownEnv = count > 1 ? await fillPorts(env, choosePort) : env
+  // The library behind it takes 0.1 s to load.
+  const metricsSum = count > 1 ? (await import('./metricsSum.ts')).createMetricsSum() : null
 
   function spawnOne(): ChildProcess {
     const stdio = ['ignore' as const, output, 'inherit' as const, 'ipc' as const]
@@ -86,7 +88,9 @@ export async function startWorkers({
     return new Promise((resolve, reject) => {
       worker.child.on('message', (message: ServiceMessage) => {
         if (message.type === 'stop') return onStop(message.reason)
+        if (message.type !== 'ready') return
         worker.listeningSince = performance.now()
+        metricsSum?.add(worker.child)
         resolve(message.addresses)
       })
       const ended = (reason: string) => {

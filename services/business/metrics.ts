@@ -51,6 +51,7 @@ export function showAuths(registry: Registry, auths: AuthClient['auths']): void 
     name: 'latchkey_auths',
     help: 'Auths that this process knows, by whether it sends them calls; an ejected one has failed and is probed',
     labelNames: ['state'],
+    aggregator: 'max', // all processes know the same Auths
     registers: [registry],
     collect() {
       for (const [state, count] of Object.entries(auths())) this.set({ state }, count)

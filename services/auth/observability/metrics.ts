@@ -41,6 +41,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const skew = new Gauge({
     name: 'latchkey_clock_skew_seconds',
     help: "How far this machine's clock is ahead of the token store's; 0 if the store has no clock of its own",
+    aggregator: 'average', // all processes compare the same two clocks
     registers,
   })
   const admitted = validations.labels({ verdict: 'admitted', reason: '' })
@@ -104,6 +105,7 @@ export function showFigures(registry: Registry, { queuedHashes, hashes, counts }
     name: 'latchkey_tokens',
     help: 'Tokens in the store by kind; dead tokens count until they are swept',
     labelNames: ['kind'],
+    aggregator: 'max', // all processes count the same store
     registers: [registry],
     async collect() {
       // If the store is unreachable, the other metrics must still be readable.
