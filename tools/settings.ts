@@ -1,7 +1,8 @@
 // The settings of both services as data, in the groups that .env.example and docs/configuration.md show.
 import type { z } from 'zod'
 import { authSettings } from '../services/auth/config.ts'
-import { clearSetting, lifeSettings } from '../services/auth/dialects/settings.ts'
+import { clearSetting } from '../services/auth/dialects/olderNames.ts'
+import { lifeSettings } from '../services/auth/dialects/settings.ts'
 import { businessSettings } from '../services/business/config.ts'
 import { commonSettings } from '../shared/config/serviceSettings.ts'
 import { metaOf, type SettingMeta } from '../shared/config/settings.ts'

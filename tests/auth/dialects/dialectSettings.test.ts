@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { readAuthConfig } from '../../../services/auth/config.ts'
 import { dialectNames } from '../../../services/auth/dialects/index.ts'
-import { parseConfigXml } from '../../../services/auth/dialects/settings.ts'
+import { parseConfigXml } from '../../../services/auth/dialects/olderNames.ts'
 import type { Environment } from '../../../shared/config/readSettings.ts'
 import { adminKey } from '../../support/credentials.ts'
 import { minute, problemsOf } from '../../support/dialects.ts'
@@ -114,13 +114,14 @@ describe('the settings of dialects', () => {
       expect(config.warnings).to.deep.equal([])
     })
 
-    it('is read from config.xml, and settings without effect are reported', () => {
+    it('is read from config.xml, and so are the tokens, in its PostgreSQL', () => {
       const config = read({ CONFIG_XML: file(whole) })
       expect(config.dialects[0]).to.include({ ttlMs: 90_000 })
-      expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'debug', tokenStoreUrl: 'memory:' })
+      const tokenStoreUrl = 'postgres://somebody:hunter2@postgres_db:5432/postgres?sslmode=require'
+      expect(config).to.include({ sweepIntervalMs: 45_000, logLevel: 'debug', tokenStoreUrl })
       expect(config.warnings).to.deep.equal([
-        'POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD, POSTGRESQL_DB_NAME, POSTGRESQL_HOST, POSTGRESQL_DB_PORT, POSTGRESQL_SSL_MODE: no effect here; TOKEN_STORE_URL decides where tokens are kept',
         'BACKEND_APP_PORT: no effect here; DIALECTS sets the port of token-provider',
+        'POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD, POSTGRESQL_DB_NAME, POSTGRESQL_HOST, POSTGRESQL_DB_PORT, POSTGRESQL_SSL_MODE: tokens are kept there; better set TOKEN_STORE_URL',
       ])
     })
 
@@ -219,6 +220,95 @@ describe('the settings of dialects', () => {
         }
       }
       expect(performance.now() - startedAt).to.be.below(3000)
+    })
+  })
+
+  describe('the environment of an older service', () => {
+    const read = (DIALECTS: string, env: Environment) => {
+      const SERVICE_KEY = 'a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6'
+      const { tokenStoreUrl, warnings, dialects } = readAuthConfig({
+        SERVICE_KEY,
+        ADMIN_KEY: adminKey,
+        DIALECTS,
+        ...env,
+      })
+      return { tokenStoreUrl, warnings, dialects }
+    }
+    const used = (names: string) => [`${names}: tokens are kept there; better set TOKEN_STORE_URL`]
+    const unused = (names: string) => [`${names}: no effect here; set TOKEN_STORE_URL`]
+
+    const stores: [string, string, Environment, string, string[]][] = [
+      ['Redis', 'flask-jwt', { REDIS_HOST: 'cache' }, 'redis://cache:6379', used('REDIS_HOST')],
+      [
+        'Redis and its port',
+        'flask-jwt',
+        { REDIS_HOST: 'cache', REDIS_PORT: '6380' },
+        'redis://cache:6380',
+        used('REDIS_HOST, REDIS_PORT'),
+      ],
+      ['a port alone', 'flask-jwt', { REDIS_PORT: '6380' }, 'memory:', unused('REDIS_PORT')],
+      [
+        'SQLite',
+        'token-manager',
+        { DATABASE_URL: 'sqlite+aiosqlite:///./tokens.db' },
+        'sqlite:./tokens.db',
+        used('DATABASE_URL'),
+      ],
+      [
+        'PostgreSQL',
+        'token-manager',
+        { DATABASE_URL: 'postgresql+asyncpg://a:b@db/tokens' },
+        'postgres://a:b@db/tokens',
+        used('DATABASE_URL'),
+      ],
+      ['another database', 'token-manager', { DATABASE_URL: 'mysql://db/t' }, 'memory:', unused('DATABASE_URL')],
+      [
+        'a database of Heroku',
+        'token-manager',
+        { DATABASE_URL: 'postgres://db/users', DYNO: 'web.1' },
+        'memory:',
+        unused('DATABASE_URL'),
+      ],
+      [
+        'a store under our own name',
+        'flask-jwt',
+        { REDIS_HOST: 'cache', TOKEN_STORE_URL: 'redis://ours' },
+        'redis://ours',
+        unused('REDIS_HOST'),
+      ],
+      [
+        'PostgreSQL, with every character in the password',
+        'token-provider',
+        { POSTGRESQL_HOST: 'db', POSTGRESQL_USERNAME: 'a', POSTGRESQL_PASSWORD: 'b@c/d:e%' },
+        'postgres://a:b%40c%2Fd%3Ae%25@db',
+        used('POSTGRESQL_HOST, POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD'),
+      ],
+      ['the names of another service', 'flask-auth', { REDIS_HOST: 'a', DATABASE_URL: 'sqlite:///a' }, 'memory:', []],
+    ]
+    for (const [what, dialect, env, tokenStoreUrl, warnings] of stores) {
+      it(`may name ${what}`, () => {
+        expect(read(`${dialect}:0`, env)).to.deep.include({ tokenStoreUrl, warnings })
+      })
+    }
+
+    it('decides the store once, by the first service that names one', () => {
+      const env = { REDIS_HOST: 'cache', POSTGRESQL_HOST: 'db' }
+      expect(read('flask-jwt:0,token-provider:0', env)).to.deep.include({
+        tokenStoreUrl: 'postgres://db',
+        warnings: [...used('POSTGRESQL_HOST'), ...unused('REDIS_HOST')],
+      })
+    })
+
+    it('may have a JWT_KEY, which has no effect', () => {
+      expect(read('flask-jwt:0', { JWT_KEY: 'a secret' }).warnings).to.deep.equal([
+        'JWT_KEY: no effect here; tokens of flask-jwt are sessions of Auth',
+      ])
+    })
+
+    it('may have a title and a description for the documents of token-manager', () => {
+      const env = { APP_TITLE: 'Our tokens', APP_DESCRIPTION: 'For all of us' }
+      expect(read('token-manager:0', env).dialects[0]).to.include({ title: 'Our tokens', description: 'For all of us' })
+      expect(read('flask-jwt:0', env).dialects[0]).to.not.have.any.keys('title', 'description')
     })
   })
 })
