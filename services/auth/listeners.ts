@@ -1,15 +1,17 @@
 // Creates the listeners of Auth: the public one, the internal one, and one for each dialect.
+import { health } from '../../shared/http/health.ts'
 import { createListener, type Listener } from '../../shared/http/listener.ts'
 import { mountRoutes } from '../../shared/http/route.ts'
 import type { Log } from '../../shared/log/log.ts'
 import type { Clock } from './clock.ts'
 import type { AuthConfig } from './config.ts'
+import { describeDialect } from './dialects/documents.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { requireAdminKey, requireKey, rotatedKeys } from './guards/requireKey.ts'
 import { requireSession } from './guards/requireSession.ts'
 import { runAsCaller } from './observability/requestContext.ts'
 import { probe } from './observability/storeHealth.ts'
-import { createDocsPages } from './pages/docs.ts'
+import { createDocsPages, docsRoutes } from './pages/docs.ts'
 import { describeAuth, describeAuthInternal, internalRoutes, publicRoutes } from './routes/index.ts'
 import type { Telemetry } from './telemetry.ts'
 import type { UseCases } from './useCases.ts'
@@ -90,12 +92,15 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
     tls: internalTls,
   })
   const dialects = await Promise.all(
-    config.dialects.map(async ({ name, port, ttlMs }) => {
+    config.dialects.map(async ({ name, port, ttlMs, ...heading }) => {
       const { passwordRules, absoluteTtlMs } = config
       const parts = { ...useCases, requireAdminKey: guards.adminKey, passwordRules, ttlMs, absoluteTtlMs, now }
       const routes = await openDialect(name, { ...parts, secrets: Object.values(adminKeys) })
+      const paths = Object.keys(routes)
+      const describe = () => describeDialect(name, paths, { ...heading, server: '..' })
+      const standardRoutes = { 'GET /health': [health], ...(hasApiDocs && docsRoutes(name, describe)) }
       const options = { name: listenerNameOf(name), portSetting: 'DIALECTS', ...shared, accessPolicy, tls }
-      return { name, port, routes: Object.keys(routes), listener: createListener(routes, options) }
+      return { name, port, routes: paths, listener: createListener({ ...routes, ...standardRoutes }, options) }
     }),
   )
 

@@ -7,6 +7,7 @@ import type { Sweeper } from '../tokens/sweeper.ts'
 import type { Tokens } from '../tokens/tokens.ts'
 import type { Links } from '../users/links.ts'
 import type { LogIn } from '../users/logIn.ts'
+import type { OwnAccount } from '../users/ownAccount.ts'
 import type { PasswordRules } from '../users/passwordRules.ts'
 import type { Registration } from '../users/registration.ts'
 import type { Users } from '../users/users.ts'
@@ -17,6 +18,7 @@ export interface DialectParts {
   links: Links
   logIn: LogIn
   registration: Registration
+  ownAccount: OwnAccount
   throttles: Throttles
   /** Passed to `countInvalid` whenever a token is refused. */
   invalidTokens: InvalidTokens

@@ -25,6 +25,7 @@ export function flaskJwt({
   links,
   logIn,
   registration,
+  ownAccount,
   invalidTokens,
   tokens,
   passwordRules: { minLength },
@@ -41,9 +42,7 @@ export function flaskJwt({
     const { username, password } = await readCredentials(ctx)
     if (username === null || password === null) return answer(ctx, 400, { error: 'Missing username or password' })
     if (isTooShort(password)) return answer(ctx, 400, tooShort)
-    if ([...username].length < minUsernameLength) {
-      return answer(ctx, 400, { error: `Username must be at least ${minUsernameLength} characters long` })
-    }
+    if (isShortName(username)) return answer(ctx, 400, shortName)
     const result = await registration.register({ username, password }, clientOf(ctx))
     if (result.outcome === 'rejected') return answer(ctx, 400, rejected(result.problem))
     if (result.outcome === 'taken') return answer(ctx, 400, { error: 'Username already exists' })
@@ -72,31 +71,54 @@ export function flaskJwt({
     const session = secret && (await tokens.lookAtSession(secret))
     if (!session) return refuse(ctx)
     const { username, password } = await readCredentials(ctx)
-    if (username !== null && normalise(username) !== normalise(session.username)) {
-      return answer(ctx, 400, { error: 'The username cannot be changed' })
-    }
-    const issued = password === null ? await tokens.renew(secret) : await changePassword(ctx, session, password)
+    const isRenamed = username !== null && normalise(username) !== normalise(session.username)
+    const changes = { username: isRenamed ? username : null, password }
+    const issued =
+      isRenamed || password !== null ? await changeAccount(ctx, session, changes) : await tokens.renew(secret)
     if (issued) ctx.body = { message: 'User updated successfully', token: issued.secret }
     else if (ctx.body === undefined) await refuse(ctx)
   }
 
   /**
-   * Changes the password, which ends all sessions, and issues a new session. Null if the change is refused; the caller
-   * responds if there is no response yet.
+   * Changes the username, the password or both, which ends all sessions, and issues a new session. Null if the change is refused;
+   * the caller responds if there is no response yet.
    */
-  async function changePassword(ctx: Context, session: Session, password: string) {
+  async function changeAccount(ctx: Context, session: Session, { username, password }: Changes) {
     if (!isFresh(session)) return null
-    if (isTooShort(password)) {
-      answer(ctx, 400, tooShort)
+    const problem = problemWith(session, { username, password })
+    if (problem !== null) {
+      answer(ctx, 400, problem)
       return null
     }
-    const { userId: id, credentialVersion } = session
     const client = clientOf(ctx)
-    const result = await users.resetPassword({ id, credentialVersion }, password, client)
+    const { userId: id, credentialVersion } = session
+    const renamed = username === null ? null : await rename(ctx, session, username)
+    if (username !== null && renamed === null) return null
+    if (password === null) return renamed && issueSession(renamed, session)
+    const version = renamed?.credentialVersion ?? credentialVersion
+    const result = await users.resetPassword({ id, credentialVersion: version }, password, client)
     if (result.outcome === 'rejected') answer(ctx, 400, rejected(result.problem))
     if (result.outcome !== 'changed') return null
     links.notifyOfChange(result.user, client)
     return issueSession(result.user, session)
+  }
+
+  /** The user under the new name. Null if it is refused, with a response unless the user is gone. */
+  async function rename(ctx: Context, session: Session, username: string) {
+    const result = await ownAccount.renameAfterLogIn(session, username, clientOf(ctx))
+    if (result?.outcome === 'changed') return result.user
+    if (result?.outcome === 'forbidden') answer(ctx, 400, { error: 'The username cannot be changed' })
+    if (result?.outcome === 'taken') answer(ctx, 400, { error: 'Username already exists' })
+    if (result?.outcome === 'rejected') answer(ctx, 400, rejected(result.problem))
+    return null
+  }
+
+  function problemWith(session: Session, { username, password }: Changes): { error: string } | null {
+    if (username !== null && isShortName(username)) return shortName
+    if (password === null) return null
+    if (isTooShort(password)) return tooShort
+    const problem = users.problemWithPassword({ username: username ?? session.username, password })
+    return problem && rejected(problem)
   }
 
   const remove: Handler = async ctx => {
@@ -148,6 +170,18 @@ export function flaskJwt({
     'POST /validate_token': [validateToken],
     'POST /logout': [logOut],
   }
+}
+
+interface Changes {
+  /** Null leaves it as it is, and so for the password. */
+  username: string | null
+  password: string | null
+}
+
+const shortName = { error: `Username must be at least ${minUsernameLength} characters long` }
+
+function isShortName(username: string): boolean {
+  return [...username].length < minUsernameLength
 }
 
 function rejected(problem: ChoiceProblem) {

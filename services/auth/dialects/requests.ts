@@ -52,13 +52,37 @@ export async function countInvalid(ctx: Context, invalidTokens: InvalidTokens): 
   if (limitedForMs !== null) throw tooManyRequests(limitedForMs)
 }
 
-/** Issues a token without a log-in and returns its secret. The token is valid only for `purpose`. */
-export async function issueToGuest(
-  ctx: Context,
-  { tokens, throttles, purpose, ttlMs }: { tokens: Tokens; throttles: Throttles; purpose: string; ttlMs: number },
-): Promise<string> {
-  await throttles.requireGuestTokenAllowed(ctx.state.address)
-  const life = { ttlMs, absoluteTtlMs: ttlMs }
-  const issued = await tokens.issue({ kind: 'fixed', purpose, owner: null, login: null, ...life })
-  return (issued as IssuedToken).secret // null only if an owner's credentials have changed; a guest has none
+/**
+ * Returns a function that issues a token without a log-in and resolves to its secret. The token is valid only for `purpose`. The
+ * body may ask for a shorter life than `ttlMs`, and for a token that can be used once: `{ttl_seconds?, single_use?}`.
+ */
+export function guestIssuer({
+  tokens,
+  throttles,
+  purpose,
+  ttlMs: longestMs,
+}: {
+  tokens: Tokens
+  throttles: Throttles
+  purpose: string
+  ttlMs: number
+}): (ctx: Context) => Promise<string> {
+  const longest = longestMs / 1000
+  const secondsExpected = `expected a whole number of seconds, 1 to ${longest}`
+  const readTerms = bodyReader(
+    z.object({
+      ttl_seconds: z.int(secondsExpected).min(1, secondsExpected).max(longest, secondsExpected).default(longest),
+      single_use: z.boolean('expected true or false').default(false),
+    }),
+  )
+
+  return async ctx => {
+    // The older services ignore a body, so what is not JSON is ignored here too.
+    const terms = hasBody(ctx) && ctx.is('json') ? await readTerms(ctx) : { ttl_seconds: longest, single_use: false }
+    await throttles.requireGuestTokenAllowed(ctx.state.address)
+    const kind = terms.single_use ? 'single-use' : 'fixed'
+    const ttlMs = terms.ttl_seconds * 1000
+    const issued = await tokens.issue({ kind, purpose, owner: null, login: null, ttlMs, absoluteTtlMs: ttlMs })
+    return (issued as IssuedToken).secret // null only if an owner's credentials have changed; a guest has none
+  }
 }

@@ -7,7 +7,7 @@ import { isKnownError } from '../../../shared/http/errors.ts'
 import type { Context, Handler, Routes } from '../../../shared/http/types.ts'
 import { drawSecret, parseSecret, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './dialect.ts'
-import { answer, countInvalid, issueToGuest } from './requests.ts'
+import { answer, countInvalid, guestIssuer } from './requests.ts'
 
 const purpose = 'token-manager'
 const minTokenLength = 17 // minimum length of a token in the older service
@@ -21,6 +21,7 @@ export function tokenManager({
   ttlMs,
 }: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'sweeper' | 'ttlMs'>): Routes {
   const tokens = openTokens(numberedFormat)
+  const issueToGuest = guestIssuer({ tokens, throttles, purpose, ttlMs })
 
   async function respondWithStatus(ctx: Context, secret: string): Promise<void> {
     const token = await tokens.validate(secret, { purpose, touch: true })
@@ -29,7 +30,7 @@ export function tokenManager({
   }
 
   const create: Handler = async ctx => {
-    ctx.body = { status_code: 200, token: await issueToGuest(ctx, { tokens, throttles, purpose, ttlMs }) }
+    ctx.body = { status_code: 200, token: await issueToGuest(ctx) }
   }
 
   const validPath: Handler = async ctx => {
@@ -61,8 +62,6 @@ export function tokenManager({
     'GET /app/valid/:token': [validPath],
     'POST /app/valid/:token': [validBody],
     'DELETE /app/clear/all/tokens': [clear],
-    'GET /docs': [docs],
-    'GET /redoc': [docs],
   }
 }
 
@@ -78,23 +77,4 @@ const numberedFormat: TokenFormat = {
     return ref && { id: ref.id, hash: hash('sha256', secret, 'base64url') }
   },
   lineageOf: secret => hash('sha256', secret, 'base64url'), // these tokens are never renewed
-}
-
-const page = `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Token Management Service</title>
-<h1>Token Management Service</h1>
-<dl>
-<dt><code>POST /app/token</code><dd>A new token: <code>{"status_code": 200, "token": "…"}</code>
-<dt><code>GET /app/valid/{token}</code><dd>Whether the token is valid: <code>{"status_code": 200, "status": true}</code>
-<dt><code>POST /app/valid/token</code> with <code>{"token": "…"}</code><dd>The same, without the token in the URL
-<dt><code>DELETE /app/clear/all/tokens</code><dd>Removes expired tokens: <code>{"status_code": 200, "status": true}</code>
-</dl>
-</html>
-`
-
-const docs: Handler = ctx => {
-  ctx.type = 'text/html; charset=utf-8'
-  ctx.body = page
 }

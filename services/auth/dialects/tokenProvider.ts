@@ -4,7 +4,7 @@ import { createCipheriv, createDecipheriv, hash, randomBytes } from 'node:crypto
 import type { Handler, Routes } from '../../../shared/http/types.ts'
 import { isTokenId, type TokenFormat } from '../tokens/format.ts'
 import type { DialectParts } from './dialect.ts'
-import { answer, bearerOf, countInvalid, issueToGuest } from './requests.ts'
+import { answer, bearerOf, countInvalid, guestIssuer } from './requests.ts'
 
 const purpose = 'token-provider'
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -18,9 +18,10 @@ export function tokenProvider({
   ttlMs,
 }: Pick<DialectParts, 'openTokens' | 'throttles' | 'invalidTokens' | 'keys' | 'ttlMs'>): Routes {
   const tokens = openTokens(uuidFormat(keys))
+  const issueToGuest = guestIssuer({ tokens, throttles, purpose, ttlMs })
 
   const generate: Handler = async ctx => {
-    ctx.body = { token: await issueToGuest(ctx, { tokens, throttles, purpose, ttlMs }) }
+    ctx.body = { token: await issueToGuest(ctx) }
   }
 
   const verify: Handler = async ctx => {

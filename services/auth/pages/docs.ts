@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../../../shared/http/errors.ts'
 import { openApiRoute } from '../../../shared/http/openapi.ts'
-import type { Handler } from '../../../shared/http/types.ts'
+import type { Handler, Routes } from '../../../shared/http/types.ts'
 import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule, staticText } from './static.ts'
 
@@ -98,6 +98,12 @@ export function createDocsPages(
   }
 
   return { swaggerUi: page('docs.html'), redoc: page('redoc.html'), file }
+}
+
+/** The routes of the pages, for a listener whose routes have no guards. */
+export function docsRoutes(name: string, describe: () => Record<string, unknown>): Routes {
+  const { swaggerUi, redoc, file } = createDocsPages(name, describe, null)
+  return { [swaggerUiPage.path]: [swaggerUi], [redocPage.path]: [redoc], [docsFile.path]: [file] }
 }
 
 function filesOf(folder: string, names: string[]): Record<string, Handler> {

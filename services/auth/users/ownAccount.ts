@@ -34,6 +34,13 @@ export interface OwnAccount {
     client: Client,
   ): Promise<RenameOutcome | WrongPassword | { outcome: 'forbidden' }>
 
+  /** Like `rename`, for users who gave their password a moment ago, which the caller has checked. Null if the user is gone. */
+  renameAfterLogIn(
+    session: OwnSession,
+    username: string,
+    client: Client,
+  ): Promise<RenameOutcome | { outcome: 'forbidden' } | null>
+
   /**
    * Removes the e-mail address, revokes every other token and notifies the user at the earlier address; or sends a link to the
    * new address, which `mailed` says. Nothing changes until the link is opened.
@@ -54,6 +61,7 @@ export interface OwnAccountOptions {
     | 'problemWithPassword'
     | 'changePassword'
     | 'renameOwn'
+    | 'rename'
     | 'verifyOwn'
     | 'removeEmail'
     | 'removeOwn'
@@ -96,6 +104,14 @@ export function createOwnAccount({ users, links, throttles, canRename }: OwnAcco
       const before = { ...result.user, username: current }
       if (result.user.username !== current) links.notifyOfRename(before, client)
       await throttles.clearFailures({ ...attempt, account: username })
+      return result
+    },
+
+    async renameAfterLogIn({ userId, username: current }, username, client) {
+      if (!canRename) return { outcome: 'forbidden' }
+      await throttles.requireRegistrationAllowed(client.address) // the answer shows whether the username is taken
+      const result = await users.rename(userId, username, 'recent_login')
+      if (result?.outcome === 'changed') links.notifyOfRename({ ...result.user, username: current }, client)
       return result
     },
 

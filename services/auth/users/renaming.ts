@@ -12,7 +12,7 @@ import { normalise } from './usernames.ts'
 export type RenameEvent = { type: 'username_changed'; userId: string; proof: RenameProof }
 
 /** What allowed the change. */
-type RenameProof = 'password' | 'operator'
+type RenameProof = 'password' | 'recent_login' | 'operator'
 
 export type RenameOutcome =
   | { outcome: 'changed'; user: UserRecord }
@@ -22,10 +22,10 @@ export type RenameOutcome =
 
 export interface Renaming {
   /**
-   * Changes a username at an operator's request, and revokes every token of the user. Null if there is no such user. If this
-   * rejects with `unavailable`, the username may have been changed already; repeating the call completes the change.
+   * Changes a username, by default at an operator's request, and revokes every token of the user. Null if there is no such user. If
+   * this rejects with `unavailable`, the username may have been changed already; repeating the call completes the change.
    */
-  rename(id: string, username: string): Promise<RenameOutcome | null>
+  rename(id: string, username: string, proof?: RenameProof): Promise<RenameOutcome | null>
 
   /** Like `rename`, for users who give their current password. The caller has checked the username against the rules. */
   renameOwn(
@@ -65,13 +65,13 @@ export function createRenaming({ store, directory, versions, passwords, rules, e
   }
 
   return {
-    async rename(id, username) {
+    async rename(id, username, proof = 'operator') {
       for (;;) {
         const user = await directory.find(id)
         if (user === null) return null
         const problem = problemWithNewName(rules, user, username)
         if (problem !== null) return { outcome: 'rejected', problem }
-        const outcome = await change(user, username, 'operator')
+        const outcome = await change(user, username, proof)
         if (outcome !== null) return outcome // otherwise another request was first
       }
     },

@@ -4,7 +4,9 @@ import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
 import type { z } from 'zod'
 import { makeTokenKey } from '../../../commands/keys/tokenKeys.ts'
-import { clearSetting, lifeSettings } from '../../../services/auth/dialects/settings.ts'
+import { clearSetting } from '../../../services/auth/dialects/olderNames.ts'
+import { lifeSettings } from '../../../services/auth/dialects/settings.ts'
+import { createOwnAccount } from '../../../services/auth/users/ownAccount.ts'
 import { openPasswords } from '../../../services/auth/users/passwords.ts'
 import { metaOf } from '../../../shared/config/settings.ts'
 import { ask as askAsIs } from '../../support/client.ts'
@@ -336,6 +338,7 @@ describe('the dialects', function () {
         links,
         logIn: createLogIn({ users, throttles }),
         registration: createRegistration({ users, links, throttles, isOpen: true, needsConfirmation: false }),
+        ownAccount: createOwnAccount({ users, links, throttles, canRename: true }),
         format: opaqueFormat,
         sweeper: { sweep: async () => 0 },
         secrets: [adminKey],
@@ -373,6 +376,45 @@ describe('the dialects', function () {
       }
       passwords.close()
       expect(new Set(Object.values(costs)), JSON.stringify(costs)).to.deep.equal(new Set([1]))
+    })
+  })
+
+  describe('the routes that every dialect has', () => {
+    const listeners = ['tokenProvider', 'tokenManager', 'flaskJwt', 'flaskAuth'] as const
+    for (const listener of listeners) {
+      it(`answer at ${listener}`, async () => {
+        const health = await curl('GET', `${opened[listener]}/health`)
+        expect(said(health)).to.deep.equal({ status: 200, body: { status: 'ok' } })
+        for (const path of ['/docs', '/redoc']) {
+          const { status, headers } = await curl('GET', opened[listener] + path)
+          expect([status, headers.get('content-type')]).to.deep.equal([200, 'text/html; charset=utf-8'])
+        }
+        expect((await curl('GET', `${opened[listener]}/docs/documents.js`)).text).to.include('openapi.json')
+      })
+
+      it(`describe every call of ${listener} and no other`, async () => {
+        const { body } = await curl('GET', `${opened[listener]}/docs/openapi.json`)
+        const paths = Object.entries(body['paths'] as Record<string, object>)
+        const described = paths.flatMap(([path, methods]) =>
+          Object.keys(methods).map(method => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
+        )
+        const [line] = opened.lines.filter(({ event, address }) => {
+          return event === 'dialect_opened' && address === opened[listener]
+        })
+        expect(described).to.have.members(line?.['routes'] as string[])
+      })
+    }
+
+    it('are without documents if API_DOCS is off', async () => {
+      const { tokenManager } = await start({ API_DOCS: 'off' })
+      expect(asProblem(await curl('GET', `${tokenManager}/docs`))).to.deep.equal(problem(404))
+      expect((await curl('GET', `${tokenManager}/health`)).status).to.equal(200)
+    })
+
+    it('have the title and the description of the operator', async () => {
+      const { tokenManager } = await start({ APP_TITLE: 'Our tokens', APP_DESCRIPTION: 'For all of us' })
+      const { body } = await curl('GET', `${tokenManager}/docs/openapi.json`)
+      expect(body['info']).to.include({ title: 'Our tokens', description: 'For all of us' })
     })
   })
 

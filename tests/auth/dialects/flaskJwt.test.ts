@@ -238,13 +238,49 @@ describe('flask-jwt', function () {
     expect(await dataStatus(token)).to.equal(200)
   })
 
-  it('refuses to change a username, and explains it', async () => {
+  it('changes a username, ends every other session, and returns a new token', async () => {
+    const credentials = await registered()
+    const other = await loggedIn(credentials)
+    const renamed = { ...credentials, username: freshName() }
+    const changed = await call('PUT', '/user', await loggedIn(credentials), { username: renamed.username })
+    expect(changed).to.deep.include({ status: 200 })
+    expect(await dataStatus(other)).to.equal(401)
+    const token = String(changed.body['token'])
+    const { body } = await call('GET', '/user', token)
+    expect(body['user']).to.include({ username: renamed.username })
+    expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(401)
+    expect((await call('POST', '/authenticate_user', null, renamed)).status).to.equal(200)
+  })
+
+  it('changes username and password in one call, or neither', async () => {
     const credentials = await registered()
     const token = await loggedIn(credentials)
-    const answer = await call('PUT', '/user', token, { username: 'somebodyElse', password: otherPhrase })
-    expect(said(answer)).to.deep.equal({ status: 400, body: { error: 'The username cannot be changed' } })
+    const username = freshName()
+    expect((await call('PUT', '/user', token, { username, password: 'passwordpassword' })).status).to.equal(400)
+    expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(200)
+    const both = { username, password: otherPhrase }
+    expect((await call('PUT', '/user', token, both)).status).to.equal(200)
+    expect((await call('POST', '/authenticate_user', null, both)).status).to.equal(200)
+    expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(401)
+  })
+
+  it('refuses a username that is taken or too short, and the token stays as it was', async () => {
+    const { username } = await registered()
+    const token = await loggedIn()
+    const change = async (username: string) => said(await call('PUT', '/user', token, { username }))
+    expect(await change(username)).to.deep.equal({ status: 400, body: { error: 'Username already exists' } })
+    expect(await change('bo')).to.deep.equal({
+      status: 400,
+      body: { error: 'Username must be at least 4 characters long' },
+    })
+    expect(await dataStatus(token)).to.equal(200)
+  })
+
+  it('renews the token if the username is the same in other letters', async () => {
+    const credentials = await registered()
     const asTyped = { username: credentials.username.toUpperCase() }
-    expect((await call('PUT', '/user', token, asTyped)).status).to.equal(200)
+    expect((await call('PUT', '/user', await loggedIn(credentials), asTyped)).status).to.equal(200)
+    expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(200)
   })
 
   it('deletes an account and all its tokens', async () => {

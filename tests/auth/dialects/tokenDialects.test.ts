@@ -221,16 +221,67 @@ describe('the dialects for tokens without users', function () {
       expect(logged).to.include('"/app/valid/…"')
       expect(logged).to.not.include('%')
     })
-
-    it('documents its calls at /docs and /redoc', async () => {
-      for (const path of ['/docs', '/redoc']) {
-        const { status, headers, text } = await curl('GET', opened.tokenManager + path)
-        expect(status).to.equal(200)
-        expect(headers.get('content-type')).to.equal('text/html; charset=utf-8')
-        expect(text).to.include('POST /app/token')
-      }
-    })
   })
+
+  const issuers: [string, () => { create: string; isValid(token: string): Promise<boolean> }][] = [
+    [
+      'token-provider',
+      () => ({
+        create: `${opened.tokenProvider}/generate_token`,
+        isValid: async token => {
+          const headers = { authorization: `Bearer ${token}` }
+          return (await curl('GET', `${opened.tokenProvider}/verify_token`, { headers })).body['valid'] === true
+        },
+      }),
+    ],
+    [
+      'token-manager',
+      () => ({
+        create: `${opened.tokenManager}/app/token`,
+        isValid: async token => {
+          const path = `/app/valid/${encodeURIComponent(token)}`
+          return (await curl('GET', opened.tokenManager + path)).body['status'] === true
+        },
+      }),
+    ],
+  ]
+  for (const [name, of] of issuers) {
+    describe(`the terms of a token of ${name}`, () => {
+      const create = async (terms: object) => String((await ask('POST', of().create, null, terms)).body['token'])
+
+      it('may be a shorter life', async () => {
+        const [short, usual] = [await create({ ttl_seconds: 5 }), await create({})]
+        clock.advance(5000)
+        expect(await of().isValid(short)).to.equal(false)
+        expect(await of().isValid(usual)).to.equal(true)
+      })
+
+      it('may be a single use', async () => {
+        const [once, often] = [await create({ single_use: true }), await create({ single_use: false })]
+        const seen = [await of().isValid(once), await of().isValid(once), await of().isValid(once)]
+        expect(seen).to.deep.equal([true, false, false])
+        expect([await of().isValid(often), await of().isValid(often)]).to.deep.equal([true, true])
+      })
+
+      for (const terms of [{ ttl_seconds: 0 }, { ttl_seconds: 1.5 }, { ttl_seconds: 4000 }, { ttl_seconds: '5' }]) {
+        it(`are refused for ${JSON.stringify(terms)}`, async () => {
+          const { status, body } = await ask('POST', of().create, null, terms)
+          expect(status).to.equal(400)
+          expect(body['detail']).to.match(/^ttl_seconds: expected a whole number of seconds, 1 to (60|3600)$/)
+        })
+      }
+
+      it('are refused if single_use is no boolean', async () => {
+        const { status, body } = await ask('POST', of().create, null, { single_use: 'yes' })
+        expect([status, body['detail']]).to.deep.equal([400, 'single_use: expected true or false'])
+      })
+
+      it('are ignored in a body that is not JSON, as the older service does', async () => {
+        const { status } = await curl('POST', of().create, { body: 'ttl_seconds=1' })
+        expect(status).to.equal(200)
+      })
+    })
+  }
 
   describe('the log', () => {
     it('has no token and no password, even at debug level, whatever was sent', () => expectNoSecretInLogs(20))
