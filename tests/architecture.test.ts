@@ -146,7 +146,7 @@ const rules: Rule[] = [
     sentence: 'a dialect that is not opened is never loaded',
     files: /./,
     allows: ({ target, isDynamic }) =>
-      !/^services\/auth\/dialects\/(?!index|dialect\.ts|settings|requests)/.test(target) || isDynamic,
+      !/^services\/auth\/dialects\/(?!index|dialect\.ts|settings|olderNames|requests)/.test(target) || isDynamic,
   },
   {
     sentence: 'a page imports only what is served with it',

@@ -5,7 +5,6 @@ import { mountRoutes } from '../../shared/http/route.ts'
 import type { Log } from '../../shared/log/log.ts'
 import type { Clock } from './clock.ts'
 import type { AuthConfig } from './config.ts'
-import { describeDialect } from './dialects/documents.ts'
 import { listenerNameOf, openDialect } from './dialects/index.ts'
 import { requireAdminKey, requireKey, rotatedKeys } from './guards/requireKey.ts'
 import { requireSession } from './guards/requireSession.ts'
@@ -97,6 +96,7 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
       const parts = { ...useCases, requireAdminKey: guards.adminKey, passwordRules, ttlMs, absoluteTtlMs, now }
       const routes = await openDialect(name, { ...parts, secrets: Object.values(adminKeys) })
       const paths = Object.keys(routes)
+      const { describeDialect } = await import('./dialects/documents.ts')
       const describe = () => describeDialect(name, paths, { ...heading, server: '..' })
       const standardRoutes = { 'GET /health': [health], ...(hasApiDocs && docsRoutes(name, describe)) }
       const options = { name: listenerNameOf(name), portSetting: 'DIALECTS', ...shared, accessPolicy, tls }
