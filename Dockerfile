@@ -1,11 +1,15 @@
-# One image for both services, with a target for each. No build step: Node runs TypeScript directly.
-FROM node:24-bookworm-slim AS packages
+# One image for both services, with a target for each. No build step: Node runs TypeScript directly. A release passes the digest
+# of the base too (.github/workflows/release-image.yml).
+ARG NODE_IMAGE=node:24-bookworm-slim
+
+# The packages are the same for all processors, so a build for several of them installs them once, without an emulator.
+FROM --platform=$BUILDPLATFORM ${NODE_IMAGE} AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
 # No package that is needed at run time has an install script.
 RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
-FROM node:24-bookworm-slim AS base
+FROM ${NODE_IMAGE} AS base
 ENV NODE_ENV=production HOST=0.0.0.0
 # A new volume gets the owner of the folder on which it is mounted.
 RUN mkdir -p /data /keys/service /keys/admin /keys/database && chown -R 1000:1000 /data /keys

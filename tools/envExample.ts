@@ -9,6 +9,16 @@ import { type Setting, settingGroups } from './settings.ts'
 const head = `# Every setting of Latchkey, each with its default. Copy what you want to change into .env, which ./startServer reads
 # outside production; elsewhere these are environment variables. A secret may also come as NAME_FILE, the path of a
 # file that holds it. PORT does not belong here: a platform sets it, and then both services share that one address.
+
+# For real users, set at least these. The defaults below are those of the demo: users in memory, and sessions that end after 30
+# seconds without use. docs/deploy.md compares the stores.
+#
+#   NODE_ENV=production
+#   SERVICE_KEY=<openssl rand -hex 32>
+#   ADMIN_KEY=<openssl rand -hex 32>
+#   USER_STORE_URL=sqlite:/var/lib/latchkey/users.db
+#   TOKEN_STORE_URL=sqlite:/var/lib/latchkey/tokens.db
+#   TOKEN_TTL_SECONDS=1800
 `
 const width = 120
 

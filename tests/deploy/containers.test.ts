@@ -14,7 +14,6 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { request } from 'node:https'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -30,7 +29,7 @@ import { ask } from '../support/client.ts'
 import { adminKey, serviceKey } from '../support/credentials.ts'
 import { freePort, freePorts } from '../support/freePort.ts'
 import { hasRedis } from '../support/redis.ts'
-import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
+import { closeServers, startAuth } from '../support/servers.ts'
 import { until } from '../support/until.ts'
 
 interface ComposeService {
@@ -51,6 +50,8 @@ interface ComposeService {
   restart: string
   tmpfs: string[]
   stop_grace_period: string
+  deploy: { resources: { limits: { memory: string; pids: number } } }
+  logging: { driver: string; options: Record<string, string> }
   cap_drop: string[]
   security_opt: string[]
 }
@@ -76,8 +77,8 @@ function service(name: string): ComposeService {
 /** The instructions of a stage and of the stages it is built from. */
 function stage(name: string): string {
   const stages = dockerfile.split(/^(?=FROM )/m)
-  const own = stages.find(text => new RegExp(`^FROM \\S+ AS ${name}$`, 'm').test(text)) ?? ''
-  const base = /^FROM (\S+)/.exec(own)?.[1] ?? ''
+  const own = stages.find(text => new RegExp(`^FROM .+ AS ${name}$`, 'm').test(text)) ?? ''
+  const base = /^FROM (?:--\S+ )?(\S+)/.exec(own)?.[1] ?? ''
   return (stages.some(text => text.includes(` AS ${base}\n`)) ? stage(base) : '') + own
 }
 
@@ -106,21 +107,24 @@ describe('docker-compose.yml', () => {
     expect(String(output).trim()).to.equal('')
   })
 
-  it('publishes only the public listeners and, if chosen, the console and the mail page, on loopback', () => {
+  it('publishes only the public listeners and, if chosen, the console, the mail page and the metrics, on loopback', () => {
     const published = services.flatMap(([name, { ports = [] }]) => ports.map(port => `${name} ${filledIn(port)}`))
     expect(published).to.have.members([
       'business 127.0.0.1:3000:3000',
       'auth 127.0.0.1:3001:3001',
       'console 127.0.0.1:3101:3101',
       'mailpit 127.0.0.1:8025:8025',
+      'prometheus 127.0.0.1:9090:9090',
+      'grafana 127.0.0.1:3300:3000',
     ])
   })
 
-  it('lets only Auth reach the stores, and only Business and the console container the internal listener', () => {
+  it('lets only Auth reach the stores, and only Business, Prometheus and the console container the internal listener', () => {
     const on = (network: string) =>
       services.filter(([, found]) => networksOf(found).includes(network)).map(([name]) => name)
     expect(on('stores')).to.have.members(['auth', 'redis', 'postgres'])
-    expect(on('internal')).to.have.members(['auth', 'business', 'console'])
+    expect(on('internal')).to.have.members(['auth', 'business', 'console', 'prometheus'])
+    expect(on('metrics')).to.have.members(['prometheus', 'grafana'])
     expect(on('console')).to.have.members(['console'])
     expect(on('mail')).to.have.members(['auth', 'mailpit'])
     expect(on('public')).to.have.members(['auth', 'business'])
@@ -146,14 +150,21 @@ describe('docker-compose.yml', () => {
       expect(found.cap_drop).to.deep.equal(['ALL'])
       expect(found.security_opt).to.deep.equal(['no-new-privileges:true'])
       if (build) expect(stage(build.target)).to.match(/^USER 1000:1000$/m)
-      else expect(user).to.match(/^(redis|postgres|1000:1000)$/)
+      else expect(user).to.match(/^(redis|postgres|[1-9]\d*:\d+)$/)
       if (image) expect(image).to.match(/:v?\d/) // not `latest`
+    })
+
+    it(`limits the memory, the processes and the logs of ${name}`, () => {
+      expect(found.deploy.resources.limits.memory).to.match(/^(128|512|768)M$|^1G$/)
+      expect(found.deploy.resources.limits.pids).to.equal(256)
+      expect(found.logging).to.deep.equal({ driver: 'json-file', options: { 'max-size': '10m', 'max-file': '5' } })
     })
   }
 
   it('sets only known settings, and secrets only by the name of a file', () => {
     for (const [name, { environment = {} }] of own) {
       for (const [variable, value] of Object.entries(environment)) {
+        if (variable === 'NODE_OPTIONS') continue // a setting of Node.js
         const setting = settings.get(variable) ?? settings.get(variable.replace(/_FILE$/, ''))
         expect(setting, `${variable} of ${name}`).to.not.equal(undefined)
         const isSecret = metaOf(setting as NonNullable<typeof setting>).secret === true
@@ -184,11 +195,13 @@ describe('docker-compose.yml', () => {
 
   it('has a volume for everything that outlives a container, and starts dependencies first', () => {
     const used = services.flatMap(([, { volumes = [] }]) => volumes.map(volume => volume.split(':')[0] as string))
-    expect(new Set(used)).to.deep.equal(new Set(Object.keys(compose.volumes)))
-    expect(
-      used.every(volume => /^[a-z-]+$/.test(volume)),
-      'a folder of the host',
-    ).to.equal(true)
+    const [folders, named] = [
+      used.filter(volume => volume.startsWith('.')),
+      used.filter(volume => !volume.startsWith('.')),
+    ]
+    expect(new Set(named)).to.deep.equal(new Set(Object.keys(compose.volumes)))
+    // An engine on another machine lacks the folders of this one, so only the profile metrics needs any.
+    expect(folders).to.have.members(['./deploy/prometheus', './deploy/grafana'])
     expect(service('auth').depends_on).to.deep.include({
       redis: { condition: 'service_healthy' },
       postgres: { condition: 'service_healthy', required: false },
@@ -196,7 +209,25 @@ describe('docker-compose.yml', () => {
     expect(service('business').depends_on).to.deep.include({ auth: { condition: 'service_healthy' } })
     expect(
       services.filter(([, { profiles }]) => profiles).map(([name, { profiles }]) => `${name} ${profiles}`),
-    ).to.have.members(['postgres postgres', 'mailpit mail', 'console console'])
+    ).to.have.members(['postgres postgres', 'mailpit mail', 'console console', 'prometheus metrics', 'grafana metrics'])
+  })
+
+  it('leaves a service room beside its heap, and gives Redis twice its data', () => {
+    for (const name of ['auth', 'business']) {
+      const { NODE_OPTIONS = '' } = service(name).environment ?? {}
+      const script = 'console.log(require("node:v8").getHeapStatistics().heap_size_limit)'
+      const limit = Number(execFileSync(process.execPath, ['-e', script], { env: { NODE_OPTIONS } }))
+      expect(service(name).deploy.resources.limits.memory).to.equal('768M')
+      expect(limit, name).to.be.within(400 * 2 ** 20, 580 * 2 ** 20)
+    }
+    expect(service('redis').command?.join(' ')).to.include('--maxmemory 512mb')
+    expect(service('redis').deploy.resources.limits.memory).to.equal('1G')
+  })
+
+  it('is for real users: sessions last 30 minutes without use, and users are on a disk', () => {
+    const { TOKEN_TTL_SECONDS = '' } = service('auth').environment ?? {}
+    expect(filledIn(TOKEN_TTL_SECONDS)).to.equal('1800')
+    expect(filledIn(TOKEN_TTL_SECONDS, { TOKEN_TTL_SECONDS: '60' })).to.equal('60')
   })
 
   it('has a Redis that forgets nothing, and health checks without curl', () => {
@@ -233,8 +264,9 @@ describe('the Dockerfile', () => {
   it('installs the production packages in a separate stage, and no build tools', () => {
     expect(stage('packages')).to.match(/npm ci --omit=dev/)
     expect(stage('auth')).to.not.match(/npm|apt-get|apk /)
-    for (const [, image] of dockerfile.matchAll(/^FROM (\S+) AS/gm)) {
-      expect(image).to.match(/^(node:24-bookworm-slim|base)$/)
+    expect(dockerfile).to.match(/^ARG NODE_IMAGE=node:24-bookworm-slim(@sha256:[\da-f]{64})?$/m)
+    for (const [, image] of dockerfile.matchAll(/^FROM (?:--\S+ )?(\S+) AS/gm)) {
+      expect(image).to.match(/^(\$\{NODE_IMAGE\}|base)$/)
     }
   })
 
@@ -368,7 +400,7 @@ describe('the containers, without an engine', () => {
     const AUTH_INTERNAL_URL = `http://localhost:${AUTH_INTERNAL_PORT}`
     const business = start(
       command('business'),
-      env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL }),
+      env('business', { BUSINESS_PORT, BUSINESS_INTERNAL_PORT, AUTH_INTERNAL_URL, INTERNAL_HOST: 'localhost' }),
     )
     await answersAt(`http://127.0.0.1:${BUSINESS_PORT}/ready`)
     const login = { username: 'ada@example.com', password: 'CANARY gherkin plinth no. 2' }
@@ -495,73 +527,5 @@ describe('the containers, without an engine', () => {
     await closeServers()
     expect(await check()).to.deep.equal([1, null])
     expect(await end()).to.deep.equal([0])
-  })
-})
-
-describe('the TLS front of docs/deploy.md', () => {
-  const nginx = ['/usr/sbin/nginx', 'nginx'].find(path => spawnSync(path, ['-v']).error === undefined)
-  let folder: string
-  let proxy: ChildProcess | undefined
-
-  after(async () => {
-    // nginx's workers would survive SIGKILL.
-    if (proxy?.kill('SIGTERM')) await once(proxy, 'exit')
-    await closeServers()
-    if (folder) rmSync(folder, { recursive: true })
-  })
-
-  it('names in Caddy and in nginx the ports that docker-compose.yml publishes', () => {
-    const [, front = ''] = /^### A TLS front$(.*?)^### /ms.exec(manual) ?? []
-    for (const port of ['127.0.0.1:3000', '127.0.0.1:3001']) expect(front.split(port)).to.have.length(3)
-  })
-
-  it('forwards to both services in nginx, with the client address and the protocol https', async function () {
-    if (nginx === undefined) {
-      console.log('  not tested: the TLS front, because nginx is not installed')
-      this.skip()
-    }
-    const env = { NODE_ENV: 'production', TRUSTED_PROXIES: '1', ACCESS_LOG: 'all' }
-    const auth = await startAuth({ env })
-    const business = await startBusiness(auth.internalUrl, env)
-    folder = mkdtempSync(join(tmpdir(), 'latchkey-front-'))
-    const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')]
-    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=a']
-    execFileSync('openssl', [...made, '-days', '2', '-keyout', key, '-out', certificate], { stdio: 'ignore' })
-    const port = await freePort()
-    const [block = ''] = [...manual.matchAll(/```nginx\n(.*?)```/gs)].map(([, text]) => text).slice(-1)
-    const http = block
-      .replaceAll('listen 443', `listen 127.0.0.1:${port}`)
-      .replace(/\/etc\S+fullchain\.pem/, certificate)
-      .replace(/\/etc\S+privkey\.pem/, key)
-      .replace('127.0.0.1:3001', new URL(auth.url).host)
-      .replace('127.0.0.1:3000', new URL(business.url).host)
-    const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-      name => `${name}_temp_path ${folder}/${name};`,
-    )
-    const main = `daemon off; pid ${folder}/pid; error_log stderr crit;\nevents {}\n`
-    writeFileSync(join(folder, 'nginx.conf'), `${main}http { access_log off; ${paths.join(' ')}\n${http}}`)
-    proxy = spawn(nginx as string, ['-p', folder, '-c', join(folder, 'nginx.conf')], { stdio: 'ignore' })
-
-    const get = (host: string, path: string) =>
-      new Promise<{ status: number | undefined; hsts: unknown }>((resolve, reject) => {
-        const headers = { host, 'x-forwarded-for': '6.6.6.6', 'x-forwarded-proto': 'http' }
-        const options = { host: '127.0.0.1', port, path, headers, servername: host, rejectUnauthorized: false }
-        request({ ...options, agent: false }, answer => {
-          answer.resume()
-          resolve({ status: answer.statusCode, hsts: answer.headers['strict-transport-security'] })
-        })
-          .on('error', reject)
-          .end()
-      })
-    await until(() => get('a', '/health').catch(() => null))
-    expect((await get('api.example.com', '/data')).status).to.equal(401)
-    const account = await get('auth.example.com', '/account')
-    expect([account.status, account.hsts]).to.deep.equal([200, 'max-age=31536000'])
-    for (const [lines, path] of [
-      [business.lines, '/data'],
-      [auth.lines, '/account'],
-    ] as const) {
-      expect(lines.find(line => line['path'] === path)?.['address']).to.equal('127.0.0.1')
-    }
   })
 })

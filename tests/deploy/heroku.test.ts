@@ -337,7 +337,8 @@ describe('app.json', () => {
     for (const { description } of Object.values(app.env)) expect(description).to.have.length.above(10)
   })
 
-  it('keeps users and tokens in stores that outlive a dyno, and runs the commands of the Procfile', () => {
+  it('keeps users and tokens in stores that outlive a dyno, sessions for 30 minutes, and runs the commands of the Procfile', () => {
+    expect(app.env['TOKEN_TTL_SECONDS']?.value).to.equal('1800')
     expect(app.addons).to.deep.equal(['heroku-postgresql:essential-0', 'heroku-redis:mini'])
     for (const type of Object.keys(app.formation)) expect(commandOf(type)).to.include('exec ./startServer')
     expect(readFileSync('README.md', 'utf8')).to.include('https://www.heroku.com/deploy')

@@ -36,6 +36,14 @@ describe('.env.example', () => {
     for (const [name, value] of Object.entries(shown)) if (/_KEYS?$|PASSWORD$/.test(name)) expect(value).to.equal('')
   })
 
+  it('begins with settings for real users: durable stores and 30 minutes without use', () => {
+    const production = [...text.matchAll(/^# {3}([A-Z_]+=.*)$/gm)].map(([, line]) => line).join('\n')
+    const keys = { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey }
+    const config = readAuthConfig({ ...parseEnv(production), ...keys })
+    expect(config).to.include({ isProduction: true, ttlMs: 1_800_000 })
+    for (const url of [config.userStoreUrl, config.tokenStoreUrl]) expect(url).to.match(/^sqlite:\/var\/lib\//)
+  })
+
   it('starts the pair when it is copied to .env unchanged', async () => {
     const folder = copyOfProject()
     cpSync('.env.example', join(folder, '.env'))
