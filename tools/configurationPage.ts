@@ -8,6 +8,12 @@ const head = `# Configuration
 Settings are environment variables. \`./startServer --check-config\` lists what is wrong with them and starts nothing. Outside
 production \`./startServer\` also reads the file \`.env\`, creates missing keys and stores them there. \`.env.example\` has every
 setting with its default.
+
+In development, if another program uses one of the four default ports, the next free one is taken, and \`./startServer\` says so. What
+depends on the port follows: the addresses of the banner, of the console, of Business's calls to Auth, and of mailed links.
+\`logs/ports.env\` has the ports while the pair runs, for \`npm run users\` and \`npm run keys\`. A port that is set never moves: if it is
+taken, the start fails, as it does for every port in production. The same holds for a port whose address is set by \`PUBLIC_URL\`,
+\`AUTH_INTERNAL_URL\` or \`CONSOLE_BUSINESS_URL\`.
 `
 
 const tail = `

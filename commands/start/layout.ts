@@ -65,6 +65,7 @@ function withoutVerification(text: string): string {
   return /^postgres(ql)?:$/.test(url.protocol) && !isLocal ? add('sslmode', 'no-verify') : text
 }
 
-function isSet(text: string | undefined): text is string {
+/** Whether the setting is neither missing nor blank. */
+export function isSet(text: string | undefined): text is string {
   return text !== undefined && text.trim() !== ''
 }

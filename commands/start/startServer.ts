@@ -15,6 +15,7 @@ import { layOut, storesOfHeroku } from './layout.ts'
 import { warningAboutNode } from './nodeVersion.ts'
 import { waitUntilReady } from './readiness.ts'
 import { checkStores, migrateStores } from './stores.ts'
+import { keepPorts, replaceTakenPorts } from './takenPorts.ts'
 import { startWorkers, type Workers, type WorkersOptions } from './workers.ts'
 
 const usage = `Usage: ./startServer [--check-config | --migrate]
@@ -29,7 +30,8 @@ Business listens there and forwards the public routes of Auth, which listens on 
   --help           show this
 
 The settings are environment variables, listed in docs/configuration.md. Except in production, a .env file is read too, and
-missing keys are created and saved in it. On a terminal the log goes to logs/latchkey.log, otherwise to stdout.`
+missing keys are created and saved in it; in development a default port that is taken is replaced by the next free one. On a
+terminal the log goes to logs/latchkey.log, otherwise to stdout.`
 
 const logFile = 'logs/latchkey.log'
 const readyTimeoutMs = 5000
@@ -39,13 +41,13 @@ const flag = { type: 'boolean' } as const
 const options = readArguments(usage, { 'check-config': flag, migrate: flag })
 const onTerminal = process.stdout.isTTY
 const storesFrom: Record<string, string> = {}
-const env = storesOfHeroku(
-  completeEnvironment(process.env, message => console.error(message)),
-  (setting, variable) => {
-    storesFrom[setting] = variable
-  },
-)
-const isDevelopment = (env['NODE_ENV'] || 'development') === 'development'
+const foundEnv = storesOfHeroku(completeEnvironment(process.env, warn), (setting, variable) => {
+  storesFrom[setting] = variable
+})
+const isDevelopment = (foundEnv['NODE_ENV'] || 'development') === 'development'
+const isStart = !options['check-config'] && !options.migrate
+const ports = isDevelopment && isStart ? await replaceTakenPorts(foundEnv, warn) : {}
+const env = { ...foundEnv, ...ports }
 const { auth: authEnv, business: businessEnv, isSingle } = layOut(env)
 const { authConfig, businessConfig } = readConfigs()
 
@@ -78,6 +80,7 @@ process.on('SIGHUP', () => {
 })
 
 // 3. Start Auth, then Business, which needs Auth's addresses.
+if (isDevelopment) keepPorts(ports)
 const { addresses: auth } = await startService('Auth', authConfig.workers, { ...consoleSettings(), ...authEnv })
 const consoleUrl = isSingle ? null : publicAuthUrl('/console')
 const { addresses: business } = await startService('Business', businessConfig.workers, {
@@ -95,6 +98,10 @@ if (problem !== null) {
 }
 if (onTerminal) printBanner()
 else log.info('ready', { ...business, ...auth })
+
+function warn(message: string): void {
+  console.error(message)
+}
 
 /** Exits with the problems of both services if there are any. */
 function readConfigs() {
@@ -226,6 +233,7 @@ function stop(reason: string, exitCode: number): Promise<void> {
     if (onTerminal) console.log('\nStopping …')
     for (const service of services) if (!(await service.stop(reason))) exitCode = 1
     if (!onTerminal) log.info('stopped', { reason })
+    if (isDevelopment) keepPorts({})
     await flushOutput(ownOutput)
     process.exit(exitCode)
   })()

@@ -5,6 +5,7 @@ import { type AuthConfig, readAuthConfig } from '../../services/auth/config.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
 import { storesOfHeroku } from '../start/layout.ts'
+import { keptPorts } from '../start/takenPorts.ts'
 
 export interface Settings {
   config: AuthConfig
@@ -19,6 +20,8 @@ export function readSettings(): Settings {
   const { env } = process
   const isDevelopment = !env['NODE_ENV'] || env['NODE_ENV'] === 'development'
   if (isDevelopment && existsSync('.env')) process.loadEnvFile('.env')
+  // Only for a default port: what the environment and .env say comes first.
+  if (isDevelopment) for (const [name, port] of Object.entries(keptPorts())) env[name] ??= port
   const missing = ['SERVICE_KEY', 'ADMIN_KEY'].filter(key => !env[key] && !env[`${key}_FILE`])
   const placeholders = Object.fromEntries(missing.map(key => [key, randomBytes(32).toString('hex')]))
   const stores = storesOfHeroku(env, () => {})
