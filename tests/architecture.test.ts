@@ -132,6 +132,7 @@ const rules: Rule[] = [
         'packages/client/contract',
         'services/auth/stores/tokenPort',
         'services/auth/stores/userPort',
+        'services/auth/stores/usagePort',
         'services/auth/stores/rates',
         `${adapterOf(file)}/`,
       )(target)

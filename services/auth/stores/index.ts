@@ -2,6 +2,7 @@
 // driver of an unused store from being loaded.
 import type { SharedCounters } from '../../../shared/counters.ts'
 import type { TokenStore } from './tokenPort.ts'
+import type { UsageStore } from './usagePort.ts'
 import type { UserStore } from './userPort.ts'
 
 /** Calls `warn` with problems that the operator should know of but that do not prevent use of the store. */
@@ -29,6 +30,16 @@ const tokenStores: Adapters<{ openTokenStore: Open<TokenStore> }> = {
   rediss: () => import('./redis/tokenStore.ts'),
   'redis-cluster': () => import('./redis/tokenStore.ts'),
   'redis-sentinel': () => import('./redis/tokenStore.ts'),
+}
+
+const usageStores: Adapters<{ openUsageStore(url: string, days: number): Promise<UsageStore> }> = {
+  memory: () => import('./memory/usageStore.ts'),
+  sqlite: () => import('./sql/usageStore.ts'),
+  postgres: () => import('./sql/usageStore.ts'),
+  redis: () => import('./redis/usageStore.ts'),
+  rediss: () => import('./redis/usageStore.ts'),
+  'redis-cluster': () => import('./redis/usageStore.ts'),
+  'redis-sentinel': () => import('./redis/usageStore.ts'),
 }
 
 /** Stores with a schema can list the migrations already applied, and the migrations that opening the store would apply. */
@@ -71,6 +82,15 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 export async function openUserStore(url: string, warn: (warning: string) => void = () => {}): Promise<UserStore> {
   const { openUserStore: open } = await adapterFor(userStores, 'USER_STORE_URL', url)
   return named('USER_STORE_URL', open(url, warn))
+}
+
+/**
+ * Counts uses of keys beside the tokens: call it only with the URL of a token store that is open. `days`: how long the buckets of
+ * hours are kept.
+ */
+export async function openUsageStore(url: string, days: number): Promise<UsageStore> {
+  const { openUsageStore: open } = await adapterFor(usageStores, 'TOKEN_STORE_URL', url)
+  return named('TOKEN_STORE_URL', open(url, days))
 }
 
 /** Null if processes cannot share counters in this store. Call it only with the URL of a token store that is open. */

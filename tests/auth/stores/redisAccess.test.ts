@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { openSharedCounters, openTokenStore } from '../../../services/auth/stores/index.ts'
+import { openSharedCounters, openTokenStore, openUsageStore } from '../../../services/auth/stores/index.ts'
 import { freePort } from '../../support/freePort.ts'
 import { hasRedis, type RedisServer, reportMissingRedis, startRedis } from '../../support/redis.ts'
 import { everyCall, inserted, start } from '../../support/redisTokens.ts'
@@ -50,6 +50,8 @@ describe('a Redis that restricts access', () => {
         await counter?.set('key', 1)
         await counter?.read('key')
         await counter?.forget('key')
+        const usage = await openUsageStore(url, 1)
+        await usage.close()
       } finally {
         await counters?.close()
         await store.close()

@@ -97,6 +97,19 @@ export function migrationsFor(dialect: SqlDialect): Record<string, string[]> {
     ),
 
     '0010_keys': ['name', 'parent_id'].map(name => `alter table latchkey_tokens add column ${name} text`),
+
+    // starts_at begins a minute (span_ms 60000) or an hour (3600000). Empty without KEY_USAGE_DAYS.
+    '0011_key_usage': [
+      `create table latchkey_key_usage (
+        key_id text not null,
+        span_ms bigint not null,
+        starts_at bigint not null,
+        count bigint not null,
+        delegated_count bigint not null,
+        primary key (key_id, span_ms, starts_at)
+      ) ${storage}`,
+      'create index latchkey_key_usage_age on latchkey_key_usage (span_ms, starts_at)',
+    ],
   }
 }
 
