@@ -278,6 +278,8 @@ export function readAuthConfig(environment: Environment) {
         : null,
     tokenStoreUrl: tokenStoreUrlOf(settings),
     snapshotFile: settings.TOKEN_SNAPSHOT_FILE ?? null,
+    /** 0: uses of keys are not counted. */
+    keyUsageDays: settings.KEY_USAGE_DAYS,
     userStoreUrl: settings.USER_STORE_URL,
     registration,
     passwordRules: { minLength: settings.PASSWORD_MIN_LENGTH },

@@ -6,10 +6,12 @@ import type { Log } from '../../shared/log/log.ts'
 import { type Clock, refuseWhileUncertain } from './clock.ts'
 import type { AuthConfig } from './config.ts'
 import { instrument } from './observability/instrument.ts'
-import { openSharedCounters, openTokenStore, openUserStore } from './stores/index.ts'
+import { openSharedCounters, openTokenStore, openUsageStore, openUserStore } from './stores/index.ts'
 import type { TokenStore } from './stores/tokenPort.ts'
+import type { UsageStore } from './stores/usagePort.ts'
 import type { UserStore } from './stores/userPort.ts'
 import type { Telemetry } from './telemetry.ts'
+import { countingUsage } from './tokens/keyUsage.ts'
 import { createDirectory, type Directory } from './users/directory.ts'
 import { localClient, type Passwords } from './users/passwords.ts'
 
@@ -18,6 +20,8 @@ export interface Stores {
   tokens: TokenStore
   /** Null if processes cannot share counters in the token store. */
   counters: SharedCounters | null
+  /** Null if uses of keys are not counted; otherwise `tokens` counts them. */
+  usage: UsageStore | null
   close(): Promise<void>
 }
 
@@ -37,7 +41,9 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
   const directory = createDirectory({ store: users, now, emit: telemetry.emit })
   // Add the user before the snapshot is restored: restoring it keeps only the sessions of users who exist.
   if (config.demoUser) await addDemoUser(config.demoUser)
-  const tokens = instrument(refuseWhileUncertain(await openTokens(), clock), 'tokens', telemetry)
+  const instrumented = instrument(refuseWhileUncertain(await openTokens(), clock), 'tokens', telemetry)
+  const usage = await openUsage()
+  const tokens = usage === null ? instrumented : countingUsage(instrumented, usage)
   const counters = await openSharedCounters(config.tokenStoreUrl)
 
   async function addDemoUser({ username, password }: { username: string; password: string }): Promise<void> {
@@ -54,12 +60,19 @@ export async function openStores(config: AuthConfig, options: StoresOptions): Pr
     return file === null ? openTokenStore(tokenStoreUrl, warn) : openSnapshot({ file, key, log, now, directory })
   }
 
+  async function openUsage(): Promise<UsageStore | null> {
+    const { keyUsageDays: days, tokenStoreUrl } = config
+    return days === 0 ? null : instrument(await openUsageStore(tokenStoreUrl, days), 'usage', telemetry)
+  }
+
   return {
     users,
     tokens,
     counters,
+    usage,
     async close() {
       await counters?.close()
+      await usage?.close()
       await tokens.close()
       await users.close()
     },

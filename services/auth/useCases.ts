@@ -12,6 +12,7 @@ import type { Telemetry } from './telemetry.ts'
 import { opaqueFormat, type TokenFormat } from './tokens/format.ts'
 import type { JwtFormat } from './tokens/jwt.ts'
 import { createKeys, type Keys } from './tokens/keys.ts'
+import { createKeyUsage, type KeyUsage } from './tokens/keyUsage.ts'
 import { createSweeper, type Sweeper } from './tokens/sweeper.ts'
 import { createTokens, type Tokens, type TokensOptions } from './tokens/tokens.ts'
 import { createUserAttributes, type UserAttributes } from './users/attributes.ts'
@@ -33,6 +34,8 @@ export interface UseCases {
   /** Opens a `Tokens` with another wire format, over the same store. */
   openTokens(format: TokenFormat): Tokens
   keys: Keys
+  /** Null if uses of keys are not counted. */
+  keyUsage: KeyUsage | null
   sweeper: Sweeper
   users: Users
   authorities: Authorities
@@ -71,6 +74,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   const openTokens = (format: TokenFormat) => createTokensFrom(config, { store: stores.tokens, format, now, emit })
   const tokens = openTokens(format)
   const keys = createKeys({ tokens, perUser: config.tokenLimits.perUser, now })
+  const keyUsage = stores.usage && createKeyUsage({ keys, usage: stores.usage, now })
   const intervalMs = config.sweepIntervalMs
   const sweeper = createSweeper({ store: stores.tokens, intervalMs, ...clock, monotonicNow, emit })
 
@@ -118,6 +122,7 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     jwt,
     openTokens,
     keys,
+    keyUsage,
     sweeper,
     users,
     authorities,

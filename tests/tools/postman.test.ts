@@ -43,7 +43,9 @@ describe('the Postman collection', () => {
 
   before(() => {
     const env = { TOKEN_TTL_SECONDS: ttl }
-    everything = runStartServer({ env }).ready.then(addresses => runNewman({ ...addresses, ...keys }))
+    everything = runStartServer({ env: { ...env, KEY_USAGE_DAYS: '1' } }).ready.then(addresses =>
+      runNewman({ ...addresses, ...keys }),
+    )
     withoutKeys = runStartServer({ env }).ready.then(runNewman)
     oneAddress = runStartServer({ env: { ...env, PORT: '0', HOST: '127.0.0.1' } }).ready.then(({ business }) =>
       runNewman({ business, auth: business, authInternal: '', ...keys }),

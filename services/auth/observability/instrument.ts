@@ -2,14 +2,14 @@
 import { AppError } from '../../../shared/http/errors.ts'
 import { type DependencyOptions, watchDependency } from './storeHealth.ts'
 
-export type StoreName = 'tokens' | 'users'
+export type StoreName = 'tokens' | 'users' | 'usage'
 
 export interface StoreTelemetry extends DependencyOptions {
   /** Called before each call of a store; the function it returns is called when the call has finished. */
   startTimer(store: StoreName, call: string): (outcome: 'answered' | 'failed') => void
 }
 
-const dependencies = { tokens: 'token_store', users: 'user_store' } as const
+const dependencies = { tokens: 'token_store', users: 'user_store', usage: 'usage_store' } as const
 
 /** `telemetry` is null in a command, which has neither metrics nor events. */
 export function instrument<Store extends { close(): Promise<void> }>(

@@ -7,7 +7,7 @@ export type DependencyEvent =
   | { type: 'dependency_failed'; dependency: Dependency; cause: unknown }
   | { type: 'dependency_recovered'; dependency: Dependency; failures: number }
 
-export type Dependency = 'token_store' | 'user_store' | 'mail_server'
+export type Dependency = 'token_store' | 'user_store' | 'usage_store' | 'mail_server'
 
 export interface DependencyOptions {
   /** Monotonic milliseconds. */

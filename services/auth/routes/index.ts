@@ -17,6 +17,7 @@ import { forwardAuth, forwardAuthForEnvoy } from './forwardAuth.ts'
 import { introspect } from './introspect.ts'
 import { jwks } from './jwks.ts'
 import { changeKey, createKey, deleteKey, listKeys } from './keys.ts'
+import { showUsage, showUsageOfAnyKey } from './keyUsage.ts'
 import { confirm, confirmEmail, forgotPassword, resendConfirmation, resetPassword } from './links.ts'
 import { login } from './login.ts'
 import { logout } from './logout.ts'
@@ -44,6 +45,7 @@ export const publicRoutes: readonly AuthRoute[] = [
   listKeys,
   changeKey,
   deleteKey,
+  showUsage,
   delegateToken,
   register,
   showAccount,
@@ -83,6 +85,7 @@ export const internalRoutes: readonly AuthRoute[] = [
   createKeyOfUser,
   changeAnyKey,
   deleteAnyKey,
+  showUsageOfAnyKey,
   listUsers,
   createUser,
   showUser,

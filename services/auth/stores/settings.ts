@@ -32,6 +32,11 @@ export const storeSettings = {
     description: 'file that keeps sessions across a planned restart; allowed only with TOKEN_STORE_URL=memory:',
     expected: 'the path of a file',
   }),
+  KEY_USAGE_DAYS: z.coerce.number().int().min(0).max(400).default(0).register(settingMeta, {
+    description:
+      'how many days the uses of each API key are kept by the hour, in the token store; those by the minute are kept for a day. 0: they are not counted',
+    expected: 'a whole number, 0 to 400',
+  }),
   USER_STORE_URL: storeUrl('USER_STORE_URL', 'store of users: memory:, sqlite:path, postgres://…'),
   MAX_CLOCK_SKEW_MS: count(
     2000,

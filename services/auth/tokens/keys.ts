@@ -53,6 +53,9 @@ export interface Keys {
   /** The user's keys and delegated tokens, oldest first. */
   list(userId: string): Promise<TokenRecord[]>
 
+  /** A live key or delegated token of this user, or of any user if that is null. Null if there is no such key. */
+  find(id: string, userId: string | null): Promise<TokenRecord | null>
+
   /** Changes a live key or delegated token of this user, or of any user if that is null. Null if there is no such key. */
   change(id: string, userId: string | null, changes: TokenChanges): Promise<TokenRecord | null>
 
@@ -95,6 +98,7 @@ export function createKeys({ tokens, perUser, now }: KeysOptions): Keys {
   return {
     maxKeys,
     list,
+    find,
 
     async create(owner, { name, scope, expiresAt, rate, isCanary }) {
       const keys = (await list(owner.id)).filter(isApiKey)

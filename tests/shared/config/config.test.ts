@@ -48,6 +48,7 @@ describe('the configuration', () => {
       jwt: null,
       tokenStoreUrl: 'memory:',
       snapshotFile: null,
+      keyUsageDays: 0,
       userStoreUrl: 'memory:',
       registration: 'open',
       passwordRules: { minLength: 15 },
