@@ -15,6 +15,9 @@ const usage = `Usage: npm run keys -- <command>
                            once; <names> are separated by spaces, <date> is such as 2027-12-31
   list [--user <username>] [--json]
                            lists the keys and delegated tokens of all users, or of one; with --json, one object per line
+  usage <id> [--by minute] [--json]
+                           shows how often the key was used, by the hour or by the minute of UTC; needs KEY_USAGE_DAYS at Auth; with
+                           --json, one object per line
   pause <id>               refuses the key and what was delegated from it; nothing ends
   resume <id>              the same key works again
   end <id> [--yes]         ends the key and what was delegated from it; --yes skips the confirmation
@@ -25,6 +28,7 @@ Exit codes: 0 done, 1 not done, 2 wrong usage.`
 const commands: Record<string, Command> = {
   add: { takes: ['<username>', '<name>'], options: ['scope=', 'expires=', 'per-minute=', 'burst='], run: add },
   list: { takes: [], options: ['user=', 'json'], run: list },
+  usage: { takes: ['<id>'], options: ['by=', 'json'], run: showUsage },
   pause: { takes: ['<id>'], options: [], run: pause },
   resume: { takes: ['<id>'], options: [], run: resume },
   end: { takes: ['<id>'], options: ['yes'], run: end },
@@ -74,6 +78,18 @@ async function list(): Promise<void> {
     for (const key of keys) console.log(isSet('json') ? printable(JSON.stringify(key)) : columns(...cellsOf(key)))
     if (next === null) return
     after = next
+  }
+}
+
+async function showUsage(id: string): Promise<void> {
+  const by = textOf('by') ?? 'hour'
+  if (by !== 'hour' && by !== 'minute') refuseUsage(usage, '--by: expected hour or minute.')
+  const buckets = await operator().readUsage(id, by)
+  if (!isSet('json')) console.log(columns(['FROM', 24], ['USES', 12], ['DELEGATED', 0]))
+  for (const bucket of buckets) {
+    const { startsAt, count, delegatedCount } = bucket
+    const line = columns([instant(startsAt), 24], [String(count), 12], [String(delegatedCount), 0])
+    console.log(isSet('json') ? printable(JSON.stringify(bucket)) : line)
   }
 }
 

@@ -37,6 +37,12 @@ export interface ShownKey {
   useCount: number
 }
 
+export interface UsageBucket {
+  startsAt: number
+  count: number
+  delegatedCount: number
+}
+
 export interface NewKey {
   userId: string
   name: string
@@ -121,6 +127,13 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     addKey: async (key: NewKey) => (await send('POST', '/keys', key)).body as { id: string; secret: string },
     pauseKey: (id: string, paused: boolean) => succeeds('PATCH', keyPathOf(id), { paused }),
     endKey: (id: string) => succeeds('DELETE', keyPathOf(id)),
+
+    /** Rejects if there is no such key, or if Auth does not count uses. */
+    async readUsage(id: string, by: string): Promise<UsageBucket[]> {
+      const { status, body } = await send('GET', `${keyPathOf(id)}/usage?by=${encodeURIComponent(by)}`)
+      if (status === 404) throw new AppError('not_found', (body as { detail: string }).detail)
+      return (body as { buckets: UsageBucket[] }).buckets
+    },
 
     async reset(id: string): Promise<ResetOffer | null> {
       const { status, body } = await send('POST', `${pathOf(id)}/reset`)

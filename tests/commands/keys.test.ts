@@ -13,7 +13,7 @@ describe('npm run keys', () => {
   let internalUrl: string
   let settings: Record<string, string>
   before(async () => {
-    internalUrl = (await startAuth()).internalUrl
+    internalUrl = (await startAuth({ env: { KEY_USAGE_DAYS: '1' } })).internalUrl
     settings = { AUTH_INTERNAL_URL: internalUrl, ADMIN_KEY: adminKey }
   })
   after(removeLeftovers)
@@ -46,6 +46,21 @@ describe('npm run keys', () => {
     expect(await keys('end', id, '--yes')).to.include({ code: 1, stderr: 'There is no key with this id.\n' })
   })
 
+  it('shows how often a key was used, by the hour or by the minute', async () => {
+    const { stdout } = await keys('add', demo.username, 'counted')
+    const [id = '', key = ''] = stdout.trim().split(' ')
+    for (let i = 0; i < 3; i++) await verdictOn(key)
+    const shown = linesOf((await keys('usage', id)).stdout)
+    expect(shown[0]).to.match(/^FROM +USES +DELEGATED$/)
+    expect(shown.slice(1).join('\n')).to.match(/^\d{4}-\d\d-\d\dT\d\d:00:00\.000Z +\d +0(\n|$)/)
+    const minutes = linesOf((await keys('usage', id, '--by', 'minute', '--json')).stdout)
+    const buckets = minutes.map(line => JSON.parse(line) as { startsAt: number; count: number; delegatedCount: number })
+    expect(buckets.reduce((sum, { count }) => sum + count, 0)).to.equal(3)
+    expect(buckets.map(({ startsAt }) => startsAt % 60_000)).to.deep.equal(buckets.map(() => 0))
+    const unknown = await keys('usage', 'unknown')
+    expect(unknown).to.include({ code: 1, stderr: 'There is no key with this id.\n' })
+  })
+
   it('creates a key that expires', async () => {
     const { stdout } = await keys('add', demo.username, 'short', '--expires', '2099-12-31')
     const key = secret.exec(stdout)?.[0] ?? ''
@@ -58,6 +73,7 @@ describe('npm run keys', () => {
       [['add', 'x'], 2, /add takes <username> and <name>/],
       [['add', 'x', 'y', '--expires', 'soon'], 2, /--expires: expected a date/],
       [['add', 'x', 'y', '--burst', '2'], 2, /--burst needs --per-minute/],
+      [['usage', 'x', '--by', 'day'], 2, /--by: expected hour or minute/],
       [['end', 'x'], 2, /end needs --yes/],
       [['add', 'nobody', 'y'], 1, /There is no user nobody/],
       [['add', demo.username, 'y', '--expires', '2001-01-01'], 1, /expiresAt: expected an instant in the future/],
