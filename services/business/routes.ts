@@ -23,27 +23,28 @@ import { getShadowRules } from './shadowRules.ts'
 /** `bearer` is the guard `requireToken`. */
 type BusinessRoute<Deps> = Route<Deps, 'none' | 'bearer'>
 
-export const publicRoutes: readonly BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps>[] = [
+/** By operationId. */
+export const publicRoutes: Record<string, BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps>> = {
   getData,
   getLiveData,
   getAdminData,
   createOrder,
-  healthRoute,
-  readyRoute,
-  switchable(openApiDocumentRoute),
-]
+  health: healthRoute,
+  ready: readyRoute,
+  openApi: switchable(openApiDocumentRoute),
+}
 
 /** The rules of the public routes, which SHADOW_RULES can name. */
-export const ruleLabels = publicRoutes.flatMap(({ needs }) => (needs ? [ruleFor(needs).label] : []))
+export const ruleLabels = Object.values(publicRoutes).flatMap(({ needs }) => (needs ? [ruleFor(needs).label] : []))
 
 type InternalDeps = DocumentDeps & { metrics: { show: Handler }; shadowRules: Pick<ShadowRules, 'list'> }
 
-export const internalRoutes: readonly Route<InternalDeps, 'none'>[] = [
-  metricsRoute,
+export const internalRoutes: Record<string, Route<InternalDeps, 'none'>> = {
+  metrics: metricsRoute,
   getShadowRules,
-  healthRoute,
-  openApiDocumentRoute,
-]
+  health: healthRoute,
+  openApi: openApiDocumentRoute,
+}
 
 /** The document of the public listener. */
 export function describeBusiness() {

@@ -114,25 +114,29 @@ const commonProblems = {
   503: 'The service is closing or too busy, or a dependency does not answer. `Retry-After` says when to try again.',
 }
 
-/** The document of one listener. */
+/** The document of one listener. `routes` has them by their operationId. */
 export function describeApi(
-  routes: readonly RouteDescription[],
+  routes: Record<string, RouteDescription>,
   { title, description, server }: ApiInfo,
 ): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {}
   const schemas: Record<string, object> = {}
-  for (const route of routes) {
+  for (const [name, route] of Object.entries(routes)) {
     const [method, path] = route.path.split(' ') as [string, string]
     const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
     const known = paths[template] ?? {}
     paths[template] = known
     const described = describeRoute(route, template, schemas)
-    for (const name of (method === 'ANY' ? anyMethod : [method]).map(name => name.toLowerCase())) {
-      known[name] = { operationId: operationIdOf(name, template), ...described }
+    if (method === 'ANY') {
+      // An id names one operation, so each method has its own: `forwardAuthGet`.
+      for (const one of anyMethod) known[one.toLowerCase()] = { operationId: name + capitalized(one), ...described }
+    } else {
+      known[method.toLowerCase()] = { operationId: name, ...described }
     }
   }
-  const schemes = new Set(routes.flatMap(({ guard }) => security[guard].flatMap(Object.keys)))
-  const tags = new Set(routes.map(({ tag }) => tag))
+  const described = Object.values(routes)
+  const schemes = new Set(described.flatMap(({ guard }) => security[guard].flatMap(Object.keys)))
+  const tags = new Set(described.map(({ tag }) => tag))
   return {
     openapi: '3.1.1',
     info: {
@@ -152,10 +156,9 @@ export function describeApi(
   }
 }
 
-/** `get` and `/users/me` make `getUsersMe`: unique, and the same in every version. */
-function operationIdOf(method: string, template: string): string {
-  const words = template.match(/[A-Za-z]+/g) ?? []
-  return `${method}${words.map(word => word.charAt(0).toUpperCase() + word.slice(1)).join('')}`
+/** `GET` -> `Get`. */
+function capitalized(method: string): string {
+  return method.charAt(0) + method.slice(1).toLowerCase()
 }
 
 /** `GET /openapi.json`. The document is composed for the first request, not at the start; all requests share its bytes. */

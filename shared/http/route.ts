@@ -1,5 +1,5 @@
 // One definition per route: path, guard, description and handler. A listener's routes and its OpenAPI document both
-// follow from its list of definitions.
+// follow from its record of definitions.
 
 import type { Guard, Needs, RouteDescription } from './openapi.ts'
 import type { Handler, Routes } from './types.ts'
@@ -15,13 +15,13 @@ export interface Route<Deps, OwnGuard extends Guard = Guard> extends RouteDescri
  * what a route needs besides.
  */
 export function mountRoutes<Deps, OwnGuard extends Guard>(
-  routes: readonly Route<Deps, OwnGuard>[],
+  routes: Record<string, Route<Deps, OwnGuard>>,
   deps: Deps,
   guards: Record<OwnGuard, Handler | null>,
   requireNeeds?: (needs: Needs) => Handler,
 ): Routes {
   const mounted: Routes = {}
-  for (const { path, guard, needs, handler } of routes) {
+  for (const { path, guard, needs, handler } of Object.values(routes)) {
     const handle = handler(deps)
     if (handle === null) continue
     if (needs && !requireNeeds) throw new Error(`${path} has needs that this listener cannot check.`)

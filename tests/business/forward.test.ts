@@ -85,7 +85,7 @@ describe('at a single address', () => {
 
   it('every public route of Auth is available, except those that Business has itself', async () => {
     const own = ['GET /health', 'GET /ready', 'GET /openapi.json']
-    const routes = authRoutes.map(({ path }) => path)
+    const routes = Object.values(authRoutes).map(({ path }) => path)
     expect(routes).to.have.length.above(15).and.to.include.members(own)
     const answerOf = async (url: string, route: string) => {
       const [method, path] = route.replace(/:\w+/, '1').split(' ') as [string, string]
@@ -185,7 +185,9 @@ describe('at a single address', () => {
 
   it('no internal route of Auth or Business is available, with any key', async () => {
     const isPublicToo = (route: string) => / \/(health|ready|openapi\.json|docs.*|console.*|keys.*)$/.test(route)
-    const routes = [...internalRoutes.map(({ path }) => path), 'GET /metrics'].filter(route => !isPublicToo(route))
+    const routes = [...Object.values(internalRoutes).map(({ path }) => path), 'GET /metrics'].filter(
+      route => !isPublicToo(route),
+    )
     expect(routes).to.include('POST /validateToken').and.to.have.length.above(8)
     for (const route of routes) {
       const [method, path] = route

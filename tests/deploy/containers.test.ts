@@ -257,7 +257,7 @@ describe('the Dockerfile', () => {
         readFileSync('commands/healthcheck.ts', 'utf8').split(`${target}: {`)[1] ?? '',
       )?.[1]
       expect(text).to.match(new RegExp(`^EXPOSE ${port}\\b`, 'm'))
-      expect(routes.map(({ path }) => path)).to.include('GET /health')
+      expect(Object.values(routes).map(({ path }) => path)).to.include('GET /health')
     })
   }
 

@@ -13,7 +13,7 @@ function documented(heading: string): string[] {
   return [...table.matchAll(/^\| `([A-Z]+ \/\S*)`/gm)].map(([, route]) => route as string)
 }
 
-const pathsOf = (routes: readonly { path: string }[]) => routes.map(({ path }) => path)
+const pathsOf = (routes: Record<string, { path: string }>) => Object.values(routes).map(({ path }) => path)
 
 /** `limits` names limits.test.ts in any folder; `contracts/userStore` names the file at that path. */
 function fileNamed(name: string, files: string[]): string {

@@ -33,7 +33,8 @@ import { pauseTokensByScope } from './tokensByScope.ts'
 import { changeAccount, deleteAccount, register, showAccount } from './users.ts'
 import { validateToken } from './validateToken.ts'
 
-export const publicRoutes: readonly AuthRoute[] = [
+/** By operationId. */
+export const publicRoutes: Record<string, AuthRoute> = {
   login,
   logout,
   renew,
@@ -60,17 +61,18 @@ export const publicRoutes: readonly AuthRoute[] = [
   oauthToken,
   oauthMetadata,
   jwks,
-  switchable(openApiDocumentRoute),
-  switchable(swaggerUiPage),
-  switchable(redocPage),
+  openApi: switchable(openApiDocumentRoute),
+  swaggerUiPage: switchable(swaggerUiPage),
+  redocPage: switchable(redocPage),
   consolePage,
   consoleFile,
   docsFile,
-  healthRoute,
-  readyRoute,
-]
+  health: healthRoute,
+  ready: readyRoute,
+}
 
-export const internalRoutes: readonly AuthRoute[] = [
+/** By operationId. */
+export const internalRoutes: Record<string, AuthRoute> = {
   validateToken,
   introspect,
   forwardAuth,
@@ -96,14 +98,14 @@ export const internalRoutes: readonly AuthRoute[] = [
   revokeSessionsOfUser,
   events,
   operatorConsolePage,
-  openApiDocumentRoute,
+  openApi: openApiDocumentRoute,
   swaggerUiPage,
   consoleFile,
   docsFile,
-  metricsRoute,
-  healthRoute,
-  readyRoute,
-]
+  metrics: metricsRoute,
+  health: healthRoute,
+  ready: readyRoute,
+}
 
 /** The document of the public listener. For `server` see `ApiInfo`. */
 export function describeAuth(server = '.') {

@@ -461,7 +461,7 @@ describe('sessions of two users', () => {
     }
     const session = requireSession(tokens, wideInvalidTokens())
     const routes = mountRoutes(
-      [renew, listSessions, revokeSession, revokeOwnSessions],
+      { renew, listSessions, revokeSession, revokeOwnSessions },
       { users, tokens, invalidTokens: wideInvalidTokens() },
       { none: null, bearer: null, session, serviceKey: null, client: null, adminKey: null },
     )

@@ -286,7 +286,7 @@ export async function openAccounts(url: string, options: Partial<SmtpMailerOptio
   const links = createLinks({ users, tokens, throttles, mailer, publicUrl, emit })
   const config = readAuthConfig({ NODE_ENV: 'test', SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey })
   const routes = mountRoutes(
-    [login, register, confirm, resendConfirmation, forgotPassword, resetPassword],
+    { login, register, confirm, resendConfirmation, forgotPassword, resetPassword },
     {
       tokens,
       links,

@@ -19,7 +19,7 @@ const routeLists = {
 /** `METHOD /path` of each listener, the public one first. */
 function routesOf(service: 'auth' | 'business'): string[][] {
   return routeLists[service].map(routes =>
-    routes.flatMap(({ path: route }) => {
+    Object.values(routes).flatMap(({ path: route }) => {
       const [method, path] = route.split(' ') as [string, string]
       return (method === 'ANY' ? anyMethod : [method]).map(name => `${name} ${path.replace(/\{\*(\w+)\}/, ':$1')}`)
     }),
@@ -74,6 +74,15 @@ describe('the OpenAPI documents', () => {
       })
     }
   }
+
+  it('name each operation after the definition of its route, so that generated clients have methods such as createKey', () => {
+    const idOf = (document: string, path: string, method: string) =>
+      documents[document]?.paths[path]?.[method]?.operationId
+    expect(idOf('auth', '/login', 'post')).to.equal('login')
+    expect(idOf('auth', '/keys/{id}', 'delete')).to.equal('deleteKey')
+    expect(idOf('authInternal', '/forwardAuth', 'get')).to.equal('forwardAuthGet')
+    expect(idOf('business', '/data', 'get')).to.equal('getData')
+  })
 
   it('reveal nothing of the internal listeners in public', () => {
     const both = [
