@@ -89,6 +89,11 @@ export const authSettings = {
     description: 'with TOKEN_FORMAT=jwt: the `aud` of the tokens; `iss` is PUBLIC_URL',
     expected: 'a name',
   }),
+  RENEWED_SECRET_REUSE: z.enum(['end', 'pause']).default('end').register(settingMeta, {
+    description:
+      'what happens to a session if an earlier secret of it is used more than ten seconds after a renewal; `pause`: it is refused until an operator resumes it or it expires, so TOKEN_TTL_SECONDS must leave time for that',
+    expected: 'end or pause',
+  }),
   TOKEN_LIMIT_PER_USER: count(100, 'live tokens per user; one more ends the oldest session'),
   TOKEN_LIMIT: count(
     10_000_000,
@@ -270,6 +275,7 @@ export function readAuthConfig(environment: Environment) {
     tokenLimits: { perUser: settings.TOKEN_LIMIT_PER_USER, total: settings.TOKEN_LIMIT },
     ttlMs: secondsToMs(settings.TOKEN_TTL_SECONDS),
     absoluteTtlMs: secondsToMs(settings.TOKEN_ABSOLUTE_TTL_SECONDS),
+    onReuse: settings.RENEWED_SECRET_REUSE,
     maxClockSkewMs: settings.MAX_CLOCK_SKEW_MS,
     sweepIntervalMs: secondsToMs(settings.SWEEP_INTERVAL_SECONDS),
     jwt:

@@ -138,12 +138,12 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
   }
 }
 
-/** Creates a `Tokens` with the limits and lifetimes of this configuration. */
+/** Creates a `Tokens` with the limits, lifetimes and rules of this configuration. */
 export function createTokensFrom(
-  { ttlMs, absoluteTtlMs, tokenLimits: limits }: AuthConfig,
-  options: Omit<TokensOptions, 'ttlMs' | 'absoluteTtlMs' | 'limits'>,
+  { ttlMs, absoluteTtlMs, tokenLimits: limits, onReuse }: AuthConfig,
+  options: Omit<TokensOptions, 'ttlMs' | 'absoluteTtlMs' | 'limits' | 'onReuse'>,
 ): Tokens {
-  return createTokens({ ...options, ttlMs, absoluteTtlMs, limits })
+  return createTokens({ ...options, ttlMs, absoluteTtlMs, limits, onReuse })
 }
 
 /** Creates a `Users` with the rules of this configuration. */

@@ -235,4 +235,34 @@ export function tokenStoreAuthorityContract(getStore: () => TokenStore): void {
       expect(await getStore().change(ref.id, { paused: true }, start)).to.equal(null)
     })
   })
+
+  describe('pause', () => {
+    it('pauses a token of any kind and purpose once, until it is resumed', async () => {
+      for (const members of [{}, { kind: 'fixed', purpose: 'reset' }, { kind: 'single-use', userId: null }] as const) {
+        const { ref, token } = await inserted(members)
+        expect(await getStore().pause(ref.id, start)).to.deep.equal({ ...token, paused: true })
+        expect(await getStore().pause(ref.id, start)).to.equal(null)
+        expect(await touch(ref, start, token.purpose)).to.equal(null)
+        await getStore().change(ref.id, { paused: false }, start)
+        expect(await look(ref, start, token.purpose)).to.deep.equal(token)
+        expect(await getStore().pause(ref.id, start)).to.include({ id: ref.id, paused: true })
+      }
+    })
+
+    it('returns the token to one of many concurrent calls', async () => {
+      for (let i = 0; i < 10; i++) {
+        const { ref } = await inserted()
+        const answers = await Promise.all(Array.from({ length: 8 }, () => getStore().pause(ref.id, start)))
+        expect(answers.filter(answer => answer !== null)).to.have.length(1)
+      }
+    })
+
+    it('pauses no token that is unknown, dead or below the floor', async () => {
+      const { ref, token } = await inserted()
+      expect(await getStore().pause(newToken().id, start)).to.equal(null)
+      expect(await getStore().pause(ref.id, start + minute)).to.equal(null)
+      await getStore().raiseFloor(token.userId as string, 2, null)
+      expect(await getStore().pause(ref.id, start)).to.equal(null)
+    })
+  })
 }

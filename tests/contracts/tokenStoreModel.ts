@@ -402,6 +402,13 @@ const change = command('change', fc.record({ one: recent, changes }), async ({ o
   expect(await store.change(id, changes, run.now)).to.deep.equal(run.model.change(id, changes, run.now))
 })
 
+const pause = command('pause', recent, async (one, run, store) => {
+  const { id } = pick(run, one)
+  const isPaused = run.model.tokens.get(id)?.token.paused === true
+  const expected = isPaused ? null : run.model.change(id, { paused: true }, run.now)
+  expect(await store.pause(id, run.now)).to.deep.equal(expected)
+})
+
 const findByUser = command('findByUser', user, async (user, { model, now, userIds }, store) => {
   const userId = userIds[user % userIds.length] as string
   expect(await store.findByUser(userId, now)).to.deep.equal(model.list(userId, now))
@@ -456,6 +463,7 @@ export function tokenStoreModel(getStore: () => TokenStore, users = 2): void {
         raiseFloor,
         setAuthority,
         change,
+        pause,
         findByUser,
         slice,
         sweep,

@@ -315,6 +315,7 @@ export function tokenStoreUpkeepContract(getStore: () => TokenStore): void {
         () => store.delete(unknownRef(), start),
         () => store.deleteById('Test0000000000', start, null),
         () => store.findRenewed('Test0000000000', lineage, start),
+        () => store.pause('Test0000000000', start),
         () => store.raiseFloor(randomUUID(), 1, null),
         () => store.findByUser(randomUUID(), start),
         () => store.explain(unknownRef(), start, null),

@@ -271,6 +271,12 @@ export interface TokenStore {
    */
   change(id: string, changes: TokenChanges, now: number): Promise<TokenRecord | null>
 
+  /**
+   * Pauses a live token that is not paused, and returns it; null if there is none. Of several concurrent calls one returns the token.
+   * Once resolved, no touch accepts the token.
+   */
+  pause(id: string, now: number): Promise<TokenRecord | null>
+
   /** The user's live tokens, oldest first. A delegated token whose parent has ended is not live. */
   findByUser(userId: string, now: number): Promise<TokenRecord[]>
 

@@ -33,7 +33,7 @@ export type TokenEvent =
       kind: TokenKind
       expiresAt: number
     }
-  /** The operator has changed what the token may do. */
+  /** What the token may do has changed: by an operator, by its user, or because a renewed session was paused. */
   | ({ type: 'changed'; tokenId: string; userId: string | null } & Pick<
       TokenRecord,
       'scope' | 'paused' | 'rate' | 'usesLeft' | 'name'

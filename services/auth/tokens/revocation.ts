@@ -1,4 +1,4 @@
-// Revokes tokens, together with the other tokens that came from the same log-in. Hides the order of the steps, in which the
+// Revokes or pauses tokens, together with the other tokens that came from the same log-in. Hides the order of the steps, in which the
 // client's own token is deleted after its relatives, so that the client can try again if a step fails.
 import { isSession, onlyOne, type TokenRecord, type TokenRef, type TokenStore } from '../stores/tokenPort.ts'
 import type { TokenFormat } from './format.ts'
@@ -8,6 +8,7 @@ export interface RevocationOptions {
   format: TokenFormat
   now: () => number
   onRevoked: (token: TokenRecord) => void
+  onPaused: (token: TokenRecord) => void
 }
 
 export interface Revocation {
@@ -19,14 +20,21 @@ export interface Revocation {
   revokeToken(token: TokenRecord): Promise<void>
   /** Reports that `ended` has been deleted, and revokes the other tokens of its log-in. False if `ended` is null. */
   revokeRelativesOf(ended: TokenRecord | null): Promise<boolean>
+  /** Reports that `paused` has been paused, and pauses the other tokens of its log-in. */
+  pauseRelativesOf(paused: TokenRecord): Promise<void>
 }
 
-export function createRevocation({ store, format, now, onRevoked }: RevocationOptions): Revocation {
+export function createRevocation({ store, format, now, onRevoked, onPaused }: RevocationOptions): Revocation {
+  /** The other live tokens of the same log-in. */
+  async function relativesOf({ id, userId, loginId }: TokenRecord): Promise<TokenRecord[]> {
+    const own = await store.findByUser(userId as string, now())
+    return own.filter(other => other.loginId === loginId && other.id !== id)
+  }
+
   /** Repeats until no token of the same log-in is left, because one may have been exchanged for another meanwhile. */
-  async function revokeRelatives({ id, userId, loginId }: TokenRecord): Promise<void> {
-    const isRelative = (other: TokenRecord) => other.loginId === loginId && other.id !== id
+  async function revokeRelatives(token: TokenRecord): Promise<void> {
     for (;;) {
-      const relatives = (await store.findByUser(userId as string, now())).filter(isRelative)
+      const relatives = await relativesOf(token)
       if (relatives.length === 0) return
       for (const relative of relatives) {
         const ended = await store.deleteById(relative.id, now(), null)
@@ -62,8 +70,22 @@ export function createRevocation({ store, format, now, onRevoked }: RevocationOp
     return true
   }
 
+  /** Repeats for the same reason. */
+  async function pauseRelativesOf(token: TokenRecord): Promise<void> {
+    onPaused(token)
+    while (hasRelatives(token)) {
+      const running = (await relativesOf(token)).filter(({ paused }) => !paused)
+      if (running.length === 0) return
+      for (const { id } of running) {
+        const paused = await store.pause(id, now())
+        if (paused) onPaused(paused)
+      }
+    }
+  }
+
   return {
     revokeRelativesOf,
+    pauseRelativesOf,
 
     revokeToken: token => endLogin(token, () => store.deleteById(token.id, now(), null)),
 

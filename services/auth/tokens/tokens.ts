@@ -18,7 +18,7 @@ import {
 } from '../stores/tokenPort.ts'
 import type { TokenEvent } from './events.ts'
 import { drawTokenId, drawUnknownRef, issuedAtOf, opaqueFormat, type TokenFormat } from './format.ts'
-import { createRefusals } from './refusals.ts'
+import { createRefusals, type OnReuse } from './refusals.ts'
 import { createRevocation } from './revocation.ts'
 
 export { type Found, isAdmitted, type TokenKind, type TokenRecord }
@@ -75,6 +75,8 @@ export interface TokensOptions {
   /** Absolute life of a session. */
   absoluteTtlMs: number
   limits: TokenLimits
+  /** `end` by default. */
+  onReuse?: OnReuse
   emit: (event: TokenEvent) => void
 }
 
@@ -171,14 +173,17 @@ export interface Tokens {
 }
 
 export function createTokens(options: TokensOptions): Tokens {
-  const { store, format = opaqueFormat, now, ttlMs, absoluteTtlMs, limits, emit } = options
+  const { store, format = opaqueFormat, now, ttlMs, absoluteTtlMs, limits, onReuse = 'end', emit } = options
   const emitFor = (type: 'renewed' | 'revoked', { id, userId, kind, expiresAt }: TokenRecord) =>
     emit({ type, tokenId: id, userId, kind, expiresAt })
   const emitSlid = ({ id, userId, kind, expiresAt, usesLeft }: TokenRecord) =>
     emit({ type: 'slid', tokenId: id, userId, kind, expiresAt, isConsumed: kind === 'single-use' || usesLeft === 0 })
-  const onRevoked = (token: TokenRecord) => emitFor('revoked', token)
-  const { revokeRelativesOf, ...revocation } = createRevocation({ store, format, now, onRevoked })
-  const explainRefusal = createRefusals({ store, format, startedAt: now(), revokeRelativesOf, emit })
+  const emitChanged = ({ id, userId, scope, paused, rate, usesLeft, name }: TokenRecord) =>
+    emit({ type: 'changed', tokenId: id, userId, scope, paused, rate, usesLeft, name })
+  const handlers = { onRevoked: (token: TokenRecord) => emitFor('revoked', token), onPaused: emitChanged }
+  const { revokeRelativesOf, pauseRelativesOf, ...revocation } = createRevocation({ store, format, now, ...handlers })
+  const relatives = { revokeRelativesOf, pauseRelativesOf }
+  const explainRefusal = createRefusals({ store, format, startedAt: now(), relatives, onReuse, emit })
 
   async function issue(terms: TokenTerms): Promise<IssuedToken | null> {
     const token = newToken(terms, now())
@@ -286,10 +291,7 @@ export function createTokens(options: TokensOptions): Tokens {
 
     async change(id, changes) {
       const token = await store.change(id, changes, now())
-      if (token) {
-        const { userId, scope, paused, rate, usesLeft, name } = token
-        emit({ type: 'changed', tokenId: id, userId, scope, paused, rate, usesLeft, name })
-      }
+      if (token) emitChanged(token)
       return token
     },
 

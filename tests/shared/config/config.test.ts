@@ -44,6 +44,7 @@ describe('the configuration', () => {
       ttlMs: 30_000,
       absoluteTtlMs: 43_200_000,
       sweepIntervalMs: 15_000,
+      onReuse: 'end',
       maxClockSkewMs: 2000,
       jwt: null,
       tokenStoreUrl: 'memory:',

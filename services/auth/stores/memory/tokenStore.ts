@@ -134,6 +134,15 @@ export function createTokenStore(memory: Memory): TokenStore {
       return slots.read(slot)
     },
 
+    async pause(id, now) {
+      gate.check()
+      const slot = table.find(id)
+      if (slot === none || slots.isDead(slot, now) || parents.isDead(slot, now) || slots.termsOf(slot).paused)
+        return null
+      slots.change(slot, { paused: true })
+      return slots.read(slot)
+    },
+
     async findByUser(userId, now) {
       gate.check()
       const user = users.find(userId)

@@ -172,7 +172,7 @@ return 1
 
 /**
  * args: rest, now, '1', '0' or '' to leave `paused`, '=' and the scope or '' to leave it, requests per minute or '' to leave the
- * rate, burst, uses left or '' to leave them, '=' and the name or '' to leave it.
+ * rate, burst, uses left or '' to leave them, '=' and the name or '' to leave it, 'unpaused' to leave a paused token as it is.
  */
 export const changeScript = script(`
 local key, rest = KEYS[1], ARGV[1]
@@ -183,6 +183,7 @@ local t = load(value)
 local id, name, authority, floor = userAt(key, t.user)
 local now = tonumber(ARGV[2])
 if t.isOver or t.expires <= now or t.version < floor or isOrphaned(key, t, floor, now) then return false end
+if ARGV[9] == 'unpaused' and t.paused == '1' then return false end
 if ARGV[3] ~= '' then t.paused = ARGV[3] end
 if ARGV[4] ~= '' then t.scope = string.sub(ARGV[4], 2) end
 if ARGV[8] ~= '' then t.name = string.sub(ARGV[8], 2) end

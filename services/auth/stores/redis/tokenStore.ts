@@ -108,6 +108,11 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
     })
   }
 
+  async function change(id: string, now: number, changes: Args): Promise<TokenRecord | null> {
+    const again = (changed: unknown): [Script, Args] => [repeatChangeScript, packedRepeat(changed as PackedToken)]
+    return tokenIn(await record(changeScript, keyOfId(id), [restOf(id), now, ...changes], again), id)
+  }
+
   return {
     insert: ({ id, hash }, token, { perUser, total }, now) =>
       run(async (): Promise<InsertOutcome> => {
@@ -162,11 +167,8 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
         await record(setAuthorityScript, keyOf(prefix, tagOf(userId)), args)
       }),
 
-    change: (id, changes, now) =>
-      run(async () => {
-        const again = (changed: unknown): [Script, Args] => [repeatChangeScript, packedRepeat(changed as PackedToken)]
-        return tokenIn(await record(changeScript, keyOfId(id), [restOf(id), now, ...packedChanges(changes)], again), id)
-      }),
+    change: (id, changes, now) => run(() => change(id, now, packedChanges(changes))),
+    pause: (id, now) => run(() => change(id, now, [...packedChanges({ paused: true }), 'unpaused'])),
 
     findByUser: (userId, now) =>
       run(async () => {

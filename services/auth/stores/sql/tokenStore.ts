@@ -117,14 +117,10 @@ export async function openTokenStore(url: string, warn: (warning: string) => voi
 
     setAuthority: (userId, authority) => runConfirmed(session => writeAuthority(userId, authority, session)),
 
-    change: (id, changes, now) =>
-      runConfirmed(async session => {
-        const [row] = await session.query<TokenRow>(sql`update latchkey_tokens set ${assignments(changes)}
-          where id = ${id} and end_reason is null and expires_at > ${now}
-            and credential_version >= ${ownFloor} and ${hasLiveParent(now)}
-          returning ${recordColumns}`)
-        return row === undefined ? null : recordOf(row)
-      }),
+    change: (id, changes, now) => runConfirmed(session => changeIn(session, { id, changes, now, only: raw('true') })),
+
+    pause: (id, now) =>
+      runConfirmed(session => changeIn(session, { id, changes: { paused: true }, now, only: raw('paused % 2 = 0') })),
 
     findByUser: (userId, now) =>
       run(async () => {
@@ -227,6 +223,22 @@ const lockedMessage = 'another transaction has locked the tokens'
 
 function rejectIfLocked({ locked }: Pick<TouchedRows, 'locked'>): void {
   if (locked.size > 0) throw new Error(lockedMessage)
+}
+
+interface Change {
+  id: string
+  changes: TokenChanges
+  now: number
+  /** A further condition on the row. */
+  only: Sql
+}
+
+async function changeIn(session: Session, { id, changes, now, only }: Change): Promise<TokenRecord | null> {
+  const [row] = await session.query<TokenRow>(sql`update latchkey_tokens set ${assignments(changes)}
+    where id = ${id} and end_reason is null and expires_at > ${now}
+      and credential_version >= ${ownFloor} and ${hasLiveParent(now)} and ${only}
+    returning ${recordColumns}`)
+  return row === undefined ? null : recordOf(row)
 }
 
 function assignments({ scope, paused, rate, usesLeft, name }: TokenChanges): Sql {
