@@ -27,6 +27,7 @@ export interface SessionEntry {
   expiresAt: number
   absoluteExpiresAt: number
   refreshCount: number
+  paused: boolean
   current: boolean
 }
 

@@ -17,6 +17,7 @@ const sessionList = z.strictObject({
         expiresAt: at,
         absoluteExpiresAt: at,
         refreshCount: z.int(),
+        paused: z.boolean(),
         current: z.boolean(),
       })
       .meta({ id: 'Session' }),
@@ -36,13 +37,14 @@ export const listSessions: AuthRoute<'tokens'> = {
       const own = sessionOf(ctx)
       const sessions = await tokens.listSessions(own.userId)
       ctx.body = {
-        sessions: sessions.map(({ id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount }) => ({
+        sessions: sessions.map(({ id, createdAt, lastUsedAt, expiresAt, absoluteExpiresAt, refreshCount, paused }) => ({
           id,
           createdAt,
           lastUsedAt,
           expiresAt,
           absoluteExpiresAt,
           refreshCount,
+          paused,
           current: id === own.id,
         })),
       }

@@ -247,6 +247,7 @@ describe('sessions', () => {
           expiresAt: start + 3000 + ttlMs,
           absoluteExpiresAt: start + absoluteTtlMs,
           refreshCount: 1,
+          paused: false,
           current: false,
         },
         {
@@ -256,6 +257,7 @@ describe('sessions', () => {
           expiresAt: start + 4000 + ttlMs,
           absoluteExpiresAt: start + 1000 + absoluteTtlMs,
           refreshCount: 1,
+          paused: false,
           current: true,
         },
         {
@@ -265,9 +267,20 @@ describe('sessions', () => {
           expiresAt: start + 2000 + ttlMs,
           absoluteExpiresAt: start + 2000 + absoluteTtlMs,
           refreshCount: 0,
+          paused: false,
           current: false,
         },
       ])
+    })
+
+    it('shows a paused session, which its user can still end', async () => {
+      const [own, paused] = [await openSession(), (await client.admissionOf(await openSession())).tokenId]
+      const shown = async () => (await client.list(own)).find(({ id }) => id === paused)?.paused
+      expect(await shown()).to.equal(false)
+      await ask('PATCH', `${auth.internalUrl}/tokens/${paused}`, adminKey, { paused: true })
+      expect(await shown()).to.equal(true)
+      expect((await client.delete(`/sessions/${paused}`, own)).status).to.equal(204)
+      expect(await shown()).to.equal(undefined)
     })
 
     it('keeps the order when sessions in between have ended', async () => {
