@@ -23,6 +23,7 @@ import type { Mailer } from './users/mail.ts'
 import { createOwnAccount, type OwnAccount } from './users/ownAccount.ts'
 import type { Passwords } from './users/passwords.ts'
 import { createRegistration, type Registration } from './users/registration.ts'
+import { createReuseNotices } from './users/reuseNotices.ts'
 import { createUsers, type Users, type UsersOptions } from './users/users.ts'
 
 export interface UseCases {
@@ -71,7 +72,19 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
 
   const jwt = config.jwt && (await (await import('./tokens/jwt.ts')).openJwtFormat(config.jwt))
   const format = jwt ?? opaqueFormat
-  const openTokens = (format: TokenFormat) => createTokensFrom(config, { store: stores.tokens, format, now, emit })
+  const mailer = await openMailer(config, log, telemetry)
+  const openCounter = createCounters({
+    shared: stores.counters?.open ?? null,
+    own: memoryCounters(monotonicNow),
+    onOutage: cause => log.warn('limits_not_shared', { channel: 'security', cause }),
+  })
+  const notifyOfReuse = createReuseNotices({ users: stores.users, mailer, openCounter, now, emit })
+  const emitOfTokens: TokensOptions['emit'] = event => {
+    emit(event)
+    if (event.type === 'renewed_secret_reused') void notifyOfReuse(event)
+  }
+  const openTokens = (format: TokenFormat) =>
+    createTokensFrom(config, { store: stores.tokens, format, now, emit: emitOfTokens })
   const tokens = openTokens(format)
   const keys = createKeys({ tokens, perUser: config.tokenLimits.perUser, now })
   const keyUsage = stores.usage && createKeyUsage({ keys, usage: stores.usage, now })
@@ -86,11 +99,6 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     emit,
   })
   const authorities = createAuthorities({ users: stores.users, tokens: stores.tokens, emit })
-  const openCounter = createCounters({
-    shared: stores.counters?.open ?? null,
-    own: memoryCounters(monotonicNow),
-    onOutage: cause => log.warn('limits_not_shared', { channel: 'security', cause }),
-  })
   const throttles = createThrottles({
     perAccount: limitsPerAccount,
     perAddress: limitsPerAddress,
@@ -98,7 +106,6 @@ export async function createUseCases(config: AuthConfig, options: UseCasesOption
     emit,
   })
   const invalidTokens = limitInvalidTokens({ limit: limitsPerAddress.invalidTokens, monotonicNow, emit })
-  const mailer = await openMailer(config, log, telemetry)
   const links = createLinks({ users, tokens, throttles, mailer, publicUrl, emit })
   const registration = createRegistration({
     users,

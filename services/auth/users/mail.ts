@@ -9,7 +9,7 @@ import { createFairQueue, type Party } from './fairQueue.ts'
 export interface Mail {
   /** The recipient. Events name the user, never the mailbox. */
   userId: string
-  /** The address of the client that requested the mail. Networks take turns. */
+  /** The address of the client that requested the mail; '' if no client did. Networks take turns, and all without one are one. */
   address: string
   /** One mailbox, already checked; it is not parsed here. */
   to: string

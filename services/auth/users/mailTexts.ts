@@ -45,6 +45,16 @@ export const emailChangedMail: MailText = {
   text: 'From now on, mails about your account go to another address than this one, and your other sessions have ended.\nIf it was not you, tell the operator at once.\n',
 }
 
+/** An earlier secret of a session was used at `at`, in epoch milliseconds. */
+export const sessionStoppedMail = (action: 'ended' | 'paused', at: number): MailText => ({
+  subject: `One of your sessions was ${action}`,
+  text: `On ${new Date(at).toUTCString()}, one of your sessions was used with a secret that had been replaced before. Either the session was stolen, or a program of yours kept an old copy. ${
+    action === 'ended'
+      ? 'The session has ended; log in again to continue.'
+      : 'The session is paused until an operator resumes it; meanwhile you can log in again.'
+  }\nIf you cannot explain it, ask for a new password at once, which ends all your sessions.\n`,
+})
+
 export const accountExistsMail: MailText = {
   subject: 'You have an account already',
   text: 'Someone, probably you, tried to register with this address, which has an account already.\nIf you have forgotten its password, ask for a new one.\n',
