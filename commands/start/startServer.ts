@@ -13,6 +13,7 @@ import { bannerOf } from './banner.ts'
 import { completeEnvironment } from './environment.ts'
 import { layOut, storesOfHeroku } from './layout.ts'
 import { warningAboutNode } from './nodeVersion.ts'
+import { writePostmanEnvironment } from './postmanEnvironment.ts'
 import { waitUntilReady } from './readiness.ts'
 import { checkStores, migrateStores } from './stores.ts'
 import { keepPorts, replaceTakenPorts } from './takenPorts.ts'
@@ -98,6 +99,11 @@ if (problem !== null) {
 }
 if (onTerminal) printBanner()
 else log.info('ready', { ...business, ...auth })
+if (isDevelopment && !process.env['SERVICE_KEY'] && !process.env['ADMIN_KEY']) {
+  const { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey } = env
+  const addresses = { businessUrl: business['business'], authUrl: auth['auth'], authInternalUrl: auth['authInternal'] }
+  writePostmanEnvironment({ ...addresses, serviceKey, adminKey }, warn)
+}
 
 function warn(message: string): void {
   console.error(message)

@@ -20,7 +20,6 @@ const commands: Record<string, string> = {
   'commands/keys/containerKeys.ts': 'commands/node commands/keys/containerKeys.ts',
   'commands/healthcheck.ts': 'commands/node commands/healthcheck.ts',
   'commands/forwardPort.ts': 'commands/node commands/forwardPort.ts',
-  'tools/postmanFlow.ts': 'commands/node tools/postmanFlow.ts',
 }
 
 /** Appends the arguments to the command, as npm does. */

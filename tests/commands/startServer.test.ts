@@ -1,10 +1,12 @@
 // ./startServer: what it creates, prints and refuses, and how it ends.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { parseEnv } from 'node:util'
 import { expect } from 'chai'
+import { parse } from 'yaml'
 import { logIn } from '../support/factories.ts'
 import { freePorts } from '../support/freePort.ts'
 import { cleanUp, copyOfProject, runStartServer } from '../support/startServer.ts'
@@ -29,6 +31,15 @@ const isAlive = (pid: number) => {
   }
 }
 
+/** A copy of the project with the environments for Postman. */
+function withPostman(): string {
+  const folder = copyOfProject()
+  for (const path of ['postman/Latchkey local.postman_environment.json', 'postman/environments']) {
+    cpSync(path, join(folder, path), { recursive: true })
+  }
+  return folder
+}
+
 describe('./startServer', () => {
   after(cleanUp)
 
@@ -50,6 +61,51 @@ describe('./startServer', () => {
     expect(readFileSync(join(folder, '.env'), 'utf8')).to.equal(made)
     second.process.kill('SIGTERM')
     await second.ended
+  })
+
+  it('writes environments for Postman with its addresses and the keys of .env, which only the user can read', async () => {
+    const folder = withPostman()
+    const { ready, process: started, ended } = runStartServer({ folder, env: development })
+    const addresses = await ready
+    const keys = parseEnv(readFileSync(join(folder, '.env'), 'utf8'))
+    const files = [
+      'Latchkey local with keys.postman_environment.json',
+      'environments/Latchkey local with keys.environment.yaml',
+    ]
+    await until(() => files.every(file => existsSync(join(folder, 'postman', file))))
+    for (const file of files) {
+      const path = join(folder, 'postman', file)
+      const { name, values } = parse(readFileSync(path, 'utf8')) as {
+        name: string
+        values: { key: string; value: string }[]
+      }
+      expect(name).to.equal('Latchkey local with keys')
+      expect(Object.fromEntries(values.map(({ key, value }) => [key, value]))).to.deep.equal({
+        businessUrl: addresses.business,
+        authUrl: addresses.auth,
+        authInternalUrl: addresses.authInternal,
+        username: 'demo@example.com',
+        password: 'postman',
+        serviceKey: keys['SERVICE_KEY'],
+        adminKey: keys['ADMIN_KEY'],
+        flowToken: '',
+      })
+      expect(statSync(path).mode & 0o777).to.equal(0o600)
+      expect(execFileSync('git', ['check-ignore', `postman/${file}`], { encoding: 'utf8' })).to.include(file)
+    }
+    started.kill('SIGTERM')
+    await ended
+    rmSync(join(folder, 'postman'), { recursive: true }) // it has the password of the demo user
+  })
+
+  it('writes no such environment with keys that it was given', async () => {
+    const folder = withPostman()
+    const { ready, process: started, ended } = runStartServer({ folder, env: { NODE_ENV: undefined } })
+    await ready
+    started.kill('SIGTERM')
+    await ended
+    expect(readdirSync(join(folder, 'postman')).filter(file => file.includes('with keys'))).to.deep.equal([])
+    rmSync(join(folder, 'postman'), { recursive: true })
   })
 
   it('makes a .env that others may read private before it adds keys, and reports it', async () => {

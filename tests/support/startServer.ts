@@ -68,7 +68,8 @@ export function copyOfProject(): string {
   const folder = join(mkdtempSync(join(tmpdir(), 'latchkey-')), 'a copy')
   copies.push(folder)
   cpSync('startServer', join(folder, 'startServer'))
-  const kept = new Set(['startServer', '.env', 'logs', '.git', 'coverage'])
+  // Not `postman`, where a start writes its keys.
+  const kept = new Set(['startServer', 'postman', '.env', 'logs', '.git', 'coverage'])
   for (const entry of readdirSync(project)) {
     if (!kept.has(entry)) symlinkSync(join(project, entry), join(folder, entry))
   }

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import newman, { type NewmanRunSummary } from 'newman'
 import { parse } from 'yaml'
-import { makeFlowFiles } from '../../tools/postmanFlow.ts'
+import { convertedFolder, fileNameOf, makeFlowFiles } from '../../tools/postmanFiles.ts'
 import { adminKey, serviceKey } from '../support/credentials.ts'
 import { cleanUp, runStartServer } from '../support/startServer.ts'
 
@@ -16,8 +16,9 @@ interface Item {
   request?: {
     method: string
     description?: string
-    auth?: unknown
+    auth?: { type: string }
     url: { raw: string; host: string[]; path: string[] }
+    body?: { raw?: string; urlencoded?: { key: string; value: string }[] }
   }
   response?: { name: string; code: number; body: string }[]
 }
@@ -136,6 +137,54 @@ describe('the Postman collection', () => {
   })
 })
 
+describe('the collection for the Local View', () => {
+  interface Converted {
+    url: string
+    method: string
+    description?: string
+    auth?: { type: string }
+    body?: { content?: string | Record<string, string> }
+    scripts?: { code: string }[]
+  }
+  const read = (path: string) => parse(readFileSync(path, 'utf8'))
+  const lines = (text = '') => text.split('\n').map(line => line.trimEnd())
+  const contentOf = ({ raw, urlencoded = [] }: { raw?: string; urlencoded?: { key: string; value: string }[] }) =>
+    raw ?? Object.fromEntries(urlencoded.map(({ key, value }) => [key, value]))
+  const folderOf = ({ name }: Item) => `${convertedFolder}/${fileNameOf(name)}`
+
+  for (const folder of collection.item) {
+    it(`is that of version 2.1: ${folder.name}`, () => {
+      const own = folder.item ?? []
+      const files = readdirSync(folderOf(folder)).filter(name => name.endsWith('.request.yaml'))
+      expect(files).to.have.members(own.map(({ name }) => `${fileNameOf(name)}.request.yaml`))
+      for (const { name, request, event = [], response = [] } of own) {
+        const converted = read(`${folderOf(folder)}/${fileNameOf(name)}.request.yaml`) as Converted
+        expect(converted.url, name).to.equal(request?.url.raw)
+        expect(converted.method, name).to.equal(request?.method)
+        expect(converted.description, name).to.equal(request?.description)
+        expect(converted.auth?.type, name).to.equal(request?.auth?.type)
+        expect(converted.body?.content, name).to.deep.equal(request?.body && contentOf(request.body))
+        const scripts = (converted.scripts ?? []).map(({ code }) => lines(code))
+        expect(scripts, name).to.deep.equal(event.map(({ script }) => script.exec.flatMap(lines)))
+        const examples = `${folderOf(folder)}/.resources/${fileNameOf(name)}.resources/examples`
+        for (const { name: title, code, body } of response) {
+          const example = read(`${examples}/${fileNameOf(title)}.example.yaml`) as {
+            response: { statusCode: number; body?: { content: string } }
+          }
+          expect(example.response.statusCode, `${name}: ${title}`).to.equal(code)
+          expect(example.response.body?.content ?? '', `${name}: ${title}`).to.equal(body ?? '')
+        }
+        expect(existsSync(examples) ? readdirSync(examples) : [], name).to.have.length(response.length)
+      }
+    })
+  }
+
+  it('has no other folder', () => {
+    const folders = readdirSync(convertedFolder).filter(name => name !== '.resources')
+    expect(folders).to.have.members(collection.item.map(({ name }) => fileNameOf(name)))
+  })
+})
+
 describe('the Postman Flow', () => {
   const [flowFile = ''] = readdirSync('postman/flows').map(name => `postman/flows/${name}`)
   const text = readFileSync(flowFile, 'utf8')
@@ -143,7 +192,7 @@ describe('the Postman Flow', () => {
   const blocks = Object.entries(flow.nodes)
   const requestBlocks = blocks.filter(([, { type }]) => type === 'task/http-request@2')
 
-  it('is what tools/postmanFlow.ts generates from the collection', () => {
+  it('is what tools/postmanFiles.ts generates from the collection', () => {
     for (const [path, content] of makeFlowFiles()) expect(readFileSync(path, 'utf8'), path).to.equal(content)
   })
 
@@ -162,8 +211,8 @@ describe('the Postman Flow', () => {
       expect(existsSync(config.element?.path as string), config.element?.path).to.equal(true)
       expect(existsSync(config.environment as string)).to.equal(true)
       expect(config).to.include({ ignoreTestResults: false, scriptsModifyEnvVars: true })
-      const request = parse(readFileSync(config.element?.path as string, 'utf8')) as { name: string; method: string }
-      expect(request).to.include({ name: config.element?.name, method: config.element?.method })
+      const request = parse(readFileSync(config.element?.path as string, 'utf8')) as { method: string }
+      expect(request.method).to.equal(config.element?.method)
     }
   })
 
