@@ -1,10 +1,12 @@
 // Starts Auth and Business, prints their addresses when both are ready, restarts a process that dies, and stops both on a
 // signal or if a service cannot be kept running. Knows the services only by their paths and settings.
 import { mkdirSync, openSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { listenerNameOf } from '../../services/auth/dialects/index.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
+import { codeExtension } from '../../shared/codeExtension.ts'
 import { ConfigError, type Environment } from '../../shared/config/readSettings.ts'
 import { createLog } from '../../shared/log/log.ts'
 import { flushOutput, openOutput } from '../../shared/log/output.ts'
@@ -152,7 +154,7 @@ function openLogFile(): number {
 async function startService(name: 'Auth' | 'Business', count: number, env: Environment): Promise<Workers> {
   const service = await startWorkers({
     name,
-    path: `services/${name.toLowerCase()}/main.ts`,
+    path: join(import.meta.dirname, `../../services/${name.toLowerCase()}/main${codeExtension}`),
     count,
     env,
     output,

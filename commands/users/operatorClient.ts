@@ -51,6 +51,46 @@ export interface NewKey {
   rate?: { perMinute: number; burst?: number }
 }
 
+/** A token without its secret. Instants are epoch milliseconds. */
+export interface ShownToken {
+  id: string
+  kind: string
+  purpose: string | null
+  userId: string | null
+  username: string | null
+  createdAt: number
+  lastUsedAt: number
+  expiresAt: number
+  absoluteExpiresAt: number
+  refreshCount: number
+  scope: string | null
+  paused: boolean
+  rate: { perMinute: number; burst: number } | null
+  usesLeft: number | null
+  name: string | null
+  parentId: string | null
+}
+
+export interface NewToken {
+  kind: string
+  ttlSeconds: number
+  absoluteTtlSeconds?: number
+  userId?: string
+  purpose?: string
+  scope?: string
+  uses?: number
+  rate?: { perMinute: number; burst?: number }
+}
+
+export type IssuedToken = NewToken & { token: string; tokenId: string; expiresAt: number }
+
+/** Selects tokens: of a user, with a name in their scope, or by how the id or the username begins. */
+export interface TokenSelection {
+  userId?: string
+  scope?: string
+  search?: string
+}
+
 export type ResetOffer = { sent: true } | { sent: false; link: string; expiresAt: number }
 
 export class AuthNotListening extends Error {}
@@ -89,6 +129,7 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
   const succeeds = async (method: string, path: string, body?: unknown) =>
     (await send(method, path, body)).status !== 404
   const pathOf = (id: string) => `/admin/users/${encodeURIComponent(id)}`
+  const tokenPathOf = (id: string) => `/tokens/${encodeURIComponent(id)}`
   const keyPathOf = (id: string) => `/keys/${encodeURIComponent(id)}`
 
   return {
@@ -114,6 +155,17 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     remove: (id: string) => succeeds('DELETE', pathOf(id)),
     revokeSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
     unlock: (id: string) => succeeds('POST', `${pathOf(id)}/unlock`),
+
+    async listTokens(
+      selection: TokenSelection,
+      after: string | null,
+    ): Promise<{ tokens: ShownToken[]; next: string | null }> {
+      const query = new URLSearchParams({ limit: '200', ...selection, ...(after !== null && { after }) })
+      return (await send('GET', `/tokens?${query}`)).body as { tokens: ShownToken[]; next: string | null }
+    },
+    issueToken: async (token: NewToken) => (await send('POST', '/tokens', token)).body as IssuedToken,
+    pauseToken: (id: string, paused: boolean) => succeeds('PATCH', tokenPathOf(id), { paused }),
+    revokeToken: (id: string) => succeeds('DELETE', tokenPathOf(id)),
 
     /** A page of the keys of all users, or those of one user. */
     async listKeys(userId: string | null, after: string | null): Promise<{ keys: ShownKey[]; next: string | null }> {

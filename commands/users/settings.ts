@@ -15,13 +15,19 @@ export interface Settings {
   adminKey: string | null
 }
 
-/** Throws a message for the operator if the settings are invalid. */
-export function readSettings(): Settings {
+/** The environment of this process, to which this adds what ./startServer has written in this folder. */
+export function loadEnvironment(): NodeJS.ProcessEnv {
   const { env } = process
   const isDevelopment = !env['NODE_ENV'] || env['NODE_ENV'] === 'development'
   if (isDevelopment && existsSync('.env')) process.loadEnvFile('.env')
   // Only for a default port: what the environment and .env say comes first.
   if (isDevelopment) for (const [name, port] of Object.entries(keptPorts())) env[name] ??= port
+  return env
+}
+
+/** Throws a message for the operator if the settings are invalid. */
+export function readSettings(): Settings {
+  const env = loadEnvironment()
   const missing = ['SERVICE_KEY', 'ADMIN_KEY'].filter(key => !env[key] && !env[`${key}_FILE`])
   const placeholders = Object.fromEntries(missing.map(key => [key, randomBytes(32).toString('hex')]))
   const stores = storesOfHeroku(env, () => {})

@@ -1,6 +1,7 @@
 // Questions to the operator, and the progress of an import. Hides terminals, pipes and echo.
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
+import { progressBar } from '../progressBar.ts'
 import { decodeLine, readLines } from './importUsers.ts'
 
 export const interruptedCode = 130 // the exit code of a shell for Ctrl-C
@@ -47,12 +48,14 @@ export function createProgress() {
   return {
     clear,
 
-    show(rows: number): void {
+    /** `fraction` of the whole is null if the whole is not known. */
+    show(rows: number, fraction: number | null): void {
       const at = performance.now()
       if (isTTY ? at < shownAt + progressEveryMs : rows % progressEveryRows !== 0) return
       shownAt = at
       clear()
-      process.stderr.write(`${rows} rows, ${Math.round((rows * 1000) / (at - startedAt))}/s${isTTY ? '' : '\n'}`)
+      const text = `${rows} rows, ${Math.round((rows * 1000) / (at - startedAt))}/s`
+      process.stderr.write(isTTY ? `${fraction === null ? '' : `${progressBar(fraction)} `}${text}` : `${text}\n`)
     },
 
     print(message: string): void {

@@ -42,6 +42,10 @@ export function tableLine(user: ShownUser): string {
   return `${columns(...cells)}\n`
 }
 
+export function printJson(value: unknown): void {
+  console.log(printable(JSON.stringify(value)))
+}
+
 export function columns(...cells: (readonly [text: string, width: number])[]): string {
   return cells.map(([text, width]) => escaped(text).padEnd(width)).join('  ')
 }

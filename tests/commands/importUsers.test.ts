@@ -133,13 +133,13 @@ describe('npm run users import', () => {
       expect(stderr).to.match(/^USER_STORE_URL: .*\n10000 rows, \d+\/s\n20000 rows, \d+\/s\n$/)
     })
 
-    it('shows a progress line on a terminal, and clears it for problems', async () => {
+    it('shows a progress bar on a terminal, and clears it for problems', async () => {
       const url = await fresh('sqlite')
       const rows = Array.from({ length: 3000 }, (_, index) => `user${index}:${index === 400 ? 'x' : anyHash()}\n`)
       const { code, screen } = await onTerminal(url, `import '${fileOf(rows.join(''))}'`)
       expect(code).to.equal(1)
       const pieces = screen.split(`\r${escapeCharacter}[K`)
-      expect(pieces.filter(piece => /^\d+ rows, \d+\/s$/.test(piece))).to.not.have.length(0)
+      expect(pieces.filter(piece => /^\[#*-*\] +\d+ % \d+ rows, \d+\/s$/.test(piece))).to.not.have.length(0)
       expect(pieces).to.include('line 401: expected a bcrypt hash after the last colon\r\n')
       expect(pieces.at(-1)).to.equal('2999 imported, 0 already there, 1 refused\r\n')
     })

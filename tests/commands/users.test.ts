@@ -375,7 +375,7 @@ describe('npm run users', () => {
       [['add', 'bob', '--password=hunter2'], /^Unknown option '--password'\.\n\nUsage:/],
       [['add', 'bob', 'hunter2'], /^add takes <username>\.\n\nUsage:/],
       [['rename', 'bob'], /^rename takes <username> and <new username>\.\n\nUsage:/],
-      [['roles', 'bob', '--set'], /^Option '--set <value>' argument missing/],
+      [['roles', 'bob', '--set'], /^Option '--set <roles>' argument missing/],
     ]
     const later: [string[], RegExp][] = [
       [['delete', 'bob'], /^Without a terminal, delete needs --yes\./],

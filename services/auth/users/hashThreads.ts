@@ -1,5 +1,6 @@
 // Threads that compute bcrypt. Hides which thread is free, and that a thread that ends is replaced.
 import { Worker } from 'node:worker_threads'
+import { codeExtension } from '../../../shared/codeExtension.ts'
 import { AppError } from '../../../shared/http/errors.ts'
 import type { HashResult, HashTask } from './hashThread.ts'
 
@@ -20,7 +21,7 @@ export function startHashThreads(count: number): HashThreads {
   const current = new Map<Worker, Job>()
 
   function start(): void {
-    const thread = new Worker(new URL('./hashThread.ts', import.meta.url))
+    const thread = new Worker(new URL(`./hashThread${codeExtension}`, import.meta.url))
     thread.on('message', (result: HashResult) => {
       finish(thread)?.resolve(result)
       release(thread)

@@ -1,0 +1,59 @@
+// latchkey: every command of an operator under one name. Loads the code of a command only when it runs.
+import { readFileSync } from 'node:fs'
+import { runBench } from './bench.ts'
+import { CommandLine, runCommandLine } from './commandLine.ts'
+import { addCompletion } from './completion.ts'
+import { createDoctorCommand } from './smoke/smokeCommand.ts'
+import { createTokensCommand } from './tokens/tokensCommand.ts'
+import { createKeysCommand } from './users/keysCommand.ts'
+import { createUsersCommand } from './users/usersCommand.ts'
+
+const program = new CommandLine('latchkey')
+  .description('Opaque bearer tokens that slide, can be revoked at once, and are checked with Auth on every request.')
+  .usage('<command>')
+program.helpCommand('help [command]', 'show the help of a command')
+program.version(version(), '-V, --version', 'print the version')
+
+program
+  .command('serve')
+  .description('start Auth and Business, and stay with them; settings and keys are in .env of this folder')
+  .option('--migrate', 'migrate the stores and exit')
+  .runs(
+    async () =>
+      async ({ isSet }) =>
+        startServer(isSet('migrate') ? ['--migrate'] : []),
+  )
+program.addCommand(createUsersCommand())
+program.addCommand(createKeysCommand())
+program.addCommand(createTokensCommand())
+program.addCommand(createDoctorCommand())
+program
+  .command('check-config')
+  .description('report problems with the settings and the stores, list the migrations, and start nothing')
+  .runs(async () => async () => startServer(['--check-config']))
+program
+  .command('bench')
+  .description(
+    'compare /data with other checks; needs a clone of the repository, and takes the options of npm run bench',
+  )
+  .argument('[options...]')
+  .allowUnknownOption()
+  .helpOption(false)
+  .runs(async () => runBench)
+addCompletion(program)
+
+await runCommandLine(program)
+
+/** startServer.ts reads the arguments of its process. */
+async function startServer(args: string[]): Promise<void> {
+  process.argv.splice(2, Number.POSITIVE_INFINITY, ...args)
+  await import('./start/startServer.ts')
+}
+
+function version(): string {
+  const manifest = new URL(
+    import.meta.filename.endsWith('.ts') ? '../package.json' : '../../package.json',
+    import.meta.url,
+  )
+  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version
+}
