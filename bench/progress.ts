@@ -1,6 +1,7 @@
-// Shows on stderr what a benchmark is doing and how long it still takes: one changing line on a terminal, otherwise a
+// Shows on stderr what a benchmark is doing and how long it still takes: one changing line with a bar on a terminal, otherwise a
 // line per step. Also the only place that writes bench/results/.
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { progressBar } from '../commands/progressBar.ts'
 import { documents, updateDocuments } from './documents.ts'
 
 export interface Progress {
@@ -14,7 +15,8 @@ export interface Progress {
 export interface ProgressOptions {
   /** Monotonic milliseconds. */
   monotonicNow?: () => number
-  print?: (text: string) => void
+  /** `fraction` is the part of the steps that is done. */
+  print?: (text: string, fraction: number) => void
   /** How long all steps are expected to take, if not `secondsPerStep` each. */
   totalSeconds?: number
 }
@@ -24,19 +26,20 @@ export function createProgress(steps: number, secondsPerStep: number, options: P
   const { monotonicNow = () => performance.now(), print = printLine, totalSeconds = steps * secondsPerStep } = options
   let [begun, expectedSoFar, startedAt] = [0, 0, 0]
   return {
-    say: what => print(`${what} …`),
+    say: what => print(`${what} …`, 0),
     step(what, seconds = secondsPerStep) {
       if (begun++ === 0) startedAt = monotonicNow()
       const scale = expectedSoFar === 0 ? 1 : (monotonicNow() - startedAt) / 1000 / expectedSoFar
-      print(`[${begun}/${steps}] ${what}, about ${inWords((totalSeconds - expectedSoFar) * scale)} left`)
+      const left = inWords((totalSeconds - expectedSoFar) * scale)
+      print(`[${begun}/${steps}] ${what}, about ${left} left`, expectedSoFar / totalSeconds)
       expectedSoFar += seconds
     },
     end: () => process.stderr.isTTY && process.stderr.write('\r\x1b[K'),
   }
 }
 
-function printLine(text: string): void {
-  process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`)
+function printLine(text: string, fraction: number): void {
+  process.stderr.write(process.stderr.isTTY ? `\r${progressBar(fraction)} ${text}\x1b[K` : `${text}\n`)
 }
 
 function inWords(seconds: number): string {
