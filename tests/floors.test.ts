@@ -26,11 +26,7 @@ const floors: Record<string, string[]> = {
 }
 
 // Exactly these versions must be below their floors, so that an exception that is no longer needed fails the test.
-const exceptions = [
-  // 20 November 2026: the registry has no newer 24.x release for both architectures. The tests run on this version,
-  // and so does ./startServer if the system's Node.js is too old; images and Heroku bring their own Node.js.
-  'commands/runtime.sh: node 24.21.0',
-]
+const exceptions: string[] = []
 
 interface Package {
   version: string
