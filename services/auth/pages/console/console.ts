@@ -1,4 +1,4 @@
-// The page of /console: the sessions of this browser, the steps that their requests take, and what was sent.
+// The page of /console: the sessions and keys of this browser, the steps that their requests take, and what was sent.
 import { h } from 'preact'
 import { useAdminData } from './adminData.ts'
 import { setClock } from './clock.ts'
@@ -6,6 +6,8 @@ import { useExchanges } from './exchanges.ts'
 import { exchangeList } from './exchangeView.ts'
 import { flowPanel } from './flowView.ts'
 import { useHeldConnections } from './heldConnections.ts'
+import { useKeys } from './keys.ts'
+import { KeySection } from './keyView.ts'
 import { urlAt, useSessions } from './sessions.ts'
 import { LogInPanel, SessionCards } from './sessionView.ts'
 import type { ConsoleSettings } from './settings.ts'
@@ -37,6 +39,7 @@ function ConsolePage() {
   const sessions = useSessions(settings, exchanges)
   const connections = useHeldConnections(urlAt(businessUrl, 'data/live'), exchanges, sessions)
   const adminData = useAdminData(urlAt(businessUrl, 'admin/data'), exchanges, sessions)
+  const keys = useKeys(settings, exchanges, sessions)
   const inPicture = exchanges.list.find(({ request }) => request.flow !== undefined) ?? null
   return html`
     <a class="skip" href="#main">Skip to the sessions</a>
@@ -60,7 +63,8 @@ function ConsolePage() {
       <div class="columns">
         <div class="aside">${h(LogInPanel, { sessions, settings })}</div>
         <div class="wide">
-          ${h(SessionCards, { sessions, connections, adminData, settings })}
+          ${h(SessionCards, { sessions, connections, adminData, keys, settings })}
+          ${h(KeySection, { keys, sessions, canGetData: businessUrl !== null })}
           ${flowPanel(inPicture, sessions.burst)}
           ${exchangeList(exchanges.list)}
         </div>

@@ -3,7 +3,9 @@ import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
 import type { AdminData } from './adminData.ts'
 import { now } from './clock.ts'
+import { delegateButton, delegation, innerRings } from './delegationView.ts'
 import type { HeldConnection, HeldConnections } from './heldConnections.ts'
+import type { Keys } from './keys.ts'
 import { ring } from './ring.ts'
 import type { Session, Sessions } from './sessions.ts'
 import type { ConsoleSettings } from './settings.ts'
@@ -17,6 +19,7 @@ interface Props {
 interface CardProps extends Props {
   connections: HeldConnections
   adminData: AdminData
+  keys: Keys
 }
 
 export function LogInPanel({ sessions, settings }: Props) {
@@ -86,7 +89,7 @@ export function SessionCards(props: CardProps) {
   `
 }
 
-function card(session: Session, { sessions, connections, adminData, settings }: CardProps): ComponentChildren {
+function card(session: Session, { sessions, connections, adminData, keys, settings }: CardProps): ComponentChildren {
   const { ttlMs, businessUrl } = settings
   const { id, username, tokenId, state, message, isBusy, expiresAt } = session
   const connection = connections.of(session)
@@ -95,12 +98,17 @@ function card(session: Session, { sessions, connections, adminData, settings }: 
   const isLive = state === 'live'
   const remove = () => {
     connections.release(session)
+    keys.remove(tokenId)
     sessions.remove(session)
   }
+  const endAll = async () => {
+    if (await sessions.endAll(session)) keys.noteAllEnded(username)
+  }
   const cannotSend = isBusy || businessUrl === null
+  const inner = innerRings(tokenId, keys)
   return html`
-    <li key=${id} class=${`card ${state}`} data-state=${state}>
-      ${ring({ leftMs: expiresAt - now(), wholeMs: ttlMs, isLive, label: `Session of ${username}` })}
+    <li key=${id} class=${`card ${state} ${inner.length > 0 ? 'parent' : ''}`} data-state=${state}>
+      ${ring({ leftMs: expiresAt - now(), wholeMs: ttlMs, isLive, label: `Session of ${username}`, inner })}
       <div class="about">
         <h3>${username}</h3>
         <p class="quiet"><code>${tokenId}</code></p>
@@ -123,10 +131,12 @@ function card(session: Session, { sessions, connections, adminData, settings }: 
         ${
           isLive
             ? html`<button onClick=${() => sessions.end(session)}>End</button>
-                <button onClick=${() => sessions.endAll(session)} title=${`Every session of ${username}`}>End all</button>`
+                <button onClick=${endAll} title=${`Every session and key of ${username}`}>End all</button>
+                ${delegateButton(session, keys)}`
             : html`<button onClick=${remove}>Remove</button>`
         }
       </div>
+      ${delegation({ keys, parent: session, canDelegate: isLive, canGetData: businessUrl !== null })}
     </li>
   `
 }

@@ -53,8 +53,8 @@ export interface Sessions {
   /** Shows the answer to a request of the session that was sent at `sentAt`, and what it means for the session. */
   noteAnswer(session: Session, status: number, sentAt: number, message?: string | null): void
   end(session: Session): Promise<void>
-  /** Ends all sessions of the user. */
-  endAll(session: Session): Promise<void>
+  /** Ends all sessions and keys of the user. Resolves to true if they have ended. */
+  endAll(session: Session): Promise<boolean>
   remove(session: Session): void
   /** Marks the sessions whose time is over as expired. */
   expire(): void
@@ -175,13 +175,14 @@ export function useSessions({ ttlMs, businessUrl, shownDemoUser }: ConsoleSettin
     if (status === 204) markEnded(only(session), sentAt)
   }
 
-  async function endAll(session: Session): Promise<void> {
+  async function endAll(session: Session): Promise<boolean> {
     const { username, token } = session
     const request = { title: `End all of ${username}`, method: 'DELETE', url: 'sessions', token }
     const sentAt = performance.now()
     const { status } = await exchanges.send(request)
     if (status === 204) markEnded(other => other.username === username, sentAt)
     else update(only(session), current => afterAnswer(current, status, 0, ttlMs))
+    return status === 204
   }
 
   function markEnded(isMeant: (session: Session) => boolean, endedAt: number): void {
