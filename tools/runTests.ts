@@ -41,7 +41,7 @@ const slowest = [
   'tests/auth/stores/',
   'tests/tools/',
   'tests/auth/users/mail',
-  'tests/docs/protect',
+  'tests/docs/',
   'tests/client/python',
   'tests/client/conformance',
   'tests/auth/users/unfinishedChanges',
@@ -87,6 +87,7 @@ if (isWhole) {
     check('format and lint', 'biome', ['ci', '--error-on-warnings', '--reporter=summary']),
     check('types', 'tsc', ['--noEmit']),
     check('types of the console', 'tsc', ['--noEmit', '--project', 'services/auth/pages/console']),
+    check('types of the documentation site', 'tsc', ['--noEmit', '--project', 'docs/.vitepress']),
   ])
 }
 test()

@@ -1,0 +1,48 @@
+// Makes links between Markdown files into links between pages. A linked file that is not a page is copied to the site.
+import { copyFileSync, mkdirSync, statSync } from 'node:fs'
+import { dirname, join, posix, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { MarkdownRenderer } from 'vitepress'
+import { pageOf } from './addresses.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const isPage = (file: string) => /^(docs\/|packages\/|[A-Z]+\.md$)/.test(file) && file.endsWith('.md')
+
+/** Files that pages link, such as examples. The site has copies of them. */
+const linkedFiles = new Set<string>()
+/** As text, so that a browser shows them. */
+const addressOfCopy = (file: string) => `files/${file}.txt`
+
+/** The address on the site of what a page links. Throws if the repository does not have it. */
+function siteLink(from: string, href: string): string {
+  if (/^([a-z]+:|#|\/)/i.test(href)) return href
+  const [path = '', hash] = href.split('#')
+  const file = posix.join(posix.dirname(from), decodeURI(path))
+  const anchor = hash === undefined ? '' : `#${hash}`
+  if (file === 'README.md') return `/${anchor}` // its place is taken by docs/index.md
+  if (isPage(file)) return `/${pageOf(file)}${anchor}`
+  if (!statSync(join(root, file), { throwIfNoEntry: false })?.isFile()) {
+    throw new Error(`${from} links ${href}, which is not a file`)
+  }
+  linkedFiles.add(file)
+  return `/${addressOfCopy(file)}`
+}
+
+/** A plugin of markdown-it. */
+export function siteLinks(md: MarkdownRenderer): void {
+  md.core.ruler.push('site-links', ({ tokens, env }) => {
+    const from = relative(root, env.realPath ?? env.path).replaceAll('\\', '/')
+    for (const token of tokens.flatMap(({ children }) => children ?? [])) {
+      const href = token.type === 'link_open' ? token.attrGet('href') : null
+      if (href !== null) token.attrSet('href', siteLink(from, href))
+    }
+  })
+}
+
+export function copyLinkedFiles(outDir: string): void {
+  for (const file of linkedFiles) {
+    const copy = join(outDir, addressOfCopy(file))
+    mkdirSync(dirname(copy), { recursive: true })
+    copyFileSync(join(root, file), copy)
+  }
+}
