@@ -89,6 +89,7 @@ const consoleUrl = isSingle ? null : publicAuthUrl('/console')
 const { addresses: business } = await startService('Business', businessConfig.workers, {
   ...corsSettings(),
   AUTH_INTERNAL_URL: auth['authInternal'],
+  ...(isDevelopment && consoleUrl !== null && { CONSOLE_URL: consoleUrl }),
   ...businessEnv,
   ...(isSingle && { AUTH_PUBLIC_URL: auth['auth'] }),
 })

@@ -62,7 +62,8 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
   }
 
   const { now } = clock
-  const deps = { ...useCases, config, metrics, stream, now }
+  const consoleUrl = config.isProduction ? null : '/console'
+  const deps = { ...useCases, config, metrics, stream, now, consoleUrl }
   const publicDeps = {
     ...deps,
     describe: hasApiDocs ? describeAuth : null,

@@ -54,6 +54,7 @@ export async function openBusiness(config: BusinessConfig, { log, monotonicNow }
       {
         auth,
         closing: closing.signal,
+        consoleUrl: config.consoleUrl,
         describe: config.hasApiDocs ? describeBusiness : null,
         whyNotReady: async caller => (closing.signal.aborted ? 'Business is closing.' : auth.whyNotReady(caller)),
       },

@@ -32,6 +32,14 @@ export const businessSettings = {
     expected: 'an http or https address without a path',
     fallback: 'none; set by ./startServer with PORT',
   }),
+  CONSOLE_URL: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .register(settingMeta, {
+      description: "address of Auth's console, to which `/` of Business leads",
+      expected: 'an http or https address',
+      fallback: 'none; set by ./startServer in development',
+    }),
   SHADOW_RULES: z
     .string()
     .transform(splitList)
@@ -71,6 +79,8 @@ export function readBusinessConfig(env: Environment) {
     authUrls: splitList(settings.AUTH_INTERNAL_URL),
     /** Null if each service has its own address. */
     forwardUrl: settings.AUTH_PUBLIC_URL ?? null,
+    /** Null if there is nothing at `/`, or if Auth answers there. */
+    consoleUrl: settings.CONSOLE_URL ?? null,
     serviceKey: settings.SERVICE_KEY,
     shadowRules: settings.SHADOW_RULES ?? [],
     invalidTokenLimit: settings.INVALID_TOKEN_LIMIT_PER_ADDRESS,

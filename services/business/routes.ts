@@ -5,7 +5,9 @@ import { describeApi } from '../../shared/http/openapi.ts'
 import type { Route } from '../../shared/http/route.ts'
 import {
   type DocumentDeps,
+  type HomeDeps,
   healthRoute,
+  homeRoute,
   metricsRoute,
   openApiDocumentRoute,
   type ReadyDeps,
@@ -24,7 +26,8 @@ import { getShadowRules } from './shadowRules.ts'
 type BusinessRoute<Deps> = Route<Deps, 'none' | 'bearer'>
 
 /** By operationId. */
-export const publicRoutes: Record<string, BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps>> = {
+export const publicRoutes: Record<string, BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps & HomeDeps>> = {
+  home: homeRoute('Latchkey Business'),
   getData,
   getLiveData,
   getAdminData,

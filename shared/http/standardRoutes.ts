@@ -27,6 +27,36 @@ export const readyRoute: Route<ReadyDeps, 'none'> = {
   handler: ({ whyNotReady }) => readiness(whyNotReady),
 }
 
+export interface HomeDeps {
+  /** The address of the console; null if there is nothing at `/`, as in production. */
+  consoleUrl: string | null
+}
+
+/** Leads people to the console. The body is for clients that follow no redirect, such as curl. */
+export function homeRoute(service: string): Route<HomeDeps, 'none'> {
+  return {
+    path: 'GET /',
+    guard: 'none',
+    summary: 'Leads to the console',
+    tag: 'Documents',
+    answers: {
+      302: {
+        description: 'Go to the console',
+        body: z.strictObject({ service: z.string(), console: z.string() }),
+      },
+    },
+    problems: { 404: 'There is no console to lead to, as in production.' },
+    handler: ({ consoleUrl }) =>
+      consoleUrl === null
+        ? null
+        : ctx => {
+            ctx.status = 302
+            ctx.set('Location', consoleUrl)
+            ctx.body = { service, console: consoleUrl }
+          },
+  }
+}
+
 export const metricsRoute: Route<{ metrics: { show: Handler } }, 'none'> = {
   path: 'GET /metrics',
   guard: 'none',

@@ -106,7 +106,16 @@ describe('the Postman collection', () => {
       route.replace(/(\/admin\/users|\/sessions|\/keys|\/tokens)\/(?!expired|delegate)[^/\s]+/, '$1/:id')
     const sent = requests.map(({ request }) => shape(`${request?.method} /${request?.url.path.join('/')}`))
     const missing = [...new Set(routes)].filter(route => !sent.includes(route))
-    const pages = ['/docs', '/redoc', '/docs/:file', '/console', '/console/:file', '/account', '/.well-known/jwks.json']
+    const pages = [
+      '/',
+      '/docs',
+      '/redoc',
+      '/docs/:file',
+      '/console',
+      '/console/:file',
+      '/account',
+      '/.well-known/jwks.json',
+    ]
     expect(
       missing.filter(route => ![...pages, '/events', '/data/live', '/shadowRules'].includes(route.replace('GET ', ''))),
     ).to.deep.equal([])

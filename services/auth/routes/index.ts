@@ -2,6 +2,7 @@
 import { describeApi } from '../../../shared/http/openapi.ts'
 import {
   healthRoute,
+  homeRoute,
   metricsRoute,
   openApiDocumentRoute,
   readyRoute,
@@ -35,6 +36,7 @@ import { validateToken } from './validateToken.ts'
 
 /** By operationId. */
 export const publicRoutes: Record<string, AuthRoute> = {
+  home: homeRoute('Latchkey Auth'),
   login,
   logout,
   renew,
@@ -73,6 +75,7 @@ export const publicRoutes: Record<string, AuthRoute> = {
 
 /** By operationId. */
 export const internalRoutes: Record<string, AuthRoute> = {
+  home: homeRoute('Latchkey Auth, internal listener'),
   validateToken,
   introspect,
   forwardAuth,

@@ -2,14 +2,14 @@
 import { z } from 'zod'
 import type { Guard } from '../../../shared/http/openapi.ts'
 import type { Route } from '../../../shared/http/route.ts'
-import type { DocumentDeps, ReadyDeps } from '../../../shared/http/standardRoutes.ts'
+import type { DocumentDeps, HomeDeps, ReadyDeps } from '../../../shared/http/standardRoutes.ts'
 import type { Metrics } from '../../../shared/metrics.ts'
 import type { AuthConfig } from '../config.ts'
 import type { EventStream } from '../observability/eventStream.ts'
 import type { DocsPages } from '../pages/docs.ts'
 import type { UseCases } from '../useCases.ts'
 
-export interface RouteDeps extends UseCases, ReadyDeps, DocumentDeps {
+export interface RouteDeps extends UseCases, ReadyDeps, DocumentDeps, HomeDeps {
   stream: EventStream
   metrics: Metrics
   config: AuthConfig

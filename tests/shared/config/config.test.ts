@@ -88,6 +88,7 @@ describe('the configuration', () => {
       workers: 1,
       authUrls: ['http://127.0.0.1:3101'],
       forwardUrl: null,
+      consoleUrl: null,
       serviceKey: SERVICE_KEY,
       shadowRules: [],
       invalidTokenLimit: 100,

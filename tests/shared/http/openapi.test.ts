@@ -86,6 +86,7 @@ describe('the OpenAPI documents', () => {
 
   it('reveal nothing of the internal listeners in public', () => {
     const both = [
+      '/',
       '/health',
       '/ready',
       '/openapi.json',
