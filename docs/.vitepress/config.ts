@@ -25,6 +25,7 @@ export default defineConfig({
         text: 'Use',
         items: [
           page('Overview', 'docs/index.md'),
+          page('Quick starts', 'docs/quick-start.md'),
           page('Protect your service', 'docs/protect-your-service.md'),
           page('Client for Node.js', 'packages/client/README.md'),
           page('Client for Python', 'packages/client-python/README.md'),

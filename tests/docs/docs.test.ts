@@ -1,8 +1,9 @@
 // docs/http-api.md against the routes that answer, docs/security.md against the tests that it names, docs/architecture.md
-// against the files and the import rules, docs/decisions.md against its form and against the ids cited elsewhere.
+// against the files and the import rules, docs/quick-start.md against the examples, docs/decisions.md against its form and against
+// the ids cited elsewhere.
 import { execFileSync } from 'node:child_process'
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { basename } from 'node:path'
+import { basename, posix } from 'node:path'
 import { expect } from 'chai'
 import * as auth from '../../services/auth/routes/index.ts'
 import * as business from '../../services/business/routes.ts'
@@ -85,6 +86,20 @@ describe('docs/architecture.md', () => {
     const table = text.split('## Who may import whom')[1] as string
     const rows = [...table.matchAll(/^\| .* \| .* \| (.*) \|$/gm)].slice(1)
     expect(rows.map(([, sentence]) => sentence)).to.have.members(rules.map(([, sentence]) => sentence))
+  })
+})
+
+describe('docs/quick-start.md', () => {
+  it('shows the examples that other tests run, unchanged', () => {
+    const text = readFileSync('docs/quick-start.md', 'utf8')
+    const shown = [...text.matchAll(/\]\(([^)]+)\)[^\n]*:\n\n```\w+\n(.*?)^```$/gms)]
+    for (const [, link = '', code] of shown) {
+      const file = posix.join('docs', link)
+      expect(code, file).to.equal(readFileSync(file, 'utf8'))
+    }
+    const nodeExamples = ['express', 'koa', 'fastify', 'hono', 'node'].map(name => `examples/${name}.ts`)
+    const python = globSync('packages/client-python/examples/*.py').map(file => `../${file}`)
+    expect(shown.map(([, link]) => link)).to.have.members([...nodeExamples, ...python, '../deploy/proxies/nginx.conf'])
   })
 })
 
