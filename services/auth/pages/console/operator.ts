@@ -5,6 +5,8 @@ import { useExchanges } from './exchanges.ts'
 import { exchangeList } from './exchangeView.ts'
 import { useFigures } from './figures.ts'
 import { useLiveTokens } from './liveTokens.ts'
+import { useWatchedKeys } from './operatorKeys.ts'
+import { keyList } from './operatorKeyView.ts'
 import { charts, eventLog, keyPanel, streamLine } from './operatorView.ts'
 import { type Actions, type IssuedToken, IssuePanel, tokenList } from './tokenView.ts'
 import { announce, counted, html, openPage, useTick } from './ui.ts'
@@ -41,9 +43,13 @@ function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string |
   const send: Send = (method, url, title, body) =>
     exchanges.send({ title, method, url, key: adminKey, ...(body !== undefined && { body }) })
   const user = useUser(send)
+  const keys = useWatchedKeys(send)
   const live = useLiveTokens({
     adminKey,
-    onEvent: user.apply,
+    onEvent(event) {
+      user.apply(event)
+      keys.apply(event)
+    },
     send: exchanges.sendUnlisted,
     onRefused: () => leave('This is not the admin key.'),
   })
@@ -59,6 +65,7 @@ function LiveView({ adminKey, leave }: { adminKey: string; leave: (why: string |
       <div class="aside">${userPanel(user)} ${h(IssuePanel, { actions })}</div>
       <div class="wide">
         ${tokenList(tokens, filter, actions)}
+        ${keyList(keys, tokens.nameOf)}
         ${eventLog(tokens)}
         ${exchangeList(exchanges.list)}
       </div>
