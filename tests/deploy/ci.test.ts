@@ -5,7 +5,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 
-const everything = ['script', 'ps', 'pgrep', 'openssl', 'redis-server', 'nginx', 'caddy', 'chromium', 'python3']
+const everything = [
+  'script',
+  'ps',
+  'pgrep',
+  'openssl',
+  'shellcheck',
+  'redis-server',
+  'nginx',
+  'caddy',
+  'chromium',
+  'python3',
+]
 
 describe('.ci/run', () => {
   let folder: string
@@ -13,6 +24,8 @@ describe('.ci/run', () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'latchkey-ci-'))
     for (const name of ['bash', 'dirname', 'env', 'ls', 'cat']) symlinkSync(`/usr/bin/${name}`, join(folder, name))
+    // Not installed by apt-get.
+    for (const name of ['helm', 'kubectl']) play(name, '')
     play('apt-get', `echo "$USER_NOW $DEBIAN_FRONTEND apt-get $*" >> '${folder}/calls'`)
   })
   afterEach(() => rmSync(folder, { recursive: true }))

@@ -43,7 +43,8 @@ describe('npm version', function () {
 
   before(() => {
     folder = mkdtempSync(join(tmpdir(), 'latchkey-release-'))
-    for (const path of ['package.json', 'package-lock.json', 'tools/changelog.ts', 'commands/arguments.ts']) {
+    const tools = ['tools/changelog.ts', 'tools/chartVersion.ts', 'commands/arguments.ts']
+    for (const path of ['package.json', 'package-lock.json', 'deploy/helm/latchkey/Chart.yaml', ...tools]) {
       mkdirSync(dirname(join(folder, path)), { recursive: true })
       cpSync(path, join(folder, path))
     }
@@ -58,7 +59,7 @@ describe('npm version', function () {
   })
   after(() => rmSync(folder, { recursive: true }))
 
-  it('commits and tags the version with its section of the changelog, which are the notes', () => {
+  it('commits and tags the version with its section of the changelog, which are the notes, and the chart of that version', () => {
     run('npm', 'version', '9.8.7')
     expect(run('git', 'tag', '--points-at', 'HEAD').trim()).to.equal('v9.8.7')
     expect(run('git', 'status', '--porcelain')).to.equal('')
@@ -66,6 +67,10 @@ describe('npm version', function () {
     expect(changelog).to.match(
       /^## \[Unreleased\]\n\nNothing since the last release\.\n\n## \[9\.8\.7\] - \d{4}-\d\d-\d\d\n/m,
     )
+    const chart = run('git', 'show', 'HEAD:deploy/helm/latchkey/Chart.yaml')
+    expect(chart)
+      .to.match(/^version: 9\.8\.7$/m)
+      .and.to.match(/^appVersion: 9\.8\.7$/m)
     expect(run('npm', 'run', '-s', 'changelog', '--', '--notes')).to.equal('- A thing.\n')
   })
 
