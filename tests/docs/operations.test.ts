@@ -1,7 +1,6 @@
 // docs/operations.md compared with the metrics of the services and the settings.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { parse } from 'yaml'
 import { logIn } from '../support/factories.ts'
 import { closeServers, startAuth, startBusiness } from '../support/servers.ts'
 
@@ -25,14 +24,6 @@ describe('docs/operations.md', () => {
     }
     expect(names.size).to.be.above(10)
     for (const [, label] of text.matchAll(/_(?:count|total|bucket)\{(\w+)[!=]/g)) expect(shown).to.include(`${label}="`)
-  })
-
-  it('has alerts in YAML, each with a unique name and an expression', () => {
-    const [, source = ''] = /```yaml\n(.*?)```/s.exec(text) ?? []
-    const { groups } = parse(source) as { groups: { rules: { alert: string; expr: string }[] }[] }
-    const rules = groups.flatMap(group => group.rules)
-    expect(new Set(rules.map(({ alert }) => alert)).size).to.equal(rules.length)
-    for (const { expr } of rules) expect(expr).to.match(/\w+_\w+/)
   })
 
   it('names only settings that exist', () => {

@@ -31,6 +31,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const swept = counter('tokens_swept', 'Dead tokens removed by the sweeper')
   const limited = counter('rate_limited', 'Requests answered 429, by the limit that was reached', ['limit'])
   const mails = counter('mails', 'Mails by outcome', ['outcome'])
+  for (const outcome of ['sent', 'lost']) mails.inc({ outcome }, 0) // otherwise an alert would miss the first lost mail
   const keyUses = counter('key_uses', 'Calls to the internal listener, by the setting that holds their key', ['key'])
   const sweeps = new Histogram({
     name: 'latchkey_sweep_duration_seconds',
