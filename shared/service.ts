@@ -1,6 +1,7 @@
 // The process of a service: reads the configuration, starts the service, handles signals, and stops without losing a request.
 import { ConfigError } from './config/readSettings.ts'
 import { describeError, type Log } from './log/log.ts'
+import { flushSpans } from './tracing.ts'
 import { type MetricsMessage, sendLastMetrics } from './workerMetrics.ts'
 
 export interface Service {
@@ -51,7 +52,7 @@ export async function runService<C>(
         log.error('close_failed', { error })
         exitCode = 1
       })
-      .then(sendLastMetrics)
+      .then(() => Promise.all([sendLastMetrics(), flushSpans()]))
       .then(flush)
       .then(() => process.exit(exitCode))
   }

@@ -44,6 +44,8 @@ export interface AuthClientOptions {
   maxSilenceMs?: number
   /** Called when a call to Auth has finished. */
   onCall?: (call: AuthCall) => void
+  /** Called when a call to Auth begins, with the callers of all requests that share it. Null if the call is not traced. */
+  traceCall?: ((callers: readonly Caller[]) => CallTrace | null) | undefined
   /** Resolves a name to all of its addresses. `dns.lookup` by default. */
   lookup?: Lookup
 }
@@ -53,6 +55,12 @@ export interface AuthCall {
   requests: number
   durationMs: number
   failed: boolean
+}
+
+export interface CallTrace {
+  /** Sent to Auth instead of that of the first request; its format is that of W3C Trace Context. */
+  traceparent: string
+  end(call: AuthCall): void
 }
 
 /** A verdict, and the timing of the call that produced it. */
@@ -98,6 +106,7 @@ interface Call {
   /** The deadline of the last batch. */
   deadlineAt: number
   abort: AbortController
+  trace: CallTrace | null
 }
 
 /** Asked to learn whether Auth accepts the key. A well-formed token would reach the store and look like a guess in the log. */
@@ -135,7 +144,7 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     monotonicNow,
     sendAlone(looks) {
       const deadlineAt = monotonicNow() + deadlineMs
-      return send({ batches: [], tokens: [], looks, deadlineAt, abort: new AbortController() }, lookCalls)
+      return send({ batches: [], tokens: [], looks, deadlineAt, abort: new AbortController(), trace: null }, lookCalls)
     },
     onThrown: cause => log.warn('hold_end_failed', { cause }),
   })
@@ -158,7 +167,8 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
       const tokens = taken.length === 1 ? (taken[0] as Batch).tokens : taken.flatMap(({ tokens }) => tokens)
       const { deadlineAt } = taken.at(-1) as Batch
       const looks = holds.takeAlong(maxBatch - tokens.length)
-      void send({ batches: taken, tokens, looks, deadlineAt, abort: new AbortController() }, inFlight)
+      const trace = options.traceCall?.(taken.flatMap(({ callers }) => callers)) ?? null
+      void send({ batches: taken, tokens, looks, deadlineAt, abort: new AbortController(), trace }, inFlight)
     }
   }
 
@@ -177,7 +187,9 @@ export function openAuthClient(options: AuthClientOptions): AuthClient {
     sendWaiting()
     const failed = outcome instanceof Error
     const durationMs = monotonicNow() - startedAt
-    options.onCall?.({ requests: call.tokens.length, durationMs, failed })
+    const finished = { requests: call.tokens.length, durationMs, failed }
+    options.onCall?.(finished)
+    call.trace?.end(finished)
     if (failed) {
       outage.begin(outcome)
       for (const batch of call.batches) reject(batch, outcome)
@@ -253,9 +265,10 @@ function createVerdictCall(key: string) {
 
   return async function ask(
     attempt: Attempt,
-    { batches, tokens: ofRequests, looks }: Pick<Call, 'batches' | 'tokens' | 'looks'>,
+    { batches, tokens: ofRequests, looks, trace }: Omit<Call, 'deadlineAt' | 'abort'>,
   ): Promise<Verdicts> {
-    const { requestId, traceparent } = batches[0] ?? forHolds
+    const first = batches[0]?.callers[0] ?? forHolds
+    const traceparent = trace === null ? first.traceparent : trace.traceparent
     const tokens = looks && looks.touches.length > 0 ? [...ofRequests, ...looks.touches] : ofRequests
     const held = looks?.held ?? []
     const body: ValidateTokenRequest = {
@@ -264,7 +277,7 @@ function createVerdictCall(key: string) {
     }
     // The id begins with that of the first request and is unique, so its echo proves that the response belongs to this call.
     // Auth echoes only ids of these characters: otherwise one client's unusual id would fail every request of the call.
-    const callId = `${requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
+    const callId = `${first.requestId.slice(0, 48).replace(/[^\w.-]/g, '_')}.${++callCount}`
     const answer = await exchange(
       attempt,
       {
@@ -304,7 +317,7 @@ function drawCallName(): string {
 /** The returned function rejects unless this Auth accepts the key and its token store answers. */
 function createProbe(askVerdicts: AskVerdicts) {
   return async function probe(attempt: Attempt): Promise<void> {
-    await askVerdicts(attempt, { batches: [], tokens: [malformedToken], looks: null })
+    await askVerdicts(attempt, { batches: [], tokens: [malformedToken], looks: null, trace: null })
     const { status } = await exchange(attempt, { method: 'GET', path: readyPath }, maxReadyBytes)
     if (status !== 200) throw new Error('Auth is not ready', { cause: status })
   }

@@ -11,10 +11,8 @@ export interface Caller {
 /** Requests that arrived within `deadlineSlackMs` of each other. */
 export interface Batch {
   tokens: string[]
-  /** The id of the first request. */
-  requestId: string
-  /** The trace context of the first request; the call appears in its W3C trace. */
-  traceparent: string | undefined
+  /** The callers of the tokens. The call has the id of the first one. */
+  callers: Caller[]
   /** The deadline of the first request; the others arrived at most `deadlineSlackMs` later and share it. */
   deadlineAt: number
   verdicts: PromiseWithResolvers<(Verdict | NoVerdict)[]>
@@ -54,15 +52,16 @@ export function createBatches({ maxBatch, deadlineSlackMs }: BatchesOptions): Ba
   return {
     count: () => count,
 
-    join(token, { requestId, traceparent }, deadlineAt) {
+    join(token, caller, deadlineAt) {
       let batch = waiting.at(-1)
       // Do not join a batch that has waited long: its deadline would be too close for a request that has just arrived.
       if (batch === undefined || batch.tokens.length >= maxBatch || batch.deadlineAt + deadlineSlackMs < deadlineAt) {
         const verdicts = Promise.withResolvers<(Verdict | NoVerdict)[]>()
-        batch = { tokens: [], requestId, traceparent, deadlineAt, verdicts, serverTiming: '' }
+        batch = { tokens: [], callers: [], deadlineAt, verdicts, serverTiming: '' }
         waiting.push(batch)
       }
       batch.tokens.push(token)
+      batch.callers.push(caller)
       count++
       return batch
     },

@@ -3,7 +3,7 @@ import { type AuthClientOptions, largestBatch } from './authClient.ts'
 import { minSilenceMs } from './holds.ts'
 import type { ShadowRefusal } from './shadowRules.ts'
 
-interface ClientOptions extends Omit<AuthClientOptions, 'monotonicNow' | 'lookup'> {
+interface ClientOptions extends Omit<AuthClientOptions, 'monotonicNow' | 'lookup' | 'traceCall'> {
   /** Called for each request that a rule with `shadow` would have refused. */
   onShadow?: (refusal: ShadowRefusal) => void
 }

@@ -7,6 +7,7 @@ import { limitInvalidTokens } from '../../shared/invalidTokens.ts'
 import { type Log, rateLimited } from '../../shared/log/log.ts'
 import { createMetrics } from '../../shared/metrics.ts'
 import type { Service } from '../../shared/service.ts'
+import { createCallSpans } from './callSpans.ts'
 import type { BusinessConfig } from './config.ts'
 import { openForward } from './forward.ts'
 import { countCalls, countLimited, countShadowRefusals, showAuths, showCallsInFlight, showHolds } from './metrics.ts'
@@ -23,7 +24,8 @@ export interface BusinessDeps {
 export async function openBusiness(config: BusinessConfig, { log, monotonicNow }: BusinessDeps): Promise<Service> {
   const metrics = createMetrics('business')
   const onCall = countCalls(metrics.registry)
-  const auth = openAuthClient({ url: config.authUrls, key: config.serviceKey, log, monotonicNow, onCall })
+  const traceCall = createCallSpans(config.authUrls)
+  const auth = openAuthClient({ url: config.authUrls, key: config.serviceKey, log, monotonicNow, onCall, traceCall })
   showCallsInFlight(metrics.registry, auth.callsInFlight)
   showAuths(metrics.registry, auth.auths)
   showHolds(metrics.registry, auth.holds)

@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import { Pool } from 'undici'
 import { readBytes } from '../../shared/http/body.ts'
 import { AppError } from '../../shared/http/errors.ts'
-import type { Handler } from '../../shared/http/types.ts'
+import type { Handler, RequestState } from '../../shared/http/types.ts'
 
 export interface ForwardOptions {
   /** Auth's public listener. From configuration, never from a request. */
@@ -23,7 +23,7 @@ export interface Forward {
 // Not forwarded: headers of this connection only (RFC 9110, section 7.6.1), and those that we set ourselves, such as the
 // client's address and the length of the body.
 const notPassedOn =
-  /^(connection|keep-alive|te|trailer|transfer-encoding|content-length|upgrade|proxy-.*|expect|host|forwarded|x-forwarded-.*|x-real-ip|x-request-id)$/
+  /^(connection|keep-alive|te|trailer|transfer-encoding|content-length|upgrade|proxy-.*|expect|host|forwarded|x-forwarded-.*|x-real-ip|x-request-id|traceparent)$/
 // Business sets Strict-Transport-Security and X-Request-Id itself.
 const notPassedBack =
   /^(connection|keep-alive|trailer|transfer-encoding|upgrade|proxy-.*|strict-transport-security|x-request-id)$/
@@ -69,10 +69,11 @@ export function openForward({ url, responseTimeoutMs = 29_000 }: ForwardOptions)
 }
 
 /** Each name, followed by its value. Not from `req.headers`, because Auth must see repeated headers to refuse them. */
-function headersFor(req: IncomingMessage, { requestId, address }: { requestId: string; address: string }): string[] {
+function headersFor(req: IncomingMessage, { requestId, address, traceparent }: RequestState): string[] {
   // The client's address as Business sees it, and nothing that the client claims. Always `https`, because Business has
   // already refused plain HTTP if it must, and Auth need not check again.
   const headers = ['x-request-id', requestId, 'x-forwarded-for', address, 'x-forwarded-proto', 'https']
+  if (traceparent !== undefined) headers.push('traceparent', traceparent)
   const ofConnection = (req.headers.connection ?? '').toLowerCase().split(/[\s,]+/)
   for (let i = 0; i < req.rawHeaders.length; i += 2) {
     const [name, value] = req.rawHeaders.slice(i, i + 2) as [string, string]

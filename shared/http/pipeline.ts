@@ -3,6 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import Koa from 'koa'
 import type { Log } from '../log/log.ts'
+import { createRequestSpans } from '../tracing.ts'
 import { type AccessPolicy, createAddressCheck, createCors, createHttpsCheck } from './accessPolicy.ts'
 import { createIdentity } from './identity.ts'
 import { createProblemResponder, requireResponse } from './problems.ts'
@@ -40,6 +41,7 @@ export function createPipeline(routes: Routes, options: PipelineOptions): Pipeli
   const dispatch = createDispatch(routes, fallback)
   const respondWithProblem = createProblemResponder({ listener, log })
   const recordRequest = createRequestRecord(options)
+  const beginSpan = createRequestSpans(listener)
   const koa = createKoa()
 
   function onAborted(error: NodeJS.ErrnoException): void {
@@ -52,18 +54,21 @@ export function createPipeline(routes: Routes, options: PipelineOptions): Pipeli
     const ctx = koa.createContext<RequestState>(req, res)
     res.statusCode = 404 // until a handler responds
     identifyRequest(ctx)
+    const span = beginSpan === null ? null : beginSpan(ctx)
     try {
       requireAllowedAddress(ctx)
       requireHttps(ctx)
       requireStrictHttp(ctx)
       const handle = async () => (cors ? cors(ctx, async () => dispatch(ctx)) : dispatch(ctx))
-      await (runInContext ? runInContext(ctx.state, handle) : handle())
+      const traced = span === null ? handle : () => span.run(handle)
+      await (runInContext ? runInContext(ctx.state, traced) : traced())
       requireResponse(ctx)
     } catch (error) {
       respondWithProblem(ctx, error)
     }
     if (isLastResponse()) res.setHeader('Connection', 'close')
     recordRequest(ctx, monotonicNow() - startedAt)
+    span?.end()
     sendResponse(ctx, onAborted)
   }
 }

@@ -29,8 +29,7 @@ export function createRequestRecord({ listener, log, accessLog, metrics }: Recor
       listener,
       requestId,
       method: ctx.method,
-      // Without the query and without what looks like a secret: clients put secrets into URLs, although they should not.
-      path: ctx.path.replace(/[\w%:-]{20,}/g, '…'),
+      path: pathWithoutSecrets(ctx.path),
       status,
       address,
       durationMs: Math.round(durationMs * 100) / 100,
@@ -39,7 +38,12 @@ export function createRequestRecord({ listener, log, accessLog, metrics }: Recor
   }
 }
 
+/** Takes a path without its query, and removes what looks like a secret: clients put secrets into URLs, although they should not. */
+export function pathWithoutSecrets(path: string): string {
+  return path.replace(/[\w%:-]{20,}/g, '…')
+}
+
 /** An internal error is recorded as 500 even if the client has gone. */
-function statusOf({ res, status }: PipelineContext): number {
+export function statusOf({ res, status }: PipelineContext): number {
   return res.destroyed && status !== 500 ? clientClosedRequest : status
 }

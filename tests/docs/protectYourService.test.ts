@@ -98,7 +98,7 @@ describe('docs/protect-your-service.md', () => {
   describe('the document', () => {
     it('links every example, and shows curl.sh unchanged', () => {
       const linked = [...text.matchAll(/\(examples\/([^)]+)\)/g)].map(([, file]) => file)
-      expect(readdirSync('docs/examples')).to.have.members([...linked, 'curl.sh'])
+      expect(readdirSync('docs/examples')).to.have.members([...linked, 'curl.sh', 'otel.mjs'])
       expect(blocks.map(({ code }) => code)).to.include(readFileSync('docs/examples/curl.sh', 'utf8'))
     })
 
