@@ -1,7 +1,7 @@
 // The documentation site: npm run docs:dev, npm run docs:build. Its pages are the Markdown files as they stand in the repository.
 import { type DefaultTheme, defineConfig } from 'vitepress'
 import { pageOf, slugOf } from './addresses.ts'
-import { copyLinkedFiles, siteLinks } from './links.ts'
+import { copyLinkedFiles, serveLinkedFiles, siteLinks } from './links.ts'
 
 const page = (text: string, file: string): DefaultTheme.SidebarItem => ({ text, link: `/${pageOf(file)}` })
 
@@ -15,6 +15,7 @@ export default defineConfig({
   rewrites: pageOf,
   ignoreDeadLinks: 'localhostLinks', // addresses of a running Latchkey
   markdown: { anchor: { slugify: slugOf }, config: md => md.use(siteLinks) },
+  vite: serveLinkedFiles,
   buildEnd: ({ outDir }) => copyLinkedFiles(outDir),
   head: [['link', { rel: 'icon', href: 'data:,' }]],
   themeConfig: {

@@ -1,8 +1,8 @@
 // Makes links between Markdown files into links between pages. A linked file that is not a page is copied to the site.
-import { copyFileSync, mkdirSync, statSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, posix, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { MarkdownRenderer } from 'vitepress'
+import type { MarkdownRenderer, UserConfig } from 'vitepress'
 import { pageOf } from './addresses.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -45,4 +45,20 @@ export function copyLinkedFiles(outDir: string): void {
     mkdirSync(dirname(copy), { recursive: true })
     copyFileSync(join(root, file), copy)
   }
+}
+
+/** Serves the linked files during `npm run docs:dev`, which copies none. */
+export const serveLinkedFiles: NonNullable<UserConfig['vite']> = {
+  plugins: [
+    {
+      name: 'linked-files',
+      configureServer({ middlewares }) {
+        middlewares.use((req, res, next) => {
+          const file = [...linkedFiles].find(file => req.url === `/${addressOfCopy(file)}`)
+          if (file === undefined) return next()
+          res.setHeader('Content-Type', 'text/plain; charset=utf-8').end(readFileSync(join(root, file)))
+        })
+      },
+    },
+  ],
 }
