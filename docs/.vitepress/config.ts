@@ -60,6 +60,7 @@ export default defineConfig({
           page('Decisions', 'docs/decisions.md'),
           page('Contributing', 'CONTRIBUTING.md'),
           page('Conformance of clients', 'packages/client/conformance/README.md'),
+          page('Security requirements', 'docs/security-requirements.md'),
           page('Recorded histories', 'docs/histories.md'),
           page('Mutation testing', 'docs/mutation.md'),
         ],

@@ -1,6 +1,6 @@
-// docs/http-api.md against the routes that answer, docs/security.md against the tests that it names, docs/architecture.md
-// against the files and the import rules, docs/quick-start.md against the examples, docs/decisions.md against its form and against
-// the ids cited elsewhere.
+// docs/http-api.md against the routes that answer, docs/security-requirements.md against the tests that it names,
+// docs/architecture.md against the files and the import rules, docs/quick-start.md against the examples, docs/decisions.md against
+// its form and against the ids cited elsewhere.
 import { execFileSync } from 'node:child_process'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { basename, posix } from 'node:path'
@@ -23,7 +23,7 @@ function fileNamed(name: string, files: string[]): string {
       ? file.endsWith(`/${name}.ts`) || file.endsWith(`/${name}.test.ts`)
       : basename(file) === `${name}.test.ts`,
   )
-  if (found.length !== 1) throw new Error(`docs/security.md names the test file ${name}, which matches: ${found}`)
+  if (found.length !== 1) throw new Error(`docs/security-requirements.md names ${name}, which matches: ${found}`)
   return found[0] as string
 }
 
@@ -52,9 +52,9 @@ describe('docs/http-api.md', () => {
   })
 })
 
-describe('docs/security.md', () => {
+describe('docs/security-requirements.md', () => {
   it('names tests that exist', () => {
-    const rows = readFileSync('docs/security.md', 'utf8').matchAll(/^\| [A-Z0-9]+-\d+:.* \| (.*) \|$/gm)
+    const rows = readFileSync('docs/security-requirements.md', 'utf8').matchAll(/^\| [A-Z0-9]+-\d+:.* \| (.*) \|$/gm)
     const files = globSync('{tests,prove}/**/*.ts')
     const missing: string[] = []
     let named = 0

@@ -23,9 +23,9 @@ describe('the format of a token', () => {
     expect(drawSecret(id)).to.match(new RegExp(`^lk_${id}[0-9A-Za-z]{49}$`))
   })
 
-  it('has the shape that docs/security.md gives to secret scanners', () => {
+  it('has the shape that docs/security-requirements.md gives to secret scanners', () => {
     const [, pattern = ''] =
-      /secret scanners can look for `(.*?)`/i.exec(readFileSync('docs/security.md', 'utf8')) ?? []
+      /secret scanners can look for `(.*?)`/i.exec(readFileSync('docs/security-requirements.md', 'utf8')) ?? []
     for (let i = 0; i < 100; i++) expect(drawSecret(id)).to.match(new RegExp(`^${pattern}$`))
   })
 
