@@ -9,6 +9,10 @@ Settings are environment variables. \`./startServer --check-config\` lists what 
 production \`./startServer\` also reads the file \`.env\`, creates missing keys and stores them there. \`.env.example\` has every
 setting with its default.
 
+In development on a terminal each request also gets a short line there, with the user if one is known; the log in
+\`logs/latchkey.log\` has all of them. Probes, the calls of Business and the files of pages get none, and a second has at most 25 lines
+for each service. \`NO_COLOR=1\` leaves out the colors, and \`ACCESS_LOG=off\` the lines.
+
 In development, if another program uses one of the four default ports, the next free one is taken, and \`./startServer\` says so. What
 depends on the port follows: the addresses of the banner, of the console, of Business's calls to Auth, and of mailed links.
 \`logs/ports.env\` has the ports while the pair runs, for \`npm run users\` and \`npm run keys\`. A port that is set never moves: if it is

@@ -1,4 +1,5 @@
 // What ./startServer prints on a terminal when both services are ready.
+import { styleText } from 'node:util'
 import type { AuthConfig } from '../../services/auth/config.ts'
 
 export interface Banner {
@@ -11,10 +12,12 @@ export interface Banner {
   /** If null, the example shows placeholders. */
   demoUser: AuthConfig['demoUser']
   logFile: string
+  hasRequestLines: boolean
 }
 
+/** With colors if stdout is a terminal and NO_COLOR is not set. */
 export function bannerOf(banner: Banner): string {
-  const { businessUrl, authUrl, internalUrl, dialects, consoleUrl, demoUser, logFile } = banner
+  const { businessUrl, authUrl, internalUrl, dialects, consoleUrl, demoUser, logFile, hasRequestLines } = banner
   const { username, password } = demoUser ?? { username: '<username>', password: '<password>' }
   const body = JSON.stringify({ username, password }).replaceAll("'", "'\\''")
   const rows = [
@@ -25,9 +28,9 @@ export function bannerOf(banner: Banner): string {
     ...(demoUser ? [['demo user', `${username} / ${password}`]] : []),
   ]
   return `
-Latchkey is running. Open ${consoleUrl}
+${styleText(['bold', 'green'], 'Latchkey is running.')} Open ${styleText(['bold', 'cyan'], consoleUrl)}
 
-${rows.map(([name = '', text]) => `  ${name.padEnd(10)} ${text}`).join('\n')}
+${rows.map(([name = '', text]) => `  ${styleText('dim', name.padEnd(10))} ${text}`).join('\n')}
 
 Log in, get data, log out:
 
@@ -35,6 +38,6 @@ Log in, get data, log out:
   curl -s ${businessUrl}/data -H "token: $TOKEN"
   curl -si -X POST ${authUrl}/logout -H "Authorization: Bearer $TOKEN"
 
-The log is in ${logFile}. Press Ctrl-C to stop.
+${styleText('dim', `The log is in ${logFile}.${hasRequestLines ? ' Each request gets a line here.' : ''}`)} Press Ctrl-C to stop.
 `
 }

@@ -205,6 +205,7 @@ function printBanner(): void {
     // Not in production, where DEMO_USER may be a real user whose password must not be printed.
     demoUser: env['NODE_ENV'] === 'production' ? null : authConfig.demoUser,
     logFile,
+    hasRequestLines: isDevelopment && process.stderr.isTTY && authConfig.accessLog === 'all',
   })
   console.log(banner)
 }

@@ -255,6 +255,7 @@ export function readAuthConfig(environment: Environment) {
   const demoUser = { username: settings.DEMO_USERNAME ?? username, password: settings.DEMO_PASSWORD ?? password }
   return {
     isProduction: production,
+    isDevelopment: settings.NODE_ENV === 'development',
     host: settings.HOST,
     port: settings.AUTH_PORT,
     internalHost: settings.INTERNAL_HOST,

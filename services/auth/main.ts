@@ -8,7 +8,7 @@ import { readAuthConfig } from './config.ts'
 import { startHashThreads } from './users/hashThreads.ts'
 
 const monotonicNow = () => performance.now()
-const serviceLog = createServiceLog('auth', process.stdout)
+const serviceLog = createServiceLog('auth', process.stdout, process.stderr, monotonicNow)
 
 await runService(
   () => readAuthConfig(process.env),

@@ -71,6 +71,7 @@ export function readBusinessConfig(env: Environment) {
     }
   })
   return {
+    isDevelopment: settings.NODE_ENV === 'development',
     host: settings.HOST,
     port: settings.BUSINESS_PORT,
     internalHost: settings.INTERNAL_HOST,

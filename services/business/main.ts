@@ -5,7 +5,7 @@ import { runService } from '../../shared/service.ts'
 import { openBusiness } from './app.ts'
 import { readBusinessConfig } from './config.ts'
 
-const serviceLog = createServiceLog('business', process.stdout)
+const serviceLog = createServiceLog('business', process.stdout, process.stderr, () => performance.now())
 
 await runService(
   () => readBusinessConfig(process.env),

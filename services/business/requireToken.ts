@@ -20,6 +20,7 @@ export function requireToken(auth: AuthClient, invalidTokens: InvalidTokens): Ha
     }
     // Only for admitted requests: how busy Auth is must not be visible to strangers.
     ctx.state.serverTiming = serverTiming
+    ctx.state.user = verdict.username ?? undefined
     verdicts.set(ctx, verdict)
     await next()
   }

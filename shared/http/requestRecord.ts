@@ -24,8 +24,8 @@ export function createRequestRecord({ listener, log, accessLog, metrics }: Recor
     const status = statusOf(ctx)
     metrics?.recordRequest(listener, ctx.method, routeOf(ctx), status, durationMs)
     if (accessLog === 'off' || (accessLog === 'errors' && status < 500)) return
-    const { requestId, address, traceparent } = ctx.state
-    log.batched('request', {
+    const { requestId, address, traceparent, user } = ctx.state
+    const fields = {
       listener,
       requestId,
       method: ctx.method,
@@ -34,7 +34,8 @@ export function createRequestRecord({ listener, log, accessLog, metrics }: Recor
       address,
       durationMs: Math.round(durationMs * 100) / 100,
       ...(traceparent && { traceId: traceparent.slice(3, 35) }),
-    })
+    }
+    log.request(fields, user ?? null)
   }
 }
 

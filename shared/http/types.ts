@@ -10,6 +10,8 @@ export interface RequestState {
   isHttps: boolean
   /** W3C Trace Context, if the request has a valid one. */
   traceparent?: string | undefined
+  /** The username of the caller, once it is known: for the terminal of a developer, never for the log. */
+  user?: string | undefined
   /** Value of the Server-Timing header, if the response has one. */
   serverTiming?: string | undefined
   [key: string]: unknown

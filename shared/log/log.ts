@@ -12,10 +12,17 @@ export type LogFields = Record<string, unknown>
 
 export interface Log extends Record<LogLevel, LogEvent> {
   /**
-   * Like `info`, for lines that every request writes. All such lines of one turn of the event loop are written together, at
-   * the cost of a single line. The order of all lines is kept.
+   * Writes the line of a request, at level info. All such lines of one turn of the event loop are written together, at the cost of
+   * a single line. The order of all lines is kept. `user` is a username, for the terminal only: it is never written to the log.
    */
-  batched: LogEvent
+  request: (fields: RequestFields, user: string | null) => void
+}
+
+export interface RequestFields extends LogFields {
+  method: string
+  path: string
+  status: number
+  durationMs: number
 }
 
 type LogEvent = (event: string, fields?: LogFields) => void
@@ -60,8 +67,8 @@ export function createLog({
     }
   }
   const { info, ...others } = { error: logAt('error'), warn: logAt('warn'), info: logAt('info'), debug: logAt('debug') }
-  const batched = rankOf('info') <= rankOf(level) ? write.batched : () => {}
-  return { ...others, info, batched }
+  const hasRequests = rankOf('info') <= rankOf(level)
+  return { ...others, info, request: fields => hasRequests && write.batched('request', fields) }
 }
 
 interface Writer {

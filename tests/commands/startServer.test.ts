@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { parseEnv } from 'node:util'
+import { parseEnv, stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
 import { parse } from 'yaml'
 import { logIn } from '../support/factories.ts'
@@ -263,7 +263,7 @@ describe('./startServer', () => {
     })
     let screen = ''
     terminal.stdout.on('data', chunk => {
-      screen += String(chunk).replaceAll('\r', '')
+      screen += stripVTControlCharacters(String(chunk)).replaceAll('\r', '')
     })
     await until(() => screen.includes('Press Ctrl-C to stop'))
     const [, consoleUrl = ''] = /^Latchkey is running\. Open (\S+)$/m.exec(screen) ?? []

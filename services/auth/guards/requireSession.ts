@@ -12,6 +12,7 @@ export function requireSession(tokens: Tokens, invalidTokens: InvalidTokens): Ha
   return async (ctx, next) => {
     const session = await tokens.useSession(readBearerToken(ctx.req))
     if (session === null) throw invalidTokenError(await invalidTokens.record(ctx.state))
+    ctx.state.user = session.username
     sessions.set(ctx, session)
     await next()
   }

@@ -28,8 +28,10 @@ export const login: AuthRoute<'logIn' | 'tokens'> = {
   handler:
     ({ logIn, tokens }) =>
     async ctx => {
-      const issued = await logIn(await readCredentials(ctx), clientOf(ctx), tokens.issueSession)
+      const credentials = await readCredentials(ctx)
+      const issued = await logIn(credentials, clientOf(ctx), tokens.issueSession)
       if (!issued) throw invalidCredentials('The username or the password is wrong.')
+      ctx.state.user = credentials.username
       ctx.body = newSession(issued)
     },
 }

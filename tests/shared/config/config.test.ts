@@ -28,6 +28,7 @@ function problemsOf(env: Environment, read: (env: Environment) => unknown = read
 describe('the configuration', () => {
   it('requires only its keys, and has the documented defaults', () => {
     expect(readAuthConfig({ ...keys })).to.deep.equal({
+      isDevelopment: true,
       isProduction: false,
       host: '127.0.0.1',
       port: 3001,
@@ -81,6 +82,7 @@ describe('the configuration', () => {
       hasApiDocs: true,
     })
     expect(readBusinessConfig({ SERVICE_KEY })).to.deep.equal({
+      isDevelopment: true,
       host: '127.0.0.1',
       port: 3000,
       internalHost: '127.0.0.1',
