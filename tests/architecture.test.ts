@@ -12,7 +12,7 @@ interface Import {
 }
 
 const files = globSync('{packages,shared,services,commands}/**/*.{ts,js}')
-  .filter(file => !/\/pages\/docs\/redoc\.standalone\.js$|^packages\/client\/dist\//.test(file))
+  .filter(file => !/\/pages\/docs\/(redoc\.standalone\.js$|swagger\/)|^packages\/client\/dist\//.test(file))
   .map(file => file.replaceAll('\\', '/'))
 const sources = new Map(files.map(file => [file, readFileSync(file, 'utf8')]))
 

@@ -1,6 +1,7 @@
 // The packages of the lock file, and the Node.js that commands/runtime.sh fetches, are not older than the versions that
 // fix known vulnerabilities.
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import { safeNodeVersions, warningAboutNode } from '../commands/start/nodeVersion.ts'
 
@@ -90,6 +91,18 @@ describe('the lock file', () => {
 
   it('pins every package by its hash', () => {
     expect(packages.filter(([, { integrity }]) => !integrity).map(([path]) => path)).to.deep.equal([])
+  })
+})
+
+describe('Swagger UI in the repository', () => {
+  it('is that of the development package, which Renovate updates; after an update, copy its files', () => {
+    const folder = 'services/auth/pages/docs/swagger'
+    const files = readdirSync(folder)
+    expect(files).to.include('swagger-ui-bundle.js')
+    const differing = files.filter(
+      file => !readFileSync(join(folder, file)).equals(readFileSync(join('node_modules/swagger-ui-dist', file))),
+    )
+    expect(differing).to.deep.equal([])
   })
 })
 

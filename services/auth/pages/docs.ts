@@ -1,19 +1,22 @@
 // GET /docs and /redoc, and the files they load: readable API documentation of a listener and, next to it, of Business.
 // The pages load no code, style or image from any other host.
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { AppError } from '../../../shared/http/errors.ts'
 import { openApiRoute } from '../../../shared/http/openapi.ts'
 import type { Handler, Routes } from '../../../shared/http/types.ts'
 import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule, staticText } from './static.ts'
 
-const swaggerFolder = dirname(fileURLToPath(import.meta.resolve('swagger-ui-dist/package.json')))
 const own = join(import.meta.dirname, 'docs')
 
 const files: Record<string, Handler> = {
   // index.css removes the browser's default margin.
-  ...filesOf(swaggerFolder, ['index.css', 'swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-standalone-preset.js']),
+  ...filesOf(join(own, 'swagger'), [
+    'index.css',
+    'swagger-ui.css',
+    'swagger-ui-bundle.js',
+    'swagger-ui-standalone-preset.js',
+  ]),
   ...filesOf(own, ['redoc.standalone.js', 'redoc.css']),
   'docs.ts': staticModule(join(own, 'docs.ts')),
   'redoc.ts': staticModule(join(own, 'redoc.ts')),
