@@ -1,5 +1,5 @@
 // latchkey: every command of an operator under one name. Loads the code of a command only when it runs.
-import { readFileSync } from 'node:fs'
+import { version } from '../shared/version.ts'
 import { runBench } from './bench.ts'
 import { CommandLine, runCommandLine } from './commandLine.ts'
 import { addCompletion } from './completion.ts'
@@ -12,7 +12,7 @@ const program = new CommandLine('latchkey')
   .description('Opaque bearer tokens that slide, can be revoked at once, and are checked with Auth on every request.')
   .usage('<command>')
 program.helpCommand('help [command]', 'show the help of a command')
-program.version(version(), '-V, --version', 'print the version')
+program.version(version, '-V, --version', 'print the version')
 
 program
   .command('serve')
@@ -48,12 +48,4 @@ await runCommandLine(program)
 async function startServer(args: string[]): Promise<void> {
   process.argv.splice(2, Number.POSITIVE_INFINITY, ...args)
   await import('./start/startServer.ts')
-}
-
-function version(): string {
-  const manifest = new URL(
-    import.meta.filename.endsWith('.ts') ? '../package.json' : '../../package.json',
-    import.meta.url,
-  )
-  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version
 }
