@@ -1,6 +1,7 @@
 // Creates the listeners of Auth: the public one, the internal one, and one for each dialect.
 import { health } from '../../shared/http/health.ts'
 import { createListener, type Listener } from '../../shared/http/listener.ts'
+import { problemPage } from '../../shared/http/problemPage.ts'
 import { mountRoutes } from '../../shared/http/route.ts'
 import type { Log } from '../../shared/log/log.ts'
 import type { Clock } from './clock.ts'
@@ -91,6 +92,8 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
     ...shared,
     tls: internalTls,
   })
+  // The errors that a dialect's listener itself answers, such as 404, are problem documents.
+  const problemPages = mountRoutes({ problemPage }, {}, guards)
   const dialects = await Promise.all(
     config.dialects.map(async ({ name, port, ttlMs, ...heading }) => {
       const { passwordRules, absoluteTtlMs } = config
@@ -99,7 +102,7 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
       const paths = Object.keys(routes)
       const { describeDialect } = await import('./dialects/documents.ts')
       const describe = () => describeDialect(name, paths, { ...heading, server: '..' })
-      const standardRoutes = { 'GET /health': [health], ...(hasApiDocs && docsRoutes(name, describe)) }
+      const standardRoutes = { 'GET /health': [health], ...problemPages, ...(hasApiDocs && docsRoutes(name, describe)) }
       const options = { name: listenerNameOf(name), portSetting: 'DIALECTS', ...shared, accessPolicy, tls }
       return { name, port, routes: paths, listener: createListener({ ...routes, ...standardRoutes }, options) }
     }),

@@ -2,6 +2,7 @@
 
 import type { ShadowRules } from '../../packages/client/shadowRules.ts'
 import { describeApi } from '../../shared/http/openapi.ts'
+import { problemPage } from '../../shared/http/problemPage.ts'
 import type { Route } from '../../shared/http/route.ts'
 import {
   type DocumentDeps,
@@ -32,6 +33,7 @@ export const publicRoutes: Record<string, BusinessRoute<LiveDeps & ReadyDeps & D
   getLiveData,
   getAdminData,
   createOrder,
+  problemPage,
   health: healthRoute,
   ready: readyRoute,
   openApi: switchable(openApiDocumentRoute),
@@ -45,6 +47,7 @@ type InternalDeps = DocumentDeps & { metrics: { show: Handler }; shadowRules: Pi
 export const internalRoutes: Record<string, Route<InternalDeps, 'none'>> = {
   metrics: metricsRoute,
   getShadowRules,
+  problemPage,
   health: healthRoute,
   openApi: openApiDocumentRoute,
 }

@@ -2,7 +2,8 @@
 // responses.
 import { z } from 'zod'
 import type { BodyReader } from './body.ts'
-import { statusOf } from './errors.ts'
+import { type ErrorCode, statusOf } from './errors.ts'
+import { typeOf } from './problemTypes.ts'
 import type { Handler } from './types.ts'
 
 /**
@@ -53,14 +54,16 @@ export interface ApiInfo {
   server: string
 }
 
+const codes = Object.keys(statusOf) as ErrorCode[]
+
 /** The body of every error: RFC 9457, with `error` and `requestId`. */
 const problemSchema = z
   .strictObject({
-    type: z.literal('about:blank'),
+    type: z.enum(codes.map(typeOf)).meta({ description: 'relative to this server; leads to a page about the error' }),
     title: z.string(),
     status: z.int(),
     detail: z.string(),
-    error: z.enum(Object.keys(statusOf)),
+    error: z.enum(codes),
     requestId: z.string(),
   })
   .meta({ id: 'Problem', description: 'RFC 9457; `error` is the code to switch on, `detail` is for people' })

@@ -1,8 +1,8 @@
 // The one exit for errors: whatever a handler throws becomes a problem document (RFC 9457) with a status from errors.ts.
 // Koa's own error handler is not used, because it removes headers.
-import { problemOf } from '../../packages/client/errors.ts'
 import { describeError, type Log } from '../log/log.ts'
 import { AppError, isKnownError, statusOf } from './errors.ts'
+import { problemDocument } from './problemTypes.ts'
 import type { PipelineContext } from './types.ts'
 
 export function createProblemResponder({ listener, log }: { listener: string; log: Log }) {
@@ -25,7 +25,7 @@ export function createProblemResponder({ listener, log }: { listener: string; lo
     for (const [header, value] of Object.entries(known.headers)) ctx.set(header, value)
     if (status === 429 || status === 503) ctx.set('Retry-After', known.headers['Retry-After'] ?? '1')
     ctx.status = status
-    ctx.body = JSON.stringify(problemOf(status, code, message, requestId))
+    ctx.body = JSON.stringify(problemDocument(status, code, message, requestId))
     ctx.type = 'application/problem+json'
   }
 }

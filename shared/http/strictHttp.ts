@@ -2,9 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
-import { problemOf } from '../../packages/client/errors.ts'
 import { AppError } from './errors.ts'
 import { defaultHeaders } from './headers.ts'
+import { problemDocument } from './problemTypes.ts'
 import type { PipelineContext } from './types.ts'
 
 const lingerMs = 1000 // between the response and the end of its connection
@@ -45,7 +45,7 @@ export function answerMalformedHttp(
   const requestId = randomUUID()
   const detail = 'The request is not well-formed HTTP/1.1, is too slow, or its headers are too large.'
   const status = malformedStatus(error)
-  const body = JSON.stringify(problemOf(status, 'invalid_request', detail, requestId))
+  const body = JSON.stringify(problemDocument(status, 'invalid_request', detail, requestId))
   const headers = new Map(defaultHeaders).set('Content-Type', 'application/problem+json')
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,

@@ -52,8 +52,8 @@ function expectUnavailable(answer: Answer): void {
   expect(answer.headers.get('www-authenticate')).to.equal(null)
   expect(answer.headers.get('cache-control')).to.equal('no-store')
   expect(JSON.parse(answer.text)).to.include({
-    type: 'about:blank',
-    title: 'Service Unavailable',
+    type: '/problems/unavailable',
+    title: 'Unavailable',
     status: 503,
     error: 'unavailable',
     requestId: answer.headers.get('x-request-id'),
@@ -174,8 +174,8 @@ describe('Business', () => {
       expect(answer.headers.get('content-type')).to.equal('application/problem+json')
       expect(answer.headers.get('retry-after')).to.equal(null)
       expect(JSON.parse(answer.text)).to.deep.equal({
-        type: 'about:blank',
-        title: 'Unauthorized',
+        type: '/problems/invalid_token',
+        title: 'Invalid token',
         status: 401,
         detail: 'The token is missing, unknown, expired or revoked.',
         error: 'invalid_token',

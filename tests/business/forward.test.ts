@@ -84,7 +84,7 @@ describe('at a single address', () => {
   })
 
   it('every public route of Auth is available, except those that Business has itself', async () => {
-    const own = ['GET /health', 'GET /ready', 'GET /openapi.json']
+    const own = ['GET /health', 'GET /ready', 'GET /openapi.json', 'GET /problems/:code']
     const routes = Object.values(authRoutes).map(({ path }) => path)
     expect(routes).to.have.length.above(15).and.to.include.members(own)
     const answerOf = async (url: string, route: string) => {
@@ -184,7 +184,8 @@ describe('at a single address', () => {
   })
 
   it('no internal route of Auth or Business is available, with any key', async () => {
-    const isPublicToo = (route: string) => / \/(health|ready|openapi\.json|docs.*|console.*|keys.*)$/.test(route)
+    const isPublicToo = (route: string) =>
+      / \/(health|ready|openapi\.json|docs.*|console.*|keys.*|problems.*)$/.test(route)
     const routes = [...Object.values(internalRoutes).map(({ path }) => path), 'GET /metrics'].filter(
       route => !isPublicToo(route),
     )

@@ -63,8 +63,8 @@ describe('the rules of Business', () => {
       expect(refused.headers.get('www-authenticate')).to.equal('Bearer realm="latchkey", error="insufficient_scope"')
       expect(refused.headers.get('cache-control')).to.equal('no-store')
       expect(refused.body).to.deep.equal({
-        type: 'about:blank',
-        title: 'Forbidden',
+        type: '/problems/insufficient_scope',
+        title: 'Insufficient scope',
         status: 403,
         detail: 'This needs the role admin, which the user of this token does not have.',
         error: 'insufficient_scope',

@@ -29,7 +29,11 @@ function readAnswer(bytes: string): ClientAnswer {
   }
   const problem = JSON.parse(body) as Record<string, unknown>
   expect(answer.headers['content-type']).to.equal('application/problem+json')
-  expect(problem).to.include({ type: 'about:blank', status, requestId: answer.headers['x-request-id'] })
+  expect(problem).to.include({
+    type: `/problems/${problem['error']}`,
+    status,
+    requestId: answer.headers['x-request-id'],
+  })
   expect(problem).to.have.keys('type', 'title', 'status', 'detail', 'error', 'requestId')
   return { ...answer, problem }
 }

@@ -3,7 +3,7 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer, type Server, type ServerResponse } from 'node:http'
+import { createServer, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -31,12 +31,13 @@ const folderOf = (name: string) => join(parent, `my ${name}`)
 
 /**
  * Everything that a client can observe of GET /data with these header lines, except the request id, which is checked
- * here.
+ * here, and `type` and `title`: the problems of Business have types with pages of their own.
  */
 async function look(url: string, lines: string[]) {
   const request = ['GET /data HTTP/1.1', 'Host: x', 'Connection: close', ...lines].join('\r\n')
   const { status, headers, body } = await sendRaw(url, `${request}\r\n\r\n`, 3000)
-  const { requestId, ...members } = JSON.parse(body) as Record<string, unknown>
+  const { requestId, type, title, ...members } = JSON.parse(body) as Record<string, unknown>
+  if (type === 'about:blank') expect(title).to.equal(STATUS_CODES[status])
   expect(headers.get('x-request-id')).to.match(/^([0-9a-f-]{36}|req-\w+)$/) // Fastify counts its requests
   if (status !== 200) expect(requestId).to.equal(headers.get('x-request-id'))
   expect(headers.get('x-powered-by')).to.equal(null)

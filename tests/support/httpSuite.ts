@@ -1,5 +1,4 @@
 // Set-up of the suites that send bad input to the real listeners of Auth, and what they all check.
-import { STATUS_CODES } from 'node:http'
 import { expect } from 'chai'
 import { createClock } from './clock.ts'
 import { demo, serviceKey } from './credentials.ts'
@@ -80,13 +79,14 @@ export function expectProblem(answer: Answer, status: number, detail: RegExp, er
   expect(answer.headers.get('content-type')).to.equal('application/problem+json')
   const problem = JSON.parse(answer.body) as Record<string, unknown>
   expect(problem).to.deep.equal({
-    type: 'about:blank',
-    title: STATUS_CODES[status],
+    type: `/problems/${error}`,
+    title: problem['title'],
     status,
     detail: problem['detail'],
     error,
     requestId: answer.headers.get('x-request-id'),
   })
+  expect(problem['title']).to.match(/^[A-Z]/)
   expect(problem['detail']).to.match(detail)
   expect(answer.body).not.to.match(leaks)
   expect(answer.body).not.to.include('CANARY')

@@ -114,6 +114,7 @@ describe('the Postman collection', () => {
       '/console',
       '/console/:file',
       '/account',
+      '/problems/:code',
       '/.well-known/jwks.json',
     ]
     expect(

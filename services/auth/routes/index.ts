@@ -1,5 +1,6 @@
 // The routes of both listeners of Auth, and their OpenAPI documents.
 import { describeApi } from '../../../shared/http/openapi.ts'
+import { problemPage } from '../../../shared/http/problemPage.ts'
 import {
   healthRoute,
   homeRoute,
@@ -69,6 +70,7 @@ export const publicRoutes: Record<string, AuthRoute> = {
   consolePage,
   consoleFile,
   docsFile,
+  problemPage,
   health: healthRoute,
   ready: readyRoute,
 }
@@ -106,6 +108,7 @@ export const internalRoutes: Record<string, AuthRoute> = {
   consoleFile,
   docsFile,
   metrics: metricsRoute,
+  problemPage,
   health: healthRoute,
   ready: readyRoute,
 }

@@ -96,6 +96,8 @@ describe('the OpenAPI documents', () => {
       '/console/:file',
       '/keys',
       '/keys/:id',
+      '/keys/:id/usage',
+      '/problems/:code',
     ]
     for (const service of ['auth', 'business'] as const) {
       const text = JSON.stringify(documents[service])
