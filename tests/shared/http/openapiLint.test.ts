@@ -35,7 +35,7 @@ describe('the OpenAPI documents, checked by linters', () => {
 
   after(() => rmSync(folder, { recursive: true }))
 
-  it('have no error and no warning under the recommended rules of Redocly', async () => {
+  it('have no error and no warning under the recommended rules of Redocly, except those of one rule that is switched off', async () => {
     for (const file of files) expect(await redocly(file), file).to.deep.equal([])
   })
 
@@ -54,7 +54,9 @@ describe('the OpenAPI documents, checked by linters', () => {
 
 /** The rules that were broken. */
 async function redocly(file: string): Promise<string[]> {
-  const output = await run('redocly', ['lint', file, '--extends', 'recommended', '--format', 'json'])
+  // `/` only redirects. Spectral's operation-success-response, which takes 3xx too, checks the other operations.
+  const skipped = ['--skip-rule', 'operation-2xx-response']
+  const output = await run('redocly', ['lint', file, '--extends', 'recommended', '--format', 'json', ...skipped])
   return (JSON.parse(output) as { problems: { ruleId: string }[] }).problems.map(({ ruleId }) => ruleId)
 }
 
