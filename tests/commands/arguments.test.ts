@@ -9,7 +9,7 @@ import type { Ended } from '../support/manyCommands.ts'
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
 /** Tools of other projects, which parse their own arguments. */
-const notOurs = ['lint', 'format', 'typecheck', 'docs:dev', 'docs:build']
+const notOurs = ['lint', 'format', 'typecheck', 'version', 'docs:dev', 'docs:build']
 const own = Object.entries(scripts).filter(([name]) => !notOurs.includes(name))
 
 const commands: Record<string, string> = {
