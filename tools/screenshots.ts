@@ -43,34 +43,48 @@ try {
 }
 
 async function takeConsole(browser: Browser): Promise<void> {
-  const page = await open(browser, `http://localhost:${ports.AUTH_PORT}/console`, 1340)
+  const page = await open(browser, `http://localhost:${ports.AUTH_PORT}/console`, 1560)
   const press = (name: string, at = 0) => page.getByRole('button', { name, exact: true }).nth(at).click()
   const live = (count: number) =>
     page
       .locator('[data-state=live]')
       .nth(count - 1)
       .waitFor()
-  await press('Invent a user')
+  await press('Use the demo user')
   await live(1)
   await press('Use the demo user')
   await live(2)
-  await sleep(11_000)
-  await press('Get data', 1)
-  await press('Use the demo user')
-  await live(3)
-  await sleep(8000)
-  await press('Use the demo user')
-  await live(4)
-  await press('End')
+  await press('End', 1)
   await page.locator('[data-state=ended]').waitFor()
-  await press('Get data')
+  await press('Get data', 1)
   await page.locator('[data-state=refused]').waitFor()
-  await press('Burst', 1)
+  await takeKey(page, 'nightly', ['report'])
+  await press('End nightly')
+  await page.locator('[data-token][data-standing=ended]').waitFor()
+  await press('Get data with report')
+  await page.locator('[data-token] .status').getByText('401').waitFor()
+  await takeKey(page, 'deploy', ['agent', 'crawler'])
+  await press('Burst')
   await page.locator('.burst[data-done=true]').waitFor()
-  await sleep(5000)
-  await press('Get data', 3)
+  await sleep(9000)
+  await press('Get data with crawler')
   await page.locator('.timing').getByText('of which Auth').waitFor()
   await keep(page, 'console')
+}
+
+/** Creates a key and delegates tokens from it, each of which lives ten seconds longer than the previous one. */
+async function takeKey(page: Page, name: string, delegated: string[]): Promise<void> {
+  const press = (name: string) => page.getByRole('button', { name, exact: true }).click()
+  await page.getByLabel('Name of the key').fill(name)
+  await press('Create a key')
+  await press(`Hide the secret of ${name}`)
+  for (const [i, agent] of delegated.entries()) {
+    await press(`Delegate from ${name}`)
+    await page.getByLabel('Who acts').fill(agent)
+    await page.getByLabel('Lives for, in seconds').fill(String(20 + 10 * i))
+    await press('Delegate the token')
+    await page.locator('[data-token]', { hasText: agent }).waitFor()
+  }
 }
 
 async function takeOperator(browser: Browser): Promise<void> {
