@@ -230,6 +230,29 @@ describe('docker-compose.yml', () => {
     expect(filledIn(TOKEN_TTL_SECONDS, { TOKEN_TTL_SECONDS: '60' })).to.equal('60')
   })
 
+  it('shows Grafana’s dashboard and scrapes both internal listeners with the profile metrics', () => {
+    const { environment = {}, volumes } = service('grafana')
+    expect(volumes).to.deep.equal(['./deploy/grafana:/etc/latchkey:ro'])
+    const here = (path: string) => path.replace('/etc/latchkey', 'deploy/grafana')
+    const provisioning = here(environment['GF_PATHS_PROVISIONING'] ?? '')
+    const read = <T>(file: string) => parse(readFileSync(file, 'utf8')) as T
+    const provided = read<{ providers: [{ options: { path: string } }] }>(`${provisioning}/dashboards/latchkey.yml`)
+    const home = environment['GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH'] ?? ''
+    expect(dirname(home)).to.equal(provided.providers[0].options.path)
+    expect(JSON.parse(readFileSync(here(home), 'utf8'))).to.include({ uid: 'latchkey' })
+    const sources = read<{ datasources: [{ url: string }] }>(`${provisioning}/datasources/prometheus.yml`)
+    expect(sources.datasources[0].url).to.equal('http://prometheus:9090')
+
+    const scraped = read<{ rule_files: string[]; scrape_configs: { static_configs: [{ targets: string[] }] }[] }>(
+      'deploy/prometheus/prometheus.yml',
+    )
+    for (const file of scraped.rule_files) expect(existsSync(`deploy/prometheus/${file}`), file).to.equal(true)
+    const targets = scraped.scrape_configs.flatMap(({ static_configs }) => static_configs[0].targets)
+    const ports = { auth: 3101, business: 3100 }
+    const bound = Object.entries(ports).map(([name, port]) => `${service(name).environment?.['INTERNAL_HOST']}:${port}`)
+    expect(targets).to.deep.equal(bound)
+  })
+
   it('has a Redis that forgets nothing, and health checks without curl', () => {
     const redis = service('redis').command?.join(' ')
     expect(redis).to.include('--appendonly yes').and.to.include('--maxmemory-policy noeviction')
