@@ -3,6 +3,7 @@ import { version } from '../shared/version.ts'
 import { runBench } from './bench.ts'
 import { CommandLine, runCommandLine } from './commandLine.ts'
 import { addCompletion } from './completion.ts'
+import { createTokenKeysCommand } from './keys/tokenKeys.ts'
 import { createDoctorCommand } from './smoke/smokeCommand.ts'
 import { createTokensCommand } from './tokens/tokensCommand.ts'
 import { createKeysCommand } from './users/keysCommand.ts'
@@ -26,6 +27,7 @@ program
 program.addCommand(createUsersCommand())
 program.addCommand(createKeysCommand())
 program.addCommand(createTokensCommand())
+program.addCommand(createTokenKeysCommand())
 program.addCommand(createDoctorCommand())
 program
   .command('check-config')

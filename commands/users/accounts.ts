@@ -234,7 +234,7 @@ function explainIfNotListening(operator: OperatorClient, authUrl: string): Accou
       call(...args).catch(error => {
         if (!(error instanceof AuthNotListening)) throw error
         throw new Error(
-          `USER_STORE_URL: the users are in the memory of Auth, but nothing listens at ${authUrl}. Run ./startServer first, or ${bothSettings}.`,
+          `USER_STORE_URL: the users are in the memory of Auth, but nothing listens at ${authUrl}. Run ./startServer (or latchkey serve) first, or ${bothSettings}.`,
         )
       })
   }

@@ -35,7 +35,7 @@ export function readSettings(): Settings {
   const config = readAuthConfig({ ...stores, ...placeholders, TOKEN_FORMAT: 'opaque' })
   if (isMemoryUrl(config.userStoreUrl) && missing.includes('ADMIN_KEY')) {
     throw new Error(
-      'USER_STORE_URL: users in memory can only be reached through a running Auth, and ADMIN_KEY is not set. Run ./startServer in this folder, or set USER_STORE_URL to sqlite:path or postgres://… for both Auth and this command.',
+      'USER_STORE_URL: users in memory can only be reached through a running Auth, and ADMIN_KEY is not set. Run ./startServer (or latchkey serve) in this folder, or set USER_STORE_URL to sqlite:path or postgres://… for both Auth and this command.',
     )
   }
   const defaultUrl = `http://127.0.0.1:${config.internalPort}`
