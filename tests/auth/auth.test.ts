@@ -31,6 +31,7 @@ describe('Auth', () => {
         token: body.token,
         tokenType: 'Bearer',
         expiresAt: clock.now() + ttlMs,
+        expires_in: ttlMs / 1000,
         absoluteExpiresAt: clock.now() + 43_200_000,
       })
     })

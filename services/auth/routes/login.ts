@@ -11,6 +11,7 @@ export const newSessionSchema = z
     token: z.string().meta({ description: 'the secret, shown only once' }),
     tokenType: z.literal('Bearer'),
     expiresAt: at,
+    expires_in: z.int().meta({ description: 'seconds until `expiresAt`, under the name of RFC 6749, section 5.1' }),
     absoluteExpiresAt: at,
   })
   .meta({ id: 'NewSession' })
@@ -36,6 +37,7 @@ export const login: AuthRoute<'logIn' | 'tokens'> = {
     },
 }
 
-export function newSession({ secret, token: { expiresAt, absoluteExpiresAt } }: IssuedToken) {
-  return { token: secret, tokenType: 'Bearer', expiresAt, absoluteExpiresAt }
+export function newSession({ secret, token: { lastUsedAt, expiresAt, absoluteExpiresAt } }: IssuedToken) {
+  const expiresIn = Math.floor((expiresAt - lastUsedAt) / 1000)
+  return { token: secret, tokenType: 'Bearer', expiresAt, expires_in: expiresIn, absoluteExpiresAt }
 }

@@ -69,6 +69,7 @@ describe('sessions', () => {
         token: body['token'],
         tokenType: 'Bearer',
         expiresAt: clock.now() + ttlMs,
+        expires_in: ttlMs / 1000,
         absoluteExpiresAt: login['absoluteExpiresAt'],
       })
       const current = (await client.list(body['token'] as string)).find(({ current }) => current)
