@@ -18,6 +18,7 @@ import {
 import type { Handler } from '../../shared/http/types.ts'
 import { getAdminData } from './adminData.ts'
 import { getData } from './data.ts'
+import { examples } from './examples.ts'
 import { getLiveData, type LiveDeps } from './live.ts'
 import { createOrder } from './orders.ts'
 import { ruleFor } from './requireNeeds.ts'
@@ -58,6 +59,7 @@ export function describeBusiness() {
     title: 'Latchkey Business',
     description: 'Data for clients with a valid token.',
     server: '.',
+    examples,
   })
 }
 
@@ -67,5 +69,6 @@ export function describeBusinessInternal() {
     title: 'Latchkey Business, internal listener',
     description: 'Metrics, health and what shadow rules have counted, without a key.',
     server: '.',
+    examples,
   })
 }

@@ -3,6 +3,7 @@
 import { z } from 'zod'
 import type { BodyReader } from './body.ts'
 import { type ErrorCode, statusOf } from './errors.ts'
+import { type Examples, exampleOf } from './examples.ts'
 import { typeOf } from './problemTypes.ts'
 import type { Handler } from './types.ts'
 
@@ -52,6 +53,7 @@ export interface ApiInfo {
   description: string
   /** The listener's URL relative to the document's: `.` for a document at the root, `..` for one a level below. */
   server: string
+  examples: Examples
 }
 
 const codes = Object.keys(statusOf) as ErrorCode[]
@@ -120,7 +122,7 @@ const commonProblems = {
 /** The document of one listener. `routes` has them by their operationId. */
 export function describeApi(
   routes: Record<string, RouteDescription>,
-  { title, description, server }: ApiInfo,
+  { title, description, server, examples }: ApiInfo,
 ): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {}
   const schemas: Record<string, object> = {}
@@ -129,7 +131,7 @@ export function describeApi(
     const template = path.replace(/\{\*(\w+)\}|:(\w+)/g, '{$1$2}')
     const known = paths[template] ?? {}
     paths[template] = known
-    const described = describeRoute(route, template, schemas)
+    const described = describeRoute(route, template, schemas, examples.members, examples.bodies[name])
     if (method === 'ANY') {
       // An id names one operation, so each method has its own: `forwardAuthGet`.
       for (const one of anyMethod) known[one.toLowerCase()] = { operationId: name + capitalized(one), ...described }
@@ -174,8 +176,14 @@ export function openApiRoute(describe: () => Record<string, unknown>): Handler {
   }
 }
 
-/** Adds the schemas that have a name to `schemas`. */
-function describeRoute(route: RouteDescription, template: string, schemas: Record<string, object>) {
+/** Adds the schemas that have a name to `schemas`. `request` is an example of the body, if `members` cannot make one. */
+function describeRoute(
+  route: RouteDescription,
+  template: string,
+  schemas: Record<string, object>,
+  members: Examples['members'],
+  request: unknown,
+) {
   const { summary, tag, guard, needs, body, query, answers, problems, refusal } = route
   const inputOf = (schema: z.ZodType) => schemaOf(schema, 'input', schemas)
   const outputOf = (schema: z.ZodType) => schemaOf(schema, 'output', schemas)
@@ -193,10 +201,11 @@ function describeRoute(route: RouteDescription, template: string, schemas: Recor
       schema: inputOf(schema as z.ZodType),
     })),
   ]
-  const content = (schema: object) => ({
-    'application/json': { schema },
-    ...(body?.takesForms && { 'application/x-www-form-urlencoded': { schema } }),
-  })
+  const withExample = (schema: object, example: unknown = exampleOf(schema, members, schemas)) => ({ schema, example })
+  const content = (schema: object) => {
+    const media = withExample(schema, request)
+    return { 'application/json': media, ...(body?.takesForms && { 'application/x-www-form-urlencoded': media }) }
+  }
   const refusals = {
     ...commonProblems,
     ...(query && { 400: 'The query is not as expected.' }),
@@ -222,7 +231,7 @@ function describeRoute(route: RouteDescription, template: string, schemas: Recor
           status,
           {
             description,
-            ...(body && { content: { 'application/json': { schema: outputOf(body) } } }),
+            ...(body && { content: { 'application/json': withExample(outputOf(body)) } }),
             ...(types && {
               content: Object.fromEntries(
                 types.map(type => [type, { schema: type === 'application/json' ? {} : { type: 'string' } }]),

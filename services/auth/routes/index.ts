@@ -15,6 +15,7 @@ import { docsFile, redocPage, swaggerUiPage } from '../pages/docs.ts'
 import { changeUser, createUser, deleteUser, listUsers, resetUser, showUser, unlockUser } from './adminUsers.ts'
 import { delegateToken } from './delegate.ts'
 import { events } from './events.ts'
+import { examples } from './examples.ts'
 import { forwardAuth, forwardAuthForEnvoy } from './forwardAuth.ts'
 import { introspect } from './introspect.ts'
 import { jwks } from './jwks.ts'
@@ -119,6 +120,7 @@ export function describeAuth(server = '.') {
     title: 'Latchkey Auth',
     description: 'Users and their tokens, which are extended by use and can be revoked at once.',
     server,
+    examples,
   })
 }
 
@@ -128,5 +130,6 @@ export function describeAuthInternal(server = '.') {
     title: 'Latchkey Auth, internal listener',
     description: 'For services, with SERVICE_KEY, and for operators, with ADMIN_KEY.',
     server,
+    examples,
   })
 }

@@ -41,7 +41,7 @@ const readChange = bodyReader(
 const readProof = bodyReader(z.strictObject({ currentPassword: text('password') }))
 
 export const userFields = z.strictObject({
-  id: z.string(),
+  id: z.string().meta({ examples: ['5b1c6f0e-3f0f-4df8-9f1e-0a6f3f1c2d11'] }),
   username: z.string(),
   createdAt: at,
   roles: z.array(z.string()).meta({ description: 'the roles that services see in a verdict' }),
