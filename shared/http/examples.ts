@@ -3,7 +3,7 @@
 
 /** What a service says about its examples. */
 export interface Examples {
-  /** By the name of the member. `examples` in the `meta` of its schema go before. */
+  /** A value for each member, by its name. `examples` in the `meta` of its schema go before. */
   members: Record<string, unknown>
   /** Whole bodies of requests, by operationId: if only some members may be sent together. */
   bodies: Record<string, unknown>
