@@ -1,8 +1,10 @@
 // The values that examples in the OpenAPI documents show. A test checks each example against the schema of its body.
 import type { Examples } from '../../../shared/http/examples.ts'
 
-const token = 'lk_DemoXk29fLq0aB7c5RkV0mTz8yQ2nWcJd4sHb1gUe6xPi9oLt3KvFw7ZaMj'
 const tokenId = 'DemoXk29fLq0aB'
+// Secrets are cut, so that nothing that searches for leaked ones finds these.
+const token = `lk_${tokenId}…`
+const secret = 'lk_key_7mdvl2ddIVX2PM…'
 const userId = '5b1c6f0e-3f0f-4df8-9f1e-0a6f3f1c2d11'
 const username = 'ann@example.com'
 const password = 'four words of my own'
@@ -14,7 +16,7 @@ export const examples: Examples = {
   members: {
     token,
     access_token: token,
-    secret: 'lk_key_7mdvl2ddIVX2PM29fLq0aB7c5RkV0mTz8yQ2nWcJd4sHb1gUe6xPi9oLt3KvFw7',
+    secret,
     id: tokenId,
     tokenId,
     jti: tokenId,
@@ -84,7 +86,7 @@ export const examples: Examples = {
     oauthToken: {
       grant_type: 'client_credentials',
       client_id: '7mdvl2ddIVX2PM',
-      client_secret: 'lk_key_…',
+      client_secret: secret,
       scope: 'orders:read',
     },
     validateToken: { token },
