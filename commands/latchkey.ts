@@ -32,7 +32,12 @@ program.addCommand(createDoctorCommand())
 program
   .command('check-config')
   .description('report problems with the settings and the stores, list the migrations, and start nothing')
-  .runs(async () => async () => startServer(['--check-config']))
+  .option('--json', 'one object with valid, problems and stores')
+  .runs(
+    async () =>
+      async ({ isSet }) =>
+        startServer(['--check-config', ...(isSet('json') ? ['--json'] : [])]),
+  )
 program
   .command('bench')
   .description(

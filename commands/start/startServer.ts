@@ -10,18 +10,18 @@ import { codeExtension } from '../../shared/codeExtension.ts'
 import { ConfigError, type Environment } from '../../shared/config/readSettings.ts'
 import { createLog } from '../../shared/log/log.ts'
 import { flushOutput, openOutput } from '../../shared/log/output.ts'
-import { readArguments } from '../arguments.ts'
+import { readArguments, refuseUsage } from '../arguments.ts'
 import { bannerOf } from './banner.ts'
 import { completeEnvironment } from './environment.ts'
 import { layOut, storesOfHeroku } from './layout.ts'
 import { warningAboutNode } from './nodeVersion.ts'
 import { writePostmanEnvironment } from './postmanEnvironment.ts'
 import { waitUntilReady } from './readiness.ts'
-import { checkStores, migrateStores } from './stores.ts'
+import { migrateStores, readSchemas, type StoreSchemas } from './stores.ts'
 import { keepPorts, replaceTakenPorts } from './takenPorts.ts'
 import { startWorkers, type Workers, type WorkersOptions } from './workers.ts'
 
-const usage = `Usage: ./startServer [--check-config | --migrate]
+const usage = `Usage: ./startServer [--check-config [--json] | --migrate]
 
 Starts Auth and Business and runs until Ctrl-C or SIGTERM. A service that dies is restarted at the same address; if it keeps
 dying soon after its start, both are stopped, with exit code 1. WEB_CONCURRENCY and AUTH_WORKERS start several processes of
@@ -29,6 +29,7 @@ each service; SIGHUP then replaces them one by one without losing a request. Wit
 Business listens there and forwards the public routes of Auth, which listens on 127.0.0.1 only.
 
   --check-config   report problems with the settings and the stores, list the migrations, and start nothing
+  --json           with --check-config: one object with valid, problems and stores
   --migrate        migrate the stores and exit: for Heroku's release phase, or before several processes start
   --help           show this
 
@@ -41,7 +42,8 @@ const readyTimeoutMs = 5000
 
 // 1. Read the settings.
 const flag = { type: 'boolean' } as const
-const options = readArguments(usage, { 'check-config': flag, migrate: flag })
+const options = readArguments(usage, { 'check-config': flag, json: flag, migrate: flag })
+if (options.json && !options['check-config']) refuseUsage(usage, '--json is only for --check-config.')
 const onTerminal = process.stdout.isTTY
 const storesFrom: Record<string, string> = {}
 const foundEnv = storesOfHeroku(completeEnvironment(process.env, warn), (setting, variable) => {
@@ -55,8 +57,10 @@ const { auth: authEnv, business: businessEnv, isSingle } = layOut(env)
 const { authConfig, businessConfig } = readConfigs()
 
 if (options['check-config']) {
-  exitIfAny(await checkStores(authConfig))
-  console.log('The configuration is valid.')
+  const problems: string[] = []
+  const stores = await readSchemas(authConfig, problems)
+  if (problems.length > 0) exitWith(problems, stores)
+  console.log(options.json ? JSON.stringify({ valid: true, problems, stores }) : describeSchemas(stores))
   process.exit(0)
 }
 if (options.migrate) {
@@ -136,8 +140,17 @@ function exitIfAny(problems: string[]): void {
   if (problems.length > 0) exitWith(problems)
 }
 
-function exitWith(problems: string[]): never {
-  console.error(`The configuration is invalid:\n${problems.map(problem => `  ${problem}`).join('\n')}`)
+function describeSchemas(stores: StoreSchemas): string {
+  const lines = Object.entries(stores).map(([setting, { applied, pending }]) => {
+    const next = pending.length > 0 ? `the next start applies ${pending.join(', ')}` : 'up to date'
+    return `${setting}: ${applied.length} migrations applied; ${next}.`
+  })
+  return [...lines, 'The configuration is valid.'].join('\n')
+}
+
+function exitWith(problems: string[], stores: StoreSchemas = {}): never {
+  if (options.json) console.log(JSON.stringify({ valid: false, problems, stores }))
+  else console.error(`The configuration is invalid:\n${problems.map(problem => `  ${problem}`).join('\n')}`)
   process.exit(1)
 }
 

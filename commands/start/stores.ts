@@ -2,24 +2,27 @@
 import type { AuthConfig } from '../../services/auth/config.ts'
 import { listMigrations, openTokenStore, openUserStore } from '../../services/auth/stores/index.ts'
 
-/** Prints the migrations of each store without applying them. Returns a problem for each store that cannot be reached. */
-export async function checkStores({ userStoreUrl, tokenStoreUrl }: AuthConfig): Promise<string[]> {
-  const problems: string[] = []
+/** The migrations of each store with a schema, by its setting. */
+export type StoreSchemas = Record<string, { applied: string[]; pending: string[] }>
+
+/** Reads the schemas without changing them. Adds a problem for each store that cannot be reached. */
+export async function readSchemas(
+  { userStoreUrl, tokenStoreUrl }: AuthConfig,
+  problems: string[],
+): Promise<StoreSchemas> {
+  const schemas: StoreSchemas = {}
   for (const [setting, url] of [
     ['USER_STORE_URL', userStoreUrl],
     ['TOKEN_STORE_URL', tokenStoreUrl],
   ] as const) {
     try {
       const migrations = await listMigrations(setting, url)
-      if (migrations === null) continue
-      const { applied, pending } = migrations
-      const next = pending.length > 0 ? `the next start applies ${pending.join(', ')}` : 'up to date'
-      console.log(`${setting}: ${applied.length} migrations applied; ${next}.`)
+      if (migrations !== null) schemas[setting] = migrations
     } catch (error) {
       problems.push((error as Error).message)
     }
   }
-  return problems
+  return schemas
 }
 
 /** Opens each store that has a schema, which applies its migrations. Returns a problem if a store cannot be opened. */

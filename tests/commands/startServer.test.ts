@@ -108,6 +108,29 @@ describe('./startServer', () => {
     rmSync(join(folder, 'postman'), { recursive: true })
   })
 
+  it('checks the settings and the stores for a script', async () => {
+    const check = async (env: Record<string, string>) => {
+      const { ended, stdout, stderr } = runStartServer({ env, args: ['--check-config', '--json'] })
+      return { code: await ended, stderr: stderr(), found: JSON.parse(stdout()) }
+    }
+    const sound = await check({ USER_STORE_URL: 'sqlite::memory:' })
+    expect(sound).to.deep.include({ code: 0, stderr: '' })
+    expect(sound.found).to.deep.include({ valid: true, problems: [] })
+    expect(sound.found.stores.USER_STORE_URL.pending).to.include('0001_users')
+    const problem = 'AUTH_WORKERS: expected a whole number, 1 or more; got "many"'
+    expect(await check({ AUTH_WORKERS: 'many' })).to.deep.equal({
+      code: 1,
+      stderr: '',
+      found: { valid: false, problems: [problem], stores: {} },
+    })
+  })
+
+  it('takes --json only with --check-config', async () => {
+    const { ended, stderr } = runStartServer({ args: ['--json'] })
+    expect(await ended).to.equal(2)
+    expect(stderr()).to.match(/^--json is only for --check-config\./)
+  })
+
   it('makes a .env that others may read private before it adds keys, and reports it', async () => {
     const folder = copyOfProject()
     const file = join(folder, '.env')
