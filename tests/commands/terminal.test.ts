@@ -24,7 +24,8 @@ describe('the terminal of ./startServer', () => {
   async function start(own: Record<string, string | undefined> = {}) {
     const folder = copyOfProject()
     const ports = await freePorts()
-    const env = { ...process.env, NO_COLOR: undefined, FORCE_COLOR: undefined, TERM: 'xterm-256color' }
+    // With CI set, Node takes a terminal for one without colors.
+    const env = { ...process.env, CI: undefined, NO_COLOR: undefined, FORCE_COLOR: undefined, TERM: 'xterm-256color' }
     const child = spawn('script', ['-qec', './startServer', '/dev/null'], {
       cwd: folder,
       env: { ...env, ...development, ...ports, ...own },
