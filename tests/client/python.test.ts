@@ -2,6 +2,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { globSync, readFileSync } from 'node:fs'
+import { STATUS_CODES } from 'node:http'
 import { expect } from 'chai'
 import { type ClientProcess, openClientProcess } from '../../tools/conformance/clientProcess.ts'
 import { openVectorRunner, type VectorRunner } from '../../tools/conformance/runVector.ts'
@@ -128,11 +129,16 @@ describe('the Python client', () => {
   }
 })
 
-/** What a client can observe of GET /data with these header lines, except the request id, which is checked here. */
+/**
+ * What a client can observe of GET /data with these header lines, except the request id, which is checked here, and the type of a
+ * problem with its title: a service with the client has no pages for them, so they are those of RFC 9457, section 4.2.1.
+ */
 async function look(url: string, lines: string[]) {
   const request = ['GET /data HTTP/1.1', 'Host: x', 'Connection: close', ...lines].join('\r\n')
   const { status, headers, body } = await sendRaw(url, `${request}\r\n\r\n`, 5000)
-  const { requestId, ...members } = JSON.parse(body) as Record<string, unknown>
+  const { requestId, type, title, ...members } = JSON.parse(body) as Record<string, unknown>
+  if (status !== 200) expect([`/problems/${members['error']}`, 'about:blank']).to.include(type)
+  if (type === 'about:blank') expect(title).to.equal(STATUS_CODES[status])
   expect(headers.get('x-request-id')).to.match(/^\s*[0-9a-f-]{36}$/)
   if (status !== 200) expect(requestId).to.equal(headers.get('x-request-id')?.trim())
   const header = (name: string) => headers.get(name)?.trim() ?? null

@@ -19,7 +19,6 @@ describe('HTTP', () => {
 
   describe('a route', () => {
     const paths = [
-      '/',
       '/LOGIN',
       '/Login',
       '/login/',
