@@ -103,7 +103,7 @@ export function flaskJwt({
     return issueSession(result.user, session)
   }
 
-  /** The user under the new name. Null if it is refused, with a response unless the user is gone. */
+  /** The user under the new name. Null if it is refused, with a response unless the session has ended meanwhile. */
   async function rename(ctx: Context, session: Session, username: string) {
     const result = await ownAccount.renameAfterLogIn(session, username, clientOf(ctx))
     if (result?.outcome === 'changed') return result.user

@@ -34,9 +34,12 @@ export interface OwnAccount {
     client: Client,
   ): Promise<RenameOutcome | WrongPassword | { outcome: 'forbidden' }>
 
-  /** Like `rename`, for users who gave their password a moment ago, which the caller has checked. Null if the user is gone. */
+  /**
+   * Like `rename`, for users who gave their password a moment ago, which the caller has checked. Null if the user is gone, or if
+   * their credentials have changed since the session was read.
+   */
   renameAfterLogIn(
-    session: OwnSession,
+    session: OwnSession & { credentialVersion: number },
     username: string,
     client: Client,
   ): Promise<RenameOutcome | { outcome: 'forbidden' } | null>
@@ -61,7 +64,7 @@ export interface OwnAccountOptions {
     | 'problemWithPassword'
     | 'changePassword'
     | 'renameOwn'
-    | 'rename'
+    | 'renameAfterLogIn'
     | 'verifyOwn'
     | 'removeEmail'
     | 'removeOwn'
@@ -107,10 +110,10 @@ export function createOwnAccount({ users, links, throttles, canRename }: OwnAcco
       return result
     },
 
-    async renameAfterLogIn({ userId, username: current }, username, client) {
+    async renameAfterLogIn({ userId: id, username: current, credentialVersion }, username, client) {
       if (!canRename) return { outcome: 'forbidden' }
       await throttles.requireRegistrationAllowed(client.address) // the answer shows whether the username is taken
-      const result = await users.rename(userId, username, 'recent_login')
+      const result = await users.renameAfterLogIn({ id, credentialVersion }, username)
       if (result?.outcome === 'changed') links.notifyOfRename({ ...result.user, username: current }, client)
       return result
     },

@@ -22,10 +22,16 @@ export type RenameOutcome =
 
 export interface Renaming {
   /**
-   * Changes a username, by default at an operator's request, and revokes every token of the user. Null if there is no such user. If
-   * this rejects with `unavailable`, the username may have been changed already; repeating the call completes the change.
+   * Changes a username at an operator's request, and revokes every token of the user. Null if there is no such user. If this
+   * rejects with `unavailable`, the username may have been changed already; repeating the call completes the change.
    */
-  rename(id: string, username: string, proof?: RenameProof): Promise<RenameOutcome | null>
+  rename(id: string, username: string): Promise<RenameOutcome | null>
+
+  /**
+   * Changes the username of a user who logged in a moment ago, which the caller has checked. Null if there is no such user, or if
+   * the credentials have changed since `credentialVersion`: then that log-in proves nothing any more.
+   */
+  renameAfterLogIn(user: { id: string; credentialVersion: number }, username: string): Promise<RenameOutcome | null>
 
   /** Like `rename`, for users who give their current password. The caller has checked the username against the rules. */
   renameOwn(
@@ -65,15 +71,22 @@ export function createRenaming({ store, directory, versions, passwords, rules, e
   }
 
   return {
-    async rename(id, username, proof = 'operator') {
+    async rename(id, username) {
       for (;;) {
         const user = await directory.find(id)
         if (user === null) return null
         const problem = problemWithNewName(rules, user, username)
         if (problem !== null) return { outcome: 'rejected', problem }
-        const outcome = await change(user, username, proof)
+        const outcome = await change(user, username, 'operator')
         if (outcome !== null) return outcome // otherwise another request was first
       }
+    },
+
+    async renameAfterLogIn({ id, credentialVersion }, username) {
+      const user = await directory.find(id)
+      if (user === null || user.credentialVersion !== credentialVersion) return null
+      const problem = problemWithNewName(rules, user, username)
+      return problem === null ? change(user, username, 'recent_login') : { outcome: 'rejected', problem }
     },
 
     async renameOwn(id, { currentPassword, username }, client) {

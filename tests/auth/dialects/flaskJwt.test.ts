@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
 import { expect } from 'chai'
 import { ask as askAsIs } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
@@ -264,6 +266,19 @@ describe('flask-jwt', function () {
     expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(401)
   })
 
+  it('changes nothing for a session that ended while the body was on its way', async () => {
+    const credentials = await registered()
+    const renamed = { username: freshName(), password: otherPhrase }
+    for (const body of [{ username: renamed.username }, renamed]) {
+      const slow = await beginPut(`${opened.flaskJwt}/user`, await loggedIn(credentials))
+      const ended = await askAsIs('DELETE', `${opened.auth}/sessions`, await loggedIn(credentials))
+      expect(ended.status).to.equal(204)
+      expect(await slow.finish(body)).to.equal(401)
+      expect((await call('POST', '/authenticate_user', null, renamed)).status).to.equal(401)
+    }
+    expect((await call('POST', '/authenticate_user', null, credentials)).status).to.equal(200)
+  })
+
   it('refuses a username that is taken or too short, and the token stays as it was', async () => {
     const { username } = await registered()
     const token = await loggedIn()
@@ -381,3 +396,20 @@ describe('flask-jwt', function () {
     expectNoSecretInLogs(30)
   })
 })
+
+/** Sends a request up to its body, which follows with `finish`. */
+async function beginPut(url: string, bearer: string) {
+  const headers = { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' }
+  const sent = request(url, { method: 'PUT', headers })
+  sent.flushHeaders()
+  await once(sent, 'socket').then(([socket]) => socket.connecting && once(socket, 'connect'))
+  return {
+    /** Resolves to the status. */
+    async finish(body: unknown): Promise<number | undefined> {
+      sent.end(JSON.stringify(body))
+      const [response] = (await once(sent, 'response')) as [IncomingMessage]
+      response.resume()
+      return response.statusCode
+    },
+  }
+}
