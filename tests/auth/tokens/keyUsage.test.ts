@@ -4,6 +4,7 @@ import { openTokenStore, openUsageStore } from '../../../services/auth/stores/in
 import type { TokenRecord, TokenStore } from '../../../services/auth/stores/tokenPort.ts'
 import type { UsageStore } from '../../../services/auth/stores/usagePort.ts'
 import { countingUsage } from '../../../services/auth/tokens/keyUsage.ts'
+import { canaryPurpose } from '../../../services/auth/tokens/refusals.ts'
 import { newTokenAt, toMessage, unlimited } from '../../support/storeFixtures.ts'
 
 const start = Date.UTC(2027, 0, 15)
@@ -37,6 +38,15 @@ describe('a token store that counts the uses of keys', () => {
     await usage.close()
     expect(await store.touch([key, key], start, null).then(() => 'resolved', toMessage)).to.equal('the store is closed')
     expect(await store.look([key], start, null)).to.deep.include.members([(await store.findByUser('user-1', start))[0]])
+  })
+
+  it('answers for a canary although its use cannot be counted, so that the alarm is raised', async () => {
+    const canary = await inserted({ name: 'bait', purpose: canaryPurpose })
+    await store.touch([canary], start, canaryPurpose)
+    expect(await usage.read(canary.id, 'hour', start)).to.deep.equal([{ startsAt: start, count: 1, delegatedCount: 0 }])
+    await usage.close()
+    const [found] = await store.touch([canary], start, canaryPurpose)
+    expect(found).to.include({ id: canary.id, refreshCount: 2 })
   })
 
   it('counts a look and a touch of a session not at all', async () => {
