@@ -1,5 +1,5 @@
 // Environments for Postman with this machine's addresses and keys, so that nobody has to copy the keys. Git ignores them.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 interface PostmanEnvironment {
@@ -18,15 +18,15 @@ export function writePostmanEnvironment(
 ): void {
   const template = join(folder, 'Latchkey local.postman_environment.json')
   if (!existsSync(template)) return
-  const { values, ...environment } = JSON.parse(readFileSync(template, 'utf8')) as PostmanEnvironment
-  const completed = values.map(variable => ({ ...variable, value: known[variable.key] ?? variable.value }))
-  const id = environment.id.replace(/^.{8}/, '00000000') // it differs from that of the environment without keys
-  const json = JSON.stringify({ ...environment, id, name, values: completed }, null, 2)
-  // A JSON string is a YAML string too.
-  const lines = completed.map(({ key, value, type }) => {
-    return `  - key: ${key}\n    value: ${JSON.stringify(value)}\n    type: ${type}\n    enabled: true\n`
-  })
   try {
+    const { values, ...environment } = JSON.parse(readFileSync(template, 'utf8')) as PostmanEnvironment
+    const completed = values.map(variable => ({ ...variable, value: known[variable.key] ?? variable.value }))
+    const id = environment.id.replace(/^.{8}/, '00000000') // it differs from that of the environment without keys
+    const json = JSON.stringify({ ...environment, id, name, values: completed }, null, 2)
+    // A JSON string is a YAML string too.
+    const lines = completed.map(({ key, value, type }) => {
+      return `  - key: ${key}\n    value: ${JSON.stringify(value)}\n    type: ${type}\n    enabled: true\n`
+    })
     write(join(folder, `${name}.postman_environment.json`), `${json}\n`)
     write(join(folder, 'environments', `${name}.environment.yaml`), `name: ${name}\nvalues:\n${lines.join('')}`)
   } catch (error) {
@@ -34,8 +34,8 @@ export function writePostmanEnvironment(
   }
 }
 
-/** Only the user can read the keys, as in .env. */
+/** Only the user can read the keys, as in .env. A new file, because an old one keeps its mode, and a link leads elsewhere. */
 function write(path: string, content: string): void {
-  if (existsSync(path) && readFileSync(path, 'utf8') === content) return
-  writeFileSync(path, content, { mode: 0o600 })
+  rmSync(path, { force: true })
+  writeFileSync(path, content, { flag: 'wx', mode: 0o600 })
 }

@@ -1,7 +1,7 @@
 // ./startServer: what it creates, prints and refuses, and how it ends.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { parseEnv, stripVTControlCharacters } from 'node:util'
@@ -65,6 +65,10 @@ describe('./startServer', () => {
 
   it('writes environments for Postman with its addresses and the keys of .env, which only the user can read', async () => {
     const folder = withPostman()
+    const elsewhere = join(folder, 'elsewhere')
+    writeFileSync(elsewhere, 'not for keys')
+    writeFileSync(join(folder, 'postman', 'Latchkey local with keys.postman_environment.json'), '{}', { mode: 0o644 })
+    symlinkSync(elsewhere, join(folder, 'postman/environments/Latchkey local with keys.environment.yaml'))
     const { ready, process: started, ended } = runStartServer({ folder, env: development })
     const addresses = await ready
     const keys = parseEnv(readFileSync(join(folder, '.env'), 'utf8'))
@@ -72,7 +76,10 @@ describe('./startServer', () => {
       'Latchkey local with keys.postman_environment.json',
       'environments/Latchkey local with keys.environment.yaml',
     ]
-    await until(() => files.every(file => existsSync(join(folder, 'postman', file))))
+    await until(() =>
+      files.every(file => readFileSync(join(folder, 'postman', file), 'utf8').includes(`${keys['ADMIN_KEY']}`)),
+    )
+    expect(readFileSync(elsewhere, 'utf8')).to.equal('not for keys')
     for (const file of files) {
       const path = join(folder, 'postman', file)
       const { name, values } = parse(readFileSync(path, 'utf8')) as {
