@@ -2,6 +2,7 @@
 // them for the sum; see commands/start/metricsSum.ts. Hides the messages.
 import cluster from 'node:cluster'
 import type { MetricObjectWithValues, MetricValue } from '@prometheus-io/client'
+import { AppError } from './http/errors.ts'
 
 /** A metric with all its series. */
 export type MetricFamily = MetricObjectWithValues<MetricValue<string>>
@@ -12,6 +13,9 @@ export type MetricsMessage =
   /** Without an id they are the last ones of a worker that closes. */
   | { type: 'metrics'; id?: number; families: MetricFamily[] }
   | { type: 'sum'; id: number; text: string }
+
+const sumTimeoutMs = 5000 // the parent itself waits a second for a process that stands still
+const noSum = 'The process that started this one does not add up the metrics.'
 
 type ReadMetrics = () => Promise<MetricFamily[]>
 
@@ -25,21 +29,27 @@ export function shareMetrics(read: ReadMetrics): void {
   readOwn = read
   process.on('message', (message: MetricsMessage) => {
     if (message.type === 'metrics_wanted') void sendOwn(message.id)
-    if (message.type === 'sum') {
-      scraping.get(message.id)?.(message.text)
-      scraping.delete(message.id)
-    }
+    if (message.type === 'sum') scraping.get(message.id)?.(message.text)
   })
 }
 
-/** Resolves to the text format of the sum over all processes; null in a process that shares no port. */
-export async function readSum(): Promise<string | null> {
+/**
+ * Resolves to the text format of the sum over all processes; null in a process that shares no port. Rejects with `unavailable` if
+ * there is no sum after `timeoutMs`: the parent stands still, or is another program, such as a process manager, that knows no metrics.
+ */
+export async function readSum(timeoutMs = sumTimeoutMs): Promise<string | null> {
   if (readOwn === null || !process.connected) return null
   const id = ++scrapes
-  const { promise, resolve } = Promise.withResolvers<string>()
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
   scraping.set(id, resolve)
-  await send({ type: 'sum_wanted', id })
-  return promise
+  const late = setTimeout(() => reject(new AppError('unavailable', noSum)), timeoutMs)
+  void send({ type: 'sum_wanted', id })
+  try {
+    return await promise
+  } finally {
+    clearTimeout(late)
+    scraping.delete(id)
+  }
 }
 
 /** Call when the service has closed: what it has counted since the last scrape stays in the sum. */
