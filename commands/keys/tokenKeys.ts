@@ -28,8 +28,24 @@ const print: Action = async ({ textOf, refuse }) => {
   if (!['EdDSA', 'HS256'].includes(algorithm)) {
     refuse(`--algorithm: expected EdDSA or HS256; got ${JSON.stringify(algorithm)}.`)
   }
-  const older = addTo === null ? [] : JSON.parse(readFileSync(addTo, 'utf8')).keys
+  const older = addTo === null ? [] : readKeys(addTo)
   console.log(JSON.stringify({ keys: [makeTokenKey(algorithm), ...older] }))
+}
+
+function readKeys(file: string): unknown[] {
+  const keys = keysIn(readFileSync(file, 'utf8'))
+  if (keys === null) throw new Error(`--add-to: expected a JWK Set, {"keys": […]}; ${file} is something else.`)
+  return keys
+}
+
+/** Null if `text` is no JWK Set. The error of JSON.parse would quote it, and with it a private key. */
+function keysIn(text: string): unknown[] | null {
+  try {
+    const { keys } = JSON.parse(text)
+    return Array.isArray(keys) ? keys : null
+  } catch {
+    return null
+  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,6 +1,8 @@
 // TOKEN_FORMAT=jwt: JWTs that other services can verify and that end like opaque tokens. RFC 9068, RFC 8725, RFC 7517.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createPrivateKey, createPublicKey } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JWK, jwtVerify, SignJWT } from 'jose'
 import { makeTokenKey } from '../../../commands/keys/tokenKeys.ts'
@@ -8,6 +10,7 @@ import { post } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
 import { isLive, logIn, validate } from '../../support/factories.ts'
+import { newFolder, removeFolders } from '../../support/scratchFolders.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 import { freshPlace } from '../../support/stores.ts'
 
@@ -220,6 +223,8 @@ describe('tokens that are JWTs', () => {
 })
 
 describe('npm run token-keys', () => {
+  after(removeFolders)
+
   const run = (...args: string[]) =>
     JSON.parse(execFileSync(process.execPath, ['commands/keys/tokenKeys.ts', ...args], { encoding: 'utf8' })) as {
       keys: Key[]
@@ -228,5 +233,17 @@ describe('npm run token-keys', () => {
   it('creates a key of either kind', () => {
     expect(run().keys[0]).to.include({ kty: 'OKP', crv: 'Ed25519', alg: 'EdDSA' })
     expect(Buffer.from(run('--algorithm', 'HS256').keys[0]?.k as string, 'base64url')).to.have.length(32)
+  })
+
+  it('quotes nothing of a file that is no set of keys', () => {
+    const file = join(newFolder(), 'keys.json')
+    for (const text of ['hunter2-hunter2', '{"k": "hunter2"}', '{"keys": [{"k": "hunter2"}']) {
+      writeFileSync(file, text)
+      const { status, stdout, stderr } = spawnSync(process.execPath, ['commands/keys/tokenKeys.ts', '--add-to', file], {
+        encoding: 'utf8',
+      })
+      expect({ status, stdout }).to.deep.equal({ status: 1, stdout: '' })
+      expect(stderr).to.equal(`--add-to: expected a JWK Set, {"keys": […]}; ${file} is something else.\n`)
+    }
   })
 })
