@@ -74,10 +74,13 @@ function tokenStoreOf(env: Environment, dialects: readonly DialectName[], warnin
   return store
 }
 
+/** Null also for a host that a URL cannot have, such as `db:5432`: the URL would keep its earlier one, and the password would go there. */
 function postgresUrl(env: Environment): string | null {
   if (!isSet(env, 'POSTGRESQL_HOST')) return null
+  const host = env['POSTGRESQL_HOST']?.trim() ?? ''
   const url = new URL('postgres://localhost')
-  url.hostname = env['POSTGRESQL_HOST']?.trim() ?? ''
+  url.hostname = host
+  if (url.hostname !== host) return null
   url.port = env['POSTGRESQL_DB_PORT']?.trim() ?? ''
   url.username = encodeURIComponent(env['POSTGRESQL_USERNAME']?.trim() ?? '')
   url.password = encodeURIComponent(env['POSTGRESQL_PASSWORD']?.trim() ?? '')

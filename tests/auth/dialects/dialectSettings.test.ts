@@ -283,6 +283,13 @@ describe('the settings of dialects', () => {
         'postgres://a:b%40c%2Fd%3Ae%25@db',
         used('POSTGRESQL_HOST, POSTGRESQL_USERNAME, POSTGRESQL_PASSWORD'),
       ],
+      [
+        'a host with its port',
+        'token-provider',
+        { POSTGRESQL_HOST: 'db:5432', POSTGRESQL_PASSWORD: 'hunter2' },
+        'memory:',
+        unused('POSTGRESQL_HOST, POSTGRESQL_PASSWORD'),
+      ],
       ['the names of another service', 'flask-auth', { REDIS_HOST: 'a', DATABASE_URL: 'sqlite:///a' }, 'memory:', []],
     ]
     for (const [what, dialect, env, tokenStoreUrl, warnings] of stores) {
