@@ -111,7 +111,17 @@ const authorities: [topology: string, user: string, token: string][] = [
     `${holds} (F1, F5, F6), also if Redis comes back empty: the next log-in brings it`,
     `${holds} (F1, F5, F6); is lost with the token if Redis comes back empty`,
   ],
-  ['with standbys, replicas or a cluster', 'the failover is not tested', 'the failover is not tested'],
+  [
+    'PostgreSQL with a synchronous standby',
+    `503 without the standby, so what was answered with 200 ${holds} when it is promoted (\`postgresStandby.test.ts\`)`,
+    'the same',
+  ],
+  [
+    'Redis with replicas',
+    `${holds} as a revocation does, with and without \`REDIS_WAIT_REPLICAS\` (\`redisReplicas.test.ts\`)`,
+    'the same',
+  ],
+  ['Redis Cluster', 'per shard as Redis with replicas; its failover is not tested', 'the same'],
 ]
 
 /** Whether a limit is exact, also over a SIGKILL. */

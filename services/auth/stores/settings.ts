@@ -21,7 +21,7 @@ export const storeSettings = {
   ),
   REDIS_WAIT_REPLICAS: z.coerce.number().int().min(0).max(9).default(0).register(settingMeta, {
     description:
-      'replicas of Redis that must have a revocation, a renewal or a password change before it is acknowledged, so that a failover cannot undo it; on a cluster, of each shard',
+      'replicas of Redis that must have a revocation, a renewal, or a change of a password, role, limit or pause before it is acknowledged, so that a failover cannot undo it; on a cluster, of each shard',
     expected: 'a whole number, 0 to 9',
   }),
   REDIS_WAIT_TIMEOUT_MS: z.coerce.number().int().min(1).max(800).default(400).register(settingMeta, {

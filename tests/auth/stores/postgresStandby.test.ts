@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore, openUserStore } from '../../../services/auth/stores/index.ts'
+import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import { type Line, startLine } from '../../support/line.ts'
 import { binaries, type Cluster, startCluster } from '../../support/postgres.ts'
 import { slackMs } from '../../support/slack.ts'
@@ -47,13 +48,17 @@ describe('PostgreSQL with a synchronous standby:', () => {
   describe('while the standby is stopped', () => {
     it('tokens are extended in time, and each change that must not be lost is refused within the deadline', async () => {
       const { ref: used } = await insertedToken(stores)
-      const [first, second, third, fourth] = await Promise.all(Array.from({ length: 4 }, () => insertedToken(stores)))
+      const made = await Promise.all(Array.from({ length: 5 }, () => insertedToken(stores)))
+      const [first, second, third, fourth, fifth] = made
       const user = await insertedUser(stores)
       await standby.stop('fast')
       const changes: Record<string, () => Promise<unknown>> = {
         insert: () => insertedToken(stores),
         delete: () => stores.tokens.delete(first?.ref as typeof used, start),
         deleteById: () => stores.tokens.deleteById(second?.token.id as string, start, null),
+        change: () => stores.tokens.change(fourth?.token.id as string, { rate: { perMinute: 9, burst: 9 } }, start),
+        pause: () => stores.tokens.pause(fifth?.token.id as string, start),
+        setAuthority: () => stores.tokens.setAuthority(fourth?.token.userId as string, { ...noAuthority, version: 1 }),
         raiseFloor: () => stores.tokens.raiseFloor(third?.token.userId as string, 2, null),
         renew: () => stores.tokens.renew(fourth?.ref as typeof used, newHash(), lineage, start),
         'insert a user': () => insertedUser(stores),
@@ -79,8 +84,8 @@ describe('PostgreSQL with a synchronous standby:', () => {
       isOver = true
       expect(await slowest).to.be.below(500 + slackMs)
       // What was refused holds here nevertheless, and no lock waits for the standby.
-      const refs = [first, second, third].map(made => made?.ref as typeof used)
-      expect(await stores.tokens.touch(refs, start, null)).to.deep.equal([null, null, null])
+      const refs = [first, second, third, fifth].map(made => made?.ref as typeof used)
+      expect(await stores.tokens.touch(refs, start, null)).to.deep.equal([null, null, null, null])
     })
 
     it('nothing in the server goes on waiting for it', async () => {

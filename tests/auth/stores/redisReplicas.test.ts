@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect } from 'chai'
 import { openTokenStore } from '../../../services/auth/stores/index.ts'
 import { keyOf, tagOfId } from '../../../services/auth/stores/redis/tokens.ts'
-import { type TokenStore, tagOf } from '../../../services/auth/stores/tokenPort.ts'
+import { noAuthority, type TokenStore, tagOf } from '../../../services/auth/stores/tokenPort.ts'
 import { ask } from '../../support/client.ts'
 import { isLive, logIn, validate } from '../../support/factories.ts'
 import { type Line, startLine } from '../../support/line.ts'
@@ -28,6 +28,8 @@ async function startReplicaOf(master: RedisServer): Promise<RedisServer> {
   await until(async () => (await master.tell('info', 'replication')).includes('state=online'))
   return replica
 }
+
+const admin = { ...noAuthority, version: 1, roles: ['admin'] }
 
 /** `resolved`, or why the work was rejected. */
 const rejection = (work: Promise<unknown>) =>
@@ -65,13 +67,15 @@ describe('tokens in Redis with REDIS_WAIT_REPLICAS', () => {
     return store
   }
 
-  it('has every revocation, pause, renewal and floor on the replica once it is acknowledged', async () => {
+  it('has every revocation, renewal, floor, role, limit and pause on the replica once it is acknowledged', async () => {
     const store = await open()
     const durableCalls: Record<string, (made: MadeToken) => Promise<unknown>> = {
       delete: ({ ref }) => store.delete(ref, start),
       deleteById: ({ ref }) => store.deleteById(ref.id, start, null),
       'deleteById with an owner': ({ ref, token }) => store.deleteById(ref.id, start, token.userId),
+      change: ({ ref }) => store.change(ref.id, { rate: { perMinute: 1, burst: 1 } }, start),
       pause: ({ ref }) => store.pause(ref.id, start),
+      setAuthority: ({ token }) => store.setAuthority(token.userId as string, admin),
       raiseFloor: ({ token }) => raiseFloor(store, token.userId as string, 2),
       renew: ({ ref }) => store.renew(ref, newHash(), lineage, start),
     }
@@ -236,6 +240,23 @@ describe('tokens in Redis after a failover to a replica that is behind', () => {
     } finally {
       await other.close()
     }
+  })
+
+  it('have the roles that their user was last given, and are paused with their user', async () => {
+    const [promoted, demoted, paused] = await insertedMany(store, 3)
+    if (!promoted || !demoted || !paused) throw new Error('three tokens were inserted')
+    const userOf = ({ token }: MadeToken) => token.userId as string
+    await store.setAuthority(userOf(demoted), admin)
+    await until(isBehindNot)
+    replication.state = 'silent'
+    await store.setAuthority(userOf(promoted), admin)
+    await store.setAuthority(userOf(demoted), { ...noAuthority, version: 2 })
+    await store.setAuthority(userOf(paused), { ...noAuthority, version: 1, paused: true })
+    await failOver()
+    await until(async () => (await rejection(store.look([promoted.ref], start, null))) === 'resolved')
+    expect((await look(store, promoted.ref))?.authority).to.deep.equal(admin)
+    expect((await look(store, demoted.ref))?.authority).to.deep.equal({ ...noAuthority, version: 2 })
+    expect(await look(store, paused.ref)).to.equal(null)
   })
 
   it('have no fuller bucket after a change that the new server has', async () => {
