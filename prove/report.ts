@@ -99,7 +99,7 @@ const mended: [found: string, mended: string, test: string][] = [
   ],
   [
     'when Auth was stopped (F14), clients that had just connected were reset before they were accepted: thirty at each stop, at full load with one connection per request',
-    'waiting connections are accepted first, and the queue is kept as short as possible; at full load one in five stops still resets one',
+    'waiting connections are accepted first, and the queue is kept as short as possible; at full load one in five stops still resets a connection',
     '`tests/shared/http/gracefulClose.test.ts`: “loses no client that has connected, …”',
   ],
   [
@@ -116,6 +116,11 @@ const mended: [found: string, mended: string, test: string][] = [
     'when a Redis Cluster was split and Auth reached both sides (F27), it kept asking the master that had lost the others: its tokens were 503 until the split ended, although a replica had been promoted',
     'Auth asks the other nodes which masters there are',
     '`tests/auth/stores/redisClusterSplit.test.ts`: “refuses all commands: its promoted replica is used, …”',
+  ],
+  [
+    'when the network between Auth and Redis was one-way (F26), an expired session came back to life: Redis received a use of it after it had been refused, but judged the use by the time at which Auth had sent it',
+    'a store refuses for good what it has once found expired',
+    '`tests/contracts/tokenStoreLate.ts`',
   ],
   [
     'on a slow machine a log-out ended nothing if a renewal that began a moment later was completed first',
