@@ -1,4 +1,4 @@
-// Forwards a port to another host. Makes the operator's console reachable from the machine, although the console's container
+// Forwards a port to another host. Makes the operator's view reachable from the machine, although the console's container
 // publishes no port.
 import { connect, createServer, type Socket } from 'node:net'
 import { pipeline } from 'node:stream'

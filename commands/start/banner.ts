@@ -23,7 +23,7 @@ export function bannerOf(banner: Banner): string {
   const rows = [
     ['Business', businessUrl],
     ['Auth', authUrl],
-    ['internal', `${internalUrl}   needs a key from .env; the operator's console is at /console`],
+    ['internal', `${internalUrl}   needs a key from .env; the operator's view is at /console`],
     ...dialects.map((line, i) => [i === 0 ? 'dialects' : '', line]),
     ...(demoUser ? [['demo user', `${username} / ${password}`]] : []),
   ]

@@ -529,7 +529,7 @@ describe('the containers, without an engine', () => {
     expect([status, stderr]).to.deep.equal([1, `auth at 127.0.0.1 port ${port}: no answer within 1500 ms\n`])
   })
 
-  it('show the operator’s console to this machine through the container of the profile console, and still require a key', async () => {
+  it('show the operator’s view to this machine through the container of the profile console, and still require a key', async () => {
     const auth = await startAuth({ env: { NODE_ENV: 'production' } })
     const [program = '', script = '', port = '', target = ''] = service('console').command as string[]
     expect([port, target]).to.deep.equal(['3101', 'auth-internal:3101'])

@@ -49,7 +49,7 @@ export const consolePage: PageRoute<ConsoleDeps> = {
 export const operatorConsolePage: PageRoute = {
   ...pageDescription,
   path: 'GET /console',
-  summary: "The operator's console",
+  summary: "The operator's view",
   handler: () => page('operator.html', "'self'"),
 }
 

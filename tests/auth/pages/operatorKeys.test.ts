@@ -1,4 +1,4 @@
-// The keys in the operator's console: which are listed, what the operator changes about them, and canaries.
+// The keys in the operator's view: which are listed, what the operator changes about them, and canaries.
 import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
@@ -13,7 +13,7 @@ interface NewKey {
   secret: string
 }
 
-describe("keys in the operator's console", () => {
+describe("keys in the operator's view", () => {
   let browser: Browser
   let context: BrowserContext
   let operator: Page
@@ -22,7 +22,7 @@ describe("keys in the operator's console", () => {
 
   before(async function () {
     if (!hasBrowser) {
-      reportMissingBrowser("keys in the operator's console")
+      reportMissingBrowser("keys in the operator's view")
       this.skip()
     }
     browser = await openBrowser()
