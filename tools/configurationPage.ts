@@ -9,15 +9,17 @@ Settings are environment variables. \`./startServer --check-config\` lists what 
 production \`./startServer\` also reads the file \`.env\`, creates missing keys and stores them there. \`.env.example\` has every
 setting with its default.
 
-In development on a terminal each request also gets a short line there, with the user if one is known; the log in
-\`logs/latchkey.log\` has all of them. Probes, the calls of Business and the files of pages get none, and a second has at most 25 lines
-for each service. \`NO_COLOR=1\` leaves out the colors, and \`ACCESS_LOG=off\` the lines.
+In development, the terminal shows a short line for each request, with its user if known, and at most 25 a second for each service. It leaves
+out probes, calls of Business and files of pages; \`logs/latchkey.log\` has every request. \`NO_COLOR=1\` turns the colors off, and
+\`ACCESS_LOG=off\` the lines.
 
-In development, if another program uses one of the four default ports, the next free one is taken, and \`./startServer\` says so. What
-depends on the port follows: the addresses of the banner, of the console, of Business's calls to Auth, and of mailed links.
-\`logs/ports.env\` has the ports while the pair runs, for \`npm run users\` and \`npm run keys\`. A port that is set never moves: if it is
-taken, the start fails, as it does for every port in production. The same holds for a port whose address is set by \`PUBLIC_URL\`,
-\`AUTH_INTERNAL_URL\` or \`CONSOLE_BUSINESS_URL\`.
+In development, if another program uses one of the four default ports, \`./startServer\` says so and takes the next free one:
+
+| | |
+|---|---|
+| what follows the port | the addresses in the banner and the console, Business's calls to Auth, and mailed links |
+| what never moves | in production every port; in development a port that you set, also through \`PUBLIC_URL\`, \`AUTH_INTERNAL_URL\` or \`CONSOLE_BUSINESS_URL\`. If it is taken, the start fails |
+| \`logs/ports.env\` | has the ports while both services run, for \`npm run users\` and \`npm run keys\` |
 `
 
 const tail = `

@@ -22,7 +22,7 @@ export function countEvents(registry: Registry): (event: AuthEvent) => void {
   const issued = counter('tokens_issued', 'Tokens issued, by kind', ['kind'])
   const revoked = counter('tokens_revoked', 'Tokens revoked one by one')
   const renewed = counter('tokens_renewed', 'Sessions that got a new secret')
-  const reused = counter('renewed_secrets_reused', 'Sessions ended or paused because a replaced secret was used again')
+  const reused = counter('renewed_secrets_reused', 'Sessions ended or paused because an earlier secret was used')
   const canaries = counter('canaries_used', 'Uses of canaries, keys that open nothing')
   const validations = counter('validations', 'Validated tokens, by verdict and reason of the refusal', [
     'verdict',
