@@ -8,7 +8,7 @@ const usage = `Usage: npm run prepack
 
 Compiles both services and the command latchkey into dist/, for npm pack and npm publish. Nothing else uses dist/.`
 
-/** What the pages consist of. Their TypeScript stays as it is: Auth strips its types when it serves it. */
+/** The files of the pages. Their TypeScript is not compiled, because Auth strips the types when it serves them. */
 const pages = ['account', 'console', 'docs']
 const notServed = ['tsconfig.json', 'globals.d.ts']
 

@@ -1,10 +1,10 @@
-// Adds up the metrics of the workers of a service for the one that is scraped. Keeps the counts of workers that have ended,
-// because a sum that falls looks like a restart to Prometheus, and everything that is left like new requests.
+// Adds up the metrics of a service's workers for the one that is scraped. Keeps the counts of workers that have ended: Prometheus
+// takes a falling sum for a restart, and would count what remains as new requests.
 import type { ChildProcess } from 'node:child_process'
 import { Registry } from '@prometheus-io/client'
 import type { MetricFamily, MetricsMessage } from '../../shared/workerMetrics.ts'
 
-const answerTimeoutMs = 1000 // a worker that stands still must not keep the others' metrics from the operator
+const answerTimeoutMs = 1000 // a worker that hangs must not hide the metrics of the others
 
 export interface MetricsSum {
   /** Call when a worker listens. */
@@ -18,7 +18,7 @@ export function createMetricsSum(): MetricsSum {
   let requests = 0
   const waiting = new Map<number, () => void>()
 
-  /** Resolves when the worker has sent its metrics, or too late. */
+  /** Resolves when the worker has sent its metrics, and after `answerTimeoutMs` at the latest. */
   async function refresh(worker: ChildProcess): Promise<void> {
     const id = ++requests
     const { promise, resolve } = Promise.withResolvers<void>()

@@ -1,4 +1,4 @@
-// Environments for Postman with this machine's addresses and keys, so that nobody has to copy the keys. Git ignores them.
+// Environments for Postman with this machine's addresses and keys, so that users need not copy the keys. Git ignores them.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -11,7 +11,7 @@ interface PostmanEnvironment {
 const folder = 'postman'
 const name = 'Latchkey local with keys'
 
-/** Writes both formats, if there is a folder `postman` with the environment that they complete. */
+/** Writes both formats, if the folder `postman` has the environment without keys. */
 export function writePostmanEnvironment(
   known: Record<string, string | undefined>,
   warn: (message: string) => void,

@@ -1,5 +1,5 @@
-// Default ports that another program uses, in development: each is replaced by the next free one. The choice is kept in a file, so
-// that the commands of an operator find the internal listener of Auth.
+// In development, replaces each default port that another program uses by the next free one. Keeps the choice in a file, so that
+// the operator's commands find the internal listener of Auth.
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -13,7 +13,7 @@ interface Listener {
   setting: string
   byDefault: number
   hostSetting: string
-  /** Also says where the listener is. If it is set, the port must stay. */
+  /** The setting with the URL of the listener. If it is set, the port must stay. */
   addressSetting: string | null
 }
 
@@ -83,8 +83,8 @@ function portsIn(env: Environment): Set<number> {
 }
 
 /**
- * True also if only ::1 is taken, because a browser that opens http://localhost tries ::1 first. Any other problem with the host is
- * for the service to report.
+ * True also if only ::1 is taken, because a browser that opens http://localhost tries ::1 first. The service itself reports any
+ * other problem with the host.
  */
 async function isInUse(port: number, host: string): Promise<boolean> {
   for (const address of host === '127.0.0.1' ? [host, '::1'] : [host]) {

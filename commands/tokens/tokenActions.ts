@@ -84,7 +84,7 @@ export const revoke = withBackend(async ({ args: [id = ''], isSet, refuse, backe
   console.log(`${escaped(id)} is revoked.`)
 })
 
-/** The route lists tokens by how their ids begin, so the id of one token finds at most that token among few. */
+/** The route lists tokens whose id begins with `id`, and then few or none besides the one with exactly this id. */
 async function find(id: string, auth: OperatorClient): Promise<ShownToken> {
   for (let after: string | null = null; id !== ''; ) {
     const { tokens, next } = await auth.listTokens({ search: id }, after)

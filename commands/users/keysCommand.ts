@@ -37,7 +37,7 @@ export function createKeysCommand(name = 'keys'): CommandLine {
     .command('pause <id>')
     .description('refuse the key and what was delegated from it; nothing ends')
     .runs(load('pause'))
-  keys.command('resume <id>').description('the same key works again').runs(load('resume'))
+  keys.command('resume <id>').description('let the paused key work again').runs(load('resume'))
   keys
     .command('end <id>')
     .description('end the key and what was delegated from it')

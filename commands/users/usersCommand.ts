@@ -24,7 +24,7 @@ export function createUsersCommand(name = 'users'): CommandLine {
   users.command('list').description('list all users').option('--json', 'one object per line').runs(load('list'))
   users
     .command('roles <username>')
-    .description('show or change the roles; --set "" takes all')
+    .description('show or change the roles; --set "" takes all away')
     .option('--set <roles>', 'a list such as admin,editor')
     .option('--add <roles>', 'roles that the user gets')
     .option('--remove <roles>', 'roles that the user loses')
@@ -55,7 +55,7 @@ export function createUsersCommand(name = 'users'): CommandLine {
     .option('--json', 'print username and rate as JSON')
     .runs(load('rate'))
   users.command('pause <username>').description('refuse every token and log-in; nothing ends').runs(load('pause'))
-  users.command('resume <username>').description('the same tokens work again').runs(load('resume'))
+  users.command('resume <username>').description('let the tokens of a paused user work again').runs(load('resume'))
   users
     .command('passwd <username>')
     .description('set a password, and end every session')

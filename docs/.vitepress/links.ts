@@ -8,12 +8,12 @@ import { pageOf } from './addresses.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const isPage = (file: string) => /^(docs\/|packages\/|[A-Z]+\.md$)/.test(file) && file.endsWith('.md')
 
-/** Files that pages link, such as examples. The site has copies of them. */
+/** Files that pages link to, such as examples. The site has copies of them. */
 const linkedFiles = new Set<string>()
-/** As text, so that a browser shows them. */
+/** The extension makes a browser show the file instead of saving it. */
 const addressOfCopy = (file: string) => `files/${file}.txt`
 
-/** The address on the site of what a page links. Throws if the repository does not have it. */
+/** The address on the site for a link in a page. Throws if the repository has no such file. */
 function siteLink(from: string, href: string): string {
   if (/^([a-z]+:|#|\/)/i.test(href)) return href
   const [path = '', hash] = href.split('#')

@@ -1,11 +1,10 @@
-// Examples of bodies for the OpenAPI documents: put together from the schemas that check the bodies, and from one example for each
-// member that they have.
+// Example bodies for the OpenAPI documents, made from the schemas that check the bodies and from one value for each name of a member.
 
 /** What a service says about its examples. */
 export interface Examples {
-  /** A value for each member, by its name. `examples` in the `meta` of its schema go before. */
+  /** A value for each member, by its name. `examples` in the `meta` of its schema take precedence. */
   members: Record<string, unknown>
-  /** Whole bodies of requests, by operationId: if only some members may be sent together. */
+  /** Whole request bodies by operationId, for requests that may not have all members at once. */
   bodies: Record<string, unknown>
 }
 

@@ -89,7 +89,7 @@ function postgresUrl(env: Environment): string | null {
   return url.href
 }
 
-/** Null on Heroku too, where DATABASE_URL is the database of the users. */
+/** Null also on Heroku, which puts the database of the users into DATABASE_URL. */
 function sqlAlchemyUrl(env: Environment): string | null {
   if (isSet(env, 'DYNO')) return null
   const url = env['DATABASE_URL']?.trim() ?? ''

@@ -7,8 +7,8 @@ import { canaryPurpose } from './refusals.ts'
 
 export interface KeyUsage {
   /**
-   * The buckets that have uses, oldest first. Null if there is no such key of this user, or of any user if that is null: delegated
-   * tokens have no buckets of their own.
+   * The buckets that have uses, oldest first. Null if this user has no such key; with a `userId` of null, if no user has it.
+   * Delegated tokens have no buckets of their own.
    */
   read(keyId: string, userId: string | null, span: UsageSpan): Promise<UsageBucket[] | null>
 }

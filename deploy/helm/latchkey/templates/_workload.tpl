@@ -112,7 +112,7 @@ spec:
             failureThreshold: 6
           lifecycle:
             preStop:
-              # Until then every node knows that this pod gets no more requests.
+              # By then every node has stopped sending requests to this pod.
               exec:
                 command: ['sleep', '5']
           resources:

@@ -37,7 +37,7 @@ export interface Key {
   message: string | null
 }
 
-/** What is known of a token, its parent included; `refused` if only Auth knows why. */
+/** What this page knows about a token and its parent; `refused` if only Auth knows why. */
 export type Standing = 'live' | 'paused' | 'refused' | 'ended' | 'expired' | 'used up'
 
 export interface DelegationTerms {
@@ -258,7 +258,7 @@ function standingOf({ end, paused, lastStatus }: Key, parent: Standing): Standin
   return lastStatus === 401 || parent === 'refused' ? 'refused' : 'live'
 }
 
-/** `live` for a key, and if the parent is not in this page. */
+/** `live` if the token has no parent, or if this page does not know it. */
 function parentStandingOf({ parentId }: Key, keys: Key[], sessions: Session[]): Standing {
   const key = keys.find(({ id }) => id === parentId)
   if (key !== undefined) return standingOf(key, 'live')

@@ -81,7 +81,7 @@ interface EndButtonProps {
   end: () => void
 }
 
-/** Asks before it ends the key. The harmless answer has the focus, and a double click is no answer. */
+/** Asks before it ends the key. The harmless answer has the focus, and a double click does not confirm. */
 function EndButton({ name, others, end }: EndButtonProps) {
   const [isAsking, setIsAsking] = useState(false)
   const keep = useRef<HTMLButtonElement>(null)

@@ -48,7 +48,7 @@ export interface WatchedKeys {
 }
 
 const pageLength = 100
-const maxPagesAtOnce = 5 // a page without a key is not the last one
+const maxPagesAtOnce = 5 // a page may have no key although more pages follow
 const maxKeys = 500
 const foreverMs = 90 * 365 * 86_400_000 // a key that never expires is issued for a hundred years
 

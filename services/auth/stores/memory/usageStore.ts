@@ -63,7 +63,7 @@ export async function openUsageStore(_url: string, days: number): Promise<UsageS
   }
 }
 
-/** Buckets are in the order of their first use, so this reads no more of them than it removes, and one. */
+/** Buckets are in the order of their first use, so this reads one more than it removes. */
 function forgetBefore(oldest: number, buckets: Map<number, UsageBucket>): void {
   for (const startsAt of buckets.keys()) {
     if (startsAt >= oldest) return

@@ -1,5 +1,5 @@
-// The usage store in Redis, over a connection of its own. Hides that the buckets of a key are in one hash per hour of minutes, and
-// per day of hours, which Redis removes by itself. They are in the slot of the key's token.
+// The usage store in Redis, over a connection of its own. Hides that one hash has the buckets of a key for the
+// minutes of an hour, or for the hours of a day, and that Redis removes it by itself. It is in the slot of the key's token.
 import { hash } from 'node:crypto'
 import {
   addUp,
