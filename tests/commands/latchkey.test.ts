@@ -11,7 +11,7 @@ import { linesOf, removeLeftovers, run } from '../support/usersCommand.ts'
 
 const program = join(process.cwd(), 'commands/latchkey.ts')
 
-/** In one process; the commands must end while they read their arguments. */
+/** Runs all commands in one process, so each must end while it reads its arguments. */
 function runTogether(lines: string[][]): Ended[] {
   const input = JSON.stringify(lines.map(args => [program, ...args]))
   return JSON.parse(execFileSync(process.execPath, ['tests/support/manyCommands.ts'], { input, encoding: 'utf8' }))

@@ -86,7 +86,7 @@ describe('the metrics of several processes on one port', () => {
     const [victim] = workers()
     process.kill(Number(victim?.pid), 'SIGSTOP')
     try {
-      // Scrapes that reach the process that stands still wait; the other one answers.
+      // Scrapes that reach the process that hangs wait; the other one answers.
       const page = await Promise.any([scrape(), scrape(), scrape(), scrape()])
       expect(valueIn(page, dataRequests)).to.equal(22)
     } finally {

@@ -1,4 +1,4 @@
-// What every UsageStore must do. Names no store; `getStores` returns two that share their place, or the same one twice.
+// What every UsageStore must do. Names no store; `getStores` returns two on the same data, or the same one twice.
 import { expect } from 'chai'
 import type { KeyUse, UsageSpan, UsageStore } from '../../services/auth/stores/usagePort.ts'
 import { drawTokenId } from '../../services/auth/tokens/format.ts'

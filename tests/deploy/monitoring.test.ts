@@ -81,7 +81,7 @@ function read(expr: string): { selectors: Selector[]; grouping: string[] } {
 }
 
 const ofPrometheus = ['job', 'instance']
-/** Only a store that does not answer has it. */
+/** Only a store that does not answer has these series. */
 const notProvoked = ['latchkey_store_duration_seconds_count{outcome="failed"}']
 
 describe('the rules of Prometheus and the dashboard of Grafana', () => {

@@ -23,7 +23,7 @@ interface Key {
 const sumOf = (buckets: Bucket[], member: 'count' | 'delegatedCount') =>
   buckets.reduce((sum, bucket) => sum + bucket[member], 0)
 
-/** A client of one user of an Auth, with what these tests ask. */
+/** A client for one user of an Auth, with the requests of these tests. */
 async function newUserOf(client: AuthApi) {
   const { user, token: session } = await client.newUser()
   return {

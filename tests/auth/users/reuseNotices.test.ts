@@ -1,4 +1,4 @@
-// The mail to a user of whose session an earlier secret was used, and what that use does to the session over HTTP.
+// The mail that users get when an earlier secret of their session was used, and what that use does to the session over HTTP.
 import { expect } from 'chai'
 import { openUserStore } from '../../../services/auth/stores/memory/userStore.ts'
 import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
