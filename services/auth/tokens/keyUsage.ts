@@ -1,5 +1,7 @@
 // How often API keys are used, in buckets of a minute and of an hour. Hides that a use is counted before its verdict is returned, so
 // the sum of the buckets is exact. Only KEY_USAGE_DAYS needs this file.
+import { within } from '../../../shared/deadline.ts'
+import { AppError } from '../../../shared/http/errors.ts'
 import { type Found, isAdmitted, isApiKey, type TokenStore } from '../stores/tokenPort.ts'
 import type { KeyUse, UsageBucket, UsageSpan, UsageStore } from '../stores/usagePort.ts'
 import type { Keys } from './keys.ts'
@@ -29,11 +31,18 @@ export function createKeyUsage({ keys, usage, now }: KeyUsageOptions): KeyUsage 
   }
 }
 
+// Tokens that are not counted wait for the count too, if they share a call with a key. Business makes two calls at a time, each within a
+// second, so a request that waited for a free call must still have its answer in time.
+const countTimeoutMs = 400
+
 /**
- * The store, but a touch resolves only when its uses of keys are counted. If they cannot be counted, the keys and what was delegated
- * from them are `unavailable`, and every other token has its answer, as a canary has. The sweep of the tokens also removes old buckets.
+ * The store, but a touch resolves only when its uses of keys are counted. If they cannot be counted within `timeoutMs`, the keys and
+ * what was delegated from them are `unavailable`, and every other token has its answer, as a canary has; they may be counted later.
+ * The sweep of the tokens also removes old buckets.
  */
-export function countingUsage(store: TokenStore, usage: UsageStore): TokenStore {
+export function countingUsage(store: TokenStore, usage: UsageStore, timeoutMs = countTimeoutMs): TokenStore {
+  const late = () => new AppError('unavailable', `The usage store did not answer within ${timeoutMs} ms.`)
+
   return {
     ...store,
 
@@ -43,7 +52,7 @@ export function countingUsage(store: TokenStore, usage: UsageStore): TokenStore 
       const counted = uses.filter(use => use !== null)
       if (counted.length === 0) return found
       try {
-        await usage.add(counted, now)
+        await within(timeoutMs, usage.add(counted, now), late)
         return found
       } catch (error) {
         if (purpose === canaryPurpose) return found // no client waits for this verdict, and the alarm must not be lost

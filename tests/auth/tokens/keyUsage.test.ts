@@ -49,6 +49,18 @@ describe('a token store that counts the uses of keys', () => {
     expect(found).to.include({ id: canary.id, refreshCount: 2 })
   })
 
+  it('answers for other tokens although the usage store hangs', async () => {
+    const key = await inserted({ name: 'deploy' })
+    const session = await inserted({ kind: 'sliding' })
+    const hanging = countingUsage(store, { ...usage, add: () => new Promise(() => {}) }, 1)
+    const [ofKey, ofSession] = await hanging.touch([key, session], start, null)
+    expect(ofKey).to.equal('unavailable')
+    expect(ofSession).to.include({ id: session.id })
+    expect(await hanging.touch([key], start, null).then(() => 'resolved', toMessage)).to.equal(
+      'The usage store did not answer within 1 ms.',
+    )
+  })
+
   it('counts a look and a touch of a session not at all', async () => {
     const key = await inserted({ name: 'deploy' })
     const session = await inserted({ kind: 'sliding' })
