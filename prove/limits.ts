@@ -116,12 +116,18 @@ export function createLimits(initialRate: Rate | null, uses: number | null): Lim
 
     canBeLimited(limited, clock) {
       const { beginMs, endMs } = limited
+      // By how much another request may have been later and yet counted first: the bucket then seems emptier by what refills meanwhile.
+      const overtaken = requests.filter(other => other.beginMs <= endMs && lastEffect(other) > beginMs)
+      const overtakenByMs = Math.max(0, ...overtaken.map(other => Math.min(lastEffect(other), endMs) - beginMs))
       // The bucket is full after this time without a request. A clock that was set back fills it later.
       const fullAfterMs = ({ perMinute, burst }: Rate) =>
         (burst * 60_000) / perMinute + clock.toleranceMs + clock.back(before, endMs)
       return rates.canBe(
         limited,
-        rate => rate !== null && possibleBetween(beginMs - fullAfterMs(rate), endMs) >= rate.burst,
+        rate =>
+          rate !== null &&
+          possibleBetween(beginMs - fullAfterMs(rate), endMs) >
+            rate.burst - 1 - (overtakenByMs * rate.perMinute) / 60_000,
       )
     },
 

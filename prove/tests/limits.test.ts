@@ -165,6 +165,13 @@ describe('checkHistory, with limits,', () => {
       expectBrokenByLast('limited without cause', [...used, data('t1', [2041, 2050], limited)])
     })
 
+    it('passes a limit that begins a moment early because a later request overtook this one, and only then', () => {
+      expectFine([t1, data('t1', [20, 40]), data('t1', [30, 50], limited)])
+      expectBrokenByLast('limited without cause', [t1, data('t1', [20, 40]), data('t1', [41, 60], limited)])
+      const three = fixed('t1', { rate: { perMinute: 60, burst: 3 } })
+      expectBrokenByLast('limited without cause', [three, data('t1', [20, 40]), data('t1', [30, 50], limited)])
+    })
+
     it('knows both buckets, and verdicts', () => {
       const limitedVerdict = line('validate', [60, 70], { token: 't1', touch: true, outcome: 'limited' })
       const used = [fixed('t1', { user: 'u1' }), data('t1', [20, 30]), data('t1', [40, 50])]
