@@ -3,10 +3,10 @@ import { version } from '../shared/version.ts'
 import { runBench } from './bench.ts'
 import { CommandLine, runCommandLine } from './commandLine.ts'
 import { addCompletion } from './completion.ts'
-import { createTokenKeysCommand } from './keys/tokenKeys.ts'
-import { createDoctorCommand } from './smoke/smokeCommand.ts'
+import { createKeysCommand } from './keys/keysCommand.ts'
+import { createTokenKeysCommand } from './keys/tokenKeysCommand.ts'
+import { createDoctorCommand } from './smoke/doctorCommand.ts'
 import { createTokensCommand } from './tokens/tokensCommand.ts'
-import { createKeysCommand } from './users/keysCommand.ts'
 import { createUsersCommand } from './users/usersCommand.ts'
 
 const program = new CommandLine('latchkey')

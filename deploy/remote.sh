@@ -95,5 +95,5 @@ echo "Ready, on $host itself:
   Auth      http://$auth
   Business  http://$business
 From here:  ssh -L ${auth##*:}:$auth -L ${business##*:}:$business $host
-A user:     ssh -t $host 'cd $folder && docker compose exec auth node commands/users/users.ts add alice@example.com'
+A user:     ssh -t $host 'cd $folder && docker compose exec auth node commands/latchkey.ts users add alice@example.com'
 For clients, put a TLS front before them: docs/deploy.md, \"A TLS front\"."

@@ -287,8 +287,8 @@ describe('the source code', () => {
     expect(circlesOf(planted)).to.deep.equal(['shared/a.ts -> shared/b.ts -> shared/a.ts'])
   })
 
-  it('loads no log and no metrics for npm run users, which would start slower', () => {
-    const loaded = new Set(['commands/users/users.ts', 'commands/users/userActions.ts'])
+  it('loads no log and no metrics for latchkey users, which would start slower', () => {
+    const loaded = new Set(['commands/latchkey.ts', 'commands/users/userActions.ts'])
     for (const file of loaded) {
       for (const { target, isType, isDynamic } of importsOf(file, sources.get(file) ?? '')) {
         if (!isType && !isDynamic) loaded.add(target)

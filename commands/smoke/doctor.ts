@@ -6,17 +6,13 @@ import { type Outcome, runChecks, type Target } from './checks.ts'
 const marks: Record<Outcome, string> = { passed: '✔', failed: '✘', unchecked: '–' }
 const minSecretLength = 4 // hiding shorter secrets would garble the output
 
-/** Checks the deployment at the given addresses. */
-export const smoke: Action = invocation => report(readTarget(invocation), invocation)
-
-/** The same; without addresses it checks the deployment of this folder. */
+/** Checks the deployment at the given addresses, or without addresses that of this folder. */
 export const doctor: Action = async invocation => {
-  const { textOf, isSet } = invocation
-  const isLocal = textOf('auth') === null && textOf('business') === null
-  const local = isLocal ? (await import('./localTarget.ts')).readLocalTarget() : null
-  if (local === null) return report(readTarget(invocation), invocation)
+  const { textOf, isSet, refuse } = invocation
+  if (textOf('auth') !== null || textOf('business') !== null) return report(readTarget(invocation), invocation)
+  const local = (await import('./localTarget.ts')).readLocalTarget()
   if (isSet('allowHttp') || textOf('internal') !== null || textOf('serviceKey') !== null) {
-    invocation.refuse('--allow-http, --internal and --service-key need --auth and --business.')
+    refuse('--allow-http, --internal and --service-key need --auth and --business.')
   }
   return report({ ...local, user: readUser(invocation) ?? local.user }, invocation)
 }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { appendFileSync, chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import type { Environment } from '../../shared/config/readSettings.ts'
-import { makeTokenKey } from '../keys/tokenKeys.ts'
+import { makeTokenKey } from '../keys/tokenKey.ts'
 
 const file = '.env'
 const createKey: Record<string, () => string> = {

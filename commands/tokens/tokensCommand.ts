@@ -1,6 +1,6 @@
-// The commands for tokens: `latchkey tokens`.
+// The commands for tokens and their options: `latchkey tokens`.
 import { CommandLine } from '../commandLine.ts'
-import { throughAuth } from '../users/keysCommand.ts'
+import { throughAuth } from '../keys/keysCommand.ts'
 import type * as Actions from './tokenActions.ts'
 
 const load = (name: keyof typeof Actions) => async () => (await import('./tokenActions.ts'))[name]

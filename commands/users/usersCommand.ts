@@ -1,4 +1,4 @@
-// The commands for users and their options: `latchkey users`, and `npm run users` under its own name.
+// The commands for users and their options: `latchkey users`.
 import { CommandLine } from '../commandLine.ts'
 import type * as Actions from './userActions.ts'
 
@@ -9,8 +9,8 @@ Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
 const load = (name: keyof typeof Actions) => async () => (await import('./userActions.ts'))[name]
 
-export function createUsersCommand(name = 'users'): CommandLine {
-  const users = new CommandLine(name).description('add, find and change users').usage('<command>')
+export function createUsersCommand(): CommandLine {
+  const users = new CommandLine('users').description('add, find and change users').usage('<command>')
   users.addHelpText('after', after)
 
   users

@@ -1,12 +1,10 @@
 // npm run keys, beside a running Auth.
-import { join } from 'node:path'
 import { expect } from 'chai'
 import { adminKey, demo, serviceKey } from '../support/credentials.ts'
 import { validate } from '../support/factories.ts'
 import { startAuth } from '../support/servers.ts'
 import { linesOf, removeLeftovers, run } from '../support/usersCommand.ts'
 
-const program = join(process.cwd(), 'commands/users/keys.ts')
 const secret = /lk_key_\w+/
 
 describe('npm run keys', () => {
@@ -19,7 +17,7 @@ describe('npm run keys', () => {
   after(removeLeftovers)
 
   const verdictOn = async (token: string) => (await validate(internalUrl, { token })).body
-  const keys = (...args: string[]) => run(settings, args, { program, secret })
+  const keys = (...args: string[]) => run(settings, args, { command: 'keys', secret })
 
   it('creates, lists, pauses, resumes and ends a key of a service account', async () => {
     const added = await run(settings, ['add', 'ci-bot', '--service', '--role', 'deployer'])
@@ -83,7 +81,7 @@ describe('npm run keys', () => {
       expect(ended.code, args.join(' ')).to.equal(code)
       expect(ended.stderr).to.match(stderr)
     }
-    const refused = await run({ ...settings, ADMIN_KEY: serviceKey }, ['list'], { program })
+    const refused = await run({ ...settings, ADMIN_KEY: serviceKey }, ['list'], { command: 'keys' })
     expect(refused.stderr).to.match(/refuses this ADMIN_KEY/)
   })
 })

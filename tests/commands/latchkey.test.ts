@@ -1,19 +1,16 @@
 // The command line `latchkey`: what it prints without a deployment, and `latchkey tokens` beside a running Auth.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { expect } from 'chai'
 import { adminKey, demo } from '../support/credentials.ts'
 import { validate } from '../support/factories.ts'
 import type { Ended } from '../support/manyCommands.ts'
 import { startAuth } from '../support/servers.ts'
-import { linesOf, removeLeftovers, run } from '../support/usersCommand.ts'
-
-const program = join(process.cwd(), 'commands/latchkey.ts')
+import { latchkey, linesOf, removeLeftovers, run } from '../support/usersCommand.ts'
 
 /** Runs all commands in one process, so each must end while it reads its arguments. */
 function runTogether(lines: string[][]): Ended[] {
-  const input = JSON.stringify(lines.map(args => [program, ...args]))
+  const input = JSON.stringify(lines.map(args => [latchkey, ...args]))
   return JSON.parse(execFileSync(process.execPath, ['tests/support/manyCommands.ts'], { input, encoding: 'utf8' }))
 }
 
@@ -77,7 +74,7 @@ describe('latchkey', () => {
   })
 
   it('passes the arguments of bench to the benchmark, and its exit code back', async () => {
-    const { code, stdout, stderr } = await run({}, ['bench', '--rounds', 'many'], { program })
+    const { code, stdout, stderr } = await run({}, ['--rounds', 'many'], { command: 'bench' })
     expect([code, stdout]).to.deep.equal([2, ''])
     expect(stderr).to.match(/^--rounds: expected /)
   })
@@ -134,7 +131,7 @@ describe('latchkey tokens', () => {
   after(removeLeftovers)
 
   const secret = /lk_\w{63}/g
-  const tokens = (...args: string[]) => run(settings, ['tokens', ...args], { program, secret })
+  const tokens = (...args: string[]) => run(settings, args, { command: 'tokens', secret })
 
   it('issues, lists, shows, pauses, resumes and revokes a token', async () => {
     const terms = ['--ttl', '2h', '--scope', 'orders:read', '--uses', '9', '--per-minute', '60', '--burst', '5']

@@ -140,10 +140,10 @@ case "$*" in *--include=dev*) echo '${all}' ;; *) echo '${production}' ;; esac >
     const { port } = new URL(authInternal)
     env = { ...bareEnvironment(), ...env, AUTH_INTERNAL_PORT: port, SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey }
     const results = [
-      run('commands/node', 'commands/users/users.ts', 'list'),
-      run('commands/node', 'commands/users/keys.ts', 'list'),
-      run('commands/node', 'commands/keys/tokenKeys.ts'),
-      run('commands/node', 'commands/smoke/smoke.ts', '--auth', auth, '--business', business),
+      run('commands/node', 'commands/latchkey.ts', 'users', 'list'),
+      run('commands/node', 'commands/latchkey.ts', 'keys', 'list'),
+      run('commands/node', 'commands/latchkey.ts', 'token-keys'),
+      run('commands/node', 'commands/latchkey.ts', 'doctor', '--auth', auth, '--business', business),
     ]
     for (const { status, stdout, stderr } of results) expect(status, stdout + stderr).to.equal(0)
     expect(results[0]?.stdout).to.include('demo@example.com')

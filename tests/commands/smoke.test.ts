@@ -335,7 +335,7 @@ describe('npm run smoke', () => {
 
   it('exits with 2 on wrong usage', async () => {
     const cases = [
-      [],
+      ['--auth', 'http://a'],
       ['--auth', 'localhost:3001', '--business', 'http://localhost:3000'],
       ['--auth', 'http://a', '--business', 'http://b', '--username', 'alice'],
       ['--auth', 'http://a', '--business', 'http://b', '--colour'],
@@ -343,7 +343,7 @@ describe('npm run smoke', () => {
     const runs = cases.map(async args => {
       const { code, stderr } = await runSmoke(args)
       expect(code, args.join(' ')).to.equal(2)
-      expect(stderr).to.include('Usage: npm run -s smoke')
+      expect(stderr).to.include('Usage: latchkey doctor')
     })
     await Promise.all(runs)
   })
@@ -368,7 +368,7 @@ async function runOn(target: Partial<Target> & Pick<Target, 'auth' | 'business'>
 function runSmoke(args: string[], env: Record<string, string> = {}) {
   return new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
     const given = { ...bareEnvironment(), ...env }
-    execFile(process.execPath, ['commands/smoke/smoke.ts', ...args], { env: given }, (error, stdout, stderr) => {
+    execFile(process.execPath, ['commands/latchkey.ts', 'doctor', ...args], { env: given }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
     })
   })

@@ -65,7 +65,7 @@ describe('a default port that is taken', () => {
     // Nothing but the keys is in .env, so the next start tries the default ports again.
     expect(readFileSync(join(folder, '.env'), 'utf8')).to.match(/^SERVICE_KEY=\S+\nADMIN_KEY=\S+\n$/)
     const env = { ...process.env, ...unset }
-    const users = spawnSync(process.execPath, ['commands/users/users.ts', 'list'], {
+    const users = spawnSync(process.execPath, ['commands/latchkey.ts', 'users', 'list'], {
       cwd: folder,
       env,
       encoding: 'utf8',

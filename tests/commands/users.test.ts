@@ -28,7 +28,7 @@ import {
   run,
   runTogether,
   type Settings,
-  script,
+  latchkey,
   usersOf,
 } from '../support/usersCommand.ts'
 
@@ -303,7 +303,7 @@ describe('npm run users', () => {
       await plant(url, Array(1000).fill({}))
       const child = spawn(
         'bash',
-        ['-c', `"$0" "$1" list | head -n 2; echo "\${PIPESTATUS[0]}"`, process.execPath, script],
+        ['-c', `"$0" "$1" users list | head -n 2; echo "\${PIPESTATUS[0]}"`, process.execPath, latchkey],
         {
           env: environmentOf({ USER_STORE_URL: url }),
           stdio: ['ignore', 'pipe', 'pipe'],
@@ -368,7 +368,7 @@ describe('npm run users', () => {
   it('prints its usage, and refuses wrong usage with exit code 2 without printing a possible password', async () => {
     const help = await run({}, ['--help'])
     expect(help).to.include({ code: 0, stderr: '' })
-    expect(help.stdout).to.match(/^Usage: npm run users -- <command>/)
+    expect(help.stdout).to.match(/^Usage: latchkey users <command>/)
     const whileReading: [string[], RegExp][] = [
       [[], /^A command is missing\.\n\nUsage:/],
       [['__proto__'], /^There is no command __proto__\.\n\nUsage:/],

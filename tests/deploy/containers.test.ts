@@ -408,7 +408,7 @@ describe('the containers, without an engine', () => {
     const authEnv = env('auth', { ...hosts, ...sqlite, TOKEN_STORE_URL: `redis://127.0.0.1:${redisPort}` })
     const ping = () => spawnSync('redis-cli', ['-p', redisPort, 'ping'], { encoding: 'utf8' }).stdout.trim()
     await until(() => ping() === 'PONG')
-    const add = ['commands/users/users.ts', 'add', 'ada@example.com', '--password-stdin']
+    const add = ['commands/latchkey.ts', 'users', 'add', 'ada@example.com', '--password-stdin']
     const options = {
       cwd: image,
       env: authEnv,

@@ -192,7 +192,7 @@ describe('on Heroku', () => {
   it('a user can be added by the command, which finds the database like the dynos', () => {
     const { status, stderr } = spawnSync(
       process.execPath,
-      ['commands/users/users.ts', 'add', user.username, '--password-stdin'],
+      ['commands/latchkey.ts', 'users', 'add', user.username, '--password-stdin'],
       { cwd: folder, env: { ...baseEnv(), ...env, DYNO: 'run.1' }, input: `${user.password}\n`, encoding: 'utf8' },
     )
     expect([status, stderr]).to.deep.equal([0, stderr])

@@ -22,7 +22,7 @@ import { freshPlace, type Place } from '../support/stores.ts'
 
 export type Settings = Record<string, string | undefined>
 
-export const script = join(process.cwd(), 'commands/users/users.ts')
+export const latchkey = join(process.cwd(), 'commands/latchkey.ts')
 const manyCommands = join(process.cwd(), 'tests/support/manyCommands.ts')
 export const password = 'CANARY horse battery staple'
 export const bcryptHash = bcrypt.hashSync(password, 4)
@@ -56,8 +56,8 @@ export const environmentOf = (settings: Settings) => ({
 })
 
 interface RunOptions {
-  /** The program: `npm run users` by default. */
-  program?: string
+  /** `users` by default. */
+  command?: string
   input?: string | Buffer
   cwd?: string
   /** The only secret that the command may print. */
@@ -69,10 +69,10 @@ interface RunOptions {
 export async function run(
   settings: Settings,
   args: string[],
-  { program = script, input = '', cwd = tmpdir(), secret = /$^/, watch }: RunOptions = {},
+  { command = 'users', input = '', cwd = tmpdir(), secret = /$^/, watch }: RunOptions = {},
 ) {
   const env = environmentOf(settings)
-  const child = spawn(process.execPath, [program, ...args], { env, cwd })
+  const child = spawn(process.execPath, [latchkey, command, ...args], { env, cwd })
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', chunk => {
     stdout += chunk
@@ -93,7 +93,7 @@ export async function run(
 /** Like `run`, in one process, for commands that end while they read their arguments. */
 export async function runTogether(settings: Settings, lines: string[][]): Promise<Ended[]> {
   const child = spawn(process.execPath, [manyCommands], { env: environmentOf(settings), cwd: tmpdir() })
-  child.stdin.end(JSON.stringify(lines.map(args => [script, ...args])))
+  child.stdin.end(JSON.stringify(lines.map(args => [latchkey, 'users', ...args])))
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   expect(stderr).to.equal('')
   searchForSecrets(stdout, 'what the commands printed')
@@ -163,7 +163,7 @@ export async function removeLeftovers(): Promise<void> {
 
 /** Runs a command on a terminal, and answers each question when it appears. */
 export async function onTerminal(url: string, command: string, questions: string[] = [], answers: string[] = []) {
-  const child = spawn('script', ['-qec', `'${process.execPath}' '${script}' ${command}`, '/dev/null'], {
+  const child = spawn('script', ['-qec', `'${process.execPath}' '${latchkey}' users ${command}`, '/dev/null'], {
     env: environmentOf({ USER_STORE_URL: url }),
     stdio: ['pipe', 'pipe', 'inherit'],
   })

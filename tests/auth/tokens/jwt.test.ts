@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, type JWK, jwtVerify, SignJWT } from 'jose'
-import { makeTokenKey } from '../../../commands/keys/tokenKeys.ts'
+import { makeTokenKey } from '../../../commands/keys/tokenKey.ts'
 import { post } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
@@ -226,7 +226,7 @@ describe('npm run token-keys', () => {
   after(removeFolders)
 
   const run = (...args: string[]) =>
-    JSON.parse(execFileSync(process.execPath, ['commands/keys/tokenKeys.ts', ...args], { encoding: 'utf8' })) as {
+    JSON.parse(execFileSync(process.execPath, ['commands/latchkey.ts', 'token-keys', ...args], { encoding: 'utf8' })) as {
       keys: Key[]
     }
 
@@ -239,9 +239,8 @@ describe('npm run token-keys', () => {
     const file = join(newFolder(), 'keys.json')
     for (const text of ['hunter2-hunter2', '{"k": "hunter2"}', '{"keys": [{"k": "hunter2"}']) {
       writeFileSync(file, text)
-      const { status, stdout, stderr } = spawnSync(process.execPath, ['commands/keys/tokenKeys.ts', '--add-to', file], {
-        encoding: 'utf8',
-      })
+      const args = ['commands/latchkey.ts', 'token-keys', '--add-to', file]
+      const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
       expect({ status, stdout }).to.deep.equal({ status: 1, stdout: '' })
       expect(stderr).to.equal(`--add-to: expected a JWK Set, {"keys": […]}; ${file} is something else.\n`)
     }

@@ -1,9 +1,9 @@
 // What each command for API keys and delegated tokens does, through a running Auth.
-import type { OperatorClient, ShownKey } from './operatorClient.ts'
-import { rateOf } from './rights.ts'
-import { prompt } from './terminal.ts'
-import { columns, escaped, instant, printJson } from './text.ts'
-import { withBackend } from './withBackend.ts'
+import type { OperatorClient, ShownKey } from '../users/operatorClient.ts'
+import { rateOf } from '../users/rights.ts'
+import { prompt } from '../users/terminal.ts'
+import { columns, escaped, instant, printJson } from '../users/text.ts'
+import { withBackend } from '../users/withBackend.ts'
 
 const widths = [14, 14, 24, 24, 8, 24, 24] as const
 const head = ['ID', 'FROM', 'EXPIRES', 'LAST USED', 'USES', 'SCOPE', 'USER', 'NAME'].map(

@@ -1,17 +1,10 @@
-// Prints a JWK Set for TOKEN_KEYS with a new key at the front: npm run token-keys, and `latchkey token-keys`.
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+// Prints a JWK Set for TOKEN_KEYS with a new key at the front: `latchkey token-keys`.
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { type Action, CommandLine, runCommandLine } from '../commandLine.ts'
+import { type Action, CommandLine } from '../commandLine.ts'
+import { makeTokenKey } from './tokenKey.ts'
 
-export function makeTokenKey(alg: string): Record<string, unknown> {
-  const kid = randomBytes(6).toString('base64url')
-  if (alg === 'HS256') return { kty: 'oct', k: randomBytes(32).toString('base64url'), alg, kid }
-  return { ...generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' }), alg, kid }
-}
-
-export function createTokenKeysCommand(name = 'token-keys'): CommandLine {
-  return new CommandLine(name)
+export function createTokenKeysCommand(): CommandLine {
+  return new CommandLine('token-keys')
     .description(
       'print a set of private keys for TOKEN_KEYS (or TOKEN_KEYS_FILE); the first one is new and signs all new tokens',
     )
@@ -24,9 +17,9 @@ export function createTokenKeysCommand(name = 'token-keys'): CommandLine {
 }
 
 const print: Action = async ({ textOf, refuse }) => {
-  const [algorithm, addTo] = [textOf('algorithm') ?? '', textOf('addTo')]
-  if (!['EdDSA', 'HS256'].includes(algorithm)) {
-    refuse(`--algorithm: expected EdDSA or HS256; got ${JSON.stringify(algorithm)}.`)
+  const [algorithm, addTo] = [textOf('algorithm'), textOf('addTo')]
+  if (algorithm !== 'EdDSA' && algorithm !== 'HS256') {
+    return refuse(`--algorithm: expected EdDSA or HS256; got ${JSON.stringify(algorithm)}.`)
   }
   const older = addTo === null ? [] : readKeys(addTo)
   console.log(JSON.stringify({ keys: [makeTokenKey(algorithm), ...older] }))
@@ -46,8 +39,4 @@ function keysIn(text: string): unknown[] | null {
   } catch {
     return null
   }
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  await runCommandLine(createTokenKeysCommand('npm run -s token-keys --'))
 }

@@ -1,31 +1,16 @@
-// The options of the smoke test: `latchkey doctor`, and `npm run smoke`, which needs the addresses.
+// The options of the smoke test: `latchkey doctor`.
 import { CommandLine } from '../commandLine.ts'
 
-const secrets = `
+const after = `
 Prefer SMOKE_USERNAME, SMOKE_PASSWORD and SERVICE_KEY in the environment, which ps does not show. The checks create two or
 three sessions, end them again, and try one wrong password; other sessions are not affected. The last line is
 "N passed, N failed". Exit codes: 0 every check passed, 1 a check failed, 2 wrong usage.`
 
-export function createSmokeCommand(name: string): CommandLine {
-  return withOptions(
-    new CommandLine(name)
-      .description(
-        'Check a running deployment against the contract, valid and invalid requests alike, and explain each failure.',
-      )
-      .usage('--auth URL --business URL [options]'),
-  ).runs(async () => (await import('./doctor.ts')).smoke)
-}
-
 export function createDoctorCommand(): CommandLine {
-  return withOptions(
-    new CommandLine('doctor').description(
+  return new CommandLine('doctor')
+    .description(
       'check a running deployment against the contract; without addresses the one of the settings in this folder',
-    ),
-  ).runs(async () => (await import('./doctor.ts')).doctor)
-}
-
-function withOptions(command: CommandLine): CommandLine {
-  return command
+    )
     .option('--auth <url>', 'the public listener of Auth; if one address serves both services, give it twice')
     .option('--business <url>', 'the public listener of Business')
     .option('--username <name>', 'a user to log in with, for the checks that need a token')
@@ -39,5 +24,6 @@ function withOptions(command: CommandLine): CommandLine {
     )
     .option('--allow-http', 'accept http://, if the network in between is your own')
     .option('--json', 'one object per check and line; the last line has the counts')
-    .addHelpText('after', secrets)
+    .addHelpText('after', after)
+    .runs(async () => (await import('./doctor.ts')).doctor)
 }

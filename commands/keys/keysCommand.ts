@@ -1,4 +1,4 @@
-// The commands for API keys and delegated tokens: `latchkey keys`, and `npm run keys` under its own name.
+// The commands for API keys and delegated tokens, and their options: `latchkey keys`.
 import { CommandLine } from '../commandLine.ts'
 import type * as Actions from './keyActions.ts'
 
@@ -8,8 +8,8 @@ Exit codes: 0 done, 1 not done, 2 wrong usage.`
 
 const load = (name: keyof typeof Actions) => async () => (await import('./keyActions.ts'))[name]
 
-export function createKeysCommand(name = 'keys'): CommandLine {
-  const keys = new CommandLine(name).description('create, list, pause and end API keys').usage('<command>')
+export function createKeysCommand(): CommandLine {
+  const keys = new CommandLine('keys').description('create, list, pause and end API keys').usage('<command>')
   keys.addHelpText('after', throughAuth)
 
   keys
