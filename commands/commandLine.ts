@@ -1,5 +1,6 @@
 // The command line of the operator's commands, on commander. Hides how usage errors are worded and which exit codes they have.
 import { Command, CommanderError, type ErrorOptions, type HelpContext } from 'commander'
+import { printable } from './text.ts'
 
 /** What the operator typed after the name of a command. */
 export interface Invocation {
@@ -49,7 +50,7 @@ export class CommandLine extends Command {
   }
 
   override error(message: string, { code = '' }: ErrorOptions = {}): never {
-    const problem = escapeControls(this.describe(message, code))
+    const problem = printable(this.describe(message, code))
     const usage = this.createHelp().commandUsage(this)
     return super.error(`${problem}\n\nUsage: ${usage}\n--help explains it.`, { exitCode: 2 })
   }
@@ -79,18 +80,13 @@ export class CommandLine extends Command {
 const nameOf = (argument: { name(): string; required: boolean }) =>
   argument.required ? `<${argument.name()}>` : `[${argument.name()}]`
 
-/** A terminal would obey an escape sequence. */
-function escapeControls(text: string): string {
-  return text.replace(/[^\P{C}\n]/gu, found => JSON.stringify(found).slice(1, -1))
-}
-
 /** Runs the program with the arguments of this process. Exit codes: 0 done, 1 not done, 2 wrong usage. */
 export async function runCommandLine(program: CommandLine, args = process.argv.slice(2)): Promise<void> {
   try {
     await program.parseAsync(args, { from: 'user' })
   } catch (error) {
     if (error instanceof CommanderError) process.exit(error.exitCode)
-    const { describeError } = await import('./users/text.ts')
+    const { describeError } = await import('./errors.ts')
     console.error(describeError(error))
     process.exitCode ||= 1
   }

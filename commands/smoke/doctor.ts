@@ -1,6 +1,6 @@
 // Runs the smoke test. Hides how the target is read from the options and how results are shown.
 import type { Action, Invocation } from '../commandLine.ts'
-import { printJson } from '../users/text.ts'
+import { printJson } from '../text.ts'
 import { type Outcome, runChecks, type Target } from './checks.ts'
 
 const marks: Record<Outcome, string> = { passed: '✔', failed: '✘', unchecked: '–' }

@@ -15,6 +15,7 @@ import { isServiceAccount, serviceAccountMark } from '../../services/auth/users/
 import { startHashThreads } from '../../services/auth/users/hashThreads.ts'
 import { localClient, openPasswords, type Passwords } from '../../services/auth/users/passwords.ts'
 import type { Users } from '../../services/auth/users/users.ts'
+import { describeError } from '../errors.ts'
 import {
   AuthNotListening,
   createOperatorClient,
@@ -23,7 +24,6 @@ import {
   type ShownUser,
 } from './operatorClient.ts'
 import type { Settings } from './settings.ts'
-import { describeError } from './text.ts'
 
 /** What the commands do with users. False means that the user no longer exists. */
 export interface Accounts {

@@ -2,6 +2,7 @@
 import type { Attributes } from '../../services/auth/users/attributes.ts'
 import type { AuthorityChanges } from '../../services/auth/users/authorities.ts'
 import { AppError } from '../../shared/http/errors.ts'
+import { escaped } from '../text.ts'
 
 /** A user without the password hash. */
 export interface ShownUser {
@@ -132,13 +133,30 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
   const tokenPathOf = (id: string) => `/tokens/${encodeURIComponent(id)}`
   const keyPathOf = (id: string) => `/keys/${encodeURIComponent(id)}`
 
+  async function find(username: string): Promise<ShownUser | null> {
+    const { body } = await send('GET', `/admin/users?username=${encodeURIComponent(username)}`)
+    return (body as { users: ShownUser[] }).users[0] ?? null
+  }
+
+  /** Asks for one page after the other. */
+  async function* listed<Item>(name: 'tokens' | 'keys', selection: object): AsyncGenerator<Item> {
+    for (let after: string | null = null; ; ) {
+      const query = new URLSearchParams({ limit: '200', ...selection, ...(after !== null && { after }) })
+      const page = (await send('GET', `/${name}?${query}`)).body as {
+        tokens?: Item[]
+        keys?: Item[]
+        next: string | null
+      }
+      yield* page[name] ?? []
+      if (page.next === null) return
+      after = page.next
+    }
+  }
+
   return {
     add: async (user: NewUser) => (await send('POST', '/admin/users', user)).body as ShownUser,
 
-    async find(username: string): Promise<ShownUser | null> {
-      const { body } = await send('GET', `/admin/users?username=${encodeURIComponent(username)}`)
-      return (body as { users: ShownUser[] }).users[0] ?? null
-    },
+    find,
 
     async list(afterId: string | null, limit: number): Promise<ShownUser[]> {
       const after = afterId === null ? '' : `&after=${encodeURIComponent(afterId)}`
@@ -156,26 +174,20 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
     revokeSessions: (id: string) => succeeds('DELETE', `${pathOf(id)}/sessions`),
     unlock: (id: string) => succeeds('POST', `${pathOf(id)}/unlock`),
 
-    async listTokens(
-      selection: TokenSelection,
-      after: string | null,
-    ): Promise<{ tokens: ShownToken[]; next: string | null }> {
-      const query = new URLSearchParams({ limit: '200', ...selection, ...(after !== null && { after }) })
-      return (await send('GET', `/tokens?${query}`)).body as { tokens: ShownToken[]; next: string | null }
+    /** The id of an existing user; rejects if there is none with this name. */
+    async idOf(username: string): Promise<string> {
+      const user = await find(username)
+      if (user === null) throw noSuchUser(username)
+      return user.id
     },
+
+    listTokens: (selection: TokenSelection) => listed<ShownToken>('tokens', selection),
     issueToken: async (token: NewToken) => (await send('POST', '/tokens', token)).body as IssuedToken,
     pauseToken: (id: string, paused: boolean) => succeeds('PATCH', tokenPathOf(id), { paused }),
     revokeToken: (id: string) => succeeds('DELETE', tokenPathOf(id)),
 
-    /** A page of the keys of all users, or those of one user. */
-    async listKeys(userId: string | null, after: string | null): Promise<{ keys: ShownKey[]; next: string | null }> {
-      const query = new URLSearchParams({
-        limit: '200',
-        ...(userId !== null && { userId }),
-        ...(after !== null && { after }),
-      })
-      return (await send('GET', `/keys?${query}`)).body as { keys: ShownKey[]; next: string | null }
-    },
+    /** The keys of all users, or those of one user. */
+    listKeys: (userId: string | null) => listed<ShownKey>('keys', userId === null ? {} : { userId }),
     addKey: async (key: NewKey) => (await send('POST', '/keys', key)).body as { id: string; secret: string },
     pauseKey: (id: string, paused: boolean) => succeeds('PATCH', keyPathOf(id), { paused }),
     endKey: (id: string) => succeeds('DELETE', keyPathOf(id)),
@@ -192,6 +204,10 @@ export function createOperatorClient({ url, key }: { url: string; key: string })
       return status === 404 ? null : (body as ResetOffer)
     },
   }
+}
+
+export function noSuchUser(username: string): Error {
+  return new Error(`There is no user ${escaped(username)}.`)
 }
 
 /** Null if it is not JSON: an empty body, or the response of another server. */

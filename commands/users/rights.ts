@@ -3,6 +3,7 @@ import { attributesSchema } from '../../services/auth/routes/attributes.ts'
 import { rateSchema, rolesSchema } from '../../services/auth/routes/authority.ts'
 import { emailSchema } from '../../services/auth/routes/credentials.ts'
 import type { Attributes } from '../../services/auth/users/attributes.ts'
+import type { Invocation } from '../commandLine.ts'
 import type { ShownUser } from './operatorClient.ts'
 
 /** The names in a list such as `admin, editor`. */
@@ -38,6 +39,13 @@ export function emailFrom(text: string): string | null {
   const { data = null, error } = emailSchema.safeParse(text)
   if (error) throw new Error(`email: ${error.issues[0]?.message}`)
   return data
+}
+
+/** The rate of --per-minute and --burst; null without them. */
+export function readRate({ textOf, refuse }: Pick<Invocation, 'textOf' | 'refuse'>): ShownUser['rate'] {
+  const [perMinute, burst] = [textOf('perMinute'), textOf('burst')]
+  if (burst !== null && perMinute === null) refuse('--burst needs --per-minute.')
+  return rateOf(perMinute, burst)
 }
 
 /** Throws if this cannot be a rate. */

@@ -1,6 +1,7 @@
 // Questions to the operator, and the progress of an import. Hides terminals, pipes and echo.
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
+import type { Invocation } from '../commandLine.ts'
 import { progressBar } from '../progressBar.ts'
 import { decodeLine, readLines } from './importUsers.ts'
 
@@ -27,6 +28,16 @@ export function prompt(question: string, { hidden = false } = {}): Promise<strin
       resolve(answer)
     })
   })
+}
+
+/** Call before anything else if a command cannot be undone. */
+export function requireTerminalOrYes(command: string, { isSet, refuse }: Pick<Invocation, 'isSet' | 'refuse'>): void {
+  if (!process.stdin.isTTY && !isSet('yes')) refuse(`Without a terminal, ${command} needs --yes.`)
+}
+
+/** Asks the question, unless the operator has agreed with --yes. */
+export async function confirm(question: string, { isSet }: Pick<Invocation, 'isSet'>): Promise<boolean> {
+  return isSet('yes') || (await prompt(`${question} [y/N] `)).toLowerCase() === 'y'
 }
 
 /** The first line of stdin. */

@@ -6,15 +6,24 @@ import { hasNoPassword } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import type { Invocation } from '../commandLine.ts'
+import { columns, escaped, instant, printJson } from '../text.ts'
 import { type Accounts, type Backend, deletedMeanwhile, finishChange, requireDurableUsers } from './accounts.ts'
 import { type ImportCounts, importUsers } from './importUsers.ts'
-import type { OperatorClient, ShownUser } from './operatorClient.ts'
+import { noSuchUser, type OperatorClient, type ShownUser } from './operatorClient.ts'
 import { attributesFrom, emailFrom, namesIn, rateOf, rolesOf } from './rights.ts'
-import { createProgress, interruptedCode, prompt, promptForPassword, readPassword } from './terminal.ts'
-import { columns, escaped, instant, jsonLine, printJson, tableHead, tableLine } from './text.ts'
+import {
+  confirm,
+  createProgress,
+  interruptedCode,
+  promptForPassword,
+  readPassword,
+  requireTerminalOrYes,
+} from './terminal.ts'
+import { jsonLine, tableHead, tableLine } from './userLines.ts'
 import { withBackend } from './withBackend.ts'
 
 const usersPerPage = 200
+const sessionWidths = [14, 24, 24, 24]
 
 export const add = withBackend(async ({ backend, ...invocation }) => {
   const { isSet, textOf, refuse } = invocation
@@ -136,11 +145,11 @@ export const enable = withBackend(async ({ args: [username = ''], backend, confi
   console.log(`${escaped(user.username)} can log in again.`)
 })
 
-export const remove = withBackend(async ({ args: [username = ''], isSet, refuse, backend, config }) => {
-  if (!process.stdin.isTTY && !isSet('yes')) refuse('Without a terminal, delete needs --yes.')
-  const { accounts, user } = await find(username, backend)
-  const question = `Delete ${escaped(user.username)} permanently? [y/N] `
-  if (!isSet('yes') && (await prompt(question)).toLowerCase() !== 'y') throw new Error('Nothing was deleted.')
+export const remove = withBackend(async ({ backend, config, ...invocation }) => {
+  requireTerminalOrYes('delete', invocation)
+  const { accounts, user } = await find(invocation.args[0] ?? '', backend)
+  const question = `Delete ${escaped(user.username)} permanently?`
+  if (!(await confirm(question, invocation))) throw new Error('Nothing was deleted.')
   await finishChange(accounts.remove(user.id), config, ' The username stays taken until then, or until Auth starts.')
   console.log(`${escaped(user.username)} is deleted.`)
 })
@@ -160,10 +169,10 @@ export const sessions = withBackend(async ({ args: [username = ''], isSet, backe
     for (const session of live) printJson(session)
     return
   }
-  console.log(columns(['ID', 14], ['CREATED', 24], ['LAST USED', 24], ['EXPIRES', 24], ['REFRESHES', 0]))
+  console.log(columns(sessionWidths, ['ID', 'CREATED', 'LAST USED', 'EXPIRES', 'REFRESHES']))
   for (const { id, createdAt, lastUsedAt, expiresAt, refreshCount } of live) {
-    const instants = [createdAt, lastUsedAt, expiresAt].map(at => [instant(at), 24] as const)
-    console.log(columns([id, 14], ...instants, [String(refreshCount), 0]))
+    const instants = [createdAt, lastUsedAt, expiresAt].map(instant)
+    console.log(columns(sessionWidths, [id, ...instants, String(refreshCount)]))
   }
 })
 
@@ -240,8 +249,4 @@ async function findThroughAuth(
   const user = await operator.find(username)
   if (user === null) throw noSuchUser(username)
   return { operator, user }
-}
-
-function noSuchUser(username: string): Error {
-  return new Error(`There is no user ${escaped(username)}.`)
 }
