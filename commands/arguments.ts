@@ -1,4 +1,5 @@
-// Reads the arguments of commands and tools. Answers --help; explains wrong usage and exits with code 2.
+// The arguments of a program without commands: ./startServer, tools and benchmarks; `latchkey` has commandLine.ts. Needs no package.
+// Answers --help; explains wrong usage and exits with code 2.
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
 type Options = NonNullable<ParseArgsConfig['options']>
@@ -6,11 +7,11 @@ type Values<T extends Options> = ReturnType<typeof parseArgs<{ options: T }>>['v
 
 /** The values of `options`; --help is always known. Exits on --help and on unknown arguments. */
 export function readArguments<const T extends Options>(usage: string, options: T): Values<T> {
-  return readCommandLine(usage, options, { allowPositionals: false }).values
+  return readWithPositionals(usage, options, { allowPositionals: false }).values
 }
 
 /** The same with positional arguments. */
-export function readCommandLine<const T extends Options>(
+export function readWithPositionals<const T extends Options>(
   usage: string,
   options: T,
   { allowPositionals = true } = {},

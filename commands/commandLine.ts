@@ -1,4 +1,4 @@
-// The command line of the operator's commands, on commander. Hides how usage errors are worded and which exit codes they have.
+// The command line of `latchkey`, on commander. Hides how usage errors are worded and which exit codes they have.
 import { Command, CommanderError, type ErrorOptions, type HelpContext } from 'commander'
 import { printable } from './text.ts'
 

@@ -1,13 +1,22 @@
 // latchkey: every command of an operator under one name. Loads the code of a command only when it runs.
 import { version } from '../shared/version.ts'
 import { runBench } from './bench.ts'
-import { CommandLine, runCommandLine } from './commandLine.ts'
+import { type Action, CommandLine, runCommandLine } from './commandLine.ts'
 import { addCompletion } from './completion.ts'
 import { createKeysCommand } from './keys/keysCommand.ts'
 import { createTokenKeysCommand } from './keys/tokenKeysCommand.ts'
 import { createDoctorCommand } from './smoke/doctorCommand.ts'
 import { createTokensCommand } from './tokens/tokensCommand.ts'
 import { createUsersCommand } from './users/usersCommand.ts'
+
+const checkConfig: Action = async ({ isSet }) =>
+  (await import('./start/checkConfig.ts')).checkConfig({ isJson: isSet('json') })
+
+const serve: Action = async ({ isSet }) => {
+  if (isSet('migrate')) return (await import('./start/checkConfig.ts')).migrate()
+  process.argv.splice(2) // startServer.ts reads the arguments of its process
+  await import('./start/startServer.ts')
+}
 
 const program = new CommandLine('latchkey')
   .description('Opaque bearer tokens that slide, can be revoked at once, and are checked with Auth on every request.')
@@ -19,11 +28,7 @@ program
   .command('serve')
   .description('start Auth and Business, and stay with them; settings and keys are in .env of this folder')
   .option('--migrate', 'migrate the stores and exit')
-  .runs(
-    async () =>
-      async ({ isSet }) =>
-        startServer(isSet('migrate') ? ['--migrate'] : []),
-  )
+  .runs(async () => serve)
 program.addCommand(createUsersCommand())
 program.addCommand(createKeysCommand())
 program.addCommand(createTokensCommand())
@@ -33,11 +38,7 @@ program
   .command('check-config')
   .description('report problems with the settings and the stores, list the migrations, and start nothing')
   .option('--json', 'one object with valid, problems and stores')
-  .runs(
-    async () =>
-      async ({ isSet }) =>
-        startServer(['--check-config', ...(isSet('json') ? ['--json'] : [])]),
-  )
+  .runs(async () => checkConfig)
 program
   .command('bench')
   .description(
@@ -50,9 +51,3 @@ program
 addCompletion(program)
 
 await runCommandLine(program)
-
-/** startServer.ts reads the arguments of its process. */
-async function startServer(args: string[]): Promise<void> {
-  process.argv.splice(2, Number.POSITIVE_INFINITY, ...args)
-  await import('./start/startServer.ts')
-}

@@ -1,6 +1,6 @@
 // npm run conformance: plays the conformance vectors to a client of Auth, in any language. See --help.
 import { randomBytes } from 'node:crypto'
-import { readCommandLine, refuseUsage } from '../commands/arguments.ts'
+import { readWithPositionals, refuseUsage } from '../commands/arguments.ts'
 import { openClientProcess } from './conformance/clientProcess.ts'
 import { openVectorRunner } from './conformance/runVector.ts'
 import { loadVectors } from './conformance/vectors.ts'
@@ -20,7 +20,7 @@ const args = process.argv.slice(2)
 const at = args.findIndex((arg, i) => !arg.startsWith('-') && !['--only', '--slack'].includes(args[i - 1] ?? ''))
 const [command, ...commandArgs] = at < 0 ? [] : args.splice(at)
 process.argv.splice(2, Infinity, ...args)
-const { values } = readCommandLine(usage, {
+const { values } = readWithPositionals(usage, {
   only: { type: 'string', default: '' },
   slack: { type: 'string', default: '300' },
 })

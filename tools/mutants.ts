@@ -2,7 +2,7 @@
 // test notices is a survivor.
 import { globSync } from 'node:fs'
 import type { LogLevel } from '@stryker-mutator/api/core'
-import { readCommandLine } from '../commands/arguments.ts'
+import { readWithPositionals } from '../commands/arguments.ts'
 import { areas } from './mutationAreas.ts'
 import type { MochaSettings } from './mutationRunner.ts'
 
@@ -28,7 +28,7 @@ Areas: ${Object.keys(areas).join(', ')}
 
 reports/mutants/<area>.html shows each change in its source.`
 
-const { values: options, positionals } = readCommandLine(usage, {
+const { values: options, positionals } = readWithPositionals(usage, {
   file: { type: 'string' },
   sample: { type: 'string' },
   seed: { type: 'string', default: '1' },

@@ -5,7 +5,7 @@ import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, statfsSync, st
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { readCommandLine } from '../commands/arguments.ts'
+import { readWithPositionals } from '../commands/arguments.ts'
 
 const usage = `Usage: ./runTests [files] [options]
 
@@ -58,7 +58,7 @@ const notUnit = /node:child_process|support\/(stores|mailServer|redis|postgres|p
 /** Runs on memory alone with TEST_STORES=memory. */
 const contracts = 'tests/auth/stores/contracts.test.ts'
 
-const { values } = readCommandLine(usage, {
+const { values } = readWithPositionals(usage, {
   coverage: { type: 'boolean' },
   unit: { type: 'boolean' },
   watch: { type: 'boolean' },

@@ -12,10 +12,7 @@ const folder = 'postman'
 const name = 'Latchkey local with keys'
 
 /** Writes both formats, if the folder `postman` has the environment without keys. */
-export function writePostmanEnvironment(
-  known: Record<string, string | undefined>,
-  warn: (message: string) => void,
-): void {
+export function writePostmanEnvironment(known: Record<string, string | undefined>): void {
   const template = join(folder, 'Latchkey local.postman_environment.json')
   if (!existsSync(template)) return
   try {
@@ -30,7 +27,7 @@ export function writePostmanEnvironment(
     write(join(folder, `${name}.postman_environment.json`), `${json}\n`)
     write(join(folder, 'environments', `${name}.environment.yaml`), `name: ${name}\nvalues:\n${lines.join('')}`)
   } catch (error) {
-    warn(`The environment for Postman was not written: ${(error as Error).message}`)
+    console.error(`The environment for Postman was not written: ${(error as Error).message}`)
   }
 }
 

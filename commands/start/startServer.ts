@@ -2,23 +2,21 @@
 // signal or if a service cannot be kept running. Knows the services only by their paths and settings.
 import { mkdirSync, openSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { readAuthConfig } from '../../services/auth/config.ts'
 import { listenerNameOf } from '../../services/auth/dialects/index.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
-import { readBusinessConfig } from '../../services/business/config.ts'
 import { codeExtension } from '../../shared/codeExtension.ts'
 import { ConfigError, type Environment } from '../../shared/config/readSettings.ts'
 import { createLog } from '../../shared/log/log.ts'
 import { flushOutput, openOutput } from '../../shared/log/output.ts'
 import { readArguments, refuseUsage } from '../arguments.ts'
+import { describeError } from '../errors.ts'
 import { bannerOf } from './banner.ts'
-import { completeEnvironment } from './environment.ts'
-import { layOut, storesOfHeroku } from './layout.ts'
+import { checkConfig, migrate } from './checkConfig.ts'
 import { warningAboutNode } from './nodeVersion.ts'
 import { writePostmanEnvironment } from './postmanEnvironment.ts'
 import { waitUntilReady } from './readiness.ts'
-import { migrateStores, readSchemas, type StoreSchemas } from './stores.ts'
-import { keepPorts, replaceTakenPorts } from './takenPorts.ts'
+import { readStartSettings } from './startSettings.ts'
+import { keepPorts } from './takenPorts.ts'
 import { startWorkers, type Workers, type WorkersOptions } from './workers.ts'
 
 const usage = `Usage: ./startServer [--check-config [--json] | --migrate]
@@ -44,37 +42,20 @@ const readyTimeoutMs = 5000
 const flag = { type: 'boolean' } as const
 const options = readArguments(usage, { 'check-config': flag, json: flag, migrate: flag })
 if (options.json && !options['check-config']) refuseUsage(usage, '--json is only for --check-config.')
-const onTerminal = process.stdout.isTTY
-const storesFrom: Record<string, string> = {}
-const foundEnv = storesOfHeroku(completeEnvironment(process.env, warn), (setting, variable) => {
-  storesFrom[setting] = variable
-})
-const isDevelopment = (foundEnv['NODE_ENV'] || 'development') === 'development'
-const isStart = !options['check-config'] && !options.migrate
-const ports = isDevelopment && isStart ? await replaceTakenPorts(foundEnv, warn) : {}
-const env = { ...foundEnv, ...ports }
-const { auth: authEnv, business: businessEnv, isSingle } = layOut(env)
-const { authConfig, businessConfig } = readConfigs()
-
-if (options['check-config']) {
-  const problems: string[] = []
-  const stores = await readSchemas(authConfig, problems)
-  if (problems.length > 0) exitWith(problems, stores)
-  console.log(options.json ? JSON.stringify({ valid: true, problems, stores }) : describeSchemas(stores))
-  process.exit(0)
-}
-if (options.migrate) {
-  exitIfAny(await migrateStores(authConfig))
-  process.exit(0)
-}
+if (options['check-config']) await exitAfter(checkConfig({ isJson: options.json === true }))
+if (options.migrate) await exitAfter(migrate())
+const settings = await readStartSettings({ takesPorts: true }).catch(exitWith)
+const { env, isDevelopment, authConfig, businessConfig, ports } = settings
+const { auth: authEnv, business: businessEnv, isSingle } = settings.layout
 const nodeWarning = warningAboutNode(process.versions.node, process.execPath)
 if (nodeWarning !== null) console.error(nodeWarning)
 
 // 2. Open the log and react to signals from now on.
+const onTerminal = process.stdout.isTTY
 const output = onTerminal ? openLogFile() : 'inherit'
 const ownOutput = openOutput(process.stdout)
 const log = createLog({ service: 'startServer', level: 'info', stream: ownOutput })
-if (Object.keys(storesFrom).length > 0) log.info('heroku_stores', storesFrom)
+if (Object.keys(settings.herokuStores).length > 0) log.info('heroku_stores', settings.herokuStores)
 
 const services: Workers[] = [] // in the order in which they stop
 let stopping: Promise<void> | null = null
@@ -106,51 +87,16 @@ if (problem !== null) {
 }
 if (onTerminal) printBanner()
 else log.info('ready', { ...business, ...auth })
-if (isDevelopment && !process.env['SERVICE_KEY'] && !process.env['ADMIN_KEY']) {
-  const { SERVICE_KEY: serviceKey, ADMIN_KEY: adminKey } = env
-  const addresses = { businessUrl: business['business'], authUrl: auth['auth'], authInternalUrl: auth['authInternal'] }
-  writePostmanEnvironment({ ...addresses, serviceKey, adminKey }, warn)
+if (isDevelopment) writeForPostman()
+
+async function exitAfter(task: Promise<void>): Promise<never> {
+  await task.catch(exitWith)
+  process.exit()
 }
 
-function warn(message: string): void {
-  console.error(message)
-}
-
-/** Exits with the problems of both services if there are any. */
-function readConfigs() {
-  const problems = new Set<string>()
-  const read = <T>(readConfig: (env: Environment) => T, env: Environment): T | null => {
-    try {
-      return readConfig(env)
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      for (const problem of error.problems) {
-        problems.add(isSingle ? problem.replace(/^BUSINESS_PORT:/, 'PORT:') : problem)
-      }
-      return null
-    }
-  }
-  const authConfig = read(readAuthConfig, authEnv)
-  const businessConfig = read(readBusinessConfig, businessEnv)
-  if (authConfig === null || businessConfig === null) exitWith([...problems])
-  return { authConfig, businessConfig }
-}
-
-function exitIfAny(problems: string[]): void {
-  if (problems.length > 0) exitWith(problems)
-}
-
-function describeSchemas(stores: StoreSchemas): string {
-  const lines = Object.entries(stores).map(([setting, { applied, pending }]) => {
-    const next = pending.length > 0 ? `the next start applies ${pending.join(', ')}` : 'up to date'
-    return `${setting}: ${applied.length} migrations applied; ${next}.`
-  })
-  return [...lines, 'The configuration is valid.'].join('\n')
-}
-
-function exitWith(problems: string[], stores: StoreSchemas = {}): never {
-  if (options.json) console.log(JSON.stringify({ valid: false, problems, stores }))
-  else console.error(`The configuration is invalid:\n${problems.map(problem => `  ${problem}`).join('\n')}`)
+function exitWith(error: unknown): never {
+  if (!(error instanceof ConfigError)) throw error
+  console.error(describeError(error))
   process.exit(1)
 }
 
@@ -221,6 +167,18 @@ function printBanner(): void {
     hasRequestLines: isDevelopment && process.stderr.isTTY && authConfig.accessLog === 'all',
   })
   console.log(banner)
+}
+
+/** Writes nothing if the keys come from the environment: they belong in no file. */
+function writeForPostman(): void {
+  if (process.env['SERVICE_KEY'] || process.env['ADMIN_KEY']) return
+  writePostmanEnvironment({
+    businessUrl: business['business'],
+    authUrl: auth['auth'],
+    authInternalUrl: auth['authInternal'],
+    serviceKey: env['SERVICE_KEY'],
+    adminKey: env['ADMIN_KEY'],
+  })
 }
 
 function reportRestart({ name, reason, pauseMs }: Parameters<WorkersOptions['onRestart']>[0]): void {
