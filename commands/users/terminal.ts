@@ -16,7 +16,7 @@ export async function promptForPassword(): Promise<string> {
   return password
 }
 
-export function prompt(question: string, { hidden = false } = {}): Promise<string> {
+function prompt(question: string, { hidden = false } = {}): Promise<string> {
   const output = hidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr
   const terminal = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 })
   return new Promise(resolve => {

@@ -18,6 +18,7 @@ import {
   fresh,
   freshFolder,
   isLive,
+  latchkey,
   linesOf,
   onBoth,
   onTerminal,
@@ -28,7 +29,6 @@ import {
   run,
   runTogether,
   type Settings,
-  latchkey,
   usersOf,
 } from '../support/usersCommand.ts'
 

@@ -4,14 +4,12 @@ import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
-  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
@@ -28,6 +26,7 @@ import { metaOf } from '../../shared/config/settings.ts'
 import { ask } from '../support/client.ts'
 import { adminKey, serviceKey } from '../support/credentials.ts'
 import { freePort, freePorts } from '../support/freePort.ts'
+import { copyImage, nobody } from '../support/productionCopy.ts'
 import { hasRedis } from '../support/redis.ts'
 import { closeServers, startAuth } from '../support/servers.ts'
 import { until } from '../support/until.ts'
@@ -317,20 +316,13 @@ describe('the Dockerfile', () => {
 })
 
 describe('the containers, without an engine', () => {
-  const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
   const children: ChildProcess[] = []
   let folder: string
   let image: string
 
   before(() => {
     folder = mkdtempSync(join(tmpdir(), 'latchkey-image-'))
-    chmodSync(folder, 0o755)
-    image = join(folder, 'app')
-    for (const part of ['package.json', 'packages', 'shared', 'services', 'commands']) {
-      cpSync(part, join(image, part), { recursive: true })
-    }
-    symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))
-    execFileSync('chmod', ['-R', 'a+rX,a-w', image])
+    image = copyImage(folder)
     for (const volume of ['keys', 'data', 'redis', 'compiled']) {
       mkdirSync(join(folder, volume))
       if (nobody.uid !== undefined) chownSync(join(folder, volume), nobody.uid, nobody.gid)

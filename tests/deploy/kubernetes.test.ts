@@ -3,17 +3,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  chmodSync,
-  chownSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -35,6 +25,7 @@ import {
   renderOverlay,
   runTool,
 } from '../support/kubernetes.ts'
+import { copyImage, nobody } from '../support/productionCopy.ts'
 import { until } from '../support/until.ts'
 
 interface PodSpec {
@@ -271,18 +262,11 @@ describe('the templates for Kubernetes', function () {
   })
 
   describe('with the Secret that docs/deploy.md creates', () => {
-    const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
     const children: ChildProcess[] = []
     let image: string
 
     before(() => {
-      chmodSync(folder, 0o755)
-      image = join(folder, 'app')
-      for (const part of ['package.json', 'packages', 'shared', 'services', 'commands']) {
-        cpSync(part, join(image, part), { recursive: true })
-      }
-      symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))
-      execFileSync('chmod', ['-R', 'a+rX,a-w', image])
+      image = copyImage(folder)
     })
     after(async () => {
       for (const child of children) if (child.kill('SIGKILL')) await once(child, 'exit')

@@ -70,7 +70,7 @@ export async function ask(...of: Parameters<typeof askAsIs>): Promise<Answer> {
   return answer
 }
 
-export function keepSecrets(body: Record<string, unknown>): Record<string, unknown> {
+function keepSecrets(body: Record<string, unknown>): Record<string, unknown> {
   for (const name of ['token', 'access_token', 'refresh_token']) {
     if (typeof body[name] === 'string') secrets.add(body[name])
   }

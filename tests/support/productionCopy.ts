@@ -1,6 +1,7 @@
-// A copy of what is shipped, with the packages that `npm ci --omit=dev` installs. It finds no package beside them, because it has
-// a folder of its own and links to nothing.
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+// Copies of what is shipped: as a clone, with the packages that `npm ci --omit=dev` installs, which finds no package beside them,
+// because it has a folder of its own and links to nothing; and as an image.
+import { execFileSync } from 'node:child_process'
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 interface LockFile {
@@ -28,4 +29,19 @@ export function installProductionPackages(folder: string): void {
   const installed = Object.fromEntries([...kept].map(path => [path, packages[path]]))
   const text = JSON.stringify({ ...lock, packages: installed }, null, 2)
   writeFileSync(join(folder, 'node_modules/.package-lock.json'), text)
+}
+
+/** Any user of the system can run the image, if the tests run as root. */
+export const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
+
+/** Copies what the Dockerfile copies to a folder within `folder`, which is returned. Every user can read it, and none can write. */
+export function copyImage(folder: string): string {
+  const image = join(folder, 'app')
+  chmodSync(folder, 0o755)
+  for (const part of ['package.json', 'packages', 'shared', 'services', 'commands']) {
+    cpSync(part, join(image, part), { recursive: true })
+  }
+  symlinkSync(join(process.cwd(), 'node_modules'), join(image, 'node_modules'))
+  execFileSync('chmod', ['-R', 'a+rX,a-w', image])
+  return image
 }

@@ -1,6 +1,6 @@
 // Runs `npm run users` as an operator does: a real process on real stores.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,6 @@ import bcrypt from 'bcryptjs'
 import { expect } from 'chai'
 import type { Verdict } from '../../packages/client/contract.ts'
 import { openUserStore } from '../../services/auth/stores/index.ts'
-import { noAuthority } from '../../services/auth/stores/tokenPort.ts'
 import type { UserRecord } from '../../services/auth/stores/userPort.ts'
 import { searchForSecrets } from '../support/canaries.ts'
 import { commandCoverage } from '../support/childEnvironment.ts'
@@ -18,6 +17,7 @@ import { validate } from '../support/factories.ts'
 import type { Ended } from '../support/manyCommands.ts'
 import { testMode } from '../support/processes.ts'
 import { closeServers } from '../support/servers.ts'
+import { newUserAt } from '../support/storeFixtures.ts'
 import { freshPlace, type Place } from '../support/stores.ts'
 
 export type Settings = Record<string, string | undefined>
@@ -109,20 +109,8 @@ export function anyHash(): string {
 /** Writes users to the store directly, as Auth or an attacker with write access could. */
 export async function plant(url: string, users: Partial<UserRecord>[]): Promise<void> {
   const store = await openUserStore(url)
-  const rest = { credentialVersion: 1, endedVersion: 1, createdAt: 1_800_000_000_000, confirmedAt: 1 }
   for (const user of users) {
-    const whole = { id: randomUUID(), username: randomUUID(), passwordHash: bcryptHash, ...rest, ...user }
-    await store.insert({
-      disabledAt: null,
-      deletedAt: null,
-      authority: noAuthority,
-      mirroredAuthority: 0,
-      email: null,
-      pendingEmail: null,
-      emailTokenId: null,
-      attributes: '{}',
-      ...whole,
-    })
+    await store.insert(newUserAt(1_800_000_000_000, { passwordHash: bcryptHash, confirmedAt: 1, ...user }))
   }
   await store.close()
 }

@@ -1,13 +1,13 @@
 import bcrypt from 'bcryptjs'
 import { expect } from 'chai'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
-import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import type { UserRecord, UserStore } from '../../../services/auth/stores/userPort.ts'
 import { openPasswords, type Passwords } from '../../../services/auth/users/passwords.ts'
 import { type AuthApi, authApi, phrases, rawLogin } from '../../support/authApi.ts'
 import { newUsername } from '../../support/factories.ts'
 import { hashThreads } from '../../support/hashThreads.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
+import { newUserAt } from '../../support/storeFixtures.ts'
 import { freshPlace, type Place } from '../../support/stores.ts'
 import { until } from '../../support/until.ts'
 
@@ -65,23 +65,12 @@ describe('a stored hash', () => {
 
   /** Creates a user with this stored hash. */
   async function plant(passwordHash: string): Promise<UserRecord> {
-    const user: UserRecord = {
+    const user = newUserAt(5, {
       id: `planted-${++plantedCount}`,
       username: newUsername(),
       passwordHash,
-      credentialVersion: 1,
-      endedVersion: 1,
-      createdAt: 5,
       confirmedAt: 5,
-      disabledAt: null,
-      deletedAt: null,
-      authority: noAuthority,
-      mirroredAuthority: 0,
-      attributes: '{}',
-      email: null,
-      pendingEmail: null,
-      emailTokenId: null,
-    }
+    })
     expect(await store.insert(user)).to.equal(true)
     return user
   }

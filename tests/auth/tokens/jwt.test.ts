@@ -226,7 +226,9 @@ describe('npm run token-keys', () => {
   after(removeFolders)
 
   const run = (...args: string[]) =>
-    JSON.parse(execFileSync(process.execPath, ['commands/latchkey.ts', 'token-keys', ...args], { encoding: 'utf8' })) as {
+    JSON.parse(
+      execFileSync(process.execPath, ['commands/latchkey.ts', 'token-keys', ...args], { encoding: 'utf8' }),
+    ) as {
       keys: Key[]
     }
 

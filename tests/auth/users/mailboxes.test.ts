@@ -4,6 +4,7 @@ import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import { type MailEvent, openSmtpMailer } from '../../../services/auth/users/mail.ts'
 import { demo } from '../../support/credentials.ts'
 import { startMailServer } from '../../support/mailServer.ts'
+import { newUserAt } from '../../support/storeFixtures.ts'
 import { until } from '../../support/until.ts'
 import {
   accepted,
@@ -73,23 +74,10 @@ describe('a mail goes to exactly one mailbox:', function () {
     const { add, forgot, resend, userStore, tokens, reset, emitted } = await openAccounts(own.url)
     const given: string[] = []
     for (const [i, username] of hostileUsernames.entries()) {
-      await userStore.insert({
-        id: `hostile-${i}`,
-        username,
-        passwordHash: 'CANARY-PW-none',
-        credentialVersion: 1,
-        endedVersion: 1,
-        authority: noAuthority,
-        mirroredAuthority: 0,
-        attributes: '{}',
-        email: null,
-        pendingEmail: null,
-        emailTokenId: null,
-        createdAt: 0,
-        confirmedAt: i % 2 === 0 ? 0 : null,
-        disabledAt: null,
-        deletedAt: null,
-      })
+      const confirmedAt = i % 2 === 0 ? 0 : null
+      await userStore.insert(
+        newUserAt(0, { id: `hostile-${i}`, username, passwordHash: 'CANARY-PW-none', confirmedAt }),
+      )
       const owner = { id: `hostile-${i}`, username, credentialVersion: 1, authority: noAuthority }
       const ttl = { ttlMs: 60_000, absoluteTtlMs: 60_000 }
       const issued = await tokens.issue({ kind: 'single-use', purpose: 'reset', owner, login: null, ...ttl })

@@ -1,7 +1,6 @@
 // The mail that users get when an earlier secret of their session was used, and what that use does to the session over HTTP.
 import { expect } from 'chai'
 import { openUserStore } from '../../../services/auth/stores/memory/userStore.ts'
-import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import type { UserRecord } from '../../../services/auth/stores/userPort.ts'
 import type { Mail, MailEvent } from '../../../services/auth/users/mail.ts'
 import { createReuseNotices } from '../../../services/auth/users/reuseNotices.ts'
@@ -9,6 +8,7 @@ import { memoryCounters } from '../../../shared/counters.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, serviceKey } from '../../support/credentials.ts'
 import type { MailServer } from '../../support/mailServer.ts'
+import { newUserAt } from '../../support/storeFixtures.ts'
 import { until } from '../../support/until.ts'
 import {
   ask,
@@ -132,23 +132,7 @@ for (const [setting, action] of [
 }
 
 describe('the notice of a reused secret', () => {
-  const user: UserRecord = {
-    id: 'user-1',
-    username: 'anna@users.example',
-    passwordHash: 'none',
-    credentialVersion: 1,
-    endedVersion: 1,
-    authority: noAuthority,
-    mirroredAuthority: 0,
-    attributes: '{}',
-    email: null,
-    pendingEmail: null,
-    emailTokenId: null,
-    createdAt: 0,
-    confirmedAt: 0,
-    disabledAt: null,
-    deletedAt: null,
-  }
+  const user = newUserAt(0, { username: 'anna@users.example', confirmedAt: 0 })
 
   async function open(members: Partial<UserRecord> = {}, isDown = false) {
     const store = await openUserStore()
@@ -190,7 +174,7 @@ describe('the notice of a reused secret', () => {
   })
 
   it('is not sent to an address that is unconfirmed, to no address, to a deleted user, or for a guest', async () => {
-    for (const members of [{ confirmedAt: null }, { username: 'anna' }, { deletedAt: 1 }, { id: 'user-2' }]) {
+    for (const members of [{ confirmedAt: null }, { username: 'anna' }, { deletedAt: 1 }, { id: 'another' }]) {
       const { reused, sent, events } = await open(members)
       await reused('one')
       await reused('one', null)

@@ -2,13 +2,13 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { openUserStore } from '../../../services/auth/stores/index.ts'
-import { noAuthority } from '../../../services/auth/stores/tokenPort.ts'
 import { openPasswords } from '../../../services/auth/users/passwords.ts'
 import { normalise } from '../../../services/auth/users/usernames.ts'
 import { createUsers } from '../../../services/auth/users/users.ts'
 import { ask } from '../../support/client.ts'
 import { hashThreads } from '../../support/hashThreads.ts'
 import { closeServers, startAuth } from '../../support/servers.ts'
+import { newUserAt } from '../../support/storeFixtures.ts'
 import { freshPlace } from '../../support/stores.ts'
 
 const password = 'CANARY tandem over the hill, twice'
@@ -111,26 +111,7 @@ describe('usernames', () => {
         const store = await openUserStore(place.url)
         const hasher = await openPasswords({ cost: 4, threads: hashThreads, maxQueue: 1, maxPerAccount: 1 })
         const passwordHash = await hasher.hash(password, { address: 'local', account: stored })
-        const versions = {
-          credentialVersion: 1,
-          endedVersion: 1,
-          authority: noAuthority,
-          mirroredAuthority: 0,
-          email: null,
-          pendingEmail: null,
-          emailTokenId: null,
-          attributes: '{}',
-        }
-        const times = { createdAt: 1, confirmedAt: 1 }
-        await store.insert({
-          id: 'old',
-          username: stored,
-          passwordHash,
-          ...versions,
-          ...times,
-          disabledAt: null,
-          deletedAt: null,
-        })
+        await store.insert(newUserAt(1, { id: 'old', username: stored, passwordHash, confirmedAt: 1 }))
         hasher.close()
         await store.close()
         const { url, service } = await startAuth({ env: { USER_STORE_URL: place.url } })
@@ -159,19 +140,8 @@ describe('usernames', () => {
         now: () => 1,
         emit: () => {},
       })
-      const versions = {
-        credentialVersion: 1,
-        endedVersion: 1,
-        authority: noAuthority,
-        mirroredAuthority: 0,
-        email: null,
-        pendingEmail: null,
-        emailTokenId: null,
-        attributes: '{}',
-      }
-      const user = { ...versions, passwordHash: '', createdAt: 1, confirmedAt: 1 }
-      await store.insert({ ...user, id: 'old', username: 'j\u030coe', disabledAt: null, deletedAt: null })
-      await store.insert({ ...user, id: 'new', username: withCaron, disabledAt: null, deletedAt: null })
+      await store.insert(newUserAt(1, { id: 'old', username: 'j\u030coe' }))
+      await store.insert(newUserAt(1, { id: 'new', username: withCaron }))
       expect(await users.findByUsername(capitalCaron)).to.include({ id: 'old' })
       expect(await users.findByUsername(withCaron)).to.include({ id: 'new' })
       passwords.close()
