@@ -137,10 +137,8 @@ export function describeDialect(
     const [method = '', path = ''] = route.split(' ')
     const call = calls[name][route]
     if (call === undefined) throw new Error(`${name} has no description of ${route}`)
-    paths[path.replace(/:(\w+)/g, '{$1}')] = {
-      ...paths[path.replace(/:(\w+)/g, '{$1}')],
-      [method.toLowerCase()]: operation(path, call),
-    }
+    const template = path.replace(/:(\w+)/g, '{$1}')
+    paths[template] = { ...paths[template], [method.toLowerCase()]: operation(path, call) }
   }
   const { title: usualTitle, description: usualDescription } = headings[name]
   return {

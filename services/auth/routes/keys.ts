@@ -30,7 +30,7 @@ export const newKeyMembers = {
     .meta({ description: 'true: a key that opens nothing, and whose use is a security event' })
     .optional(),
 }
-export const readNewKey = bodyReader(z.strictObject(newKeyMembers))
+const readNewKey = bodyReader(z.strictObject(newKeyMembers))
 type NewKey = Awaited<ReturnType<typeof readNewKey>>
 
 export const readKeyChange = bodyReader(

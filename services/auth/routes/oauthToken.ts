@@ -12,7 +12,7 @@ import type { TokenRecord } from '../tokens/tokens.ts'
 import { scopeSchema } from './authority.ts'
 import { type AuthRoute, type RouteDeps, tooManyTokens } from './route.ts'
 
-export const tokenExchange = 'urn:ietf:params:oauth:grant-type:token-exchange'
+const tokenExchange = 'urn:ietf:params:oauth:grant-type:token-exchange'
 export const grantTypes = ['client_credentials', tokenExchange] as const
 const accessTokenType = 'urn:ietf:params:oauth:token-type:access_token'
 

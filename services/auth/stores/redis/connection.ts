@@ -1,14 +1,24 @@
 // Calls to a Redis or Valkey server or cluster. Hides the differences between the two, how scripts are sent, and that nothing
 // is sent to a server after a failover until what it may lack has been repeated. server.ts has the connections.
+import { hash } from 'node:crypto'
 import type { RedisClientType, RedisClusterType } from '@redis/client'
 import { within } from '../../../../shared/deadline.ts'
 import { createCutOff } from './cutOff.ts'
 import { type Durable, openDurable } from './durable.ts'
 import { createLineages } from './lineages.ts'
 import { parsePlace } from './place.ts'
-import type { Script } from './scripts.ts'
 import { deadlineMs, masters, openServer, type Server } from './server.ts'
 import { checkSetUp } from './setUp.ts'
+
+/** A Lua script, which Redis runs as one atomic step. */
+export interface Script {
+  text: string
+  sha1: string
+}
+
+export function scriptOf(text: string): Script {
+  return { text, sha1: hash('sha1', text, 'hex') }
+}
 
 export interface Redis {
   prefix: string

@@ -1,25 +1,19 @@
 // Counters that all Auth processes share, in the Redis of the token store, over a connection of their own.
-import { hash } from 'node:crypto'
 import type { SharedCounters } from '../../../../shared/counters.ts'
-import { openRedis } from './connection.ts'
-import type { Script } from './scripts.ts'
-
-function script(text: string): Script {
-  return { text, sha1: hash('sha1', text, 'hex') }
-}
+import { openRedis, scriptOf } from './connection.ts'
 
 // Each script is one atomic step: with a separate read and write, one of two concurrent changes could be lost.
-const readScript = script(`return {redis.call('get', KEYS[1]), redis.call('pttl', KEYS[1])}`)
+const readScript = scriptOf(`return {redis.call('get', KEYS[1]), redis.call('pttl', KEYS[1])}`)
 
 /** args: the expiry in milliseconds if the key is new. */
-const addScript = script(`
+const addScript = scriptOf(`
 local count = redis.call('incr', KEYS[1])
 if count == 1 then redis.call('pexpire', KEYS[1], ARGV[1]) end
 return {count, redis.call('pttl', KEYS[1])}
 `)
 
 /** args: milliseconds. */
-const extendScript = script(`
+const extendScript = scriptOf(`
 local left = redis.call('pttl', KEYS[1])
 if left > 0 then redis.call('pexpire', KEYS[1], left + tonumber(ARGV[1])) end
 `)

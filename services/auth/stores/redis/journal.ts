@@ -1,6 +1,6 @@
 // What has ended or changed the secret of a token in the last ten minutes. After a failover it is repeated, because the new
 // server may lack the last writes: an acknowledged revocation then holds even if no replica had it.
-import type { Script } from './scripts.ts'
+import type { Script } from './connection.ts'
 
 export type Args = (string | number | Buffer)[]
 

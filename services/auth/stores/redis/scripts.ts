@@ -1,15 +1,9 @@
 // The Lua scripts, each an atomic step in Redis. library.ts describes the keys.
-import { hash } from 'node:crypto'
+import { type Script, scriptOf } from './connection.ts'
 import { hashBytes, library } from './library.ts'
 
-export interface Script {
-  text: string
-  sha1: string
-}
-
 export function script(body: string): Script {
-  const text = library + body
-  return { text, sha1: hash('sha1', text, 'hex') }
+  return scriptOf(library + body)
 }
 
 /**

@@ -16,7 +16,7 @@ import {
   type TokenStore,
   tagOf,
 } from '../tokenPort.ts'
-import { openRedis, type Redis } from './connection.ts'
+import { openRedis, type Redis, type Script } from './connection.ts'
 import { type Args, createJournal, type Journal } from './journal.ts'
 import {
   changeScript,
@@ -30,7 +30,6 @@ import {
   raiseFloorScript,
   renewScript,
   repeatChangeScript,
-  type Script,
   setAuthorityScript,
   touchScript,
 } from './scripts.ts'

@@ -1,6 +1,5 @@
 // The usage store in Redis, over a connection of its own. Hides that one hash has the buckets of a key for the
 // minutes of an hour, or for the hours of a day, and that Redis removes it by itself. It is in the slot of the key's token.
-import { hash } from 'node:crypto'
 import {
   addUp,
   type KeyCounts,
@@ -13,19 +12,14 @@ import {
   type UsageStore,
   usageSpans,
 } from '../usagePort.ts'
-import { openRedis } from './connection.ts'
-import type { Script } from './scripts.ts'
+import { openRedis, scriptOf } from './connection.ts'
 import { keyOf, restOf, tagOfId } from './tokens.ts'
-
-function script(text: string): Script {
-  return { text, sha1: hash('sha1', text, 'hex') }
-}
 
 /**
  * keys: hashes. args of each: field, count, delegated count, and the expiry in milliseconds if the hash is new. Uses of delegated
  * tokens have a field of their own, so that most hashes stay small enough for the compact encoding.
  */
-const addScript = script(`
+const addScript = scriptOf(`
 for i, key in ipairs(KEYS) do
   local field, count, delegated, ms = unpack(ARGV, 4 * i - 3, 4 * i)
   if count ~= '0' then redis.call('hincrby', key, field, count) end
@@ -35,7 +29,7 @@ end
 `)
 
 /** keys: hashes. Fields and values of each. */
-const readScript = script(`
+const readScript = scriptOf(`
 local hashes = {}
 for i, key in ipairs(KEYS) do hashes[i] = redis.call('hgetall', key) end
 return hashes
