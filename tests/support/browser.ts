@@ -1,7 +1,7 @@
 // Debian's Chromium with an empty profile, driven by playwright-core, which downloads no browser. Hides how the
 // browser is started.
-import { existsSync } from 'node:fs'
-import { type Browser, chromium } from 'playwright-core'
+import { existsSync, readFileSync } from 'node:fs'
+import { type Browser, chromium, type Page } from 'playwright-core'
 
 /** The headless shell first: it makes no window for each page, and so takes half the CPU time. */
 const path = [
@@ -32,4 +32,13 @@ export function openBrowser(): Promise<Browser> {
       '--disable-sync',
     ],
   })
+}
+
+/** What axe finds wrong for users of screen readers and keyboards, and where. */
+export async function violationsOf(page: Page): Promise<string[]> {
+  await page.evaluate(readFileSync('node_modules/axe-core/axe.min.js', 'utf8'))
+  const found = await page.evaluate<{ id: string; nodes: { html: string }[] }[]>(
+    'axe.run().then(({ violations }) => violations)',
+  )
+  return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(', ')}`)
 }

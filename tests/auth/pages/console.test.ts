@@ -1,11 +1,10 @@
 // The pages of /console in a real browser.
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
-import { hasBrowser, openBrowser, reportMissingBrowser } from '../../support/browser.ts'
+import { hasBrowser, openBrowser, reportMissingBrowser, violationsOf } from '../../support/browser.ts'
 import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
@@ -17,7 +16,6 @@ import { cleanUp, copyOfProject, runStartServer } from '../../support/startServe
 import { until } from '../../support/until.ts'
 
 describe('the console in a browser', () => {
-  const axe = readFileSync('node_modules/axe-core/axe.min.js', 'utf8')
   let browser: Browser
   let context: BrowserContext
   let page: Page
@@ -79,14 +77,6 @@ describe('the console in a browser', () => {
     const before = await cards('live').count()
     await button('Use the demo user').click()
     await cards('live').nth(before).waitFor()
-  }
-
-  async function violationsOf(page: Page): Promise<string[]> {
-    await page.evaluate(axe)
-    const found = await page.evaluate<{ id: string; nodes: { html: string }[] }[]>(
-      'axe.run().then(({ violations }) => violations)',
-    )
-    return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(', ')}`)
   }
 
   async function enterKey(operator: Page, key = adminKey): Promise<void> {

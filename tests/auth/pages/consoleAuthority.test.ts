@@ -1,8 +1,7 @@
 // What an operator changes in one window, and the next request of a user in another window obeys.
-import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import type { Browser, Locator, Page } from 'playwright-core'
-import { hasBrowser, openBrowser, reportMissingBrowser } from '../../support/browser.ts'
+import { hasBrowser, openBrowser, reportMissingBrowser, violationsOf } from '../../support/browser.ts'
 import { ask } from '../../support/client.ts'
 import { adminKey, demo } from '../../support/credentials.ts'
 import { freePorts } from '../../support/freePort.ts'
@@ -121,9 +120,7 @@ describe('two windows of the console', () => {
     await button('Give', operator).click()
     await operator.getByRole('alert').getByText('expected up to 16 different roles').waitFor()
 
-    await operator.evaluate(readFileSync('node_modules/axe-core/axe.min.js', 'utf8'))
-    const violations = await operator.evaluate<unknown[]>('axe.run().then(({ violations }) => violations)')
-    expect(violations, JSON.stringify(violations)).to.deep.equal([])
+    expect(await violationsOf(operator)).to.deep.equal([])
   })
 
   it('a service account that the operator looks up is marked, and other users are not', async () => {

@@ -1,8 +1,7 @@
 // API keys and delegated tokens in the console: a ring within the ring of its parent, and what ends both.
-import { readFileSync } from 'node:fs'
 import { expect } from 'chai'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
-import { hasBrowser, openBrowser, reportMissingBrowser } from '../../support/browser.ts'
+import { hasBrowser, openBrowser, reportMissingBrowser, violationsOf } from '../../support/browser.ts'
 import { ask } from '../../support/client.ts'
 import { createClock } from '../../support/clock.ts'
 import { adminKey } from '../../support/credentials.ts'
@@ -11,7 +10,6 @@ import { freePorts } from '../../support/freePort.ts'
 import { closeServers, startAuth, startBusiness } from '../../support/servers.ts'
 
 describe('keys in the console', () => {
-  const axe = readFileSync('node_modules/axe-core/axe.min.js', 'utf8')
   const clock = createClock()
   let browser: Browser
   let context: BrowserContext
@@ -276,9 +274,7 @@ describe('keys in the console', () => {
       for (const width of [1280, 375]) {
         await page.setViewportSize({ width, height: 900 })
         expect(await page.evaluate('document.documentElement.scrollWidth')).to.equal(width)
-        await page.evaluate(axe)
-        const found = await page.evaluate<unknown[]>('axe.run().then(({ violations }) => violations)')
-        expect(found, JSON.stringify(found)).to.deep.equal([])
+        expect(await violationsOf(page)).to.deep.equal([])
       }
       const moving =
         "document.getAnimations().length + getComputedStyle(document.querySelector('.inner .left')).transitionDuration"
