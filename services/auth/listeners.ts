@@ -1,7 +1,5 @@
 // Creates the listeners of Auth: the public one, the internal one, and one for each dialect.
-import { health } from '../../shared/http/health.ts'
 import { createListener, type Listener } from '../../shared/http/listener.ts'
-import { problemPage } from '../../shared/http/problemPage.ts'
 import { mountRoutes } from '../../shared/http/route.ts'
 import type { Log } from '../../shared/log/log.ts'
 import type { Clock } from './clock.ts'
@@ -11,8 +9,8 @@ import { requireAdminKey, requireKey, rotatedKeys } from './guards/requireKey.ts
 import { requireSession } from './guards/requireSession.ts'
 import { runAsCaller } from './observability/requestContext.ts'
 import { probe } from './observability/storeHealth.ts'
-import { createDocsPages, docsRoutes } from './pages/docs.ts'
-import { describeAuth, describeAuthInternal, internalRoutes, publicRoutes } from './routes/index.ts'
+import { createDocsPages } from './pages/docs.ts'
+import { describeAuth, describeAuthInternal, dialectRoutes, internalRoutes, publicRoutes } from './routes/index.ts'
 import type { Telemetry } from './telemetry.ts'
 import type { UseCases } from './useCases.ts'
 
@@ -92,8 +90,6 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
     ...shared,
     tls: internalTls,
   })
-  // The errors that a dialect's listener itself answers, such as 404, are problem documents.
-  const problemPages = mountRoutes({ problemPage }, {}, guards)
   const dialects = await Promise.all(
     config.dialects.map(async ({ name, port, ttlMs, ...heading }) => {
       const { passwordRules, absoluteTtlMs } = config
@@ -102,9 +98,10 @@ export async function openListeners(config: AuthConfig, options: ListenersOption
       const paths = Object.keys(routes)
       const { describeDialect } = await import('./dialects/documents.ts')
       const describe = () => describeDialect(name, paths, { ...heading, server: '..' })
-      const standardRoutes = { 'GET /health': [health], ...problemPages, ...(hasApiDocs && docsRoutes(name, describe)) }
+      const docs = hasApiDocs ? createDocsPages(name, describe, null) : null
       const options = { name: listenerNameOf(name), portSetting: 'DIALECTS', ...shared, accessPolicy, tls }
-      return { name, port, routes: paths, listener: createListener({ ...routes, ...standardRoutes }, options) }
+      const listener = createListener({ ...routes, ...mountRoutes(dialectRoutes, { docs }, guards) }, options)
+      return { name, port, routes: paths, listener }
     }),
   )
 

@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { AppError } from '../../../shared/http/errors.ts'
 import { openApiRoute } from '../../../shared/http/openapi.ts'
-import type { Handler, Routes } from '../../../shared/http/types.ts'
+import type { Handler } from '../../../shared/http/types.ts'
 import { fileDescription, type PageRoute, pageDescription } from './page.ts'
 import { staticFile, staticModule, staticText } from './static.ts'
 
@@ -28,7 +28,7 @@ export interface DocsPages {
   file: Handler
 }
 
-interface DocsDeps {
+export interface DocsDeps {
   /** Null if the listener has no such pages. */
   docs: DocsPages | null
 }
@@ -101,12 +101,6 @@ export function createDocsPages(
   }
 
   return { swaggerUi: page('docs.html'), redoc: page('redoc.html'), file }
-}
-
-/** The routes of the pages, for a listener whose routes have no guards. */
-export function docsRoutes(name: string, describe: () => Record<string, unknown>): Routes {
-  const { swaggerUi, redoc, file } = createDocsPages(name, describe, null)
-  return { [swaggerUiPage.path]: [swaggerUi], [redocPage.path]: [redoc], [docsFile.path]: [file] }
 }
 
 function filesOf(folder: string, names: string[]): Record<string, Handler> {

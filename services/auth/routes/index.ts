@@ -1,6 +1,7 @@
-// The routes of both listeners of Auth, and their OpenAPI documents.
+// The routes of the listeners of Auth, and the OpenAPI documents of the public and the internal one.
 import { describeApi } from '../../../shared/http/openapi.ts'
 import { problemPage } from '../../../shared/http/problemPage.ts'
+import type { Route } from '../../../shared/http/route.ts'
 import {
   healthRoute,
   homeRoute,
@@ -11,7 +12,7 @@ import {
 } from '../../../shared/http/standardRoutes.ts'
 import { accountPage } from '../pages/account.ts'
 import { consoleFile, consolePage, operatorConsolePage } from '../pages/console.ts'
-import { docsFile, redocPage, swaggerUiPage } from '../pages/docs.ts'
+import { type DocsDeps, docsFile, redocPage, swaggerUiPage } from '../pages/docs.ts'
 import { changeUser, createUser, deleteUser, listUsers, resetUser, showUser, unlockUser } from './adminUsers.ts'
 import { delegateToken } from './delegate.ts'
 import { events } from './events.ts'
@@ -112,6 +113,15 @@ export const internalRoutes: Record<string, AuthRoute> = {
   problemPage,
   health: healthRoute,
   ready: readyRoute,
+}
+
+/** What the listener of a dialect has beside the dialect. Errors such as 404 are problem documents there too. */
+export const dialectRoutes: Record<string, Route<DocsDeps, 'none'>> = {
+  swaggerUiPage,
+  redocPage,
+  docsFile,
+  problemPage,
+  health: healthRoute,
 }
 
 /** The document of the public listener. For `server` see `ApiInfo`. */
