@@ -1,9 +1,10 @@
 // What each command for API keys and delegated tokens does, through a running Auth.
+
+import type { ShownKey } from '../operator/operatorClient.ts'
+import { readRate } from '../operator/rights.ts'
+import { withBackend } from '../operator/withBackend.ts'
+import { confirm, requireTerminalOrYes } from '../terminal.ts'
 import { columns, escaped, instant, printJson } from '../text.ts'
-import type { ShownKey } from '../users/operatorClient.ts'
-import { readRate } from '../users/rights.ts'
-import { confirm, requireTerminalOrYes } from '../users/terminal.ts'
-import { withBackend } from '../users/withBackend.ts'
 
 const keyWidths = [14, 14, 24, 24, 8, 24, 24]
 const keyHead = columns(keyWidths, ['ID', 'FROM', 'EXPIRES', 'LAST USED', 'USES', 'SCOPE', 'USER', 'NAME'])

@@ -1,8 +1,8 @@
 // The deployment that the settings of this folder describe, as ./startServer starts it.
 import { readAuthConfig } from '../../services/auth/config.ts'
 import { readBusinessConfig } from '../../services/business/config.ts'
+import { loadEnvironment } from '../operator/settings.ts'
 import { layOut } from '../start/layout.ts'
-import { loadEnvironment } from '../users/settings.ts'
 import type { Target } from './run.ts'
 
 /** Throws a message for the operator if the settings are invalid. */

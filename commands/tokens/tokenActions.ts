@@ -1,10 +1,10 @@
 // What each command for tokens does, through a running Auth.
 import type { Invocation } from '../commandLine.ts'
+import type { NewToken, OperatorClient, ShownToken } from '../operator/operatorClient.ts'
+import { readRate } from '../operator/rights.ts'
+import { withBackend } from '../operator/withBackend.ts'
+import { confirm, requireTerminalOrYes } from '../terminal.ts'
 import { columns, escaped, instant, printJson } from '../text.ts'
-import type { NewToken, OperatorClient, ShownToken } from '../users/operatorClient.ts'
-import { readRate } from '../users/rights.ts'
-import { confirm, requireTerminalOrYes } from '../users/terminal.ts'
-import { withBackend } from '../users/withBackend.ts'
 
 const widths = [14, 10, 12, 24, 24, 24]
 const head = columns(widths, ['ID', 'KIND', 'PURPOSE', 'EXPIRES', 'LAST USED', 'SCOPE', 'USER'])

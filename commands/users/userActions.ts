@@ -6,11 +6,16 @@ import { hasNoPassword } from '../../services/auth/routes/choiceProblems.ts'
 import { isMemoryUrl } from '../../services/auth/stores/index.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import type { Invocation } from '../commandLine.ts'
-import { columns, escaped, instant, printJson } from '../text.ts'
-import { type Accounts, type Backend, deletedMeanwhile, finishChange, requireDurableUsers } from './accounts.ts'
-import { type ImportCounts, importUsers } from './importUsers.ts'
-import { noSuchUser, type OperatorClient, type ShownUser } from './operatorClient.ts'
-import { attributesFrom, emailFrom, namesIn, rateOf, rolesOf } from './rights.ts'
+import {
+  type Accounts,
+  type Backend,
+  deletedMeanwhile,
+  finishChange,
+  requireDurableUsers,
+} from '../operator/accounts.ts'
+import { noSuchUser, type OperatorClient, type ShownUser } from '../operator/operatorClient.ts'
+import { attributesFrom, emailFrom, namesIn, rateOf, rolesOf } from '../operator/rights.ts'
+import { withBackend } from '../operator/withBackend.ts'
 import {
   confirm,
   createProgress,
@@ -18,9 +23,10 @@ import {
   promptForPassword,
   readPassword,
   requireTerminalOrYes,
-} from './terminal.ts'
+} from '../terminal.ts'
+import { columns, escaped, instant, printJson } from '../text.ts'
+import { type ImportCounts, importUsers } from './importUsers.ts'
 import { jsonLine, tableHead, tableLine } from './userLines.ts'
-import { withBackend } from './withBackend.ts'
 
 const usersPerPage = 200
 const sessionWidths = [14, 24, 24, 24]

@@ -1,6 +1,7 @@
 // The lines of `users list`.
+
+import type { ShownUser } from '../operator/operatorClient.ts'
 import { columns, instant, printable } from '../text.ts'
-import type { ShownUser } from './operatorClient.ts'
 
 type State = 'being deleted' | 'disabled' | 'paused' | 'unconfirmed' | 'active'
 

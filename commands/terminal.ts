@@ -1,9 +1,9 @@
 // Questions to the operator, and the progress of an import. Hides terminals, pipes and echo.
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
-import type { Invocation } from '../commandLine.ts'
-import { progressBar } from '../progressBar.ts'
-import { decodeLine, readLines } from './importUsers.ts'
+import type { Invocation } from './commandLine.ts'
+import { progressBar } from './progressBar.ts'
+import { decodeLine, readLines } from './users/importUsers.ts'
 
 export const interruptedCode = 130 // the exit code of a shell for Ctrl-C
 
