@@ -275,20 +275,15 @@ describe('the templates for Kubernetes', function () {
 
     /** The data of the Secret: the command of the manual, with kubectl's dry run, and stores in memory. */
     function createSecret(): Record<string, string> {
-      const [command = ''] = /^kubectl .*create secret generic latchkey(.*\\\n)*.*$/m.exec(manual) ?? []
-      const dry = command
-        .replace(/'(postgres|redis):\/\/[^']*'/g, 'memory:')
-        .replaceAll(
-          /--from-literal=(\S+?)=\$\(openssl rand -hex 32\)/g,
-          (_, key) => `--from-literal=${key}=${randomBytes(32).toString('hex')}`,
-        )
-        .replaceAll('\\\n', ' ')
-      const { stdout, stderr } = runTool(
-        'kubectl',
-        ...dry.trim().split(/\s+/).slice(1),
-        '--dry-run=client',
-        '--output=json',
-      )
+      const [, settings = ''] = /cat > latchkey\.env\) <<END\n(.*?)END\n/s.exec(manual) ?? []
+      const [, command = ''] = /^kubectl (.*create secret generic latchkey .*)$/m.exec(manual) ?? []
+      const file = join(folder, 'latchkey.env')
+      const own = settings
+        .replace(/=(postgres|redis):\/\/.*$/gm, '=memory:')
+        .replaceAll('$(openssl rand -hex 32)', () => randomBytes(32).toString('hex'))
+      writeFileSync(file, own)
+      const args = command.replace('latchkey.env', file).split(' ')
+      const { stdout, stderr } = runTool('kubectl', ...args, '--dry-run=client', '--output=json')
       expect(stderr).to.equal('')
       const { data } = JSON.parse(stdout) as { data: Record<string, string> }
       return Object.fromEntries(

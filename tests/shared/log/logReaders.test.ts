@@ -128,7 +128,7 @@ describe('the log of both services', () => {
     const startedAt = performance.now()
     await logIn(authUrl)
     await getData(1)
-    expect(performance.now() - startedAt).to.be.below(2000)
+    expect(performance.now() - startedAt).to.be.below(10_000) // for ever, if they waited for the reader
 
     for (const [{ child, ended, stderr }, requests] of [
       [business, 27_001],
