@@ -2,8 +2,8 @@
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
 import type { Invocation } from './commandLine.ts'
+import { decodeLine, readLines } from './lines.ts'
 import { progressBar } from './progressBar.ts'
-import { decodeLine, readLines } from './users/importUsers.ts'
 
 export const interruptedCode = 130 // the exit code of a shell for Ctrl-C
 

@@ -1,9 +1,10 @@
-// Imports the rows of an htpasswd file into the user store. Hides how lines are read, what makes a row invalid, and how many
-// rows are stored at a time.
+// Imports the rows of an htpasswd file into the user store. Hides what makes a row invalid, and how many rows are stored at
+// a time.
 import { describeChoice } from '../../services/auth/routes/choiceProblems.ts'
 import { isBcryptHash } from '../../services/auth/users/passwords.ts'
 import { normalise } from '../../services/auth/users/usernames.ts'
 import type { Users } from '../../services/auth/users/users.ts'
+import { decodeLine, type Problem, readLines } from '../lines.ts'
 
 export interface ImportOptions {
   input: AsyncIterable<Buffer>
@@ -31,13 +32,9 @@ export interface ImportCounts {
 }
 
 type Row = { username: string; passwordHash: string }
-type Problem = { problem: string }
 type Outcome = 'imported' | 'present' | Problem
 
 const rowsAtATime = 16 // stored within the deadline of the store, although SQLite writes one row after another
-const maxLineBytes = 4096 // far more than a username of 256 characters and a hash
-const lineFeed = 10
-const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /** Updates `counts` as it goes, so they are right even if the import rejects because of `signal`, the store, or `input`. */
 export async function importUsers(options: ImportOptions, counts: ImportCounts): Promise<void> {
@@ -91,32 +88,6 @@ export async function importUsers(options: ImportOptions, counts: ImportCounts):
     }
     counts.line = line
     batch = []
-  }
-}
-
-/** The lines without their line feeds. A line that is too long is cut off, so memory stays bounded. */
-export async function* readLines(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let rest: Buffer = Buffer.alloc(0)
-  const extendedBy = (more: Buffer) => Buffer.concat([rest, more.subarray(0, maxLineBytes + 1 - rest.length)])
-  for await (const chunk of input) {
-    let from = 0
-    for (let to = chunk.indexOf(lineFeed); to >= 0; to = chunk.indexOf(lineFeed, from)) {
-      yield extendedBy(chunk.subarray(from, to))
-      rest = Buffer.alloc(0)
-      from = to + 1
-    }
-    rest = extendedBy(chunk.subarray(from))
-  }
-  if (rest.length > 0) yield rest
-}
-
-/** Drops a carriage return at the end. */
-export function decodeLine(line: Buffer): string | Problem {
-  if (line.length > maxLineBytes) return { problem: `longer than ${maxLineBytes} bytes` }
-  try {
-    return utf8.decode(line).replace(/\r$/, '')
-  } catch {
-    return { problem: 'not UTF-8' }
   }
 }
 
