@@ -34,8 +34,11 @@ const isAlive = (pid: number) => {
 /** A copy of the project with the environments for Postman. */
 function withPostman(): string {
   const folder = copyOfProject()
-  for (const path of ['postman/Latchkey local.postman_environment.json', 'postman/environments']) {
-    cpSync(path, join(folder, path), { recursive: true })
+  for (const path of [
+    'postman/Latchkey local.postman_environment.json',
+    'postman/environments/Latchkey local.environment.yaml',
+  ]) {
+    cpSync(path, join(folder, path))
   }
   return folder
 }
