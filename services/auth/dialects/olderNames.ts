@@ -29,8 +29,13 @@ export function translateOlderNames(
   return { ...known, ...tokenStoreOf(known, dialects, warnings) }
 }
 
+/** The setting without blanks around it; '' if it is missing. */
+function textOf(env: Environment, name: string): string {
+  return env[name]?.trim() ?? ''
+}
+
 function isSet(env: Environment, name: string): boolean {
-  return Boolean(env[name]?.trim())
+  return textOf(env, name) !== ''
 }
 
 function withTokenProviderNames(env: Environment, problems: string[], warnings: string[]): Environment {
@@ -76,23 +81,24 @@ function tokenStoreOf(env: Environment, dialects: readonly DialectName[], warnin
 
 /** Null also for a host that a URL cannot have, such as `db:5432`: the URL would keep its earlier one, and the password would go there. */
 function postgresUrl(env: Environment): string | null {
-  if (!isSet(env, 'POSTGRESQL_HOST')) return null
-  const host = env['POSTGRESQL_HOST']?.trim() ?? ''
+  const host = textOf(env, 'POSTGRESQL_HOST')
+  if (host === '') return null
   const url = new URL('postgres://localhost')
   url.hostname = host
   if (url.hostname !== host) return null
-  url.port = env['POSTGRESQL_DB_PORT']?.trim() ?? ''
-  url.username = encodeURIComponent(env['POSTGRESQL_USERNAME']?.trim() ?? '')
-  url.password = encodeURIComponent(env['POSTGRESQL_PASSWORD']?.trim() ?? '')
-  url.pathname = env['POSTGRESQL_DB_NAME']?.trim() ?? ''
-  if (isSet(env, 'POSTGRESQL_SSL_MODE')) url.searchParams.set('sslmode', env['POSTGRESQL_SSL_MODE']?.trim() ?? '')
+  url.port = textOf(env, 'POSTGRESQL_DB_PORT')
+  url.username = encodeURIComponent(textOf(env, 'POSTGRESQL_USERNAME'))
+  url.password = encodeURIComponent(textOf(env, 'POSTGRESQL_PASSWORD'))
+  url.pathname = textOf(env, 'POSTGRESQL_DB_NAME')
+  const sslMode = textOf(env, 'POSTGRESQL_SSL_MODE')
+  if (sslMode !== '') url.searchParams.set('sslmode', sslMode)
   return url.href
 }
 
 /** Null also on Heroku, which puts the database of the users into DATABASE_URL. */
 function sqlAlchemyUrl(env: Environment): string | null {
   if (isSet(env, 'DYNO')) return null
-  const url = env['DATABASE_URL']?.trim() ?? ''
+  const url = textOf(env, 'DATABASE_URL')
   const [, path] = /^sqlite(?:\+\w+)?:\/\/\/(.+)$/.exec(url) ?? []
   if (path !== undefined) return path === ':memory:' ? null : `sqlite:${path}`
   const [, rest] = /^postgres(?:ql)?(?:\+\w+)?:(.+)$/.exec(url) ?? []
@@ -100,8 +106,8 @@ function sqlAlchemyUrl(env: Environment): string | null {
 }
 
 function redisUrl(env: Environment): string | null {
-  if (!isSet(env, 'REDIS_HOST')) return null
-  return `redis://${env['REDIS_HOST']?.trim()}:${env['REDIS_PORT']?.trim() || 6379}`
+  const host = textOf(env, 'REDIS_HOST')
+  return host === '' ? null : `redis://${host}:${textOf(env, 'REDIS_PORT') || 6379}`
 }
 
 /** Reads the file that CONFIG_XML names, or `config.xml` if it exists. */
