@@ -18,7 +18,7 @@ let processRegistry: Registry | null = null
 function createProcessRegistry(): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
-  // Of several processes, the one that stalls must be visible.
+  // If one of several processes stalls, that must be visible.
   for (const metric of registry.getMetricsAsArray('average')) metric.aggregator = 'max'
   return registry
 }

@@ -24,10 +24,10 @@ export interface RequestSpan {
 
 const flushTimeoutMs = 2000
 
-/** Those of the semantic conventions; all others are `_OTHER`, because clients can make up methods. */
+/** The methods of the semantic conventions; all others are `_OTHER`, because clients can make up methods. */
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH', 'QUERY'])
 
-/** By the state of the request. */
+/** The span of each request, under its state. */
 const spans = new WeakMap<object, Span>()
 
 /** Null if no SDK is registered. */

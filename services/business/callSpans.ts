@@ -33,7 +33,7 @@ export function createCallSpans(authUrls: readonly string[]): AuthClientOptions[
       },
       trace.setSpan(ROOT_CONTEXT, parent),
     )
-    // In both directions, so that the trace of each request leads to the call.
+    // Link both ways, so that the trace of each request leads to the call.
     for (const span of others) span.addLink({ context: call.spanContext() })
     return {
       traceparent: traceparentOf(call),

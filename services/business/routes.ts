@@ -27,7 +27,7 @@ import { getShadowRules } from './shadowRules.ts'
 /** `bearer` is the guard `requireToken`. */
 type BusinessRoute<Deps> = Route<Deps, 'none' | 'bearer'>
 
-/** By operationId. */
+/** Each route is under its operationId. */
 export const publicRoutes: Record<string, BusinessRoute<LiveDeps & ReadyDeps & DocumentDeps & HomeDeps>> = {
   home: homeRoute('Latchkey Business'),
   getData,

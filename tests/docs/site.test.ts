@@ -13,7 +13,7 @@ import type { Browser, Page } from 'playwright-core'
 import { slugOf } from '../../docs/.vitepress/addresses.ts'
 import { hasBrowser, openBrowser, reportMissingBrowser } from '../support/browser.ts'
 
-/** As on GitHub Pages, where the site is in a folder. */
+/** The site is in a folder, as on GitHub Pages. */
 const base = '/latchkey/'
 const site = mkdtempSync(join(tmpdir(), 'latchkey-site-'))
 const pages = () => globSync('**/*.html', { cwd: site }).filter(file => file !== '404.html')

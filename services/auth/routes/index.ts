@@ -37,7 +37,7 @@ import { pauseTokensByScope } from './tokensByScope.ts'
 import { changeAccount, deleteAccount, register, showAccount } from './users.ts'
 import { validateToken } from './validateToken.ts'
 
-/** By operationId. */
+/** Each route is under its operationId. */
 export const publicRoutes: Record<string, AuthRoute> = {
   home: homeRoute('Latchkey Auth'),
   login,
@@ -77,7 +77,7 @@ export const publicRoutes: Record<string, AuthRoute> = {
   ready: readyRoute,
 }
 
-/** By operationId. */
+/** Each route is under its operationId. */
 export const internalRoutes: Record<string, AuthRoute> = {
   home: homeRoute('Latchkey Auth, internal listener'),
   validateToken,
